@@ -1,0 +1,40 @@
+"""What goes wrong, said once: every error a user can cause is one sentence, both values and a remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_FAILED = 1
+EXIT_INPUT = 2
+EXIT_REQUEUE = 75  # EX_TEMPFAIL: stopped by a signal after a checkpoint; job scripts requeue on it
+
+
+class HpcfitError(Exception):
+    """An error whose text is meant for the user; ``exit_code`` is what the process returns."""
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, what: str, *, remedy: str = ""):
+        super().__init__(what if not remedy else f"{what}\n  remedy: {remedy}")
+
+
+class InputError(HpcfitError):
+    """The config, a file or the machine does not hold what the run needs."""
+
+    exit_code = EXIT_INPUT
+
+
+class DamagedFile(InputError):
+    """A file that hpcfit wrote does not hold what its checksums say."""
+
+
+class NumericalError(HpcfitError):
+    """A quantity of the fit stopped being a number."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A clause that names the valid name closest to ``name``, or lists them all."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(valid)}"
