@@ -1,0 +1,79 @@
+"""Files that are there whole or not at all: written under another name, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from hpcfit.errors import HpcfitError, InputError
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is fsynced and renamed, on failure removed.
+
+    A full disk, a read-only folder or a missing right becomes one error that names the file.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
+            _flush(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system or HDF5 says of a failed write into an error with the file and a remedy."""
+    try:
+        yield
+    except HpcfitError:
+        raise
+    except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as RuntimeError when it closes the file
+        if isinstance(error, RuntimeError) and "write" not in str(error):
+            raise
+        free = _free_bytes(path.parent)
+        raise InputError(
+            f"cannot write {path}: {_reason(error)} ({free})",
+            remedy="free some space, or choose a folder that you may write to; what was complete before is kept",
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file whole."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256_of_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error).splitlines()[0]
+
+
+def _free_bytes(folder: Path) -> str:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    status = os.statvfs(folder)
+    return f"{status.f_bavail * status.f_frsize / 1e6:.1f} MB free in {folder}"

@@ -1,0 +1,1 @@
+"""How it is fitted: gradient, optimizers, the loop and its hooks."""

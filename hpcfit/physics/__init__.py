@@ -1,0 +1,1 @@
+"""Pure functions of arrays: scattering and reciprocal space."""

@@ -1,0 +1,1 @@
+"""What is fitted: one problem a file behind one contract."""

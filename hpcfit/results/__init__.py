@@ -1,0 +1,1 @@
+"""What comes out: the run directory and its report."""

@@ -1,0 +1,149 @@
+"""What a report is made of: sections of cards, tables and figures, numbers with their full value, one HTML template."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from markupsafe import Markup, escape
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; a `warning` is set off from the rest."""
+
+    text: str
+    warning: bool = False
+    template = "text"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One headline number beside its baseline."""
+
+    title: str
+    value: str
+    baseline: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Cards:
+    cards: Sequence[Card]
+    template = "cards"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An SVG picture; `alt` is its one-line description, `caption` says what to see and what the baseline is."""
+
+    svg: bytes
+    alt: str
+    caption: str
+    template = "figure"
+
+    @property
+    def source(self) -> str:
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text or Markup; the first `text_columns` columns are left-aligned, the others are numbers."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str
+    text_columns: int = 1
+    template = "table"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Preformatted text behind a title."""
+
+    title: str
+    text: str
+    template = "fold"
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    blocks: Sequence[Text | Cards | Figure | Table | Fold] = field(default_factory=tuple)
+
+
+def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
+    """The page as HTML text; every text in it is escaped. Nothing but the arguments goes in, not even the date."""
+    import jinja2
+
+    from hpcfit import __version__
+
+    here = Path(__file__).parent
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(here), autoescape=True, undefined=jinja2.StrictUndefined,
+                                     trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    template = environment.get_template("report.html.j2")
+    return template.render(title=title, subtitle=subtitle, sections=sections, version=__version__)
+
+
+def number(value: float | None, shown: str) -> Markup:
+    """A number as it is shown, its full value kept in the page for machines."""
+    if value is None or not math.isfinite(value):
+        return Markup("–") if value is None or math.isnan(value) else escape(value)
+    return Markup('<data value="{}">{}</data>').format(repr(float(value)), shown.replace("-", "−"))
+
+
+def correlation(value: float | None) -> Markup:
+    """A CC to 4 decimals, to 6 where it is so close to 1 that 4 say nothing."""
+    if value is None:
+        return number(None, "")
+    return number(value, f"{value:.4f}" if abs(value) < 0.999 else f"{value:.6f}")
+
+
+def significant(value: float | None, digits: int = 3) -> Markup:
+    """A number to significant digits, whole numbers never shortened, powers of ten as such."""
+    if value is None or not math.isfinite(value):
+        return number(value, "")
+    if value == 0 or 1e-3 <= abs(value) < 10**digits:
+        decimals = 0 if value == 0 else max(0, digits - 1 - math.floor(math.log10(abs(value))))
+        return number(value, f"{value:.{decimals}f}")
+    if 1 <= abs(value) < 1e7:
+        return number(value, grouped(round(value)))
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    power = Markup(" × 10<sup>{}</sup>").format(str(int(exponent)).replace("-", "−"))
+    return Markup('<data value="{}">{}{}</data>').format(repr(float(value)), mantissa.replace("-", "−"), power)
+
+
+def grouped(value: int) -> str:
+    """A whole number in groups of three, by narrow no-break spaces, from five digits on."""
+    return f"{value:,}".replace(",", "\u202f") if abs(value) >= 10_000 else str(value)
+
+
+def percent(value: float | None) -> Markup:
+    """A fraction as per cent to three digits."""
+    if value is None:
+        return number(None, "")
+    return number(value, f"{100 * value:.3g} %" if abs(value) < 1 else f"{100 * value:.0f} %")
+
+
+def duration(seconds: float | None) -> Markup:
+    """A time as a person says it: 3.2 ms, 12.4 s, 3 min 05 s, 2 h 07 min."""
+    if seconds is None or not math.isfinite(seconds):
+        return number(seconds, "")
+    if seconds < 1:
+        return number(seconds, f"{1000 * seconds:.3g} ms")
+    if seconds < 99.95:
+        return number(seconds, f"{seconds:.3g} s")
+    minutes, rest = divmod(round(seconds), 60)
+    shown = f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return number(seconds, shown)
+
+
+def bar(value: float, mark: float, largest: float) -> Markup:
+    """A bar of `value` with a tick at `mark`, on the scale 0 .. largest."""
+    width, tick = (100 * min(1.0, max(0.0, x / largest)) if largest > 0 else 0.0 for x in (value, mark))
+    shape = '<span class="bar"><span class="fill" style="width:{}%"></span><span class="tick" style="left:{}%"></span></span>'
+    return Markup(shape).format(f"{width:.1f}", f"{tick:.1f}")
