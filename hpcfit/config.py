@@ -150,7 +150,7 @@ class OptimizerConfig(Table):
     max_steps: Count = 500
     gradient_tolerance: NonNegative = 1e-7
     relative_tolerance: NonNegative = 1e-9
-    patience: Count = 5
+    patience: Annotated[int, Field(ge=1, le=99)] = 5
     wall_clock_minutes: Positive | None = None
 
 

@@ -276,3 +276,8 @@ class Shard:
             f"chunk ({block}, {chunk}), frames {ids[0]} to {ids[-1]}, reflections {first} to {first + tile.shape[1] - 1}:"
             f" checksum {found:08x}, written as {expected:08x}",
         )
+
+
+def hdf5_facts() -> str:
+    """Versions of h5py and HDF5, for `hpcfit doctor`."""
+    return f"h5py {h5py.version.version}, HDF5 {h5py.version.hdf5_version}, MPI-IO {'yes' if h5py.get_config().mpi else 'no (not needed)'}"

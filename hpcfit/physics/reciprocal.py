@@ -59,7 +59,7 @@ def hemisphere(hkl) -> tuple[np.ndarray, np.ndarray]:
     Returns (hkl [H, 3] in the hemisphere, flipped [H] bool); F of a flipped reflection is to be conjugated.
     """
     hkl = np.asarray(hkl, np.int32)
-    flipped = _keys(hkl, _weights(_largest(hkl))) < 0
+    flipped = packed(hkl) < 0
     return np.where(flipped[:, None], -hkl, hkl), flipped
 
 
@@ -95,7 +95,7 @@ def resolution_order(hkl, ndiv, cell) -> np.ndarray:
     rises = np.diff(sorted_s2, prepend=sorted_s2[:1]) > SAME_RESOLUTION * sorted_s2
     level = np.empty(len(s2), np.int64)
     level[ascending] = np.cumsum(rises)
-    return np.lexsort((_keys(hkl, _weights(_largest(hkl))), level))
+    return np.lexsort((packed(hkl), level))
 
 
 @functools.lru_cache
@@ -187,6 +187,11 @@ def shells(inv_d2, n: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(scaled.astype(np.int64), 0, n - 1), np.cbrt(np.linspace(low, high, n + 1))
 
 
+def packed(hkl) -> np.ndarray:
+    """One int64 for each reflection, [H]: equal for equal reflections of this list, opposite for Friedel mates."""
+    return _keys(hkl, _weights(_largest(hkl)))
+
+
 def _largest(hkl) -> int:
     return int(np.abs(hkl).max(initial=0))
 
@@ -199,5 +204,5 @@ def _weights(largest: int) -> np.ndarray:
 
 def _keys(hkl, weights) -> np.ndarray:
     """Packed reflections, int64 [H]; the sign is that of the last index which is not zero (l, then k, then h)."""
-    h, k, l = np.asarray(hkl, np.int64).T
-    return h * weights[0] + k * weights[1] + l * weights[2]
+    h, k, ell = np.asarray(hkl, np.int64).T
+    return h * weights[0] + k * weights[1] + ell * weights[2]

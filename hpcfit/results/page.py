@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,13 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     from hpcfit import __version__
 
     here = Path(__file__).parent
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(here), autoescape=True, undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     template = environment.get_template("report.html.j2")
     return template.render(title=title, subtitle=subtitle, sections=sections, version=__version__)
 
@@ -92,7 +97,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
 def number(value: float | None, shown: str) -> Markup:
     """A number as it is shown, its full value kept in the page for machines."""
     if value is None or not math.isfinite(value):
-        return Markup("–") if value is None or math.isnan(value) else escape(value)
+        return Markup("–") if value is None or math.isnan(value) else Markup("∞" if value > 0 else "−∞")
     return Markup('<data value="{}">{}</data>').format(repr(float(value)), shown.replace("-", "−"))
 
 
@@ -145,5 +150,5 @@ def duration(seconds: float | None) -> Markup:
 def bar(value: float, mark: float, largest: float) -> Markup:
     """A bar of `value` with a tick at `mark`, on the scale 0 .. largest."""
     width, tick = (100 * min(1.0, max(0.0, x / largest)) if largest > 0 else 0.0 for x in (value, mark))
-    shape = '<span class="bar"><span class="fill" style="width:{}%"></span><span class="tick" style="left:{}%"></span></span>'
-    return Markup(shape).format(f"{width:.1f}", f"{tick:.1f}")
+    fill, tick_mark = '<span class="fill" style="width:{}%"></span>', '<span class="tick" style="left:{}%"></span>'
+    return Markup(f'<span class="bar">{fill}{tick_mark}</span>').format(f"{width:.1f}", f"{tick:.1f}")

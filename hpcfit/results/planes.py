@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -26,21 +25,22 @@ class Plane(NamedTuple):
         return np.where(self.orbit >= 0, np.asarray(by_orbit, float)[self.orbit], np.nan)
 
 
-def images(hkl: np.ndarray, operations: np.ndarray, ndiv: np.ndarray) -> Iterator[np.ndarray]:
-    """The image of all reflections under one operation after another, int64 [n, 3] in units of 1 / ndiv.
+def image(hkl: np.ndarray, operation: np.ndarray, ndiv: np.ndarray) -> np.ndarray:
+    """The image of each reflection under one operation (rows of it give h, k, l), int64 [n, 3] in units of 1 / ndiv."""
+    return np.rint(np.asarray(hkl) / ndiv @ operation.T * ndiv).astype(np.int64)
 
-    On special positions images repeat. One operation at a time, since 48 x 1e6 images do not fit well in memory.
-    """
-    q = np.asarray(hkl) / np.asarray(ndiv)
-    for operation in operations:
-        yield np.rint(q @ operation.T * ndiv).astype(np.int64)
+
+def image_level(hkl: np.ndarray, operation: np.ndarray, ndiv: np.ndarray) -> np.ndarray:
+    """The last index of `image` alone, int64 [n]."""
+    return np.rint(np.asarray(hkl) / ndiv @ operation[2] * ndiv[2]).astype(np.int64)
 
 
 def choose_levels(hkl: np.ndarray, operations: np.ndarray, ndiv: np.ndarray, n: int = 3) -> list[int]:
     """Up to n levels l (in units of 1 / ndiv, not negative), ascending: nearest to WANTED among those well filled."""
     counts = np.zeros(1, int)
-    for image in images(hkl, operations, ndiv):
-        found = np.bincount(image[image[:, 2] >= 0, 2], minlength=len(counts))
+    for operation in operations:
+        level = image_level(hkl, operation, ndiv)
+        found = np.bincount(level[level >= 0], minlength=len(counts))
         found[: len(counts)] += counts
         counts = found
     filled = list(np.flatnonzero(counts >= max(1, WELL_FILLED * counts.max())))
@@ -53,9 +53,12 @@ def choose_levels(hkl: np.ndarray, operations: np.ndarray, ndiv: np.ndarray, n: 
 
 def plane(hkl: np.ndarray, operations: np.ndarray, ndiv: np.ndarray, level: int) -> Plane:
     """The plane l = level / ndiv[2], filled with every image of every orbit that falls into it."""
-    voxels = [(image[inside, :2], np.flatnonzero(inside))
-              for image in images(hkl, operations, ndiv) for inside in [image[:, 2] == level]]
-    (h, k), orbit = np.concatenate([hk for hk, _ in voxels]).T, np.concatenate([orbit for _, orbit in voxels])
+    found = [(np.flatnonzero(image_level(hkl, operation, ndiv) == level), operation) for operation in operations]
+    voxels = [(image(hkl[orbit], operation, ndiv), orbit) for orbit, operation in found]
+    (h, k, _), orbit = (
+        np.concatenate([indices for indices, _ in voxels]).T,
+        np.concatenate([orbit for _, orbit in voxels]),
+    )
     top_h, top_k = np.abs(h).max(initial=0), np.abs(k).max(initial=0)
     table = np.full((2 * top_k + 1, 2 * top_h + 1), -1)
     table[k + top_k, h + top_h] = orbit

@@ -53,7 +53,7 @@ class Orbits(NamedTuple):
 
 
 class RunFiles:
-    """The files of a run directory, each read at first use; what is missing or broken raises InputError with its path."""
+    """The files of a run directory, read at first use; what is missing or broken raises InputError with its path."""
 
     def __init__(self, directory: Path):
         self.directory = Path(directory)
@@ -122,7 +122,14 @@ class RunFiles:
             str(name): SourceWeights(str(name), str(label[part[0]]), table["index"][part], table["weight"][part])
             for name, part in zip(names, parts, strict=True)
         }
-        return [by_name.pop(row["source"]) for row in self.sources if row["source"] in by_name] + list(by_name.values())
+        listed = [row["source"] for row in self.sources]
+        if set(listed) != set(by_name):
+            odd = ", ".join(f"'{name}'" for name in sorted(set(listed) ^ set(by_name))[:5])
+            raise InputError(
+                f"{self.path('weights.h5')} and {self.path('sources.csv')} name different sources: only one has {odd}",
+                remedy=AGAIN,
+            )
+        return [by_name[name] for name in listed]
 
     @functools.cached_property
     def orbits(self) -> Orbits:
@@ -165,7 +172,10 @@ class RunFiles:
 
 
 def read_history(path: Path) -> History:
-    """The JSON lines of a history. A last line cut by a kill is left out; after a resume the later row of an evaluation counts."""
+    """The JSON lines of a history.
+
+    A last line cut by a kill is left out; of an evaluation computed again after a resume the later row counts.
+    """
     rows, notes = {}, []
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     for number, line in enumerate(lines, start=1):
@@ -192,7 +202,11 @@ def _column(rows: list[dict], name: str) -> np.ndarray:
 
 
 def _typed(row: dict[str, str]) -> dict[str, Any]:
-    numbers = {"frames": int(row["frames"]), "uniform_weight": float(row["uniform_weight"]), "weight": float(row["weight"])}
+    numbers = {
+        "frames": int(row["frames"]),
+        "uniform_weight": float(row["uniform_weight"]),
+        "weight": float(row["weight"]),
+    }
     return {"source": row["source"], "label": row["label"], **numbers}
 
 

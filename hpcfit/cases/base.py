@@ -1,0 +1,40 @@
+"""What the commands need to know of a kind of problem."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from hpcfit.errors import InputError
+from hpcfit.fit.gradient import Frames, Reverse
+from hpcfit.fit.grid import Grid, Load
+from hpcfit.problems.base import Params, Problem
+
+
+class Case(Protocol):
+    """Opened from a config, the same on every rank; nothing large is read before ``frames``."""
+
+    def load(self) -> Load:
+        """What the data ask of a grid of ranks."""
+
+    def identity(self) -> dict[str, str]:
+        """What must be the same when a run is continued, by name."""
+
+    def summary(self) -> dict[str, Any]:
+        """What `hpcfit check` prints and a run logs: sizes by name."""
+
+    def bytes_held(self, grid: Grid) -> int:
+        """Bytes of this rank's share, passed over twice in each step."""
+
+    def problem(self, grid: Grid) -> Problem:
+        """The problem on this rank's slice."""
+
+    def frames(self, grid: Grid, memory: int) -> Frames:
+        """This rank's frames, in memory if they fit into ``memory`` bytes and the config does not say otherwise."""
+
+    def undefined_loss(self) -> InputError:
+        """Why the loss at the start may not be a number, and what to do."""
+
+    def write_results(self, directory: Any, evaluate: Reverse, params: Params, facts: dict[str, Any]) -> dict[str, Any]:
+        """Write what the fit found; collective. ``facts`` about the run join the metrics, which are returned on root."""
+
+

@@ -1,0 +1,47 @@
+"""`hpcfit check`: everything that `optimize` would find out before its first step, and what a step will cost."""
+
+from __future__ import annotations
+
+from hpcfit.commands.optimize import log_session
+from hpcfit.commands.session import Session, open_session
+from hpcfit.config import BLOCK_FRAMES, Config
+from hpcfit.log import logger
+from hpcfit.machine import memory_bandwidth
+from hpcfit.ranks import Ranks
+from hpcfit.results.run_directory import check_is_writable
+
+PASSES = 2  # over the frames in a step of the `reverse` gradient
+BLOCK_SUMS = 3 / (2 * BLOCK_FRAMES)  # float32 sums kept of each block, beside its structure factors in float32
+
+
+def run_check(config: Config, world: Ranks) -> None:
+    """Validate config and inputs and log what a run would be; collective."""
+    session = open_session(config, world, "check")
+    world.on_root(lambda: check_is_writable(config.run.directory))
+    log_session(session)
+    _log_ranks(session)
+    _log_step(session)
+    logger.info("this config is ready to run")
+
+
+def _log_ranks(session: Session) -> None:
+    device, held = session.device, session.case.bytes_held(session.grid)
+    rows = session.world.gather((device.name, device.cores, held, device.memory))
+    for rank, (name, cores, bytes_held, memory) in enumerate(rows or ()):
+        logger.info(
+            "rank %-4d    %s, cores %s: %.1f MB of frames and %.1f MB of block sums, of %.1f GB free", rank, name, list(cores),
+            bytes_held / 1e6, bytes_held * BLOCK_SUMS / 1e6, memory / 1e9,
+        )  # fmt: skip
+
+
+def _log_step(session: Session) -> None:
+    passed = PASSES * session.case.bytes_held(session.grid)
+    bandwidth = memory_bandwidth()
+    rows = session.world.gather((passed, bandwidth))
+    if rows is None:
+        return
+    most, slowest = max(row[0] for row in rows), min(row[1] for row in rows)
+    logger.info("%-12s %.1f MB read by the largest rank in %d passes", "each step", most / 1e6, PASSES)
+    logger.info(
+        "%-12s %.3g s a step at least, at the measured %.1f GB/s of the slowest rank", "predicted", max(p / b for p, b in rows), slowest / 1e9
+    )

@@ -1,0 +1,215 @@
+"""`hpcfit optimize`: config -> case -> grid -> problem and frames -> gradient -> loop -> results -> report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hpcfit.commands.session import Session, open_session
+from hpcfit.config import Config, OptimizerConfig
+from hpcfit.errors import EXIT_REQUEUE
+from hpcfit.fit import hooks
+from hpcfit.fit.gradient import Evaluation, Reverse, Stopwatch
+from hpcfit.fit.inner import InnerProduct, combine
+from hpcfit.fit.loop import Outcome, Step, fit
+from hpcfit.fit.optimizers import choose_optimizer
+from hpcfit.fit.reduction import choose_sum
+from hpcfit.log import logger
+from hpcfit.machine import memory_bandwidth
+from hpcfit.problems.base import Params
+from hpcfit.ranks import Ranks
+from hpcfit.results.checkpoint import Checkpoints
+from hpcfit.results.run_directory import RunDirectory
+
+
+def run_optimize(config: Config, world: Ranks, *, resume: bool = False, overwrite: bool = False) -> int:
+    """Fit the problem of a config on all ranks; collective. Returns the exit code: 0, or 75 if it is to be continued."""
+    phases, clock = Stopwatch(), time.perf_counter()
+    with phases("open and check inputs"):
+        session = open_session(config, world, "optimize")
+        directory = RunDirectory(config.run.directory)
+        if not resume:
+            world.on_root(directory.clear if overwrite else directory.check_is_free)
+        log_session(session)
+    with phases("measure bandwidth"):
+        bandwidth = memory_bandwidth()
+    with phases("read frames"):
+        run = Run.open(session)
+    with phases("start"):
+        restart = run.checkpoints.restart(run.template()) if resume else None
+        run.recorder.begin(directory, restart.evaluations if restart else 0)
+        world.on_root(lambda: directory.open(config, run.recorder.count))
+        last = restart.last if restart else run.first_step()
+    with phases("fit"):
+        outcome = run.loop(last)
+    with phases("write checkpoint"):
+        run.checkpoints.save(outcome.last)
+    logger.info("stopped after step %d: %s", outcome.last.number, outcome.stop.reason)
+    if outcome.stop.interrupted:
+        world.on_root(directory.close)
+        return EXIT_REQUEUE
+    with phases("results"):
+        world.on_root(directory.close)
+        facts = run.facts(outcome, bandwidth)
+        phases.seconds["total until results"] = time.perf_counter() - clock
+        facts["phases"] = [{"name": name, "seconds": seconds} for name, seconds in phases.seconds.items()]
+        metrics = session.case.write_results(directory, run.evaluate, outcome.last.state.params, facts)
+    world.on_root(lambda: _finish(directory, metrics))
+    return 0
+
+
+def _finish(directory: RunDirectory, metrics: dict[str, Any]) -> None:
+    from hpcfit.results.report import write_report
+
+    report = write_report(directory.path)
+    fitted, uniform = metrics["fitted"], metrics["uniform"]
+    for name in fitted:
+        logger.info("%-16s %.6f  (uniform weights: %.6f)", name, fitted[name], uniform[name])
+    logger.info("report: %s", report)
+
+
+def log_session(session: Session) -> None:
+    """What will be fitted, on what; root's log."""
+    for name, value in session.case.summary().items():
+        logger.info("%-12s %s", name, value)
+    shape = session.grid.shape
+    logger.info("%-12s %d x %d (frames x slices): %s", "grid", shape.frames, shape.slices, shape.reason)
+    logger.info("%-12s %s on %s", "device", session.device.name, "core" + "s" * (len(session.device.cores) > 1) + " " + str(session.device.cores))
+
+
+@dataclass
+class Recorder:
+    """``evaluate`` for optimizers: counts, and writes one row of history for each evaluation on root."""
+
+    evaluate: Reverse
+    inner: InnerProduct
+    world: Ranks
+    directory: RunDirectory | None = None
+    count: int = 0
+    timed: int = -1
+    started: float = field(default_factory=time.perf_counter)
+    last: dict[str, float] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
+
+    def begin(self, directory: RunDirectory, count: int) -> None:
+        """Write to ``directory`` from evaluation ``count`` on."""
+        self.directory, self.count, self.started = directory, count, time.perf_counter()
+
+    def __call__(self, params: Params) -> Evaluation:
+        """Evaluate and record; collective."""
+        evaluation = self.evaluate(params)
+        self.count += 1
+        norm = self.inner.norm(evaluation.gradient)
+        metrics = self.evaluate.problem.metrics(evaluation.sums, evaluation.statistics.common)
+        self.last = {"evaluation": self.count, "loss": evaluation.loss, **metrics, "gradient_norm": norm}
+        self._add_times(evaluation.seconds)
+        if self.world.is_root:
+            self.directory.add_evaluation(self._row(evaluation))
+        return evaluation
+
+    def _add_times(self, seconds: dict[str, float]) -> None:
+        """From the second evaluation on: the first one compiles."""
+        self.timed += 1
+        if self.timed > 0:
+            for name, value in seconds.items():
+                self.spent[name] = self.spent.get(name, 0.0) + value
+
+    def _row(self, evaluation: Evaluation) -> dict[str, float]:
+        seconds = {f"{name}_seconds": value for name, value in evaluation.seconds.items()}
+        return {**self.last, "seconds": time.perf_counter() - self.started, **seconds}
+
+    def describe(self) -> str:
+        """The last evaluation in a line."""
+        return "  ".join(f"{name} {value:.6g}" for name, value in self.last.items() if name not in ("loss", "gradient_norm"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of one fit, put together."""
+
+    session: Session
+    evaluate: Reverse
+    recorder: Recorder
+    optimizer: Any
+    inner: InnerProduct
+    checkpoints: Checkpoints
+
+    @classmethod
+    def open(cls, session: Session) -> Run:
+        """Read this rank's frames and build gradient, optimizer and checkpoints."""
+        config, grid, case = session.config, session.grid, session.case
+        add = choose_sum(config.run.reductions, grid)
+        inner = InnerProduct(add)
+        problem = case.problem(grid)
+        chosen = config.optimizer
+        optimizer = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner, problem.metric)
+        evaluate = Reverse(problem, case.frames(grid, session.device.memory), grid, add)
+        recorder = Recorder(evaluate, inner, session.world)
+        saves = config.checkpoint
+        identity = case.identity() | {"optimizer": f"{chosen.name} {chosen.options} {chosen.clip_norm}"}
+        checkpoints = Checkpoints(
+            config.run.directory / "checkpoints", grid, evaluate.frames.rows.ids, identity, lambda: recorder.count,
+            saves.keep, saves.every_steps, saves.every_minutes,
+        )  # fmt: skip
+        return cls(session, evaluate, recorder, optimizer, inner, checkpoints)
+
+    def start(self) -> Params:
+        """Where the fit starts."""
+        return self.evaluate.problem.init(self.session.config.run.seed, self.evaluate.frames.rows)
+
+    def template(self) -> Any:
+        """A state of the right structure, for a checkpoint to fill."""
+        params = self.start()
+        return self.optimizer.start(params, lambda p: Evaluation(np.nan, combine([0.0], [p]), p, None, None, {}))
+
+    def first_step(self) -> Step:
+        """The state at the start, evaluated."""
+        state = self.optimizer.start(self.start(), self.recorder)
+        if not np.isfinite(state.loss):
+            error = self.session.case.undefined_loss()
+            error.on_all_ranks = True
+            raise error
+        return Step(0, state, self.inner.norm(state.gradient), (state.loss,))
+
+    def loop(self, last: Step) -> Outcome:
+        """Iterate until a hook ends the run."""
+        watchdog = hooks.Watchdog(self.session.world)
+        try:
+            return fit(self.optimizer, self.recorder, self.inner.norm, [*self._hooks(self.session.config.optimizer), watchdog], last)
+        finally:
+            watchdog.stop()
+
+    def _hooks(self, chosen: OptimizerConfig) -> list[Any]:
+        world = self.session.world
+        clock = [] if chosen.wall_clock_minutes is None else [hooks.WallClock(world, chosen.wall_clock_minutes)]
+        progress = [hooks.Progress(self.recorder.describe)] if world.is_root else []
+        return [
+            hooks.SmallGradient(chosen.gradient_tolerance),
+            hooks.SmallChange(chosen.relative_tolerance, chosen.patience),
+            hooks.MaxSteps(chosen.max_steps),
+            hooks.Signals(world),
+            *clock, self.checkpoints, *progress,
+        ]  # fmt: skip
+
+    def facts(self, outcome: Outcome, bandwidth: float) -> dict[str, Any]:
+        """About the run rather than the result: why it stopped, steps, rate; collective."""
+        grid, spent = self.session.grid, self.recorder.spent
+        passes = 2 * self.session.case.bytes_held(grid) * max(self.recorder.timed, 0)
+        rates = self.session.world.gather((passes / spent["compute"] if spent.get("compute") else 0.0, bandwidth))
+        if rates is None:
+            return {}
+        rate, reference = np.mean(rates, axis=0)
+        return {
+            "ranks": self.session.world.size,
+            "grid": [grid.shape.frames, grid.shape.slices],
+            "grid_reason": grid.shape.reason,
+            "stopped": outcome.stop.reason,
+            "steps": outcome.last.number,
+            "evaluations": self.recorder.count,
+            "rate": {"gb_per_s_per_rank": rate / 1e9, "bandwidth_gb_per_s": reference / 1e9, "fraction": rate / reference},
+            "reduce_share": spent.get("reduce", 0.0) / max(sum(spent.values()), 1e-9),
+            "warnings": [],
+        }

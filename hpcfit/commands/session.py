@@ -1,0 +1,38 @@
+"""What `check` and `optimize` begin with: ranks, device, case and grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpcfit.cases.base import Case
+from hpcfit.cases.kinds import open_case
+from hpcfit.config import Config
+from hpcfit.fit.grid import Grid, choose_shape, make_grid
+from hpcfit.log import logger
+from hpcfit.machine import Device, choose_device
+from hpcfit.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Session:
+    """A config opened on some ranks; nothing large has been read."""
+
+    config: Config
+    world: Ranks
+    device: Device
+    case: Case
+    grid: Grid
+
+
+def open_session(config: Config, world: Ranks, command: str) -> Session:
+    """Choose the device, open and check the inputs, and lay out the grid; collective."""
+    config.require("experiment", "problem", command=command)
+    device = choose_device(config.run, world)
+    case = open_case(config, world)
+    load = case.load()
+    shape = choose_shape(world.size, config.grid.frames, config.grid.slices, load)
+    if shape.frames > load.n_blocks and world.is_root:
+        logger.warning(
+            "%d ranks along frames for %d blocks of 64 frames: %d ranks have nothing to do", shape.frames, load.n_blocks, shape.frames - load.n_blocks
+        )
+    return Session(config, world, device, case, make_grid(world, shape, load.n_blocks, load.n_tiles))

@@ -1,0 +1,58 @@
+"""`hpcfit store info` and `hpcfit store verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hpcfit.data.catalog import Store, open_store, verify
+from hpcfit.errors import EXIT_INPUT
+from hpcfit.log import logger
+
+
+def run_info(folder: Path) -> None:
+    """Print what is in a store: frames of each source, reflections, cell, encoding, bytes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    store = open_store(folder)
+    console = Console()
+    for name, value in _facts(store).items():
+        console.print(f"{name:<14} {value}", highlight=False)
+    table = Table("source", "label", "frames", "frame ids", "shards", "MB")
+    for source in dict.fromkeys(shard.source for shard in store.shards):
+        shards = [shard for shard in store.shards if shard.source == source]
+        frames, last = sum(s.frames for s in shards), shards[-1]
+        ids = f"{shards[0].first_id} to {last.first_id + last.frames - 1}"
+        table.add_row(source, shards[0].label, str(frames), ids, str(len(shards)), f"{sum(s.bytes for s in shards) / 1e6:.1f}")
+    console.print(table)
+
+
+def _facts(store: Store) -> dict[str, str]:
+    from hpcfit.physics.reciprocal import inverse_d2
+
+    reflections, encoding = store.reference.reflections, store.encoding
+    inverse_d = np.sqrt(inverse_d2(reflections.hkl, reflections.ndiv, reflections.cell))
+    rounded = "" if encoding.mantissa_bits is None else f", mantissas rounded to {encoding.mantissa_bits} bits"
+    return {
+        "store": f"{store.folder}, {store.bytes / 1e6:.1f} MB in {len(store.shards)} shards",
+        "frames": str(store.n_frames),
+        "reflections": f"{len(reflections)}, to {1 / inverse_d.max():.3f} A",
+        "cell": " ".join(f"{value:.3f}" for value in reflections.cell) + f", {reflections.space_group}",
+        "ndiv": " ".join(map(str, reflections.ndiv)),
+        "stored as": f"(F - F0) / s in {encoding.dtype}{rounded}, compression {encoding.compression}",
+    }
+
+
+def run_verify(folder: Path) -> int:
+    """Compare every checksum; returns the exit code."""
+    store = open_store(folder)
+    problems = verify(store)
+    for problem in problems:
+        logger.error("%s", problem)
+    if problems:
+        logger.error("%d damaged parts in %s: delete the shards named above and run `hpcfit prepare` again", len(problems), folder)
+        return EXIT_INPUT
+    logger.info("%s: %d frames in %d shards are as they were written", folder, store.n_frames, len(store.shards))
+    return 0

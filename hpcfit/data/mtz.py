@@ -1,0 +1,277 @@
+"""Frames from MTZ files: one file a frame, expanded to P1, on the reflections that all files have."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hpcfit.data.files import sha256_of_file
+from hpcfit.data.reference import Reflections
+from hpcfit.data.shard import Frame
+from hpcfit.errors import InputError
+from hpcfit.physics import reciprocal
+
+KNOWN_COLUMNS = (("FC", "PHIC"), ("FMODEL", "PHIFMODEL"), ("F-model", "PHIF-model"), ("FCALC", "PHICALC"))
+SAME_CELL = 1e-3  # relative
+ONE_CELL = (1, 1, 1)
+
+
+def open_mtz(path: Path):
+    """A gemmi.Mtz; InputError when the file is missing, damaged or not an MTZ."""
+    import gemmi
+
+    try:
+        return gemmi.read_mtz_file(str(path))
+    except (RuntimeError, OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as MTZ: {error}", remedy="check the file, or leave it out") from None
+
+
+def column(mtz, label: str, path: Path) -> np.ndarray:
+    """A column by its label, float64; InputError that lists the columns there are."""
+    found = mtz.column_with_label(label)
+    if found is None:
+        raise InputError(f"{path} has no column '{label}'; it has {', '.join(mtz.column_labels())}",
+                         remedy="name one of these columns in the config")
+    return np.array(found.array, np.float64)
+
+
+def amplitude_and_phase(mtz, given: tuple[str, str] | None, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Amplitudes (electrons) and phases (degrees) from the columns given, or from the first known pair."""
+    labels = mtz.column_labels()
+    pair = given or next((pair for pair in KNOWN_COLUMNS if set(pair) <= set(labels)), None)
+    if pair is None:
+        known = "; ".join(",".join(pair) for pair in KNOWN_COLUMNS)
+        raise InputError(f"{path} has no amplitude and phase columns ({known}); it has {', '.join(labels)}",
+                         remedy="set columns = ['amplitude', 'phase'] in this [[prepare.source]]")
+    return column(mtz, pair[0], path), column(mtz, pair[1], path)
+
+
+class MtzData(NamedTuple):
+    """The reflections of a file that have numbers: hkl [n, 3] int32, F [n] complex128, electrons."""
+
+    hkl: np.ndarray
+    structure_factors: np.ndarray
+    cell: tuple[float, ...]
+    space_group: str  # extended Hermann-Mauguin symbol
+
+
+def read_mtz(path: Path, columns: tuple[str, str] | None = None) -> MtzData:
+    """Structure factors of a merged MTZ file; reflections without amplitude or phase count as missing."""
+    mtz = open_mtz(path)
+    amplitude, phase = amplitude_and_phase(mtz, columns, path)
+    present = np.isfinite(amplitude) & np.isfinite(phase)
+    f_h = amplitude[present] * np.exp(1j * np.radians(phase[present]))
+    hkl = np.asarray(mtz.make_miller_array(), np.int32)[present]
+    return MtzData(hkl, f_h, tuple(mtz.cell.parameters), _space_group(mtz, path))
+
+
+def _space_group(mtz, path: Path) -> str:
+    """The group whose operations the header lists: its name alone ('F d -3 m') does not say the choice of origin."""
+    import gemmi
+
+    raw = path.read_bytes()
+    header = raw[raw.rfind(b"VERS MTZ") :].decode("ascii", "replace")
+    records = (header[i : i + 80] for i in range(0, len(header), 80))
+    triplets = [record[5:].strip() for record in records if record.startswith("SYMM ")]
+    group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps(list(map(gemmi.Op, triplets)))) if triplets else mtz.spacegroup
+    if group is None:
+        raise InputError(f"{path}: '{mtz.spacegroup_name}' with {len(triplets)} operations is not a known space group",
+                         remedy="write a standard space group into the MTZ header, or expand the file to P1")
+    return group.xhm()
+
+
+class Expansion(NamedTuple):
+    """How a list of reflections becomes one hemisphere of P1: F(hkl) = F_file[row] * factor, conjugate if flipped."""
+
+    hkl: np.ndarray
+    row: np.ndarray
+    factor: np.ndarray
+    flipped: np.ndarray
+
+    def apply(self, f_h) -> np.ndarray:
+        """F [H] complex128 of the hemisphere."""
+        f_h = f_h[self.row] * self.factor
+        return np.where(self.flipped, f_h.conj(), f_h)
+
+
+def expansion(hkl, space_group: str) -> Expansion:
+    """All images of reflections under a space group, in one hemisphere, each once, without 000.
+
+    An operation x' = R x + t of the crystal gives F(R^T h) = F(h) exp(-2 pi i h . t).
+    """
+    import gemmi
+
+    hkl, images, factors = np.asarray(hkl, np.int64).reshape(-1, 3), [], []
+    for op in gemmi.find_spacegroup_by_name(space_group).operations().sym_ops:
+        images.append(hkl @ (np.array(op.rot) // op.DEN))
+        factors.append(np.exp(-2j * np.pi * (hkl @ np.array(op.tran)) / op.DEN))
+    canonical, flipped = reciprocal.hemisphere(np.concatenate(images))
+    _, first = np.unique(reciprocal.packed(canonical), return_index=True)
+    first = first[np.any(canonical[first] != 0, axis=1)]
+    return Expansion(canonical[first], first % len(hkl), np.concatenate(factors)[first], flipped[first])
+
+
+@functools.lru_cache(maxsize=4)
+def _expansion_of_bytes(hkl: bytes, space_group: str) -> Expansion:
+    # The files of a folder mostly hold one and the same list, so that its expansion is made once.
+    return expansion(np.frombuffer(hkl, np.int32).reshape(-1, 3), space_group)
+
+
+def expanded(data: MtzData) -> tuple[np.ndarray, np.ndarray]:
+    """The reflections of a file in one hemisphere of P1: (hkl [H, 3], F [H] complex128)."""
+    plan = _expansion_of_bytes(data.hkl.tobytes(), data.space_group)
+    return plan.hkl, plan.apply(data.structure_factors)
+
+
+@dataclass(frozen=True)
+class MtzSource:
+    """A folder or glob of MTZ files, one frame each. A FrameSource once `on` gave it the store's reflections."""
+
+    name: str
+    label: str
+    path: Path
+    files: tuple[Path, ...]
+    columns: tuple[str, str] | None
+    digest: str  # SHA-256 over the digests of all files, in order
+    reflections: Reflections | None = None
+
+    @property
+    def n_frames(self) -> int:
+        """One frame a file."""
+        return len(self.files)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The input and its SHA-256."""
+        return {str(self.path): self.digest}
+
+    def on(self, reflections: Reflections) -> MtzSource:
+        """The same source, giving its frames on these reflections."""
+        return replace(self, reflections=reflections)
+
+    def frames(self, start: int, stop: int) -> Iterator[Frame]:
+        """Frames start to stop - 1, on the reflections of the store."""
+        store = np.ascontiguousarray(self.reflections.hkl, np.int32).tobytes()
+        for file in self.files[start:stop]:
+            yield Frame(0, self._on_store(file, store), file=str(file))
+
+    def _on_store(self, file: Path, store: bytes) -> np.ndarray:
+        data = read_mtz(file, self.columns)
+        hkl, f_h = expanded(data)
+        index = _matched(store, hkl.tobytes())
+        if len(index) != len(self.reflections):
+            raise InputError(f"{file} has {len(index)} of the {len(self.reflections)} reflections of the store",
+                             remedy="the file was changed after the store was begun: prepare into an empty folder")
+        return f_h[index]
+
+
+@functools.lru_cache(maxsize=4)
+def _matched(store: bytes, hkl: bytes) -> np.ndarray:
+    wanted, found = (np.frombuffer(raw, np.int32).reshape(-1, 3) for raw in (store, hkl))
+    return reciprocal.match(wanted, ONE_CELL, found, ONE_CELL)[1]
+
+
+def open_mtz_source(pattern: str, label: str, columns, frames: slice) -> MtzSource:
+    """The MTZ files of a folder or glob, sorted naturally (frame2 before frame10), cut to a range of frames."""
+    path = Path(pattern)
+    paths = path.glob("*.mtz") if path.is_dir() else map(Path, glob.glob(pattern))
+    files = tuple(sorted(paths, key=_natural)[frames])
+    if not files:
+        raise InputError(f"no MTZ file at {pattern} (frames {frames.start}:{frames.stop}:{frames.step})",
+                         remedy="give a folder that holds *.mtz, or a glob that matches files")
+    digest = hashlib.sha256("".join(map(sha256_of_file, files)).encode()).hexdigest()
+    stem = re.sub(r"[*?\[\]]+", "", path.stem).strip("_-.") or path.parent.name
+    return MtzSource(path.name if path.is_dir() else stem, label, path, files, columns, digest)
+
+
+def _natural(path: Path) -> list:
+    # Text and numbers alternate, so that like is compared with like.
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+
+
+class Survey(NamedTuple):
+    """The reflections of some files. lists: distinct lists of the P1 hemisphere by digest; rows: one a file."""
+
+    lists: dict[str, np.ndarray]
+    rows: list[tuple[Path, str, tuple[float, ...], str]]  # file, digest of its list, cell, space group
+
+
+def survey(files: Sequence[tuple[Path, tuple[str, str] | None]]) -> Survey:
+    """Read which reflections each file has; files come with the names of their columns."""
+    lists, rows = {}, []
+    for file, columns in files:
+        data = read_mtz(file, columns)
+        hkl, _ = expanded(data)
+        digest = hashlib.sha256(hkl.tobytes()).hexdigest()
+        lists[digest] = hkl
+        rows.append((file, digest, data.cell, data.space_group))
+    return Survey(lists, rows)
+
+
+class Presence(NamedTuple):
+    """A row of missing.csv. missing: reflections that other files have and this one lacks; unused: not common to all."""
+
+    file: Path
+    reflections: int
+    missing: int
+    unused: int
+
+
+def agree(found: Survey, ndiv, d_min: float | None) -> tuple[Reflections, list[Presence]]:
+    """The reflections that all files have, to d_min, in store order, and what each file lacks or has beside them.
+
+    The cell of the files is that of their integer indices, ndiv unit cells. Raises InputError when cells differ, or
+    when nothing is common.
+    """
+    first = found.rows[0]
+    for row in found.rows:
+        _check_cell(first, row)
+    lengths = np.array(first[2][:3]) / ndiv
+    cell = (*map(float, lengths), *first[2][3:])
+    lists = {digest: _within(hkl, ndiv, cell, d_min) for digest, hkl in found.lists.items()}
+    every, counts = np.unique(np.concatenate(list(lists.values())), axis=0, return_counts=True)
+    common = every[counts == len(lists)]
+    if not len(common):
+        raise _nothing_common(found, lists)
+    common = common[reciprocal.resolution_order(common, ndiv, cell)].astype(np.int32)
+    presence = [Presence(file, n := len(lists[digest]), len(every) - n, n - len(common))
+                for file, digest, *_ in found.rows]
+    return Reflections(common, tuple(ndiv), cell, first[3]), presence
+
+
+def _within(hkl, ndiv, cell, d_min: float | None) -> np.ndarray:
+    if d_min is None:
+        return hkl
+    return hkl[reciprocal.inverse_d2(hkl, ndiv, cell) <= (1 + reciprocal.SAME_RESOLUTION) / d_min**2]
+
+
+def _check_cell(first, row) -> None:
+    if not np.allclose(first[2], row[2], rtol=SAME_CELL):
+        raise InputError(f"{row[0]} has cell {row[2]}, {first[0]} has {first[2]}",
+                         remedy="frames of one store share one cell: prepare them into different stores")
+
+
+def _nothing_common(found: Survey, lists: dict[str, np.ndarray]) -> InputError:
+    """Name two files that do not overlap; where every two do, the first and the last."""
+    first = found.rows[0]
+    others = [row for row in found.rows[1:] if not len(reciprocal.match(lists[first[1]], ONE_CELL, lists[row[1]], ONE_CELL)[0])]
+    other = (others or found.rows[-1:])[0]
+    return InputError(
+        f"no reflection is common to all {len(found.rows)} MTZ files:\n"
+        f"  {first[0]}: {_range(lists[first[1]])}, cell {first[2]}\n  {other[0]}: {_range(lists[other[1]])}, cell {other[2]}",
+        remedy="leave one of them out; `supercell` must be that of the files; d_min must leave reflections",
+    )
+
+
+def _range(hkl) -> str:
+    if not len(hkl):
+        return "no reflections"
+    return ", ".join(f"{name} {low} to {high}" for name, low, high in zip("hkl", hkl.min(axis=0), hkl.max(axis=0)))

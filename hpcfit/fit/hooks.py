@@ -1,0 +1,137 @@
+"""Hooks: small objects called after every step on every rank; each may end the run and says why."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hpcfit.errors import EXIT_FAILED
+from hpcfit.fit.loop import Step, Stop
+from hpcfit.log import logger
+from hpcfit.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class MaxSteps:
+    """Ends after so many steps."""
+
+    steps: int
+
+    def __call__(self, step: Step) -> Stop | None:
+        """Compare the number of the step."""
+        return Stop(f"{self.steps} steps done (optimizer.max_steps)") if step.number >= self.steps else None
+
+
+@dataclass(frozen=True)
+class SmallGradient:
+    """Ends when the gradient's norm over all ranks is below a tolerance."""
+
+    tolerance: float
+
+    def __call__(self, step: Step) -> Stop | None:
+        """Compare the norm."""
+        if step.gradient_norm > self.tolerance:
+            return None
+        return Stop(f"gradient norm {step.gradient_norm:.2e} <= {self.tolerance:.2e} (optimizer.gradient_tolerance)")
+
+
+@dataclass(frozen=True)
+class SmallChange:
+    """Ends when each of the last ``patience`` steps changed the loss by less than a relative tolerance."""
+
+    tolerance: float
+    patience: int
+
+    def __call__(self, step: Step) -> Stop | None:
+        """Compare the losses that the loop remembers."""
+        losses = np.array(step.losses[-self.patience - 1 :])
+        if len(losses) <= self.patience or np.any(np.abs(np.diff(losses)) > self.tolerance * abs(losses[-1])):
+            return None
+        return Stop(f"loss changed by less than {self.tolerance:.2e} relative in {self.patience} steps (optimizer.relative_tolerance)")
+
+
+@dataclass
+class WallClock:
+    """Ends when root's clock says so; the run is to be continued."""
+
+    ranks: Ranks
+    minutes: float
+    _start: float = field(default_factory=time.monotonic)
+
+    def __call__(self, step: Step) -> Stop | None:
+        """Ask root's clock."""
+        over = self.ranks.bcast(time.monotonic() - self._start > 60 * self.minutes)
+        return Stop(f"{self.minutes:g} minutes of wall clock used (optimizer.wall_clock_minutes)", interrupted=True) if over else None
+
+
+class Signals:
+    """Ends at the same step on all ranks when any of them got SIGTERM or SIGUSR1 (a scheduler's warning)."""
+
+    def __init__(self, ranks: Ranks):
+        self._ranks, self._received = ranks, 0
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _frame) -> None:
+        self._received = number
+
+    def __call__(self, step: Step) -> Stop | None:
+        """Share the flag."""
+        number = int(self._ranks.max(np.array([self._received]))[0])
+        return Stop(f"signal {signal.Signals(number).name}", interrupted=True) if number else None
+
+
+@dataclass
+class Progress:
+    """Log lines whose number grows with the logarithm of the steps, and at least one every ``seconds``."""
+
+    describe: Callable[[], str]
+    seconds: float = 10.0
+    _last: float = field(default_factory=time.monotonic)
+
+    def __call__(self, step: Step) -> None:
+        """Log the last evaluation where it is due."""
+        leading = step.number // 10 ** (len(str(step.number)) - 1)
+        due = leading in (1, 2, 5) and step.number == leading * 10 ** (len(str(step.number)) - 1)
+        if due or time.monotonic() - self._last > self.seconds:
+            self._last = time.monotonic()
+            logger.info("step %d  %s  |gradient| %.2e", step.number, self.describe(), step.gradient_norm)
+
+
+class Watchdog:
+    """Ends the job when no step has finished for ``factor`` medians (and at least ``patience`` seconds): a rank hangs."""
+
+    def __init__(self, ranks: Ranks, patience: float = 600.0, factor: float = 50.0):
+        self._ranks, self._patience, self._factor = ranks, patience, factor
+        self._beats, self._done = [time.monotonic()], threading.Event()
+        threading.Thread(target=self._watch, daemon=True, name="hpcfit-watchdog").start()
+
+    def __call__(self, step: Step) -> None:
+        """A step has finished."""
+        self._beats = [*self._beats[-50:], time.monotonic()]
+
+    def stop(self) -> None:
+        """The loop has ended."""
+        self._done.set()
+
+    def limit(self) -> float:
+        """Seconds without a step that end the job."""
+        gaps = np.diff(self._beats)
+        return max(self._patience, self._factor * statistics.median(gaps)) if len(gaps) else self._patience
+
+    def _watch(self) -> None:
+        while not self._done.wait(min(self._patience / 4, 10.0)):
+            silent = time.monotonic() - self._beats[-1]
+            if silent > self.limit():
+                print(f"hpcfit: rank {self._ranks.rank}: no step for {silent:.0f} s: a rank hangs; the job ends", file=sys.stderr)
+                faulthandler.dump_traceback(all_threads=True)
+                self._ranks.abort(EXIT_FAILED) if self._ranks.size > 1 else os._exit(EXIT_FAILED)

@@ -1,0 +1,53 @@
+"""The loop: step, ask the hooks, until one of them ends the run and says why. There is no other loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from hpcfit.errors import NumericalError
+from hpcfit.fit.optimizers import Evaluate, Optimizer
+
+
+class Step(NamedTuple):
+    """What a hook sees after each step; the same on every rank but for the local rows in ``state``."""
+
+    number: int
+    state: Any
+    gradient_norm: float
+    losses: Sequence[float]  # after each of the last steps, newest last; kept by checkpoints
+
+
+class Stop(NamedTuple):
+    """Why a run ends. interrupted: from outside, so that it is to be continued (exit code 75)."""
+
+    reason: str
+    interrupted: bool = False
+
+
+class Outcome(NamedTuple):
+    """Where a run ended."""
+
+    last: Step
+    stop: Stop
+
+
+REMEMBERED_LOSSES = 100
+
+Hook = Callable[[Step], Stop | None]
+
+
+def fit(optimizer: Optimizer, evaluate: Evaluate, norm: Callable[[Any], float], hooks: Sequence[Hook], last: Step) -> Outcome:
+    """Step on from ``last`` until a hook ends the run. Every rank calls every hook at every step: hooks may communicate."""
+    while True:
+        state = optimizer.step(last.state, evaluate)
+        if not math.isfinite(state.loss):
+            raise NumericalError(f"the loss is {state.loss} after step {last.number + 1}", remedy="use a smaller learning rate, or name = 'lbfgs'")
+        losses = (*last.losses, state.loss)[-REMEMBERED_LOSSES:]
+        last = Step(last.number + 1, state, norm(state.gradient), losses)
+        stops = [stop for stop in [hook(last) for hook in hooks] if stop]
+        if state.stalled:
+            stops.append(Stop(state.stalled))
+        if stops:
+            return Outcome(last, next((stop for stop in stops if stop.interrupted), stops[0]))

@@ -1,0 +1,255 @@
+"""Optimizers: each is an object with ``start`` and ``step``; its state is a NamedTuple that a checkpoint can hold.
+
+A step may evaluate the loss several times; ``evaluate`` counts and records. All ranks take the same decisions, because
+losses and inner products are the same numbers on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from hpcfit.errors import InputError, nearest
+from hpcfit.fit.gradient import Evaluation
+from hpcfit.fit.inner import InnerProduct, combine
+from hpcfit.problems.base import Params
+
+Evaluate = Callable[[Params], Evaluation]
+
+
+class Optimizer(Protocol):
+    """What the loop needs. Every state has ``params``, ``loss``, ``gradient`` and ``stalled`` (why no step is possible, or "")."""
+
+    def start(self, params: Params, evaluate: Evaluate) -> Any: ...
+
+    def step(self, state: Any, evaluate: Evaluate) -> Any: ...
+
+
+class LbfgsState(NamedTuple):
+    """s, y: the last ``memory`` steps and gradient changes, newest last, zeros before there are so many."""
+
+    params: Params
+    loss: float
+    gradient: Params
+    s: tuple[Params, ...]
+    y: tuple[Params, ...]
+    filled: int
+    stalled: str
+
+
+@dataclass(frozen=True)
+class Lbfgs:
+    """Limited-memory BFGS (Liu and Nocedal 1989, 10.1007/BF01589116) with a weak-Wolfe bisection (Lewis and Overton
+    2013, 10.1007/s10107-012-0514-2). The two-loop recursion acts on coefficients of the basis (s, y, gradient), whose
+    Gram matrix is one message (Chen, Wang and Zhou 2014)."""
+
+    inner: InnerProduct
+    memory: int = 10
+    armijo: float = 1e-4
+    curvature: float = 0.9
+    max_trials: int = 20
+    first_step: float = 1.0  # length of the first step, in the parameters' units
+
+    def start(self, params: Params, evaluate: Evaluate) -> LbfgsState:
+        """Evaluate at the start."""
+        here = evaluate(params)
+        nothing = (combine([0.0], [params]),) * self.memory
+        return LbfgsState(params, here.loss, here.gradient, nothing, nothing, 0, "")
+
+    def step(self, state: LbfgsState, evaluate: Evaluate) -> LbfgsState:
+        """One quasi-Newton step; falls back to steepest descent once before it gives up."""
+        direction, slope = self._direction(state)
+        found = self._search(state, direction, slope, evaluate)
+        if found is None and state.filled:
+            return self.step(state._replace(filled=0), evaluate)
+        if found is None:
+            return state._replace(stalled="the line search found no lower loss: this is the precision of the loss")
+        params, here = found
+        s, y = combine([1, -1], [params, state.params]), combine([1, -1], [here.gradient, state.gradient])
+        curvature, scale = self.inner([(s, y), (y, y)])
+        state = state._replace(params=params, loss=here.loss, gradient=here.gradient)
+        if curvature <= 1e-14 * scale:
+            return state
+        return state._replace(s=(*state.s[1:], s), y=(*state.y[1:], y), filled=min(state.filled + 1, self.memory))
+
+    def _direction(self, state: LbfgsState) -> tuple[Params, float]:
+        """-H g and its slope <g, -H g>."""
+        m, g = state.filled, state.gradient
+        basis = [*state.s[self.memory - m :], *state.y[self.memory - m :], g]
+        gram = self._gram(basis)
+        coefficients = _two_loop(gram, m)
+        if m == 0:
+            coefficients *= self.first_step / max(np.sqrt(gram[0, 0]), 1e-300)
+        return combine(coefficients, basis), float(gram[-1] @ coefficients)
+
+    def _gram(self, basis: list[Params]) -> np.ndarray:
+        upper = np.triu_indices(len(basis))
+        gram = np.zeros((len(basis), len(basis)))
+        gram[upper] = self.inner([(basis[i], basis[j]) for i, j in zip(*upper, strict=True)])
+        return gram + np.triu(gram, 1).T
+
+    def _search(self, state, direction, slope, evaluate) -> tuple[Params, Evaluation] | None:
+        if not slope < 0:
+            return None
+        low, high, length = 0.0, np.inf, 1.0
+        best = None
+        for _ in range(self.max_trials):
+            params = combine([1.0, length], [state.params, direction])
+            here = evaluate(params)
+            if not here.loss <= state.loss + self.armijo * length * slope:
+                high = length
+            else:
+                best = (params, here)
+                if self.inner([(here.gradient, direction)])[0] >= self.curvature * slope:
+                    return best
+                low = length
+            length = 2 * low if np.isinf(high) else 0.5 * (low + high)
+        return best
+
+
+def _two_loop(gram: np.ndarray, m: int) -> np.ndarray:
+    """Coefficients of -H g in the basis (s_1 ... s_m, y_1 ... y_m, g) from its Gram matrix."""
+    c = np.zeros(2 * m + 1)
+    c[-1] = -1.0
+    alpha = np.zeros(m)
+    for i in reversed(range(m)):
+        alpha[i] = gram[i] @ c / gram[i, m + i]
+        c[m + i] -= alpha[i]
+    if m:
+        c *= gram[m - 1, 2 * m - 1] / gram[2 * m - 1, 2 * m - 1]
+    for i in range(m):
+        c[i] += alpha[i] - gram[m + i] @ c / gram[i, m + i]
+    return c
+
+
+class GradientState(NamedTuple):
+    """inner: the state of the optax chain, or of the backtracking (its step length)."""
+
+    params: Params
+    loss: float
+    gradient: Params
+    inner: Any
+    stalled: str
+
+
+@dataclass(frozen=True)
+class Optax:
+    """An elementwise chain of optax, with the gradient clipped to a norm over all ranks where ``clip_norm`` is given."""
+
+    chain: Any
+    inner: InnerProduct
+    clip_norm: float | None = None
+
+    def start(self, params: Params, evaluate: Evaluate) -> GradientState:
+        """Evaluate at the start."""
+        here = evaluate(params)
+        return GradientState(params, here.loss, here.gradient, self.chain.init(params), "")
+
+    def step(self, state: GradientState, evaluate: Evaluate) -> GradientState:
+        """One update and one evaluation."""
+        gradient = state.gradient if self.clip_norm is None else self._clipped(state.gradient)
+        updates, inner = self.chain.update(gradient, state.inner, state.params)
+        params = combine([1.0, 1.0], [state.params, updates])
+        here = evaluate(params)
+        return GradientState(params, here.loss, here.gradient, inner, "")
+
+    def _clipped(self, gradient: Params) -> Params:
+        norm = self.inner.norm(gradient)
+        return gradient if norm <= self.clip_norm else combine([self.clip_norm / norm], [gradient])
+
+
+@dataclass(frozen=True)
+class ExponentiatedGradient:
+    """Multiplicative updates of weights on the simplex, w <- w exp(-eta dL/dw) / Z (Kivinen and Warmuth 1997,
+    10.1006/inco.1996.2612), with backtracking: a natural-gradient step in the log-weights."""
+
+    metric: Callable[[Params], Params]
+    inner: InnerProduct
+    step_length: float = 1.0
+    shrink: float = 0.5
+    grow: float = 1.5
+    armijo: float = 1e-4
+    max_trials: int = 30
+
+    def start(self, params: Params, evaluate: Evaluate) -> GradientState:
+        """Evaluate at the start."""
+        here = evaluate(params)
+        return GradientState(here.params, here.loss, here.gradient, self.step_length, "")
+
+    def step(self, state: GradientState, evaluate: Evaluate) -> GradientState:
+        """One accepted step; its length is remembered for the next."""
+        direction = jax.tree.map(_divide, state.gradient, self.metric(state.params))
+        slope = self.inner([(state.gradient, direction)])[0]
+        length = float(state.inner)
+        for _ in range(self.max_trials):
+            here = evaluate(combine([1.0, length], [state.params, direction]))
+            if here.loss <= state.loss + self.armijo * length * slope:
+                return GradientState(here.params, here.loss, here.gradient, length * self.grow, "")
+            length *= self.shrink
+        return state._replace(stalled="no shorter step lowers the loss: this is the precision of the loss")
+
+
+def _divide(gradient: np.ndarray, metric: np.ndarray) -> np.ndarray:
+    """-g / m, and 0 where the weight has vanished (padding, or below the smallest float)."""
+    return -np.divide(gradient, metric, out=np.zeros(np.shape(gradient)), where=np.asarray(metric) > 0)
+
+
+# optax transformations that act on each number alone: others would need norms over all ranks.
+ELEMENTWISE = (
+    "adabelief", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad", "lion", "nadam", "nadamw",
+    "radam", "rmsprop", "rprop", "sgd", "sign_sgd", "yogi",
+)  # fmt: skip
+OWN = {"lbfgs": Lbfgs, "exponentiated-gradient": ExponentiatedGradient}
+
+
+def choose_optimizer(name: str, options: dict[str, Any], clip_norm: float | None, inner: InnerProduct, metric: Callable) -> Optimizer:
+    """The optimizer that the config names, with its options; raises InputError on an unknown name or option."""
+    if name in OWN and clip_norm is not None:
+        raise InputError(f"[optimizer] clip_norm = {clip_norm} has no effect on '{name}'", remedy="remove it: the line search limits the step")
+    if name == "lbfgs":
+        return _built(Lbfgs, name, options, ("memory", "armijo", "curvature", "max_trials", "first_step"), inner=inner)
+    if name == "exponentiated-gradient":
+        keys = ("step_length", "shrink", "grow", "armijo", "max_trials")
+        return _built(ExponentiatedGradient, name, options, keys, inner=inner, metric=metric)
+    if name not in ELEMENTWISE:
+        raise InputError(f"[optimizer] name = '{name}' is unknown: {nearest(name, (*OWN, *ELEMENTWISE))}", remedy="use a name from the list in README")
+    return Optax(_optax_chain(name, options), inner, clip_norm)
+
+
+def _optax_chain(name: str, options: dict[str, Any]) -> Any:
+    import inspect
+
+    import optax
+
+    factory = getattr(optax, name)
+    values = {key: _schedule(value) if isinstance(value, dict) else value for key, value in options.items()}
+    values.setdefault("learning_rate", 0.05)
+    return _built(factory, name, values, tuple(inspect.signature(factory).parameters))
+
+
+def _schedule(value: dict[str, Any]) -> Callable:
+    """An optax schedule from {schedule = "cosine_decay_schedule", ...}."""
+    import inspect
+
+    import optax
+
+    value = dict(value)
+    name = value.pop("schedule", "")
+    names = [n for n in dir(optax) if n.endswith("_schedule")]
+    if name not in names:
+        raise InputError(f"schedule = '{name}' is unknown: {nearest(name, names)}", remedy="name a schedule of optax")
+    return _built(getattr(optax, name), name, value, tuple(inspect.signature(getattr(optax, name)).parameters))
+
+
+def _built(factory: Callable, name: str, options: dict[str, Any], keys: tuple[str, ...], **fixed: Any) -> Any:
+    for key in options:
+        if key not in keys:
+            raise InputError(f"'{name}' has no option '{key}' = {options[key]!r}: {nearest(key, keys)}", remedy="correct [optimizer] options")
+    try:
+        return factory(**options, **fixed)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"'{name}' does not take the options {options}: {error}", remedy="correct [optimizer] options") from None

@@ -1,0 +1,169 @@
+"""Weights of trajectory frames such that their diffuse intensity agrees best with a measured map.
+
+    x_w(h) = sum_t w_t |F_t(h)|^2 - |sum_t w_t F_t(h)|^2          Guinier's diffuse intensity, weights on the simplex
+
+is compared with y(h) by Pearson's correlation coefficient over Laue orbits with their multiplicities, in all (total)
+or with the mean of each resolution shell removed from both (anisotropic): the total is dominated by the solvent ring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hpcfit.problems.base import Cell, FrameRows, Params, Reduce, Statistics
+
+
+class WeightSums(NamedTuple):
+    """Sums over frames of the weights w = exp(u) / T, normalised or not."""
+
+    w: jax.Array  # sum w
+    ww: jax.Array  # sum w^2, for the effective sample size
+    wu: jax.Array  # sum w u, for the Kullback-Leibler divergence
+
+
+class Moments(NamedTuple):
+    """Sums over frames for the reflections of a tile, of the stored (F - F0) / s."""
+
+    wF: jax.Array  # sum w F, [width, 2]
+    wFF: jax.Array  # sum w |F|^2, [width]
+
+
+class ShellSums(NamedTuple):
+    """Sums over orbits with their multiplicities, a row a resolution shell [shells]; x: calculated, y: observed."""
+
+    n: jax.Array
+    x: jax.Array
+    y: jax.Array
+    xx: jax.Array
+    yy: jax.Array
+    xy: jax.Array
+
+
+class Tiles(NamedTuple):
+    """Constants of the reflections, [tiles, width]; the orbits of a tile are whole, and its unused end is padding.
+
+    orbit: which of the tile's orbits (0 ... width - 1) a reflection belongs to. share: s(h)^2 / reflections of its
+    orbit, 0 for padding. For each orbit: y, standardised; multiplicity, 0 for padding; shell.
+    """
+
+    orbit: jax.Array
+    share: jax.Array
+    y: jax.Array
+    multiplicity: jax.Array
+    shell: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FrameWeights:
+    """The problem `frame-weights` (see ``problems.base.Problem``): one log-weight u_t a frame, local; nothing shared.
+
+    n_frames: T, so that u = 0 are uniform weights. theta: strength of the Kullback-Leibler divergence to them.
+    """
+
+    tiles: Tiles
+    n_frames: int = field(metadata={"static": True})
+    n_shells: int = field(metadata={"static": True})
+    anisotropic: bool = field(default=False, metadata={"static": True})
+    theta: float = field(default=0.0, metadata={"static": True})
+    precision: str = field(default="float32", metadata={"static": True})
+    random_start: bool = field(default=False, metadata={"static": True})
+
+    def init(self, seed: int, frames: FrameRows) -> Params:
+        """Uniform weights, or log-weights from a normal distribution drawn by (seed, frame id)."""
+        if not self.random_start:
+            return uniform(frames)
+        u = np.zeros(frames.ids.shape)
+        draw = jax.jit(jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(jax.random.key(seed), i), dtype=float)))
+        for block, ids in enumerate(frames.ids):
+            u[block] = np.where(ids >= 0, draw(np.maximum(ids, 0)), 0.0)
+        return Params({}, {"u": u})
+
+    def gauge(self, params: Params, frames: FrameRows, reduce: Reduce) -> Params:
+        """Shift the log-weights so that the weights sum to 1; intensity, CC and KL do not change."""
+        u, held = np.asarray(params.local["u"]), frames.ids >= 0
+        largest = reduce.max(np.max(u[held], initial=-np.inf))
+        powers = np.where(held, np.exp(np.minimum(u - largest, 0.0)), 0.0)
+        total = float(reduce.sum(jnp.asarray(powers.sum(axis=1))))
+        return Params(params.shared, {"u": np.where(held, u - largest - np.log(total / self.n_frames), 0.0)})
+
+    def metric(self, params: Params) -> Params:
+        """The weights: the Fisher metric of the log-weights. A natural-gradient step is an exponentiated gradient."""
+        return Params(params.shared, {"u": weights(params, self.n_frames)})
+
+    def partial(self, params: Params, cell: Cell) -> Statistics:
+        """Moments of 64 frames in one tile; cell.data: [64, 2 width], real and imaginary parts alternating."""
+        u = params.local["u"]
+        w = jnp.where(cell.ids >= 0, jnp.exp(u) / self.n_frames, 0.0)
+        F = cell.data.astype(self.precision)
+        wF = w.astype(self.precision)[:, None] * F
+        squares = jnp.sum(wF * F, axis=0).reshape(-1, 2)
+        moments = Moments(jnp.sum(wF, axis=0).reshape(-1, 2), jnp.sum(squares, axis=1))
+        return Statistics(WeightSums(jnp.sum(w), jnp.sum(w * w), jnp.sum(w * u)), moments)
+
+    def summary(self, statistics: Statistics, shared: dict, tile: Tiles) -> ShellSums:
+        """The sums of a tile that every correlation coefficient is made of."""
+        x, y = orbit_intensity(statistics, tile), tile.y
+        values = (jnp.ones_like(x), x, y, x * x, y * y, x * y)
+        return ShellSums(*(jax.ops.segment_sum(tile.multiplicity * v, tile.shell, self.n_shells) for v in values))
+
+    def loss(self, sums: ShellSums, common: WeightSums, shared: dict) -> jax.Array:
+        """theta KL(w || uniform) - CC."""
+        return self.theta * self.divergence(common) - correlation(sums, by_shell=self.anisotropic)
+
+    def divergence(self, common: WeightSums) -> jax.Array:
+        """KL(p || 1/T) = sum p ln(T p) with p = w / sum w."""
+        return common.wu / common.w - jnp.log(common.w)
+
+    def metrics(self, sums: ShellSums, common: WeightSums) -> dict[str, float]:
+        """CC total and anisotropic, Kish's effective sample size, Kullback-Leibler divergence."""
+        return {
+            "cc": float(correlation(sums, by_shell=False)),
+            "cc_anisotropic": float(correlation(sums, by_shell=True)),
+            "ess": float(common.w**2 / common.ww),
+            "kl": float(self.divergence(common)),
+        }
+
+
+def uniform(frames: FrameRows) -> Params:
+    """The parameters of uniform weights."""
+    return Params({}, {"u": np.zeros(frames.ids.shape)})
+
+
+def weights(params: Params, n_frames: int) -> np.ndarray:
+    """w_t, [blocks, 64], of gauged parameters."""
+    return np.exp(np.asarray(params.local["u"])) / n_frames
+
+
+def orbit_intensity(statistics: Statistics, tile: Tiles) -> jax.Array:
+    """x of each orbit of a tile, [width], electrons^2: the mean over the orbit's reflections."""
+    common, moments = statistics
+    # x(h) does not change with F0 because the weights are divided by their sum.
+    mean = moments.wF / common.w
+    x = moments.wFF / common.w - jnp.sum(mean * mean, axis=-1)
+    return jax.ops.segment_sum(x * tile.share, tile.orbit, x.shape[0])
+
+
+def correlation(sums: ShellSums, *, by_shell: bool) -> jax.Array:
+    """Pearson's CC; ``by_shell`` removes the mean of each shell from x and y (anisotropic)."""
+    groups = sums if by_shell else ShellSums(*(jnp.sum(leaf, keepdims=True) for leaf in sums))
+    xx, yy, xy = (jnp.sum(value) for value in _centred(groups))
+    return xy / jnp.sqrt(xx * yy)
+
+
+def shell_correlations(sums: ShellSums) -> np.ndarray:
+    """CC within each shell, [shells]; NaN where a shell has fewer than two orbits."""
+    xx, yy, xy = (np.asarray(value) for value in _centred(sums))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where((xx > 0) & (yy > 0), xy / np.sqrt(xx * yy), np.nan)
+
+
+def _centred(sums: ShellSums) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Second moments about the mean of each shell, [shells]; an empty shell has none."""
+    n = jnp.where(jnp.asarray(sums.n) > 0, sums.n, 1.0)
+    return sums.xx - sums.x**2 / n, sums.yy - sums.y**2 / n, sums.xy - sums.x * sums.y / n

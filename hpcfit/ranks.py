@@ -1,0 +1,198 @@
+"""Ranks: what the processes of one job do together. One rank without MPI is a case like any other.
+
+This is the only module that knows mpi4py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hpcfit.errors import EXIT_FAILED, HpcfitError, InputError
+from hpcfit.log import logger
+
+T = TypeVar("T")
+
+# The variables by which launchers tell a process how many tasks they started.
+LAUNCHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS")
+LOCAL_RANKS = ("SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RANKID")
+
+
+class Ranks:
+    """A group of ranks. Arrays are NumPy arrays; every method but ``abort`` is collective."""
+
+    def __init__(self, communicator: Any = None):
+        self._comm = communicator
+        self.rank = 0 if communicator is None else communicator.Get_rank()
+        self.size = 1 if communicator is None else communicator.Get_size()
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this rank writes."""
+        return self.rank == 0
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """The elementwise sum over ranks, in the type of ``values``."""
+        return self._allreduce(values, "SUM")
+
+    def max(self, values: np.ndarray) -> np.ndarray:
+        """The elementwise maximum over ranks."""
+        return self._allreduce(values, "MAX")
+
+    def bcast(self, value: Any) -> Any:
+        """Root's object on every rank."""
+        return value if self.size == 1 else self._comm.bcast(value, root=0)
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """The objects of all ranks on root, in rank order; None elsewhere."""
+        return [value] if self.size == 1 else self._comm.gather(value, root=0)
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.size > 1:
+            self._comm.Barrier()
+
+    def split(self, color: int) -> Ranks:
+        """The ranks that name the same color, in the order of their rank here."""
+        return Ranks() if self.size == 1 else Ranks(self._comm.Split(color, self.rank))
+
+    def node(self) -> Ranks:
+        """The ranks that share this node's memory."""
+        if self._comm is None:
+            return Ranks()
+        from mpi4py import MPI
+
+        return Ranks(self._comm.Split_type(MPI.COMM_TYPE_SHARED))
+
+    def raise_together(self, error: Exception | None) -> None:
+        """Raise on every rank if any rank brings an error: that of the lowest rank, so that one error is printed."""
+        errors = self.gather(error)
+        first = self.bcast(next((e for e in errors if e is not None), None) if self.is_root else None)
+        if first is not None:
+            first.on_all_ranks = True
+            raise first
+
+    def on_root(self, function: Callable[[], T]) -> T:
+        """Root's result of ``function`` on every rank; if it fails there, the same error is raised on all."""
+        value, error = None, None
+        if self.is_root:
+            try:
+                value = function()
+            except Exception as caught:  # every error travels: the other ranks would wait for ever
+                error = caught
+        self.raise_together(error)
+        return self.bcast(value)
+
+    def abort(self, code: int) -> None:
+        """End every rank of the job with this exit code, now. The only method that is not collective."""
+        sys.stderr.flush()
+        if self.size == 1:
+            os._exit(code)
+        self._comm.Abort(code)
+
+    def _allreduce(self, values: np.ndarray, operation: str) -> np.ndarray:
+        values = np.ascontiguousarray(values)
+        if self.size == 1:
+            return values
+        from mpi4py import MPI
+
+        result = np.empty_like(values)
+        self._comm.Allreduce(values, result, op=getattr(MPI, operation))
+        return result
+
+
+def world_ranks() -> Ranks:
+    """All ranks of this job; raises InputError if a launcher started several tasks that MPI does not see."""
+    communicator = _world_communicator()
+    size = 1 if communicator is None else communicator.Get_size()
+    variable, tasks = launched_tasks()
+    if tasks > 1 and size == 1:
+        raise InputError(
+            f"{variable} = {tasks} says that {tasks} tasks were started, but MPI sees 1 rank: each task would run the whole job",
+            remedy="start with the launcher of the MPI library that mpi4py uses (`hpcfit doctor` shows it): its own mpiexec, or srun --mpi=pmi2 or pmix",
+        )
+    return Ranks(communicator)
+
+
+def launched_tasks() -> tuple[str, int]:
+    """The variable by which a launcher says how many tasks it started, and that number; ("", 1) without one."""
+    # SLURM_NTASKS is also set in a batch script's own shell; SLURM_STEP_NUM_TASKS only by srun.
+    names = LAUNCHER_SIZES if "SLURM_STEP_ID" not in os.environ else ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", *LAUNCHER_SIZES)
+    for name in names:
+        if os.environ.get(name, "").isdigit() and int(os.environ[name]) > 1:
+            return name, int(os.environ[name])
+    return "", 1
+
+
+def local_rank() -> int:
+    """This rank's number on its node, from the launcher's variables; 0 without one."""
+    return next((int(os.environ[name]) for name in LOCAL_RANKS if os.environ.get(name, "").isdigit()), 0)
+
+
+def _world_communicator() -> Any:
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # a missing library is a RuntimeError
+        logger.info("no MPI (%s): running on one rank", str(error).splitlines()[0])
+        return None
+    return MPI.COMM_WORLD
+
+
+@dataclass(frozen=True)
+class MpiLibrary:
+    """What mpi4py stands on."""
+
+    mpi4py: str
+    library: str
+    path: str
+    threads: str
+
+
+def mpi_library() -> MpiLibrary | None:
+    """The MPI library behind mpi4py with the path of its file, or None."""
+    if _world_communicator() is None:
+        return None
+    import mpi4py
+    from mpi4py import MPI
+
+    levels = {MPI.THREAD_SINGLE: "single", MPI.THREAD_FUNNELED: "funneled", MPI.THREAD_SERIALIZED: "serialized"}
+    version = " ".join(MPI.Get_library_version().replace("\x00", "").split())[:70]
+    return MpiLibrary(mpi4py.__version__, version, _library_path(), levels.get(MPI.Query_thread(), "multiple"))
+
+
+def _library_path() -> str:
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        paths = [line.split()[-1] for line in maps if "libmpi" in line or "libmpich" in line]
+    return min(paths, key=len) if paths else "unknown"
+
+
+def end_job(error: Exception) -> None:
+    """Say what went wrong, once, and end every rank of the job with the error's exit code; never returns.
+
+    Without it a rank that fails leaves the others waiting in a collective, under every launcher.
+    """
+    ranks = Ranks(_initialised_world())
+    together = getattr(error, "on_all_ranks", False)
+    code = error.exit_code if isinstance(error, HpcfitError) else EXIT_FAILED
+    if ranks.is_root or not together:
+        where = f" on rank {ranks.rank} of {ranks.size}" if ranks.size > 1 and not together else ""
+        if isinstance(error, HpcfitError):
+            print(f"hpcfit: error{where}: {error}", file=sys.stderr, flush=True)
+        else:
+            print(f"hpcfit: failed{where}:", file=sys.stderr)
+            traceback.print_exception(error)
+    if together:
+        sys.exit(code)
+    ranks.abort(code)
+
+
+def _initialised_world() -> Any:
+    """MPI.COMM_WORLD if this process has started MPI; it is not started only to end."""
+    module = sys.modules.get("mpi4py.MPI")
+    return module.COMM_WORLD if module and module.Is_initialized() and not module.Is_finalized() else None

@@ -1,0 +1,65 @@
+"""How figures of a report are drawn: style, palette, and SVG that follows the light or dark page.
+
+Everywhere: blue filled circles are the fit, orange triangles its anisotropic part, grey dashes the uniform weights. The
+colours (Okabe and Ito's) are told apart by colour-blind readers.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+# Drawn colour -> (name, on paper, in the dark). The drawn ones only mark the place in the SVG.
+PALETTE = {
+    "#101010": ("ink", "#1b2530", "#e6eaee"),
+    "#707070": ("soft", "#57636f", "#a3adb8"),
+    "#d0d0d0": ("line", "#d5dbe1", "#38424d"),
+    "#0072b2": ("blue", "#0072b2", "#5cb8ee"),
+    "#d55e00": ("orange", "#c65400", "#f2a359"),
+    "#90c0e0": ("pale", "#a9d0ea", "#24506b"),
+}
+INK, SOFT, LINE, BLUE, ORANGE, PALE = PALETTE
+DPI = 130  # of the pixels of maps inside the SVG
+
+STYLE = {
+    "svg.hashsalt": "hpcfit", "svg.fonttype": "path", "figure.facecolor": "none", "axes.facecolor": "none",
+    "savefig.facecolor": "none", "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8.5,
+    "xtick.labelsize": 8, "ytick.labelsize": 8, "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK,
+    "axes.edgecolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "lines.linewidth": 1.4,
+    "lines.markersize": 4, "grid.color": LINE, "grid.linewidth": 0.6, "axes.grid": True, "axes.axisbelow": True,
+    "legend.frameon": False, "figure.constrained_layout.use": True, "figure.constrained_layout.w_pad": 0.08,
+    "axes.titlelocation": "left",
+}  # fmt: skip
+
+
+def drawn(draw: Callable) -> Callable[..., bytes]:
+    """A function that draws a figure, made to use the style of the report and to return SVG."""
+
+    @functools.wraps(draw)
+    def wrapper(*args, **kwargs) -> bytes:
+        with matplotlib.rc_context(STYLE):
+            figure = draw(*args, **kwargs)
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="svg", dpi=DPI, metadata={"Date": None, "Creator": "hpcfit"})
+            plt.close(figure)
+        return _themed(buffer.getvalue().decode()).encode()
+
+    return wrapper
+
+
+def _themed(svg: str) -> str:
+    """Colours of the palette become CSS variables, which the reader's light or dark preference sets."""
+    for drawn_colour, (name, _, _) in PALETTE.items():
+        svg = svg.replace(drawn_colour, f"var(--{name})")
+    light, dark = (" ".join(f"--{entry[0]}: {entry[i]};" for entry in PALETTE.values()) for i in (1, 2))
+    css = f"<style>:root {{ {light} }} @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}</style>"
+    start = svg.index(">", svg.index("<svg")) + 1
+    return svg[:start] + css + svg[start:]

@@ -1,0 +1,132 @@
+"""What a fit of frame weights leaves in its run directory: weights, sources, map and metrics."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpcfit.data.catalog import FrameRows as StoreRows
+from hpcfit.data.catalog import frame_rows
+from hpcfit.errors import InputError
+from hpcfit.fit.gradient import Evaluation, Reverse
+from hpcfit.fit.grid import Grid
+from hpcfit.fit.state import gather_rows
+from hpcfit.problems.base import Params
+from hpcfit.problems.frame_weights import orbit_intensity, shell_correlations, uniform
+from hpcfit.results.run_directory import RunDirectory
+
+BOLTZMANN = 8.31446261815324e-3  # kJ/mol/K
+WEIGHT_COLUMNS = ("frame", "source", "index", "label", "weight", "log_weight", "delta_G_kJ_mol", "file")
+
+
+class WeightTable(NamedTuple):
+    """One row a frame. log_weight: ln w. delta_G: -kT ln(T w), kJ/mol, 0 at the uniform weight."""
+
+    rows: StoreRows
+    weight: np.ndarray
+    log_weight: np.ndarray
+    delta_G: np.ndarray
+
+    def columns(self) -> tuple[Any, ...]:
+        """The columns named WEIGHT_COLUMNS."""
+        r = self.rows
+        return r.id, r.source, r.index, r.label, self.weight, self.log_weight, self.delta_G, r.file
+
+
+def write_results(directory: RunDirectory, case: Any, evaluate: Reverse, params: Params, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write weights, sources, map and metrics of the fitted parameters beside those of uniform weights; collective.
+
+    Returns the metrics on root.
+    """
+    grid, problem = evaluate.grid, evaluate.problem
+    fitted, flat = evaluate.value(params), evaluate.value(uniform(evaluate.frames.rows))
+    intensities = [_intensities(case, problem, evaluation, grid) for evaluation in (fitted, flat)]
+    u = gather_rows({"u": np.asarray(fitted.params.local["u"]), "ids": evaluate.frames.rows.ids}, grid)
+    metrics = _metrics(case, problem, fitted, flat) | facts
+    grid.world.on_root(lambda: _write(directory, case, u, intensities, metrics))
+    return metrics
+
+
+def _write(directory: RunDirectory, case: Any, u: dict[str, np.ndarray], intensities: list[np.ndarray], metrics: dict) -> None:
+    table = _weight_table(case, u)
+    directory.write_csv("weights.csv", WEIGHT_COLUMNS, zip(*table.columns(), strict=True))
+    directory.write_h5("weights.h5", dict(zip(WEIGHT_COLUMNS, table.columns(), strict=True)), {"temperature_K": case.config.problem.temperature})
+    directory.write_csv("sources.csv", ("source", "label", "frames", "uniform_weight", "weight"), _sources(table))
+    _write_map(directory, case, *intensities)
+    directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
+
+
+def _weight_table(case: Any, u: dict[str, np.ndarray]) -> WeightTable:
+    held = u["ids"] >= 0
+    rows = frame_rows(case.store, case.blocks)
+    if not np.array_equal(rows.id, u["ids"][held]):
+        raise InputError(f"{case.store.folder}: the frame ids in the shards are not those of the catalog", remedy="prepare the store again")
+    log_weight = u["u"][held] - np.log(case.n_frames)
+    return WeightTable(rows, np.exp(log_weight), log_weight, -BOLTZMANN * case.config.problem.temperature * u["u"][held])
+
+
+def _sources(table: WeightTable) -> list[tuple[str, str, int, float, float]]:
+    """Summed weight of each source, in the order of the store."""
+    names, first, inverse = np.unique(table.rows.source, return_index=True, return_inverse=True)
+    frames, total = np.bincount(inverse), np.bincount(inverse, table.weight)
+    return [
+        (str(names[n]), table.rows.label[first[n]], int(frames[n]), float(frames[n] / len(inverse)), float(total[n]))
+        for n in np.argsort(first)
+    ]
+
+
+def _intensities(case: Any, problem: Any, evaluation: Evaluation, grid: Grid) -> np.ndarray:
+    """x of every orbit, [orbits], on all ranks of the first row; each rank computes its tiles."""
+    statistics = evaluation.statistics
+    mine = np.zeros(len(case.orbits.observed))
+    for number in range(len(grid.tiles)):
+        tile = type(problem.tiles)(*(leaf[number] for leaf in problem.tiles))
+        moments = type(statistics.sliced)(*(leaf[number] for leaf in statistics.sliced))
+        places = case.tiling.orbits[grid.tiles[number]]
+        mine[places[places >= 0]] = np.asarray(orbit_intensity(statistics._replace(sliced=moments), tile))[places >= 0]
+    return grid.slices.sum(mine)
+
+
+def _write_map(directory: RunDirectory, case: Any, calculated: np.ndarray, flat: np.ndarray) -> None:
+    orbits, reflections = case.orbits, case.store.reference.reflections
+    datasets = {
+        "hkl": orbits.hkl, "inverse_d": orbits.inverse_d, "shell": orbits.shell, "multiplicity": orbits.multiplicity,
+        "observed": orbits.observed, "calculated": calculated, "uniform": flat,
+    }  # fmt: skip
+    if orbits.sigma is not None:
+        datasets["sigma"] = orbits.sigma
+    directory.write_h5("map.h5", datasets, {"ndiv": reflections.ndiv, "cell": reflections.cell, "laue": case.config.problem.laue})
+
+
+def _metrics(case: Any, problem: Any, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:
+    choice = case.config.problem
+    return {
+        "kind": "frame-weights",
+        "objective": f"{choice.objective}, {'anisotropic' if choice.anisotropic else 'total'}, theta = {choice.theta:g}",
+        "frames": case.n_frames,
+        "reflections": len(case.orbits.column),
+        "orbits": len(case.orbits.observed),
+        "laue": choice.laue,
+        "temperature": choice.temperature,
+        "fitted": problem.metrics(fitted.sums, fitted.statistics.common),
+        "uniform": problem.metrics(flat.sums, flat.statistics.common),
+        "shells": _shell_rows(case, fitted, flat),
+        "left_out": case.orbits.left_out,
+    }
+
+
+def _shell_rows(case: Any, fitted: Evaluation, flat: Evaluation) -> list[dict[str, float | int | None]]:
+    cc, cc_uniform = shell_correlations(fitted.sums), shell_correlations(flat.sums)
+    shell, inverse_d = case.orbits.shell, case.orbits.inverse_d
+    rows = []
+    for number in range(case.config.problem.shells):
+        inside = inverse_d[shell == number]
+        if not len(inside):
+            continue
+        pair = {"cc": cc[number], "cc_uniform": cc_uniform[number]}
+        values = {name: None if np.isnan(value) else float(value) for name, value in pair.items()}
+        rows.append({"d_max": float(1 / inside.min()), "d_min": float(1 / inside.max()), "orbits": len(inside), **values})
+    return rows
+
+

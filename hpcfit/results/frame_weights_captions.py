@@ -1,0 +1,70 @@
+"""What the report on kind "frame-weights" says under its figures: what to see, and what the baseline is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+NO_HOLD_OUT = (
+    "These CC are of the same reflections that the weights were fitted to. A higher CC than the baseline does not show "
+    "by itself that the weights are right: as many weights as frames can follow noise, and frames that scatter alike "
+    "cannot be told apart."
+)
+
+UNFINISHED = (
+    "This run is not finished: {directory} has no metrics.json. Below is its history so far; weights, maps and the "
+    "baseline are missing."
+)
+
+SHELLS = (
+    "CC in each resolution shell (short strokes: its limits). Grey squares are the baseline, uniform weights. The fit "
+    "should lie above it in every shell; a gain at low resolution alone is a better radial profile, not better "
+    "structure."
+)
+
+HEAVIEST = "The {n} heaviest frames. ΔG = −kT ln(T w) at {temperature:g} K; a uniform weight has ΔG = 0."
+
+RATE = "The rate against the bandwidth that a plain read of memory reached on the same rank, the baseline."
+
+
+def convergence(with_baseline: bool, note: str) -> str:
+    """Under CC, loss, gradient norm and ESS against evaluations."""
+    baseline = "Dashed lines: uniform weights, the baseline. " if with_baseline else ""
+    return (
+        "CC, loss (what is minimised), norm of its gradient and effective sample size at each evaluation. "
+        f"{baseline}At the right end of a converged fit CC and loss are flat and the gradient has fallen by orders of "
+        f"magnitude; an ESS that keeps falling while CC hardly rises is a sign of over-fitting. {note}"
+    )
+
+
+def weights(n_frames: str, drawn: Sequence[str]) -> str:
+    """Under the weights along each source; `drawn` says how they are drawn: shape, colour of the baseline, notes."""
+    shape, baseline, *notes = drawn
+    notes = " ".join(notes)
+    return (
+        f"Fitted weight times T = {n_frames}, {shape}. The baseline is 1 ({baseline}): what every frame has under "
+        "uniform weights. Stretches well above 1 are what the experiment asks for; single spikes in a smooth "
+        f"trajectory point to over-fitting. Σw: share of the source in the fit; ESS: its effective frames. {notes}"
+    )
+
+
+def sections(names: str, laue: str, ndiv: Sequence[int], oblique: bool) -> str:
+    """Under the planes of the observed, calculated and difference maps."""
+    steps = ", ".join("1" if n == 1 else f"1/{n}" for n in ndiv)
+    divisions = "" if all(n == 1 for n in ndiv) else f" Voxels are ({steps}) of an index apart."
+    axes = " h is read along the lower edge; the thin lines are h = 0 and k = 0." if oblique else ""
+    return (
+        f"Planes {names}: observed, calculated and difference intensities, expanded by Laue class {laue}; indices of "
+        f"the unit cell, in the metric of the reciprocal lattice.{divisions}{axes} Observed and calculated share one "
+        "colour scale (percentiles 1 to 99 of the observed); the calculated map was put on the observed scale by "
+        "linear regression (scale and offset). Difference: red where more is observed than calculated, blue where "
+        "less; a good fit leaves noise without pattern. Grey: not measured, masked or outside the resolution limits."
+    )
+
+
+def agreement(outside: str) -> str:
+    """Under observed against calculated."""
+    return (
+        "Observed against calculated intensity of each orbit, each model put on the observed scale by linear "
+        "regression. Dashed: equality. The cloud of the fit should be narrower than that of the baseline on the "
+        f"left. Outside the axes: {outside} of both panels."
+    )

@@ -1,0 +1,61 @@
+"""The report of a run: from the files of its directory alone to one HTML page that needs no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hpcfit.data.files import write_text
+from hpcfit.errors import InputError, nearest
+from hpcfit.log import logger
+from hpcfit.results import frame_weights_report as frame_weights
+from hpcfit.results.page import Section, render
+from hpcfit.results.run_files import RunFiles
+
+Builder = Callable[[RunFiles], Section]
+
+
+class Contents(NamedTuple):
+    """The sections of a report, in order: of a finished run, and of one that has only its history so far."""
+
+    finished: Sequence[Builder]
+    unfinished: Sequence[Builder]
+
+
+CONTENTS = {
+    "frame-weights": Contents(
+        finished=(
+            frame_weights.outcome,
+            frame_weights.convergence,
+            frame_weights.weights,
+            frame_weights.shells,
+            frame_weights.sections,
+            frame_weights.agreement,
+            frame_weights.time,
+            frame_weights.settings,
+        ),
+        unfinished=(frame_weights.so_far, frame_weights.convergence, frame_weights.settings),
+    ),
+}
+
+
+def write_report(run_directory: Path) -> Path:
+    """Write report.html into a run directory and return its path.
+
+    A run without metrics.json is unfinished: its report says so and holds the history alone. Raises InputError that
+    names the file when one is missing or damaged, or when the kind of problem has no report.
+    """
+    run = RunFiles(run_directory)
+    if run.kind not in CONTENTS:
+        source = "metrics.json" if run.finished else "config.toml"
+        raise InputError(
+            f"{run.path(source)}: problem kind '{run.kind}' has no report", remedy=nearest(run.kind, CONTENTS)
+        )
+    contents = CONTENTS[run.kind]
+    builders = contents.finished if run.finished else contents.unfinished
+    page = render(f"hpcfit: {run.directory.resolve().name}", run.kind, [build(run) for build in builders])
+    path = run.directory / "report.html"
+    write_text(path, page)
+    logger.info("report %s (%.2g MB)", path, len(page) / 1e6)
+    return path

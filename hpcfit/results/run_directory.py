@@ -1,0 +1,143 @@
+"""The run directory: config, environment, history and metrics, each written so that a crash loses at most a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from hpcfit import __version__
+from hpcfit.config import Config
+from hpcfit.data.files import disk_errors, write_text, written_whole
+from hpcfit.data.shard import LIBVER
+from hpcfit.errors import InputError
+
+HISTORY = "history.jsonl"
+LIBRARIES = ("numpy", "jax", "jaxlib", "h5py", "mpi4py", "optax", "gemmi", "scipy")
+
+
+class RunDirectory:
+    """Where a run leaves what it did; only root makes one."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._history: Any = None
+        self._rows: list[dict] = []
+
+    def check_is_free(self) -> None:
+        """Raise InputError if a run has left something here."""
+        if any((self.path / name).exists() for name in (HISTORY, "metrics.json", "checkpoints")):
+            raise InputError(
+                f"run directory {self.path} already holds a run",
+                remedy="continue it with --resume, replace it with --overwrite, or choose another [run] directory",
+            )
+
+    def clear(self) -> None:
+        """Remove what makes a run, so that a new one is not taken for its continuation."""
+        with disk_errors(self.path / HISTORY):
+            for old in [*self.path.glob("checkpoints/step_*.h5"), *(self.path / name for name in ("metrics.json", HISTORY))]:
+                old.unlink(missing_ok=True)
+
+    def open(self, config: Config, kept_evaluations: int = 0) -> None:
+        """Create it, or continue one: the history is cut to the evaluations that the checkpoint has seen."""
+        with disk_errors(self.path / HISTORY):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._rows = self._read_history()[:kept_evaluations]
+            write_text(self.path / HISTORY, "".join(json.dumps(row) + "\n" for row in self._rows))
+            self._history = open(self.path / HISTORY, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
+        write_text(self.path / "config.toml", config.to_toml())
+        write_text(self.path / "environment.json", json.dumps(environment(), indent=1))
+
+    def add_evaluation(self, row: dict[str, float | int]) -> None:
+        """One line of the history, at once on its way to the disk."""
+        self._rows.append(row)
+        with disk_errors(self.path / HISTORY):
+            self._history.write(json.dumps(row) + "\n")
+            self._history.flush()
+
+    def close(self) -> None:
+        """Close the history and write it as columns."""
+        self._history.close()
+        with written_whole(self.path / "history.h5") as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
+            for name in self._rows[0] if self._rows else ():
+                file[name] = [row[name] for row in self._rows]
+
+    def write_json(self, name: str, content: dict) -> None:
+        """A JSON file, whole."""
+        write_text(self.path / name, json.dumps(content, indent=1))
+
+    def write_csv(self, name: str, columns: Sequence[str], rows: Any) -> None:
+        """A CSV file, whole; floats with all their digits."""
+        import csv
+
+        with written_whole(self.path / name) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(rows)
+
+    def write_h5(self, name: str, datasets: dict[str, Any], attributes: dict[str, Any]) -> None:
+        """An HDF5 file of datasets, whole."""
+        with written_whole(self.path / name) as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
+            file.attrs.update(hpcfit_version=__version__, **attributes)
+            for key, values in datasets.items():
+                text = len(values) and isinstance(values[0], str)
+                file.create_dataset(key, data=values, dtype=h5py.string_dtype() if text else None)
+
+    def _read_history(self) -> list[dict]:
+        path = self.path / HISTORY
+        rows = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:  # the last line of a run that was killed while writing it
+                break
+        return rows
+
+
+def environment() -> dict[str, Any]:
+    """What the run stood on: versions, host, command, scheduler variables."""
+    return {
+        "hpcfit": __version__,
+        "python": platform.python_version(),
+        "libraries": {name: metadata.version(name) for name in LIBRARIES if _installed(name)},
+        "host": socket.gethostname(),
+        "processor": _processor(),
+        "command": shlex.join(sys.argv),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "scheduler": {key: value for key, value in sorted(os.environ.items()) if key.startswith(("SLURM_JOB", "PBS_JOB", "LSB_JOB"))},
+    }
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def check_is_writable(path: Path) -> None:
+    """Raise InputError unless a run directory can be made or written at ``path``; leaves nothing behind."""
+    with disk_errors(path / HISTORY):
+        folder = next(p for p in (path, *path.absolute().parents) if p.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
