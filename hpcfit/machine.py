@@ -96,7 +96,7 @@ def check_arithmetic() -> None:
         )
 
 
-def memory_bandwidth(megabytes: int = 512, repeats: int = 5) -> float:
+def memory_bandwidth(megabytes: int = 256, repeats: int = 3) -> float:
     """Bytes per second at which this rank reads its memory: a sum over an array larger than any cache, best of a few."""
     import jax
     import jax.numpy as jnp

@@ -85,8 +85,13 @@ def shells(rows: Sequence[dict]):
     ):
         values = np.array([np.nan if row[name] is None else row[name] for row in rows], float)
         axis.plot(middle, values, label=label, **style)
+    margin = 0.0 if high[-1] > low[0] else 0.1 * high[-1]  # one shell of symmetry mates has no width
     axis.vlines(np.append(low, high[-1]), 0, 0.03, color=SOFT, transform=axis.get_xaxis_transform(), linewidth=0.8)
-    axis.set(xlabel="resolution d, Å (axis uniform in 1/d)", ylabel="CC in the shell", xlim=(low[0], high[-1]))
+    axis.set(
+        xlabel="resolution d, Å (axis uniform in 1/d)",
+        ylabel="CC in the shell",
+        xlim=(low[0] - margin, high[-1] + margin),
+    )
     axis.xaxis.set_major_locator(FixedLocator(_resolution_ticks(low[0], high[-1])))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{1 / s:.3g}" if s > 0 else "∞"))
     axis.legend(loc="best")

@@ -65,8 +65,14 @@ def _what(run: RunFiles) -> str:
     return (
         f"Weights of {_plural(m['frames'], 'frame')} from {_plural(len(run.sources), 'source')}{labelled} were fitted "
         f"to {_plural(m['reflections'], 'reflection')} of a diffuse map, {_plural(m['orbits'], 'orbit')} of Laue class "
-        f"{m['laue']}; objective: {m['objective']}."
+        f"{m['laue']}; objective: {m['objective']}.{_left_out(m.get('left_out', {}))}"
     )
+
+
+def _left_out(counts: dict[str, int]) -> str:
+    """What was not fitted, and why."""
+    reasons = [f"{grouped(count)} {reason}" for reason, count in counts.items() if count]
+    return f" Left out: {', '.join(reasons)}." if reasons else ""
 
 
 def _ending(m: dict[str, Any]) -> str:

@@ -17,10 +17,11 @@ Builder = Callable[[RunFiles], Section]
 
 
 class Contents(NamedTuple):
-    """The sections of a report, in order: of a finished run, and of one that has only its history so far."""
+    """The sections of a report, in order, and the files that they read."""
 
     finished: Sequence[Builder]
-    unfinished: Sequence[Builder]
+    files: Sequence[str]  # of a finished run
+    unfinished: Sequence[Builder]  # of a run that has only its history so far
 
 
 CONTENTS = {
@@ -35,6 +36,7 @@ CONTENTS = {
             frame_weights.time,
             frame_weights.settings,
         ),
+        files=("config.toml", "environment.json", "history.jsonl", "sources.csv", "weights.h5", "map.h5"),
         unfinished=(frame_weights.so_far, frame_weights.convergence, frame_weights.settings),
     ),
 }
@@ -53,6 +55,8 @@ def write_report(run_directory: Path) -> Path:
             f"{run.path(source)}: problem kind '{run.kind}' has no report", remedy=nearest(run.kind, CONTENTS)
         )
     contents = CONTENTS[run.kind]
+    for name in contents.files if run.finished else ():
+        run.path(name)  # a missing file is said before any figure is drawn
     builders = contents.finished if run.finished else contents.unfinished
     page = render(f"hpcfit: {run.directory.resolve().name}", run.kind, [build(run) for build in builders])
     path = run.directory / "report.html"

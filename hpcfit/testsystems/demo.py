@@ -94,24 +94,35 @@ def _observe(folder: Path, demo: Demo, over: Callable) -> None:
 
 
 def _reflections(demo: Demo) -> np.ndarray:
-    cell = (*demo.crystal.cell, 90.0, 90.0, 90.0)
-    return reciprocal.sphere(cell, demo.crystal.supercell, demo.detector.d_min)
+    return reciprocal.sphere((*demo.crystal.cell, 90.0, 90.0, 90.0), demo.crystal.supercell, demo.detector.d_min)
 
 
 def _states(folder: Path, demo: Demo, purpose: str, over: Callable) -> list[State]:
-    """The structure factors of all frames of each state."""
+    """The structure factors of all frames of each state.
+
+    Those of the truth are summed directly over the atoms: not by the FFT of `hpcfit prepare`, which they are to check.
+    """
+    transform = {"truth": _direct, "candidates": _fft}[purpose]
     paths = [path for state in STATES for path in trajectories(folder, purpose, state)]
-    f_th = np.split(np.concatenate(list(over(_structure_factors, repeat(demo), paths))), len(STATES))
+    f_th = np.split(np.concatenate(list(over(transform, repeat(demo), paths))), len(STATES))
     return [State(f, demo.shares[state]) for state, f in zip(STATES, f_th)]
 
 
-def _structure_factors(demo: Demo, path: Path) -> np.ndarray:
-    """F [T, H] of a trajectory, by direct summation: not by the FFT of `hpcfit prepare`, which this is to check."""
-    hkl = _reflections(demo)
-    inv_d2 = reciprocal.inverse_d2(hkl, demo.crystal.supercell, (*demo.crystal.cell, 90.0, 90.0, 90.0))
-    elements = [atom.split(":")[1][0] for atom in dipeptide.ATOMS] * demo.crystal.molecules
+def _elements(demo: Demo) -> list[str]:
+    return [atom.split(":")[1][0] for atom in dipeptide.ATOMS] * demo.crystal.molecules
+
+
+def _direct(demo: Demo, path: Path) -> np.ndarray:
+    hkl, elements = _reflections(demo), _elements(demo)
+    inv_d2 = reciprocal.inverse_d2(hkl, (1, 1, 1), (*demo.crystal.box, 90.0, 90.0, 90.0))
     frames = fractional_frames(demo.crystal, path)
     return np.array([scattering.structure_factors_direct(elements, x, hkl, inv_d2) for x in frames])
+
+
+def _fft(demo: Demo, path: Path) -> np.ndarray:
+    box = (*demo.crystal.box, 90.0, 90.0, 90.0)
+    calculate = scattering.DensityFFT(_elements(demo), box, _reflections(demo), demo.detector.d_min)
+    return np.array([calculate(x) for x in fractional_frames(demo.crystal, path)])
 
 
 def comparison(folder: Path, run: Path) -> str:
@@ -126,7 +137,7 @@ def comparison(folder: Path, run: Path) -> str:
     lines += [f"  {state:20s} {found[state]:9.3f} {share:9.3f}" for state, share in truth["shares"].items()]
     lines += [f"correlation with the observed map ({truth['voxels']} voxels, {truth['masked']} masked)",
               f"  fitted weights           {fitted['cc']:.4f}",
-              f"  uniform weights          {uniform['cc']:.4f}  (by direct summation {truth['cc']['candidates, equal shares']:.4f})",
+              f"  uniform weights          {uniform['cc']:.4f}  (without a store: {truth['cc']['candidates, equal shares']:.4f})",
               f"  candidates, true shares  {truth['cc']['candidates, true shares']:.4f}",
               f"  noise-free truth         {truth['cc']['noise-free truth']:.4f}",
               f"effective sample size      {fitted['ess']:.1f} of {metrics['frames']} frames",

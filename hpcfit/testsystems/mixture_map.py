@@ -22,7 +22,7 @@ class Detector:
     within these limits (1/A) fall between two modules. Bragg peaks, at integer Miller indices, overload their voxels.
     """
 
-    d_min: float = 1.4
+    d_min: float = 1.6
     counts: float = 400.0
     gain_error: float = 0.03
     beam_stop: float = 9.0

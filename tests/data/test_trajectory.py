@@ -178,7 +178,7 @@ def test_nan_positions_name_file_frame_and_atom(tmp_path, positions, topology):
 @pytest.mark.parametrize("suffix", ["dcd", "xtc", "trr"])
 def test_a_truncated_trajectory_is_found_when_it_is_opened(tmp_path, positions, topology, suffix):
     path = write_md(tmp_path / f"run.{suffix}", positions, topology)
-    path.write_bytes(path.read_bytes()[:-60])
+    path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match=rf"run.{suffix}(, frame 2 cannot be read| announces 3 frames and holds 2)"):
         opened(path, topology)
     # The frames before can be had, by saying so.

@@ -172,5 +172,6 @@ def _metrics(sources, weight, crystal, options):
         ],
         "rate": {"gb_per_s_per_rank": 4.321, "bandwidth_gb_per_s": 9.876, "fraction": 0.43753},
         "objective": "pearson, total",
+        "left_out": {"reflections not measured": 17, "Bragg reflections": 0},
         "warnings": options.get("warnings", []),
     }

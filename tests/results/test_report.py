@@ -98,6 +98,7 @@ def test_headline_numbers_and_shells_are_those_of_the_metrics(reported):
     expected += [phase["seconds"] for phase in metrics["phases"]] + list(metrics["rate"].values())
     assert set(expected) <= set(page.values)  # full precision is kept in <data value>
     assert metrics["stopped"] in "".join(page.text)
+    assert "Left out: 17 reflections not measured." in "".join(page.text)
 
 
 def test_source_table_has_every_source_and_the_labels_sum_them(reported):
@@ -173,6 +174,14 @@ def test_numbers_that_are_missing_are_dashes_not_zeros(tmp_path):
     [row] = [row for row in page.rows if row[0] == "∞"]
     assert row[3:] == ["–", "–", "–"]
     assert ["rate / bandwidth", "–"] in page.rows
+
+
+def test_one_shell_without_width_is_drawn(tmp_path):
+    make_run(tmp_path, sources=(("a", "", 3),), d_min=10.0, shells=1)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics["shells"][0].update(d_max=12.0, d_min=12.0)
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    assert len(Page(write_report(tmp_path).read_text(encoding="utf-8")).figures()) == 5
 
 
 def test_unfinished_run_gets_a_report_of_its_history_that_says_so(tmp_path):
