@@ -1,14 +1,71 @@
-"""What the tests share: real data where it is, a small store, and ranks started under the embedded MPI."""
+"""What the tests share: real data where it is, synthetic problems, and ranks started under the embedded MPI."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from hpcfit.testsystems import synthetic
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _double_precision():
+    """What every command does first (``machine.choose_device``), without pinning the test process to one core."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the checkout; skipped where it is absent (it is never part of the project)."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = ROOT.parent / "shared" / "data"
     if not folder.exists():
         pytest.skip(f"no real data at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def mpiexec() -> str:
+    """The launcher of the embedded MPI, or of the one that HPCFIT_MPIEXEC names."""
+    found = os.environ.get("HPCFIT_MPIEXEC") or shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+    if not found:
+        pytest.skip("no mpiexec: install hpcfit[mpi]")
+    return found
+
+
+@pytest.fixture
+def hpcfit(mpiexec):
+    """``hpcfit(*arguments, ranks=1, timeout=60)``: run the command on so many ranks; a finished process with its output."""
+
+    def run(*arguments, ranks: int = 1, timeout: float = 90, prefix=()) -> subprocess.CompletedProcess:
+        launcher = [mpiexec, "-n", str(ranks)] if ranks > 1 else []
+        command = [*prefix, *launcher, sys.executable, "-m", "hpcfit", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=os.environ | {"COLUMNS": "200"})
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def two_sources(tmp_path_factory) -> Path:
+    """The config of a problem with 300 frames of two sources; treat as read-only, give each run its own directory."""
+    folder = tmp_path_factory.mktemp("two_sources")
+    H = len(synthetic.cubic_reflections())
+    sources = [
+        synthetic.Source("first", synthetic.gaussian_frames(190, H, seed=0), "A"),
+        synthetic.Source("second", synthetic.gaussian_frames(110, H, seed=1), "B"),
+    ]
+    w_t = np.random.default_rng(2).random(300) ** 3
+    return synthetic.write_problem(folder, sources, w_t / w_t.sum(), noise=0.05)
+
+
+def history(directory: Path) -> list[dict]:
+    """The rows of a run's history."""
+    return [json.loads(line) for line in (directory / "history.jsonl").read_text().splitlines()]

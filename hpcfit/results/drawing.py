@@ -36,7 +36,7 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "lines.linewidth": 1.4,
     "lines.markersize": 4, "grid.color": LINE, "grid.linewidth": 0.6, "axes.grid": True, "axes.axisbelow": True,
     "legend.frameon": False, "figure.constrained_layout.use": True, "figure.constrained_layout.w_pad": 0.08,
-    "axes.titlelocation": "left",
+    "axes.titlelocation": "left", "axes.formatter.useoffset": False,
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from hpcfit.results.page import (
     Table,
     Text,
     bar,
+    change,
     correlation,
     duration,
     grouped,
@@ -52,10 +53,15 @@ def _cards(fitted: dict[str, float], uniform: dict[str, float]) -> list[Card]:
     """One card per headline number; the baseline is left out where `uniform` has none."""
     cards = []
     for name, (title, meaning) in MEANING.items():
-        shown = correlation if name.startswith("cc") else significant
+        shown = {"ess": significant, "kl": _nats}.get(name, correlation)
         baseline = Markup("uniform weights: {}").format(shown(uniform[name])) if uniform else ""
         cards.append(Card(title, shown(fitted[name]), baseline, meaning))
     return cards
+
+
+def _nats(value: float) -> str:
+    """A divergence; what rounding leaves of 0 reads 0."""
+    return number(value, "0") if abs(value) < 1e-12 else significant(value)
 
 
 def _what(run: RunFiles) -> str:
@@ -139,7 +145,13 @@ def _source_table(run: RunFiles) -> Table:
 def _weight_cells(row: Sequence[float], largest: float) -> list[str]:
     frames, uniform, fitted = row
     ratio = fitted / uniform if uniform > 0 else None
-    return [grouped(int(frames)), _share(uniform), _share(fitted), significant(ratio), bar(fitted, uniform, largest)]
+    return [
+        grouped(int(frames)),
+        _share(uniform),
+        _share(fitted),
+        significant(ratio),
+        bar(fitted, largest, mark=uniform),
+    ]
 
 
 def _share(weight: float) -> str:
@@ -184,7 +196,7 @@ def _shell_cells(row: dict[str, Any]) -> list[str]:
     cc, uniform = row["cc"], row["cc_uniform"]
     gain = None if cc is None or uniform is None else cc - uniform
     limits = [number(row[name], f"{row[name]:.2f}") if row[name] else "∞" for name in ("d_max", "d_min")]
-    return [*limits, grouped(row["orbits"]), correlation(cc), correlation(uniform), number(gain, f"{gain or 0:+.4f}")]
+    return [*limits, grouped(row["orbits"]), correlation(cc), correlation(uniform), change(gain)]
 
 
 def sections(run: RunFiles) -> Section:
@@ -224,7 +236,7 @@ def time(run: RunFiles) -> Section:
     times = {phase["name"]: phase["seconds"] for phase in run.metrics["phases"]}
     total, longest = sum(times.values()), max(times.values(), default=0.0)
     rows = [
-        [name, duration(seconds), percent(seconds / total if total else None), bar(seconds, 0.0, longest)]
+        [name, duration(seconds), percent(seconds / total if total else None), bar(seconds, longest)]
         for name, seconds in times.items()
     ]
     rows.append(["total", duration(total), "", ""])

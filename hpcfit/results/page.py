@@ -102,10 +102,19 @@ def number(value: float | None, shown: str) -> Markup:
 
 
 def correlation(value: float | None) -> Markup:
-    """A CC to 4 decimals, to 6 where it is so close to 1 that 4 say nothing."""
-    if value is None:
-        return number(None, "")
-    return number(value, f"{value:.4f}" if abs(value) < 0.999 else f"{value:.6f}")
+    """A CC to 4 decimals, to more where it is so close to 1 that its distance from 1 would not show two digits."""
+    if value is None or not math.isfinite(value):
+        return number(value, "")
+    distance = 1 - abs(value)
+    decimals = 4 if distance >= 1e-3 else 6 if distance < 1e-14 else 1 - math.floor(math.log10(distance))
+    return number(value, f"{value:.{decimals}f}")
+
+
+def change(value: float | None) -> Markup:
+    """A difference with its sign: 4 decimals, or two significant digits where those would read 0."""
+    if value is None or not math.isfinite(value) or value == 0 or abs(value) >= 1e-3:
+        return number(value, f"{value or 0:+.4f}")
+    return Markup("+" if value > 0 else "") + significant(value, 2)
 
 
 def significant(value: float | None, digits: int = 3) -> Markup:
@@ -128,10 +137,8 @@ def grouped(value: int) -> str:
 
 
 def percent(value: float | None) -> Markup:
-    """A fraction as per cent to three digits."""
-    if value is None:
-        return number(None, "")
-    return number(value, f"{100 * value:.3g} %" if abs(value) < 1 else f"{100 * value:.0f} %")
+    """A fraction as per cent to one decimal."""
+    return number(value, "" if value is None else f"{100 * value:.1f} %")
 
 
 def duration(seconds: float | None) -> Markup:
@@ -147,8 +154,13 @@ def duration(seconds: float | None) -> Markup:
     return number(seconds, shown)
 
 
-def bar(value: float, mark: float, largest: float) -> Markup:
-    """A bar of `value` with a tick at `mark`, on the scale 0 .. largest."""
-    width, tick = (100 * min(1.0, max(0.0, x / largest)) if largest > 0 else 0.0 for x in (value, mark))
-    fill, tick_mark = '<span class="fill" style="width:{}%"></span>', '<span class="tick" style="left:{}%"></span>'
-    return Markup(f'<span class="bar">{fill}{tick_mark}</span>').format(f"{width:.1f}", f"{tick:.1f}")
+def bar(value: float, largest: float, mark: float | None = None) -> Markup:
+    """A bar of `value` on the scale 0 .. largest, with a tick at `mark` where there is one."""
+    shapes = Markup('<span class="fill" style="width:{}%"></span>').format(_share_of(value, largest))
+    if mark is not None:
+        shapes += Markup('<span class="tick" style="left:{}%"></span>').format(_share_of(mark, largest))
+    return Markup('<span class="bar">{}</span>').format(shapes)
+
+
+def _share_of(value: float, largest: float) -> str:
+    return f"{100 * min(1.0, max(0.0, value / largest)) if largest > 0 else 0.0:.1f}"

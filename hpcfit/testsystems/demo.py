@@ -38,8 +38,8 @@ PROCESSES = 2
 class Demo:
     """What is simulated and measured. shares: the part of the crystal in each state, which the fit is to find."""
 
-    crystal: Crystal = Crystal()
-    detector: Detector = Detector()
+    crystal: Crystal = field(default_factory=Crystal)
+    detector: Detector = field(default_factory=Detector)
     shares: dict[str, float] = field(default_factory=lambda: {"C7eq": 0.7, "alphaR": 0.3})
     noise_seed: int = 2
 
@@ -126,23 +126,32 @@ def _fft(demo: Demo, path: Path) -> np.ndarray:
 
 
 def comparison(folder: Path, run: Path) -> str:
-    """A table in words: shares and correlations found by the run, beside the truth."""
+    """Shares and correlations found by the run, beside the truth, as a table in words."""
     truth = json.loads((folder / "truth.json").read_text())
     metrics = json.loads((run / "metrics.json").read_text())
-    with (run / "sources.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    found = {state: sum(float(row["weight"]) for row in rows if row["label"] == state) for state in truth["shares"]}
-    fitted, uniform = metrics["fitted"], metrics["uniform"]
-    lines = ["share of the crystal    recovered    truth"]
-    lines += [f"  {state:20s} {found[state]:9.3f} {share:9.3f}" for state, share in truth["shares"].items()]
-    lines += [f"correlation with the observed map ({truth['voxels']} voxels, {truth['masked']} masked)",
-              f"  fitted weights           {fitted['cc']:.4f}",
-              f"  uniform weights          {uniform['cc']:.4f}  (without a store: {truth['cc']['candidates, equal shares']:.4f})",
-              f"  candidates, true shares  {truth['cc']['candidates, true shares']:.4f}",
-              f"  noise-free truth         {truth['cc']['noise-free truth']:.4f}",
-              f"effective sample size      {fitted['ess']:.1f} of {metrics['frames']} frames",
-              f"report                     {(run / 'report.html').resolve()}"]
+    found, cc, fitted = _shares(run / "sources.csv"), truth["cc"], metrics["fitted"]
+    shares = [f"  {state:26s} {found[state]:7.3f}    {share:.3f}" for state, share in truth["shares"].items()]
+    lines = [
+        "share of the crystal         recovered    truth", *shares,
+        f"correlation with the observed map ({truth['voxels']} voxels used, {truth['masked']} masked)",
+        f"  fitted weights             {fitted['cc']:.4f}",
+        f"  uniform weights            {metrics['uniform']['cc']:.4f}"
+        f"  (without a store: {cc['candidates, equal shares']:.4f})",
+        f"  true shares                {cc['candidates, true shares']:.4f}  (of the same candidate frames)",
+        f"  noise-free truth           {cc['noise-free truth']:.4f}  (nothing can be expected to do better)",
+        f"effective sample size        {fitted['ess']:.1f} of {metrics['frames']} frames",
+        f"report                       {(run / 'report.html').resolve()}",
+    ]
     return "\n".join(lines)
+
+
+def _shares(path: Path) -> dict[str, float]:
+    """The summed weight of each label in a run's sources.csv."""
+    result = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            result[row["label"]] = result.get(row["label"], 0.0) + float(row["weight"])
+    return result
 
 
 def main(arguments: list[str]) -> int:

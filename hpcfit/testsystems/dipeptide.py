@@ -11,8 +11,11 @@ import numpy as np
 
 
 class Placement(NamedTuple):
-    """An atom placed from three earlier ones: `distance` (A) to `parent`, which it is bonded to, the angle
-    grandparent-parent-atom and the dihedral reference-grandparent-parent-atom (degrees), plus phi or psi if it turns with one."""
+    """An atom placed from three earlier ones.
+
+    `distance` (A) is to `parent`, which it is bonded to; `angle` is grandparent-parent-atom and `dihedral`
+    reference-grandparent-parent-atom (degrees), plus phi or psi if it turns with one.
+    """
 
     residue: str
     name: str
@@ -25,12 +28,11 @@ class Placement(NamedTuple):
     turns_with: str = ""
 
 
-def _methyl(residue: str, names: tuple[str, str, str], reference: str, grandparent: str, parent: str) -> list[Placement]:
-    frame = (reference, grandparent, parent)
+def _methyl(residue: str, names: tuple[str, str, str], frame: tuple[str, str, str]) -> list[Placement]:
     return [Placement(residue, name, *frame, 1.09, 109.5, turn) for name, turn in zip(names, (60, 180, 300))]
 
 
-# Atoms are named residue:name in the columns that refer to others. The first three (ACE CH3, C and ALA N) span the frame.
+# Atoms that others refer to are named residue:name. The first three (ACE CH3, C and ALA N) span the frame.
 PLACEMENTS = [
     Placement("ACE", "O", "ACE:CH3", "ALA:N", "ACE:C", 1.229, 122.9, 180),
     Placement("ALA", "CA", "ACE:CH3", "ACE:C", "ALA:N", 1.449, 121.9, 180),
@@ -42,9 +44,9 @@ PLACEMENTS = [
     Placement("NME", "N", "ALA:N", "ALA:CA", "ALA:C", 1.335, 116.6, 0, "psi"),
     Placement("NME", "C", "ALA:CA", "ALA:C", "NME:N", 1.449, 121.9, 180),
     Placement("NME", "H", "ALA:CA", "ALA:C", "NME:N", 1.010, 119.8, 0),
-    *_methyl("ACE", ("H1", "H2", "H3"), "ALA:N", "ACE:C", "ACE:CH3"),
-    *_methyl("ALA", ("HB1", "HB2", "HB3"), "ALA:N", "ALA:CA", "ALA:CB"),
-    *_methyl("NME", ("H1", "H2", "H3"), "ALA:C", "NME:N", "NME:C"),
+    *_methyl("ACE", ("H1", "H2", "H3"), ("ALA:N", "ACE:C", "ACE:CH3")),
+    *_methyl("ALA", ("HB1", "HB2", "HB3"), ("ALA:N", "ALA:CA", "ALA:CB")),
+    *_methyl("NME", ("H1", "H2", "H3"), ("ALA:C", "NME:N", "NME:C")),
 ]
 FIRST = ["ACE:CH3", "ACE:C", "ALA:N"]
 BUILT = FIRST + [f"{p.residue}:{p.name}" for p in PLACEMENTS]
