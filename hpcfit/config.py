@@ -28,7 +28,7 @@ def _relative_to_config(path: Path, info: ValidationInfo) -> Path:
 class Table(BaseModel):
     """A table of the config: frozen, and a key that it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class RunConfig(Table):
@@ -168,7 +168,7 @@ class CheckpointConfig(Table):
 class Config(Table):
     """One run of hpcfit. ``prepare`` needs ``frames`` and ``prepare``; ``optimize`` needs ``experiment`` and ``problem``."""
 
-    run: RunConfig = Field(default_factory=RunConfig, validate_default=True)
+    run: RunConfig
     frames: FramesConfig
     prepare: PrepareConfig = Field(default_factory=PrepareConfig)
     experiment: ExperimentConfig | None = None

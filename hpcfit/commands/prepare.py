@@ -7,8 +7,8 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,16 @@ from hpcfit.data.catalog import REFERENCE, read_reference, read_reference_settin
 from hpcfit.data.files import write_text
 from hpcfit.data.reference import Encoding, Reference, Reflections
 from hpcfit.data.shard import ShardPlan, ShardWriter, open_shard
-from hpcfit.data.sources import Entry, FrameSource, entries, file_name, is_simulation, on_store, open_source, with_unique_names
+from hpcfit.data.sources import (
+    Entry,
+    FrameSource,
+    entries,
+    file_name,
+    is_simulation,
+    on_store,
+    open_source,
+    with_unique_names,
+)
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal
@@ -107,8 +116,10 @@ def _dealt(ranks: Ranks, items: Sequence, work: Callable) -> list:
 
 def _open_sources(prepare: PrepareConfig, ranks: Ranks) -> list[FrameSource]:
     if prepare.forces and not prepare.positions:
-        raise InputError("[prepare] forces = true with positions = false: H5MD keeps forces beside positions",
-                         remedy="set positions = true")
+        raise InputError(
+            "[prepare] forces = true with positions = false: H5MD keeps forces beside positions",
+            remedy="set positions = true",
+        )
     found: list[Entry] = ranks.on_root(lambda: entries(prepare))
     return with_unique_names(_dealt(ranks, found, lambda entry: open_source(entry, prepare)))
 
@@ -119,7 +130,9 @@ def _settings(prepare: PrepareConfig, sources: Sequence[FrameSource]) -> dict[st
     settings = {key: json.dumps(value) for key, value in chosen.items()}
     settings["sources"] = ", ".join(source.name for source in sources)
     for source in sources:
-        settings[f"source {source.name}"] = f"label '{source.label}', {source.n_frames} frames, SHA-256 {_identity(source)}"
+        settings[f"source {source.name}"] = (
+            f"label '{source.label}', {source.n_frames} frames, SHA-256 {_identity(source)}"
+        )
     return settings
 
 
@@ -145,9 +158,11 @@ def _existing_reference(folder: Path, settings: dict[str, str]) -> Reference | N
     before = read_reference_settings(folder)
     for key in sorted(before.keys() | settings.keys()):
         if before.get(key) != settings.get(key):
-            raise InputError(f"the store {folder} was prepared with {key} = {before.get(key, 'nothing')};"
-                             f" the config has {settings.get(key, 'nothing')}",
-                             remedy="go back to that setting, or give [frames] store another folder")
+            raise InputError(
+                f"the store {folder} was prepared with {key} = {before.get(key, 'nothing')};"
+                f" the config has {settings.get(key, 'nothing')}",
+                remedy="go back to that setting, or give [frames] store another folder",
+            )
     return read_reference(folder)
 
 
@@ -162,8 +177,10 @@ def _reflections(prepare: PrepareConfig, folder: Path, sources, ranks: Ranks) ->
     lists = {digest: hkl for survey in surveys for digest, hkl in survey.lists.items()}
     reflections, presence = mtz.agree(mtz.Survey(lists, rows), prepare.supercell, prepare.d_min)
     if prepare.cell is not None and not np.allclose(prepare.cell, reflections.cell, rtol=SAME_CELL):
-        raise InputError(f"[prepare] cell = {prepare.cell}, {files[0][0]} has {reflections.cell}",
-                         remedy="leave cell out, or correct it or supercell")
+        raise InputError(
+            f"[prepare] cell = {prepare.cell}, {files[0][0]} has {reflections.cell}",
+            remedy="leave cell out, or correct it or supercell",
+        )
     ranks.on_root(lambda: _report_missing(folder, presence, len(reflections)))
     group = prepare.space_group or reflections.space_group
     return Reflections(reflections.hkl, reflections.ndiv, reflections.cell, group)
@@ -177,8 +194,13 @@ def _report_missing(folder: Path, presence: Sequence[mtz.Presence], common: int)
     write_text(folder / "missing.csv", text.getvalue())
     incomplete = [row for row in presence if row.missing]
     log = logger.warning if incomplete else logger.info
-    log("%d reflections are common to all %d MTZ files; %d files lack reflections that others have (%s)",
-        common, len(presence), len(incomplete), folder / "missing.csv")
+    log(
+        "%d reflections are common to all %d MTZ files; %d files lack reflections that others have (%s)",
+        common,
+        len(presence),
+        len(incomplete),
+        folder / "missing.csv",
+    )
     for row in incomplete[:5]:
         log("  %s lacks %d of %d", row.file, row.missing, row.reflections + row.missing)
 
@@ -255,8 +277,17 @@ def _plan(work: Work, source: FrameSource, numbers, prepare: PrepareConfig) -> S
         "encoding": work.encoding._asdict(), "keep": [prepare.positions, prepare.forces], "oversampling": prepare.oversampling,
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-    return ShardPlan(f"{file_name(source.name)}.{start:07d}-{stop:07d}.h5", source.name, source.label, str(source.path),
-                     first_id, start, stop, digest, dict(source.inputs))
+    return ShardPlan(
+        f"{file_name(source.name)}.{start:07d}-{stop:07d}.h5",
+        source.name,
+        source.label,
+        str(source.path),
+        first_id,
+        start,
+        stop,
+        digest,
+        dict(source.inputs),
+    )
 
 
 def _missing(folder: Path, plans: Sequence[ShardPlan], ranks: Ranks) -> list[ShardPlan]:
@@ -288,8 +319,16 @@ def _is_there(folder: Path, plan: ShardPlan) -> bool:
 def _announce(work: Work, plans: Sequence[ShardPlan], missing: Sequence[ShardPlan]) -> None:
     reflections, total = work.reference.reflections, sum(plan.n_frames for plan in plans)
     size = total * len(reflections) * 2 * work.encoding.storage.itemsize
-    logger.info("store %s: %d frames of %d sources x %d reflections, %s, %.3g MB in %d shards", work.folder, total,
-                len(work.sources), len(reflections), work.encoding.dtype, size / 1e6, len(plans))
+    logger.info(
+        "store %s: %d frames of %d sources x %d reflections, %s, %.3g MB in %d shards",
+        work.folder,
+        total,
+        len(work.sources),
+        len(reflections),
+        work.encoding.dtype,
+        size / 1e6,
+        len(plans),
+    )
     if len(missing) < len(plans):
         logger.info("%d shards are there and complete; %d are to be made", len(plans) - len(missing), len(missing))
 
@@ -312,10 +351,22 @@ def _fft_error(sources: Sequence[FrameSource]) -> FFTError | None:
 
 
 def _reported(done: Prepared) -> Prepared:
-    logger.info("prepared %s: %d frames x %d reflections made in %.1f s (%.3g frames/s with set-up), %d frames were there",
-                done.store, done.computed, done.reflections, done.seconds, done.rate, done.kept)
+    logger.info(
+        "prepared %s: %d frames x %d reflections made in %.1f s (%.3g frames/s with set-up), %d frames were there",
+        done.store,
+        done.computed,
+        done.reflections,
+        done.seconds,
+        done.rate,
+        done.kept,
+    )
     if done.fft_error is not None:
         error = done.fft_error
-        logger.info("density FFT against direct summation, %d reflections of one frame: rms |dF| / rms |F| = %.1e,"
-                    " median |dF| / |F| = %.1e", error.reflections, error.rms, error.median)
+        logger.info(
+            "density FFT against direct summation, %d reflections of one frame: rms |dF| / rms |F| = %.1e,"
+            " median |dF| / |F| = %.1e",
+            error.reflections,
+            error.rms,
+            error.median,
+        )
     return done

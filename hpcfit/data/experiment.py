@@ -75,8 +75,10 @@ def _reader(path: Path) -> Callable[[Path, ExperimentConfig], RawMap]:
     try:
         return readers[path.suffix.lower()]
     except KeyError:
-        raise InputError(f"[experiment] file {path}: '{path.suffix}' is not a format of measured maps",
-                         remedy=f"give one of {', '.join(readers)}") from None
+        raise InputError(
+            f"[experiment] file {path}: '{path.suffix}' is not a format of measured maps",
+            remedy=f"give one of {', '.join(readers)}",
+        ) from None
 
 
 def _cleaned(raw: RawMap, path: Path, experiment: ExperimentConfig) -> DiffuseMap:
@@ -85,15 +87,27 @@ def _cleaned(raw: RawMap, path: Path, experiment: ExperimentConfig) -> DiffuseMa
     keep = good if raw.sigma is None else good & np.isfinite(raw.sigma) & (raw.sigma > 0)
     masked, sigma_invalid = int((~good).sum()), int((good & ~keep).sum())
     if not keep.any():
-        raise InputError(f"{path} has no voxel to fit: of {len(keep)}, {masked} are masked or not a number and"
-                         f" {sigma_invalid} have sigma <= 0", remedy="check the columns and the mask of the file")
+        raise InputError(
+            f"{path} has no voxel to fit: of {len(keep)}, {masked} are masked or not a number and"
+            f" {sigma_invalid} have sigma <= 0",
+            remedy="check the columns and the mask of the file",
+        )
     cell = _chosen("cell", experiment.cell, raw.cell, path)
     ndiv = _chosen("ndiv", experiment.ndiv, raw.ndiv, path, default=(1, 1, 1))
     space_group = _chosen("space_group", experiment.space_group, raw.space_group, path, default="P 1")
     logger.info("map %s: %d voxels, %d masked, %d with sigma <= 0 left out", path, keep.sum(), masked, sigma_invalid)
     sigma = None if raw.sigma is None else raw.sigma[keep].astype(np.float64)
-    return DiffuseMap(raw.hkl[keep].astype(np.int32), tuple(map(int, ndiv)), raw.intensity[keep].astype(np.float64),
-                      sigma, tuple(map(float, cell)), str(space_group), path, masked, sigma_invalid)
+    return DiffuseMap(
+        raw.hkl[keep].astype(np.int32),
+        tuple(map(int, ndiv)),
+        raw.intensity[keep].astype(np.float64),
+        sigma,
+        tuple(map(float, cell)),
+        str(space_group),
+        path,
+        masked,
+        sigma_invalid,
+    )
 
 
 def _chosen(key: str, given, found, path: Path, *, default=None):
@@ -120,8 +134,10 @@ def _read_npz(path: Path, experiment: ExperimentConfig) -> RawMap:
         raise InputError(f"{path} is not a NumPy archive: {error}", remedy="write it with numpy.savez") from None
     hkl = _array(arrays, "hkl", path)
     if hkl.ndim != 2 or hkl.shape[1] != 3 or not np.array_equal(hkl, np.rint(hkl)):
-        raise InputError(f"{path}: hkl of shape {hkl.shape} are not integers [N, 3]",
-                         remedy="multiply fractional indices by ndiv, and store ndiv")
+        raise InputError(
+            f"{path}: hkl of shape {hkl.shape} are not integers [N, 3]",
+            remedy="multiply fractional indices by ndiv, and store ndiv",
+        )
     intensity = _array(arrays, experiment.intensity or "intensity", path, len(hkl))
     has_sigma = experiment.sigma is not None or "sigma" in arrays
     sigma = _array(arrays, experiment.sigma or "sigma", path, len(hkl)) if has_sigma else None
@@ -133,11 +149,15 @@ def _read_npz(path: Path, experiment: ExperimentConfig) -> RawMap:
 
 def _array(arrays: dict, name: str, path: Path, length: int | None = None) -> np.ndarray:
     if name not in arrays:
-        raise InputError(f"{path} has no array '{name}'; it has {', '.join(arrays)}",
-                         remedy="name the arrays hkl and intensity, or set [experiment] intensity and sigma")
+        raise InputError(
+            f"{path} has no array '{name}'; it has {', '.join(arrays)}",
+            remedy="name the arrays hkl and intensity, or set [experiment] intensity and sigma",
+        )
     if length is not None and arrays[name].shape != (length,):
-        raise InputError(f"{path}: '{name}' has shape {arrays[name].shape}, hkl has {length} rows",
-                         remedy="store one value for each row of hkl")
+        raise InputError(
+            f"{path}: '{name}' has shape {arrays[name].shape}, hkl has {length} rows",
+            remedy="store one value for each row of hkl",
+        )
     return arrays[name]
 
 
@@ -169,8 +189,10 @@ def _intensity_column(mtz, path: Path) -> str:
     typed = [c.label for c in mtz.columns_with_type("J")]
     if named or len(typed) == 1:
         return (named or typed)[0]
-    raise InputError(f"{path} has no intensity column ({', '.join(INTENSITY_COLUMNS)}); it has {', '.join(labels)}",
-                     remedy="set [experiment] intensity to one of its columns")
+    raise InputError(
+        f"{path} has no intensity column ({', '.join(INTENSITY_COLUMNS)}); it has {', '.join(labels)}",
+        remedy="set [experiment] intensity to one of its columns",
+    )
 
 
 class LatHeader(NamedTuple):
@@ -227,13 +249,17 @@ def _lat_byte_order(path: Path) -> str:
             return order
     newer = len(raw) == 12 and 1 in (raw[0], raw[3])
     what = "looks like a lattice of the newer LUNUS format with a cell" if newer else "is not a whole LUNUS lattice"
-    raise InputError(f"{path} {what}: it has {size} bytes, its header asks for {min(expected.values())}",
-                     remedy="copy it again, or convert it to .npz with hkl and intensity")
+    raise InputError(
+        f"{path} {what}: it has {size} bytes, its header asks for {min(expected.values())}",
+        remedy="copy it again, or convert it to .npz with hkl and intensity",
+    )
 
 
 def _check_lat_cell(path: Path, cell, found) -> None:
     if cell is None or not np.allclose(cell[3:], 90):
         return
     if not np.allclose(cell[:3], found, rtol=0.01):
-        raise InputError(f"{path} has steps of a cell {np.round(found, 3).tolist()} A, [experiment] cell = {list(cell)}",
-                         remedy="correct cell, or ndiv if the lattice samples between the Bragg peaks")
+        raise InputError(
+            f"{path} has steps of a cell {np.round(found, 3).tolist()} A, [experiment] cell = {list(cell)}",
+            remedy="correct cell, or ndiv if the lattice samples between the Bragg peaks",
+        )

@@ -38,8 +38,10 @@ def column(mtz, label: str, path: Path) -> np.ndarray:
     """A column by its label, float64; InputError that lists the columns there are."""
     found = mtz.column_with_label(label)
     if found is None:
-        raise InputError(f"{path} has no column '{label}'; it has {', '.join(mtz.column_labels())}",
-                         remedy="name one of these columns in the config")
+        raise InputError(
+            f"{path} has no column '{label}'; it has {', '.join(mtz.column_labels())}",
+            remedy="name one of these columns in the config",
+        )
     return np.array(found.array, np.float64)
 
 
@@ -49,8 +51,10 @@ def amplitude_and_phase(mtz, given: tuple[str, str] | None, path: Path) -> tuple
     pair = given or next((pair for pair in KNOWN_COLUMNS if set(pair) <= set(labels)), None)
     if pair is None:
         known = "; ".join(",".join(pair) for pair in KNOWN_COLUMNS)
-        raise InputError(f"{path} has no amplitude and phase columns ({known}); it has {', '.join(labels)}",
-                         remedy="set columns = ['amplitude', 'phase'] in this [[prepare.source]]")
+        raise InputError(
+            f"{path} has no amplitude and phase columns ({known}); it has {', '.join(labels)}",
+            remedy="set columns = ['amplitude', 'phase'] in this [[prepare.source]]",
+        )
     return column(mtz, pair[0], path), column(mtz, pair[1], path)
 
 
@@ -83,8 +87,10 @@ def _space_group(mtz, path: Path) -> str:
     triplets = [record[5:].strip() for record in records if record.startswith("SYMM ")]
     group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps(list(map(gemmi.Op, triplets)))) if triplets else mtz.spacegroup
     if group is None:
-        raise InputError(f"{path}: '{mtz.spacegroup_name}' with {len(triplets)} operations is not a known space group",
-                         remedy="write a standard space group into the MTZ header, or expand the file to P1")
+        raise InputError(
+            f"{path}: '{mtz.spacegroup_name}' with {len(triplets)} operations is not a known space group",
+            remedy="write a standard space group into the MTZ header, or expand the file to P1",
+        )
     return group.xhm()
 
 
@@ -168,8 +174,10 @@ class MtzSource:
         hkl, f_h = expanded(data)
         index = _matched(store, hkl.tobytes())
         if len(index) != len(self.reflections):
-            raise InputError(f"{file} has {len(index)} of the {len(self.reflections)} reflections of the store",
-                             remedy="the file was changed after the store was begun: prepare into an empty folder")
+            raise InputError(
+                f"{file} has {len(index)} of the {len(self.reflections)} reflections of the store",
+                remedy="the file was changed after the store was begun: prepare into an empty folder",
+            )
         return f_h[index]
 
 
@@ -185,8 +193,10 @@ def open_mtz_source(pattern: str, label: str, columns, frames: slice) -> MtzSour
     paths = path.glob("*.mtz") if path.is_dir() else map(Path, glob.glob(pattern))
     files = tuple(sorted(paths, key=_natural)[frames])
     if not files:
-        raise InputError(f"no MTZ file at {pattern} (frames {frames.start}:{frames.stop}:{frames.step})",
-                         remedy="give a folder that holds *.mtz, or a glob that matches files")
+        raise InputError(
+            f"no MTZ file at {pattern} (frames {frames.start}:{frames.stop}:{frames.step})",
+            remedy="give a folder that holds *.mtz, or a glob that matches files",
+        )
     digest = hashlib.sha256("".join(map(sha256_of_file, files)).encode()).hexdigest()
     stem = re.sub(r"[*?\[\]]+", "", path.stem).strip("_-.") or path.parent.name
     return MtzSource(path.name if path.is_dir() else stem, label, path, files, columns, digest)
@@ -242,8 +252,9 @@ def agree(found: Survey, ndiv, d_min: float | None) -> tuple[Reflections, list[P
     if not len(common):
         raise _nothing_common(found, lists)
     common = common[reciprocal.resolution_order(common, ndiv, cell)].astype(np.int32)
-    presence = [Presence(file, n := len(lists[digest]), len(every) - n, n - len(common))
-                for file, digest, *_ in found.rows]
+    presence = [
+        Presence(file, n := len(lists[digest]), len(every) - n, n - len(common)) for file, digest, *_ in found.rows
+    ]
     return Reflections(common, tuple(ndiv), cell, first[3]), presence
 
 
@@ -255,14 +266,20 @@ def _within(hkl, ndiv, cell, d_min: float | None) -> np.ndarray:
 
 def _check_cell(first, row) -> None:
     if not np.allclose(first[2], row[2], rtol=SAME_CELL):
-        raise InputError(f"{row[0]} has cell {row[2]}, {first[0]} has {first[2]}",
-                         remedy="frames of one store share one cell: prepare them into different stores")
+        raise InputError(
+            f"{row[0]} has cell {row[2]}, {first[0]} has {first[2]}",
+            remedy="frames of one store share one cell: prepare them into different stores",
+        )
 
 
 def _nothing_common(found: Survey, lists: dict[str, np.ndarray]) -> InputError:
     """Name two files that do not overlap; where every two do, the first and the last."""
     first = found.rows[0]
-    others = [row for row in found.rows[1:] if not len(reciprocal.match(lists[first[1]], ONE_CELL, lists[row[1]], ONE_CELL)[0])]
+    others = [
+        row
+        for row in found.rows[1:]
+        if not len(reciprocal.match(lists[first[1]], ONE_CELL, lists[row[1]], ONE_CELL)[0])
+    ]
     other = (others or found.rows[-1:])[0]
     return InputError(
         f"no reflection is common to all {len(found.rows)} MTZ files:\n"

@@ -44,7 +44,9 @@ def entries(prepare: PrepareConfig) -> list[Entry]:
         files = [None] if source.mtz else trajectory_files(source.trajectory, source.topology)
         found += [Entry(source, file) for file in files]
     if not found:
-        raise InputError("the config has no [[prepare.source]]", remedy="add one with mtz, or with topology and trajectory")
+        raise InputError(
+            "the config has no [[prepare.source]]", remedy="add one with mtz, or with topology and trajectory"
+        )
     return found
 
 
@@ -74,7 +76,9 @@ def with_unique_names(sources: Sequence[FrameSource]) -> list[FrameSource]:
         names = ["/".join(s.path.parts[-depth:]) if n in doubles else n for s, n in zip(sources, names)]
     for number, name in enumerate(names):
         if file_name(name) in map(file_name, names[:number]):
-            raise InputError(f"{sources[number].path} is given twice", remedy="list each input once in [[prepare.source]]")
+            raise InputError(
+                f"{sources[number].path} is given twice", remedy="list each input once in [[prepare.source]]"
+            )
     return [replace(source, name=name) for source, name in zip(sources, names)]
 
 

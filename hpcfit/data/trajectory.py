@@ -105,8 +105,10 @@ class TrajectorySource:
         """Fractional coordinates [N, 3] in the frame's box, or in the reference box when the frame has none."""
         if not np.all(np.isfinite(snapshot.positions)):
             atom = int(np.argwhere(~np.isfinite(snapshot.positions))[0][0])
-            raise InputError(f"{self.path}, frame {row}: the position of atom {atom} is {snapshot.positions[atom].tolist()}",
-                             remedy="repair the trajectory, or leave the frame out with start, stop and stride")
+            raise InputError(
+                f"{self.path}, frame {row}: the position of atom {atom} is {snapshot.positions[atom].tolist()}",
+                remedy="repair the trajectory, or leave the frame out with start, stop and stride",
+            )
         box = orthogonalization(self.scattering.box).T if snapshot.box is None else snapshot.box
         _check_box(box, self.scattering.box, self.path, row)
         return fractional_coordinates(snapshot.positions, box)
@@ -119,7 +121,9 @@ class TrajectorySource:
 
     def _fft(self) -> DensityFFT:
         s = self.scattering
-        return _density_fft(self.topology.elements, s.box, np.asarray(s.reflections.hkl, np.int32).tobytes(), s.d_min, s.oversampling)
+        return _density_fft(
+            self.topology.elements, s.box, np.asarray(s.reflections.hkl, np.int32).tobytes(), s.d_min, s.oversampling
+        )
 
 
 @functools.lru_cache(maxsize=1)
@@ -131,8 +135,11 @@ def _density_fft(elements, box, hkl: bytes, d_min: float, oversampling: float) -
 def _check_box(box, cell, path: Path, row: int) -> None:
     lengths = np.linalg.norm(box, axis=1)
     if not np.allclose(lengths, cell[:3], rtol=LARGEST_BOX_CHANGE):
-        raise InputError(f"{path}, frame {row}: the box has lengths {np.round(lengths, 3).tolist()} A, cell x supercell has"
-                         f" {np.round(cell[:3], 3).tolist()} A", remedy="correct [prepare] cell or supercell")
+        raise InputError(
+            f"{path}, frame {row}: the box has lengths {np.round(lengths, 3).tolist()} A, cell x supercell has"
+            f" {np.round(cell[:3], 3).tolist()} A",
+            remedy="correct [prepare] cell or supercell",
+        )
 
 
 def open_trajectory(path: Path, topology: Path | None, label: str, frames: slice) -> TrajectorySource:
@@ -149,8 +156,10 @@ def open_trajectory(path: Path, topology: Path | None, label: str, frames: slice
         atoms, n_frames = _with_topology(path, topology)
     rows = range(n_frames)[frames]
     if not rows:
-        raise InputError(f"{path} has {n_frames} frames; {frames.start}:{frames.stop}:{frames.step} selects none",
-                         remedy="correct start, stop and stride of this [[prepare.source]]")
+        raise InputError(
+            f"{path} has {n_frames} frames; {frames.start}:{frames.stop}:{frames.step} selects none",
+            remedy="correct start, stop and stride of this [[prepare.source]]",
+        )
     if path.suffix.lower() == ".dcd":
         _check_dcd_count(path, n_frames, frames.stop)
     _check_whole(path, atoms, rows)
@@ -169,8 +178,10 @@ def _check_dcd_count(path: Path, n_frames: int, stop: int | None) -> None:
     # The first word is the length of the header record, 84: it tells the byte order; NSET follows "CORD".
     announced = int(header[2] if header[0] == 84 else header.byteswap()[2])
     if announced > n_frames and (stop is None or stop > n_frames):
-        raise InputError(f"{path} announces {announced} frames and holds {n_frames} whole ones",
-                         remedy=f"the file is truncated: repair it, or set stop = {n_frames} to use what there is")
+        raise InputError(
+            f"{path} announces {announced} frames and holds {n_frames} whole ones",
+            remedy=f"the file is truncated: repair it, or set stop = {n_frames} to use what there is",
+        )
 
 
 def trajectory_files(patterns, topology: Path | None) -> list[Path]:
@@ -189,8 +200,10 @@ def _kind(path: Path) -> str:
         return "mdanalysis"
     if path.name.endswith(WITHOUT_TOPOLOGY) or path.name.startswith("XDATCAR"):
         return "ase"
-    raise InputError(f"{path} is not a trajectory format that hpcfit reads",
-                     remedy=f"give one of {', '.join(WITH_TOPOLOGY + WITHOUT_TOPOLOGY)}")
+    raise InputError(
+        f"{path} is not a trajectory format that hpcfit reads",
+        remedy=f"give one of {', '.join(WITH_TOPOLOGY + WITHOUT_TOPOLOGY)}",
+    )
 
 
 def snapshots(path: Path, topology: Topology, rows: range) -> Iterator[Snapshot]:
@@ -224,8 +237,10 @@ def _pdb_topology(path: Path) -> Topology:
         except (ValueError, OSError, IndexError) as error:
             raise InputError(f"topology {path} cannot be read as PDB: {error}", remedy="check the file") from None
     if not all(elements):
-        raise InputError(f"topology {path} has no element for atom {elements.index('') + 1} (columns 77-78)",
-                         remedy="write the elements, for instance with gemmi convert")
+        raise InputError(
+            f"topology {path} has no element for atom {elements.index('') + 1} (columns 77-78)",
+            remedy="write the elements, for instance with gemmi convert",
+        )
     return Topology(elements, _cell_or_none(universe.dimensions))
 
 
@@ -257,8 +272,10 @@ def _with_topology(path: Path, topology: Path | None) -> tuple[Topology, int]:
     atoms = read_topology(topology)
     with _md_reader(path, len(atoms.elements)) as reader:
         if reader.n_atoms != len(atoms.elements):
-            raise InputError(f"{path} has {reader.n_atoms} atoms, topology {topology} has {len(atoms.elements)}",
-                             remedy="give the topology of this trajectory")
+            raise InputError(
+                f"{path} has {reader.n_atoms} atoms, topology {topology} has {len(atoms.elements)}",
+                remedy="give the topology of this trajectory",
+            )
         first = reader[0] if reader.n_frames else None
         box = None if first is None else _cell_or_none(first.dimensions)
         return atoms._replace(cell=box or atoms.cell), reader.n_frames
@@ -283,8 +300,10 @@ def _md_snapshots(path: Path, rows: range, n_atoms: int) -> Iterator[Snapshot]:
             try:
                 step = reader[row]
             except (OSError, EOFError, IndexError, ValueError, RuntimeError) as error:
-                raise InputError(f"{path}, frame {row} cannot be read: {error}",
-                                 remedy="the file is truncated: repair it, or use the frames before with stop") from None
+                raise InputError(
+                    f"{path}, frame {row} cannot be read: {error}",
+                    remedy="the file is truncated: repair it, or use the frames before with stop",
+                ) from None
             box = None if _cell_or_none(step.dimensions) is None else step.triclinic_dimensions.astype(float)
             forces = step.forces.copy() if step.has_forces else None
             yield Snapshot(step.positions.astype(float), box, forces, float(step.time))
@@ -295,8 +314,11 @@ def _ase_topology(path: Path) -> tuple[Topology, int]:
     elements = tuple(images[0].get_chemical_symbols())
     for row, image in enumerate(images):
         if tuple(image.get_chemical_symbols()) != elements:
-            raise InputError(f"{path}, frame {row}: {image.get_chemical_formula()}, frame 0 has"
-                             f" {images[0].get_chemical_formula()}, or another order", remedy="give frames of the same atoms")
+            raise InputError(
+                f"{path}, frame {row}: {image.get_chemical_formula()}, frame 0 has"
+                f" {images[0].get_chemical_formula()}, or another order",
+                remedy="give frames of the same atoms",
+            )
     cell = images[0].cell.cellpar() if images[0].cell.rank == 3 else None
     return Topology(elements, _cell_or_none(cell)), len(images)
 
@@ -321,8 +343,9 @@ def _ase_images(path: str, _modified: int) -> list:
     try:
         images = ase.io.read(path, index=":", format="extxyz" if xyz else "vasp-xdatcar")
     except Exception as error:  # the readers of ASE raise whatever their parsing met
-        raise InputError(f"trajectory {path} cannot be read by ASE: {type(error).__name__}: {error}",
-                         remedy="check that it is whole") from None
+        raise InputError(
+            f"trajectory {path} cannot be read by ASE: {type(error).__name__}: {error}", remedy="check that it is whole"
+        ) from None
     if not images:
         raise InputError(f"trajectory {path} has no frames", remedy="give a file with frames")
     return images

@@ -42,8 +42,10 @@ def metric(cell) -> np.ndarray:
         cosines[i, j] = cosines[j, i] = np.cos(angle)
     g = np.outer(lengths, lengths) * cosines
     if not np.all(lengths > 0) or not np.linalg.det(cosines) > 0:
-        raise InputError(f"cell {tuple(cell)} is not a cell: lengths must be positive and angles span a volume",
-                         remedy="give a, b, c in A and alpha, beta, gamma in degrees")
+        raise InputError(
+            f"cell {tuple(cell)} is not a cell: lengths must be positive and angles span a volume",
+            remedy="give a, b, c in A and alpha, beta, gamma in degrees",
+        )
     return g
 
 
@@ -66,8 +68,10 @@ def hemisphere(hkl) -> tuple[np.ndarray, np.ndarray]:
 def sphere(cell, ndiv, d_min: float, d_max: float = np.inf) -> np.ndarray:
     """All reflections of the hemisphere with d_min <= d <= d_max (A), without 000, int32 [H, 3], in store order."""
     if not 0 < d_min < d_max:
-        raise InputError(f"resolution limits d_min = {d_min} and d_max = {d_max} A select nothing",
-                         remedy="give 0 < d_min < d_max in A")
+        raise InputError(
+            f"resolution limits d_min = {d_min} and d_max = {d_max} A select nothing",
+            remedy="give 0 < d_min < d_max in A",
+        )
     # |h| = |a . s| <= a / d holds for any angles, since h is the projection of s = 1/d on the axis a.
     top = np.floor(np.asarray(cell[:3], float) * np.asarray(ndiv) / d_min * (1 + SAME_RESOLUTION)).astype(int)
     planes = [_plane(level, top, cell, ndiv, (d_min, d_max)) for level in range(top[2] + 1)]
@@ -107,8 +111,10 @@ def _rotations(name: str) -> tuple:
     if group is None:
         known = list(LAUE_CLASSES) + sorted({g.hm for g in gemmi.spacegroup_table()})
         near = difflib.get_close_matches(name, known, n=4, cutoff=0.3)
-        raise InputError(f"'{name}' is neither a Laue class nor a space group",
-                         remedy=f"nearest names: {', '.join(near) or 'none'}; Laue classes: {', '.join(LAUE_CLASSES)}")
+        raise InputError(
+            f"'{name}' is neither a Laue class nor a space group",
+            remedy=f"nearest names: {', '.join(near) or 'none'}; Laue classes: {', '.join(LAUE_CLASSES)}",
+        )
     found = {}
     for op in group.operations().sym_ops:
         rotation = np.array(op.rot, int) // op.DEN
@@ -154,8 +160,10 @@ def _on_lattice(operations, ndiv) -> np.ndarray:
     operations, n = np.asarray(operations, np.int64), np.asarray(ndiv, np.int64)
     scaled = operations * n[:, None]
     if np.any(scaled % n):
-        raise InputError(f"a supercell of {tuple(int(i) for i in n)} unit cells breaks the symmetry that was asked for",
-                         remedy="use the same number of cells along equivalent axes, or a lower Laue class")
+        raise InputError(
+            f"a supercell of {tuple(int(i) for i in n)} unit cells breaks the symmetry that was asked for",
+            remedy="use the same number of cells along equivalent axes, or a lower Laue class",
+        )
     return scaled // n
 
 

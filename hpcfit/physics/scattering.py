@@ -11,14 +11,14 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
 
-# Density below this fraction ends an atom. It sets the time and most of the error: measured for a protein crystal of
-# 11,596 atoms at 2 A with oversampling 1.5, rms |dF| / rms |F| = 5e-5 at 1e-5 (0.21 CPU-s a frame) and 1e-5 at 1e-6
-# (0.29 CPU-s). float16 shards round F - F0 by 3e-4.
-DENSITY_CUTOFF = 1e-5
+# Density below this fraction ends an atom. It sets the time and most of the error. Measured for a protein crystal of
+# 11,596 atoms at 2 A, oversampling 1.5, as rms |dF| / rms |F|: 5e-5 at 1e-5 (0.21 CPU-s a frame), 2e-5 at 3e-6 (0.27),
+# 1e-5 at 1e-6 (0.32). float16 shards round F - F0 by 3e-4.
+DENSITY_CUTOFF = 3e-6
 
-# The blur damps what the grid folds onto d_min to e^-7.5 = 5e-4 of the signal, before the fall of f(s) helps. Measured
-# as above: rms 1.5e-4 at 6, 5e-5 at 7.5, 7e-5 at 9, 5e-4 at 15, where undoing the blur magnifies the cut-off density.
-ALIAS_EXPONENT = 7.5
+# The blur damps what the grid folds onto d_min to e^-8 = 3e-4 of the signal, before the fall of f(s) helps. A weaker
+# blur leaves aliases at d_min (8e-5 at 6); a stronger one magnifies the density that was cut off (5e-4 at 15).
+ALIAS_EXPONENT = 8.0
 
 MINIMUM_OVERSAMPLING = 1.25
 
@@ -39,8 +39,10 @@ def element_coefficients(element: str) -> tuple[np.ndarray, np.ndarray, float]:
     known = gemmi.Element(element)
     # gemmi reads any unknown text as element X, whose coefficients are those of oxygen.
     if known.atomic_number == 0 or known.name.upper() != element.strip().upper() or known.it92 is None:
-        raise InputError(f"'{element}' is not an element with an X-ray form factor",
-                         remedy="correct the element column of the topology")
+        raise InputError(
+            f"'{element}' is not an element with an X-ray form factor",
+            remedy="correct the element column of the topology",
+        )
     *ab, c = known.it92.get_coefs()
     return np.array(ab[:4]), np.array(ab[4:]), c
 
@@ -75,13 +77,17 @@ class DensityFFT:
 
     def __init__(self, elements, cell, hkl, d_min: float, oversampling: float = 1.5):
         if oversampling < MINIMUM_OVERSAMPLING:
-            raise InputError(f"oversampling = {oversampling} leaves no room between the signal and its aliases",
-                             remedy=f"use {MINIMUM_OVERSAMPLING} or more; 1.5 gives errors of some 1e-5")
+            raise InputError(
+                f"oversampling = {oversampling} leaves no room between the signal and its aliases",
+                remedy=f"use {MINIMUM_OVERSAMPLING} or more; 1.5 gives errors of some 1e-5",
+            )
         self.elements, self.cell, self.hkl = [str(e) for e in elements], tuple(cell), np.asarray(hkl, np.int32)
         self.inv_d2 = reciprocal.inverse_d2(self.hkl, (1, 1, 1), self.cell)
         if self.inv_d2.max(initial=0) > (1 + 1e-6) / d_min**2:
-            raise InputError(f"a reflection at {self.inv_d2.max() ** -0.5:.4f} A lies beyond d_min = {d_min} A",
-                             remedy="lower d_min or the list of reflections")
+            raise InputError(
+                f"a reflection at {self.inv_d2.max() ** -0.5:.4f} A lies beyond d_min = {d_min} A",
+                remedy="lower d_min or the list of reflections",
+            )
         for element in set(self.elements):
             element_coefficients(element)
         self._flat, self._orthogonal = _flat_structure(self.elements, self.cell), orthogonalization(self.cell)
@@ -95,8 +101,10 @@ class DensityFFT:
 
         fractional = np.asarray(fractional, float)
         if fractional.shape != (len(self.elements), 3):
-            raise InputError(f"{len(self.elements)} atoms have elements, the coordinates have shape {fractional.shape}",
-                             remedy="give topology and trajectory of the same atoms")
+            raise InputError(
+                f"{len(self.elements)} atoms have elements, the coordinates have shape {fractional.shape}",
+                remedy="give topology and trajectory of the same atoms",
+            )
         self._flat.pos[:] = fractional @ self._orthogonal.T
         structure = self._flat.generate_structure()
         self._calculator.set_grid_cell_and_spacegroup(structure)

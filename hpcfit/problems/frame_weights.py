@@ -126,7 +126,7 @@ class FrameWeights:
             "cc": float(correlation(sums, by_shell=False)),
             "cc_anisotropic": float(correlation(sums, by_shell=True)),
             "ess": float(common.w**2 / common.ww),
-            "kl": float(self.divergence(common)),
+            "kl": max(float(self.divergence(common)), 0.0),  # rounding may leave -1e-16
         }
 
 

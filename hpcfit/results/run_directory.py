@@ -23,7 +23,7 @@ from hpcfit.data.files import disk_errors, write_text, written_whole
 from hpcfit.data.shard import LIBVER
 from hpcfit.errors import InputError
 
-HISTORY = "history.jsonl"
+HISTORY, METRICS = "history.jsonl", "metrics.json"
 LIBRARIES = ("numpy", "jax", "jaxlib", "h5py", "mpi4py", "optax", "gemmi", "scipy")
 
 
@@ -37,7 +37,7 @@ class RunDirectory:
 
     def check_is_free(self) -> None:
         """Raise InputError if a run has left something here."""
-        if any((self.path / name).exists() for name in (HISTORY, "metrics.json", "checkpoints")):
+        if any((self.path / name).exists() for name in (HISTORY, METRICS, "checkpoints")):
             raise InputError(
                 f"run directory {self.path} already holds a run",
                 remedy="continue it with --resume, replace it with --overwrite, or choose another [run] directory",
@@ -46,7 +46,7 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what makes a run, so that a new one is not taken for its continuation."""
         with disk_errors(self.path / HISTORY):
-            for old in [*self.path.glob("checkpoints/step_*.h5"), *(self.path / name for name in ("metrics.json", HISTORY))]:
+            for old in [*self.path.glob("checkpoints/step_*.h5"), *(self.path / name for name in (METRICS, HISTORY))]:
                 old.unlink(missing_ok=True)
 
     def open(self, config: Config, kept_evaluations: int = 0) -> None:
@@ -54,6 +54,7 @@ class RunDirectory:
         with disk_errors(self.path / HISTORY):
             self.path.mkdir(parents=True, exist_ok=True)
             self._rows = self._read_history()[:kept_evaluations]
+            (self.path / METRICS).unlink(missing_ok=True)  # until it ends again, this run is unfinished
             write_text(self.path / HISTORY, "".join(json.dumps(row) + "\n" for row in self._rows))
             self._history = open(self.path / HISTORY, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
         write_text(self.path / "config.toml", config.to_toml())

@@ -84,8 +84,16 @@ def test_a_truncated_lattice_is_said(tmp_path):
 
 def test_archive_with_everything(tmp_path):
     path = tmp_path / "map.npz"
-    np.savez(path, hkl=HKL, intensity=[1.0, np.nan, 3, 4, 5], sigma=[0.1, 0.1, 0.3, 0, -1],
-             mask=np.array([1, 1, 1, 1, 1], bool), ndiv=(2, 1, 1), cell=CELL, space_group="P 41")
+    np.savez(
+        path,
+        hkl=HKL,
+        intensity=[1.0, np.nan, 3, 4, 5],
+        sigma=[0.1, 0.1, 0.3, 0, -1],
+        mask=np.array([1, 1, 1, 1, 1], bool),
+        ndiv=(2, 1, 1),
+        cell=CELL,
+        space_group="P 41",
+    )
     found = read(path)
     np.testing.assert_array_equal(found.hkl, HKL[[0, 2]])
     np.testing.assert_array_equal(found.sigma, [0.1, 0.3])
@@ -95,20 +103,25 @@ def test_archive_with_everything(tmp_path):
 
 def test_mask_false_is_left_out_and_the_config_overrides(tmp_path, caplog):
     path = tmp_path / "map.npz"
-    np.savez(path, hkl=HKL, intensity=np.arange(1.0, 6), other=np.arange(6.0, 11), mask=np.array([0, 1, 1, 0, 1]), cell=CELL)
+    np.savez(
+        path, hkl=HKL, intensity=np.arange(1.0, 6), other=np.arange(6.0, 11), mask=np.array([0, 1, 1, 0, 1]), cell=CELL
+    )
     found = read(path, intensity="other", cell=(10.5, *CELL[1:]), ndiv=(3, 3, 3))
     np.testing.assert_array_equal(found.intensity, [7, 8, 10])
     assert (found.masked, found.sigma, found.ndiv, found.cell[0]) == (2, None, (3, 3, 3), 10.5)
     assert "cell" in caplog.text
 
 
-@pytest.mark.parametrize(("arrays", "words"), [
-    ({"hkl": HKL, "intensity": np.ones(5)}, "does not say its cell"),
-    ({"hkl": HKL, "intensity": np.ones(4), "cell": CELL}, r"'intensity' has shape \(4,\), hkl has 5 rows"),
-    ({"hkl": HKL / 2, "intensity": np.ones(5), "cell": CELL}, "not integers"),
-    ({"hkl": HKL, "I": np.ones(5), "cell": CELL}, "no array 'intensity'; it has hkl, I, cell"),
-    ({"hkl": HKL, "intensity": np.full(5, np.nan), "cell": CELL}, "no voxel to fit: of 5, 5 are masked"),
-])
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"hkl": HKL, "intensity": np.ones(5)}, "does not say its cell"),
+        ({"hkl": HKL, "intensity": np.ones(4), "cell": CELL}, r"'intensity' has shape \(4,\), hkl has 5 rows"),
+        ({"hkl": HKL / 2, "intensity": np.ones(5), "cell": CELL}, "not integers"),
+        ({"hkl": HKL, "I": np.ones(5), "cell": CELL}, "no array 'intensity'; it has hkl, I, cell"),
+        ({"hkl": HKL, "intensity": np.full(5, np.nan), "cell": CELL}, "no voxel to fit: of 5, 5 are masked"),
+    ],
+)
 def test_archives_that_cannot_be_used(tmp_path, arrays, words):
     np.savez(tmp_path / "map.npz", **arrays)
     with pytest.raises(InputError, match=words):

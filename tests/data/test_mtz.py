@@ -8,9 +8,13 @@ from hpcfit.data import mtz
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
 
-CELLS = {"P 41": (12.0, 12.0, 15.0, 90, 90, 90), "P 21 21 21": (11.0, 12.0, 13.0, 90, 90, 90),
-         "C 1 2 1": (14.0, 11.0, 12.0, 90, 105, 90), "P 31 2 1": (12.0, 12.0, 14.0, 90, 90, 120),
-         "F d -3 m :2": (14.0, 14.0, 14.0, 90, 90, 90)}
+CELLS = {
+    "P 41": (12.0, 12.0, 15.0, 90, 90, 90),
+    "P 21 21 21": (11.0, 12.0, 13.0, 90, 90, 90),
+    "C 1 2 1": (14.0, 11.0, 12.0, 90, 105, 90),
+    "P 31 2 1": (12.0, 12.0, 14.0, 90, 90, 120),
+    "F d -3 m :2": (14.0, 14.0, 14.0, 90, 90, 90),
+}
 ONE = (1, 1, 1)
 
 
@@ -45,7 +49,9 @@ def write(path, group, *, d_min=2.5, leave_out=(), columns=("FC", "PHIC"), cell=
 def test_expansion_to_p1_is_direct_summation_of_the_whole_cell(tmp_path, group):
     hkl, f = mtz.expanded(mtz.read_mtz(write(tmp_path / "a.mtz", group)))
     elements, x = crystal(group)
-    expected = scattering.structure_factors_direct(elements * (len(x) // 2), x, hkl, reciprocal.inverse_d2(hkl, ONE, CELLS[group]))
+    expected = scattering.structure_factors_direct(
+        elements * (len(x) // 2), x, hkl, reciprocal.inverse_d2(hkl, ONE, CELLS[group])
+    )
     # Amplitudes and phases are float32 in the file, phases up to 180 degrees.
     np.testing.assert_allclose(f, expected, atol=np.abs(f).max() * (6e-8 + np.pi * 1.2e-7))
     wanted = reciprocal.sphere(CELLS[group], ONE, 2.5)
@@ -131,7 +137,9 @@ def test_files_without_common_reflections_are_named_with_both_ranges(tmp_path):
     low, high = (np.flatnonzero(hkl[:, 2] <= 2), np.flatnonzero(hkl[:, 2] > 2))
     write(tmp_path / "a.mtz", "P 41", leave_out=low)
     write(tmp_path / "b.mtz", "P 41", leave_out=high)
-    with pytest.raises(InputError, match=r"no reflection is common(.|\n)*a.mtz: .*l 3 to \d, cell(.|\n)*b.mtz: .*l 0 to 2, cell"):
+    with pytest.raises(
+        InputError, match=r"no reflection is common(.|\n)*a.mtz: .*l 3 to \d, cell(.|\n)*b.mtz: .*l 0 to 2, cell"
+    ):
         store_of([tmp_path])
 
 

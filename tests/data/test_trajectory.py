@@ -15,6 +15,8 @@ from hpcfit.physics import reciprocal, scattering
 CELL = (13.0, 14.0, 15.0, 90.0, 100.0, 90.0)
 ELEMENTS = ["C"] * 6 + ["O"] * 3 + ["Na", "Cl"]
 ALL = slice(None)
+# Largest |dF| / rms |F| of the density FFT, measured 2e-4 at 3 A (see physics/scattering.py), with a margin of two.
+FFT_ERROR = 4e-4
 
 
 @pytest.fixture(scope="module")
@@ -91,14 +93,16 @@ def check(source, positions, rounding):
         scale = np.sqrt(np.mean(np.abs(expected) ** 2))
         # |dF| <= 2 pi s |dx| sum f <= 2 pi / 2.5 * sqrt(3) rounding * 11 atoms * 17 electrons
         bound = 2 * np.pi / 2.5 * np.sqrt(3) * rounding * 11 * 17
-        assert np.abs(frame.structure_factors - expected).max() < 1e-4 * scale + bound
+        assert np.abs(frame.structure_factors - expected).max() < FFT_ERROR * scale + bound
     return frames
 
 
 # XTC keeps 0.001 nm = 0.01 A, of which half is the rounding; the others are float32.
 @pytest.mark.parametrize(("suffix", "rounding"), [("dcd", 2e-6), ("trr", 4e-6), ("nc", 2e-6), ("xtc", 0.0051)])
 @pytest.mark.parametrize("kind", ["pdb", "cif"])
-def test_formats_of_molecular_dynamics_give_the_same_structure_factors(tmp_path, positions, topology, suffix, rounding, kind):
+def test_formats_of_molecular_dynamics_give_the_same_structure_factors(
+    tmp_path, positions, topology, suffix, rounding, kind
+):
     path = write_md(tmp_path / f"run.{suffix}", positions, topology)
     source = opened(path, topology.with_suffix(f".{kind}"), positions=True)
     frames = check(source, positions, rounding)
@@ -146,7 +150,8 @@ def test_start_stop_and_stride_keep_the_index_in_the_file(tmp_path, positions, t
     assert source.n_frames == 2
     assert [frame.index for frame in source.frames(0, 2)] == [0, 2]
     (last,) = source.frames(1, 2)
-    assert np.abs(last.structure_factors - direct(positions[2])).max() < 1e-3
+    expected = direct(positions[2])
+    assert np.abs(last.structure_factors - expected).max() < FFT_ERROR * np.abs(expected).max()
     with pytest.raises(InputError, match=r"has 3 frames; 5:None:1 selects none"):
         opened(path, topology, slice(5, None, 1))
 
@@ -162,7 +167,8 @@ def test_a_box_that_breathes_keeps_fractional_coordinates(tmp_path, positions):
     source = opened(tmp_path / "run.extxyz")
     frames = source.frames(0, 3)
     next(frames)
-    assert np.abs(next(frames).structure_factors - direct(positions[1])).max() < 1e-3
+    expected = direct(positions[1])
+    assert np.abs(next(frames).structure_factors - expected).max() < FFT_ERROR * np.abs(expected).max()
     with pytest.raises(InputError, match=r"frame 2: the box has lengths \[14.3.*has \[13"):
         next(frames)
 
@@ -205,7 +211,10 @@ def test_topology_of_other_atoms_is_refused(tmp_path, positions, topology):
 
 
 def test_topology_without_elements_is_refused(tmp_path, topology):
-    lines = [line[:66] + "\n" if line.startswith("HETATM") else line for line in topology.read_text().splitlines(keepends=True)]
+    lines = [
+        line[:66] + "\n" if line.startswith("HETATM") else line
+        for line in topology.read_text().splitlines(keepends=True)
+    ]
     (tmp_path / "old.pdb").write_text("".join(lines))
     with pytest.raises(InputError, match=r"old.pdb has no element for atom 1"):
         trajectory.read_topology(tmp_path / "old.pdb")
@@ -213,10 +222,16 @@ def test_topology_without_elements_is_refused(tmp_path, topology):
 
 # MDAnalysis leaves half-made readers behind, which complain when they are collected.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(("name", "content", "words"), [
-    ("run.abc", b"", "not a trajectory format"), ("run.dcd", b"nonsense", "cannot be opened"), ("XDATCAR", b"x\n", "XDATCAR has no frames"),
-    ("run.nc", b"nonsense", "run.nc cannot be opened"), ("run.extxyz", b"", "run.extxyz"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("run.abc", b"", "not a trajectory format"),
+        ("run.dcd", b"nonsense", "cannot be opened"),
+        ("XDATCAR", b"x\n", "XDATCAR has no frames"),
+        ("run.nc", b"nonsense", "run.nc cannot be opened"),
+        ("run.extxyz", b"", "run.extxyz"),
+    ],
+)
 def test_files_that_are_no_trajectories(tmp_path, topology, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=words):
@@ -226,8 +241,10 @@ def test_files_that_are_no_trajectories(tmp_path, topology, name, content, words
 def test_what_is_missing_is_named(tmp_path, positions, topology):
     path = write_md(tmp_path / "run.dcd", positions, topology)
     for trajectory_path, topology_path, words in (
-        (tmp_path / "none.dcd", topology, "none.dcd does not exist"), (path, tmp_path / "none.pdb", "none.pdb does not exist"),
-        (path, None, "holds no elements"), (path, path, r"'\.dcd' is not read"),
+        (tmp_path / "none.dcd", topology, "none.dcd does not exist"),
+        (path, tmp_path / "none.pdb", "none.pdb does not exist"),
+        (path, None, "holds no elements"),
+        (path, path, r"'\.dcd' is not read"),
     ):
         with pytest.raises(InputError, match=words):
             opened(trajectory_path, topology_path)

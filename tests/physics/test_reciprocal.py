@@ -47,11 +47,14 @@ def test_hemisphere_keeps_one_of_each_friedel_pair():
     assert not reciprocal.hemisphere([[0, 0, 0]])[1][0]
 
 
-@pytest.mark.parametrize(("cell", "ndiv", "d_min", "d_max"), [
-    ((10, 10, 10, 90, 90, 90), (1, 1, 1), 2.0, np.inf),
-    (TRICLINIC, (1, 2, 1), 4.0, 12.0),
-    ((8, 8, 12, 90, 90, 120), (1, 1, 1), 1.6, np.inf),
-])
+@pytest.mark.parametrize(
+    ("cell", "ndiv", "d_min", "d_max"),
+    [
+        ((10, 10, 10, 90, 90, 90), (1, 1, 1), 2.0, np.inf),
+        (TRICLINIC, (1, 2, 1), 4.0, 12.0),
+        ((8, 8, 12, 90, 90, 120), (1, 1, 1), 1.6, np.inf),
+    ],
+)
 def test_sphere_is_what_brute_force_selects(cell, ndiv, d_min, d_max):
     hkl = full_sphere(9)
     d = 1 / np.sqrt(reciprocal.inverse_d2(hkl, ndiv, cell))
@@ -86,10 +89,28 @@ def test_order_is_by_resolution_with_mates_together_and_independent_of_the_input
         assert keys == sorted(keys)
 
 
-@pytest.mark.parametrize(("name", "order"), [
-    ("-1", 2), ("P1", 2), ("2/m", 4), ("mmm", 8), ("P212121", 8), ("4/m", 8), ("P 41", 8), ("4/mmm", 16), ("-3", 6),
-    ("-3m1", 12), ("-31m", 12), ("6/m", 12), ("6/mmm", 24), ("m-3", 24), ("m-3m", 48), ("F -4 3 m", 48), ("I 41/a", 8),
-])
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("-1", 2),
+        ("P1", 2),
+        ("2/m", 4),
+        ("mmm", 8),
+        ("P212121", 8),
+        ("4/m", 8),
+        ("P 41", 8),
+        ("4/mmm", 16),
+        ("-3", 6),
+        ("-3m1", 12),
+        ("-31m", 12),
+        ("6/m", 12),
+        ("6/mmm", 24),
+        ("m-3", 24),
+        ("m-3m", 48),
+        ("F -4 3 m", 48),
+        ("I 41/a", 8),
+    ],
+)
 def test_operations_form_the_laue_group(name, order):
     operations = reciprocal.laue_operations(name)
     members = {m.tobytes() for m in operations}
@@ -105,9 +126,18 @@ def test_an_unknown_group_names_its_neighbours():
         reciprocal.laue_operations("m-3n")
 
 
-@pytest.mark.parametrize(("reflection", "size"), [
-    ((1, 2, 3), 48), ((1, 1, 2), 24), ((1, 2, 0), 24), ((1, 1, 0), 12), ((1, 1, 1), 8), ((1, 0, 0), 6), ((0, 0, 0), 1),
-])
+@pytest.mark.parametrize(
+    ("reflection", "size"),
+    [
+        ((1, 2, 3), 48),
+        ((1, 1, 2), 24),
+        ((1, 2, 0), 24),
+        ((1, 1, 0), 12),
+        ((1, 1, 1), 8),
+        ((1, 0, 0), 6),
+        ((0, 0, 0), 1),
+    ],
+)
 def test_orbit_sizes_of_the_cubic_group(reflection, size):
     _, found = reciprocal.laue_orbits([reflection], reciprocal.laue_operations("m-3m"), (1, 1, 1))
     assert found.tolist() == [size]
@@ -116,8 +146,9 @@ def test_orbit_sizes_of_the_cubic_group(reflection, size):
 @pytest.mark.parametrize("name", ["P 41", "-31m", "6/mmm", "m-3", "m-3m"])
 def test_orbits_are_the_asu_classes_of_gemmi(name):
     hkl = full_sphere(4)
-    group = gemmi.find_spacegroup_by_name({"-31m": "P -3 1 m", "6/mmm": "P 6/m m m", "m-3": "P m -3",
-                                           "m-3m": "P m -3 m"}.get(name, name))
+    group = gemmi.find_spacegroup_by_name(
+        {"-31m": "P -3 1 m", "6/mmm": "P 6/m m m", "m-3": "P m -3", "m-3m": "P m -3 m"}.get(name, name)
+    )
     asu, operations = gemmi.ReciprocalAsu(group), group.operations()
     expected = [tuple(asu.to_asu(h, operations)[0]) for h in hkl.tolist()]
     orbit, size = reciprocal.laue_orbits(hkl, reciprocal.laue_operations(name), (1, 1, 1))

@@ -29,7 +29,7 @@ def test_one_atom_at_the_origin_scatters_its_form_factor():
     f = scattering.form_factor("S", s2)
     np.testing.assert_allclose(scattering.structure_factors_direct(["S"], np.zeros((1, 3)), hkl, s2), f, rtol=1e-14)
     fft = scattering.DensityFFT(["S"], CELL, hkl, 1.8)(np.zeros((1, 3)))
-    # 1e-4: the alias that the blur leaves at d_min, see ALIAS_EXPONENT.
+    # 1e-4 of the strongest reflection: what the module states for the largest error, for one atom.
     assert np.abs(fft - f).max() < 1e-4 * f.max()
 
 
@@ -51,7 +51,12 @@ def gemmi_direct(elements, fractional, hkl):
     small.cell, small.spacegroup_hm = cell, "P 1"
     for i, (element, x) in enumerate(zip(elements, fractional, strict=True)):
         site = gemmi.SmallStructure.Site()
-        site.label, site.element, site.fract, site.occ = f"{element}{i}", gemmi.Element(element), gemmi.Fractional(*x), 1
+        site.label, site.element, site.fract, site.occ = (
+            f"{element}{i}",
+            gemmi.Element(element),
+            gemmi.Fractional(*x),
+            1,
+        )
         small.add_site(site)
     calculator = gemmi.StructureFactorCalculatorX(cell)
     return np.array([calculator.calculate_sf_from_small_structure(small, h) for h in hkl.tolist()])
@@ -72,7 +77,7 @@ def test_fft_error_is_what_the_module_states(crystal, oversampling):
     error = scattering.DensityFFT(elements, CELL, hkl, 1.8, oversampling).error(x)
     assert error.reflections == 200
     assert error.rms < 5e-5
-    assert error.largest < 2e-4
+    assert error.largest < 4e-4
 
 
 def test_fft_follows_the_atoms_from_frame_to_frame(crystal):

@@ -1,0 +1,257 @@
+"""Shards and catalogs: what is written is read, and every damage is named with shard, chunk and frames."""
+
+import json
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from hpcfit.data.catalog import open_store, verify
+from hpcfit.data.reference import Encoding, Reference, Reflections, centred_pairs, restored, round_mantissa
+from hpcfit.data.shard import Frame, ShardPlan, ShardWriter, open_shard
+from hpcfit.data.stream import FromDisk, InMemory, StructureFactors
+from hpcfit.errors import DamagedFile, InputError
+from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_store
+
+H = 2500
+CELL = (30.0, 31.0, 32.0, 90.0, 90.0, 90.0)
+
+
+@pytest.fixture(scope="module")
+def reflections():
+    return Reflections(np.random.default_rng(0).integers(-9, 10, (H, 3)).astype(np.int32), (1, 2, 1), CELL, "P 21")
+
+
+@pytest.fixture(scope="module")
+def F_th():
+    return gaussian_frames(150, H, seed=0)
+
+
+@pytest.fixture
+def store(tmp_path, reflections, F_th):
+    return write_store(
+        tmp_path, reflections, [Source("one", F_th[:100], "A"), Source("two", F_th[100:], "B")], shard_frames=64
+    )
+
+
+def everything(store):
+    """All structure factors, [T, H], through the shards."""
+    rows = []
+    for number in range(len(store.shards)):
+        with open_shard(store.path(number)) as shard:
+            for block in range(-(-shard.n_frames // 64)):
+                rows.append(restored(shard.read(block, slice(0, H)), store.reference))
+    return np.concatenate(rows)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "relative"),
+    # half a unit in the last place of the stored mantissa, relative to the deviation from F0
+    [
+        (Encoding("float16"), 2.0**-11),
+        (Encoding("complex64"), 2.0**-24),
+        (Encoding("complex64", 10, "bitshuffle-lz4"), 2.0**-11),
+        (Encoding("float16", None, "bitshuffle-lz4"), 2.0**-11),
+    ],
+)
+def test_round_trip_within_half_a_unit(tmp_path, reflections, F_th, encoding, relative):
+    store = write_store(tmp_path, reflections, [Source("one", F_th)], encoding)
+    delta = F_th - store.reference.mean
+    error = everything(store) - F_th
+    # plus rounding of F itself in float64, at |F| ~ 100, and float16's subnormal step of 6e-8 scales
+    floor = 1e-13 + 6e-8 * store.reference.scale
+    assert np.all(np.abs(error.real) <= 1.001 * relative * np.abs(delta.real) + floor)
+    assert np.all(np.abs(error.imag) <= 1.001 * relative * np.abs(delta.imag) + floor)
+    assert verify(open_store(tmp_path)) == []
+
+
+def test_rounded_mantissas_compress(tmp_path, reflections, F_th):
+    sizes = []
+    for name, encoding in {"raw": Encoding("complex64"), "rounded": Encoding("complex64", 8, "bitshuffle-lz4")}.items():
+        sizes.append(write_store(tmp_path / name, reflections, [Source("one", F_th)], encoding).bytes)
+    assert sizes[1] < 0.65 * sizes[0]
+
+
+def test_round_mantissa_keeps_that_many_bits():
+    values = np.float32([1 + 2.0**-10, 1 + 2.0**-11, -(1 + 3 * 2.0**-11)])
+    assert np.array_equal(round_mantissa(values, 10), np.float32([1 + 2.0**-10, 1 + 2.0**-10, -(1 + 2 * 2.0**-10)]))
+
+
+def test_blocks_frames_and_reference_survive(store, reflections, F_th):
+    again = open_store(store.folder)
+    assert again.n_frames == 150
+    assert [block.frames for block in again.blocks()] == [64, 36, 50]
+    assert again.reference.reflections.ndiv == (1, 2, 1)
+    assert again.reference.reflections.space_group == "P 21"
+    np.testing.assert_array_equal(again.reference.mean, store.reference.mean)
+    assert [block.first_id for block in again.blocks(include=["B"])] == [100]
+    assert [block.first_id for block in again.blocks(exclude=["two"])] == [0, 64]
+
+
+def test_no_matching_source_lists_those_there(store):
+    with pytest.raises(InputError, match="one, two"):
+        store.blocks(include=["three"])
+
+
+def test_virtual_view_is_the_whole_store_and_nan_where_a_shard_is_missing(store, F_th):
+    with h5py.File(store.folder / "store.h5") as file:
+        whole = restored(file["structure_factors"][:], store.reference)
+    assert np.abs(whole - F_th).max() < 0.01
+    store.path(0).rename(store.folder / "elsewhere")
+    with h5py.File(store.folder / "store.h5") as file:
+        assert np.isnan(file["structure_factors"][:64]).all()
+        assert not np.isnan(file["structure_factors"][64:]).any()
+    with pytest.raises(InputError, match="does not exist"):
+        open_store(store.folder)
+
+
+def test_chunks_and_provenance(store):
+    with h5py.File(store.path(0)) as file:
+        assert file["hpcfit/structure_factors"].chunks == (64, 2048, 2)
+        for name in ("schema", "hpcfit_version", "command", "inputs", "plan"):
+            assert name in file.attrs
+
+
+def flip_byte(path, offset=None):
+    """One bit of the structure factors on the disk, found through HDF5's own address of the first chunk."""
+    with h5py.File(path) as file:
+        chunk = file["hpcfit/structure_factors"].id.get_chunk_info(0)
+    with open(path, "r+b") as raw:
+        raw.seek(chunk.byte_offset + 1000)
+        value = raw.read(1)[0]
+        raw.seek(chunk.byte_offset + 1000)
+        raw.write(bytes([value ^ 4]))
+
+
+def test_a_flipped_bit_names_shard_chunk_and_frames(store):
+    flip_byte(store.path(1))
+    (problem,) = verify(open_store(store.folder))
+    assert store.shards[1].file in problem
+    assert "chunk (0, 0), frames 64 to 99, reflections 0 to 2047" in problem
+    with open_shard(store.path(1)) as shard, pytest.raises(DamagedFile, match="run `hpcfit prepare` again"):
+        shard.read(0, slice(0, H))
+
+
+def test_a_truncated_shard_is_named_with_both_sizes(store):
+    size = store.path(0).stat().st_size
+    os.truncate(store.path(0), size // 2)
+    with pytest.raises(DamagedFile, match=f"{size // 2} bytes, catalog.json says {size}"):
+        open_store(store.folder)
+    with pytest.raises(DamagedFile, match="cannot open it"), open_shard(store.path(0)):
+        pass
+
+
+def test_a_changed_header_is_found(store):
+    with h5py.File(store.path(0), "r+") as file:
+        file["hpcfit/scale"][3] *= 2
+    assert any("differ from their checksum" in problem for problem in verify(open_store(store.folder)))
+
+
+def test_a_newer_schema_says_to_update(store):
+    with h5py.File(store.path(0), "r+") as file:
+        file.attrs["schema"] = 99
+    with pytest.raises(InputError, match="schema 99.*\n.*update hpcfit"), open_shard(store.path(0)):
+        pass
+
+
+def test_without_its_completion_mark_a_shard_is_not_read(store):
+    with h5py.File(store.path(0), "r+") as file:
+        file.attrs["complete"] = False
+    with pytest.raises(DamagedFile, match="completion mark"), open_shard(store.path(0)):
+        pass
+
+
+def test_a_failed_writer_leaves_nothing(tmp_path, reflections, F_th):
+    reference = Reference.of_sample(reflections, F_th)
+    plan = ShardPlan("x.h5", "x", "", "x", 0, 0, 100, "")
+    with pytest.raises(ZeroDivisionError), ShardWriter(tmp_path, plan, reference, Encoding()) as shard:
+        for frame in F_th[:70]:
+            shard.append(Frame(0, frame))
+        1 / 0  # noqa: B018
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_frames_are_an_error_and_no_shard(tmp_path, reflections, F_th):
+    reference = Reference.of_sample(reflections, F_th)
+    with pytest.raises(InputError, match="gave 2 frames where 3 were announced"):
+        with ShardWriter(tmp_path, ShardPlan("x.h5", "x", "", "x", 0, 0, 3, ""), reference, Encoding()) as shard:
+            shard.append(Frame(0, F_th[0]))
+            shard.append(Frame(1, F_th[1]))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("bad", [np.nan, 1e12])
+def test_nan_and_overflow_name_reflection_and_frames(tmp_path, reflections, F_th, bad):
+    reference = Reference.of_sample(reflections, F_th)
+    broken = F_th[0].copy()
+    broken[7] = bad
+    with pytest.raises(InputError, match=r"x\.dcd, frames 5 to 5: structure factor F\("):
+        with ShardWriter(tmp_path, ShardPlan("x.h5", "x", "", "x.dcd", 0, 5, 6, ""), reference, Encoding()) as shard:
+            shard.append(Frame(5, broken))
+
+
+def test_frames_that_do_not_move_get_a_scale(reflections):
+    F_h = gaussian_frames(1, H, seed=1)
+    reference = Reference.of_sample(reflections, F_h)
+    assert np.all(reference.scale > 0)
+    assert np.all(centred_pairs(F_h, reference, Encoding()) == 0)
+
+
+def test_positions_are_h5md_for_mdanalysis(tmp_path, reflections, F_th):
+    MDAnalysis = pytest.importorskip("MDAnalysis")
+    reference = Reference.of_sample(reflections, F_th)
+    xyz = np.random.default_rng(0).random((3, 11, 3)).astype(np.float32) * 20
+    with ShardWriter(tmp_path, ShardPlan("x.h5", "x", "", "x", 0, 0, 3, ""), reference, Encoding()) as shard:
+        for t in range(3):
+            shard.append(
+                Frame(t, F_th[t], positions=xyz[t], box=np.diag([20.0, 21, 22]), forces=2 * xyz[t], time=0.5 * t)
+            )
+    universe = MDAnalysis.Universe.empty(11, trajectory=True)
+    universe.load_new(str(tmp_path / "x.h5"), format="H5MD")
+    for t, step in enumerate(universe.trajectory):
+        np.testing.assert_allclose(step.positions, xyz[t])
+        np.testing.assert_allclose(step.forces, 2 * xyz[t])
+        np.testing.assert_allclose(step.dimensions, [20, 21, 22, 90, 90, 90])
+        assert step.time == pytest.approx(0.5 * t)
+
+
+@pytest.mark.parametrize("reader", [InMemory, FromDisk])
+def test_stream_gives_the_columns_asked_for(store, reader, monkeypatch):
+    monkeypatch.setattr("hpcfit.data.stream.CHUNK_BYTES", 1)  # a chunk a block
+    columns = np.array([[2100, 3, -1, 2047], [2499, 2048, 0, -1]])
+    source = StructureFactors(store, store.blocks(), columns)
+    stream, whole = reader(source, np.array), everything(store)
+    for _ in range(2):
+        chunks = list(stream.chunks())
+        assert [chunk.data.shape for chunk in chunks] == [(2, 1, 64, 8)] * 3
+        rows = np.concatenate([chunk.data.reshape(2, 64, 4, 2) for chunk in chunks], axis=1)
+        held = np.concatenate([block.ids() for block in store.blocks()]) >= 0
+        assert np.all(rows[:, ~held] == 0)
+        for tile in range(2):
+            for place, column in enumerate(columns[tile]):
+                value = rows[tile, held, place].astype(float).view(complex)[:, 0]
+                expected = (
+                    0
+                    if column < 0
+                    else (whole[:, column] - store.reference.mean[column]) / store.reference.scale[column]
+                )
+                np.testing.assert_allclose(value, expected, atol=1e-9)
+
+
+def test_a_catalog_of_a_newer_schema(store):
+    path = store.folder / "catalog.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 7}))
+    with pytest.raises(InputError, match="schema 7"):
+        open_store(store.folder)
+
+
+def test_a_folder_that_is_no_store(tmp_path):
+    with pytest.raises(InputError, match="not a complete store"):
+        open_store(tmp_path)
+
+
+def test_cubic_reflections_are_the_hemisphere():
+    hkl = cubic_reflections(2.0).hkl
+    # half the lattice points in a sphere of radius 5, without the origin: 515 points in all (OEIS A000605)
+    assert len(hkl) == (515 - 1) // 2
