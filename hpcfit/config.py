@@ -38,6 +38,7 @@ class RunConfig(Table):
     reductions: Literal["reproducible", "fast"] = "reproducible"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     threads: Count = 1
+    report: bool = True
 
     _path = field_validator("directory")(_relative_to_config)
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import threadpoolctl
 
 from hpcfit.config import RunConfig
 from hpcfit.errors import InputError
@@ -28,7 +29,7 @@ class Device:
 
 
 def choose_device(run: RunConfig, ranks: Ranks) -> Device:
-    """Pin this rank to its share of the node before JAX starts, start JAX, and test it. Collective.
+    """Pin this rank to its share of the node before JAX looks for devices, start JAX, and test it. Collective.
 
     A node's ranks share its cores: each gets ``threads`` of those that the launcher left it, chosen by its rank on the
     node. GPUs likewise, where several are visible.
@@ -37,11 +38,11 @@ def choose_device(run: RunConfig, ranks: Ranks) -> Device:
     place = node.rank if node.size > 1 else local_rank()
     cores = _pin_threads(run.threads, place, node.size)
     _show_one_gpu(place)
-    if run.device != "auto":
-        os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda,rocm"}[run.device]
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    if run.device != "auto":
+        jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda,rocm"}[run.device])
     try:
         device = jax.local_devices()[0]
     except RuntimeError as error:
@@ -51,10 +52,9 @@ def choose_device(run: RunConfig, ranks: Ranks) -> Device:
 
 
 def _pin_threads(threads: int, place: int, ranks_on_node: int) -> tuple[int, ...]:
-    """The cores of this rank; XLA sizes its thread pool by them, so this comes before JAX is imported."""
+    """The cores of this rank; XLA sizes its thread pool by them when it starts."""
     available = sorted(os.sched_getaffinity(0))
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)
+    threadpoolctl.threadpool_limits(threads)
     if threads * ranks_on_node > len(available) and ranks_on_node > 1 and place == 0:
         logger.warning("%d ranks with %d threads each share %d cores of this node: they slow each other down", ranks_on_node, threads, len(available))
     if len(available) <= threads:

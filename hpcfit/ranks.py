@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,8 +87,17 @@ class Ranks:
                 value = function()
             except Exception as caught:  # every error travels: the other ranks would wait for ever
                 error = caught
+        self._wait_for_root()
         self.raise_together(error)
         return self.bcast(value)
+
+    def _wait_for_root(self, pause: float = 0.002) -> None:
+        """A barrier that sleeps: a blocking one would keep the cores busy that root needs."""
+        if self.size == 1:
+            return
+        request = self._comm.Ibarrier()
+        while not request.Test():
+            time.sleep(pause)
 
     def abort(self, code: int) -> None:
         """End every rank of the job with this exit code, now. The only method that is not collective."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hpcfit.commands.session import Session, open_session
-from hpcfit.config import Config, OptimizerConfig
+from hpcfit.config import Config, OptimizerConfig, RunConfig
 from hpcfit.errors import EXIT_REQUEUE
 from hpcfit.fit import hooks
 from hpcfit.fit.gradient import Evaluation, Reverse, Stopwatch
@@ -56,14 +56,15 @@ def run_optimize(config: Config, world: Ranks, *, resume: bool = False, overwrit
         facts = run.facts(outcome, bandwidth)
         facts["phases"] = [{"name": name, "seconds": seconds} for name, seconds in phases.seconds.items()]
         metrics = session.case.write_results(directory, run.evaluate, outcome.last.state.params, facts)
-    world.on_root(lambda: _finish(directory, metrics))
+    world.on_root(lambda: _finish(directory, metrics, config.run))
     return 0
 
 
-def _finish(directory: RunDirectory, metrics: dict[str, Any]) -> None:
-    from hpcfit.results.report import write_report
+def _finish(directory: RunDirectory, metrics: dict[str, Any], run: RunConfig) -> None:
+    if run.report:
+        from hpcfit.results.report import write_report
 
-    write_report(directory.path)
+        write_report(directory.path)
     fitted, uniform = metrics["fitted"], metrics["uniform"]
     for name in fitted:
         logger.info("%-16s %.6f  (uniform weights: %.6f)", name, fitted[name], uniform[name])

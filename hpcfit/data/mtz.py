@@ -6,7 +6,7 @@ import functools
 import glob
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,6 @@ from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
 
 KNOWN_COLUMNS = (("FC", "PHIC"), ("FMODEL", "PHIFMODEL"), ("F-model", "PHIF-model"), ("FCALC", "PHICALC"))
-SAME_CELL = 1e-3  # relative
 ONE_CELL = (1, 1, 1)
 
 
@@ -205,90 +204,3 @@ def open_mtz_source(pattern: str, label: str, columns, frames: slice) -> MtzSour
 def _natural(path: Path) -> list:
     # Text and numbers alternate, so that like is compared with like.
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
-
-
-class Survey(NamedTuple):
-    """The reflections of some files. lists: distinct lists of the P1 hemisphere by digest; rows: one a file."""
-
-    lists: dict[str, np.ndarray]
-    rows: list[tuple[Path, str, tuple[float, ...], str]]  # file, digest of its list, cell, space group
-
-
-def survey(files: Sequence[tuple[Path, tuple[str, str] | None]]) -> Survey:
-    """Read which reflections each file has; files come with the names of their columns."""
-    lists, rows = {}, []
-    for file, columns in files:
-        data = read_mtz(file, columns)
-        hkl, _ = expanded(data)
-        digest = hashlib.sha256(hkl.tobytes()).hexdigest()
-        lists[digest] = hkl
-        rows.append((file, digest, data.cell, data.space_group))
-    return Survey(lists, rows)
-
-
-class Presence(NamedTuple):
-    """A row of missing.csv. missing: reflections that other files have and this one lacks; unused: not common to all."""
-
-    file: Path
-    reflections: int
-    missing: int
-    unused: int
-
-
-def agree(found: Survey, ndiv, d_min: float | None) -> tuple[Reflections, list[Presence]]:
-    """The reflections that all files have, to d_min, in store order, and what each file lacks or has beside them.
-
-    The cell of the files is that of their integer indices, ndiv unit cells. Raises InputError when cells differ, or
-    when nothing is common.
-    """
-    first = found.rows[0]
-    for row in found.rows:
-        _check_cell(first, row)
-    lengths = np.array(first[2][:3]) / ndiv
-    cell = (*map(float, lengths), *first[2][3:])
-    lists = {digest: _within(hkl, ndiv, cell, d_min) for digest, hkl in found.lists.items()}
-    every, counts = np.unique(np.concatenate(list(lists.values())), axis=0, return_counts=True)
-    common = every[counts == len(lists)]
-    if not len(common):
-        raise _nothing_common(found, lists)
-    common = common[reciprocal.resolution_order(common, ndiv, cell)].astype(np.int32)
-    presence = [
-        Presence(file, n := len(lists[digest]), len(every) - n, n - len(common)) for file, digest, *_ in found.rows
-    ]
-    return Reflections(common, tuple(ndiv), cell, first[3]), presence
-
-
-def _within(hkl, ndiv, cell, d_min: float | None) -> np.ndarray:
-    if d_min is None:
-        return hkl
-    return hkl[reciprocal.inverse_d2(hkl, ndiv, cell) <= (1 + reciprocal.SAME_RESOLUTION) / d_min**2]
-
-
-def _check_cell(first, row) -> None:
-    if not np.allclose(first[2], row[2], rtol=SAME_CELL):
-        raise InputError(
-            f"{row[0]} has cell {row[2]}, {first[0]} has {first[2]}",
-            remedy="frames of one store share one cell: prepare them into different stores",
-        )
-
-
-def _nothing_common(found: Survey, lists: dict[str, np.ndarray]) -> InputError:
-    """Name two files that do not overlap; where every two do, the first and the last."""
-    first = found.rows[0]
-    others = [
-        row
-        for row in found.rows[1:]
-        if not len(reciprocal.match(lists[first[1]], ONE_CELL, lists[row[1]], ONE_CELL)[0])
-    ]
-    other = (others or found.rows[-1:])[0]
-    return InputError(
-        f"no reflection is common to all {len(found.rows)} MTZ files:\n"
-        f"  {first[0]}: {_range(lists[first[1]])}, cell {first[2]}\n  {other[0]}: {_range(lists[other[1]])}, cell {other[2]}",
-        remedy="leave one of them out; `supercell` must be that of the files; d_min must leave reflections",
-    )
-
-
-def _range(hkl) -> str:
-    if not len(hkl):
-        return "no reflections"
-    return ", ".join(f"{name} {low} to {high}" for name, low, high in zip("hkl", hkl.min(axis=0), hkl.max(axis=0)))

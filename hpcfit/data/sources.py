@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hpcfit.config import PrepareConfig, SourceConfig
-from hpcfit.data.mtz import MtzSource, open_mtz_source
+from hpcfit.data.mtz import open_mtz_source
 from hpcfit.data.reference import Reflections
 from hpcfit.data.shard import Frame
 from hpcfit.data.trajectory import Scattering, TrajectorySource, open_trajectory, trajectory_files
 from hpcfit.errors import InputError
+from hpcfit.physics import reciprocal
 
 
 class FrameSource(Protocol):
@@ -59,11 +60,12 @@ def open_source(entry: Entry, prepare: PrepareConfig) -> FrameSource:
     return replace(opened, keep_positions=prepare.positions, keep_forces=prepare.forces)
 
 
-def on_store(source: FrameSource, reflections: Reflections, d_min: float, oversampling: float) -> FrameSource:
-    """The source giving frames on the reflections of a store."""
-    if isinstance(source, MtzSource):
-        return source.on(reflections)
-    return source.on(Scattering(reflections, d_min, oversampling))
+def all_on_store(sources: Sequence[FrameSource], reflections: Reflections, prepare: PrepareConfig) -> list[FrameSource]:
+    """The sources, giving their frames on the reflections of a store."""
+    furthest = reciprocal.inverse_d2(reflections.hkl, reflections.ndiv, reflections.cell).max() ** -0.5
+    d_min = min(prepare.d_min or furthest, furthest)
+    scattering = Scattering(reflections, d_min, prepare.oversampling)
+    return [source.on(scattering if is_simulation(source) else reflections) for source in sources]
 
 
 def with_unique_names(sources: Sequence[FrameSource]) -> list[FrameSource]:

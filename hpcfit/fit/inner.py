@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.fit.reduction import Sum
@@ -21,10 +20,10 @@ class InnerProduct:
 
     def __call__(self, pairs: Sequence[tuple[Params, Params]]) -> np.ndarray:
         """The inner product of each pair, [pairs], in one message."""
-        shared = [sum((float(np.vdot(x, y)) for x, y in zip(*map(_shared, pair), strict=True)), 0.0) for pair in pairs]
-        rows = [tuple(_row_products(x, y) for x, y in zip(*map(_local, pair), strict=True)) for pair in pairs]
-        local = self._add([rows], axis=0, over="frames")
-        return np.array([s + sum(map(float, leaves)) for s, leaves in zip(shared, local, strict=True)])
+        shared = [sum(float(np.vdot(x, y)) for x, y in zip(_leaves(a.shared), _leaves(b.shared))) for a, b in pairs]
+        rows = [sum(_block_products(x, y) for x, y in zip(_leaves(a.local), _leaves(b.local))) for a, b in pairs]
+        local = self._add.columns(np.stack(rows, axis=1)) if np.ndim(rows[0]) else np.zeros(len(pairs))
+        return np.array(shared) + local
 
     def norm(self, vector: Params) -> float:
         """The Euclidean norm."""
@@ -33,18 +32,14 @@ class InnerProduct:
 
 def combine(coefficients: Sequence[float], vectors: Sequence[Params]) -> Params:
     """sum_i c_i v_i; every rank adds in the same order."""
-    return jax.tree.map(lambda *leaves: sum(c * np.asarray(leaf) for c, leaf in zip(coefficients, leaves, strict=True)), *vectors)
+    return jax.tree.map(lambda *leaves: sum(c * np.asarray(leaf) for c, leaf in zip(coefficients, leaves)), *vectors)
 
 
-def _shared(params: Params) -> list[Any]:
-    return jax.tree.leaves(params.shared)
+def _leaves(tree: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
 
 
-def _local(params: Params) -> list[Any]:
-    return jax.tree.leaves(params.local)
-
-
-def _row_products(x: np.ndarray, y: np.ndarray) -> jax.Array:
+def _block_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The products of each block, [blocks]: NumPy adds a row of 64 in the same way wherever it lies."""
-    product = np.ascontiguousarray(np.asarray(x) * np.asarray(y))
-    return jnp.asarray(product.reshape(len(product), -1).sum(axis=1))
+    product = np.ascontiguousarray(x * y)
+    return product.sum(axis=tuple(range(1, product.ndim)))

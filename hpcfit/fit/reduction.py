@@ -8,7 +8,7 @@ integers and added. The error is at most half a unit of the last of 62 - log2(pa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -30,6 +30,9 @@ class Sum(Protocol):
 
     def __call__(self, chunks: Sequence[Tree], *, axis: int | tuple[int, ...], over: Axis) -> Tree: ...
 
+    def columns(self, parts: np.ndarray) -> np.ndarray:
+        """Many small quantities at once: [blocks, n] to [n], summed over blocks and the ranks of the frames axis."""
+
 
 @dataclass(frozen=True)
 class ReproducibleSum:
@@ -39,22 +42,31 @@ class ReproducibleSum:
 
     def __call__(self, chunks: Sequence[Tree], *, axis: int | tuple[int, ...], over: Axis) -> Tree:
         """The sum, float64, on every rank of ``over``."""
-        leaves, structure = _leaves(chunks)
-        if not leaves:
+        parts, structure = [jax.tree.leaves(chunk) for chunk in chunks], jax.tree.structure(chunks[0])
+        if not parts[0]:
             return chunks[0]
-        exponents = self._exponents(leaves, self.grid.parts(over))
-        integers = [_fixed_point(parts, axis, k) for parts, k in zip(leaves, exponents, strict=True)]
+        exponents = self._exponents(parts, self.grid.parts(over))
+        scales = [math.ldexp(1.0, k) for k in exponents]
+        integers = _added(_integer_sums(leaves, axis, scales) for leaves in parts)
         totals = _together(self.grid.ranks(over).sum, integers)
-        values = [np.ldexp(total.astype(np.float64), -k) for total, k in zip(totals, exponents, strict=True)]
-        return jax.tree.unflatten(structure, values)
+        return jax.tree.unflatten(structure, [np.ldexp(total.astype(np.float64), -k) for total, k in zip(totals, exponents)])
 
-    def _exponents(self, leaves: Sequence[Sequence[Any]], parts: int) -> list[int]:
-        """k for each quantity, such that ``parts`` numbers of the largest magnitude times 2^k fit into 62 bits."""
-        largest = np.array([max((float(_largest(part)) for part in leaf if part.size), default=0.0) for leaf in leaves])
+    def columns(self, parts: np.ndarray) -> np.ndarray:
+        """See ``Sum.columns``; each column has its own exponent."""
+        k = np.array(self._fitting(np.max(np.abs(parts), axis=0, initial=0.0), self.grid.parts("frames")))
+        integers = np.rint(np.ldexp(parts, k)).astype(np.int64).sum(axis=0)
+        return np.ldexp(self.grid.frames.sum(integers).astype(np.float64), -k)
+
+    def _exponents(self, parts: Sequence[Sequence[Any]], n_parts: int) -> list[int]:
+        """The exponent of each leaf."""
+        return self._fitting(np.max([_largest(leaves) for leaves in parts], axis=0), n_parts)
+
+    def _fitting(self, largest: np.ndarray, n_parts: int) -> list[int]:
+        """k for each quantity, such that ``n_parts`` numbers of the largest magnitude times 2^k fit into 62 bits."""
         # NaN would be lost in a maximum: it travels as infinity.
         largest = self.grid.world.max(np.where(np.isnan(largest), np.inf, largest))
         _check_finite(largest)
-        headroom = 62 - math.ceil(math.log2(max(parts, 2)))
+        headroom = 62 - math.ceil(math.log2(max(n_parts, 2)))
         return [min(headroom - math.frexp(value)[1], 1000) if value > 0 else 0 for value in largest]
 
 
@@ -66,13 +78,18 @@ class FastSum:
 
     def __call__(self, chunks: Sequence[Tree], *, axis: int | tuple[int, ...], over: Axis) -> Tree:
         """The sum, float64, on every rank of ``over``."""
-        leaves, structure = _leaves(chunks)
-        if not leaves:
+        parts, structure = [jax.tree.leaves(chunk) for chunk in chunks], jax.tree.structure(chunks[0])
+        if not parts[0]:
             return chunks[0]
-        locals_ = [sum(np.asarray(_float_sum(part, axis)) for part in parts) for parts in leaves]
-        totals = _together(self.grid.ranks(over).sum, locals_)
+        totals = _together(self.grid.ranks(over).sum, _added(_float_sums(leaves, axis) for leaves in parts))
         _check_finite(np.array([np.sum(total) for total in totals]))
         return jax.tree.unflatten(structure, totals)
+
+    def columns(self, parts: np.ndarray) -> np.ndarray:
+        """See ``Sum.columns``."""
+        totals = self.grid.frames.sum(parts.sum(axis=0))
+        _check_finite(totals)
+        return totals
 
 
 def choose_sum(name: Literal["reproducible", "fast"], grid: Grid) -> Sum:
@@ -80,29 +97,26 @@ def choose_sum(name: Literal["reproducible", "fast"], grid: Grid) -> Sum:
     return {"reproducible": ReproducibleSum, "fast": FastSum}[name](grid)
 
 
-def _leaves(chunks: Sequence[Tree]) -> tuple[list[list[Any]], Any]:
-    """For each leaf its parts, one of each chunk."""
-    flat = [jax.tree.flatten(chunk) for chunk in chunks]
-    return [list(parts) for parts in zip(*(leaves for leaves, _ in flat), strict=True)], flat[0][1]
-
-
 @jax.jit
-def _largest(part: jax.Array) -> jax.Array:
-    return jnp.max(jnp.abs(part)).astype(jnp.float64)
+def _largest(leaves: Sequence[jax.Array]) -> jax.Array:
+    """The largest magnitude in each leaf, [leaves]; 0 in an empty one, NaN where there is a NaN."""
+    return jnp.stack([jnp.max(jnp.abs(leaf), initial=0.0).astype(jnp.float64) for leaf in leaves])
 
 
 @partial(jax.jit, static_argnames="axis")
-def _float_sum(part: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
-    return jnp.sum(part.astype(jnp.float64), axis=axis)
+def _float_sums(leaves: Sequence[jax.Array], axis: int | tuple[int, ...]) -> list[jax.Array]:
+    return [jnp.sum(leaf.astype(jnp.float64), axis=axis) for leaf in leaves]
 
 
 @partial(jax.jit, static_argnames="axis")
-def _integer_sum(part: jax.Array, axis: int | tuple[int, ...], scale: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.rint(part.astype(jnp.float64) * scale).astype(jnp.int64), axis=axis)
+def _integer_sums(leaves: Sequence[jax.Array], axis: int | tuple[int, ...], scales: Sequence[float]) -> list[jax.Array]:
+    """rint(x 2^k) as int64, added."""
+    return [jnp.sum(jnp.rint(leaf.astype(jnp.float64) * scale).astype(jnp.int64), axis=axis) for leaf, scale in zip(leaves, scales)]
 
 
-def _fixed_point(parts: Sequence[jax.Array], axis: int | tuple[int, ...], k: int) -> np.ndarray:
-    return sum(np.asarray(_integer_sum(part, axis, math.ldexp(1.0, k))) for part in parts)
+def _added(chunks: Iterable[Sequence[jax.Array]]) -> list[np.ndarray]:
+    """Chunk after chunk, each leaf on its own."""
+    return [sum(np.asarray(part) for part in parts) for parts in zip(*chunks)]
 
 
 def _together(reduce, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -110,7 +124,7 @@ def _together(reduce, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     arrays = [np.asarray(array) for array in arrays]
     total = reduce(np.concatenate([array.ravel() for array in arrays]))
     ends = np.cumsum([array.size for array in arrays])
-    return [piece.reshape(array.shape) for piece, array in zip(np.split(total, ends[:-1]), arrays, strict=True)]
+    return [piece.reshape(array.shape) for piece, array in zip(np.split(total, ends[:-1]), arrays)]
 
 
 def _check_finite(values: np.ndarray) -> None:

@@ -89,7 +89,7 @@ class FrameWeights:
         u, held = np.asarray(params.local["u"]), frames.ids >= 0
         largest = reduce.max(np.max(u[held], initial=-np.inf))
         powers = np.where(held, np.exp(np.minimum(u - largest, 0.0)), 0.0)
-        total = float(reduce.sum(jnp.asarray(powers.sum(axis=1))))
+        total = float(reduce.sum(powers.sum(axis=1)))
         return Params(params.shared, {"u": np.where(held, u - largest - np.log(total / self.n_frames), 0.0)})
 
     def metric(self, params: Params) -> Params:

@@ -138,7 +138,7 @@ def comparison(folder: Path, run: Path) -> str:
         f"  uniform weights            {metrics['uniform']['cc']:.4f}"
         f"  (without a store: {cc['candidates, equal shares']:.4f})",
         f"  true shares                {cc['candidates, true shares']:.4f}  (of the same candidate frames)",
-        f"  noise-free truth           {cc['noise-free truth']:.4f}  (nothing can be expected to do better)",
+        f"  noise-free truth           {cc['noise-free truth']:.4f}  (what the noise leaves)",
         f"effective sample size        {fitted['ess']:.1f} of {metrics['frames']} frames",
         f"report                       {(run / 'report.html').resolve()}",
     ]

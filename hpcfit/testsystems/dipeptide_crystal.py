@@ -10,12 +10,12 @@ All of OpenMM is imported inside the functions.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from hpcfit.data.files import written_whole
 from hpcfit.testsystems import dipeptide
 
 # phi and psi in degrees: the extended ring closed by a hydrogen bond, and the right-handed helix.
@@ -130,24 +130,19 @@ def positions_of(simulation) -> np.ndarray:
 
 
 def simulate(crystal: Crystal, state: str, seed: int, path: Path) -> Path:
-    """Write one trajectory as DCD, unless `path` is there already; an unfinished one never bears that name."""
+    """Write one trajectory as DCD to `path`, unless it is there already; its frames come after the equilibration."""
     from openmm import app, unit
 
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     simulation = start(crystal, state, seed)
     simulation.step(round(crystal.equilibration / crystal.step))
-    part = path.with_suffix(".part")
     every = round(crystal.interval / crystal.step)
-    with part.open("wb") as file:
+    with written_whole(path) as temporary, temporary.open("wb") as file:
         dcd = app.DCDFile(file, simulation.topology, crystal.step * unit.picosecond, interval=every)
         for _ in range(crystal.frames):
             simulation.step(every)
             dcd.writeModel(positions_of(simulation) * unit.angstrom)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
     return path
 
 
@@ -164,7 +159,6 @@ def write_topology(crystal: Crystal, path: Path) -> Path:
     from openmm import app, unit
 
     positions = lattice(crystal, "C7eq")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with written_whole(path) as temporary, temporary.open("w") as file:
         app.PDBFile.writeFile(dipeptide.topology(crystal.molecules, crystal.box), positions * unit.angstrom, file)
     return path

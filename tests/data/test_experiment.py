@@ -53,7 +53,7 @@ def test_lattice_round_trip_in_both_byte_orders(tmp_path, byte_order):
     assert (len(found), found.masked, found.ndiv, found.space_group) == (5 * 6 * 7 - 1, 1, (1, 1, 1), "P 1")
     # The limits of the header are float32.
     np.testing.assert_allclose(found.cell, CELL, rtol=1e-6)
-    np.testing.assert_array_equal(found.intensity, grid[tuple((found.hkl + [2, 3, 3]).T)])
+    np.testing.assert_array_equal(found.intensity, grid[tuple(np.add(found.hkl, [2, 3, 3]).T)])
 
 
 def test_lattice_of_fractional_indices_has_the_unit_cell(tmp_path):
@@ -148,7 +148,7 @@ def test_root_of_the_intensity_is_squared(tmp_path):
 
 def test_missing_columns_are_listed(tmp_path):
     path = write_mtz(tmp_path / "map.mtz", FOO=("R", np.ones(5)), BAR=("R", np.ones(5)))
-    with pytest.raises(InputError, match="no intensity column.*it has H, K, L, FOO, BAR"):
+    with pytest.raises(InputError, match=r"no intensity column.*it has H, K, L, FOO, BAR"):
         read(path)
     with pytest.raises(InputError, match="no column 'IMEAN'; it has H, K, L, FOO, BAR"):
         read(path, intensity="IMEAN")

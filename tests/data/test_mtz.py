@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from hpcfit.data import mtz
+from hpcfit.data.common_reflections import agree, survey
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
 
@@ -64,7 +65,7 @@ def test_expansion_to_p1_is_direct_summation_of_the_whole_cell(tmp_path, group):
 
 def store_of(patterns, d_min=None, columns=None, ndiv=ONE):
     sources = [mtz.open_mtz_source(str(p), "", columns, slice(None)) for p in patterns]
-    reflections, presence = mtz.agree(mtz.survey([(f, s.columns) for s in sources for f in s.files]), ndiv, d_min)
+    reflections, presence = agree(survey([(f, s.columns) for s in sources for f in s.files]), ndiv, d_min)
     return [source.on(reflections) for source in sources], reflections, presence
 
 
@@ -126,9 +127,9 @@ def test_columns_are_found_by_themselves_or_by_name(tmp_path):
 
 def test_a_missing_column_lists_those_there_are(tmp_path):
     path = write(tmp_path / "a.mtz", "P 41", columns=("FOO", "BAR"))
-    with pytest.raises(InputError, match="a.mtz has no amplitude and phase.*it has H, K, L, FOO, BAR"):
+    with pytest.raises(InputError, match=r"a.mtz has no amplitude and phase.*it has H, K, L, FOO, BAR"):
         mtz.read_mtz(path)
-    with pytest.raises(InputError, match="a.mtz has no column 'FC'; it has H, K, L, FOO, BAR"):
+    with pytest.raises(InputError, match=r"a.mtz has no column 'FC'; it has H, K, L, FOO, BAR"):
         mtz.read_mtz(path, ("FC", "BAR"))
 
 
@@ -162,7 +163,7 @@ def test_nothing_there_and_not_an_mtz(tmp_path):
     with pytest.raises(InputError, match="no MTZ file at"):
         mtz.open_mtz_source(str(tmp_path / "*.mtz"), "", None, slice(None))
     (tmp_path / "x.mtz").write_bytes(b"nonsense")
-    with pytest.raises(InputError, match="x.mtz cannot be read as MTZ"):
+    with pytest.raises(InputError, match=r"x.mtz cannot be read as MTZ"):
         mtz.read_mtz(tmp_path / "x.mtz")
 
 

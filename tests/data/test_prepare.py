@@ -303,3 +303,26 @@ def test_names_tell_sources_apart(tmp_path, runs):
     assert len({file_name(name) for name in names}) == 4
     with pytest.raises(InputError, match="given twice"):
         with_unique_names(sources[:1] * 2)
+
+
+@pytest.mark.mpi
+def test_two_ranks_write_the_bytes_of_one(tmp_path, runs, folder, hpcfit):
+    sources = MTZ + "".join(f'[[prepare.source]]\ntrajectory = "{n}/run.extxyz"\n' for n in FRAMES)
+    run(tmp_path, sources=sources, store="one_rank")
+    config(tmp_path, sources=sources, store="two_ranks")
+    finished = hpcfit("prepare", tmp_path / "config.toml", ranks=2)
+    assert finished.returncode == 0, finished.stderr
+    assert digests(tmp_path / "two_ranks") == digests(tmp_path / "one_rank")
+    assert len(digests(tmp_path / "one_rank")) == 6
+    assert "205 frames" in finished.stderr
+
+
+@pytest.mark.mpi
+def test_a_bad_frame_on_one_rank_ends_all_with_one_error(tmp_path, runs, hpcfit):
+    images = ase.io.read(tmp_path / "two/run.extxyz", index=":")
+    images[100].positions[2] = np.nan
+    ase.io.write(tmp_path / "two/run.extxyz", images)
+    config(tmp_path)
+    finished = hpcfit("prepare", tmp_path / "config.toml", ranks=2, timeout=60)
+    assert finished.returncode != 0
+    assert finished.stderr.count("frame 100: the position of atom 2") == 1

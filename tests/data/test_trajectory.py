@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hpcfit.data import trajectory
+from hpcfit.data.positions import read_topology
 from hpcfit.data.reference import Reflections
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
@@ -217,7 +218,7 @@ def test_topology_without_elements_is_refused(tmp_path, topology):
     ]
     (tmp_path / "old.pdb").write_text("".join(lines))
     with pytest.raises(InputError, match=r"old.pdb has no element for atom 1"):
-        trajectory.read_topology(tmp_path / "old.pdb")
+        read_topology(tmp_path / "old.pdb")
 
 
 # MDAnalysis leaves half-made readers behind, which complain when they are collected.

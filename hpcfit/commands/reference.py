@@ -1,0 +1,124 @@
+"""What all shards of a store share, agreed on before the first is made: reflections, F0 and s."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hpcfit.commands.dealing import dealt, dealt_to_root
+from hpcfit.config import Config, PrepareConfig
+from hpcfit.data.catalog import REFERENCE, read_reference, read_reference_settings, write_reference
+from hpcfit.data.common_reflections import SAME_CELL, Presence, agree, merged, survey
+from hpcfit.data.files import write_text
+from hpcfit.data.reference import Reference, Reflections
+from hpcfit.data.sources import FrameSource, all_on_store, is_simulation
+from hpcfit.errors import InputError
+from hpcfit.log import logger
+from hpcfit.physics import reciprocal
+from hpcfit.ranks import Ranks
+
+
+def agreed_reference(
+    config: Config, sources: Sequence[FrameSource], settings: dict[str, str], ranks: Ranks
+) -> Reference:
+    """The reference that the store was begun with, or a new one of these sources, written. Collective.
+
+    Raises InputError when the store was begun with other settings, or when reflections cannot be agreed on.
+    """
+    prepare, folder = config.prepare, config.frames.store
+    found = ranks.on_root(lambda: _existing(folder, settings))
+    if found is not None:
+        return found
+    reflections = _reflections(prepare, folder, sources, ranks)
+    sample = _sampled(all_on_store(sources, reflections, prepare), prepare.sample, ranks)
+
+    def written() -> Reference:
+        reference = Reference.of_sample(reflections, np.stack(sample))
+        write_reference(folder, reference, settings)
+        return reference
+
+    return ranks.on_root(written)
+
+
+def _existing(folder: Path, settings: dict[str, str]) -> Reference | None:
+    if not (folder / REFERENCE).exists():
+        return None
+    before = read_reference_settings(folder)
+    for key in sorted(before.keys() | settings.keys()):
+        if before.get(key) != settings.get(key):
+            raise InputError(
+                f"the store {folder} was prepared with {key} = {before.get(key, 'nothing')};"
+                f" the config has {settings.get(key, 'nothing')}",
+                remedy="go back to that setting, or give [frames] store another folder",
+            )
+    return read_reference(folder)
+
+
+def _reflections(prepare: PrepareConfig, folder: Path, sources, ranks: Ranks) -> Reflections:
+    """Those common to all MTZ files; without MTZ files, the sphere to d_min."""
+    folders = [source for source in sources if not is_simulation(source)]
+    if not folders:
+        return _sphere(prepare, sources)
+    files = [(file, source.columns) for source in folders for file in source.files]
+    surveys = dealt(ranks, range(ranks.size), lambda part: survey(files[part :: ranks.size]))
+    reflections, presence = agree(merged(surveys), prepare.supercell, prepare.d_min)
+    if prepare.cell is not None and not np.allclose(prepare.cell, reflections.cell, rtol=SAME_CELL):
+        raise InputError(
+            f"[prepare] cell = {prepare.cell}, {files[0][0]} has {reflections.cell}",
+            remedy="leave cell out, or correct it or supercell",
+        )
+    ranks.on_root(lambda: _report_missing(folder, presence, len(reflections)))
+    group = prepare.space_group or reflections.space_group
+    return Reflections(reflections.hkl, reflections.ndiv, reflections.cell, group)
+
+
+def _report_missing(folder: Path, presence: Sequence[Presence], common: int) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Presence._fields)
+    writer.writerows(presence)
+    write_text(folder / "missing.csv", text.getvalue())
+    incomplete = [row for row in presence if row.missing]
+    log = logger.warning if incomplete else logger.info
+    log(
+        "%d reflections are common to all %d MTZ files; %d files lack reflections that others have (%s)",
+        common,
+        len(presence),
+        len(incomplete),
+        folder / "missing.csv",
+    )
+    for row in incomplete[:5]:
+        log("  %s lacks %d of %d", row.file, row.missing, row.reflections + row.missing)
+
+
+def _sphere(prepare: PrepareConfig, sources: Sequence[FrameSource]) -> Reflections:
+    """All reflections of the supercell to d_min; the cell is the config's, or that of the first source."""
+    if prepare.d_min is None:
+        raise InputError("[prepare] d_min is not set", remedy="set d_min in A: structure factors are computed to there")
+    cell, box = prepare.cell, sources[0].topology.cell
+    if cell is None and box is None:
+        raise InputError(f"{sources[0].path} has no box and its topology no cell", remedy="set [prepare] cell")
+    if cell is None:
+        cell = (*(length / n for length, n in zip(box[:3], prepare.supercell)), *box[3:])
+    group = prepare.space_group or "P 1"
+    reciprocal.laue_operations(group)  # an unknown name is an error now, not at the fit
+    return Reflections(reciprocal.sphere(cell, prepare.supercell, prepare.d_min), prepare.supercell, cell, group)
+
+
+def _sampled(sources: Sequence[FrameSource], number: int, ranks: Ranks) -> list[np.ndarray] | None:
+    """F [H] of frames spread evenly over all sources, on root; the same whatever the number of ranks."""
+    ends = np.cumsum([source.n_frames for source in sources])
+    rows = np.unique(np.linspace(0, ends[-1] - 1, min(number, ends[-1])).round().astype(int))
+    owners = np.searchsorted(ends, rows, side="right")
+    logger.info("reference: mean and spread of %d frames of %d sources", len(rows), len(set(owners.tolist())))
+
+    def structure_factors(chosen) -> np.ndarray:
+        row, owner = chosen
+        start = int(row - ends[owner] + sources[owner].n_frames)
+        return next(iter(sources[owner].frames(start, start + 1))).structure_factors
+
+    return dealt_to_root(ranks, list(zip(rows, owners)), structure_factors)

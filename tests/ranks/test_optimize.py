@@ -1,0 +1,180 @@
+"""The main job on real ranks: the same bits on any grid, through kills, signals and restarts on other rank counts."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, history
+
+pytestmark = pytest.mark.mpi
+
+# What must not depend on ranks: everything in the history but times.
+SAME = ("loss", "cc", "cc_anisotropic", "ess", "kl", "gradient_norm")
+
+
+def fingerprint(directory):
+    return [tuple(row[name] for name in SAME) for row in history(directory)]
+
+
+def weights(directory):
+    return np.genfromtxt(directory / "weights.csv", delimiter=",", names=True, usecols=(0, 4, 5))
+
+
+@pytest.fixture(scope="module")
+def reference(two_sources, tmp_path_factory, mpiexec):
+    """The run directory of an uninterrupted fit on one rank."""
+    directory = tmp_path_factory.mktemp("reference") / "run"
+    command = [sys.executable, "-m", "hpcfit", "optimize", str(two_sources), "--set", f"run.directory={directory}", "--set", "optimizer.max_steps=25"]
+    subprocess.run(command, check=True, capture_output=True, timeout=90, cwd=ROOT)
+    return directory
+
+
+@pytest.mark.parametrize(("ranks", "frames", "slices"), [(2, 2, 1), (2, 1, 2), (3, 3, 1), (4, 2, 2)])
+def test_histories_are_bitwise_equal_on_any_grid(hpcfit, two_sources, reference, tmp_path, ranks, frames, slices):
+    done = hpcfit(
+        "optimize", two_sources, "--set", f"run.directory={tmp_path / 'run'}", "--set", "optimizer.max_steps=25",
+        "--set", f"grid.frames={frames}", "--set", f"grid.slices={slices}", ranks=ranks,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(fingerprint(reference)) > 25
+    assert fingerprint(tmp_path / "run") == fingerprint(reference)
+    assert np.array_equal(weights(tmp_path / "run"), weights(reference))
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["grid"] == [frames, slices]
+
+
+def test_fast_sums_agree_to_1e_10(hpcfit, two_sources, reference, tmp_path):
+    done = hpcfit(
+        "optimize", two_sources, "--set", f"run.directory={tmp_path / 'run'}", "--set", "run.reductions=fast", "--set", "optimizer.max_steps=2", ranks=2
+    )
+    assert done.returncode == 0, done.stderr
+    for ours, theirs in zip(history(tmp_path / "run"), history(reference), strict=False):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-10)
+
+
+def test_more_ranks_than_blocks_of_frames_works_with_a_warning(hpcfit, two_sources, reference, tmp_path):
+    done = hpcfit(
+        "optimize", two_sources, "--set", f"run.directory={tmp_path / 'run'}", "--set", "optimizer.max_steps=25", "--set", "grid.slices=1",
+        ranks=7, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "have nothing to do" in done.stderr
+    assert fingerprint(tmp_path / "run") == fingerprint(reference)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_interrupted_and_resumed_on_other_ranks_ends_the_same(hpcfit, two_sources, reference, tmp_path, ranks):
+    run = ["optimize", two_sources, "--set", f"run.directory={tmp_path / 'run'}"]
+    first = hpcfit(*run, "--set", "optimizer.max_steps=9", ranks=2)
+    assert first.returncode == 0, first.stderr
+    second = hpcfit(*run, "--resume", "--set", "optimizer.max_steps=25", ranks=ranks)
+    assert second.returncode == 0, second.stderr
+    assert fingerprint(tmp_path / "run") == fingerprint(reference)
+    assert np.array_equal(weights(tmp_path / "run"), weights(reference))
+
+
+def started(mpiexec, config, directory, *options, ranks=2):
+    """A job in the background that has written at least one checkpoint."""
+    command = [mpiexec, "-n", str(ranks), sys.executable, "-m", "hpcfit", "optimize", str(config), "--set", f"run.directory={directory}"]
+    for option in ("checkpoint.every_steps=2", "optimizer.gradient_tolerance=0", "optimizer.relative_tolerance=0", *options):
+        command += ["--set", option]
+    job = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while not list((directory / "checkpoints").glob("step_*.h5")):
+        assert job.poll() is None, job.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return job
+
+
+def ranks_of(job):
+    """The process ids of the ranks below a launcher."""
+    import psutil
+
+    return [p.pid for p in psutil.Process(job.pid).children(recursive=True) if "hpcfit" in " ".join(p.cmdline()) and "python" in p.name()]
+
+
+def test_kill_of_one_rank_ends_the_job_and_a_resume_ends_as_the_uninterrupted_run(hpcfit, mpiexec, two_sources, tmp_path):
+    options = ["optimizer.name=adam", "optimizer.options.learning_rate=0.01", "optimizer.max_steps=300"]
+    job = started(mpiexec, two_sources, tmp_path / "killed", *options)
+    os.kill(ranks_of(job)[-1], signal.SIGKILL)
+    start = time.monotonic()
+    job.communicate(timeout=10)
+    assert time.monotonic() - start < 10
+    assert job.returncode != 0
+    assert not (tmp_path / "killed/metrics.json").exists(), "the run ended before it was killed"
+
+    newest = max((tmp_path / "killed/checkpoints").glob("step_*.h5"))
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    settings = [item for option in (*options, "checkpoint.every_steps=2", "optimizer.gradient_tolerance=0", "optimizer.relative_tolerance=0") for item in ("--set", option)]
+    resumed = hpcfit("optimize", two_sources, "--resume", "--set", f"run.directory={tmp_path / 'killed'}", *settings, ranks=3, timeout=150)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "is damaged" in resumed.stderr
+    whole = hpcfit("optimize", two_sources, "--set", f"run.directory={tmp_path / 'whole'}", *settings, timeout=150)
+    assert whole.returncode == 0, whole.stderr
+    assert len(fingerprint(tmp_path / "whole")) == 301
+    assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_one_rank_stops_all_after_a_checkpoint_with_code_75(mpiexec, two_sources, tmp_path, number):
+    job = started(mpiexec, two_sources, tmp_path / "run", "optimizer.name=adam", "optimizer.max_steps=100000")
+    os.kill(ranks_of(job)[-1], number)
+    _, errors = job.communicate(timeout=30)
+    assert job.returncode == 75, errors
+    assert signal.Signals(number).name in errors
+    last = max((tmp_path / "run/checkpoints").glob("step_*.h5"))
+    assert len(history(tmp_path / "run")) == int(last.stem.removeprefix("step_")) + 1
+
+
+def test_an_exception_on_one_rank_ends_the_job_with_its_traceback(mpiexec, two_sources, tmp_path):
+    script = tmp_path / "failing.py"
+    script.write_text(
+        "from hpcfit import cli\nfrom hpcfit.fit.gradient import Reverse\nfrom hpcfit.ranks import world_ranks\n"
+        "whole = Reverse._pull_partial\n"
+        "def failing(self, *arguments):\n"
+        "    if self.grid.world.rank == 1: raise ZeroDivisionError('injected')\n"
+        "    return whole(self, *arguments)\n"
+        "Reverse._pull_partial = failing\ncli.main()\n"
+    )
+    start = time.monotonic()
+    done = subprocess.run(
+        [mpiexec, "-n", "3", sys.executable, script, "optimize", two_sources, "--set", f"run.directory={tmp_path / 'run'}"],
+        capture_output=True, text=True, timeout=60, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "failed on rank 1 of 3" in done.stderr
+    assert done.stderr.count("ZeroDivisionError: injected") == 1
+    assert time.monotonic() - start < 60
+
+
+def test_a_launcher_that_mpi_does_not_see_is_an_error(hpcfit, two_sources, monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    done = hpcfit("optimize", two_sources)
+    assert done.returncode == 2
+    assert "OMPI_COMM_WORLD_SIZE = 4" in done.stderr
+    assert "MPI sees 1 rank" in done.stderr
+
+
+def test_changed_config_is_not_resumed(hpcfit, two_sources, reference, tmp_path):
+    shutil.copytree(reference, tmp_path / "run")
+    done = hpcfit("optimize", two_sources, "--resume", "--set", f"run.directory={tmp_path / 'run'}", "--set", "problem.theta=0.5")
+    assert done.returncode == 2
+    assert '"theta":0.0' in done.stderr
+    assert '"theta":0.5' in done.stderr
+
+
+def test_an_occupied_run_directory_is_not_overwritten(hpcfit, two_sources, reference):
+    before = (reference / "metrics.json").read_bytes()
+    done = hpcfit("optimize", two_sources, "--set", f"run.directory={reference}")
+    assert done.returncode == 2
+    assert "--resume" in done.stderr
+    assert "--overwrite" in done.stderr
+    assert (reference / "metrics.json").read_bytes() == before
