@@ -10,7 +10,10 @@ from cyclopts import App, Parameter
 
 from hpcfit import __version__
 
-Overrides = Annotated[list[str] | None, Parameter(name=["--set"], negative="", help="Override a key of the config: section.key=value; may be repeated.")]
+Overrides = Annotated[
+    list[str] | None,
+    Parameter(name=["--set"], negative="", help="Override a key of the config: section.key=value; may be repeated."),
+]
 ConfigPath = Annotated[Path, Parameter(help="The config, a TOML file; see config/ for commented examples.")]
 
 app = App(

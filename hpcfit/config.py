@@ -104,12 +104,16 @@ class PrepareConfig(Table):
     forces: bool = False
     shard_frames: Annotated[int, Field(ge=BLOCK_FRAMES, multiple_of=BLOCK_FRAMES)] = 512
     sample: Annotated[int, Field(ge=2)] = 64
-    oversampling: Annotated[float, Field(ge=1, le=4)] = 1.5
+    oversampling: Annotated[float, Field(ge=1.25, le=4)] = 1.5
 
     @model_validator(mode="after")
     def _mantissa_of_float32(self) -> PrepareConfig:
+        if self.forces and not self.positions:
+            raise ValueError("`forces` are kept beside positions: set positions = true as well")
         if self.mantissa_bits is not None and self.dtype == "float16":
-            raise ValueError("`mantissa_bits` rounds complex64; float16 keeps 10 bits as it is: set dtype = 'complex64'")
+            raise ValueError(
+                "`mantissa_bits` rounds complex64; float16 keeps 10 bits as it is: set dtype = 'complex64'"
+            )
         return self
 
 
@@ -182,7 +186,9 @@ class Config(Table):
         """Raise unless each of these optional tables is there."""
         for name in tables:
             if getattr(self, name) is None:
-                raise InputError(f"the config has no [{name}] table, which `hpcfit {command}` needs", remedy=f"add [{name}]")
+                raise InputError(
+                    f"the config has no [{name}] table, which `hpcfit {command}` needs", remedy=f"add [{name}]"
+                )
 
     def to_toml(self) -> str:
         """The resolved config, with every default, as TOML text that ``load_config`` reads back."""
@@ -210,7 +216,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         return Config.model_validate(tables, context={"folder": path.resolve().parent})
     except ValidationError as error:
         lines = [_sentence(item) for item in error.errors()]
-        raise InputError(f"config file {path}:\n  " + "\n  ".join(lines), remedy="correct the keys named above") from None
+        raise InputError(
+            f"config file {path}:\n  " + "\n  ".join(lines), remedy="correct the keys named above"
+        ) from None
 
 
 def _override(tables: dict, text: str) -> None:

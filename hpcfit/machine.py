@@ -46,7 +46,10 @@ def choose_device(run: RunConfig, ranks: Ranks) -> Device:
     try:
         device = jax.local_devices()[0]
     except RuntimeError as error:
-        raise InputError(f"[run] device = '{run.device}': JAX finds none ({str(error).splitlines()[0]})", remedy="use device = 'cpu' or 'auto', or install the extra hpcfit[cuda12]") from None
+        raise InputError(
+            f"[run] device = '{run.device}': JAX finds none ({str(error).splitlines()[0]})",
+            remedy="use device = 'cpu' or 'auto', or install the extra hpcfit[cuda12]",
+        ) from None
     check_arithmetic()
     return Device(device.platform, f"{device.device_kind} {device.id}", cores, _free_memory(device, node.size))
 
@@ -56,7 +59,12 @@ def _pin_threads(threads: int, place: int, ranks_on_node: int) -> tuple[int, ...
     available = sorted(os.sched_getaffinity(0))
     threadpoolctl.threadpool_limits(threads)
     if threads * ranks_on_node > len(available) and ranks_on_node > 1 and place == 0:
-        logger.warning("%d ranks with %d threads each share %d cores of this node: they slow each other down", ranks_on_node, threads, len(available))
+        logger.warning(
+            "%d ranks with %d threads each share %d cores of this node: they slow each other down",
+            ranks_on_node,
+            threads,
+            len(available),
+        )
     if len(available) <= threads:
         return tuple(available)  # the launcher has bound this rank already, or there is no more to share out
     first = place * threads % len(available)

@@ -35,7 +35,11 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def mpiexec() -> str:
     """The launcher of the embedded MPI, or of the one that HPCFIT_MPIEXEC names."""
-    found = os.environ.get("HPCFIT_MPIEXEC") or shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+    found = (
+        os.environ.get("HPCFIT_MPIEXEC")
+        or shutil.which("mpiexec", path=str(Path(sys.executable).parent))
+        or shutil.which("mpiexec")
+    )
     if not found:
         pytest.skip("no mpiexec: install hpcfit[mpi]")
     return found
@@ -48,7 +52,9 @@ def hpcfit(mpiexec):
     def run(*arguments, ranks: int = 1, timeout: float = 90, prefix=()) -> subprocess.CompletedProcess:
         launcher = [mpiexec, "-n", str(ranks)] if ranks > 1 else []
         command = [*prefix, *launcher, sys.executable, "-m", "hpcfit", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=os.environ | {"COLUMNS": "200"})
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=os.environ | {"COLUMNS": "200"}
+        )
 
     return run
 

@@ -36,5 +36,3 @@ class Case(Protocol):
 
     def write_results(self, directory: Any, evaluate: Reverse, params: Params, facts: dict[str, Any]) -> dict[str, Any]:
         """Write what the fit found; collective. ``facts`` about the run join the metrics, which are returned on root."""
-
-

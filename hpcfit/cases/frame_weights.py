@@ -44,6 +44,7 @@ class FrameWeightsCase:
         _compare_cells(store, measured)
         orbits = match_orbits(store.reference.reflections, measured, config.problem)
         tiling = make_tiling(orbits, store.reference.scale)
+        _warn_of_unused_symmetry(orbits, measured, config.problem.laue)
         return cls(config, store, measured, orbits, tiling, store.blocks(config.frames.include, config.frames.exclude))
 
     @property
@@ -51,10 +52,16 @@ class FrameWeightsCase:
         """Frames that take part."""
         return sum(block.frames for block in self.blocks)
 
+    def labels(self) -> list[str]:
+        """The label of each block, or its source where it has none."""
+        return [self.store.shards[block.shard].label or self.store.shards[block.shard].source for block in self.blocks]
+
     def load(self) -> Load:
         """Blocks, tiles, and 3 sums a reflection."""
         width = self.tiling.columns.shape[1]
-        return Load(len(self.blocks), len(self.tiling.columns), self._factors(self.blocks, slice(0, 1)).cell_bytes, 3 * width)
+        return Load(
+            len(self.blocks), len(self.tiling.columns), self._factors(self.blocks, slice(0, 1)).cell_bytes, 3 * width
+        )
 
     def identity(self) -> dict[str, str]:
         """Store, frames, map and the options of the problem."""
@@ -74,7 +81,8 @@ class FrameWeightsCase:
         return {
             "frames": f"{self.n_frames} of {self.store.n_frames} in {len(self.store.shards)} shards",
             "reflections": f"{used}, {1 / self.orbits.inverse_d.max():.2f} to {1 / self.orbits.inverse_d.min():.2f} A",
-            "left out": ", ".join(f"{count} {reason}" for reason, count in self.orbits.left_out.items() if count) or "nothing",
+            "left out": ", ".join(f"{count} {reason}" for reason, count in self.orbits.left_out.items() if count)
+            or "nothing",
             "map": f"{len(self.measured)} voxels of {self.measured.source.name}, {self.measured.masked} masked",
             "stored as": self.store.encoding.dtype,
         }
@@ -95,7 +103,11 @@ class FrameWeightsCase:
         """This rank's structure factors, in memory or streamed from the disk."""
         blocks = self._blocks(grid)
         if not blocks:
-            logger.warning("this rank holds no frames: %d blocks of 64 frames are dealt out over %d ranks", len(self.blocks), grid.frames.size)
+            logger.warning(
+                "this rank holds no frames: %d blocks of 64 frames are dealt out over %d ranks",
+                len(self.blocks),
+                grid.frames.size,
+            )
         factors = self._factors(blocks, _slice(grid))
         keep = self._keeps_in_memory(factors.bytes, memory)
         reader = (InMemory if keep else FromDisk)(factors, _place())
@@ -130,7 +142,11 @@ class FrameWeightsCase:
                 remedy="use more ranks, residence = 'disk' or 'auto', or a float16 store",
             )
         if residence == "auto" and needed > MEMORY_SHARE * memory:
-            logger.warning("frames are read from the disk in each pass: %.2f GB do not fit into %.2f GB", needed / 1e9, MEMORY_SHARE * memory / 1e9)
+            logger.warning(
+                "frames are read from the disk in each pass: %.2f GB do not fit into %.2f GB",
+                needed / 1e9,
+                MEMORY_SHARE * memory / 1e9,
+            )
         return residence == "memory" or (residence == "auto" and needed <= MEMORY_SHARE * memory)
 
 
@@ -143,6 +159,20 @@ def _place() -> Callable[[np.ndarray], Any]:
 
     device = jax.local_devices()[0]
     return lambda chunk: jax.device_put(chunk, device)
+
+
+def _warn_of_unused_symmetry(orbits: OrbitMap, measured: DiffuseMap, laue: str) -> None:
+    """A map merged in its space group covers one wedge; without its symmetry the rest of the frames' reflections is unused."""
+    unused = orbits.left_out["reflections not measured"]
+    if (
+        laue in ("P1", "-1")
+        and unused > len(orbits.column)
+        and measured.space_group.replace(" ", "") not in ("P1", "P-1")
+    ):
+        logger.warning(
+            "laue = '%s' uses %d reflections and leaves out %d that the map %s does not list: it is of space group %s; set [problem] laue to it"
+            " to average over symmetry mates", laue, len(orbits.column), unused, measured.source, measured.space_group,
+        )  # fmt: skip
 
 
 def _compare_cells(store: Store, measured: DiffuseMap, tolerance: float = 0.03) -> None:

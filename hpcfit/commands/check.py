@@ -16,8 +16,8 @@ BLOCK_SUMS = 3 / (2 * BLOCK_FRAMES)  # float32 sums kept of each block, beside i
 
 def run_check(config: Config, world: Ranks) -> None:
     """Validate config and inputs and log what a run would be; collective."""
-    session = open_session(config, world, "check")
     world.on_root(lambda: check_is_writable(config.run.directory))
+    session = open_session(config, world, "check")
     log_session(session)
     _log_ranks(session)
     _log_step(session)
@@ -43,5 +43,8 @@ def _log_step(session: Session) -> None:
     most, slowest = max(row[0] for row in rows), min(row[1] for row in rows)
     logger.info("%-12s %.1f MB read by the largest rank in %d passes", "each step", most / 1e6, PASSES)
     logger.info(
-        "%-12s %.3g s a step at least, at the measured %.1f GB/s of the slowest rank", "predicted", max(p / b for p, b in rows), slowest / 1e9
+        "%-12s %.3g s a step at least, at the measured %.1f GB/s of the slowest rank",
+        "predicted",
+        max(p / b for p, b in rows),
+        slowest / 1e9,
     )

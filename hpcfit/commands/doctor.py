@@ -24,13 +24,17 @@ def run_doctor() -> int:
     report = _versions() + _mpi(world) + _hdf5() if world.is_root else []
     ranks = world.gather(_rank_line(world))
     if world.is_root:
-        sys.stdout.write("\n".join([*report, "", "ranks", *ranks, *([f"\nproblem: {problem}"] if problem else [])]) + "\n")
+        sys.stdout.write(
+            "\n".join([*report, "", "ranks", *ranks, *([f"\nproblem: {problem}"] if problem else [])]) + "\n"
+        )
     return EXIT_INPUT if problem else 0
 
 
 def _versions() -> list[str]:
     found = environment()
-    missing = [name for name in (*LIBRARIES, "MDAnalysis", "ase") if name not in found["libraries"] and not _version(name)]
+    missing = [
+        name for name in (*LIBRARIES, "MDAnalysis", "ase") if name not in found["libraries"] and not _version(name)
+    ]
     return [
         f"hpcfit {found['hpcfit']}, Python {found['python']} ({sys.executable})",
         f"{found['processor']}, {os.cpu_count()} cores, {socket.gethostname()}",
@@ -61,7 +65,11 @@ def _mpi(world: Ranks) -> list[str]:
 def _hdf5() -> list[str]:
     from hpcfit.data.shard import hdf5_facts
 
-    return ["", hdf5_facts(), f"HDF5_USE_FILE_LOCKING = {os.environ.get('HDF5_USE_FILE_LOCKING', 'not set')}; shards are opened without locking"]
+    return [
+        "",
+        hdf5_facts(),
+        f"HDF5_USE_FILE_LOCKING = {os.environ.get('HDF5_USE_FILE_LOCKING', 'not set')}; shards are opened without locking",
+    ]
 
 
 def _rank_line(world: Ranks) -> str:

@@ -22,15 +22,16 @@ from hpcfit.machine import memory_bandwidth
 from hpcfit.problems.base import Params
 from hpcfit.ranks import Ranks
 from hpcfit.results.checkpoint import Checkpoints
-from hpcfit.results.run_directory import RunDirectory
+from hpcfit.results.run_directory import RunDirectory, check_is_writable
 
 
 def run_optimize(config: Config, world: Ranks, *, resume: bool = False, overwrite: bool = False) -> int:
     """Fit the problem of a config on all ranks; collective. Returns the exit code: 0, or 75 if it is to be continued."""
-    phases = Stopwatch()
+    phases, signals = Stopwatch(), hooks.Signals(world)
     with phases("open and check inputs"):
-        session = open_session(config, world, "optimize")
         directory = RunDirectory(config.run.directory)
+        world.on_root(lambda: check_is_writable(directory.path))
+        session = open_session(config, world, "optimize")
         if not resume:
             world.on_root(directory.clear if overwrite else directory.check_is_free)
         log_session(session)
@@ -44,7 +45,7 @@ def run_optimize(config: Config, world: Ranks, *, resume: bool = False, overwrit
         world.on_root(lambda: directory.open(config, run.recorder.count))
         last = restart.last if restart else run.first_step()
     with phases("fit"):
-        outcome = run.loop(last)
+        outcome = run.loop(last, signals)
     with phases("write checkpoint"):
         run.checkpoints.save(outcome.last)
     logger.info("stopped after step %d: %s", outcome.last.number, outcome.stop.reason)
@@ -68,6 +69,8 @@ def _finish(directory: RunDirectory, metrics: dict[str, Any], run: RunConfig) ->
     fitted, uniform = metrics["fitted"], metrics["uniform"]
     for name in fitted:
         logger.info("%-16s %.6f  (uniform weights: %.6f)", name, fitted[name], uniform[name])
+    for warning in metrics["warnings"]:
+        logger.warning("%s", warning)
 
 
 def log_session(session: Session) -> None:
@@ -76,7 +79,12 @@ def log_session(session: Session) -> None:
         logger.info("%-12s %s", name, value)
     shape = session.grid.shape
     logger.info("%-12s %d x %d (frames x slices): %s", "grid", shape.frames, shape.slices, shape.reason)
-    logger.info("%-12s %s on %s", "device", session.device.name, "core" + "s" * (len(session.device.cores) > 1) + " " + str(session.device.cores))
+    logger.info(
+        "%-12s %s on %s",
+        "device",
+        session.device.name,
+        "core" + "s" * (len(session.device.cores) > 1) + " " + str(session.device.cores),
+    )
 
 
 @dataclass
@@ -122,7 +130,9 @@ class Recorder:
 
     def describe(self) -> str:
         """The last evaluation in a line."""
-        return "  ".join(f"{name} {value:.6g}" for name, value in self.last.items() if name not in ("loss", "gradient_norm"))
+        return "  ".join(
+            f"{name} {value:.6g}" for name, value in self.last.items() if name not in ("loss", "gradient_norm")
+        )
 
 
 @dataclass(frozen=True)
@@ -173,11 +183,17 @@ class Run:
             raise error
         return Step(0, state, self.inner.norm(state.gradient), (state.loss,))
 
-    def loop(self, last: Step) -> Outcome:
+    def loop(self, last: Step, signals: hooks.Signals) -> Outcome:
         """Iterate until a hook ends the run."""
         watchdog = hooks.Watchdog(self.session.world)
         try:
-            return fit(self.optimizer, self.recorder, self.inner.norm, [*self._hooks(self.session.config.optimizer), watchdog], last)
+            return fit(
+                self.optimizer,
+                self.recorder,
+                self.inner.norm,
+                [*self._hooks(self.session.config.optimizer), signals, watchdog],
+                last,
+            )
         finally:
             watchdog.stop()
 
@@ -189,7 +205,6 @@ class Run:
             hooks.SmallGradient(chosen.gradient_tolerance),
             hooks.SmallChange(chosen.relative_tolerance, chosen.patience),
             hooks.MaxSteps(chosen.max_steps),
-            hooks.Signals(world),
             *clock, self.checkpoints, *progress,
         ]  # fmt: skip
 
@@ -208,7 +223,10 @@ class Run:
             "stopped": outcome.stop.reason,
             "steps": outcome.last.number,
             "evaluations": self.recorder.count,
-            "rate": {"gb_per_s_per_rank": rate / 1e9, "bandwidth_gb_per_s": reference / 1e9, "fraction": rate / reference},
+            "rate": {
+                "gb_per_s_per_rank": rate / 1e9,
+                "bandwidth_gb_per_s": reference / 1e9,
+                "fraction": rate / reference,
+            },
             "reduce_share": spent.get("reduce", 0.0) / max(sum(spent.values()), 1e-9),
-            "warnings": [],
         }

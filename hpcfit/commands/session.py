@@ -33,6 +33,9 @@ def open_session(config: Config, world: Ranks, command: str) -> Session:
     shape = choose_shape(world.size, config.grid.frames, config.grid.slices, load)
     if shape.frames > load.n_blocks and world.is_root:
         logger.warning(
-            "%d ranks along frames for %d blocks of 64 frames: %d ranks have nothing to do", shape.frames, load.n_blocks, shape.frames - load.n_blocks
+            "%d ranks along frames for %d blocks of 64 frames: %d ranks have nothing to do",
+            shape.frames,
+            load.n_blocks,
+            shape.frames - load.n_blocks,
         )
     return Session(config, world, device, case, make_grid(world, shape, load.n_blocks, load.n_tiles))

@@ -25,7 +25,9 @@ def run_info(folder: Path) -> None:
         shards = [shard for shard in store.shards if shard.source == source]
         frames, last = sum(s.frames for s in shards), shards[-1]
         ids = f"{shards[0].first_id} to {last.first_id + last.frames - 1}"
-        table.add_row(source, shards[0].label, str(frames), ids, str(len(shards)), f"{sum(s.bytes for s in shards) / 1e6:.1f}")
+        table.add_row(
+            source, shards[0].label, str(frames), ids, str(len(shards)), f"{sum(s.bytes for s in shards) / 1e6:.1f}"
+        )
     console.print(table)
 
 
@@ -52,7 +54,11 @@ def run_verify(folder: Path) -> int:
     for problem in problems:
         logger.error("%s", problem)
     if problems:
-        logger.error("%d damaged parts in %s: delete the shards named above and run `hpcfit prepare` again", len(problems), folder)
+        logger.error(
+            "%d damaged parts in %s: delete the shards named above and run `hpcfit prepare` again",
+            len(problems),
+            folder,
+        )
         return EXIT_INPUT
     logger.info("%s: %d frames in %d shards are as they were written", folder, store.n_frames, len(store.shards))
     return 0

@@ -21,9 +21,9 @@ import numpy as np
 
 from hpcfit import __version__
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.data.files import write_text, written_whole
+from hpcfit.data.files import hdf5_written_whole, write_text
 from hpcfit.data.reference import Encoding, Reference, Reflections
-from hpcfit.data.shard import LIBVER, SCHEMA, ShardPlan, open_shard
+from hpcfit.data.shard import SCHEMA, ShardPlan, open_shard
 from hpcfit.errors import DamagedFile, InputError
 
 CATALOG, REFERENCE, VIEW = "catalog.json", "reference.h5", "store.h5"
@@ -108,9 +108,13 @@ def open_store(folder: Path) -> Store:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{folder} is not a complete store: {path} does not exist", remedy="run `hpcfit prepare`") from None
+        raise InputError(
+            f"{folder} is not a complete store: {path} does not exist", remedy="run `hpcfit prepare`"
+        ) from None
     except ValueError as error:
-        raise DamagedFile(f"{path} is not valid JSON ({error})", remedy="run `hpcfit prepare` again: it rewrites it") from None
+        raise DamagedFile(
+            f"{path} is not valid JSON ({error})", remedy="run `hpcfit prepare` again: it rewrites it"
+        ) from None
     if content["schema"] > SCHEMA:
         raise InputError(
             f"{path} has schema {content['schema']} (hpcfit {content['hpcfit_version']}); hpcfit {__version__} reads up to {SCHEMA}",
@@ -124,12 +128,17 @@ def open_store(folder: Path) -> Store:
 
 def _check_files(store: Store, reference_digest: str) -> None:
     if store.reference.digest() != reference_digest:
-        raise DamagedFile(f"{store.folder / REFERENCE} differs from its checksum in {CATALOG}", remedy="prepare the store again")
+        raise DamagedFile(
+            f"{store.folder / REFERENCE} differs from its checksum in {CATALOG}", remedy="prepare the store again"
+        )
     for number, shard in enumerate(store.shards):
         path = store.path(number)
         found = path.stat().st_size if path.exists() else None
         if found is None:
-            raise InputError(f"shard {path} is in {CATALOG} but does not exist", remedy="run `hpcfit prepare` again: it makes what is missing")
+            raise InputError(
+                f"shard {path} is in {CATALOG} but does not exist",
+                remedy="run `hpcfit prepare` again: it makes what is missing",
+            )
         if found != shard.bytes:
             raise DamagedFile(
                 f"shard {path} is damaged: it has {found} bytes, {CATALOG} says {shard.bytes}",
@@ -139,7 +148,9 @@ def _check_files(store: Store, reference_digest: str) -> None:
 
 def write_catalog(folder: Path, plans: Sequence[ShardPlan], reference: Reference, encoding: Encoding) -> Store:
     """Write catalog and virtual view over the complete shards of ``plans``, in their order."""
-    shards = [ShardEntry(p.file, p.source, p.label, p.first_id, p.n_frames, (folder / p.file).stat().st_size) for p in plans]
+    shards = [
+        ShardEntry(p.file, p.source, p.label, p.first_id, p.n_frames, (folder / p.file).stat().st_size) for p in plans
+    ]
     content = {
         "schema": SCHEMA, "hpcfit_version": __version__, "command": shlex.join(sys.argv), "reference": reference.digest(),
         "encoding": encoding._asdict(), "shards": [asdict(shard) for shard in shards],
@@ -156,9 +167,11 @@ def _write_view(store: Store) -> None:
     layout = h5py.VirtualLayout((store.n_frames, H, 2), dtype)
     row = 0
     for shard in store.shards:
-        layout[row : row + shard.frames] = h5py.VirtualSource(shard.file, "hpcfit/structure_factors", (shard.frames, H, 2), dtype)
+        layout[row : row + shard.frames] = h5py.VirtualSource(
+            shard.file, "hpcfit/structure_factors", (shard.frames, H, 2), dtype
+        )
         row += shard.frames
-    with written_whole(store.folder / VIEW) as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
+    with hdf5_written_whole(store.folder / VIEW) as file:
         file.attrs.update(format="hpcfit view", schema=SCHEMA, hpcfit_version=__version__)
         file.create_virtual_dataset("structure_factors", layout, fillvalue=dtype.type(np.nan))
         file["hkl"] = store.reference.reflections.hkl
@@ -167,8 +180,10 @@ def _write_view(store: Store) -> None:
 def write_reference(folder: Path, reference: Reference, settings: dict[str, str]) -> None:
     """Write the reference before any shard; ``settings`` decided it, and a later `prepare` must have the same."""
     reflections = reference.reflections
-    with written_whole(folder / REFERENCE) as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
-        file.attrs.update(format="hpcfit reference", schema=SCHEMA, hpcfit_version=__version__, settings=json.dumps(settings))
+    with hdf5_written_whole(folder / REFERENCE) as file:
+        file.attrs.update(
+            format="hpcfit reference", schema=SCHEMA, hpcfit_version=__version__, settings=json.dumps(settings)
+        )
         file["hkl"] = reflections.hkl
         file["hkl"].attrs.update(ndiv=reflections.ndiv, cell=reflections.cell, space_group=reflections.space_group)
         file["F0"], file["scale"] = reference.mean.view(np.float64).reshape(-1, 2), reference.scale
@@ -179,7 +194,10 @@ def read_reference(folder: Path) -> Reference:
     with _open_reference(folder) as file:
         hkl = file["hkl"]
         reflections = Reflections(
-            hkl[:].astype(np.int32), tuple(map(int, hkl.attrs["ndiv"])), tuple(map(float, hkl.attrs["cell"])), str(hkl.attrs["space_group"])
+            hkl[:].astype(np.int32),
+            tuple(map(int, hkl.attrs["ndiv"])),
+            tuple(map(float, hkl.attrs["cell"])),
+            str(hkl.attrs["space_group"]),
         )
         return Reference(reflections, file["F0"][:].view(np.complex128)[:, 0], file["scale"][:])
 
@@ -197,7 +215,9 @@ def _open_reference(folder: Path) -> h5py.File:
     except FileNotFoundError:
         raise InputError(f"{folder} is not a store: {path} does not exist", remedy="run `hpcfit prepare`") from None
     except OSError as error:
-        raise DamagedFile(f"{path} is damaged: {str(error).splitlines()[0]}", remedy="prepare the store again") from None
+        raise DamagedFile(
+            f"{path} is damaged: {str(error).splitlines()[0]}", remedy="prepare the store again"
+        ) from None
 
 
 class FrameRows(NamedTuple):
@@ -234,7 +254,9 @@ def verify(store: Store) -> list[str]:
                 problems += shard.verify()
                 shard.check_header()
                 if shard.reference().digest() != store.reference.digest():
-                    problems.append(f"shard {shard.path} was written with another reference than {store.folder / REFERENCE}")
+                    problems.append(
+                        f"shard {shard.path} was written with another reference than {store.folder / REFERENCE}"
+                    )
         except InputError as error:
             problems.append(str(error).splitlines()[0])
     return problems

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import h5py
 
 from hpcfit.errors import HpcfitError, InputError
+
+Buffer = Any  # bytes, or what gives a memoryview
+LIBVER = ("earliest", "v110")  # newer formats cannot be read by the HDF5 1.10 that many clusters still have
 
 
 @contextlib.contextmanager
@@ -37,14 +44,54 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except HpcfitError:
         raise
-    except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as RuntimeError when it closes the file
-        if isinstance(error, RuntimeError) and "write" not in str(error):
-            raise
+    except OSError as error:
         free = _free_bytes(path.parent)
         raise InputError(
             f"cannot write {path}: {_reason(error)} ({free})",
             remedy="free some space, or choose a folder that you may write to; what was complete before is kept",
         ) from error
+
+
+@contextlib.contextmanager
+def hdf5_written_whole(path: Path) -> Iterator[h5py.File]:
+    """Yield an HDF5 file that appears at ``path``, whole, when the block ends without an error."""
+    with written_whole(path) as temporary, PatientFile(temporary) as raw:
+        with h5py.File(raw, "w", libver=LIBVER) as file:
+            yield file
+        raw.check()
+
+
+class PatientFile(io.FileIO):
+    """A file that HDF5 writes into: a failed write is remembered and said by ``check``.
+
+    HDF5 does not survive a write that fails (a full disk): it prints pages and may crash when it closes. So it is told
+    that all went well, and the file is thrown away afterwards.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path, "w+")
+        self._failure: OSError | None = None
+
+    def write(self, data: Buffer) -> int:
+        """Write all of it, or remember why not."""
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while done < len(view) and self._failure is None:
+                done += super().write(view[done:])
+        except OSError as error:
+            self._failure = error
+        return len(view)
+
+    def check(self) -> None:
+        """Raise the first failure there was."""
+        if self._failure is not None:
+            raise self._failure
+
+    def __exit__(self, kind, error, trace) -> None:
+        super().__exit__(kind, error, trace)
+        if error is not None:
+            self.check()  # what failed first explains what HDF5 or the caller stumbled over
 
 
 def write_text(path: Path, text: str) -> None:

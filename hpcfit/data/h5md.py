@@ -44,8 +44,13 @@ class TrajectoryWriter:
         header.create_group("author").attrs["name"] = "hpcfit"
         header.create_group("creator").attrs.update(name="hpcfit", version=__version__)
         group = self._file.create_group("particles/trajectory")
-        group.create_group("box").attrs.update(dimension=3, boundary=["periodic" if frame.box is not None else "none"] * 3)
-        step, time = group.create_dataset("step", (self._n_frames,), "<i8"), group.create_dataset("time", (self._n_frames,), "<f8")
+        group.create_group("box").attrs.update(
+            dimension=3, boundary=["periodic" if frame.box is not None else "none"] * 3
+        )
+        step, time = (
+            group.create_dataset("step", (self._n_frames,), "<i8"),
+            group.create_dataset("time", (self._n_frames,), "<f8"),
+        )
         time.attrs["unit"] = "ps"
         for name, values in _elements([frame]).items():
             self._create_element(group.create_group(name), values, UNITS[name], step=step, time=time)

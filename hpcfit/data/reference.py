@@ -54,13 +54,16 @@ class Reference:
         mean = F_th.mean(axis=0)
         rms = np.sqrt(np.mean(np.abs(F_th - mean) ** 2, axis=0))
         # A reflection that the sample does not move (or a sample of one frame) gets a scale that float16 can divide by.
-        floor = 1e-3 * np.median(rms[rms > 0]) if np.any(rms > 0) else 1.0
+        floor = max(1e-3 * np.median(rms), 1e-6 * np.median(np.abs(mean))) or 1.0
         return cls(reflections, mean, np.maximum(rms, floor))
 
     def digest(self) -> str:
         """SHA-256 of the reflections, F0 and s."""
         values = [np.ascontiguousarray(self.mean, "<c16"), np.ascontiguousarray(self.scale, "<f8")]
         return hashlib.sha256(self.reflections.digest().encode() + b"".join(v.tobytes() for v in values)).hexdigest()
+
+
+NOTHING = 1e-7  # deviations below so many scales are rounding of F: their squares are 1e-14 of the diffuse intensity
 
 
 class Encoding(NamedTuple):
@@ -79,6 +82,7 @@ class Encoding(NamedTuple):
 def centred_pairs(F_th: np.ndarray, reference: Reference, encoding: Encoding) -> np.ndarray:
     """(F - F0) / s as real pairs [n, H, 2] in the encoding's type; raises InputError on overflow or NaN."""
     delta = np.ascontiguousarray((F_th - reference.mean) / reference.scale, dtype=np.complex128)
+    delta[np.abs(delta) < NOTHING] = 0  # frames that are the same are stored as the same
     with np.errstate(over="ignore"):
         pairs = delta.view(np.float64).reshape(*F_th.shape, 2).astype(encoding.storage)
     if not np.all(np.isfinite(pairs)):

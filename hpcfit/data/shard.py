@@ -27,14 +27,13 @@ import numpy as np
 
 from hpcfit import __version__
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.data.files import written_whole
+from hpcfit.data.files import hdf5_written_whole
 from hpcfit.data.h5md import TrajectoryWriter
 from hpcfit.data.reference import Encoding, Reference, Reflections, centred_pairs
 from hpcfit.errors import DamagedFile, InputError
 
 SCHEMA = 1
 CHUNK_REFLECTIONS = 2048
-LIBVER = ("earliest", "v110")  # newer formats cannot be read by the HDF5 1.10 that many clusters still have
 
 
 class Frame(NamedTuple):
@@ -79,9 +78,8 @@ class ShardWriter:
         self._written = 0
 
     def __enter__(self) -> ShardWriter:
-        temporary = self._stack.enter_context(written_whole(self.path))
+        self._file = self._stack.enter_context(hdf5_written_whole(self.path))
         try:
-            self._file = self._stack.enter_context(h5py.File(temporary, "w", libver=LIBVER))
             self._data = _create_datasets(self._file, self.plan, self.reference, self.encoding)
             self._trajectory = TrajectoryWriter(self._file, self.plan.n_frames)
         except BaseException:
@@ -183,7 +181,9 @@ def open_shard(path: Path) -> Iterator[Shard]:
     try:
         file = h5py.File(path, "r", locking=False)
     except FileNotFoundError:
-        raise InputError(f"shard {path} does not exist", remedy="run `hpcfit prepare` again: it makes what is missing") from None
+        raise InputError(
+            f"shard {path} does not exist", remedy="run `hpcfit prepare` again: it makes what is missing"
+        ) from None
     except OSError as error:
         raise _damaged(path, f"HDF5 cannot open it ({str(error).splitlines()[0]})") from None
     with file:
@@ -205,7 +205,10 @@ def _check_is_readable(path: Path, file: h5py.File) -> None:
 
 
 def _damaged(path: Path, why: str) -> DamagedFile:
-    return DamagedFile(f"shard {path} is damaged: {why}", remedy="delete this file and run `hpcfit prepare` again: it makes what is missing")
+    return DamagedFile(
+        f"shard {path} is damaged: {why}",
+        remedy="delete this file and run `hpcfit prepare` again: it makes what is missing",
+    )
 
 
 class Shard:
@@ -229,7 +232,10 @@ class Shard:
         """The reflections, F0 and s."""
         hkl = self._group["hkl"]
         reflections = Reflections(
-            hkl[:], tuple(int(n) for n in hkl.attrs["ndiv"]), tuple(float(x) for x in hkl.attrs["cell"]), str(hkl.attrs["space_group"])
+            hkl[:],
+            tuple(int(n) for n in hkl.attrs["ndiv"]),
+            tuple(float(x) for x in hkl.attrs["cell"]),
+            str(hkl.attrs["space_group"]),
         )
         return Reference(reflections, self._group["F0"][:].view(np.complex128)[:, 0], self._group["scale"][:])
 
@@ -248,7 +254,9 @@ class Shard:
         try:
             pairs = self._data[rows, columns]
         except OSError as error:
-            raise _damaged(self.path, f"frames {rows.start} to {rows.stop - 1} cannot be read ({str(error).splitlines()[0]})") from None
+            raise _damaged(
+                self.path, f"frames {rows.start} to {rows.stop - 1} cannot be read ({str(error).splitlines()[0]})"
+            ) from None
         first = columns.start // CHUNK_REFLECTIONS
         for offset, tile in enumerate(_column_tiles(pairs)):
             self._check(tile, block, first + offset)

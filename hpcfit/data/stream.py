@@ -11,6 +11,7 @@ import numpy as np
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.data.catalog import Block, Store
 from hpcfit.data.shard import CHUNK_REFLECTIONS, open_shard
+from hpcfit.errors import InputError
 
 CHUNK_BYTES = 256 << 20
 
@@ -56,8 +57,19 @@ class StructureFactors:
                 for place, block in enumerate(blocks):
                     if block.shard == number:
                         pairs = shard.read(block.index, slice(self._start, self._stop))
+                        self._check_finite(block, pairs)
                         self._scatter(chunk[:, place, : block.frames], pairs)
         return chunk.reshape(tiles, len(blocks), BLOCK_FRAMES, 2 * width)
+
+    def _check_finite(self, block: Block, pairs: np.ndarray) -> None:
+        if np.isfinite(pairs).all():
+            return
+        row, column = np.argwhere(~np.isfinite(pairs))[0][:2]
+        hkl = tuple(self.store.reference.reflections.hkl[self._start + column].tolist())
+        raise InputError(
+            f"shard {self.store.path(block.shard)}: the structure factor of frame {block.first_id + row} at hkl {hkl} is not a finite number",
+            remedy="repair the frame in its source, delete the shard and run `hpcfit prepare` again",
+        )
 
     def _scatter(self, chunk: np.ndarray, pairs: np.ndarray) -> None:
         """pairs [frames, columns read, 2] into a view [tiles, frames, width, 2]."""

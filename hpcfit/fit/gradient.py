@@ -78,7 +78,9 @@ class Reverse:
         params = self.problem.gauge(params, self.frames.rows, OverFrames(self.grid, self.add))
         statistics = self._statistics(params, clock)
         sums = self._sums(statistics, params, clock)
-        loss, (sums_bar, common_bar, shared_bar) = _loss_and_cotangents(self.problem, sums, statistics.common, params.shared)
+        loss, (sums_bar, common_bar, shared_bar) = _loss_and_cotangents(
+            self.problem, sums, statistics.common, params.shared
+        )
         # The loss decides for all ranks alike: root's value, should a processor round differently.
         loss = self.grid.world.bcast(float(loss))
         if not math.isfinite(loss):  # a line search went too far: there is no gradient, and it will turn back
@@ -114,7 +116,9 @@ class Reverse:
 
     def _pull_summary(self, statistics, params, sums_bar, common_bar, shared_bar, clock) -> tuple[Statistics, Tree]:
         with clock("compute"):
-            bars, shared_parts = jax.block_until_ready(_summaries_vjp(self.problem, statistics, params.shared, sums_bar))
+            bars, shared_parts = jax.block_until_ready(
+                _summaries_vjp(self.problem, statistics, params.shared, sums_bar)
+            )
         with clock("reduce"):
             common_more, shared_more = self.add([(bars.common, shared_parts)], axis=0, over="slices")
         plus = bind(jax.tree.map, lambda a, b: np.asarray(a) + b)

@@ -56,7 +56,9 @@ class SmallChange:
         losses = np.array(step.losses[-self.patience - 1 :])
         if len(losses) <= self.patience or np.any(np.abs(np.diff(losses)) > self.tolerance * abs(losses[-1])):
             return None
-        return Stop(f"loss changed by less than {self.tolerance:.2e} relative in {self.patience} steps (optimizer.relative_tolerance)")
+        return Stop(
+            f"loss changed by less than {self.tolerance:.2e} relative in {self.patience} steps (optimizer.relative_tolerance)"
+        )
 
 
 @dataclass
@@ -70,7 +72,11 @@ class WallClock:
     def __call__(self, step: Step) -> Stop | None:
         """Ask root's clock."""
         over = self.ranks.bcast(time.monotonic() - self._start > 60 * self.minutes)
-        return Stop(f"{self.minutes:g} minutes of wall clock used (optimizer.wall_clock_minutes)", interrupted=True) if over else None
+        return (
+            Stop(f"{self.minutes:g} minutes of wall clock used (optimizer.wall_clock_minutes)", interrupted=True)
+            if over
+            else None
+        )
 
 
 class Signals:
@@ -132,6 +138,9 @@ class Watchdog:
         while not self._done.wait(min(self._patience / 4, 10.0)):
             silent = time.monotonic() - self._beats[-1]
             if silent > self.limit():
-                print(f"hpcfit: rank {self._ranks.rank}: no step for {silent:.0f} s: a rank hangs; the job ends", file=sys.stderr)
+                print(
+                    f"hpcfit: rank {self._ranks.rank}: no step for {silent:.0f} s: a rank hangs; the job ends",
+                    file=sys.stderr,
+                )
                 faulthandler.dump_traceback(all_threads=True)
                 self._ranks.abort(EXIT_FAILED) if self._ranks.size > 1 else os._exit(EXIT_FAILED)

@@ -38,12 +38,17 @@ REMEMBERED_LOSSES = 100
 Hook = Callable[[Step], Stop | None]
 
 
-def fit(optimizer: Optimizer, evaluate: Evaluate, norm: Callable[[Any], float], hooks: Sequence[Hook], last: Step) -> Outcome:
+def fit(
+    optimizer: Optimizer, evaluate: Evaluate, norm: Callable[[Any], float], hooks: Sequence[Hook], last: Step
+) -> Outcome:
     """Step on from ``last`` until a hook ends the run. Every rank calls every hook at every step: hooks may communicate."""
     while True:
         state = optimizer.step(last.state, evaluate)
         if not math.isfinite(state.loss):
-            raise NumericalError(f"the loss is {state.loss} after step {last.number + 1}", remedy="use a smaller learning rate, or name = 'lbfgs'")
+            raise NumericalError(
+                f"the loss is {state.loss} after step {last.number + 1}",
+                remedy="use a smaller learning rate, or name = 'lbfgs'",
+            )
         losses = (*last.losses, state.loss)[-REMEMBERED_LOSSES:]
         last = Step(last.number + 1, state, norm(state.gradient), losses)
         stops = [stop for stop in [hook(last) for hook in hooks] if stop]

@@ -206,17 +206,25 @@ ELEMENTWISE = (
 OWN = {"lbfgs": Lbfgs, "exponentiated-gradient": ExponentiatedGradient}
 
 
-def choose_optimizer(name: str, options: dict[str, Any], clip_norm: float | None, inner: InnerProduct, metric: Callable) -> Optimizer:
+def choose_optimizer(
+    name: str, options: dict[str, Any], clip_norm: float | None, inner: InnerProduct, metric: Callable
+) -> Optimizer:
     """The optimizer that the config names, with its options; raises InputError on an unknown name or option."""
     if name in OWN and clip_norm is not None:
-        raise InputError(f"[optimizer] clip_norm = {clip_norm} has no effect on '{name}'", remedy="remove it: the line search limits the step")
+        raise InputError(
+            f"[optimizer] clip_norm = {clip_norm} has no effect on '{name}'",
+            remedy="remove it: the line search limits the step",
+        )
     if name == "lbfgs":
         return _built(Lbfgs, name, options, ("memory", "armijo", "curvature", "max_trials", "first_step"), inner=inner)
     if name == "exponentiated-gradient":
         keys = ("step_length", "shrink", "grow", "armijo", "max_trials")
         return _built(ExponentiatedGradient, name, options, keys, inner=inner, metric=metric)
     if name not in ELEMENTWISE:
-        raise InputError(f"[optimizer] name = '{name}' is unknown: {nearest(name, (*OWN, *ELEMENTWISE))}", remedy="use a name from the list in README")
+        raise InputError(
+            f"[optimizer] name = '{name}' is unknown: {nearest(name, (*OWN, *ELEMENTWISE))}",
+            remedy="use a name from the list in README",
+        )
     return Optax(_optax_chain(name, options), inner, clip_norm)
 
 
@@ -248,8 +256,13 @@ def _schedule(value: dict[str, Any]) -> Callable:
 def _built(factory: Callable, name: str, options: dict[str, Any], keys: tuple[str, ...], **fixed: Any) -> Any:
     for key in options:
         if key not in keys:
-            raise InputError(f"'{name}' has no option '{key}' = {options[key]!r}: {nearest(key, keys)}", remedy="correct [optimizer] options")
+            raise InputError(
+                f"'{name}' has no option '{key}' = {options[key]!r}: {nearest(key, keys)}",
+                remedy="correct [optimizer] options",
+            )
     try:
         return factory(**options, **fixed)
     except (TypeError, ValueError) as error:
-        raise InputError(f"'{name}' does not take the options {options}: {error}", remedy="correct [optimizer] options") from None
+        raise InputError(
+            f"'{name}' does not take the options {options}: {error}", remedy="correct [optimizer] options"
+        ) from None

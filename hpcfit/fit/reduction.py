@@ -49,7 +49,9 @@ class ReproducibleSum:
         scales = [math.ldexp(1.0, k) for k in exponents]
         integers = _added(_integer_sums(leaves, axis, scales) for leaves in parts)
         totals = _together(self.grid.ranks(over).sum, integers)
-        return jax.tree.unflatten(structure, [np.ldexp(total.astype(np.float64), -k) for total, k in zip(totals, exponents)])
+        return jax.tree.unflatten(
+            structure, [np.ldexp(total.astype(np.float64), -k) for total, k in zip(totals, exponents)]
+        )
 
     def columns(self, parts: np.ndarray) -> np.ndarray:
         """See ``Sum.columns``; each column has its own exponent."""
@@ -111,7 +113,10 @@ def _float_sums(leaves: Sequence[jax.Array], axis: int | tuple[int, ...]) -> lis
 @partial(jax.jit, static_argnames="axis")
 def _integer_sums(leaves: Sequence[jax.Array], axis: int | tuple[int, ...], scales: Sequence[float]) -> list[jax.Array]:
     """rint(x 2^k) as int64, added."""
-    return [jnp.sum(jnp.rint(leaf.astype(jnp.float64) * scale).astype(jnp.int64), axis=axis) for leaf, scale in zip(leaves, scales)]
+    return [
+        jnp.sum(jnp.rint(leaf.astype(jnp.float64) * scale).astype(jnp.int64), axis=axis)
+        for leaf, scale in zip(leaves, scales)
+    ]
 
 
 def _added(chunks: Iterable[Sequence[jax.Array]]) -> list[np.ndarray]:

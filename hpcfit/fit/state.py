@@ -42,8 +42,12 @@ def from_arrays(template: Any, arrays: Arrays) -> Any:
     def rebuilt(path, leaf):
         path = jax.tree_util.keystr(path)
         if isinstance(leaf, Params):
-            shared = jax.tree_util.tree_map_with_path(lambda p, x: _like(x, arrays.shared[f"{path}.shared{_name(p)}"]), leaf.shared)
-            local = jax.tree_util.tree_map_with_path(lambda p, x: _like(x, arrays.local[f"{path}.local{_name(p)}"]), leaf.local)
+            shared = jax.tree_util.tree_map_with_path(
+                lambda p, x: _like(x, arrays.shared[f"{path}.shared{_name(p)}"]), leaf.shared
+            )
+            local = jax.tree_util.tree_map_with_path(
+                lambda p, x: _like(x, arrays.local[f"{path}.local{_name(p)}"]), leaf.local
+            )
             return Params(shared, local)
         return leaf if isinstance(leaf, str) else _like(leaf, arrays.shared[path])
 

@@ -66,7 +66,9 @@ def match_orbits(reflections: Reflections, measured: DiffuseMap, choice: FrameWe
     column_orbit, voxel_orbit = number[store_orbit[column]], number[map_orbit[used_voxels]]
     voxels = np.bincount(voxel_orbit)
     observed = np.bincount(voxel_orbit, measured.intensity[used_voxels]) / voxels
-    sigma = None if measured.sigma is None else np.sqrt(np.bincount(voxel_orbit, measured.sigma[used_voxels] ** 2)) / voxels
+    sigma = (
+        None if measured.sigma is None else np.sqrt(np.bincount(voxel_orbit, measured.sigma[used_voxels] ** 2)) / voxels
+    )
     if np.ptp(observed) == 0:
         raise InputError(
             f"{measured.source}: all {len(observed)} orbits within the limits have the intensity {observed[0]:g}: zero variance, so that"
@@ -92,7 +94,10 @@ def _selected(reflections: Reflections, choice: FrameWeightsConfig) -> tuple[np.
     if choice.d_max is not None:
         inside &= inverse_d2 >= (1 - reciprocal.SAME_RESOLUTION) / choice.d_max**2
     bragg = np.all(reflections.hkl % np.asarray(reflections.ndiv) == 0, axis=1) & choice.exclude_bragg
-    left_out = {"reflections outside the resolution limits": int(np.sum(~inside)), "Bragg reflections": int(np.sum(inside & bragg))}
+    left_out = {
+        "reflections outside the resolution limits": int(np.sum(~inside)),
+        "Bragg reflections": int(np.sum(inside & bragg)),
+    }
     return inside & ~bragg, left_out
 
 

@@ -13,8 +13,7 @@ import h5py
 import numpy as np
 
 from hpcfit import __version__
-from hpcfit.data.files import written_whole
-from hpcfit.data.shard import LIBVER
+from hpcfit.data.files import hdf5_written_whole
 from hpcfit.errors import InputError
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.loop import Step
@@ -64,7 +63,7 @@ class Checkpoints:
         self._saved = time.monotonic()
 
     def _write(self, step: Step, arrays: Arrays) -> None:
-        with written_whole(self.folder / f"step_{step.number:08d}.h5") as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
+        with hdf5_written_whole(self.folder / f"step_{step.number:08d}.h5") as file:
             file.attrs.update(
                 format="hpcfit checkpoint", schema=SCHEMA, hpcfit_version=__version__, step=step.number,
                 gradient_norm=step.gradient_norm, evaluations=self.evaluations(), identity=json.dumps(self.identity),
@@ -91,9 +90,14 @@ class Checkpoints:
             rows = slice(self.grid.blocks.start, self.grid.blocks.stop)
             local = {name: value[rows] for name, value in file["local"].items()}
             if not np.array_equal(ids[rows], self.ids):
-                raise InputError(f"{path} holds other frames than the store", remedy="resume with the store that the run was started with")
+                raise InputError(
+                    f"{path} holds other frames than the store",
+                    remedy="resume with the store that the run was started with",
+                )
             state = from_arrays(template, Arrays(shared, local))
-            last = Step(int(file.attrs["step"]), state, float(file.attrs["gradient_norm"]), tuple(file["losses"][:].tolist()))
+            last = Step(
+                int(file.attrs["step"]), state, float(file.attrs["gradient_norm"]), tuple(file["losses"][:].tolist())
+            )
             return Restart(last, int(file.attrs["evaluations"]))
 
     def _newest_whole(self) -> Path:

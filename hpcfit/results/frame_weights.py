@@ -14,6 +14,7 @@ from hpcfit.fit.grid import Grid
 from hpcfit.fit.state import gather_rows
 from hpcfit.problems.base import Params
 from hpcfit.problems.frame_weights import orbit_intensity, shell_correlations, uniform
+from hpcfit.results.labels import inseparable, label_fits
 from hpcfit.results.run_directory import RunDirectory
 
 BOLTZMANN = 8.31446261815324e-3  # kJ/mol/K
@@ -34,7 +35,9 @@ class WeightTable(NamedTuple):
         return r.id, r.source, r.index, r.label, self.weight, self.log_weight, self.delta_G, r.file
 
 
-def write_results(directory: RunDirectory, case: Any, evaluate: Reverse, params: Params, facts: dict[str, Any]) -> dict[str, Any]:
+def write_results(
+    directory: RunDirectory, case: Any, evaluate: Reverse, params: Params, facts: dict[str, Any]
+) -> dict[str, Any]:
     """Write weights, sources, map and metrics of the fitted parameters beside those of uniform weights; collective.
 
     Returns the metrics on root.
@@ -43,15 +46,23 @@ def write_results(directory: RunDirectory, case: Any, evaluate: Reverse, params:
     fitted, flat = evaluate.value(params), evaluate.value(uniform(evaluate.frames.rows))
     intensities = [_intensities(case, problem, evaluation, grid) for evaluation in (fitted, flat)]
     u = gather_rows({"u": np.asarray(fitted.params.local["u"]), "ids": evaluate.frames.rows.ids}, grid)
+    labels = label_fits(evaluate, case.blocks, case.labels(), "cc_anisotropic" if problem.anisotropic else "cc")
+    facts = facts | {"warnings": inseparable(labels), "labels": [fit._asdict() for fit in labels]}
     metrics = _metrics(case, problem, fitted, flat) | facts
     grid.world.on_root(lambda: _write(directory, case, u, intensities, metrics))
     return metrics
 
 
-def _write(directory: RunDirectory, case: Any, u: dict[str, np.ndarray], intensities: list[np.ndarray], metrics: dict) -> None:
+def _write(
+    directory: RunDirectory, case: Any, u: dict[str, np.ndarray], intensities: list[np.ndarray], metrics: dict
+) -> None:
     table = _weight_table(case, u)
     directory.write_csv("weights.csv", WEIGHT_COLUMNS, zip(*table.columns(), strict=True))
-    directory.write_h5("weights.h5", dict(zip(WEIGHT_COLUMNS, table.columns(), strict=True)), {"temperature_K": case.config.problem.temperature})
+    directory.write_h5(
+        "weights.h5",
+        dict(zip(WEIGHT_COLUMNS, table.columns(), strict=True)),
+        {"temperature_K": case.config.problem.temperature},
+    )
     directory.write_csv("sources.csv", ("source", "label", "frames", "uniform_weight", "weight"), _sources(table))
     _write_map(directory, case, *intensities)
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
@@ -61,9 +72,14 @@ def _weight_table(case: Any, u: dict[str, np.ndarray]) -> WeightTable:
     held = u["ids"] >= 0
     rows = frame_rows(case.store, case.blocks)
     if not np.array_equal(rows.id, u["ids"][held]):
-        raise InputError(f"{case.store.folder}: the frame ids in the shards are not those of the catalog", remedy="prepare the store again")
+        raise InputError(
+            f"{case.store.folder}: the frame ids in the shards are not those of the catalog",
+            remedy="prepare the store again",
+        )
     log_weight = u["u"][held] - np.log(case.n_frames)
-    return WeightTable(rows, np.exp(log_weight), log_weight, -BOLTZMANN * case.config.problem.temperature * u["u"][held])
+    return WeightTable(
+        rows, np.exp(log_weight), log_weight, -BOLTZMANN * case.config.problem.temperature * u["u"][held]
+    )
 
 
 def _sources(table: WeightTable) -> list[tuple[str, str, int, float, float]]:
@@ -96,7 +112,9 @@ def _write_map(directory: RunDirectory, case: Any, calculated: np.ndarray, flat:
     }  # fmt: skip
     if orbits.sigma is not None:
         datasets["sigma"] = orbits.sigma
-    directory.write_h5("map.h5", datasets, {"ndiv": reflections.ndiv, "cell": reflections.cell, "laue": case.config.problem.laue})
+    directory.write_h5(
+        "map.h5", datasets, {"ndiv": reflections.ndiv, "cell": reflections.cell, "laue": case.config.problem.laue}
+    )
 
 
 def _metrics(case: Any, problem: Any, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:
@@ -126,7 +144,7 @@ def _shell_rows(case: Any, fitted: Evaluation, flat: Evaluation) -> list[dict[st
             continue
         pair = {"cc": cc[number], "cc_uniform": cc_uniform[number]}
         values = {name: None if np.isnan(value) else float(value) for name, value in pair.items()}
-        rows.append({"d_max": float(1 / inside.min()), "d_min": float(1 / inside.max()), "orbits": len(inside), **values})
+        rows.append(
+            {"d_max": float(1 / inside.min()), "d_min": float(1 / inside.max()), "orbits": len(inside), **values}
+        )
     return rows
-
-

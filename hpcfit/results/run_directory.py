@@ -19,8 +19,7 @@ import h5py
 
 from hpcfit import __version__
 from hpcfit.config import Config
-from hpcfit.data.files import disk_errors, write_text, written_whole
-from hpcfit.data.shard import LIBVER
+from hpcfit.data.files import disk_errors, hdf5_written_whole, write_text, written_whole
 from hpcfit.errors import InputError
 
 HISTORY, METRICS = "history.jsonl", "metrics.json"
@@ -70,7 +69,7 @@ class RunDirectory:
     def close(self) -> None:
         """Close the history and write it as columns."""
         self._history.close()
-        with written_whole(self.path / "history.h5") as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
+        with hdf5_written_whole(self.path / "history.h5") as file:
             for name in self._rows[0] if self._rows else ():
                 file[name] = [row[name] for row in self._rows]
 
@@ -89,7 +88,7 @@ class RunDirectory:
 
     def write_h5(self, name: str, datasets: dict[str, Any], attributes: dict[str, Any]) -> None:
         """An HDF5 file of datasets, whole."""
-        with written_whole(self.path / name) as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
+        with hdf5_written_whole(self.path / name) as file:
             file.attrs.update(hpcfit_version=__version__, **attributes)
             for key, values in datasets.items():
                 text = len(values) and isinstance(values[0], str)
@@ -116,7 +115,11 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "command": shlex.join(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "scheduler": {key: value for key, value in sorted(os.environ.items()) if key.startswith(("SLURM_JOB", "PBS_JOB", "LSB_JOB"))},
+        "scheduler": {
+            key: value
+            for key, value in sorted(os.environ.items())
+            if key.startswith(("SLURM_JOB", "PBS_JOB", "LSB_JOB"))
+        },
     }
 
 

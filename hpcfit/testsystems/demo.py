@@ -63,14 +63,19 @@ def make(folder: Path, demo: Demo) -> None:
 def _same_settings(path: Path, settings: dict) -> None:
     text = json.dumps(settings, indent=1) + "\n"
     if path.exists() and path.read_text() != text:
-        raise InputError(f"{path} differs from what is to be simulated now",
-                         remedy=f"remove {path.parent}, or choose another folder")
+        raise InputError(
+            f"{path} differs from what is to be simulated now", remedy=f"remove {path.parent}, or choose another folder"
+        )
     write_text(path, text)
 
 
 def _simulate_all(folder: Path, demo: Demo, over: Callable) -> None:
-    jobs = [(state, seed, path) for purpose, seeds in SEEDS.items() for state in STATES
-            for seed, path in zip(seeds, trajectories(folder, purpose, state))]
+    jobs = [
+        (state, seed, path)
+        for purpose, seeds in SEEDS.items()
+        for state in STATES
+        for seed, path in zip(seeds, trajectories(folder, purpose, state))
+    ]
     for done, path in enumerate(over(simulate, repeat(demo.crystal), *zip(*jobs)), start=1):
         logger.info("trajectory %d of %d: %s, %d frames", done, len(jobs), path, demo.crystal.frames)
 
@@ -83,13 +88,21 @@ def _observe(folder: Path, demo: Demo, over: Callable) -> None:
     truth = mixture_intensity(_states(folder, demo, "truth", over))
     intensity, sigma = detect(demo.detector, truth, use, demo.noise_seed)
     with written_whole(folder / "observed.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, hkl=hkl, intensity=intensity, sigma=sigma, mask=use, ndiv=ndiv, cell=cell,
-                            space_group="P 1")
+        np.savez_compressed(
+            file, hkl=hkl, intensity=intensity, sigma=sigma, mask=use, ndiv=ndiv, cell=cell, space_group="P 1"
+        )
     candidates = _states(folder, demo, "candidates", over)
-    models = {"noise-free truth": truth, "candidates, true shares": mixture_intensity(candidates),
-              "candidates, equal shares": mixture_intensity([c._replace(share=1 / len(STATES)) for c in candidates])}
-    facts = {"shares": demo.shares, "voxels": int(use.sum()), "masked": int((~use).sum()),
-             "cc": {name: float(np.corrcoef(x[use], intensity[use])[0, 1]) for name, x in models.items()}}
+    models = {
+        "noise-free truth": truth,
+        "candidates, true shares": mixture_intensity(candidates),
+        "candidates, equal shares": mixture_intensity([c._replace(share=1 / len(STATES)) for c in candidates]),
+    }
+    facts = {
+        "shares": demo.shares,
+        "voxels": int(use.sum()),
+        "masked": int((~use).sum()),
+        "cc": {name: float(np.corrcoef(x[use], intensity[use])[0, 1]) for name, x in models.items()},
+    }
     write_text(folder / "truth.json", json.dumps(facts, indent=1) + "\n")
 
 
@@ -132,7 +145,8 @@ def comparison(folder: Path, run: Path) -> str:
     found, cc, fitted = _shares(run / "sources.csv"), truth["cc"], metrics["fitted"]
     shares = [f"  {state:26s} {found[state]:7.3f}    {share:.3f}" for state, share in truth["shares"].items()]
     lines = [
-        "share of the crystal         recovered    truth", *shares,
+        "share of the crystal         recovered    truth",
+        *shares,
         f"correlation with the observed map ({truth['voxels']} voxels used, {truth['masked']} masked)",
         f"  fitted weights             {fitted['cc']:.4f}",
         f"  uniform weights            {metrics['uniform']['cc']:.4f}"

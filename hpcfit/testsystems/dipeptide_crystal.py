@@ -31,10 +31,10 @@ class Crystal:
     supercell: tuple[int, int, int] = (2, 3, 4)
     cutoff: float = 8.5
     temperature: float = 300.0
-    friction: float = 5.0               # 1/ps
+    friction: float = 5.0  # 1/ps
     step: float = 0.002
-    tether: float = 1500.0              # rms displacement sqrt(kT/k) = 0.41 A an axis
-    restraint: float = 200.0            # rms torsion sqrt(kT/k) = 6.4 degrees
+    tether: float = 1500.0  # rms displacement sqrt(kT/k) = 0.41 A an axis
+    restraint: float = 200.0  # rms torsion sqrt(kT/k) = 6.4 degrees
     equilibration: float = 5.0
     interval: float = 0.3
     frames: int = 128
@@ -71,8 +71,12 @@ def build_system(crystal: Crystal, state: str):
 
     topology = dipeptide.topology(crystal.molecules, crystal.box)
     system = app.ForceField("amber14/protein.ff14SB.xml").createSystem(
-        topology, nonbondedMethod=app.PME, nonbondedCutoff=crystal.cutoff * unit.angstrom, constraints=app.HBonds,
-        removeCMMotion=False)     # the tethers hold the crystal in place
+        topology,
+        nonbondedMethod=app.PME,
+        nonbondedCutoff=crystal.cutoff * unit.angstrom,
+        constraints=app.HBonds,
+        removeCMMotion=False,
+    )  # the tethers hold the crystal in place
     for force in (_torsion_restraints(crystal, state), _tethers(crystal, lattice(crystal, state))):
         system.addForce(force)
     return topology, system
@@ -112,7 +116,8 @@ def start(crystal: Crystal, state: str, seed: int):
 
     topology, system = build_system(crystal, state)
     integrator = openmm.LangevinMiddleIntegrator(
-        crystal.temperature * unit.kelvin, crystal.friction / unit.picosecond, crystal.step * unit.picosecond)
+        crystal.temperature * unit.kelvin, crystal.friction / unit.picosecond, crystal.step * unit.picosecond
+    )
     integrator.setRandomNumberSeed(seed)
     platform = openmm.Platform.getPlatformByName("CPU")
     simulation = app.Simulation(topology, system, integrator, platform, {"Threads": "1", "DeterministicForces": "true"})

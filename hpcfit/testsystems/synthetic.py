@@ -30,7 +30,9 @@ def cubic_reflections(d_min: float = 1.5) -> Reflections:
     return Reflections(sphere(CELL, (1, 1, 1), d_min), (1, 1, 1), CELL, "P 1")
 
 
-def gaussian_frames(n_frames: int, n_reflections: int, seed: int, *, bragg: float = 30.0, correlation: float = 0.8) -> np.ndarray:
+def gaussian_frames(
+    n_frames: int, n_reflections: int, seed: int, *, bragg: float = 30.0, correlation: float = 0.8
+) -> np.ndarray:
     """F_th [T, H]: a mean of size ``bragg`` plus an autoregressive complex Gaussian of unit scale, its variance rising
     and falling over the reflections, as thermal motion makes it."""
     rng = np.random.default_rng(seed)
@@ -46,7 +48,13 @@ def _complex_normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / np.sqrt(2)
 
 
-def write_store(folder: Path, reflections: Reflections, sources: Sequence[Source], encoding: Encoding | None = None, shard_frames: int = 128) -> Store:
+def write_store(
+    folder: Path,
+    reflections: Reflections,
+    sources: Sequence[Source],
+    encoding: Encoding | None = None,
+    shard_frames: int = 128,
+) -> Store:
     """A store as `hpcfit prepare` would write it."""
     encoding = encoding or Encoding()
     reference = Reference.of_sample(reflections, np.concatenate([source.F_th for source in sources]))
@@ -55,7 +63,16 @@ def write_store(folder: Path, reflections: Reflections, sources: Sequence[Source
     for source in sources:
         for start in range(0, len(source.F_th), shard_frames):
             stop = min(start + shard_frames, len(source.F_th))
-            plan = ShardPlan(f"{source.name}.{start:06d}.h5", source.name, source.label, source.name, first_id, start, stop, "synthetic")
+            plan = ShardPlan(
+                f"{source.name}.{start:06d}.h5",
+                source.name,
+                source.label,
+                source.name,
+                first_id,
+                start,
+                stop,
+                "synthetic",
+            )
             with ShardWriter(folder, plan, reference, encoding) as shard:
                 for index in range(start, stop):
                     shard.append(Frame(index, source.F_th[index]))
@@ -64,7 +81,14 @@ def write_store(folder: Path, reflections: Reflections, sources: Sequence[Source
     return write_catalog(folder, plans, reference, encoding)
 
 
-def write_map(path: Path, reflections: Reflections, intensity: np.ndarray, *, mask: np.ndarray | None = None, sigma: np.ndarray | None = None) -> None:
+def write_map(
+    path: Path,
+    reflections: Reflections,
+    intensity: np.ndarray,
+    *,
+    mask: np.ndarray | None = None,
+    sigma: np.ndarray | None = None,
+) -> None:
     """A measured map as a NumPy archive."""
     extra = {} if sigma is None else {"sigma": sigma}
     use = np.ones(len(intensity), bool) if mask is None else mask
@@ -74,7 +98,15 @@ def write_map(path: Path, reflections: Reflections, intensity: np.ndarray, *, ma
     )  # fmt: skip
 
 
-def write_problem(folder: Path, sources: Sequence[Source], w_t: np.ndarray, *, d_min: float = 1.5, noise: float = 0.0, options: str = "") -> Path:
+def write_problem(
+    folder: Path,
+    sources: Sequence[Source],
+    w_t: np.ndarray,
+    *,
+    d_min: float = 1.5,
+    noise: float = 0.0,
+    options: str = "",
+) -> Path:
     """Store, map (the diffuse intensity at ``w_t`` [T], with relative noise) and config in ``folder``; the config's path."""
     folder.mkdir(parents=True, exist_ok=True)
     reflections = cubic_reflections(d_min)
@@ -85,6 +117,7 @@ def write_problem(folder: Path, sources: Sequence[Source], w_t: np.ndarray, *, d
     write_map(folder / "map.npz", reflections, intensity)
     config = folder / "config.toml"
     config.write_text(
-        f'[frames]\nstore = "frames.store"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n{options}', encoding="utf-8"
+        f'[frames]\nstore = "frames.store"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n{options}',
+        encoding="utf-8",
     )
     return config

@@ -24,7 +24,9 @@ def test_paths_are_relative_to_the_config(tmp_path):
 
 
 def test_resolved_config_reads_back_the_same(tmp_path):
-    config = load_config(written(tmp_path, MINIMAL + 'theta = 0.5\n[[prepare.source]]\ntrajectory = "a.dcd"\ntopology = "t.pdb"\n'))
+    config = load_config(
+        written(tmp_path, MINIMAL + 'theta = 0.5\n[[prepare.source]]\ntrajectory = "a.dcd"\ntopology = "t.pdb"\n')
+    )
     assert load_config(written(tmp_path, config.to_toml())) == config
 
 
@@ -39,7 +41,10 @@ def test_resolved_config_reads_back_the_same(tmp_path):
         ("d_min = 3\nd_max = 2\n", "d_min = 3.0 A must be smaller than d_max = 2.0 A"),
         ("[checkpoint]\nkeep = 0\n", "'checkpoint.keep' = 0"),
         ("[[prepare.source]]\nlabel = 'x'\n", "either `mtz` or `trajectory`"),
-        ("[[prepare.source]]\nmtz = 'x'\nstrid = 2\n", "unknown key 'prepare.source.0.strid' = 2: did you mean 'stride'"),
+        (
+            "[[prepare.source]]\nmtz = 'x'\nstrid = 2\n",
+            "unknown key 'prepare.source.0.strid' = 2: did you mean 'stride'",
+        ),
         ("[prepare]\nmantissa_bits = 10\n", "mantissa_bits"),
         ("[prepare]\nshard_frames = 100\n", "multiple of 64"),
         ("[run]\nthreads = 0\n", "'run.threads' = 0"),
@@ -60,7 +65,16 @@ def test_all_mistakes_at_once(tmp_path):
 
 def test_overrides(tmp_path):
     path = written(tmp_path, MINIMAL)
-    config = load_config(path, ["problem.theta=0.01", "optimizer.name=adam", "optimizer.options.learning_rate=0.1", "grid.frames=2", "run.directory=other"])
+    config = load_config(
+        path,
+        [
+            "problem.theta=0.01",
+            "optimizer.name=adam",
+            "optimizer.options.learning_rate=0.1",
+            "grid.frames=2",
+            "run.directory=other",
+        ],
+    )
     assert config.problem.theta == 0.01
     assert config.optimizer.options == {"learning_rate": 0.1}
     assert config.grid.frames == 2
@@ -89,6 +103,8 @@ def test_missing_table_names_the_command(tmp_path):
         config.require("experiment", command="optimize")
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "config").glob("*.toml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "config").glob("*.toml")), ids=lambda path: path.name
+)
 def test_the_examples_are_valid(path):
     assert load_config(path).frames.store.is_absolute()

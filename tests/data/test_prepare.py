@@ -186,7 +186,6 @@ def test_a_changed_input_is_refused(tmp_path, runs):
     ("overrides", "words"),
     [
         (["prepare.source=[]"], r"no \[\[prepare.source\]\]"),
-        (["prepare.forces=true"], "forces = true with positions = false"),
         (["prepare.forces=true", "prepare.positions=true"], "frame 0: no forces"),
         (["prepare.space_group=P 4x"], "'P 4x' is neither"),
         (["prepare.supercell=[2, 1, 1]", "prepare.cell=[6, 7, 8, 90, 95, 90]"], "correct .prepare. cell or supercell"),

@@ -27,7 +27,9 @@ class Problem(NamedTuple):
 def quadratic():
     scales = np.geomspace(1, 100, 128)
     centre = np.linspace(-1, 1, 128)
-    return Problem(lambda x: 0.5 * np.sum(scales * (x - centre) ** 2), lambda x: scales * (x - centre), np.zeros(128), centre)
+    return Problem(
+        lambda x: 0.5 * np.sum(scales * (x - centre) ** 2), lambda x: scales * (x - centre), np.zeros(128), centre
+    )
 
 
 def rosenbrock():
@@ -166,11 +168,17 @@ def test_exponentiated_gradient_is_multiplicative():
         return Evaluation(float(np.sum(cost * w)), Params({}, {"q": gradient}), gauged, None, None, {})
 
     optimizer = choose_optimizer(
-        "exponentiated-gradient", {"step_length": 0.7}, None, inner_product(), lambda p: Params({}, {"q": np.exp(p.local["q"]) / n})
+        "exponentiated-gradient",
+        {"step_length": 0.7},
+        None,
+        inner_product(),
+        lambda p: Params({}, {"q": np.exp(p.local["q"]) / n}),
     )
     state = optimizer.start(Params({}, {"q": np.zeros((1, n))}), evaluate)
     expected = np.exp(-0.7 * cost)
-    np.testing.assert_allclose(weights(optimizer.step(state, evaluate).params).ravel(), expected / expected.sum(), rtol=1e-12)
+    np.testing.assert_allclose(
+        weights(optimizer.step(state, evaluate).params).ravel(), expected / expected.sum(), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize(

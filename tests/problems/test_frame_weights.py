@@ -40,7 +40,11 @@ def system(precision="float64", encoding="complex128", sum_kind=ReproducibleSum,
     reference = Reference.of_sample(reflections, F_th)
     tiling = make_tiling(orbit_map, reference.scale)
     delta = (F_th - reference.mean) / reference.scale
-    pairs = delta.view(float).reshape(T, H, 2) if encoding == "complex128" else centred_pairs(F_th, reference, Encoding(encoding))
+    pairs = (
+        delta.view(float).reshape(T, H, 2)
+        if encoding == "complex128"
+        else centred_pairs(F_th, reference, Encoding(encoding))
+    )
     tiles, width = tiling.columns.shape
     data = np.zeros((tiles, 128, width, 2), pairs.dtype)
     for tile, columns in enumerate(tiling.columns):
@@ -94,7 +98,9 @@ def test_intensity_equals_guinier_to_1e_10(u_t):
     expected = orbit_means(orbit_map, diffuse_intensity(F_th, w_t))
     for number, places in enumerate(tiling.orbits):
         pick = lambda tree, n=number: type(tree)(*(leaf[n] for leaf in tree))
-        x = orbit_intensity(result.statistics._replace(sliced=pick(result.statistics.sliced)), pick(evaluate.problem.tiles))
+        x = orbit_intensity(
+            result.statistics._replace(sliced=pick(result.statistics.sliced)), pick(evaluate.problem.tiles)
+        )
         np.testing.assert_allclose(np.asarray(x)[places >= 0], expected[places[places >= 0]], rtol=1e-10)
 
 
@@ -105,7 +111,9 @@ def test_gradient_equals_central_differences(u_t, options):
     step = 1e-5
     for t in (0, 17, 63, 64, T - 1):
         shift = step * np.eye(T)[t]
-        difference = direct_loss(u_t + shift, F_th, orbit_map, **options) - direct_loss(u_t - shift, F_th, orbit_map, **options)
+        difference = direct_loss(u_t + shift, F_th, orbit_map, **options) - direct_loss(
+            u_t - shift, F_th, orbit_map, **options
+        )
         # Rounding of the loss (1e-13) over 2e-5, and the third derivative's h^2 / 6 (below 1e-10 here).
         assert gradient[t] == pytest.approx(difference / (2 * step), abs=2e-8)
     assert np.all(gradient[T:] == 0)
@@ -135,7 +143,9 @@ def test_padding_and_absent_frames_carry_no_weight(u_t):
     assert evaluate(noisy).loss == evaluate(params).loss
 
 
-@pytest.mark.parametrize(("precision", "encoding", "tolerance"), [("float32", "complex64", 1e-7), ("float32", "float16", 1e-6)])
+@pytest.mark.parametrize(
+    ("precision", "encoding", "tolerance"), [("float32", "complex64", 1e-7), ("float32", "float16", 1e-6)]
+)
 def test_cc_in_single_precision_and_from_float16(u_t, precision, encoding, tolerance):
     exact, single = system()[0](params_of(u_t)), system(precision, encoding)[0](params_of(u_t))
     assert single.loss == pytest.approx(exact.loss, abs=tolerance)

@@ -83,7 +83,9 @@ def test_supercell_store_meets_integer_map():
 
 def test_exclude_bragg_leaves_the_fractional_ones():
     store = reflections(2.0, (2, 2, 2), (10.0, 10.0, 10.0, 90.0, 90.0, 90.0))
-    orbit_map = match_orbits(store, measured(store.hkl, np.arange(len(store)), (2, 2, 2), store.cell), choice(exclude_bragg=True))
+    orbit_map = match_orbits(
+        store, measured(store.hkl, np.arange(len(store)), (2, 2, 2), store.cell), choice(exclude_bragg=True)
+    )
     assert np.all(np.any(store.hkl[orbit_map.column] % 2 != 0, axis=1))
     assert len(orbit_map.column) + orbit_map.left_out["Bragg reflections"] == len(store)
 
@@ -98,7 +100,9 @@ def test_resolution_limits():
 def test_friedel_mates_of_the_map_are_averaged():
     store = reflections(5.0)
     both = np.concatenate([store.hkl, -store.hkl])
-    values = np.r_[np.full(len(store), 1.0), np.full(len(store), 3.0)] + np.r_[np.arange(len(store)), np.arange(len(store))]
+    values = (
+        np.r_[np.full(len(store), 1.0), np.full(len(store), 3.0)] + np.r_[np.arange(len(store)), np.arange(len(store))]
+    )
     sigma = np.full(len(both), 0.5)
     orbit_map = match_orbits(store, measured(both, values, sigma=sigma), choice())
     np.testing.assert_allclose(orbit_map.observed, 2 + np.arange(len(store)))

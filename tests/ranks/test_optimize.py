@@ -31,7 +31,17 @@ def weights(directory):
 def reference(two_sources, tmp_path_factory, mpiexec):
     """The run directory of an uninterrupted fit on one rank."""
     directory = tmp_path_factory.mktemp("reference") / "run"
-    command = [sys.executable, "-m", "hpcfit", "optimize", str(two_sources), "--set", f"run.directory={directory}", "--set", "optimizer.max_steps=25"]
+    command = [
+        sys.executable,
+        "-m",
+        "hpcfit",
+        "optimize",
+        str(two_sources),
+        "--set",
+        f"run.directory={directory}",
+        "--set",
+        "optimizer.max_steps=25",
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=90, cwd=ROOT)
     return directory
 
@@ -52,7 +62,15 @@ def test_histories_are_bitwise_equal_on_any_grid(hpcfit, two_sources, reference,
 
 def test_fast_sums_agree_to_1e_10(hpcfit, two_sources, reference, tmp_path):
     done = hpcfit(
-        "optimize", two_sources, "--set", f"run.directory={tmp_path / 'run'}", "--set", "run.reductions=fast", "--set", "optimizer.max_steps=2", ranks=2
+        "optimize",
+        two_sources,
+        "--set",
+        f"run.directory={tmp_path / 'run'}",
+        "--set",
+        "run.reductions=fast",
+        "--set",
+        "optimizer.max_steps=2",
+        ranks=2,
     )
     assert done.returncode == 0, done.stderr
     for ours, theirs in zip(history(tmp_path / "run"), history(reference), strict=False):
@@ -82,8 +100,24 @@ def test_interrupted_and_resumed_on_other_ranks_ends_the_same(hpcfit, two_source
 
 def started(mpiexec, config, directory, *options, ranks=2):
     """A job in the background that has written at least one checkpoint."""
-    command = [mpiexec, "-n", str(ranks), sys.executable, "-m", "hpcfit", "optimize", str(config), "--set", f"run.directory={directory}"]
-    for option in ("checkpoint.every_steps=2", "optimizer.gradient_tolerance=0", "optimizer.relative_tolerance=0", *options):
+    command = [
+        mpiexec,
+        "-n",
+        str(ranks),
+        sys.executable,
+        "-m",
+        "hpcfit",
+        "optimize",
+        str(config),
+        "--set",
+        f"run.directory={directory}",
+    ]
+    for option in (
+        "checkpoint.every_steps=2",
+        "optimizer.gradient_tolerance=0",
+        "optimizer.relative_tolerance=0",
+        *options,
+    ):
         command += ["--set", option]
     job = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 90
@@ -98,10 +132,16 @@ def ranks_of(job):
     """The process ids of the ranks below a launcher."""
     import psutil
 
-    return [p.pid for p in psutil.Process(job.pid).children(recursive=True) if "hpcfit" in " ".join(p.cmdline()) and "python" in p.name()]
+    return [
+        p.pid
+        for p in psutil.Process(job.pid).children(recursive=True)
+        if "hpcfit" in " ".join(p.cmdline()) and "python" in p.name()
+    ]
 
 
-def test_kill_of_one_rank_ends_the_job_and_a_resume_ends_as_the_uninterrupted_run(hpcfit, mpiexec, two_sources, tmp_path):
+def test_kill_of_one_rank_ends_the_job_and_a_resume_ends_as_the_uninterrupted_run(
+    hpcfit, mpiexec, two_sources, tmp_path
+):
     options = ["optimizer.name=adam", "optimizer.options.learning_rate=0.01", "optimizer.max_steps=300"]
     job = started(mpiexec, two_sources, tmp_path / "killed", *options)
     os.kill(ranks_of(job)[-1], signal.SIGKILL)
@@ -113,8 +153,26 @@ def test_kill_of_one_rank_ends_the_job_and_a_resume_ends_as_the_uninterrupted_ru
 
     newest = max((tmp_path / "killed/checkpoints").glob("step_*.h5"))
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    settings = [item for option in (*options, "checkpoint.every_steps=2", "optimizer.gradient_tolerance=0", "optimizer.relative_tolerance=0") for item in ("--set", option)]
-    resumed = hpcfit("optimize", two_sources, "--resume", "--set", f"run.directory={tmp_path / 'killed'}", *settings, ranks=3, timeout=150)
+    settings = [
+        item
+        for option in (
+            *options,
+            "checkpoint.every_steps=2",
+            "optimizer.gradient_tolerance=0",
+            "optimizer.relative_tolerance=0",
+        )
+        for item in ("--set", option)
+    ]
+    resumed = hpcfit(
+        "optimize",
+        two_sources,
+        "--resume",
+        "--set",
+        f"run.directory={tmp_path / 'killed'}",
+        *settings,
+        ranks=3,
+        timeout=150,
+    )
     assert resumed.returncode == 0, resumed.stderr
     assert "is damaged" in resumed.stderr
     whole = hpcfit("optimize", two_sources, "--set", f"run.directory={tmp_path / 'whole'}", *settings, timeout=150)
@@ -165,7 +223,9 @@ def test_a_launcher_that_mpi_does_not_see_is_an_error(hpcfit, two_sources, monke
 
 def test_changed_config_is_not_resumed(hpcfit, two_sources, reference, tmp_path):
     shutil.copytree(reference, tmp_path / "run")
-    done = hpcfit("optimize", two_sources, "--resume", "--set", f"run.directory={tmp_path / 'run'}", "--set", "problem.theta=0.5")
+    done = hpcfit(
+        "optimize", two_sources, "--resume", "--set", f"run.directory={tmp_path / 'run'}", "--set", "problem.theta=0.5"
+    )
     assert done.returncode == 2
     assert '"theta":0.0' in done.stderr
     assert '"theta":0.5' in done.stderr

@@ -14,8 +14,9 @@ from hpcfit.testsystems.dipeptide_crystal import Crystal
 from hpcfit.testsystems.mixture_map import Detector
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "demo.toml"
-TINY = demo.Demo(Crystal(supercell=(2, 2, 3), cutoff=7.0, frames=3, equilibration=0.02, interval=0.02),
-                 Detector(d_min=3.0))
+TINY = demo.Demo(
+    Crystal(supercell=(2, 2, 3), cutoff=7.0, frames=3, equilibration=0.02, interval=0.02), Detector(d_min=3.0)
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,8 @@ def test_fft_and_direct_summation_agree(made):
 
 def test_comparison_adds_up_the_weights_of_a_label(made, tmp_path):
     (tmp_path / "sources.csv").write_text(
-        "source,label,frames,uniform_weight,weight\na,C7eq,3,0.25,0.5\nb,C7eq,3,0.25,0.125\nc,alphaR,6,0.5,0.375\n")
+        "source,label,frames,uniform_weight,weight\na,C7eq,3,0.25,0.5\nb,C7eq,3,0.25,0.125\nc,alphaR,6,0.5,0.375\n"
+    )
     numbers = {"cc": 0.5, "ess": 7.0}
     (tmp_path / "metrics.json").write_text(json.dumps({"frames": 12, "fitted": numbers, "uniform": numbers}))
     text = demo.comparison(made, tmp_path)

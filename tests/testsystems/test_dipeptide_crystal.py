@@ -99,8 +99,10 @@ def test_energy_is_conserved_without_a_thermostat():
 
 
 def test_the_same_seed_gives_the_same_frames_and_another_does_not(tmp_path):
-    first, again, other = (fractional_frames(SMALL, simulate(SMALL, "C7eq", seed, tmp_path / f"{name}.dcd"))
-                           for seed, name in ((1, "first"), (1, "again"), (2, "other")))
+    first, again, other = (
+        fractional_frames(SMALL, simulate(SMALL, "C7eq", seed, tmp_path / f"{name}.dcd"))
+        for seed, name in ((1, "first"), (1, "again"), (2, "other"))
+    )
     assert np.array_equal(first, again)
     assert not np.isclose(first[-1], other[-1], rtol=0, atol=1e-4).all()
 

@@ -1,0 +1,162 @@
+"""The other commands as a user types them."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.data.test_shard import flip_byte
+
+
+def test_help_lists_the_commands_and_imports_nothing_heavy(hpcfit):
+    done = hpcfit("--help")
+    assert done.returncode == 0
+    for command in ("prepare", "check", "optimize", "report", "store", "doctor"):
+        assert command in done.stdout
+    code = "import sys; sys.argv = ['hpcfit', '--help']\nfrom hpcfit.cli import main\ntry: main()\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout
+    for heavy in ("'jax'", "'numpy'", "'h5py'", "'pydantic'", "'mpi4py'", "'matplotlib'", "'gemmi'"):
+        assert heavy not in modules
+
+
+def test_check_prints_what_a_run_would_be_and_leaves_nothing(hpcfit, two_sources):
+    done = hpcfit("check", two_sources)
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "300 of 300",
+        "618 in 618 orbits",
+        "1 x 1",
+        "core",
+        "MB of frames",
+        "in 2 passes",
+        "s a step at least",
+        "ready to run",
+    ):
+        assert words in done.stderr
+    assert not (two_sources.parent / "run").exists()
+
+
+@pytest.mark.mpi
+def test_check_and_doctor_show_every_rank(hpcfit, two_sources):
+    done = hpcfit("check", two_sources, ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert "rank 0 " in done.stderr
+    assert "rank 1 " in done.stderr
+    doctor = hpcfit("doctor", ranks=2)
+    assert doctor.returncode == 0, doctor.stderr
+    assert "MPI sees 2 ranks" in doctor.stdout
+    assert "PMI_SIZE = 2" in doctor.stdout
+    assert "libmpi" in doctor.stdout
+    assert "HDF5_USE_FILE_LOCKING" in doctor.stdout
+    assert doctor.stdout.count("bound to cores") == 2
+
+
+def test_store_info_and_verify(hpcfit, two_sources, tmp_path):
+    import shutil
+
+    store = tmp_path / "store"
+    shutil.copytree(two_sources.parent / "frames.store", store)
+    info = hpcfit("store", "info", store)
+    assert info.returncode == 0
+    for words in ("first", "second", "190", "110", "float16", "618"):
+        assert words in info.stdout
+    assert hpcfit("store", "verify", store).returncode == 0
+    flip_byte(store / "first.000000.h5")
+    damaged = hpcfit("store", "verify", store)
+    assert damaged.returncode == 2
+    assert "first.000000.h5" in damaged.stderr
+    assert "frames 0 to 63" in damaged.stderr
+
+
+def test_optimize_leaves_a_whole_run_directory_and_report_rebuilds_it(hpcfit, two_sources, tmp_path):
+    run = tmp_path / "run"
+    done = hpcfit("optimize", two_sources, "--set", f"run.directory={run}", "--set", "optimizer.max_steps=3")
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "config.toml", "environment.json", "history.jsonl", "history.h5", "weights.csv", "weights.h5", "sources.csv", "map.h5",
+        "metrics.json", "report.html", "checkpoints",
+    }  # fmt: skip
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["fitted"]["cc"] > metrics["uniform"]["cc"]
+    assert "max_steps" in metrics["stopped"]
+    (run / "report.html").unlink()
+    assert hpcfit("report", run).returncode == 0
+    assert "<html" in (run / "report.html").read_text()[:200]
+    # the resolved config runs by itself
+    again = hpcfit(
+        "optimize",
+        run / "config.toml",
+        "--overwrite",
+        "--set",
+        f"run.directory={tmp_path / 'again'}",
+        "--set",
+        "run.report=false",
+    )
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "again/metrics.json").read_text())["fitted"] == metrics["fitted"]
+
+
+def test_weights_are_a_table_in_which_everything_agrees(hpcfit, two_sources, tmp_path):
+    import csv
+    import math
+
+    import h5py
+
+    run = tmp_path / "run"
+    options = [
+        "--set",
+        f"run.directory={run}",
+        "--set",
+        "optimizer.max_steps=2",
+        "--set",
+        "run.report=false",
+        "--set",
+        "problem.temperature=250",
+    ]
+    done = hpcfit("optimize", two_sources, *options)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((run / "weights.csv").read_text().splitlines()))
+    assert [int(row["frame"]) for row in rows] == list(range(300))
+    assert [row["source"] for row in rows] == ["first"] * 190 + ["second"] * 110
+    assert [int(row["index"]) for row in rows] == [*range(190), *range(110)]
+    w = [float(row["weight"]) for row in rows]
+    assert math.fsum(w) == pytest.approx(1, abs=1e-12)
+    for row, w_t in zip(rows, w):
+        assert float(row["log_weight"]) == pytest.approx(math.log(w_t), abs=1e-12)
+        # -kT ln(T w) with k = 8.314462618e-3 kJ/mol/K
+        assert float(row["delta_G_kJ_mol"]) == pytest.approx(-8.314462618e-3 * 250 * math.log(300 * w_t), abs=1e-9)
+    sources = {
+        row["source"]: float(row["weight"]) for row in csv.DictReader((run / "sources.csv").read_text().splitlines())
+    }
+    assert sources["first"] == pytest.approx(math.fsum(w[:190]), abs=1e-12)
+    with h5py.File(run / "weights.h5") as file:
+        assert file["weight"][:].tolist() == w
+
+
+def test_a_signal_before_the_first_step_is_not_lost(hpcfit, two_sources, tmp_path):
+    """SIGTERM while frames are being read: the run stops at its first step, with a checkpoint."""
+    import signal
+
+    command = [
+        sys.executable,
+        "-m",
+        "hpcfit",
+        "optimize",
+        str(two_sources),
+        "--set",
+        f"run.directory={tmp_path / 'run'}",
+    ]
+    job = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    line = ""
+    while "grid" not in line:
+        line = job.stderr.readline()
+        assert line, "the run ended"
+    time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 75, errors
+    assert "SIGTERM" in errors

@@ -1,0 +1,232 @@
+"""Bad input, injected on purpose: one clear error that names the file and the remedy, exit code 2, on one rank and on three."""
+
+import os
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from hpcfit.testsystems import synthetic
+from tests.data.test_shard import flip_byte
+
+RANKS = [1, pytest.param(3, marks=pytest.mark.mpi)]
+
+
+@pytest.fixture
+def problem(two_sources, tmp_path):
+    """A copy of a small problem that a test may damage; its folder."""
+    shutil.copytree(two_sources.parent, tmp_path / "problem")
+    return tmp_path / "problem"
+
+
+def unknown_key(folder):
+    (folder / "config.toml").write_text((folder / "config.toml").read_text() + "tetha = 0.1\n")
+    return ["unknown key 'problem.tetha' = 0.1", "did you mean 'theta'"]
+
+
+def missing_column(folder):
+    import gemmi
+
+    mtz = gemmi.Mtz(with_base=True)
+    mtz.spacegroup, mtz.cell = gemmi.SpaceGroup("P 1"), gemmi.UnitCell(*synthetic.CELL)
+    mtz.add_dataset("d")
+    mtz.add_column("FOBS", "F")
+    mtz.set_data(np.array([[1, 2, 3, 4.0]]))
+    mtz.write_to_file(str(folder / "map.mtz"))
+    (folder / "config.toml").write_text((folder / "config.toml").read_text().replace("map.npz", "map.mtz"))
+    return ["map.mtz", "intensity column", "FOBS", "[experiment] intensity"]
+
+
+def no_common_reflections(folder):
+    np.savez(
+        folder / "map.npz",
+        hkl=[[40, 0, 0], [41, 0, 0]],
+        intensity=[1.0, 2.0],
+        ndiv=(1, 1, 1),
+        cell=synthetic.CELL,
+        space_group="P 1",
+    )
+    return ["no reflection in common", "h 40..41", "h -6..6", "map.npz"]
+
+
+def different_cell(folder):
+    with np.load(folder / "map.npz") as archive:
+        arrays = dict(archive)
+    np.savez(folder / "map.npz", **arrays | {"cell": (12.0, 10, 10, 90, 90, 90)})
+    return ["unit cells differ by 20.0 %", "(10.0, 10.0", "(12.0, 10.0", "map.npz"]
+
+
+def nan_in_a_frame(folder):
+    """NaN that is not damage: the checksum agrees with it."""
+    import zlib
+
+    path = folder / "frames.store/first.000000.h5"
+    with h5py.File(path, "r+") as file:
+        data = file["hpcfit/structure_factors"]
+        data[3, 5, 0] = np.nan
+        file["hpcfit/checksums"][0, 0] = zlib.crc32(data[:64].tobytes())
+    return ["first.000000.h5", "frame 3", "not a finite number"]
+
+
+def flipped_byte(folder):
+    flip_byte(folder / "frames.store/second.000000.h5")
+    return ["second.000000.h5", "chunk (0, 0), frames 190 to 253", "checksum", "hpcfit prepare"]
+
+
+def truncated_shard(folder):
+    path = folder / "frames.store/first.000128.h5"
+    size = path.stat().st_size
+    os.truncate(path, size - 1000)
+    return ["first.000128.h5", f"{size - 1000} bytes", f"says {size}"]
+
+
+def newer_schema(folder):
+    with h5py.File(folder / "frames.store/first.000000.h5", "r+") as file:
+        file.attrs["schema"] = 2
+    return ["first.000000.h5", "schema 2", "reads up to schema 1", "update hpcfit"]
+
+
+def zero_variance_of_the_map(folder):
+    reflections = synthetic.cubic_reflections()
+    synthetic.write_map(folder / "map.npz", reflections, np.full(len(reflections), 7.0))
+    return ["map.npz", "zero variance", "intensity 7"]
+
+
+def frames_all_alike(folder):
+    reflections = synthetic.cubic_reflections()
+    F_h = synthetic.gaussian_frames(1, len(reflections), seed=0)
+    shutil.rmtree(folder / "frames.store")
+    synthetic.write_store(folder / "frames.store", reflections, [synthetic.Source("same", np.repeat(F_h, 130, axis=0))])
+    return ["frames.store", "zero variance", "all frames are the same"]
+
+
+def missing_store(folder):
+    shutil.rmtree(folder / "frames.store")
+    return ["frames.store", "catalog.json does not exist", "hpcfit prepare"]
+
+
+def damaged_map(folder):
+    (folder / "map.npz").write_bytes(b"PK not an archive")
+    return ["map.npz", "not a NumPy archive"]
+
+
+FAULTS = [
+    unknown_key, missing_column, no_common_reflections, different_cell, nan_in_a_frame, flipped_byte, truncated_shard, newer_schema,
+    zero_variance_of_the_map, frames_all_alike, missing_store, damaged_map,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_one_clear_error(hpcfit, problem, fault, ranks):
+    expected = fault(problem)
+    done = hpcfit("optimize", problem / "config.toml", ranks=ranks)
+    assert done.returncode == 2, done.stderr
+    for words in expected:
+        assert words in done.stderr
+    assert done.stderr.count("hpcfit: error") == 1, done.stderr
+    assert "remedy:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (problem / "run/metrics.json").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1.5 MB."""
+    import subprocess
+
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", folder], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no right to mount a tmpfs: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_full_disk_keeps_what_was_complete(hpcfit, problem, small_disk, ranks):
+    """The disk fills up during the run: the error names the file, and the checkpoints written before are whole."""
+    (small_disk / "ballast").write_bytes(bytes(1_380_000))
+    options = [
+        "--set",
+        f"run.directory={small_disk / 'run'}",
+        "--set",
+        "checkpoint.every_steps=1",
+        "--set",
+        "checkpoint.keep=50",
+    ]
+    run = [
+        "optimize",
+        problem / "config.toml",
+        *options,
+        "--set",
+        "optimizer.max_steps=12",
+        "--set",
+        "optimizer.relative_tolerance=0",
+    ]
+    done = hpcfit(*run, ranks=ranks)
+    assert done.returncode == 2, done.stderr
+    assert "No space left on device" in done.stderr or "write" in done.stderr
+    assert "cannot write" in done.stderr
+    assert "MB free" in done.stderr
+    assert done.stderr.count("hpcfit: error") == 1, done.stderr
+    assert list((small_disk / "run/checkpoints").glob("step_*.h5"))
+    (small_disk / "ballast").unlink()
+    again = hpcfit(
+        *run[:-2],
+        "--set",
+        "optimizer.max_steps=13",
+        "--set",
+        "optimizer.relative_tolerance=0",
+        "--resume",
+        "--set",
+        "run.report=false",
+        "--set",
+        "checkpoint.keep=3",
+        ranks=ranks,
+    )
+    assert again.returncode == 0, again.stderr
+    assert "resuming from" in again.stderr
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_run_directory_that_cannot_be_written(hpcfit, problem, ranks):
+    """A path below a file cannot be made by anyone, root included."""
+    (problem / "occupied").write_text("a file")
+    done = hpcfit(
+        "optimize", problem / "config.toml", "--set", f"run.directory={problem / 'occupied/run'}", ranks=ranks
+    )
+    assert done.returncode == 2, done.stderr
+    assert "cannot write" in done.stderr
+    assert str(problem / "occupied/run") in done.stderr
+    assert done.stderr.count("hpcfit: error") == 1
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A read-only file system, which stops root too."""
+    import subprocess
+
+    folder = tmp_path / "read_only"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro,size=100k", "tmpfs", folder], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no right to mount a tmpfs: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("command", ["check", "optimize"])
+def test_a_read_only_run_directory_is_found_before_anything_is_read(hpcfit, problem, read_only, command, ranks):
+    done = hpcfit(command, problem / "config.toml", "--set", f"run.directory={read_only / 'run'}", ranks=ranks)
+    assert done.returncode == 2, done.stderr
+    assert "Read-only file system" in done.stderr
+    assert str(read_only) in done.stderr
+    assert done.stderr.count("hpcfit: error") == 1
