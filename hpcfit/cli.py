@@ -1,4 +1,7 @@
-"""The command line: parses, sets up logging and the end of the job, calls ``run_*``. Heavy imports happen in commands."""
+"""The command line: parses, sets up logging and the end of the job, calls ``run_*``.
+
+Heavy imports happen in commands.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,10 @@ def report(run: Annotated[Path, Parameter(help="A run directory.")]) -> int:
 
 @app.command
 def doctor() -> int:
-    """Print what hpcfit stands on: versions, MPI library, launcher, nodes, cores, devices, HDF5; under a launcher for each rank."""
+    """Print what hpcfit stands on: versions, MPI library, launcher, nodes, cores, devices, HDF5.
+
+    Under a launcher for each rank.
+    """
     _start_logging()
     from hpcfit.commands.doctor import run_doctor
 

@@ -171,7 +171,10 @@ class CheckpointConfig(Table):
 
 
 class Config(Table):
-    """One run of hpcfit. ``prepare`` needs ``frames`` and ``prepare``; ``optimize`` needs ``experiment`` and ``problem``."""
+    """One run of hpcfit.
+
+    ``prepare`` needs ``frames`` and ``prepare``; ``optimize`` needs ``experiment`` and ``problem``.
+    """
 
     run: RunConfig
     frames: FramesConfig
@@ -246,7 +249,8 @@ def _sentence(item: dict) -> str:
         return f"missing key '{key}'"
     if item["type"] == "literal_error":
         valid = item["ctx"]["expected"]
-        return f"'{key}' = {item['input']!r}: must be {valid}; {nearest(str(item['input']), valid.replace(chr(39), '').replace(' or ', ', ').split(', '))}"
+        names = valid.replace("'", "").replace(" or ", ", ").split(", ")
+        return f"'{key}' = {item['input']!r}: must be {valid}; {nearest(str(item['input']), names)}"
     message = item["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
     return f"'{key}'{shown}: {message[0].lower()}{message[1:]}"

@@ -105,7 +105,10 @@ def check_arithmetic() -> None:
 
 
 def memory_bandwidth(megabytes: int = 256, repeats: int = 3) -> float:
-    """Bytes per second at which this rank reads its memory: a sum over an array larger than any cache, best of a few."""
+    """Bytes per second at which this rank reads its memory.
+
+    The best of a few sums over an array larger than any cache.
+    """
     import jax
     import jax.numpy as jnp
 

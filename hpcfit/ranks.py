@@ -124,8 +124,10 @@ def world_ranks() -> Ranks:
     variable, tasks = launched_tasks()
     if tasks > 1 and size == 1:
         raise InputError(
-            f"{variable} = {tasks} says that {tasks} tasks were started, but MPI sees 1 rank: each task would run the whole job",
-            remedy="start with the launcher of the MPI library that mpi4py uses (`hpcfit doctor` shows it): its own mpiexec, or srun --mpi=pmi2 or pmix",
+            f"{variable} = {tasks} says that {tasks} tasks were started, but MPI sees 1 rank:"
+            " each task would run the whole job",
+            remedy="start with the launcher of the MPI library that mpi4py uses (`hpcfit doctor` shows it):"
+            " its own mpiexec, or srun --mpi=pmi2 or pmix",
         )
     return Ranks(communicator)
 
@@ -197,9 +199,10 @@ def end_job(error: Exception) -> None:
     if ranks.is_root or not together:
         where = f" on rank {ranks.rank} of {ranks.size}" if ranks.size > 1 and not together else ""
         if isinstance(error, HpcfitError):
-            print(f"hpcfit: error{where}: {error}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"hpcfit: error{where}: {error}\n")
+            sys.stderr.flush()
         else:
-            print(f"hpcfit: failed{where}:", file=sys.stderr)
+            sys.stderr.write(f"hpcfit: failed{where}:\n")
             traceback.print_exception(error)
     if together:
         sys.exit(code)

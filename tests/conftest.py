@@ -47,7 +47,10 @@ def mpiexec() -> str:
 
 @pytest.fixture
 def hpcfit(mpiexec):
-    """``hpcfit(*arguments, ranks=1, timeout=60)``: run the command on so many ranks; a finished process with its output."""
+    """``hpcfit(*arguments, ranks=1, timeout=60)``: run the command on so many ranks.
+
+    Gives a finished process with its output.
+    """
 
     def run(*arguments, ranks: int = 1, timeout: float = 90, prefix=()) -> subprocess.CompletedProcess:
         launcher = [mpiexec, "-n", str(ranks)] if ranks > 1 else []

@@ -1,1 +1,1 @@
-"""A case joins a problem to files: what a kind of problem reads, checks before it starts, and leaves in the run directory."""
+"""A case joins a problem to files: what it reads, checks before it starts, and leaves in the run directory."""

@@ -35,4 +35,7 @@ class Case(Protocol):
         """Why the loss at the start may not be a number, and what to do."""
 
     def write_results(self, directory: Any, evaluate: Reverse, params: Params, facts: dict[str, Any]) -> dict[str, Any]:
-        """Write what the fit found; collective. ``facts`` about the run join the metrics, which are returned on root."""
+        """Write what the fit found; collective.
+
+        ``facts`` about the run join the metrics, which are returned on root.
+        """

@@ -95,8 +95,8 @@ class FrameWeightsCase:
         """The problem on this rank's tiles."""
         choice, tiles = self.config.problem, self.tiling.tiles
         return FrameWeights(
-            type(tiles)(*(leaf[_slice(grid)] for leaf in tiles)), self.n_frames, choice.shells, choice.anisotropic, choice.theta,
-            self.config.run.precision, choice.start == "random",
+            type(tiles)(*(leaf[_slice(grid)] for leaf in tiles)), self.n_frames, choice.shells, choice.anisotropic,
+            choice.theta, self.config.run.precision, choice.start == "random",
         )  # fmt: skip
 
     def frames(self, grid: Grid, memory: int) -> Frames:
@@ -117,8 +117,8 @@ class FrameWeightsCase:
     def undefined_loss(self) -> InputError:
         """The calculated map has no variance."""
         return InputError(
-            f"the diffuse intensity calculated from the {self.n_frames} frames of {self.store.folder} has zero variance, so that no"
-            " correlation is defined: all frames are the same",
+            f"the diffuse intensity calculated from the {self.n_frames} frames of {self.store.folder} has zero"
+            " variance, so that no correlation is defined: all frames are the same",
             remedy="use frames that differ: `hpcfit store info` shows the sources",
         )
 
@@ -138,7 +138,8 @@ class FrameWeightsCase:
         residence = self.config.frames.residence
         if residence == "memory" and needed > memory:
             raise InputError(
-                f"[frames] residence = 'memory': this rank's share of the frames is {needed / 1e9:.2f} GB, free are {memory / 1e9:.2f} GB",
+                f"[frames] residence = 'memory': this rank's share of the frames is {needed / 1e9:.2f} GB,"
+                f" free are {memory / 1e9:.2f} GB",
                 remedy="use more ranks, residence = 'disk' or 'auto', or a float16 store",
             )
         if residence == "auto" and needed > MEMORY_SHARE * memory:
@@ -162,7 +163,10 @@ def _place() -> Callable[[np.ndarray], Any]:
 
 
 def _warn_of_unused_symmetry(orbits: OrbitMap, measured: DiffuseMap, laue: str) -> None:
-    """A map merged in its space group covers one wedge; without its symmetry the rest of the frames' reflections is unused."""
+    """A map merged in its space group covers one wedge.
+
+    Without its symmetry the rest of the frames' reflections is unused.
+    """
     unused = orbits.left_out["reflections not measured"]
     if (
         laue in ("P1", "-1")
@@ -170,8 +174,9 @@ def _warn_of_unused_symmetry(orbits: OrbitMap, measured: DiffuseMap, laue: str) 
         and measured.space_group.replace(" ", "") not in ("P1", "P-1")
     ):
         logger.warning(
-            "laue = '%s' uses %d reflections and leaves out %d that the map %s does not list: it is of space group %s; set [problem] laue to it"
-            " to average over symmetry mates", laue, len(orbits.column), unused, measured.source, measured.space_group,
+            "laue = '%s' uses %d reflections and leaves out %d that the map %s does not list: it is of space group %s;"
+            " set [problem] laue to it to average over symmetry mates",
+            laue, len(orbits.column), unused, measured.source, measured.space_group,
         )  # fmt: skip
 
 
@@ -183,7 +188,8 @@ def _compare_cells(store: Store, measured: DiffuseMap, tolerance: float = 0.03) 
     difference = np.max(np.abs(ours - theirs) / ours)
     if difference > tolerance:
         raise InputError(
-            f"unit cells differ by {100 * difference:.1f} %: frames in {store.folder} have {tuple(ours.tolist())}, map {measured.source} has"
-            f" {tuple(theirs.tolist())}",
-            remedy="use frames and map of the same crystal; if an axis is a multiple, give the supercell in [prepare] and ndiv in [experiment]",
+            f"unit cells differ by {100 * difference:.1f} %: frames in {store.folder} have {tuple(ours.tolist())},"
+            f" map {measured.source} has {tuple(theirs.tolist())}",
+            remedy="use frames and map of the same crystal; if an axis is a multiple, give the supercell in [prepare]"
+            " and ndiv in [experiment]",
         )

@@ -29,8 +29,8 @@ def _log_ranks(session: Session) -> None:
     rows = session.world.gather((device.name, device.cores, held, device.memory))
     for rank, (name, cores, bytes_held, memory) in enumerate(rows or ()):
         logger.info(
-            "rank %-4d    %s, cores %s: %.1f MB of frames and %.1f MB of block sums, of %.1f GB free", rank, name, list(cores),
-            bytes_held / 1e6, bytes_held * BLOCK_SUMS / 1e6, memory / 1e9,
+            "rank %-4d    %s, cores %s: %.1f MB of frames and %.1f MB of block sums, of %.1f GB free", rank, name,
+            list(cores), bytes_held / 1e6, bytes_held * BLOCK_SUMS / 1e6, memory / 1e9,
         )  # fmt: skip
 
 

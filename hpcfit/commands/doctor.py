@@ -68,7 +68,8 @@ def _hdf5() -> list[str]:
     return [
         "",
         hdf5_facts(),
-        f"HDF5_USE_FILE_LOCKING = {os.environ.get('HDF5_USE_FILE_LOCKING', 'not set')}; shards are opened without locking",
+        f"HDF5_USE_FILE_LOCKING = {os.environ.get('HDF5_USE_FILE_LOCKING', 'not set')};"
+        " shards are opened without locking",
     ]
 
 
@@ -76,6 +77,7 @@ def _rank_line(world: Ranks) -> str:
     bound = sorted(os.sched_getaffinity(0))
     device = choose_device(RunConfig(), world)
     return (
-        f"  {world.rank:>4}  {socket.gethostname()}  local rank {local_rank()}  bound to cores {bound}, uses {list(device.cores)}"
+        f"  {world.rank:>4}  {socket.gethostname()}  local rank {local_rank()}  bound to cores {bound},"
+        f" uses {list(device.cores)}"
         f"  {device.name}  {device.memory / 1e9:.1f} GB free, {memory_bandwidth() / 1e9:.1f} GB/s"
     )

@@ -26,7 +26,10 @@ from hpcfit.results.run_directory import RunDirectory, check_is_writable
 
 
 def run_optimize(config: Config, world: Ranks, *, resume: bool = False, overwrite: bool = False) -> int:
-    """Fit the problem of a config on all ranks; collective. Returns the exit code: 0, or 75 if it is to be continued."""
+    """Fit the problem of a config on all ranks; collective.
+
+    Returns the exit code: 0, or 75 if it is to be continued.
+    """
     phases, signals = Stopwatch(), hooks.Signals(world)
     with phases("open and check inputs"):
         directory = RunDirectory(config.run.directory)

@@ -26,7 +26,7 @@ from hpcfit.data.sources import (
     open_source,
     with_unique_names,
 )
-from hpcfit.errors import DamagedFile, InputError
+from hpcfit.errors import DamagedFile
 from hpcfit.log import logger
 from hpcfit.physics.scattering import FFTError
 from hpcfit.ranks import Ranks
@@ -91,11 +91,6 @@ class Work:
 
 
 def _open_sources(prepare: PrepareConfig, ranks: Ranks) -> list[FrameSource]:
-    if prepare.forces and not prepare.positions:
-        raise InputError(
-            "[prepare] forces = true with positions = false: H5MD keeps forces beside positions",
-            remedy="set positions = true",
-        )
     found = ranks.on_root(lambda: entries(prepare))
     return with_unique_names(dealt(ranks, found, lambda entry: open_source(entry, prepare)))
 

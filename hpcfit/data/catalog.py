@@ -117,7 +117,8 @@ def open_store(folder: Path) -> Store:
         ) from None
     if content["schema"] > SCHEMA:
         raise InputError(
-            f"{path} has schema {content['schema']} (hpcfit {content['hpcfit_version']}); hpcfit {__version__} reads up to {SCHEMA}",
+            f"{path} has schema {content['schema']} (hpcfit {content['hpcfit_version']});"
+            f" hpcfit {__version__} reads up to {SCHEMA}",
             remedy="update hpcfit, or prepare the store again with this version",
         )
     shards = tuple(ShardEntry(**row) for row in content["shards"])
@@ -152,8 +153,8 @@ def write_catalog(folder: Path, plans: Sequence[ShardPlan], reference: Reference
         ShardEntry(p.file, p.source, p.label, p.first_id, p.n_frames, (folder / p.file).stat().st_size) for p in plans
     ]
     content = {
-        "schema": SCHEMA, "hpcfit_version": __version__, "command": shlex.join(sys.argv), "reference": reference.digest(),
-        "encoding": encoding._asdict(), "shards": [asdict(shard) for shard in shards],
+        "schema": SCHEMA, "hpcfit_version": __version__, "command": shlex.join(sys.argv),
+        "reference": reference.digest(), "encoding": encoding._asdict(), "shards": [asdict(shard) for shard in shards],
     }  # fmt: skip
     store = Store(folder, tuple(shards), reference, encoding)
     _write_view(store)

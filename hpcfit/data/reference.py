@@ -88,8 +88,9 @@ def centred_pairs(F_th: np.ndarray, reference: Reference, encoding: Encoding) ->
     if not np.all(np.isfinite(pairs)):
         row, column = np.argwhere(~np.isfinite(pairs))[0][:2]
         raise InputError(
-            f"structure factor F{tuple(reference.reflections.hkl[column].tolist())} = {F_th[row, column]} is not a number, or lies"
-            f" {abs(delta[row, column]):.3g} scales from the reference, beyond {encoding.dtype}",
+            f"structure factor F{tuple(reference.reflections.hkl[column].tolist())} = {F_th[row, column]}"
+            f" is not a number, or lies {abs(delta[row, column]):.3g} scales from the reference,"
+            f" beyond {encoding.dtype}",
             remedy="repair the frame; if its values are right, raise [prepare] sample or set dtype = 'complex64'",
         )
     return pairs if encoding.mantissa_bits is None else round_mantissa(pairs, encoding.mantissa_bits)

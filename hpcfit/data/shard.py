@@ -1,6 +1,7 @@
 """One shard: a range of frames of one source in one immutable HDF5 file, with a checksum for every chunk.
 
-Layout (schema 1). Root attributes: format, schema, hpcfit_version, command, inputs (JSON), plan, source, label, complete.
+Layout (schema 1). Root attributes: format, schema, hpcfit_version, command, inputs (JSON), plan, source, label,
+complete.
 
     /hpcfit/structure_factors  [frames, H, 2]   (F - F0) / s as real pairs, chunks of 64 frames x 2048 reflections
     /hpcfit/F0 [H, 2]  /hpcfit/scale [H]  /hpcfit/hkl [H, 3] (attributes ndiv, cell, space_group)
@@ -37,7 +38,10 @@ CHUNK_REFLECTIONS = 2048
 
 
 class Frame(NamedTuple):
-    """One frame as a source gives it. structure_factors: [H] complex128, electrons, in the store's order of reflections."""
+    """One frame as a source gives it.
+
+    structure_factors: [H] complex128, electrons, in the store's order of reflections.
+    """
 
     index: int
     structure_factors: np.ndarray
@@ -108,7 +112,8 @@ class ShardWriter:
         if self._written != self.plan.n_frames:
             raise InputError(
                 f"{self.plan.source_path} gave {self._written} frames where {self.plan.n_frames} were announced",
-                remedy="the file is truncated, or was changed while it was read: repair it and run `hpcfit prepare` again",
+                remedy="the file is truncated, or was changed while it was read:"
+                " repair it and run `hpcfit prepare` again",
             )
         self._file["hpcfit"].attrs["header_digest"] = header_digest(self._file)
         self._file.attrs["complete"] = True
@@ -281,11 +286,12 @@ class Shard:
         first = chunk * CHUNK_REFLECTIONS
         raise _damaged(
             self.path,
-            f"chunk ({block}, {chunk}), frames {ids[0]} to {ids[-1]}, reflections {first} to {first + tile.shape[1] - 1}:"
-            f" checksum {found:08x}, written as {expected:08x}",
+            f"chunk ({block}, {chunk}), frames {ids[0]} to {ids[-1]},"
+            f" reflections {first} to {first + tile.shape[1] - 1}: checksum {found:08x}, written as {expected:08x}",
         )
 
 
 def hdf5_facts() -> str:
     """Versions of h5py and HDF5, for `hpcfit doctor`."""
-    return f"h5py {h5py.version.version}, HDF5 {h5py.version.hdf5_version}, MPI-IO {'yes' if h5py.get_config().mpi else 'no (not needed)'}"
+    mpi_io = "yes" if h5py.get_config().mpi else "no (not needed)"
+    return f"h5py {h5py.version.version}, HDF5 {h5py.version.hdf5_version}, MPI-IO {mpi_io}"

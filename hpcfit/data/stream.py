@@ -1,4 +1,7 @@
-"""A rank's frames, chunk by chunk: kept in memory where they fit, else read again each pass while the last one computes."""
+"""A rank's frames, chunk by chunk: kept in memory where they fit, else read again in each pass.
+
+While one chunk is read, the last one computes.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,8 @@ class StructureFactors:
         row, column = np.argwhere(~np.isfinite(pairs))[0][:2]
         hkl = tuple(self.store.reference.reflections.hkl[self._start + column].tolist())
         raise InputError(
-            f"shard {self.store.path(block.shard)}: the structure factor of frame {block.first_id + row} at hkl {hkl} is not a finite number",
+            f"shard {self.store.path(block.shard)}: the structure factor of frame {block.first_id + row}"
+            f" at hkl {hkl} is not a finite number",
             remedy="repair the frame in its source, delete the shard and run `hpcfit prepare` again",
         )
 

@@ -176,7 +176,10 @@ def _each(function: Callable, *trees: Tree) -> Tree:
 
 
 def _over_cells(function: Callable, params: Params, cells: Cell, first: jax.Array, tiles: Tree) -> Tree:
-    """``function(params of block, cell, is first tile, slice of tiles)`` for each tile and block: leaves [tiles, blocks, ...]."""
+    """``function(params of block, cell, is first tile, slice of tiles)`` for each tile and block.
+
+    The leaves are [tiles, blocks, ...].
+    """
     n_tiles = jax.tree.leaves(cells.data)[0].shape[0]
     is_first = (jnp.arange(n_tiles) == 0) & first
 

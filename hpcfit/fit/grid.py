@@ -69,7 +69,10 @@ def share(count: int, part: int, parts: int) -> range:
 
 @dataclass(frozen=True)
 class Load:
-    """What a data set asks of a grid: its blocks and tiles, the bytes of one cell, and the numbers that a tile sums over frames."""
+    """What a data set asks of a grid.
+
+    That is its blocks and tiles, the bytes of one cell, and the numbers that a tile sums over frames.
+    """
 
     n_blocks: int
     n_tiles: int
@@ -86,8 +89,8 @@ def choose_shape(size: int, frames: int | Literal["auto"], slices: int | Literal
     chosen = [(f, s) for f, s in fitting if frames in ("auto", f) and slices in ("auto", s)]
     if not chosen:
         raise InputError(
-            f"[grid] frames = {frames}, slices = {slices} does not fit {size} ranks and {load.n_tiles} tiles of reflections:"
-            " frames x slices must be the number of ranks, and a slice has at least one tile",
+            f"[grid] frames = {frames}, slices = {slices} does not fit {size} ranks and {load.n_tiles} tiles of"
+            " reflections: frames x slices must be the number of ranks, and a slice has at least one tile",
             remedy=f"use one of {', '.join(f'{f} x {s}' for f, s in fitting)}, or 'auto'",
         )
     if len(chosen) == 1:
@@ -100,7 +103,10 @@ def choose_shape(size: int, frames: int | Literal["auto"], slices: int | Literal
 
 
 def predicted_seconds(shape: tuple[int, int], load: Load) -> float:
-    """Two passes over the largest share of cells, and the messages of a step: float64 sums over frames, rows over slices."""
+    """Two passes over the largest share of cells, and the messages of a step.
+
+    The messages are float64 sums over frames, and rows over slices.
+    """
     f, s = shape
     blocks, tiles = math.ceil(load.n_blocks / f), math.ceil(load.n_tiles / s)
     over_frames = 0 if f == 1 else 8 * load.tile_sums * tiles

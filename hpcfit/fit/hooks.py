@@ -57,7 +57,8 @@ class SmallChange:
         if len(losses) <= self.patience or np.any(np.abs(np.diff(losses)) > self.tolerance * abs(losses[-1])):
             return None
         return Stop(
-            f"loss changed by less than {self.tolerance:.2e} relative in {self.patience} steps (optimizer.relative_tolerance)"
+            f"loss changed by less than {self.tolerance:.2e} relative in {self.patience} steps"
+            " (optimizer.relative_tolerance)"
         )
 
 
@@ -114,7 +115,7 @@ class Progress:
 
 
 class Watchdog:
-    """Ends the job when no step has finished for ``factor`` medians (and at least ``patience`` seconds): a rank hangs."""
+    """Ends the job when a rank hangs: no step for ``factor`` medians, and at least ``patience`` seconds."""
 
     def __init__(self, ranks: Ranks, patience: float = 600.0, factor: float = 50.0):
         self._ranks, self._patience, self._factor = ranks, patience, factor
@@ -138,9 +139,8 @@ class Watchdog:
         while not self._done.wait(min(self._patience / 4, 10.0)):
             silent = time.monotonic() - self._beats[-1]
             if silent > self.limit():
-                print(
-                    f"hpcfit: rank {self._ranks.rank}: no step for {silent:.0f} s: a rank hangs; the job ends",
-                    file=sys.stderr,
+                sys.stderr.write(
+                    f"hpcfit: rank {self._ranks.rank}: no step for {silent:.0f} s: a rank hangs; the job ends\n"
                 )
                 faulthandler.dump_traceback(all_threads=True)
                 self._ranks.abort(EXIT_FAILED) if self._ranks.size > 1 else os._exit(EXIT_FAILED)

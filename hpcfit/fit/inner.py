@@ -1,4 +1,7 @@
-"""Vectors of parameters over ranks: linear combinations and inner products. Shared leaves count once, rows over all ranks."""
+"""Vectors of parameters over ranks: linear combinations and inner products.
+
+Shared leaves count once, rows over all ranks.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,10 @@ Hook = Callable[[Step], Stop | None]
 def fit(
     optimizer: Optimizer, evaluate: Evaluate, norm: Callable[[Any], float], hooks: Sequence[Hook], last: Step
 ) -> Outcome:
-    """Step on from ``last`` until a hook ends the run. Every rank calls every hook at every step: hooks may communicate."""
+    """Step on from ``last`` until a hook ends the run.
+
+    Every rank calls every hook at every step: hooks may communicate.
+    """
     while True:
         state = optimizer.step(last.state, evaluate)
         if not math.isfinite(state.loss):

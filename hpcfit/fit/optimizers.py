@@ -22,7 +22,10 @@ Evaluate = Callable[[Params], Evaluation]
 
 
 class Optimizer(Protocol):
-    """What the loop needs. Every state has ``params``, ``loss``, ``gradient`` and ``stalled`` (why no step is possible, or "")."""
+    """What the loop needs.
+
+    Every state has ``params``, ``loss``, ``gradient`` and ``stalled`` (why no step is possible, or "").
+    """
 
     def start(self, params: Params, evaluate: Evaluate) -> Any: ...
 
@@ -44,7 +47,8 @@ class LbfgsState(NamedTuple):
 @dataclass(frozen=True)
 class Lbfgs:
     """Limited-memory BFGS (Liu and Nocedal 1989, 10.1007/BF01589116) with a weak-Wolfe bisection (Lewis and Overton
-    2013, 10.1007/s10107-012-0514-2). The two-loop recursion acts on coefficients of the basis (s, y, gradient), whose
+    2013, 10.1007/s10107-012-0514-2) whose decrease is judged by slopes where the loss is all rounding (Hager and Zhang
+    2005, 10.1137/030601880). The two-loop recursion acts on coefficients of the basis (s, y, gradient), whose
     Gram matrix is one message (Chen, Wang and Zhou 2014)."""
 
     inner: InnerProduct
@@ -52,6 +56,7 @@ class Lbfgs:
     armijo: float = 1e-4
     curvature: float = 0.9
     max_trials: int = 20
+    noise: float = 1e-8  # relative rounding of a loss from float32 kernels
     first_step: float = 1.0  # length of the first step, in the parameters' units
 
     def start(self, params: Params, evaluate: Evaluate) -> LbfgsState:
@@ -93,22 +98,34 @@ class Lbfgs:
         return gram + np.triu(gram, 1).T
 
     def _search(self, state, direction, slope, evaluate) -> tuple[Params, Evaluation] | None:
+        """A point that satisfies the weak Wolfe conditions, by doubling and bisection.
+
+        None if no point lowers the loss.
+        """
         if not slope < 0:
             return None
-        low, high, length = 0.0, np.inf, 1.0
-        best = None
+        low, high, length, best = 0.0, np.inf, 1.0, None
         for _ in range(self.max_trials):
             params = combine([1.0, length], [state.params, direction])
             here = evaluate(params)
-            if not here.loss <= state.loss + self.armijo * length * slope:
+            slope_here = self.inner([(here.gradient, direction)])[0]
+            if not self._descends(state.loss, here.loss, length, slope, slope_here):
                 high = length
+            elif slope_here >= self.curvature * slope:
+                return params, here
             else:
-                best = (params, here)
-                if self.inner([(here.gradient, direction)])[0] >= self.curvature * slope:
-                    return best
-                low = length
+                low, best = length, (params, here)
             length = 2 * low if np.isinf(high) else 0.5 * (low + high)
         return best
+
+    def _descends(self, before: float, here: float, length: float, slope: float, slope_here: float) -> bool:
+        """Armijo's condition.
+
+        Where the change of the loss drowns in its rounding, its form in slopes (Hager and Zhang).
+        """
+        if here <= before + self.armijo * length * slope:
+            return True
+        return here <= before + self.noise * abs(before) and slope_here <= (2 * self.armijo - 1) * slope
 
 
 def _two_loop(gram: np.ndarray, m: int) -> np.ndarray:
@@ -138,7 +155,10 @@ class GradientState(NamedTuple):
 
 @dataclass(frozen=True)
 class Optax:
-    """An elementwise chain of optax, with the gradient clipped to a norm over all ranks where ``clip_norm`` is given."""
+    """An elementwise chain of optax.
+
+    Where ``clip_norm`` is given, the gradient is clipped to that norm over all ranks.
+    """
 
     chain: Any
     inner: InnerProduct
@@ -216,7 +236,9 @@ def choose_optimizer(
             remedy="remove it: the line search limits the step",
         )
     if name == "lbfgs":
-        return _built(Lbfgs, name, options, ("memory", "armijo", "curvature", "max_trials", "first_step"), inner=inner)
+        return _built(
+            Lbfgs, name, options, ("memory", "armijo", "curvature", "max_trials", "noise", "first_step"), inner=inner
+        )
     if name == "exponentiated-gradient":
         keys = ("step_length", "shrink", "grow", "armijo", "max_trials")
         return _built(ExponentiatedGradient, name, options, keys, inner=inner, metric=metric)

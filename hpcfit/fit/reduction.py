@@ -136,5 +136,6 @@ def _check_finite(values: np.ndarray) -> None:
     if not np.all(np.isfinite(values)):
         raise NumericalError(
             "a sum over frames is not a finite number (NaN or overflow in the frames or the parameters)",
-            remedy="run `hpcfit store verify` on the store; if it is sound, use a smaller step or precision = 'float64'",
+            remedy="run `hpcfit store verify` on the store; if it is sound,"
+            " use a smaller step or precision = 'float64'",
         )

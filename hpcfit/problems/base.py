@@ -2,7 +2,7 @@
 
 A fit minimises   L(theta) = loss( sums, common, theta ),   built in two additions:
 
-    common, sliced = sum over frames of partial(theta, cell)          a cell: one block of frames x one tile of the slice
+    common, sliced = sum over frames of partial(theta, cell)          a cell: a block of frames x a tile of the slice
     sums           = sum over tiles  of summary(common, sliced, ...)  a tile: 2048 reflections, say
 
 Frames are cut into blocks and what a frame yields into tiles; both belong to the data set, not to the ranks, so that
@@ -30,14 +30,20 @@ class Params(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Sums over frames. common: what every tile would repeat (counted once). sliced: what belongs to the cell's tile."""
+    """Sums over frames.
+
+    common: what every tile would repeat (counted once). sliced: what belongs to the cell's tile.
+    """
 
     common: Tree
     sliced: Tree
 
 
 class FrameRows(NamedTuple):
-    """The frames a rank holds. ids: [blocks, 64] int64, -1 where a block has fewer frames. total: frames on all ranks."""
+    """The frames a rank holds.
+
+    ids: [blocks, 64] int64, -1 where a block has fewer frames. total: frames on all ranks.
+    """
 
     ids: np.ndarray
     total: int

@@ -71,8 +71,8 @@ def match_orbits(reflections: Reflections, measured: DiffuseMap, choice: FrameWe
     )
     if np.ptp(observed) == 0:
         raise InputError(
-            f"{measured.source}: all {len(observed)} orbits within the limits have the intensity {observed[0]:g}: zero variance, so that"
-            " no correlation is defined",
+            f"{measured.source}: all {len(observed)} orbits within the limits have the intensity {observed[0]:g}:"
+            " zero variance, so that no correlation is defined",
             remedy="check the column, the mask and the resolution limits",
         )
     hkl = reflections.hkl[column[np.unique(column_orbit, return_index=True)[1]]]
@@ -108,8 +108,8 @@ def _nothing_common(reflections: Reflections, measured: DiffuseMap, choice: Fram
         return f"{ranges}, ndiv {tuple(map(int, indexed.ndiv))}, cell {tuple(round(float(x), 3) for x in indexed.cell)}"
 
     return InputError(
-        f"the frames and the map {measured.source} have no reflection in common (d_min = {choice.d_min}, d_max = {choice.d_max},"
-        f" laue = {choice.laue}):\n  frames: {say(reflections)}\n  map:    {say(measured)}",
+        f"the frames and the map {measured.source} have no reflection in common (d_min = {choice.d_min},"
+        f" d_max = {choice.d_max}, laue = {choice.laue}):\n  frames: {say(reflections)}\n  map:    {say(measured)}",
         remedy="check cell, ndiv (cells of the supercell), indexing and the resolution limits of both",
     )
 

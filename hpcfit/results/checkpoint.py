@@ -34,7 +34,8 @@ class Restart(NamedTuple):
 class Checkpoints:
     """The checkpoints of a run; as a hook it saves every ``every_steps`` steps and ``every_minutes`` of root's clock.
 
-    identity: what must not change between a run and its continuation, by name. ids: frame ids of this rank, [blocks, 64].
+    identity: what must not change between a run and its continuation, by name.
+    ids: frame ids of this rank, [blocks, 64].
     """
 
     folder: Path
@@ -82,7 +83,10 @@ class Checkpoints:
         return sorted(self.folder.glob("step_*.h5"), reverse=True)
 
     def restart(self, template: Any) -> Restart:
-        """The newest checkpoint that opens and hashes right; collective. Raises InputError where there is none that fits."""
+        """The newest checkpoint that opens and hashes right; collective.
+
+        Raises InputError where there is none that fits.
+        """
         path = self.grid.world.on_root(self._newest_whole)
         with h5py.File(path, "r", locking=False) as file:
             ids = file["local"]["ids"][:]

@@ -121,7 +121,8 @@ def _metrics(case: Any, problem: Any, fitted: Evaluation, flat: Evaluation) -> d
     choice = case.config.problem
     return {
         "kind": "frame-weights",
-        "objective": f"{choice.objective}, {'anisotropic' if choice.anisotropic else 'total'}, theta = {choice.theta:g}",
+        "objective": f"{choice.objective}, {'anisotropic' if choice.anisotropic else 'total'},"
+        f" theta = {choice.theta:g}",
         "frames": case.n_frames,
         "reflections": len(case.orbits.column),
         "orbits": len(case.orbits.observed),

@@ -28,8 +28,10 @@ class LabelFit(NamedTuple):
 
 
 def label_fits(evaluate: Reverse, blocks: Sequence[Any], labels: Sequence[str], criterion: str) -> list[LabelFit]:
-    """The fit of each label alone; collective. ``labels``: of every block of the fit, ``blocks`` likewise; ``criterion``:
-    which of the problem's metrics. Empty where there is one label, or more than 12."""
+    """The fit of each label alone; collective. Empty where there is one label, or more than 12.
+
+    ``labels``: of every block of the fit, ``blocks`` likewise; ``criterion``: which of the problem's metrics.
+    """
     names = list(dict.fromkeys(labels))
     if not 1 < len(names) <= MAX_LABELS:
         return []
@@ -56,7 +58,8 @@ def inseparable(fits: Sequence[LabelFit]) -> list[str]:
             noise = max(abs(a.cc_halves[0] - a.cc_halves[1]), abs(b.cc_halves[0] - b.cc_halves[1]))
             if not abs(a.cc - b.cc) > noise:
                 sentences.append(
-                    f"the map does not tell '{a.label}' from '{b.label}': alone they reach CC {a.cc:.4f} and {b.cc:.4f}, while two halves"
-                    f" of one label differ by {noise:.4f}; do not read their summed weights as populations"
+                    f"the map does not tell '{a.label}' from '{b.label}': alone they reach CC {a.cc:.4f} and"
+                    f" {b.cc:.4f}, while two halves of one label differ by {noise:.4f};"
+                    " do not read their summed weights as populations"
                 )
     return sentences

@@ -1,5 +1,6 @@
-"""Ab-initio MD of the argyrodites Li6PS5I and Li6PS5Cl with 0, 50 and 100 % anion disorder as a benchmark with a known answer.
+"""Ab-initio MD of the argyrodites Li6PS5I and Li6PS5Cl as a benchmark with a known answer.
 
+The runs are of three classes, with 0, 50 and 100 % anion disorder.
 The target map is that of runs which the fit does not see; the candidates are the other runs of all three classes. In
 the iodide the disorder shows in the scattering, in the chloride it cannot: S and Cl have nearly the same electrons.
 
@@ -26,7 +27,8 @@ D_MIN = 1.5
 def prepare_config(data: Path, material: str, runs: dict[str, list[str]], store: str) -> str:
     """The text of a config for `hpcfit prepare`. runs: the runs of each class."""
     sources = "".join(
-        f'[[prepare.source]]\nlabel = "{label}"\ntrajectory = {[str(data / material / label / run / "actual_XDATCAR.gz") for run in names]}\n'
+        f'[[prepare.source]]\nlabel = "{label}"\n'
+        f"trajectory = {[str(data / material / label / run / 'actual_XDATCAR.gz') for run in names]}\n"
         for label, names in runs.items()
     )
     return f'[frames]\nstore = "{store}"\n[prepare]\nsupercell = [2, 2, 2]\nd_min = {D_MIN}\n' + sources.replace(

@@ -1,4 +1,7 @@
-"""Stores and maps with known answers, made without a simulation: correlated Gaussian frames, or a few fixed structures."""
+"""Stores and maps with known answers, made without a simulation.
+
+The frames are correlated Gaussian ones, or a few fixed structures.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +110,10 @@ def write_problem(
     noise: float = 0.0,
     options: str = "",
 ) -> Path:
-    """Store, map (the diffuse intensity at ``w_t`` [T], with relative noise) and config in ``folder``; the config's path."""
+    """Store, map and config in ``folder``; the config's path.
+
+    The map is the diffuse intensity at ``w_t`` [T], with relative noise.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     reflections = cubic_reflections(d_min)
     F_th = np.concatenate([source.F_th for source in sources])
@@ -117,7 +123,8 @@ def write_problem(
     write_map(folder / "map.npz", reflections, intensity)
     config = folder / "config.toml"
     config.write_text(
-        f'[frames]\nstore = "frames.store"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n{options}',
+        f'[frames]\nstore = "frames.store"\n[experiment]\nfile = "map.npz"\n'
+        f'[problem]\nkind = "frame-weights"\n{options}',
         encoding="utf-8",
     )
     return config

@@ -16,7 +16,10 @@ def test_help_lists_the_commands_and_imports_nothing_heavy(hpcfit):
     assert done.returncode == 0
     for command in ("prepare", "check", "optimize", "report", "store", "doctor"):
         assert command in done.stdout
-    code = "import sys; sys.argv = ['hpcfit', '--help']\nfrom hpcfit.cli import main\ntry: main()\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    code = (
+        "import sys; sys.argv = ['hpcfit', '--help']\nfrom hpcfit.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    )
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout
     for heavy in ("'jax'", "'numpy'", "'h5py'", "'pydantic'", "'mpi4py'", "'matplotlib'", "'gemmi'"):
         assert heavy not in modules
@@ -77,8 +80,8 @@ def test_optimize_leaves_a_whole_run_directory_and_report_rebuilds_it(hpcfit, tw
     assert done.returncode == 0, done.stderr
     names = {path.name for path in run.iterdir()}
     assert names >= {
-        "config.toml", "environment.json", "history.jsonl", "history.h5", "weights.csv", "weights.h5", "sources.csv", "map.h5",
-        "metrics.json", "report.html", "checkpoints",
+        "config.toml", "environment.json", "history.jsonl", "history.h5", "weights.csv", "weights.h5", "sources.csv",
+        "map.h5", "metrics.json", "report.html", "checkpoints",
     }  # fmt: skip
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["fitted"]["cc"] > metrics["uniform"]["cc"]

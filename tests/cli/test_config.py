@@ -1,4 +1,4 @@
-"""The config: every mistake is one error that names key, value and the nearest valid name; what is valid round-trips."""
+"""The config: what is valid round-trips, every mistake is one error that names key, value and nearest valid name."""
 
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def test_malformed_overrides(tmp_path, text):
 
 
 def test_not_toml(tmp_path):
-    with pytest.raises(InputError, match="not TOML.*line 1"):
+    with pytest.raises(InputError, match=r"not TOML.*line 1"):
         load_config(written(tmp_path, "[frames\n"))
 
 

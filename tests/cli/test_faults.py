@@ -1,4 +1,7 @@
-"""Bad input, injected on purpose: one clear error that names the file and the remedy, exit code 2, on one rank and on three."""
+"""Bad input, injected on purpose: one clear error that names the file and the remedy, and exit code 2.
+
+On one rank and on three.
+"""
 
 import os
 import shutil
@@ -112,8 +115,8 @@ def damaged_map(folder):
 
 
 FAULTS = [
-    unknown_key, missing_column, no_common_reflections, different_cell, nan_in_a_frame, flipped_byte, truncated_shard, newer_schema,
-    zero_variance_of_the_map, frames_all_alike, missing_store, damaged_map,
+    unknown_key, missing_column, no_common_reflections, different_cell, nan_in_a_frame, flipped_byte, truncated_shard,
+    newer_schema, zero_variance_of_the_map, frames_all_alike, missing_store, damaged_map,
 ]  # fmt: skip
 
 

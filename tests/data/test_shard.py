@@ -151,7 +151,7 @@ def test_a_changed_header_is_found(store):
 def test_a_newer_schema_says_to_update(store):
     with h5py.File(store.path(0), "r+") as file:
         file.attrs["schema"] = 99
-    with pytest.raises(InputError, match="schema 99.*\n.*update hpcfit"), open_shard(store.path(0)):
+    with pytest.raises(InputError, match=r"schema 99.*\n.*update hpcfit"), open_shard(store.path(0)):
         pass
 
 
@@ -165,19 +165,29 @@ def test_without_its_completion_mark_a_shard_is_not_read(store):
 def test_a_failed_writer_leaves_nothing(tmp_path, reflections, F_th):
     reference = Reference.of_sample(reflections, F_th)
     plan = ShardPlan("x.h5", "x", "", "x", 0, 0, 100, "")
-    with pytest.raises(ZeroDivisionError), ShardWriter(tmp_path, plan, reference, Encoding()) as shard:
-        for frame in F_th[:70]:
-            shard.append(Frame(0, frame))
-        1 / 0  # noqa: B018
+
+    def write_and_fail():
+        with ShardWriter(tmp_path, plan, reference, Encoding()) as shard:
+            for frame in F_th[:70]:
+                shard.append(Frame(0, frame))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_too_few_frames_are_an_error_and_no_shard(tmp_path, reflections, F_th):
     reference = Reference.of_sample(reflections, F_th)
-    with pytest.raises(InputError, match="gave 2 frames where 3 were announced"):
-        with ShardWriter(tmp_path, ShardPlan("x.h5", "x", "", "x", 0, 0, 3, ""), reference, Encoding()) as shard:
+    plan = ShardPlan("x.h5", "x", "", "x", 0, 0, 3, "")
+
+    def write_two():
+        with ShardWriter(tmp_path, plan, reference, Encoding()) as shard:
             shard.append(Frame(0, F_th[0]))
             shard.append(Frame(1, F_th[1]))
+
+    with pytest.raises(InputError, match="gave 2 frames where 3 were announced"):
+        write_two()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -186,9 +196,12 @@ def test_nan_and_overflow_name_reflection_and_frames(tmp_path, reflections, F_th
     reference = Reference.of_sample(reflections, F_th)
     broken = F_th[0].copy()
     broken[7] = bad
-    with pytest.raises(InputError, match=r"x\.dcd, frames 5 to 5: structure factor F\("):
-        with ShardWriter(tmp_path, ShardPlan("x.h5", "x", "", "x.dcd", 0, 5, 6, ""), reference, Encoding()) as shard:
-            shard.append(Frame(5, broken))
+    plan = ShardPlan("x.h5", "x", "", "x.dcd", 0, 5, 6, "")
+    with (
+        pytest.raises(InputError, match=r"x\.dcd, frames 5 to 5: structure factor F\("),
+        ShardWriter(tmp_path, plan, reference, Encoding()) as shard,
+    ):
+        shard.append(Frame(5, broken))
 
 
 def test_frames_that_do_not_move_get_a_scale(reflections):

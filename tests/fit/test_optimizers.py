@@ -89,7 +89,7 @@ def test_lbfgs_reaches_the_minimum_and_never_climbs(problem):
 
 
 def test_lbfgs_direction_equals_the_textbook_recursion():
-    """The recursion on coefficients of the Gram matrix against the one on vectors (Nocedal and Wright, algorithm 7.4)."""
+    """The recursion on coefficients of the Gram matrix against that on vectors (Nocedal and Wright, algorithm 7.4)."""
     problem = rosenbrock()
     optimizer = choose_optimizer("lbfgs", {"memory": 5}, None, inner_product(), None)
 

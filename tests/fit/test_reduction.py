@@ -40,7 +40,8 @@ def wide():
 def test_error_is_within_half_a_unit_of_each_part(grid, wide):
     total = ReproducibleSum(grid)([wide], axis=0, over="frames")
     exact = np.array([float(sum(Fraction(x) for x in column)) for column in wide.T])
-    # Every part is rounded to 2^-k with k = 62 - ceil(log2 N) - exponent of the largest: N halves of that, and one of float64.
+    # Every part is rounded to 2^-k with k = 62 - ceil(log2 N) - exponent of the largest: N halves of that, and one of
+    # float64.
     unit = 2.0 ** (np.frexp(np.abs(wide).max())[1] + np.ceil(np.log2(N)) - 62)
     assert np.all(np.abs(total - exact) <= N * unit / 2 + np.spacing(np.abs(exact)))
     assert np.any(total != 0)

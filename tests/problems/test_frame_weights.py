@@ -97,7 +97,10 @@ def test_intensity_equals_guinier_to_1e_10(u_t):
     w_t = np.exp(u_t) / np.exp(u_t).sum()
     expected = orbit_means(orbit_map, diffuse_intensity(F_th, w_t))
     for number, places in enumerate(tiling.orbits):
-        pick = lambda tree, n=number: type(tree)(*(leaf[n] for leaf in tree))
+
+        def pick(tree, n=number):
+            return type(tree)(*(leaf[n] for leaf in tree))
+
         x = orbit_intensity(
             result.statistics._replace(sliced=pick(result.statistics.sliced)), pick(evaluate.problem.tiles)
         )

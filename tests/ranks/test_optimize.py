@@ -79,8 +79,8 @@ def test_fast_sums_agree_to_1e_10(hpcfit, two_sources, reference, tmp_path):
 
 def test_more_ranks_than_blocks_of_frames_works_with_a_warning(hpcfit, two_sources, reference, tmp_path):
     done = hpcfit(
-        "optimize", two_sources, "--set", f"run.directory={tmp_path / 'run'}", "--set", "optimizer.max_steps=25", "--set", "grid.slices=1",
-        ranks=7, timeout=150,
+        "optimize", two_sources, "--set", f"run.directory={tmp_path / 'run'}", "--set", "optimizer.max_steps=25",
+        "--set", "grid.slices=1", ranks=7, timeout=150,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "have nothing to do" in done.stderr
@@ -204,7 +204,8 @@ def test_an_exception_on_one_rank_ends_the_job_with_its_traceback(mpiexec, two_s
     )
     start = time.monotonic()
     done = subprocess.run(
-        [mpiexec, "-n", "3", sys.executable, script, "optimize", two_sources, "--set", f"run.directory={tmp_path / 'run'}"],
+        [mpiexec, "-n", "3", sys.executable, script, "optimize", two_sources, "--set",
+         f"run.directory={tmp_path / 'run'}"],
         capture_output=True, text=True, timeout=60, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode != 0
