@@ -153,9 +153,9 @@ class OptimizerConfig(Table):
     options: dict[str, Any] = {}
     clip_norm: Positive | None = None
     max_steps: Count = 500
-    gradient_tolerance: NonNegative = 1e-7
+    gradient_tolerance: NonNegative = 1e-9
     relative_tolerance: NonNegative = 1e-9
-    patience: Annotated[int, Field(ge=1, le=99)] = 5
+    patience: Annotated[int, Field(ge=1, le=99)] = 10
     wall_clock_minutes: Positive | None = None
 
 

@@ -23,6 +23,14 @@ def _double_precision():
     jax.config.update("jax_enable_x64", True)
 
 
+@pytest.fixture
+def _whole_affinity():
+    """Commands pin the process they run in to one core: give the test process its cores back."""
+    cores = os.sched_getaffinity(0)
+    yield
+    os.sched_setaffinity(0, cores)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the checkout; skipped where it is absent (it is never part of the project)."""

@@ -52,6 +52,15 @@ class FrameWeightsCase:
         """Frames that take part."""
         return sum(block.frames for block in self.blocks)
 
+    def warnings(self) -> list[str]:
+        """What a reader of the weights must know, whatever they come out as."""
+        if self.n_frames != 2:
+            return []
+        # x = w (1 - w) |F_1 - F_2|^2: the weights only scale the map, and no correlation sees a scale.
+        return [
+            "two frames have the same CC at any weights: these weights say nothing; give several frames of each state"
+        ]
+
     def labels(self) -> list[str]:
         """The label of each block, or its source where it has none."""
         return [self.store.shards[block.shard].label or self.store.shards[block.shard].source for block in self.blocks]

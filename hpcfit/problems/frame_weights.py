@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hpcfit.physics.moments import weighted_moments
 from hpcfit.problems.base import Cell, FrameRows, Params, Reduce, Statistics
 
 
@@ -100,10 +101,8 @@ class FrameWeights:
         """Moments of 64 frames in one tile; cell.data: [64, 2 width], real and imaginary parts alternating."""
         u = params.local["u"]
         w = jnp.where(cell.ids >= 0, jnp.exp(u) / self.n_frames, 0.0)
-        F = cell.data.astype(self.precision)
-        wF = w.astype(self.precision)[:, None] * F
-        squares = jnp.sum(wF * F, axis=0).reshape(-1, 2)
-        moments = Moments(jnp.sum(wF, axis=0).reshape(-1, 2), jnp.sum(squares, axis=1))
+        wF, squares = weighted_moments(w.astype(self.precision), cell.data)
+        moments = Moments(wF.reshape(-1, 2), jnp.sum(squares.reshape(-1, 2), axis=1))
         return Statistics(WeightSums(jnp.sum(w), jnp.sum(w * w), jnp.sum(w * u)), moments)
 
     def summary(self, statistics: Statistics, shared: dict, tile: Tiles) -> ShellSums:

@@ -47,7 +47,7 @@ def write_results(
     intensities = [_intensities(case, problem, evaluation, grid) for evaluation in (fitted, flat)]
     u = gather_rows({"u": np.asarray(fitted.params.local["u"]), "ids": evaluate.frames.rows.ids}, grid)
     labels = label_fits(evaluate, case.blocks, case.labels(), "cc_anisotropic" if problem.anisotropic else "cc")
-    facts = facts | {"warnings": inseparable(labels), "labels": [fit._asdict() for fit in labels]}
+    facts = facts | {"warnings": [*case.warnings(), *inseparable(labels)], "labels": [fit._asdict() for fit in labels]}
     metrics = _metrics(case, problem, fitted, flat) | facts
     grid.world.on_root(lambda: _write(directory, case, u, intensities, metrics))
     return metrics

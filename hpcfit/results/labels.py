@@ -14,6 +14,7 @@ import numpy as np
 from hpcfit.fit.gradient import Reverse
 from hpcfit.problems.base import Params
 
+MIN_FRAMES = 4  # of a label: each half needs two, since one frame alone has no diffuse intensity
 MAX_LABELS = 12  # three passes over the frames each
 ABSENT = -1e4  # a log-weight whose exponential is 0
 
@@ -33,11 +34,11 @@ def label_fits(evaluate: Reverse, blocks: Sequence[Any], labels: Sequence[str], 
     ``labels``: of every block of the fit, ``blocks`` likewise; ``criterion``: which of the problem's metrics.
     """
     names = list(dict.fromkeys(labels))
-    if not 1 < len(names) <= MAX_LABELS:
-        return []
     of_label = {
         name: np.concatenate([b.ids()[: b.frames] for b, text in zip(blocks, labels) if text == name]) for name in names
     }
+    if not 1 < len(names) <= MAX_LABELS or min(map(len, of_label.values())) < MIN_FRAMES:
+        return []
 
     def cc(ids: np.ndarray) -> float:
         u = np.where(np.isin(evaluate.frames.rows.ids, ids), 0.0, ABSENT)
