@@ -113,7 +113,7 @@ class Recorder:
         evaluation = self.evaluate(params)
         self.count += 1
         norm = self.inner.norm(evaluation.gradient)
-        metrics = self.evaluate.problem.metrics(evaluation.sums, evaluation.statistics.common)
+        metrics = self.evaluate.metrics(evaluation)
         self.last = {"evaluation": self.count, "loss": evaluation.loss, **metrics, "gradient_norm": norm}
         self._add_times(evaluation.seconds)
         if self.world.is_root:

@@ -98,6 +98,11 @@ class Reverse:
         loss = self.problem.loss(sums, statistics.common, params.shared)
         return Evaluation(self.grid.world.bcast(float(loss)), None, params, statistics, sums, clock.seconds)
 
+    def metrics(self, evaluation: Evaluation) -> dict[str, float]:
+        """What the problem reports of an evaluation."""
+        found = _metrics(self.problem, evaluation.sums, evaluation.statistics.common)
+        return {name: float(value) for name, value in found.items()}
+
     def _statistics(self, params: Params, clock: Stopwatch) -> Statistics:
         pieces = []
         for chunk in self.frames.chunks():
@@ -228,6 +233,11 @@ def _summaries_vjp(problem: Problem, statistics: Statistics, shared: Tree, sums_
         return vjp(sums_bar)
 
     return _each(one, statistics.sliced, problem.tiles)
+
+
+@jax.jit
+def _metrics(problem: Problem, sums: Tree, common: Tree) -> dict[str, jax.Array]:
+    return problem.metrics(sums, common)
 
 
 @jax.jit

@@ -75,7 +75,7 @@ class Lbfgs:
             return state._replace(stalled="the line search found no lower loss: this is the precision of the loss")
         params, here = found
         s, y = combine([1, -1], [params, state.params]), combine([1, -1], [here.gradient, state.gradient])
-        curvature, scale = self.inner([(s, y), (y, y)])
+        _, curvature, _, scale = self.inner.gram([s, y]).ravel()
         state = state._replace(params=params, loss=here.loss, gradient=here.gradient)
         if curvature <= 1e-14 * scale:
             return state
@@ -85,17 +85,11 @@ class Lbfgs:
         """-H g and its slope <g, -H g>."""
         m, g = state.filled, state.gradient
         basis = [*state.s[self.memory - m :], *state.y[self.memory - m :], g]
-        gram = self._gram(basis)
+        gram = self.inner.gram(basis)
         coefficients = _two_loop(gram, m)
         if m == 0:
             coefficients *= self.first_step / max(np.sqrt(gram[0, 0]), 1e-300)
         return combine(coefficients, basis), float(gram[-1] @ coefficients)
-
-    def _gram(self, basis: list[Params]) -> np.ndarray:
-        upper = np.triu_indices(len(basis))
-        gram = np.zeros((len(basis), len(basis)))
-        gram[upper] = self.inner([(basis[i], basis[j]) for i, j in zip(*upper, strict=True)])
-        return gram + np.triu(gram, 1).T
 
     def _search(self, state, direction, slope, evaluate) -> tuple[Params, Evaluation] | None:
         """A point that satisfies the weak Wolfe conditions, by doubling and bisection.
@@ -108,7 +102,7 @@ class Lbfgs:
         for _ in range(self.max_trials):
             params = combine([1.0, length], [state.params, direction])
             here = evaluate(params)
-            slope_here = self.inner([(here.gradient, direction)])[0]
+            slope_here = self.inner(here.gradient, direction)
             if not self._descends(state.loss, here.loss, length, slope, slope_here):
                 high = length
             elif slope_here >= self.curvature * slope:
@@ -203,7 +197,7 @@ class ExponentiatedGradient:
     def step(self, state: GradientState, evaluate: Evaluate) -> GradientState:
         """One accepted step; its length is remembered for the next."""
         direction = jax.tree.map(_divide, state.gradient, self.metric(state.params))
-        slope = self.inner([(state.gradient, direction)])[0]
+        slope = self.inner(state.gradient, direction)
         length = float(state.inner)
         for _ in range(self.max_trials):
             here = evaluate(combine([1.0, length], [state.params, direction]))

@@ -89,5 +89,5 @@ class Problem(Protocol):
     def loss(self, sums: Tree, common: Tree, shared: Tree) -> Any:
         """The scalar that is minimised."""
 
-    def metrics(self, sums: Tree, common: Tree) -> dict[str, float]:
+    def metrics(self, sums: Tree, common: Tree) -> dict[str, Any]:
         """What the history reports of one evaluation."""

@@ -119,13 +119,13 @@ class FrameWeights:
         """KL(p || 1/T) = sum p ln(T p) with p = w / sum w."""
         return common.wu / common.w - jnp.log(common.w)
 
-    def metrics(self, sums: ShellSums, common: WeightSums) -> dict[str, float]:
+    def metrics(self, sums: ShellSums, common: WeightSums) -> dict[str, jax.Array]:
         """CC total and anisotropic, Kish's effective sample size, Kullback-Leibler divergence."""
         return {
-            "cc": float(correlation(sums, by_shell=False)),
-            "cc_anisotropic": float(correlation(sums, by_shell=True)),
-            "ess": float(common.w**2 / common.ww),
-            "kl": max(float(self.divergence(common)), 0.0),  # rounding may leave -1e-16
+            "cc": correlation(sums, by_shell=False),
+            "cc_anisotropic": correlation(sums, by_shell=True),
+            "ess": common.w**2 / common.ww,
+            "kl": jnp.maximum(self.divergence(common), 0.0),  # rounding may leave -1e-16
         }
 
 

@@ -48,7 +48,7 @@ def write_results(
     u = gather_rows({"u": np.asarray(fitted.params.local["u"]), "ids": evaluate.frames.rows.ids}, grid)
     labels = label_fits(evaluate, case.blocks, case.labels(), "cc_anisotropic" if problem.anisotropic else "cc")
     facts = facts | {"warnings": [*case.warnings(), *inseparable(labels)], "labels": [fit._asdict() for fit in labels]}
-    metrics = _metrics(case, problem, fitted, flat) | facts
+    metrics = _metrics(case, evaluate, fitted, flat) | facts
     grid.world.on_root(lambda: _write(directory, case, u, intensities, metrics))
     return metrics
 
@@ -117,7 +117,7 @@ def _write_map(directory: RunDirectory, case: Any, calculated: np.ndarray, flat:
     )
 
 
-def _metrics(case: Any, problem: Any, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:
+def _metrics(case: Any, evaluate: Reverse, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:
     choice = case.config.problem
     return {
         "kind": "frame-weights",
@@ -128,8 +128,8 @@ def _metrics(case: Any, problem: Any, fitted: Evaluation, flat: Evaluation) -> d
         "orbits": len(case.orbits.observed),
         "laue": choice.laue,
         "temperature": choice.temperature,
-        "fitted": problem.metrics(fitted.sums, fitted.statistics.common),
-        "uniform": problem.metrics(flat.sums, flat.statistics.common),
+        "fitted": evaluate.metrics(fitted),
+        "uniform": evaluate.metrics(flat),
         "shells": _shell_rows(case, fitted, flat),
         "left_out": case.orbits.left_out,
     }

@@ -42,8 +42,7 @@ def label_fits(evaluate: Reverse, blocks: Sequence[Any], labels: Sequence[str], 
 
     def cc(ids: np.ndarray) -> float:
         u = np.where(np.isin(evaluate.frames.rows.ids, ids), 0.0, ABSENT)
-        result = evaluate.value(Params({}, {"u": u}))
-        return evaluate.problem.metrics(result.sums, result.statistics.common)[criterion]
+        return evaluate.metrics(evaluate.value(Params({}, {"u": u})))[criterion]
 
     return [
         LabelFit(name, len(ids), cc(ids), tuple(cc(half) for half in np.array_split(ids, 2)))

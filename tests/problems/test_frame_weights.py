@@ -164,7 +164,7 @@ def test_fast_sums_agree_to_1e_10(u_t):
 def test_metrics_of_uniform_weights():
     evaluate, *_ = system()
     result = evaluate(uniform(evaluate.frames.rows))
-    metrics = evaluate.problem.metrics(result.sums, result.statistics.common)
+    metrics = evaluate.metrics(result)
     assert metrics["ess"] == pytest.approx(T, rel=1e-12)
     assert metrics["kl"] == pytest.approx(0, abs=1e-12)
 
@@ -175,7 +175,7 @@ def test_ess_and_divergence_of_two_levels():
     a, p = 30, 0.7
     w_t = np.r_[np.full(a, p / a), np.full(T - a, (1 - p) / (T - a))]
     result = evaluate(params_of(np.log(w_t)))
-    metrics = evaluate.problem.metrics(result.sums, result.statistics.common)
+    metrics = evaluate.metrics(result)
     assert metrics["ess"] == pytest.approx(1 / (p**2 / a + (1 - p) ** 2 / (T - a)), rel=1e-12)
     assert metrics["kl"] == pytest.approx(p * np.log(p * T / a) + (1 - p) * np.log((1 - p) * T / (T - a)), rel=1e-12)
 
