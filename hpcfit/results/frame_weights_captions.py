@@ -68,3 +68,9 @@ def agreement(outside: str) -> str:
         "regression. Dashed: equality. The cloud of the fit should be narrower than that of the baseline on the "
         f"left. Outside the axes: {outside} of both panels."
     )
+
+
+SEPARABILITY = (
+    "Can the map tell the labels apart? Uniform weights on the frames of one label alone, and on each half of them. "
+    "Summed weights are populations only where the labels differ by more than the halves of one label do."
+)

@@ -118,7 +118,7 @@ def weights(run: RunFiles) -> Section:
     n_frames = run.metrics["frames"]
     caption = captions.weights(grouped(n_frames), figures.weights_drawn(run.weights, n_frames))
     picture = Figure(figures.weights(run.weights, n_frames), "Fitted weight of each frame along its source", caption)
-    return Section("Weights", [picture, *_label_table(run), _source_table(run), _heaviest(run)])
+    return Section("Weights", [picture, *_label_table(run), *_separability(run), _source_table(run), _heaviest(run)])
 
 
 def _label_table(run: RunFiles) -> list[Table]:
@@ -132,6 +132,17 @@ def _label_table(run: RunFiles) -> list[Table]:
     rows = [[label, grouped(int(n)), *_weight_cells(total, largest)] for label, (n, *total) in sums.items()]
     caption = "Sums per label. Baseline: the share of the label in the frames."
     return [Table(("label", "sources", *WEIGHT_COLUMNS), rows, caption)]
+
+
+def _separability(run: RunFiles) -> list[Table]:
+    """CC of each label alone, where there are several labels."""
+    fits = run.metrics.get("labels", [])
+    rows = [
+        [fit["label"], grouped(fit["frames"]), correlation(fit["cc"]), *map(correlation, fit["cc_halves"])]
+        for fit in fits
+    ]
+    header = ("label", "frames", "CC of the label alone", "of its first half", "of its second half")
+    return [Table(header, rows, captions.SEPARABILITY)] if rows else []
 
 
 def _source_table(run: RunFiles) -> Table:
