@@ -71,6 +71,6 @@ def agreement(outside: str) -> str:
 
 
 SEPARABILITY = (
-    "Can the map tell the labels apart? Uniform weights on the frames of one label alone, and on each half of them. "
-    "Summed weights are populations only where the labels differ by more than the halves of one label do."
+    "Can the map tell the labels apart? Uniform weights on the frames of one label alone, and on parts of {n} successive "
+    "frames of it. Summed weights are populations only where the parts of two labels do not overlap."
 )

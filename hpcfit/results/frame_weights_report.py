@@ -137,12 +137,18 @@ def _label_table(run: RunFiles) -> list[Table]:
 def _separability(run: RunFiles) -> list[Table]:
     """CC of each label alone, where there are several labels."""
     fits = run.metrics.get("labels", [])
+    if not fits:
+        return []
     rows = [
-        [fit["label"], grouped(fit["frames"]), correlation(fit["cc"]), *map(correlation, fit["cc_halves"])]
+        [
+            fit["label"],
+            grouped(fit["frames"]),
+            *map(correlation, (fit["cc"], min(fit["cc_parts"]), max(fit["cc_parts"]))),
+        ]
         for fit in fits
     ]
-    header = ("label", "frames", "CC of the label alone", "of its first half", "of its second half")
-    return [Table(header, rows, captions.SEPARABILITY)] if rows else []
+    header = ("label", "frames", "CC of the label alone", "lowest CC of its parts", "highest")
+    return [Table(header, rows, captions.SEPARABILITY.format(n=grouped(fits[0]["part_frames"])))]
 
 
 def _source_table(run: RunFiles) -> Table:

@@ -1,7 +1,9 @@
-"""Can the map tell the labels of the frames apart? Each label alone, and its halves, against the measured map.
+"""Can the map tell the labels of the frames apart? Each label alone, and equal parts of it, against the measured map.
 
 Weights summed over a label look like a population whatever the map knows of it. They mean something where the map
-prefers one label to another by more than it prefers one half of the frames of a label to the other half.
+prefers one label to another by more than it prefers one half of a label to the other half, and every part of one to
+every part of the other. Parts have the same number of frames in all labels, because CC rises with the number of frames
+that are averaged. Both conditions are necessary for a population to be read off, and neither is sufficient.
 """
 
 from __future__ import annotations
@@ -14,52 +16,73 @@ import numpy as np
 from hpcfit.fit.gradient import Reverse
 from hpcfit.problems.base import Params
 
-MIN_FRAMES = 4  # of a label: each half needs two, since one frame alone has no diffuse intensity
-MAX_LABELS = 12  # three passes over the frames each
+MAX_LABELS, MAX_PARTS = 12, 6  # a pass over the frames for each part
+MIN_FRAMES = 4  # of a label: it is cut into two parts at least, and one frame alone has no diffuse intensity
 ABSENT = -1e4  # a log-weight whose exponential is 0
 
 
 class LabelFit(NamedTuple):
-    """CC of uniform weights on the frames of one label, and on each half of them."""
+    """CC of uniform weights on the frames of one label, on its halves, and on parts of ``part_frames`` frames each."""
 
     label: str
     frames: int
     cc: float
     cc_halves: tuple[float, float]
+    part_frames: int
+    cc_parts: tuple[float, ...]
 
 
 def label_fits(evaluate: Reverse, blocks: Sequence[Any], labels: Sequence[str], criterion: str) -> list[LabelFit]:
-    """The fit of each label alone; collective. Empty where there is one label, or more than 12.
+    """The fit of each label alone; collective. Empty where there is one label, or more than 12, or one of 3 frames.
 
     ``labels``: of every block of the fit, ``blocks`` likewise; ``criterion``: which of the problem's metrics.
     """
-    names = list(dict.fromkeys(labels))
-    of_label = {
-        name: np.concatenate([b.ids()[: b.frames] for b, text in zip(blocks, labels) if text == name]) for name in names
-    }
-    if not 1 < len(names) <= MAX_LABELS or min(map(len, of_label.values())) < MIN_FRAMES:
+    of_label: dict[str, np.ndarray] = {}
+    for block, label in zip(blocks, labels):
+        of_label[label] = np.append(of_label.get(label, np.zeros(0, np.int64)), block.ids()[: block.frames])
+    smallest = min(map(len, of_label.values()))
+    if not 1 < len(of_label) <= MAX_LABELS or smallest < MIN_FRAMES:
         return []
 
     def cc(ids: np.ndarray) -> float:
         u = np.where(np.isin(evaluate.frames.rows.ids, ids), 0.0, ABSENT)
         return evaluate.metrics(evaluate.value(Params({}, {"u": u})))[criterion]
 
-    return [
-        LabelFit(name, len(ids), cc(ids), tuple(cc(half) for half in np.array_split(ids, 2)))
-        for name, ids in of_label.items()
-    ]
+    n = smallest // 2
+    fits = []
+    for label, ids in of_label.items():
+        halves = tuple(cc(half) for half in np.array_split(ids, 2))
+        parts = tuple(cc(ids[start : start + n]) for start in _starts(len(ids), n))
+        fits.append(LabelFit(label, len(ids), cc(ids), halves, n, parts))
+    return fits
+
+
+def _starts(frames: int, n: int) -> list[int]:
+    """Where the parts of n frames begin: as many as fit, at most MAX_PARTS, spread evenly."""
+    whole = frames // n
+    return [int(part) * n for part in np.unique(np.linspace(0, whole - 1, min(whole, MAX_PARTS)).round())]
 
 
 def inseparable(fits: Sequence[LabelFit]) -> list[str]:
-    """A sentence for each pair of labels whose CC differ by less than those of the halves of either do."""
-    sentences = []
-    for n, a in enumerate(fits):
-        for b in fits[n + 1 :]:
-            noise = max(abs(a.cc_halves[0] - a.cc_halves[1]), abs(b.cc_halves[0] - b.cc_halves[1]))
-            if not abs(a.cc - b.cc) > noise:
-                sentences.append(
-                    f"the map does not tell '{a.label}' from '{b.label}': alone they reach CC {a.cc:.4f} and"
-                    f" {b.cc:.4f}, while two halves of one label differ by {noise:.4f};"
-                    " do not read their summed weights as populations"
-                )
-    return sentences
+    """A sentence for each pair of labels that fails one of the two conditions."""
+    pairs = [(a, b) for n, a in enumerate(fits) for b in fits[n + 1 :]]
+    return [
+        f"the map does not tell '{a.label}' from '{b.label}': {why}; do not read their summed weights as populations"
+        for a, b in pairs
+        if (why := _noise(a, b) or _overlap(a, b))
+    ]
+
+
+def _noise(a: LabelFit, b: LabelFit) -> str:
+    noise = max(abs(fit.cc_halves[0] - fit.cc_halves[1]) for fit in (a, b))
+    if abs(a.cc - b.cc) > noise:
+        return ""
+    return f"alone they reach CC {a.cc:.4f} and {b.cc:.4f}, while two halves of one label differ by {noise:.4f}"
+
+
+def _overlap(a: LabelFit, b: LabelFit) -> str:
+    (low_a, high_a), (low_b, high_b) = ((min(fit.cc_parts), max(fit.cc_parts)) for fit in (a, b))
+    if low_a > high_b or low_b > high_a:
+        return ""
+    ranges = f"{low_a:.4f} to {high_a:.4f} and {low_b:.4f} to {high_b:.4f}"
+    return f"parts of {a.part_frames} frames alone reach CC {ranges}"
