@@ -71,6 +71,7 @@ def agreement(outside: str) -> str:
 
 
 SEPARABILITY = (
-    "Can the map tell the labels apart? Uniform weights on the frames of one label alone, and on parts of {n} successive "
-    "frames of it. Summed weights are populations only where the parts of two labels do not overlap."
+    "Can the map tell the labels apart? Uniform weights on the frames of one label alone, on its halves, and on parts "
+    "of {n} successive frames. Summed weights are populations only where two labels differ by more than halves of one "
+    "do, and their parts do not overlap."
 )

@@ -139,15 +139,11 @@ def _separability(run: RunFiles) -> list[Table]:
     fits = run.metrics.get("labels", [])
     if not fits:
         return []
-    rows = [
-        [
-            fit["label"],
-            grouped(fit["frames"]),
-            *map(correlation, (fit["cc"], min(fit["cc_parts"]), max(fit["cc_parts"]))),
-        ]
-        for fit in fits
-    ]
-    header = ("label", "frames", "CC of the label alone", "lowest CC of its parts", "highest")
+    rows = []
+    for fit in fits:
+        ccs = (fit["cc"], *fit["cc_halves"], min(fit["cc_parts"]), max(fit["cc_parts"]))
+        rows.append([fit["label"], grouped(fit["frames"]), *map(correlation, ccs)])
+    header = ("label", "frames", "CC of the label alone", "first half", "second half", "parts: lowest", "highest")
     return [Table(header, rows, captions.SEPARABILITY.format(n=grouped(fits[0]["part_frames"])))]
 
 

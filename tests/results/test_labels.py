@@ -13,15 +13,21 @@ from hpcfit.results.labels import LabelFit, _starts, inseparable, label_fits
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_map, write_problem
 
 
-def fit(label, *parts):
-    return LabelFit(label, 100, 0.5, 10, parts)
+def fit(label, *parts, cc=None, halves=(0.5, 0.5)):
+    return LabelFit(label, 100, np.mean(parts) if cc is None else cc, halves, 10, parts)
 
 
 def test_overlapping_parts_are_named_and_separate_ones_are_not():
     sentences = inseparable([fit("a", 0.9, 0.95), fit("b", 0.5, 0.6), fit("c", 0.55, 0.91)])
     assert len(sentences) == 2
-    assert "'a' from 'c'" in sentences[0]
-    assert "'b' from 'c'" in sentences[1]
+    assert "'a' from 'c': parts of 10 frames" in sentences[0]
+    assert "'b' from 'c': parts" in sentences[1]
+
+
+def test_labels_that_differ_less_than_halves_of_one_are_named():
+    a, b = fit("a", 0.5, 0.52, cc=0.9, halves=(0.8, 0.85)), fit("b", 0.6, 0.62, cc=0.94)
+    assert "two halves of one label differ by 0.0500" in inseparable([a, b])[0]
+    assert inseparable([a._replace(cc_halves=(0.8, 0.83)), b]) == []
 
 
 def test_parts_do_not_overlap_and_lie_within_the_label():
