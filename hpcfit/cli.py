@@ -109,6 +109,7 @@ def _open(config: Path, overrides: list[str] | None):
     from hpcfit.config import load_config
     from hpcfit.ranks import world_ranks
 
+    log.set_up(0, 1)  # for what is said before the ranks know each other
     ranks = world_ranks()
     log.set_up(ranks.rank, ranks.size)
     return ranks.on_root(lambda: load_config(config, overrides or ())), ranks

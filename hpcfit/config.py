@@ -14,8 +14,10 @@ from hpcfit.errors import InputError, nearest
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-Cell = tuple[Positive, Positive, Positive, Positive, Positive, Positive]
-Divisions = tuple[Count, Count, Count]
+Loose = Field(strict=False)  # TOML has no paths and no tuples
+FilePath = Annotated[Path, Loose]
+Cell = Annotated[tuple[Positive, Positive, Positive, Positive, Positive, Positive], Loose]
+Divisions = Annotated[tuple[Count, Count, Count], Loose]
 
 BLOCK_FRAMES = 64  # frames of one HDF5 chunk, and of one block of the reproducible sums
 
@@ -28,11 +30,11 @@ def _relative_to_config(path: Path, info: ValidationInfo) -> Path:
 class Table(BaseModel):
     """A table of the config: frozen, and a key that it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
 
 
 class RunConfig(Table):
-    directory: Path = Path("run")
+    directory: FilePath = Path("run")
     seed: int = 0
     precision: Literal["float32", "float64"] = "float32"
     reductions: Literal["reproducible", "fast"] = "reproducible"
@@ -44,7 +46,7 @@ class RunConfig(Table):
 
 
 class FramesConfig(Table):
-    store: Path
+    store: FilePath
     include: list[str] = ["*"]
     exclude: list[str] = []
     residence: Literal["auto", "memory", "disk"] = "auto"
@@ -55,11 +57,11 @@ class FramesConfig(Table):
 class SourceConfig(Table):
     label: str = ""
     mtz: str | None = None
-    columns: tuple[str, str] | None = None
-    topology: Path | None = None
+    columns: Annotated[tuple[str, str], Loose] | None = None
+    topology: FilePath | None = None
     trajectory: list[str] = []
     start: Annotated[int, Field(ge=0)] = 0
-    stop: int | None = None
+    stop: Count | None = None
     stride: Count = 1
 
     @field_validator("trajectory", mode="before")
@@ -88,6 +90,8 @@ class SourceConfig(Table):
             raise ValueError("a source has either `mtz` or `trajectory`, and not both")
         if self.columns is not None and self.mtz is None:
             raise ValueError("`columns` names the columns of MTZ files; this source has none")
+        if self.topology is not None and not self.trajectory:
+            raise ValueError("`topology` belongs to a trajectory; this source has none")
         return self
 
 
@@ -118,7 +122,7 @@ class PrepareConfig(Table):
 
 
 class ExperimentConfig(Table):
-    file: Path
+    file: FilePath
     intensity: str | None = None
     sigma: str | None = None
     ndiv: Divisions | None = None
@@ -138,8 +142,14 @@ class FrameWeightsConfig(Table):
     exclude_bragg: bool = False
     shells: Annotated[int, Field(ge=1, le=1000)] = 20
     theta: NonNegative = 0.0
+    prior: Literal["uniform", "equal-sources", "equal-labels"] | FilePath = "uniform"
     temperature: Positive = 300.0
-    start: Literal["uniform", "random"] = "uniform"
+    start: Literal["prior", "random"] = "prior"
+
+    @field_validator("prior")
+    @classmethod
+    def _prior_path(cls, value: str | Path, info: ValidationInfo) -> str | Path:
+        return _relative_to_config(value, info) if isinstance(value, Path) else value
 
     @model_validator(mode="after")
     def _resolution(self) -> FrameWeightsConfig:
@@ -241,7 +251,8 @@ def _override(tables: dict, text: str) -> None:
 
 def _sentence(item: dict) -> str:
     """One pydantic error in words: key, value, what is wrong, nearest valid name."""
-    location = [str(part) for part in item["loc"]]
+    # pydantic adds the names of a union's members, which are no keys
+    location = [str(part) for part in item["loc"] if str(part).isdigit() or str(part).isidentifier()]
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
         return f"unknown key '{key}' = {item['input']!r}: {nearest(location[-1], _fields(location[:-1]))}"

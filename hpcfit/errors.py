@@ -14,6 +14,7 @@ class HpcfitError(Exception):
     """An error whose text is meant for the user; ``exit_code`` is what the process returns."""
 
     exit_code = EXIT_FAILED
+    on_all_ranks = False  # whether every rank raises it at the same place: then root alone prints it
 
     def __init__(self, what: str, *, remedy: str = ""):
         super().__init__(what if not remedy else f"{what}\n  remedy: {remedy}")
@@ -31,6 +32,12 @@ class DamagedFile(InputError):
 
 class NumericalError(HpcfitError):
     """A quantity of the fit stopped being a number."""
+
+
+def together(error: HpcfitError) -> HpcfitError:
+    """The error, marked as one that every rank raises at the same place."""
+    error.on_all_ranks = True
+    return error
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import threadpoolctl
@@ -31,62 +36,82 @@ class Device:
 def choose_device(run: RunConfig, ranks: Ranks) -> Device:
     """Pin this rank to its share of the node before JAX looks for devices, start JAX, and test it. Collective.
 
-    A node's ranks share its cores: each gets ``threads`` of those that the launcher left it, chosen by its rank on the
-    node. GPUs likewise, where several are visible.
+    A node's ranks share its cores: each gets ``threads`` of those that the launcher left it, chosen by its place on the
+    node. GPUs likewise: where several are visible, each rank sees the one of its place.
     """
     node = ranks.node()
     place = node.rank if node.size > 1 else local_rank()
-    cores = _pin_threads(run.threads, place, node.size)
-    _show_one_gpu(place)
+    cores = _pin_threads(run.threads, node)
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    if run.device != "auto":
-        jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda,rocm"}[run.device])
-    try:
-        device = jax.local_devices()[0]
-    except RuntimeError as error:
+    if run.device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    else:
+        _see_one_gpu(place)
+    return ranks.on_all(lambda: _started(run, cores, node.size))
+
+
+def _started(run: RunConfig, cores: tuple[int, ...], ranks_on_node: int) -> Device:
+    import jax
+
+    device = jax.local_devices()[0]
+    if run.device == "gpu" and device.platform == "cpu":
         raise InputError(
-            f"[run] device = '{run.device}': JAX finds none ({str(error).splitlines()[0]})",
-            remedy="use device = 'cpu' or 'auto', or install the extra hpcfit[cuda12]",
-        ) from None
+            "[run] device = 'gpu': JAX finds none on this rank",
+            remedy="use device = 'cpu' or 'auto', or install the extra hpcfit[cuda12] or [cuda13] where there is a GPU",
+        )
     check_arithmetic()
-    return Device(device.platform, f"{device.device_kind} {device.id}", cores, _free_memory(device, node.size))
+    return Device(device.platform, f"{device.device_kind} {device.id}", cores, _free_memory(device, ranks_on_node))
 
 
-def _pin_threads(threads: int, place: int, ranks_on_node: int) -> tuple[int, ...]:
+def _pin_threads(threads: int, node: Ranks) -> tuple[int, ...]:
     """The cores of this rank; XLA sizes its thread pool by them when it starts."""
-    available = sorted(os.sched_getaffinity(0))
     threadpoolctl.threadpool_limits(threads)
-    if threads * ranks_on_node > len(available) and ranks_on_node > 1 and place == 0:
+    available = tuple(sorted(os.sched_getaffinity(0)))
+    masks = node.bcast(node.gather(available))
+    together = len(set().union(*masks))
+    if node.is_root and threads * node.size > together and node.size > 1:
         logger.warning(
             "%d ranks with %d threads each share %d cores of this node: they slow each other down",
-            ranks_on_node,
-            threads,
-            len(available),
-        )
+            node.size, threads, together,
+        )  # fmt: skip
     if len(available) <= threads:
-        return tuple(available)  # the launcher has bound this rank already, or there is no more to share out
-    first = place * threads % len(available)
-    cores = tuple((available * 2)[first : first + threads])
+        return available  # the launcher has bound this rank already, or there is no more to share out
+    # Ranks that the launcher left the same cores divide them.
+    first = masks[: node.rank].count(available) * threads % len(available)
+    cores = (available * 2)[first : first + threads]
     os.sched_setaffinity(0, cores)
     return cores
 
 
-def _show_one_gpu(place: int) -> None:
-    for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
+def _see_one_gpu(place: int) -> None:
+    """Let JAX see the GPU of this place on the node alone; it would open a context on each that is visible."""
+    import jax
+
+    for name, setting in (("CUDA_VISIBLE_DEVICES", "cuda"), ("ROCR_VISIBLE_DEVICES", "rocm")):
         visible = [item for item in os.environ.get(name, "").split(",") if item]
         if len(visible) > 1:
             os.environ[name] = visible[place % len(visible)]
+        elif not visible and setting == "cuda" and (count := len(glob.glob("/dev/nvidia[0-9]*"))) > 1:
+            jax.config.update("jax_cuda_visible_devices", str(place % count))
 
 
-def _free_memory(device, ranks_on_node: int) -> int:
+def _free_memory(device: Any, ranks_on_node: int) -> int:
     statistics = device.memory_stats() if device.platform != "cpu" else None
     if statistics and "bytes_limit" in statistics:
         return int(statistics["bytes_limit"] - statistics.get("bytes_in_use", 0))
     import psutil
 
-    return psutil.virtual_memory().available // ranks_on_node
+    return min(psutil.virtual_memory().available, _control_group_limit()) // ranks_on_node
+
+
+def _control_group_limit() -> int:
+    """What the scheduler allows this job (cgroup version 2 or 1), bytes."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            return int(Path(path).read_text(encoding="utf-8"))
+    return sys.maxsize
 
 
 def check_arithmetic() -> None:

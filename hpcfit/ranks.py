@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hpcfit.errors import EXIT_FAILED, HpcfitError, InputError
+from hpcfit.errors import EXIT_FAILED, HpcfitError, InputError, together
 from hpcfit.log import logger
 
 T = TypeVar("T")
@@ -73,11 +73,28 @@ class Ranks:
 
     def raise_together(self, error: Exception | None) -> None:
         """Raise on every rank if any rank brings an error: that of the lowest rank, so that one error is printed."""
+        if self.size == 1:
+            if error is not None:
+                raise error
+            return
+        if error is not None and not isinstance(error, HpcfitError):
+            # A traceback does not travel, and not every exception does: its text goes with it.
+            text = "".join(traceback.format_exception(error)).rstrip()
+            error = HpcfitError(f"rank {self.rank} of {self.size} failed:\n{text}")
         errors = self.gather(error)
         first = self.bcast(next((e for e in errors if e is not None), None) if self.is_root else None)
         if first is not None:
-            first.on_all_ranks = True
-            raise first
+            raise together(first)
+
+    def on_all(self, function: Callable[[], T]) -> T:
+        """``function`` on every rank; if it fails on any, one error is raised on all."""
+        value, error = None, None
+        try:
+            value = function()
+        except Exception as caught:
+            error = caught
+        self.raise_together(error)
+        return value
 
     def on_root(self, function: Callable[[], T]) -> T:
         """Root's result of ``function`` on every rank; if it fails there, the same error is raised on all."""

@@ -25,6 +25,9 @@ class Case(Protocol):
     def bytes_held(self, grid: Grid) -> int:
         """Bytes of this rank's share, passed over twice in each step."""
 
+    def bytes_summed(self, grid: Grid) -> int:
+        """Bytes of the sums that are kept of this rank's cells during a pass."""
+
     def problem(self, grid: Grid) -> Problem:
         """The problem on this rank's slice."""
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.config import Config
+from hpcfit.cases.prior import Prior, open_prior
+from hpcfit.config import BLOCK_FRAMES, Config
 from hpcfit.data.catalog import Block, Store, open_store
 from hpcfit.data.experiment import DiffuseMap, read_map
 from hpcfit.data.files import sha256_of_file
@@ -36,6 +37,7 @@ class FrameWeightsCase:
     orbits: OrbitMap
     tiling: Tiling
     blocks: Sequence[Block]
+    prior: Prior
 
     @classmethod
     def open(cls, config: Config) -> FrameWeightsCase:
@@ -45,7 +47,8 @@ class FrameWeightsCase:
         orbits = match_orbits(store.reference.reflections, measured, config.problem)
         tiling = make_tiling(orbits, store.reference.scale)
         _warn_of_unused_symmetry(orbits, measured, config.problem.laue)
-        return cls(config, store, measured, orbits, tiling, store.blocks(config.frames.include, config.frames.exclude))
+        blocks = store.blocks(config.frames.include, config.frames.exclude)
+        return cls(config, store, measured, orbits, tiling, blocks, open_prior(config.problem.prior, store, blocks))
 
     @property
     def n_frames(self) -> int:
@@ -79,6 +82,7 @@ class FrameWeightsCase:
         return {
             "frames.store": self.store.digest(),
             "frames chosen": chosen,
+            "problem.prior": self.prior.digest(),
             "experiment.file": sha256_of_file(self.measured.source)[:16],
             "problem": self.config.problem.model_dump_json(),
             "run": f"seed {run.seed}, {run.precision}, {run.reductions}",
@@ -100,11 +104,16 @@ class FrameWeightsCase:
         """Bytes of this rank's structure factors."""
         return self._factors(self._blocks(grid), _slice(grid)).bytes
 
+    def bytes_summed(self, grid: Grid) -> int:
+        """Three numbers of the kernels' precision for each block and reflection."""
+        cells = len(self._blocks(grid)) * len(grid.tiles) * self.tiling.columns.shape[1]
+        return 3 * cells * np.dtype(self.config.run.precision).itemsize
+
     def problem(self, grid: Grid) -> FrameWeights:
         """The problem on this rank's tiles."""
         choice, tiles = self.config.problem, self.tiling.tiles
         return FrameWeights(
-            type(tiles)(*(leaf[_slice(grid)] for leaf in tiles)), self.n_frames, choice.shells, choice.anisotropic,
+            type(tiles)(*(leaf[_slice(grid)] for leaf in tiles)), choice.shells, choice.anisotropic,
             choice.theta, self.config.run.precision, choice.start == "random",
         )  # fmt: skip
 
@@ -120,8 +129,8 @@ class FrameWeightsCase:
         factors = self._factors(blocks, _slice(grid))
         keep = self._keeps_in_memory(factors.bytes, memory)
         reader = (InMemory if keep else FromDisk)(factors, _place())
-        ids = np.stack([block.ids() for block in blocks]) if blocks else np.zeros((0, 64), np.int64)
-        return Frames(FrameRows(ids, self.n_frames), reader.chunks)
+        ids = np.stack([block.ids() for block in blocks]) if blocks else np.zeros((0, BLOCK_FRAMES), np.int64)
+        return Frames(FrameRows(ids, self.prior.log_weights(blocks), self.n_frames), reader.chunks)
 
     def undefined_loss(self) -> InputError:
         """The calculated map has no variance."""

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from hpcfit.commands.optimize import log_session
 from hpcfit.commands.session import Session, open_session
-from hpcfit.config import BLOCK_FRAMES, Config
+from hpcfit.config import Config
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks
-from hpcfit.results.run_directory import check_is_writable
+from hpcfit.results.run_directory import RunDirectory, check_is_writable
 
 PASSES = 2  # over the frames in a step of the `reverse` gradient
-BLOCK_SUMS = 3 / (2 * BLOCK_FRAMES)  # float32 sums kept of each block, beside its structure factors in float32
 
 
 def run_check(config: Config, world: Ranks) -> None:
     """Validate config and inputs and log what a run would be; collective."""
     world.on_root(lambda: check_is_writable(config.run.directory))
     session = open_session(config, world, "check")
+    if RunDirectory(config.run.directory).occupied() and world.is_root:
+        logger.warning("%s already holds a run: `optimize` will ask for --resume or --overwrite", config.run.directory)
     log_session(session)
     _log_ranks(session)
     _log_step(session)
@@ -25,12 +26,12 @@ def run_check(config: Config, world: Ranks) -> None:
 
 
 def _log_ranks(session: Session) -> None:
-    device, held = session.device, session.case.bytes_held(session.grid)
-    rows = session.world.gather((device.name, device.cores, held, device.memory))
-    for rank, (name, cores, bytes_held, memory) in enumerate(rows or ()):
+    device, case, grid = session.device, session.case, session.grid
+    rows = session.world.gather((device, case.bytes_held(grid), case.bytes_summed(grid)))
+    for rank, (place, held, summed) in enumerate(rows or ()):
         logger.info(
-            "rank %-4d    %s, cores %s: %.1f MB of frames and %.1f MB of block sums, of %.1f GB free", rank, name,
-            list(cores), bytes_held / 1e6, bytes_held * BLOCK_SUMS / 1e6, memory / 1e9,
+            "rank %-4d    %s, cores %s: %.1f MB of frames and %.1f MB of block sums, of %.1f GB free", rank, place.name,
+            list(place.cores), held / 1e6, summed / 1e6, place.memory / 1e9,
         )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,9 +35,9 @@ def run_optimize(config: Config, world: Ranks, *, resume: bool = False, overwrit
     with phases("open and check inputs"):
         directory = RunDirectory(config.run.directory)
         world.on_root(lambda: check_is_writable(directory.path))
+        if not (resume or overwrite):
+            world.on_root(directory.check_is_free)
         session = open_session(config, world, "optimize")
-        if not resume:
-            world.on_root(directory.clear if overwrite else directory.check_is_free)
         log_session(session)
     with phases("measure bandwidth"):
         bandwidth = memory_bandwidth()
@@ -45,6 +46,8 @@ def run_optimize(config: Config, world: Ranks, *, resume: bool = False, overwrit
     with phases("start"):
         restart = run.checkpoints.restart(run.template()) if resume else None
         run.recorder.begin(directory, restart.evaluations if restart else 0)
+        if overwrite and not resume:
+            world.on_root(directory.clear)  # only now: what could be wrong with the new run has been found
         world.on_root(lambda: directory.open(config, run.recorder.count))
         last = restart.last if restart else run.first_step()
     with phases("fit"):
@@ -101,6 +104,7 @@ class Recorder:
     count: int = 0
     timed: int = -1
     started: float = field(default_factory=time.perf_counter)
+    beat: Callable[[], None] = lambda: None  # told of each evaluation
     last: dict[str, float] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
 
@@ -116,6 +120,7 @@ class Recorder:
         metrics = self.evaluate.metrics(evaluation)
         self.last = {"evaluation": self.count, "loss": evaluation.loss, **metrics, "gradient_norm": norm}
         self._add_times(evaluation.seconds)
+        self.beat()
         if self.world.is_root:
             self.directory.add_evaluation(self._row(evaluation))
         return evaluation
@@ -155,10 +160,12 @@ class Run:
         config, grid, case = session.config, session.grid, session.case
         add = choose_sum(config.run.reductions, grid)
         inner = InnerProduct(add)
-        problem = case.problem(grid)
+        problem, frames = case.problem(grid), case.frames(grid, session.device.memory)
         chosen = config.optimizer
-        optimizer = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner, problem.metric)
-        evaluate = Reverse(problem, case.frames(grid, session.device.memory), grid, add)
+        optimizer = choose_optimizer(
+            chosen.name, chosen.options, chosen.clip_norm, inner, lambda p: problem.metric(p, frames.rows)
+        )
+        evaluate = Reverse(problem, frames, grid, add)
         recorder = Recorder(evaluate, inner, session.world)
         saves = config.checkpoint
         identity = case.identity() | {"optimizer": f"{chosen.name} {chosen.options} {chosen.clip_norm}"}
@@ -189,12 +196,13 @@ class Run:
     def loop(self, last: Step, signals: hooks.Signals) -> Outcome:
         """Iterate until a hook ends the run."""
         watchdog = hooks.Watchdog(self.session.world)
+        self.recorder.beat = watchdog.beat
         try:
             return fit(
                 self.optimizer,
                 self.recorder,
                 self.inner.norm,
-                [*self._hooks(self.session.config.optimizer), signals, watchdog],
+                [*self._hooks(self.session.config.optimizer), signals],
                 last,
             )
         finally:
@@ -215,7 +223,7 @@ class Run:
         """About the run rather than the result: why it stopped, steps, rate; collective."""
         grid, spent = self.session.grid, self.recorder.spent
         passes = 2 * self.session.case.bytes_held(grid) * max(self.recorder.timed, 0)
-        rates = self.session.world.gather((passes / spent["compute"] if spent.get("compute") else 0.0, bandwidth))
+        rates = self.session.world.gather((passes / (spent["compute"] + spent["read"]) if spent else 0.0, bandwidth))
         if rates is None:
             return {}
         rate, reference = np.mean(rates, axis=0)

@@ -8,6 +8,7 @@ from hpcfit.cases.base import Case
 from hpcfit.cases.kinds import open_case
 from hpcfit.config import Config
 from hpcfit.fit.grid import Grid, choose_shape, make_grid
+from hpcfit.fit.optimizers import choose_optimizer
 from hpcfit.log import logger
 from hpcfit.machine import Device, choose_device
 from hpcfit.ranks import Ranks
@@ -26,11 +27,11 @@ class Session:
 
 def open_session(config: Config, world: Ranks, command: str) -> Session:
     """Choose the device, open and check the inputs, and lay out the grid; collective."""
-    config.require("experiment", "problem", command=command)
+    world.on_root(lambda: check_config(config, command))
     device = choose_device(config.run, world)
     case = open_case(config, world)
     load = case.load()
-    shape = choose_shape(world.size, config.grid.frames, config.grid.slices, load)
+    shape = world.on_root(lambda: choose_shape(world.size, config.grid.frames, config.grid.slices, load))
     if shape.frames > load.n_blocks and world.is_root:
         logger.warning(
             "%d ranks along frames for %d blocks of 64 frames: %d ranks have nothing to do",
@@ -39,3 +40,10 @@ def open_session(config: Config, world: Ranks, command: str) -> Session:
             shape.frames - load.n_blocks,
         )
     return Session(config, world, device, case, make_grid(world, shape, load.n_blocks, load.n_tiles))
+
+
+def check_config(config: Config, command: str) -> None:
+    """Raise InputError for what the tables alone cannot know: missing tables, an optimizer's name and options."""
+    config.require("experiment", "problem", command=command)
+    chosen = config.optimizer
+    choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None, metric=None)

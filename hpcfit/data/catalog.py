@@ -8,6 +8,7 @@ every run compares the catalog with the files before it starts.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import json
 import shlex
 import sys
@@ -39,6 +40,7 @@ class ShardEntry:
     first_id: int
     frames: int
     bytes: int
+    plan: str  # digest of what decides its content
 
 
 class Block(NamedTuple):
@@ -95,7 +97,8 @@ class Store:
 
     def digest(self) -> str:
         """Identifies the content for a checkpoint: reference and the list of shards."""
-        return f"{self.reference.digest()[:16]}-{self.n_frames}-{self.bytes}"
+        content = f"{self.reference.digest()} {[(shard.file, shard.frames, shard.plan) for shard in self.shards]}"
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _matches(shard: ShardEntry, patterns: Sequence[str]) -> bool:
@@ -150,7 +153,8 @@ def _check_files(store: Store, reference_digest: str) -> None:
 def write_catalog(folder: Path, plans: Sequence[ShardPlan], reference: Reference, encoding: Encoding) -> Store:
     """Write catalog and virtual view over the complete shards of ``plans``, in their order."""
     shards = [
-        ShardEntry(p.file, p.source, p.label, p.first_id, p.n_frames, (folder / p.file).stat().st_size) for p in plans
+        ShardEntry(p.file, p.source, p.label, p.first_id, p.n_frames, (folder / p.file).stat().st_size, p.digest)
+        for p in plans
     ]
     content = {
         "schema": SCHEMA, "hpcfit_version": __version__, "command": shlex.join(sys.argv),

@@ -180,20 +180,25 @@ def header_digest(file: h5py.File) -> str:
     return digest.hexdigest()
 
 
+# What h5py raises when the bytes of a header make no sense.
+NONSENSE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
+
+
 @contextlib.contextmanager
 def open_shard(path: Path) -> Iterator[Shard]:
     """Open a complete shard for reading; raises DamagedFile or InputError that says what is wrong with which file."""
+    import hdf5plugin  # noqa: F401  (its import is what lets HDF5 read compressed chunks)
+
     try:
-        file = h5py.File(path, "r", locking=False)
+        with h5py.File(path, "r", locking=False) as file:
+            _check_is_readable(path, file)
+            yield Shard(path, file)
     except FileNotFoundError:
         raise InputError(
             f"shard {path} does not exist", remedy="run `hpcfit prepare` again: it makes what is missing"
         ) from None
-    except OSError as error:
-        raise _damaged(path, f"HDF5 cannot open it ({str(error).splitlines()[0]})") from None
-    with file:
-        _check_is_readable(path, file)
-        yield Shard(path, file)
+    except NONSENSE as error:
+        raise _damaged(path, f"HDF5 cannot read it ({(str(error) or repr(error)).splitlines()[0]})") from error
 
 
 def _check_is_readable(path: Path, file: h5py.File) -> None:

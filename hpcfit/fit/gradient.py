@@ -37,7 +37,10 @@ class Frames(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What one evaluation gives. statistics, sums: for the results; seconds: computing and reducing, on this rank."""
+    """What one evaluation gives.
+
+    statistics, sums: for the results; seconds: reading, computing and reducing, on this rank.
+    """
 
     loss: float
     gradient: Params
@@ -105,7 +108,7 @@ class Reverse:
 
     def _statistics(self, params: Params, clock: Stopwatch) -> Statistics:
         pieces = []
-        for chunk in self.frames.chunks():
+        for chunk in self._timed_chunks(clock):
             with clock("compute"):
                 pieces.append(jax.block_until_ready(_forward(self.problem, *self._on(params, chunk))))
         with clock("reduce"):
@@ -131,7 +134,7 @@ class Reverse:
 
     def _pull_partial(self, params: Params, statistics_bar: Statistics, shared_bar: Tree, clock: Stopwatch) -> Params:
         shared, local = [], []
-        for chunk in self.frames.chunks():
+        for chunk in self._timed_chunks(clock):
             with clock("compute"):
                 bar = jax.block_until_ready(_pull(self.problem, *self._on(params, chunk), statistics_bar))
             shared.append(bar.shared)
@@ -142,10 +145,21 @@ class Reverse:
             local_sum = self.add([rows], axis=0, over="slices")
         return Params(jax.tree.map(lambda a, b: np.asarray(a) + b, shared_bar, shared_sum), local_sum)
 
+    def _timed_chunks(self, clock: Stopwatch) -> Iterator[Any]:
+        """One pass over the frames; waiting for them counts as reading."""
+        chunks = self.frames.chunks()
+        while True:
+            with clock("read"):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
     def _on(self, params: Params, chunk: Any) -> tuple:
         """The arguments of the two passes for a chunk."""
         local = jax.tree.map(lambda leaf: leaf[chunk.rows], params.local)
-        cells = Cell(chunk.data, self.frames.rows.ids[chunk.rows])
+        rows = self.frames.rows
+        cells = Cell(chunk.data, rows.ids[chunk.rows], rows.log_prior[chunk.rows])
         return Params(params.shared, local), cells, self.grid.tiles.start == 0
 
 
@@ -190,8 +204,8 @@ def _over_cells(function: Callable, params: Params, cells: Cell, first: jax.Arra
 
     def tile(data, flag, constants):
         return _each(
-            lambda rows, local, ids: function(Params(params.shared, local), Cell(rows, ids), flag, constants),
-            data, params.local, cells.ids,
+            lambda rows, local, *about: function(Params(params.shared, local), Cell(rows, *about), flag, constants),
+            data, params.local, cells.ids, cells.log_prior,
         )  # fmt: skip
 
     return _each(tile, cells.data, is_first, tiles)

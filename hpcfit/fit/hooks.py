@@ -122,8 +122,8 @@ class Watchdog:
         self._beats, self._done = [time.monotonic()], threading.Event()
         threading.Thread(target=self._watch, daemon=True, name="hpcfit-watchdog").start()
 
-    def __call__(self, step: Step) -> None:
-        """A step has finished."""
+    def beat(self) -> None:
+        """An evaluation has finished."""
         self._beats = [*self._beats[-50:], time.monotonic()]
 
     def stop(self) -> None:
@@ -131,7 +131,7 @@ class Watchdog:
         self._done.set()
 
     def limit(self) -> float:
-        """Seconds without a step that end the job."""
+        """Seconds without an evaluation that end the job."""
         gaps = np.diff(self._beats)
         return max(self._patience, self._factor * statistics.median(gaps)) if len(gaps) else self._patience
 
@@ -140,7 +140,7 @@ class Watchdog:
             silent = time.monotonic() - self._beats[-1]
             if silent > self.limit():
                 sys.stderr.write(
-                    f"hpcfit: rank {self._ranks.rank}: no step for {silent:.0f} s: a rank hangs; the job ends\n"
+                    f"hpcfit: rank {self._ranks.rank}: no evaluation for {silent:.0f} s: a rank hangs; the job ends\n"
                 )
                 faulthandler.dump_traceback(all_threads=True)
                 self._ranks.abort(EXIT_FAILED) if self._ranks.size > 1 else os._exit(EXIT_FAILED)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from hpcfit.errors import NumericalError
+from hpcfit.errors import NumericalError, together
 from hpcfit.fit.optimizers import Evaluate, Optimizer
 
 
@@ -46,16 +46,18 @@ def fit(
     Every rank calls every hook at every step: hooks may communicate.
     """
     while True:
+        stops = [stop for stop in [hook(last) for hook in hooks] if stop]
+        if last.state.stalled:
+            stops.append(Stop(last.state.stalled))
+        if stops:
+            return Outcome(last, next((stop for stop in stops if stop.interrupted), stops[0]))
         state = optimizer.step(last.state, evaluate)
-        if not math.isfinite(state.loss):
-            raise NumericalError(
-                f"the loss is {state.loss} after step {last.number + 1}",
-                remedy="use a smaller learning rate, or name = 'lbfgs'",
+        if not math.isfinite(state.loss):  # the same on all ranks: it was broadcast
+            raise together(
+                NumericalError(
+                    f"the loss is {state.loss} after step {last.number + 1}",
+                    remedy="use a smaller learning rate, or name = 'lbfgs'",
+                )
             )
         losses = (*last.losses, state.loss)[-REMEMBERED_LOSSES:]
         last = Step(last.number + 1, state, norm(state.gradient), losses)
-        stops = [stop for stop in [hook(last) for hook in hooks] if stop]
-        if state.stalled:
-            stops.append(Stop(state.stalled))
-        if stops:
-            return Outcome(last, next((stop for stop in stops if stop.interrupted), stops[0]))

@@ -59,6 +59,14 @@ class Lbfgs:
     noise: float = 1e-8  # relative rounding of a loss from float32 kernels
     first_step: float = 1.0  # length of the first step, in the parameters' units
 
+    def __post_init__(self):
+        if not (isinstance(self.memory, int) and self.memory >= 1 and self.max_trials >= 1):
+            raise ValueError("memory and max_trials must be whole numbers of at least 1")
+        if not (0 < self.armijo < 0.5 and self.armijo < self.curvature < 1):
+            raise ValueError("0 < armijo < 0.5 and armijo < curvature < 1 are needed")
+        if not (self.noise >= 0 and self.first_step > 0):
+            raise ValueError("noise must not be negative, and first_step must be positive")
+
     def start(self, params: Params, evaluate: Evaluate) -> LbfgsState:
         """Evaluate at the start."""
         here = evaluate(params)
@@ -188,6 +196,10 @@ class ExponentiatedGradient:
     grow: float = 1.5
     armijo: float = 1e-4
     max_trials: int = 30
+
+    def __post_init__(self):
+        if not (self.step_length > 0 and 0 < self.shrink < 1 and self.grow >= 1 and self.max_trials >= 1):
+            raise ValueError("step_length > 0, 0 < shrink < 1, grow >= 1 and max_trials >= 1 are needed")
 
     def start(self, params: Params, evaluate: Evaluate) -> GradientState:
         """Evaluate at the start."""

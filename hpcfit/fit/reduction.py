@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.errors import NumericalError
+from hpcfit.errors import NumericalError, together
 from hpcfit.fit.grid import Grid
 
 Tree = Any
@@ -67,7 +67,7 @@ class ReproducibleSum:
         """k for each quantity, such that ``n_parts`` numbers of the largest magnitude times 2^k fit into 62 bits."""
         # NaN would be lost in a maximum: it travels as infinity.
         largest = self.grid.world.max(np.where(np.isnan(largest), np.inf, largest))
-        _check_finite(largest)
+        _check_finite(largest, everywhere=True)
         headroom = 62 - math.ceil(math.log2(max(n_parts, 2)))
         return [min(headroom - math.frexp(value)[1], 1000) if value > 0 else 0 for value in largest]
 
@@ -132,10 +132,12 @@ def _together(reduce, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [piece.reshape(array.shape) for piece, array in zip(np.split(total, ends[:-1]), arrays)]
 
 
-def _check_finite(values: np.ndarray) -> None:
-    if not np.all(np.isfinite(values)):
-        raise NumericalError(
-            "a sum over frames is not a finite number (NaN or overflow in the frames or the parameters)",
-            remedy="run `hpcfit store verify` on the store; if it is sound,"
-            " use a smaller step or precision = 'float64'",
-        )
+def _check_finite(values: np.ndarray, *, everywhere: bool = False) -> None:
+    """Raise NumericalError; ``everywhere``: every rank has the same values here."""
+    if np.all(np.isfinite(values)):
+        return
+    error = NumericalError(
+        "a sum over frames is not a finite number (NaN or overflow in the frames or the parameters)",
+        remedy="run `hpcfit store verify` on the store; if it is sound, use a smaller step or precision = 'float64'",
+    )
+    raise together(error) if everywhere else error

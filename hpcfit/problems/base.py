@@ -42,18 +42,21 @@ class Statistics(NamedTuple):
 class FrameRows(NamedTuple):
     """The frames a rank holds.
 
-    ids: [blocks, 64] int64, -1 where a block has fewer frames. total: frames on all ranks.
+    ids: [blocks, 64] int64, -1 where a block has fewer frames. log_prior: [blocks, 64], ln of the frames' weights before
+    any data, whose sum over all ranks is 1; 0 where there is no frame. total: frames on all ranks.
     """
 
     ids: np.ndarray
+    log_prior: np.ndarray
     total: int
 
 
 class Cell(NamedTuple):
-    """What ``partial`` sees: 64 frames in one tile. data: [64, ...]; ids: [64] int64, -1 marks padding."""
+    """What ``partial`` sees: 64 frames in one tile. data: [64, ...]; ids, log_prior: [64], as in ``FrameRows``."""
 
     data: Any
     ids: Any
+    log_prior: Any
 
 
 class Reduce(Protocol):
@@ -77,7 +80,7 @@ class Problem(Protocol):
     def gauge(self, params: Params, frames: FrameRows, reduce: Reduce) -> Params:
         """Equivalent parameters at which the sums are well scaled (weights that sum to 1)."""
 
-    def metric(self, params: Params) -> Params:
+    def metric(self, params: Params, frames: FrameRows) -> Params:
         """The diagonal of the parameters' natural metric, at gauged parameters; for natural-gradient steps."""
 
     def partial(self, params: Params, cell: Cell) -> Statistics:

@@ -20,7 +20,7 @@ from hpcfit.problems.base import Cell, FrameRows, Params, Reduce, Statistics
 
 
 class WeightSums(NamedTuple):
-    """Sums over frames of the weights w = exp(u) / T, normalised or not."""
+    """Sums over frames of the weights w = w0 exp(u), where w0 are the prior weights; normalised or not."""
 
     w: jax.Array  # sum w
     ww: jax.Array  # sum w^2, for the effective sample size
@@ -62,13 +62,12 @@ class Tiles(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FrameWeights:
-    """The problem `frame-weights` (see ``problems.base.Problem``): one log-weight u_t a frame, local; nothing shared.
+    """The problem `frame-weights` (see ``problems.base.Problem``): one u_t = ln(w_t / w0_t) a frame, local; none shared.
 
-    n_frames: T, so that u = 0 are uniform weights. theta: strength of the Kullback-Leibler divergence to them.
+    theta: strength of the Kullback-Leibler divergence from the prior weights w0.
     """
 
     tiles: Tiles
-    n_frames: int = field(metadata={"static": True})
     n_shells: int = field(metadata={"static": True})
     anisotropic: bool = field(default=False, metadata={"static": True})
     theta: float = field(default=0.0, metadata={"static": True})
@@ -76,31 +75,35 @@ class FrameWeights:
     random_start: bool = field(default=False, metadata={"static": True})
 
     def init(self, seed: int, frames: FrameRows) -> Params:
-        """Uniform weights, or log-weights from a normal distribution drawn by (seed, frame id)."""
-        if not self.random_start:
-            return uniform(frames)
+        """The prior weights, or u from a normal distribution drawn by (seed, frame id)."""
         u = np.zeros(frames.ids.shape)
-        draw = jax.jit(jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(jax.random.key(seed), i), dtype=float)))
-        for block, ids in enumerate(frames.ids):
-            u[block] = np.where(ids >= 0, draw(np.maximum(ids, 0)), 0.0)
+        if self.random_start:
+            draw = jax.jit(
+                jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(jax.random.key(seed), i), dtype=float))
+            )
+            for block, ids in enumerate(frames.ids):
+                u[block] = np.where(ids >= 0, draw(np.maximum(ids, 0)), 0.0)
         return Params({}, {"u": u})
 
     def gauge(self, params: Params, frames: FrameRows, reduce: Reduce) -> Params:
-        """Shift the log-weights so that the weights sum to 1; intensity, CC and KL do not change."""
+        """Shift u so that the weights sum to 1; intensity, CC and KL do not change."""
         u, held = np.asarray(params.local["u"]), frames.ids >= 0
-        largest = reduce.max(np.max(u[held], initial=-np.inf))
-        powers = np.where(held, np.exp(np.minimum(u - largest, 0.0)), 0.0)
+        log_w = u + frames.log_prior
+        largest = reduce.max(np.max(log_w[held], initial=-np.inf))
+        powers = np.where(held, np.exp(np.minimum(log_w - largest, 0.0)), 0.0)
         total = float(reduce.sum(powers.sum(axis=1)))
-        return Params(params.shared, {"u": np.where(held, u - largest - np.log(total / self.n_frames), 0.0)})
+        return Params(params.shared, {"u": np.where(held, u - largest - np.log(total), 0.0)})
 
-    def metric(self, params: Params) -> Params:
+    def metric(self, params: Params, frames: FrameRows) -> Params:
         """The weights: the Fisher metric of the log-weights. A natural-gradient step is an exponentiated gradient."""
-        return Params(params.shared, {"u": weights(params, self.n_frames)})
+        return Params(
+            params.shared, {"u": np.where(frames.ids >= 0, np.exp(params.local["u"] + frames.log_prior), 0.0)}
+        )
 
     def partial(self, params: Params, cell: Cell) -> Statistics:
         """Moments of 64 frames in one tile; cell.data: [64, 2 width], real and imaginary parts alternating."""
         u = params.local["u"]
-        w = jnp.where(cell.ids >= 0, jnp.exp(u) / self.n_frames, 0.0)
+        w = jnp.where(cell.ids >= 0, jnp.exp(u + cell.log_prior), 0.0)
         wF, squares = weighted_moments(w.astype(self.precision), cell.data)
         moments = Moments(wF.reshape(-1, 2), jnp.sum(squares.reshape(-1, 2), axis=1))
         return Statistics(WeightSums(jnp.sum(w), jnp.sum(w * w), jnp.sum(w * u)), moments)
@@ -112,11 +115,11 @@ class FrameWeights:
         return ShellSums(*(jax.ops.segment_sum(tile.multiplicity * v, tile.shell, self.n_shells) for v in values))
 
     def loss(self, sums: ShellSums, common: WeightSums, shared: dict) -> jax.Array:
-        """theta KL(w || uniform) - CC."""
+        """theta KL(w || w0) - CC."""
         return self.theta * self.divergence(common) - correlation(sums, by_shell=self.anisotropic)
 
     def divergence(self, common: WeightSums) -> jax.Array:
-        """KL(p || 1/T) = sum p ln(T p) with p = w / sum w."""
+        """KL(p || w0) = sum p ln(p / w0) with p = w / sum w."""
         return common.wu / common.w - jnp.log(common.w)
 
     def metrics(self, sums: ShellSums, common: WeightSums) -> dict[str, jax.Array]:
@@ -130,13 +133,8 @@ class FrameWeights:
 
 
 def uniform(frames: FrameRows) -> Params:
-    """The parameters of uniform weights."""
-    return Params({}, {"u": np.zeros(frames.ids.shape)})
-
-
-def weights(params: Params, n_frames: int) -> np.ndarray:
-    """w_t, [blocks, 64], of gauged parameters."""
-    return np.exp(np.asarray(params.local["u"])) / n_frames
+    """The parameters of uniform weights, whatever the prior."""
+    return Params({}, {"u": np.where(frames.ids >= 0, -np.log(frames.total) - frames.log_prior, 0.0)})
 
 
 def orbit_intensity(statistics: Statistics, tile: Tiles) -> jax.Array:

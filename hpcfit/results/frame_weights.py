@@ -45,9 +45,14 @@ def write_results(
     grid, problem = evaluate.grid, evaluate.problem
     fitted, flat = evaluate.value(params), evaluate.value(uniform(evaluate.frames.rows))
     intensities = [_intensities(case, problem, evaluation, grid) for evaluation in (fitted, flat)]
-    u = gather_rows({"u": np.asarray(fitted.params.local["u"]), "ids": evaluate.frames.rows.ids}, grid)
+    about = evaluate.frames.rows
+    rows = {"u": np.asarray(fitted.params.local["u"]), "ids": about.ids, "log_prior": about.log_prior}
+    u = gather_rows(rows, grid)
     labels = label_fits(evaluate, case.blocks, case.labels(), "cc_anisotropic" if problem.anisotropic else "cc")
-    facts = facts | {"warnings": [*case.warnings(), *inseparable(labels)], "labels": [fit._asdict() for fit in labels]}
+    facts = facts | {
+        "warnings": [*case.warnings(), *inseparable(labels)],
+        "labels": [fit._asdict() for fit in labels if fit.defined],
+    }
     metrics = _metrics(case, evaluate, fitted, flat) | facts
     grid.world.on_root(lambda: _write(directory, case, u, intensities, metrics))
     return metrics
@@ -76,10 +81,9 @@ def _weight_table(case: Any, u: dict[str, np.ndarray]) -> WeightTable:
             f"{case.store.folder}: the frame ids in the shards are not those of the catalog",
             remedy="prepare the store again",
         )
-    log_weight = u["u"][held] - np.log(case.n_frames)
-    return WeightTable(
-        rows, np.exp(log_weight), log_weight, -BOLTZMANN * case.config.problem.temperature * u["u"][held]
-    )
+    log_weight = u["u"][held] + u["log_prior"][held]
+    delta_G = -BOLTZMANN * case.config.problem.temperature * (log_weight + np.log(case.n_frames))
+    return WeightTable(rows, np.exp(log_weight), log_weight, delta_G)
 
 
 def _sources(table: WeightTable) -> list[tuple[str, str, int, float, float]]:

@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcfit.fit.gradient import Reverse
+from hpcfit.fit.gradient import Evaluation, Reverse
+from hpcfit.fit.grid import Grid
 from hpcfit.problems.base import Params
 
-MAX_LABELS, MAX_PARTS = 12, 6  # a pass over the frames for each part
+MAX_LABELS, MAX_PARTS = 8, 5  # a pass over the frames for each part
 MIN_FRAMES = 4  # of a label: it is cut into two parts at least, and one frame alone has no diffuse intensity
+ROUNDING = 1e-5  # a hundred units of float32
 ABSENT = -1e4  # a log-weight whose exponential is 0
 
 
@@ -31,9 +33,14 @@ class LabelFit(NamedTuple):
     part_frames: int
     cc_parts: tuple[float, ...]
 
+    @property
+    def defined(self) -> bool:
+        """Whether the frames of the label differ at all: those of a rigid state have no diffuse intensity."""
+        return bool(np.all(np.isfinite((self.cc, *self.cc_halves, *self.cc_parts))))
+
 
 def label_fits(evaluate: Reverse, blocks: Sequence[Any], labels: Sequence[str], criterion: str) -> list[LabelFit]:
-    """The fit of each label alone; collective. Empty where there is one label, or more than 12, or one of 3 frames.
+    """The fit of each label alone; collective. Empty where there is one label, or more than 8, or one of 3 frames.
 
     ``labels``: of every block of the fit, ``blocks`` likewise; ``criterion``: which of the problem's metrics.
     """
@@ -45,8 +52,10 @@ def label_fits(evaluate: Reverse, blocks: Sequence[Any], labels: Sequence[str], 
         return []
 
     def cc(ids: np.ndarray) -> float:
-        u = np.where(np.isin(evaluate.frames.rows.ids, ids), 0.0, ABSENT)
-        return evaluate.metrics(evaluate.value(Params({}, {"u": u})))[criterion]
+        rows = evaluate.frames.rows
+        u = np.where(np.isin(rows.ids, ids), -rows.log_prior, ABSENT)
+        evaluation = evaluate.value(Params({}, {"u": u}))
+        return evaluate.metrics(evaluation)[criterion] if _differ(evaluation, evaluate.grid) else np.nan
 
     n = smallest // 2
     fits = []
@@ -57,6 +66,15 @@ def label_fits(evaluate: Reverse, blocks: Sequence[Any], labels: Sequence[str], 
     return fits
 
 
+def _differ(evaluation: Evaluation, grid: Grid) -> bool:
+    """Whether <|F|^2> - |<F>|^2 is more than what float32 leaves of it when all frames are the same."""
+    common, moments = evaluation.statistics
+    mean = np.asarray(moments.wF) / float(common.w)
+    second = np.asarray(moments.wFF) / float(common.w)
+    variance, total = grid.slices.sum(np.array([np.sum(second - (mean**2).sum(axis=-1)), np.sum(second)]))
+    return bool(variance > ROUNDING * total)
+
+
 def _starts(frames: int, n: int) -> list[int]:
     """Where the parts of n frames begin: as many as fit, at most MAX_PARTS, spread evenly."""
     whole = frames // n
@@ -65,7 +83,8 @@ def _starts(frames: int, n: int) -> list[int]:
 
 def inseparable(fits: Sequence[LabelFit]) -> list[str]:
     """A sentence for each pair of labels that fails one of the two conditions."""
-    pairs = [(a, b) for n, a in enumerate(fits) for b in fits[n + 1 :]]
+    defined = [fit for fit in fits if fit.defined]
+    pairs = [(a, b) for n, a in enumerate(defined) for b in defined[n + 1 :]]
     return [
         f"the map does not tell '{a.label}' from '{b.label}': {why}; do not read their summed weights as populations"
         for a, b in pairs

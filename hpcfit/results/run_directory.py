@@ -23,6 +23,9 @@ from hpcfit.data.files import disk_errors, hdf5_written_whole, write_text, writt
 from hpcfit.errors import InputError
 
 HISTORY, METRICS = "history.jsonl", "metrics.json"
+RESULTS = (
+    METRICS, HISTORY, "history.h5", "weights.csv", "weights.h5", "sources.csv", "map.h5", "report.html",
+)  # fmt: skip
 LIBRARIES = ("numpy", "jax", "jaxlib", "h5py", "mpi4py", "optax", "gemmi", "scipy")
 
 
@@ -34,9 +37,13 @@ class RunDirectory:
         self._history: Any = None
         self._rows: list[dict] = []
 
+    def occupied(self) -> bool:
+        """Whether a run has left something here."""
+        return any((self.path / name).exists() for name in (HISTORY, METRICS, "checkpoints"))
+
     def check_is_free(self) -> None:
         """Raise InputError if a run has left something here."""
-        if any((self.path / name).exists() for name in (HISTORY, METRICS, "checkpoints")):
+        if self.occupied():
             raise InputError(
                 f"run directory {self.path} already holds a run",
                 remedy="continue it with --resume, replace it with --overwrite, or choose another [run] directory",
@@ -45,7 +52,7 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what makes a run, so that a new one is not taken for its continuation."""
         with disk_errors(self.path / HISTORY):
-            for old in [*self.path.glob("checkpoints/step_*.h5"), *(self.path / name for name in (METRICS, HISTORY))]:
+            for old in [*self.path.glob("checkpoints/step_*.h5"), *(self.path / name for name in RESULTS)]:
                 old.unlink(missing_ok=True)
 
     def open(self, config: Config, kept_evaluations: int = 0) -> None:

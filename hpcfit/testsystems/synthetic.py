@@ -5,6 +5,7 @@ The frames are correlated Gaussian ones, or a few fixed structures.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -74,7 +75,7 @@ def write_store(
                 first_id,
                 start,
                 stop,
-                "synthetic",
+                hashlib.sha256(source.F_th[start:stop].tobytes()).hexdigest(),
             )
             with ShardWriter(folder, plan, reference, encoding) as shard:
                 for index in range(start, stop):

@@ -163,3 +163,21 @@ def test_a_signal_before_the_first_step_is_not_lost(hpcfit, two_sources, tmp_pat
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 75, errors
     assert "SIGTERM" in errors
+
+
+def test_prior_weights_from_an_earlier_run(hpcfit, two_sources, tmp_path):
+    """With a high price of leaving them, the weights stay at the prior: those of the first run."""
+    import numpy as np
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    common = ["--set", "run.report=false", "--set", "optimizer.max_steps=3"]
+    assert hpcfit("optimize", two_sources, *common, "--set", f"run.directory={first}").returncode == 0
+    prior = ["--set", f"problem.prior={first / 'weights.csv'}", "--set", "problem.theta=1e6"]
+    done = hpcfit("optimize", two_sources, *common, *prior, "--set", f"run.directory={second}")
+    assert done.returncode == 0, done.stderr
+    tables = [np.genfromtxt(run / "weights.csv", delimiter=",", names=True, usecols=4) for run in (first, second)]
+    np.testing.assert_allclose(tables[1]["weight"], tables[0]["weight"], rtol=1e-4)
+    assert np.ptp(tables[0]["weight"]) > 1e-5
+    metrics = json.loads((second / "metrics.json").read_text())
+    assert metrics["fitted"]["kl"] < 1e-6
+    assert metrics["uniform"]["kl"] > 1e-4

@@ -37,7 +37,7 @@ def test_resolved_config_reads_back_the_same(tmp_path):
         ("[optimiser]\n", "unknown key 'optimiser'.*did you mean 'optimizer'"),
         ("theta = -1\n", "'problem.theta' = -1: input should be greater than or equal to 0"),
         ("theta = 'big'\n", "'problem.theta' = 'big': input should be a valid number"),
-        ("start = 'unifrom'\n", "'problem.start' = 'unifrom'.*did you mean 'uniform'"),
+        ("start = 'randon'\n", "'problem.start' = 'randon'.*did you mean 'random'"),
         ("d_min = 3\nd_max = 2\n", "d_min = 3.0 A must be smaller than d_max = 2.0 A"),
         ("[checkpoint]\nkeep = 0\n", "'checkpoint.keep' = 0"),
         ("[[prepare.source]]\nlabel = 'x'\n", "either `mtz` or `trajectory`"),
@@ -48,6 +48,11 @@ def test_resolved_config_reads_back_the_same(tmp_path):
         ("[prepare]\nmantissa_bits = 10\n", "mantissa_bits"),
         ("[prepare]\nshard_frames = 100\n", "multiple of 64"),
         ("[run]\nthreads = 0\n", "'run.threads' = 0"),
+        ("anisotropic = 'no'\n", "'problem.anisotropic' = 'no': input should be a valid boolean"),
+        ("shells = true\n", "'problem.shells' = True"),
+        ("[grid]\nframes = 'x'\n", "'grid.frames' = 'x'"),
+        ("[[prepare.source]]\nmtz = 'x'\ntopology = 'y'\n", "`topology` belongs to a trajectory"),
+        ("[[prepare.source]]\nmtz = 'x'\nstop = -3\n", "'prepare.source.0.stop' = -3"),
     ],
 )
 def test_mistakes_are_named(tmp_path, extra, message):

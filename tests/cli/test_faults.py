@@ -114,9 +114,26 @@ def damaged_map(folder):
     return ["map.npz", "not a NumPy archive"]
 
 
+def unknown_optimizer(folder):
+    (folder / "config.toml").write_text((folder / "config.toml").read_text() + "[optimizer]\nname = 'lbgfs'\n")
+    return ["name = 'lbgfs' is unknown", "did you mean 'lbfgs'"]
+
+
+def impossible_grid(folder):
+    (folder / "config.toml").write_text((folder / "config.toml").read_text() + "[grid]\nframes = 7\n")
+    return ["frames = 7", "does not fit", "use one of"]
+
+
+def prior_without_a_frame(folder):
+    (folder / "prior.csv").write_text("frame,weight\n0,0.5\n1,0.5\n")
+    (folder / "config.toml").write_text((folder / "config.toml").read_text() + "prior = 'prior.csv'\n")
+    return ["prior.csv has weights of 2 frames, but not of frame 2", "298 of 300"]
+
+
 FAULTS = [
-    unknown_key, missing_column, no_common_reflections, different_cell, nan_in_a_frame, flipped_byte, truncated_shard,
-    newer_schema, zero_variance_of_the_map, frames_all_alike, missing_store, damaged_map,
+    unknown_key, unknown_optimizer, impossible_grid, prior_without_a_frame, missing_column, no_common_reflections,
+    different_cell, nan_in_a_frame, flipped_byte, truncated_shard, newer_schema, zero_variance_of_the_map,
+    frames_all_alike, missing_store, damaged_map,
 ]  # fmt: skip
 
 
@@ -233,3 +250,35 @@ def test_a_read_only_run_directory_is_found_before_anything_is_read(hpcfit, prob
     assert "Read-only file system" in done.stderr
     assert str(read_only) in done.stderr
     assert done.stderr.count("hpcfit: error") == 1
+
+
+def test_overwrite_keeps_the_old_run_until_the_new_one_is_sound(hpcfit, problem):
+    run = ["optimize", problem / "config.toml", "--set", "optimizer.max_steps=2", "--set", "run.report=false"]
+    assert hpcfit(*run).returncode == 0
+    before = {path: path.read_bytes() for path in sorted((problem / "run").rglob("*.*"))}
+    flip_byte(problem / "frames.store/second.000000.h5")
+    assert hpcfit(*run, "--overwrite").returncode == 2
+    assert {path: path.read_bytes() for path in sorted((problem / "run").rglob("*.*"))} == before
+
+
+def test_resume_of_a_run_that_had_ended_ends_where_it_was(hpcfit, problem):
+    run = ["optimize", problem / "config.toml", "--set", "optimizer.max_steps=2", "--set", "run.report=false"]
+    assert hpcfit(*run).returncode == 0
+    weights = (problem / "run/weights.csv").read_bytes()
+    again = hpcfit(*run, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert (problem / "run/weights.csv").read_bytes() == weights
+    assert "stopped after step 2" in again.stderr
+
+
+def test_a_flipped_byte_anywhere_in_a_checkpoint_is_noticed(hpcfit, problem):
+    run = ["optimize", problem / "config.toml", "--set", "run.report=false", "--set", "checkpoint.every_steps=1"]
+    assert hpcfit(*run, "--set", "optimizer.max_steps=3").returncode == 0
+    newest = max((problem / "run/checkpoints").glob("step_*.h5"))
+    content = bytearray(newest.read_bytes())
+    content[1448] ^= 1  # in a header, where HDF5 itself would hang
+    newest.write_bytes(content)
+    again = hpcfit(*run, "--resume", "--set", "optimizer.max_steps=4")
+    assert again.returncode == 0, again.stderr
+    assert f"{newest.name} is damaged" in again.stderr
+    assert "step_00000002" in again.stderr

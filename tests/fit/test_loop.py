@@ -44,7 +44,13 @@ def test_the_loop_counts_steps_and_says_why_it_stopped():
 def test_every_hook_is_called_at_every_step_even_when_one_stops():
     seen = []
     run(hooks.MaxSteps(3), lambda step: seen.append(step.number))
-    assert seen == [1, 2, 3]
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_run_that_had_ended_ends_again_where_it_was():
+    ended = run(hooks.MaxSteps(3)).last
+    again = fit(Halving(), None, lambda gradient: 1.0, [hooks.MaxSteps(3)], ended)
+    assert again.last == ended
 
 
 def test_an_interruption_outranks_convergence():

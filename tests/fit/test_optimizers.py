@@ -189,6 +189,10 @@ def test_exponentiated_gradient_is_multiplicative():
         ("lbfgs", {"memory_size": 3}, "did you mean 'memory'"),
         ("adam", {"learning_rate": {"schedule": "cosine"}}, "schedule = 'cosine' is unknown"),
         ("clip_by_global_norm", {}, "is unknown"),
+        ("lbfgs", {"memory": 0}, "memory and max_trials"),
+        ("lbfgs", {"memory": "10"}, "memory and max_trials"),
+        ("lbfgs", {"curvature": 1e-5}, "armijo < curvature"),
+        ("exponentiated-gradient", {"shrink": 2}, "shrink"),
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(name, options, message):

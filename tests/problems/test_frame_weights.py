@@ -25,7 +25,7 @@ class Chunk:
         self.rows, self.data = slice(None), data
 
 
-def system(precision="float64", encoding="complex128", sum_kind=ReproducibleSum, **options):
+def system(precision="float64", encoding="complex128", sum_kind=ReproducibleSum, log_prior=None, **options):
     """A gradient over 90 frames in two blocks, and the F_th, orbit map and reference behind it."""
     reflections = cubic_reflections(2.0)
     H, rng = len(reflections), np.random.default_rng(1)
@@ -52,8 +52,9 @@ def system(precision="float64", encoding="complex128", sum_kind=ReproducibleSum,
     data = data.reshape(tiles, 2, 64, 2 * width)
     ids = np.where(np.arange(128) < T, np.arange(128), -1).reshape(2, 64)
     grid = make_grid(Ranks(), Shape(1, 1, ""), 2, tiles)
-    problem = FrameWeights(tiling.tiles, T, SHELLS, precision=precision, **options)
-    frames = Frames(FrameRows(ids, T), lambda: iter([Chunk(data)]))
+    problem = FrameWeights(tiling.tiles, SHELLS, precision=precision, **options)
+    log_prior = np.where(ids >= 0, -np.log(T), 0.0) if log_prior is None else log_prior
+    frames = Frames(FrameRows(ids, log_prior, T), lambda: iter([Chunk(data)]))
     return Reverse(problem, frames, grid, sum_kind(grid)), F_th, orbit_map, tiling
 
 
@@ -194,9 +195,9 @@ def test_shell_correlations_equal_numpy(u_t):
 def test_random_start_is_a_function_of_seed_and_frame_id():
     problem = system(random_start=True)[0].problem
     ids = np.arange(128).reshape(2, 64)
-    whole = problem.init(3, FrameRows(ids, 128)).local["u"]
-    assert np.array_equal(whole[1:], problem.init(3, FrameRows(ids[1:], 128)).local["u"])
-    assert not np.array_equal(whole, problem.init(4, FrameRows(ids, 128)).local["u"])
+    whole = problem.init(3, FrameRows(ids, ids * 0.0, 128)).local["u"]
+    assert np.array_equal(whole[1:], problem.init(3, FrameRows(ids[1:], ids[1:] * 0.0, 128)).local["u"])
+    assert not np.array_equal(whole, problem.init(4, FrameRows(ids, ids * 0.0, 128)).local["u"])
     assert abs(whole.mean()) < 4 / np.sqrt(128)
     assert abs(whole.std() - 1) < 4 / np.sqrt(2 * 128)
 
@@ -210,6 +211,25 @@ def test_partial_is_additive(u_t):
     data, ids = chunk.data[0, 0], evaluate.frames.rows.ids[0]
     params = Params({}, {"u": u_t[:64]})
     halves = [np.where(np.arange(64) < 20, ids, -1), np.where(np.arange(64) >= 20, ids, -1)]
-    whole, *parts = (evaluate.problem.partial(params, Cell(data, rows)) for rows in (ids, *halves))
+    whole, *parts = (
+        evaluate.problem.partial(params, Cell(data, rows, np.full(64, -np.log(T)))) for rows in (ids, *halves)
+    )
     added = jax.tree.map(lambda a, b: a + b, *parts)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11), whole, added)
+
+
+def test_a_prior_shifts_weights_and_divergence(u_t):
+    """Weights w0 exp(u) / Z; KL is to w0; u = -ln(T w0) are uniform weights again."""
+    w0_t = np.random.default_rng(9).random(T) + 0.1
+    w0_t /= w0_t.sum()
+    log_prior = np.pad(np.log(w0_t), (0, 128 - T)).reshape(2, 64)
+    evaluate, F_th, orbit_map, _ = system(log_prior=log_prior, theta=0.2)
+    w_t = w0_t * np.exp(u_t)
+    w_t /= w_t.sum()
+    expected = direct_loss(np.log(w_t), F_th, orbit_map) + 0.2 * np.sum(w_t * np.log(w_t / w0_t))
+    result = evaluate(params_of(u_t))
+    assert result.loss == pytest.approx(expected, abs=1e-11)
+    assert evaluate.metrics(evaluate.value(uniform(evaluate.frames.rows)))["ess"] == pytest.approx(T, rel=1e-12)
+    metric = evaluate.problem.metric(result.params, evaluate.frames.rows).local["u"].ravel()
+    np.testing.assert_allclose(metric[:T], w_t, rtol=1e-12)
+    assert np.all(metric[T:] == 0)
