@@ -200,8 +200,6 @@ def _warn_of_unused_symmetry(orbits: OrbitMap, measured: DiffuseMap, laue: str) 
 
 def _compare_cells(store: Store, measured: DiffuseMap, tolerance: float = 0.03) -> None:
     """Raise if the cells of frames and map differ by more than 3 %, which no refinement explains."""
-    if measured.cell is None:
-        return
     ours, theirs = np.array(store.reference.reflections.cell), np.array(measured.cell)
     difference = np.max(np.abs(ours - theirs) / ours)
     if difference > tolerance:

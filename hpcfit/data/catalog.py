@@ -23,7 +23,7 @@ import numpy as np
 from hpcfit import __version__
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.data.files import hdf5_written_whole, write_text
-from hpcfit.data.reference import Encoding, Reference, Reflections
+from hpcfit.data.reference import Encoding, Reference, read_datasets, write_datasets
 from hpcfit.data.shard import SCHEMA, ShardPlan, open_shard
 from hpcfit.errors import DamagedFile, InputError
 
@@ -184,27 +184,17 @@ def _write_view(store: Store) -> None:
 
 def write_reference(folder: Path, reference: Reference, settings: dict[str, str]) -> None:
     """Write the reference before any shard; ``settings`` decided it, and a later `prepare` must have the same."""
-    reflections = reference.reflections
     with hdf5_written_whole(folder / REFERENCE) as file:
         file.attrs.update(
             format="hpcfit reference", schema=SCHEMA, hpcfit_version=__version__, settings=json.dumps(settings)
         )
-        file["hkl"] = reflections.hkl
-        file["hkl"].attrs.update(ndiv=reflections.ndiv, cell=reflections.cell, space_group=reflections.space_group)
-        file["F0"], file["scale"] = reference.mean.view(np.float64).reshape(-1, 2), reference.scale
+        write_datasets(file, reference)
 
 
 def read_reference(folder: Path) -> Reference:
     """The reference of a store."""
     with _open_reference(folder) as file:
-        hkl = file["hkl"]
-        reflections = Reflections(
-            hkl[:].astype(np.int32),
-            tuple(map(int, hkl.attrs["ndiv"])),
-            tuple(map(float, hkl.attrs["cell"])),
-            str(hkl.attrs["space_group"]),
-        )
-        return Reference(reflections, file["F0"][:].view(np.complex128)[:, 0], file["scale"][:])
+        return read_datasets(file)
 
 
 def read_reference_settings(folder: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 
 from hpcfit.errors import InputError
@@ -61,6 +62,23 @@ class Reference:
         """SHA-256 of the reflections, F0 and s."""
         values = [np.ascontiguousarray(self.mean, "<c16"), np.ascontiguousarray(self.scale, "<f8")]
         return hashlib.sha256(self.reflections.digest().encode() + b"".join(v.tobytes() for v in values)).hexdigest()
+
+
+def write_datasets(group: h5py.Group, reference: Reference) -> None:
+    """hkl (with ndiv, cell and space group), F0 and scale as datasets of an HDF5 group."""
+    reflections = reference.reflections
+    group["hkl"] = np.asarray(reflections.hkl, "<i4")
+    group["hkl"].attrs.update(ndiv=reflections.ndiv, cell=reflections.cell, space_group=reflections.space_group)
+    group["F0"] = np.ascontiguousarray(reference.mean, "<c16").view("<f8").reshape(-1, 2)
+    group["scale"] = np.asarray(reference.scale, "<f8")
+
+
+def read_datasets(group: h5py.Group) -> Reference:
+    """What ``write_datasets`` wrote."""
+    hkl = group["hkl"]
+    ndiv, cell = tuple(map(int, hkl.attrs["ndiv"])), tuple(map(float, hkl.attrs["cell"]))
+    reflections = Reflections(hkl[:].astype(np.int32), ndiv, cell, str(hkl.attrs["space_group"]))
+    return Reference(reflections, group["F0"][:].view(np.complex128)[:, 0], group["scale"][:])
 
 
 NOTHING = 1e-7  # deviations below so many scales are rounding of F: their squares are 1e-14 of the diffuse intensity

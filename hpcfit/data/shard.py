@@ -30,7 +30,7 @@ from hpcfit import __version__
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.data.files import hdf5_written_whole
 from hpcfit.data.h5md import TrajectoryWriter
-from hpcfit.data.reference import Encoding, Reference, Reflections, centred_pairs
+from hpcfit.data.reference import Encoding, Reference, centred_pairs, read_datasets, write_datasets
 from hpcfit.errors import DamagedFile, InputError
 
 SCHEMA = 1
@@ -142,12 +142,7 @@ def _create_datasets(file: h5py.File, plan: ShardPlan, reference: Reference, enc
         inputs=json.dumps(plan.inputs), plan=plan.digest, source=plan.source, label=plan.label,
     )  # fmt: skip
     group = file.create_group("hpcfit")
-    group["hkl"] = np.asarray(reference.reflections.hkl, "<i4")
-    group["hkl"].attrs.update(
-        ndiv=reference.reflections.ndiv, cell=reference.reflections.cell, space_group=reference.reflections.space_group
-    )
-    group["F0"] = np.ascontiguousarray(reference.mean, "<c16").view("<f8").reshape(H, 2)
-    group["scale"] = np.asarray(reference.scale, "<f8")
+    write_datasets(group, reference)
     group["frame_id"] = np.arange(plan.first_id, plan.first_id + n, dtype="<i8")
     group.create_dataset("source_index", (n,), "<i8")
     group.create_dataset("source_file", (n,), h5py.string_dtype())
@@ -240,14 +235,7 @@ class Shard:
 
     def reference(self) -> Reference:
         """The reflections, F0 and s."""
-        hkl = self._group["hkl"]
-        reflections = Reflections(
-            hkl[:],
-            tuple(int(n) for n in hkl.attrs["ndiv"]),
-            tuple(float(x) for x in hkl.attrs["cell"]),
-            str(hkl.attrs["space_group"]),
-        )
-        return Reference(reflections, self._group["F0"][:].view(np.complex128)[:, 0], self._group["scale"][:])
+        return read_datasets(self._group)
 
     def frame_rows(self) -> tuple[np.ndarray, list[str], np.ndarray]:
         """Frame ids, source files and indices in these files, a row a frame."""

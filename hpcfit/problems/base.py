@@ -42,8 +42,8 @@ class Statistics(NamedTuple):
 class FrameRows(NamedTuple):
     """The frames a rank holds.
 
-    ids: [blocks, 64] int64, -1 where a block has fewer frames. log_prior: [blocks, 64], ln of the frames' weights before
-    any data, whose sum over all ranks is 1; 0 where there is no frame. total: frames on all ranks.
+    ids: [blocks, 64] int64, -1 where a block has fewer frames. log_prior: [blocks, 64], ln of the frames' weights
+    before any data, whose sum over all ranks is 1; 0 where there is no frame. total: frames on all ranks.
     """
 
     ids: np.ndarray

@@ -62,8 +62,9 @@ class Tiles(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FrameWeights:
-    """The problem `frame-weights` (see ``problems.base.Problem``): one u_t = ln(w_t / w0_t) a frame, local; none shared.
+    """The problem `frame-weights` (see ``problems.base.Problem``).
 
+    Parameters: one u_t = ln(w_t / w0_t) a frame, local; nothing shared.
     theta: strength of the Kullback-Leibler divergence from the prior weights w0.
     """
 

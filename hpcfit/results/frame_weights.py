@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.constants import gas_constant
 
 from hpcfit.data.catalog import FrameRows as StoreRows
 from hpcfit.data.catalog import frame_rows
@@ -17,7 +18,6 @@ from hpcfit.problems.frame_weights import orbit_intensity, shell_correlations, u
 from hpcfit.results.labels import inseparable, label_fits
 from hpcfit.results.run_directory import RunDirectory
 
-BOLTZMANN = 8.31446261815324e-3  # kJ/mol/K
 WEIGHT_COLUMNS = ("frame", "source", "index", "label", "weight", "log_weight", "delta_G_kJ_mol", "file")
 
 
@@ -82,7 +82,8 @@ def _weight_table(case: Any, u: dict[str, np.ndarray]) -> WeightTable:
             remedy="prepare the store again",
         )
     log_weight = u["u"][held] + u["log_prior"][held]
-    delta_G = -BOLTZMANN * case.config.problem.temperature * (log_weight + np.log(case.n_frames))
+    kT = gas_constant / 1000 * case.config.problem.temperature  # kJ/mol
+    delta_G = -kT * (log_weight + np.log(case.n_frames))
     return WeightTable(rows, np.exp(log_weight), log_weight, delta_G)
 
 

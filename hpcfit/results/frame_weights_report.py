@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from scipy.constants import gas_constant
 
 from hpcfit.results import frame_weights_captions as captions
 from hpcfit.results.page import (
@@ -190,8 +191,7 @@ def _top(source: SourceWeights) -> list[tuple[int, float]]:
 
 
 def _free_energy(relative: float, temperature: float) -> str:
-    gas_constant = 8.31446261815324e-3  # kJ/mol/K
-    return significant(-gas_constant * temperature * np.log(relative)) if relative > 0 else "∞"
+    return significant(-gas_constant / 1000 * temperature * np.log(relative)) if relative > 0 else "∞"
 
 
 def shells(run: RunFiles) -> Section:

@@ -7,6 +7,7 @@ import pytest
 from hpcfit.config import ExperimentConfig
 from hpcfit.data import experiment
 from hpcfit.errors import InputError
+from hpcfit.testsystems import lattice
 
 CELL = (10.0, 11.0, 12.0, 90.0, 90.0, 90.0)
 HKL = np.array([[1, 0, 0], [-1, 0, 0], [0, 2, 1], [3, 1, -2], [1, 1, 1]])
@@ -48,7 +49,7 @@ def test_lattice_round_trip_in_both_byte_orders(tmp_path, byte_order):
     grid = rng.random((5, 6, 7)).astype(np.float32)
     grid[1, 2, 3] = experiment.LAT_MASK
     path = tmp_path / "map.lat"
-    experiment.write_lat(path, grid, experiment.lat_header(grid.shape, (2, 3, 3), CELL, byte_order))
+    lattice.write_lat(path, grid, lattice.lat_header(grid.shape, (2, 3, 3), CELL, byte_order))
     found = read(path)
     assert (len(found), found.masked, found.ndiv, found.space_group) == (5 * 6 * 7 - 1, 1, (1, 1, 1), "P 1")
     # The limits of the header are float32.
@@ -58,7 +59,7 @@ def test_lattice_round_trip_in_both_byte_orders(tmp_path, byte_order):
 
 def test_lattice_of_fractional_indices_has_the_unit_cell(tmp_path):
     path, box = tmp_path / "map.lat", (20.0, 22.0, 12.0)
-    experiment.write_lat(path, np.ones((5, 5, 5)), experiment.lat_header((5, 5, 5), (2, 2, 2), box))
+    lattice.write_lat(path, np.ones((5, 5, 5)), lattice.lat_header((5, 5, 5), (2, 2, 2), box))
     np.testing.assert_allclose(read(path, ndiv=(2, 2, 1)).cell, CELL, rtol=1e-6)
     with pytest.raises(InputError, match=r"steps of a cell \[20.*cell = \[10"):
         read(path, cell=CELL)
@@ -67,13 +68,13 @@ def test_lattice_of_fractional_indices_has_the_unit_cell(tmp_path):
 def test_zeros_are_missing_in_lattices_without_a_mask_value(tmp_path):
     grid = np.ones((4, 4, 4))
     grid[0, 0] = 0
-    experiment.write_lat(tmp_path / "old.lat", grid, experiment.lat_header(grid.shape, (1, 1, 1), CELL))
+    lattice.write_lat(tmp_path / "old.lat", grid, lattice.lat_header(grid.shape, (1, 1, 1), CELL))
     assert (len(read(tmp_path / "old.lat")), read(tmp_path / "old.lat").masked) == (60, 4)
 
 
 def test_a_truncated_lattice_is_said(tmp_path):
     path = tmp_path / "map.lat"
-    experiment.write_lat(path, np.ones((4, 4, 4)), experiment.lat_header((4, 4, 4), (1, 1, 1), CELL))
+    lattice.write_lat(path, np.ones((4, 4, 4)), lattice.lat_header((4, 4, 4), (1, 1, 1), CELL))
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(InputError, match=f"it has {36 + 4 * 64 - 5} bytes, its header asks for {36 + 4 * 64}"):
         read(path)
