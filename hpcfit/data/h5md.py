@@ -6,15 +6,12 @@ de Buyl, Colberg and Hofling, Comput. Phys. Commun. 185, 1546 (2014), 10.1016/j.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from hpcfit import __version__
-
-if TYPE_CHECKING:
-    from hpcfit.data.shard import Frame
+from hpcfit.data.frame import Frame
 
 UNITS = {"position": "Angstrom", "force": "kJ mol-1 Angstrom-1", "box/edges": "Angstrom"}
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.data.files import sha256_of_file
+from hpcfit.data.frame import Frame
 from hpcfit.data.reference import Reflections
-from hpcfit.data.shard import Frame
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
 

@@ -21,7 +21,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -29,27 +28,13 @@ import numpy as np
 from hpcfit import __version__
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.data.files import hdf5_written_whole
+from hpcfit.data.frame import Frame
 from hpcfit.data.h5md import TrajectoryWriter
 from hpcfit.data.reference import Encoding, Reference, centred_pairs, read_datasets, write_datasets
 from hpcfit.errors import DamagedFile, InputError
 
 SCHEMA = 1
 CHUNK_REFLECTIONS = 2048
-
-
-class Frame(NamedTuple):
-    """One frame as a source gives it.
-
-    structure_factors: [H] complex128, electrons, in the store's order of reflections.
-    """
-
-    index: int
-    structure_factors: np.ndarray
-    positions: np.ndarray | None = None  # [N, 3], A
-    box: np.ndarray | None = None  # [3, 3], A, rows are the cell vectors
-    forces: np.ndarray | None = None  # [N, 3], kJ/mol/A
-    time: float | None = None  # ps
-    file: str = ""  # where it is not the source's own file (a folder of MTZ files)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hpcfit.config import PrepareConfig, SourceConfig
+from hpcfit.data.frame import Frame
 from hpcfit.data.mtz import open_mtz_source
 from hpcfit.data.reference import Reflections
-from hpcfit.data.shard import Frame
 from hpcfit.data.trajectory import Scattering, TrajectorySource, open_trajectory, trajectory_files
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal

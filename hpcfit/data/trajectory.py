@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.data.files import sha256_of_file
+from hpcfit.data.frame import Frame
 from hpcfit.data.positions import Snapshot, Topology, has_elements, open_positions, snapshots
 from hpcfit.data.reference import Reflections
-from hpcfit.data.shard import Frame
 from hpcfit.errors import InputError
 from hpcfit.physics.scattering import DensityFFT, FFTError, fractional_coordinates, orthogonalization
 

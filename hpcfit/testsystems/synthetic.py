@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.data.catalog import Store, write_catalog, write_reference
+from hpcfit.data.frame import Frame
 from hpcfit.data.reference import Encoding, Reference, Reflections
-from hpcfit.data.shard import Frame, ShardPlan, ShardWriter
+from hpcfit.data.shard import ShardPlan, ShardWriter
 from hpcfit.physics.reciprocal import sphere
 from hpcfit.physics.scattering import diffuse_intensity
 

@@ -3,8 +3,10 @@
 On one rank and on three.
 """
 
+import contextlib
 import os
 import shutil
+import subprocess
 
 import h5py
 import numpy as np
@@ -151,20 +153,29 @@ def test_one_clear_error(hpcfit, problem, fault, ranks):
     assert not (problem / "run/metrics.json").exists()
 
 
+@contextlib.contextmanager
+def mounted(folder, options):
+    """A tmpfs at ``folder``; skips where the user may not mount."""
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no right to mount a tmpfs: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 1.5 MB."""
-    import subprocess
+    with mounted(tmp_path / "disk", "size=1500k") as folder:
+        yield folder
 
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", folder], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no right to mount a tmpfs: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A read-only file system, which stops root too."""
+    with mounted(tmp_path / "read_only", "ro,size=100k") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("ranks", RANKS)
@@ -224,22 +235,6 @@ def test_a_run_directory_that_cannot_be_written(hpcfit, problem, ranks):
     assert "cannot write" in done.stderr
     assert str(problem / "occupied/run") in done.stderr
     assert done.stderr.count("hpcfit: error") == 1
-
-
-@pytest.fixture
-def read_only(tmp_path):
-    """A read-only file system, which stops root too."""
-    import subprocess
-
-    folder = tmp_path / "read_only"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro,size=100k", "tmpfs", folder], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no right to mount a tmpfs: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.parametrize("ranks", RANKS)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from hpcfit.data.catalog import open_store, verify
+from hpcfit.data.frame import Frame
 from hpcfit.data.reference import Encoding, Reference, Reflections, centred_pairs, restored, round_mantissa
-from hpcfit.data.shard import Frame, ShardPlan, ShardWriter, open_shard
+from hpcfit.data.shard import ShardPlan, ShardWriter, open_shard
 from hpcfit.data.stream import FromDisk, InMemory, StructureFactors
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_store

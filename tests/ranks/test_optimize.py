@@ -46,11 +46,17 @@ def reference(two_sources, tmp_path_factory, mpiexec):
     return directory
 
 
-@pytest.mark.parametrize(("ranks", "frames", "slices"), [(2, 2, 1), (2, 1, 2), (3, 3, 1), (4, 2, 2)])
-def test_histories_are_bitwise_equal_on_any_grid(hpcfit, two_sources, reference, tmp_path, ranks, frames, slices):
+@pytest.mark.parametrize(
+    ("ranks", "frames", "slices", "residence"),
+    [(1, 1, 1, "disk"), (2, 2, 1, "memory"), (2, 1, 2, "memory"), (3, 3, 1, "disk"), (4, 2, 2, "memory")],
+)
+def test_histories_are_bitwise_equal_on_any_grid(
+    hpcfit, two_sources, reference, tmp_path, ranks, frames, slices, residence
+):
     done = hpcfit(
         "optimize", two_sources, "--set", f"run.directory={tmp_path / 'run'}", "--set", "optimizer.max_steps=25",
-        "--set", f"grid.frames={frames}", "--set", f"grid.slices={slices}", ranks=ranks,
+        "--set", f"grid.frames={frames}", "--set", f"grid.slices={slices}", "--set",
+        f"frames.residence={residence}", ranks=ranks,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(fingerprint(reference)) > 25
