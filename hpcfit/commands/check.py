@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hpcfit.commands.optimize import log_session
-from hpcfit.commands.session import Session, open_session
+from hpcfit.commands.session import Session, log_session, open_session
 from hpcfit.config import Config
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth

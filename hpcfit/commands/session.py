@@ -47,3 +47,17 @@ def check_config(config: Config, command: str) -> None:
     config.require("experiment", "problem", command=command)
     chosen = config.optimizer
     choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None, metric=None)
+
+
+def log_session(session: Session) -> None:
+    """What will be fitted, on what; root's log."""
+    for name, value in session.case.summary().items():
+        logger.info("%-12s %s", name, value)
+    shape = session.grid.shape
+    logger.info("%-12s %d x %d (frames x slices): %s", "grid", shape.frames, shape.slices, shape.reason)
+    logger.info(
+        "%-12s %s on %s",
+        "device",
+        session.device.name,
+        "core" + "s" * (len(session.device.cores) > 1) + " " + str(session.device.cores),
+    )
