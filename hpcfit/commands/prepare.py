@@ -57,10 +57,10 @@ def run_prepare(config: Config, ranks: Ranks) -> Prepared:
     """
     begun = time.monotonic()
     prepare, folder = config.prepare, config.frames.store
-    sources = _open_sources(prepare, ranks)
-    settings = _settings(prepare, sources)
-    reference = agreed_reference(config, sources, settings, ranks)
-    sources = all_on_store(sources, reference.reflections, prepare)
+    opened = _open_sources(prepare, ranks)
+    settings = _settings(prepare, opened)
+    reference = agreed_reference(config, opened, settings, ranks)
+    sources = ranks.on_all(lambda: all_on_store(opened, reference.reflections, prepare))
     encoding = Encoding(prepare.dtype, prepare.mantissa_bits, prepare.compression)
     work = Work(folder, tuple(sources), reference, encoding)
     plans = shard_plans(work, prepare)
@@ -92,7 +92,8 @@ class Work:
 
 def _open_sources(prepare: PrepareConfig, ranks: Ranks) -> list[FrameSource]:
     found = ranks.on_root(lambda: entries(prepare))
-    return with_unique_names(dealt(ranks, found, lambda entry: open_source(entry, prepare)))
+    opened = dealt(ranks, found, lambda entry: open_source(entry, prepare))
+    return ranks.on_all(lambda: with_unique_names(opened))
 
 
 def _settings(prepare: PrepareConfig, sources: Sequence[FrameSource]) -> dict[str, str]:

@@ -62,18 +62,22 @@ def _reflections(prepare: PrepareConfig, folder: Path, sources, ranks: Ranks) ->
     """Those common to all MTZ files; without MTZ files, the sphere to d_min."""
     folders = [source for source in sources if not is_simulation(source)]
     if not folders:
-        return _sphere(prepare, sources)
+        return ranks.on_all(lambda: _sphere(prepare, sources))
     files = [(file, source.columns) for source in folders for file in source.files]
     surveys = dealt(ranks, range(ranks.size), lambda part: survey(files[part :: ranks.size]))
-    reflections, presence = agree(merged(surveys), prepare.supercell, prepare.d_min)
-    if prepare.cell is not None and not np.allclose(prepare.cell, reflections.cell, rtol=SAME_CELL):
-        raise InputError(
-            f"[prepare] cell = {prepare.cell}, {files[0][0]} has {reflections.cell}",
-            remedy="leave cell out, or correct it or supercell",
-        )
+    reflections, presence = ranks.on_all(lambda: agree(merged(surveys), prepare.supercell, prepare.d_min))
+    ranks.on_all(lambda: _compare_cells(prepare, files[0][0], reflections))
     ranks.on_root(lambda: _report_missing(folder, presence, len(reflections)))
     group = prepare.space_group or reflections.space_group
     return Reflections(reflections.hkl, reflections.ndiv, reflections.cell, group)
+
+
+def _compare_cells(prepare: PrepareConfig, file: Path, reflections: Reflections) -> None:
+    if prepare.cell is not None and not np.allclose(prepare.cell, reflections.cell, rtol=SAME_CELL):
+        raise InputError(
+            f"[prepare] cell = {prepare.cell}, {file} has {reflections.cell}",
+            remedy="leave cell out, or correct it or supercell",
+        )
 
 
 def _report_missing(folder: Path, presence: Sequence[Presence], common: int) -> None:
