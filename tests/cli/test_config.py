@@ -113,3 +113,22 @@ def test_missing_table_names_the_command(tmp_path):
 )
 def test_the_examples_are_valid(path):
     assert load_config(path).frames.store.is_absolute()
+
+
+def test_the_example_shows_every_key(tmp_path):
+    """Each key of each table stands in the example, commented out or not, and each commented default is the default."""
+    import re
+
+    from hpcfit import config as tables
+
+    text = (Path(__file__).parents[2] / "config/frame_weights.toml").read_text()
+    kinds = {
+        "run": tables.RunConfig, "frames": tables.FramesConfig, "prepare": tables.PrepareConfig,
+        "prepare.source": tables.SourceConfig, "experiment": tables.ExperimentConfig,
+        "problem": tables.FrameWeightsConfig, "optimizer": tables.OptimizerConfig, "grid": tables.GridConfig,
+        "checkpoint": tables.CheckpointConfig,
+    }  # fmt: skip
+    for name, table in kinds.items():
+        sections = re.findall(rf"^#? ?\[+{re.escape(name)}\]+.*?(?=^#? ?\[|\Z)", text, re.MULTILINE | re.DOTALL)
+        shown = set(re.findall(r"^(?:# )?(\w+) = ", "".join(sections), re.MULTILINE))
+        assert shown | {"source"} >= set(table.model_fields), name

@@ -13,7 +13,7 @@ from hpcfit.testsystems import demo
 from hpcfit.testsystems.dipeptide_crystal import Crystal
 from hpcfit.testsystems.mixture_map import Detector
 
-CONFIG = Path(__file__).resolve().parents[2] / "config" / "demo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "config" / "frame_weights.toml"
 TINY = demo.Demo(
     Crystal(supercell=(2, 2, 3), cutoff=7.0, frames=3, equilibration=0.02, interval=0.02), Detector(d_min=3.0)
 )
