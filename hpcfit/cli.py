@@ -19,6 +19,11 @@ Overrides = Annotated[
 ]
 ConfigPath = Annotated[Path, Parameter(help="The config, a TOML file; see config/ for commented examples.")]
 
+Resume = Annotated[
+    bool, Parameter(negative="", help="Continue from the newest whole checkpoint, on any number of ranks.")
+]
+Overwrite = Annotated[bool, Parameter(negative="", help="Replace what an earlier run left in the run directory.")]
+
 app = App(
     name="hpcfit", version=__version__, help_format="plaintext",
     help="Fit molecular ensembles to experiments: one rank, or thousands under srun or mpiexec.",
@@ -28,14 +33,10 @@ app.command(store_app)
 
 
 @app.command
-def optimize(config: ConfigPath, *, overrides: Overrides = None, resume: bool = False, overwrite: bool = False) -> int:
-    """Fit the problem of a config; under srun or mpiexec on all ranks.
-
-    Parameters
-    ----------
-    resume: Continue from the newest whole checkpoint, on any number of ranks.
-    overwrite: Replace what an earlier run left in the run directory.
-    """
+def optimize(
+    config: ConfigPath, *, overrides: Overrides = None, resume: Resume = False, overwrite: Overwrite = False
+) -> int:
+    """Fit the problem of a config; under srun or mpiexec on all ranks."""
     settings, ranks = _open(config, overrides)
     from hpcfit.commands.optimize import run_optimize
 
