@@ -61,24 +61,37 @@ class StructureFactors:
                     if block.shard == number:
                         pairs = shard.read(block.index, slice(self._start, self._stop))
                         self._check_finite(block, pairs)
-                        self._scatter(chunk[:, place, : block.frames], pairs)
+                        self._scatter(_whole_pairs(chunk)[:, place, : block.frames], pairs)
         return chunk.reshape(tiles, len(blocks), BLOCK_FRAMES, 2 * width)
 
     def _check_finite(self, block: Block, pairs: np.ndarray) -> None:
-        if np.isfinite(pairs).all():
+        if _finite(pairs):
             return
         row, column = np.argwhere(~np.isfinite(pairs))[0][:2]
         hkl = tuple(self.store.reference.reflections.hkl[self._start + column].tolist())
         raise InputError(
-            f"shard {self.store.path(block.shard)}: the structure factor of frame {block.first_id + row}"
-            f" at hkl {hkl} is not a finite number",
+            f"shard {self.store.path(block.shard)}: the structure factor of frame {block.first_id + row} at hkl {hkl}"
+            " is not a finite number",
             remedy="repair the frame in its source, delete the shard and run `hpcfit prepare` again",
         )
 
     def _scatter(self, chunk: np.ndarray, pairs: np.ndarray) -> None:
-        """pairs [frames, columns read, 2] into a view [tiles, frames, width, 2]."""
-        for tile, (columns, held) in enumerate(zip(self.columns, self._held, strict=True)):
-            chunk[tile, :, held] = np.moveaxis(pairs[:, columns[held] - self._start], 0, 1)
+        """pairs [frames, columns read, 2] into a view [tiles, frames, width] of whole pairs."""
+        whole = _whole_pairs(pairs)
+        for tile, columns, held in zip(chunk, self.columns, self._held):
+            tile[:] = whole.take(np.where(held, columns - self._start, 0), axis=1)
+            tile[:, ~held] = 0
+
+
+def _whole_pairs(pairs: np.ndarray) -> np.ndarray:
+    """A view without the last axis, a pair an integer: gathering them is several times faster than pairs of halves."""
+    return pairs.view({2: np.uint32, 4: np.uint64}[pairs.itemsize])[..., 0]
+
+
+def _finite(pairs: np.ndarray) -> bool:
+    """Whether no exponent is all ones; for float16 many times faster than ``np.isfinite``."""
+    word, exponent = {2: (np.uint16, 0x7C00), 4: (np.uint32, 0x7F800000)}[pairs.itemsize]
+    return not np.any((pairs.view(word) & word(exponent)) == exponent)
 
 
 class Chunk(NamedTuple):
