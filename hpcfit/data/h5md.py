@@ -12,6 +12,7 @@ import numpy as np
 
 from hpcfit import __version__
 from hpcfit.data.frame import Frame
+from hpcfit.errors import InputError
 
 UNITS = {"position": "Angstrom", "force": "kJ mol-1 Angstrom-1", "box/edges": "Angstrom"}
 
@@ -60,6 +61,14 @@ class TrajectoryWriter:
 
 def _elements(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
     """The time-dependent elements that the first frame has, as [frames, ...] arrays by their H5MD name."""
+    for attribute in ("positions", "forces", "box"):
+        have = [getattr(frame, attribute) is not None for frame in frames]
+        if any(have) != all(have):
+            frame = frames[have.index(not have[0])]
+            raise InputError(
+                f"frame {frame.index} has {'no ' * have[0]}{attribute}, unlike those before it",
+                remedy="repair the trajectory, or set [prepare] positions = false",
+            )
     names = {"position": "positions", "force": "forces", "box/edges": "box"}
     return {
         name: np.stack([getattr(frame, attribute) for frame in frames])
