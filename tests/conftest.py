@@ -86,3 +86,13 @@ def two_sources(tmp_path_factory) -> Path:
 def history(directory: Path) -> list[dict]:
     """The rows of a run's history."""
     return [json.loads(line) for line in (directory / "history.jsonl").read_text().splitlines()]
+
+
+def assert_one_clear_error(done: subprocess.CompletedProcess, expected: list[str]) -> None:
+    """Exit code 2 and one error with these words, whatever the number of ranks."""
+    assert done.returncode == 2, done.stderr
+    for words in expected:
+        assert words in done.stderr
+    assert done.stderr.count("hpcfit: error") == 1, done.stderr
+    assert "remedy:" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -43,7 +43,7 @@ class Evaluation(NamedTuple):
     """
 
     loss: float
-    gradient: Params
+    gradient: Params | None  # None where only the value was asked for
     params: Params  # gauged: what the statistics belong to
     statistics: Statistics
     sums: Tree
@@ -78,9 +78,7 @@ class Reverse:
     def __call__(self, params: Params) -> Evaluation:
         """Loss and gradient at ``params``; collective."""
         clock = Stopwatch()
-        params = self.problem.gauge(params, self.frames.rows, OverFrames(self.grid, self.add))
-        statistics = self._statistics(params, clock)
-        sums = self._sums(statistics, params, clock)
+        params, statistics, sums = self._sums_at(params, clock)
         loss, (sums_bar, common_bar, shared_bar) = _loss_and_cotangents(
             self.problem, sums, statistics.common, params.shared
         )
@@ -95,9 +93,7 @@ class Reverse:
     def value(self, params: Params) -> Evaluation:
         """The same without the gradient (``gradient`` is None): one pass."""
         clock = Stopwatch()
-        params = self.problem.gauge(params, self.frames.rows, OverFrames(self.grid, self.add))
-        statistics = self._statistics(params, clock)
-        sums = self._sums(statistics, params, clock)
+        params, statistics, sums = self._sums_at(params, clock)
         loss = self.problem.loss(sums, statistics.common, params.shared)
         return Evaluation(self.grid.world.bcast(float(loss)), None, params, statistics, sums, clock.seconds)
 
@@ -105,6 +101,12 @@ class Reverse:
         """What the problem reports of an evaluation."""
         found = _metrics(self.problem, evaluation.sums, evaluation.statistics.common)
         return {name: float(value) for name, value in found.items()}
+
+    def _sums_at(self, params: Params, clock: Stopwatch) -> tuple[Params, Statistics, Tree]:
+        """The half that value and gradient share: gauged parameters, their statistics and sums."""
+        params = self.problem.gauge(params, self.frames.rows, OverFrames(self.grid, self.add))
+        statistics = self._statistics(params, clock)
+        return params, statistics, self._sums(statistics, params, clock)
 
     def _statistics(self, params: Params, clock: Stopwatch) -> Statistics:
         pieces = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import os
 import signal
 import statistics
 import sys
@@ -107,15 +106,14 @@ class Progress:
 
     def __call__(self, step: Step) -> None:
         """Log the last evaluation where it is due."""
-        leading = step.number // 10 ** (len(str(step.number)) - 1)
-        due = leading in (1, 2, 5) and step.number == leading * 10 ** (len(str(step.number)) - 1)
+        due = str(step.number).rstrip("0") in ("1", "2", "5")
         if due or time.monotonic() - self._last > self.seconds:
             self._last = time.monotonic()
             logger.info("step %d  %s  |gradient| %.2e", step.number, self.describe(), step.gradient_norm)
 
 
 class Watchdog:
-    """Ends the job when a rank hangs: no step for ``factor`` medians, and at least ``patience`` seconds."""
+    """Ends the job when a rank hangs: no evaluation for ``factor`` medians, and at least ``patience`` seconds."""
 
     def __init__(self, ranks: Ranks, patience: float = 600.0, factor: float = 50.0):
         self._ranks, self._patience, self._factor = ranks, patience, factor
@@ -143,4 +141,4 @@ class Watchdog:
                     f"hpcfit: rank {self._ranks.rank}: no evaluation for {silent:.0f} s: a rank hangs; the job ends\n"
                 )
                 faulthandler.dump_traceback(all_threads=True)
-                self._ranks.abort(EXIT_FAILED) if self._ranks.size > 1 else os._exit(EXIT_FAILED)
+                self._ranks.abort(EXIT_FAILED)

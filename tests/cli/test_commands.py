@@ -1,5 +1,6 @@
 """The other commands as a user types them."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -104,7 +105,6 @@ def test_optimize_leaves_a_whole_run_directory_and_report_rebuilds_it(hpcfit, tw
 
 
 def test_weights_are_a_table_in_which_everything_agrees(hpcfit, two_sources, tmp_path):
-    import csv
     import math
 
     import h5py
@@ -181,3 +181,14 @@ def test_prior_weights_from_an_earlier_run(hpcfit, two_sources, tmp_path):
     metrics = json.loads((second / "metrics.json").read_text())
     assert metrics["fitted"]["kl"] < 1e-6
     assert metrics["uniform"]["kl"] > 1e-4
+
+
+def test_only_the_chosen_sources_take_part(hpcfit, two_sources, tmp_path):
+    run = tmp_path / "run"
+    options = ["--set", f"run.directory={run}", "--set", "optimizer.max_steps=1", "--set", "run.report=false"]
+    done = hpcfit("optimize", two_sources, *options, "--set", 'frames.exclude=["A"]')
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((run / "weights.csv").read_text().splitlines()))
+    assert {row["source"] for row in rows} == {"second"}
+    assert [int(row["frame"]) for row in rows] == list(range(190, 300))
+    assert sum(float(row["weight"]) for row in rows) == pytest.approx(1, abs=1e-12)

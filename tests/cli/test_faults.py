@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from hpcfit.testsystems import synthetic
+from tests.conftest import assert_one_clear_error
 from tests.data.test_shard import flip_byte
 
 RANKS = [1, pytest.param(3, marks=pytest.mark.mpi)]
@@ -143,13 +144,7 @@ FAULTS = [
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_one_clear_error(hpcfit, problem, fault, ranks):
     expected = fault(problem)
-    done = hpcfit("optimize", problem / "config.toml", ranks=ranks)
-    assert done.returncode == 2, done.stderr
-    for words in expected:
-        assert words in done.stderr
-    assert done.stderr.count("hpcfit: error") == 1, done.stderr
-    assert "remedy:" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert_one_clear_error(hpcfit("optimize", problem / "config.toml", ranks=ranks), expected)
     assert not (problem / "run/metrics.json").exists()
 
 

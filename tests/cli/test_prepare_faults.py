@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.cli.test_faults import RANKS, small_disk  # noqa: F401  (a fixture)
+from tests.conftest import assert_one_clear_error
 
 CELL = (10.0, 10.0, 10.0, 90.0, 90.0, 90.0)
 
@@ -78,12 +79,7 @@ def no_files(folder):
 )
 def test_one_clear_error(hpcfit, tmp_path, fault, ranks):
     expected = fault(tmp_path)
-    done = hpcfit("prepare", tmp_path / "config.toml", ranks=ranks)
-    assert done.returncode == 2, done.stderr
-    for words in expected:
-        assert words in done.stderr
-    assert done.stderr.count("hpcfit: error") == 1, done.stderr
-    assert "Traceback" not in done.stderr
+    assert_one_clear_error(hpcfit("prepare", tmp_path / "config.toml", ranks=ranks), expected)
     assert not (tmp_path / "store/catalog.json").exists()
 
 

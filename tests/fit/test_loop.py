@@ -1,6 +1,8 @@
 """The loop and its hooks: each hook ends the run when, and only when, its sentence is true."""
 
 import signal
+import subprocess
+import sys
 import time
 from typing import Any, NamedTuple
 
@@ -119,3 +121,16 @@ def test_watchdog_waits_for_many_medians():
         assert dog.limit() == 100.0
     finally:
         dog.stop()
+
+
+def test_watchdog_ends_a_process_that_hangs_and_says_where():
+    """In a process of its own, whose main thread sleeps: exit code 1, with the stacks of all threads."""
+    script = (
+        "import time\nfrom hpcfit.fit.hooks import Watchdog\nfrom hpcfit.ranks import Ranks\n"
+        "dog = Watchdog(Ranks(), patience=0.2, factor=1.0)\ndog.beat()\n"
+        "def hanging(): time.sleep(50)\nhanging()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "a rank hangs" in done.stderr
+    assert "in hanging" in done.stderr

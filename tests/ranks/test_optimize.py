@@ -79,6 +79,7 @@ def test_fast_sums_agree_to_1e_10(hpcfit, two_sources, reference, tmp_path):
         ranks=2,
     )
     assert done.returncode == 0, done.stderr
+    assert len(history(tmp_path / "run")) >= 3
     for ours, theirs in zip(history(tmp_path / "run"), history(reference), strict=False):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-10)
 
