@@ -22,6 +22,7 @@ ConfigPath = Annotated[Path, Parameter(help="The config, a TOML file; see config
 Resume = Annotated[
     bool, Parameter(negative="", help="Continue from the newest whole checkpoint, on any number of ranks.")
 ]
+Ranks = Annotated[int, Parameter(help="MPI ranks of the fit.")]
 Overwrite = Annotated[bool, Parameter(negative="", help="Replace what an earlier run left in the run directory.")]
 
 app = App(
@@ -44,13 +45,41 @@ def optimize(
 
 
 @app.command
-def prepare(config: ConfigPath, *, overrides: Overrides = None) -> int:
-    """Turn trajectories or MTZ files into a store of frames; goes on where an earlier call stopped."""
-    settings, ranks = _open(config, overrides)
-    from hpcfit.commands.prepare import run_prepare
+def simulate(config: ConfigPath, *, overrides: Overrides = None) -> int:
+    """Run molecular dynamics as Dask tasks: replicas x temperatures x systems, into trajectories of pieces."""
+    settings = _read(config, overrides)
+    from hpcfit.commands.simulate import run_simulate
 
-    run_prepare(settings, ranks)
+    run_simulate(settings)
     return 0
+
+
+@app.command
+def prepare(config: ConfigPath, *, overrides: Overrides = None) -> int:
+    """Turn trajectories or MTZ files into a store of frames; goes on where an earlier call stopped.
+
+    With a [cluster] table as Dask tasks, else on the ranks that srun or mpiexec started.
+    """
+    settings = _read(config, overrides)
+    if settings.cluster is None:
+        settings, ranks = _open(config, overrides)
+        from hpcfit.commands.prepare import run_prepare
+
+        run_prepare(settings, ranks)
+        return 0
+    from hpcfit.commands.prepare import run_prepare_on_cluster
+
+    run_prepare_on_cluster(settings)
+    return 0
+
+
+@app.command
+def pipeline(config: ConfigPath, *, ranks: Ranks = 1, overrides: Overrides = None) -> int:
+    """Simulate, prepare and fit in one allocation: the first two as Dask tasks, then the fit on MPI ranks."""
+    settings = _read(config, overrides)
+    from hpcfit.commands.pipeline import run_pipeline
+
+    return run_pipeline(settings, ranks=ranks)
 
 
 @app.command
@@ -102,6 +131,14 @@ def verify(store: Annotated[Path, Parameter(help="A store: the folder that `hpcf
     from hpcfit.commands.store import run_verify
 
     return run_verify(store)
+
+
+def _read(config: Path, overrides: list[str] | None):
+    """The config, for a command that is one process."""
+    _start_logging()
+    from hpcfit.config import load_config
+
+    return load_config(config, overrides or ())
 
 
 def _open(config: Path, overrides: list[str] | None):

@@ -56,6 +56,7 @@ def run_prepare(config: Config, ranks: Ranks) -> Prepared:
     Raises InputError for inputs that cannot be used, and for a store that was begun with other settings.
     """
     begun = time.monotonic()
+    config.require("frames", command="prepare")
     prepare, folder = config.prepare, config.frames.store
     opened = _open_sources(prepare, ranks)
     settings = _settings(prepare, opened)

@@ -44,7 +44,7 @@ def open_session(config: Config, world: Ranks, command: str) -> Session:
 
 def check_config(config: Config, command: str) -> None:
     """Raise InputError for what the tables alone cannot know: missing tables, an optimizer's name and options."""
-    config.require("experiment", "problem", command=command)
+    config.require("frames", "experiment", "problem", command=command)
     chosen = config.optimizer
     choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None, metric=None)
 

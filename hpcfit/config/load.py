@@ -1,0 +1,125 @@
+"""One run's config: TOML to frozen, typed tables. Every mistake is an error that names key, value and remedy."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from pydantic import Field, ValidationError
+
+from hpcfit.config.fit import CheckpointConfig, GridConfig, OptimizerConfig, RunConfig
+from hpcfit.config.frames import ExperimentConfig, FramesConfig, PrepareConfig
+from hpcfit.config.problem import FrameWeightsConfig
+from hpcfit.config.table import Table
+from hpcfit.config.workflow import ClusterConfig, MonitorConfig, SimulateConfig
+from hpcfit.errors import InputError, nearest
+
+
+class Config(Table):
+    """One run of hpcfit, from simulation to fit; each command says which tables it needs (``require``)."""
+
+    run: RunConfig
+    simulate: SimulateConfig | None = None
+    frames: FramesConfig | None = None
+    prepare: PrepareConfig = Field(default_factory=PrepareConfig)
+    experiment: ExperimentConfig | None = None
+    problem: FrameWeightsConfig | None = None
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    grid: GridConfig = Field(default_factory=GridConfig)
+    checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    cluster: ClusterConfig | None = None
+    monitor: MonitorConfig = Field(default_factory=MonitorConfig)
+
+    def require(self, *tables: str, command: str) -> None:
+        """Raise unless each of these optional tables is there."""
+        for name in tables:
+            if getattr(self, name) is None:
+                raise InputError(
+                    f"the config has no [{name}] table, which `hpcfit {command}` needs", remedy=f"add [{name}]"
+                )
+
+    def to_toml(self) -> str:
+        """The resolved config, with every default, as TOML text that ``load_config`` reads back."""
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and validate a config file; ``overrides`` are ``section.key=value`` with a TOML value (or a bare string).
+
+    Paths in it are relative to the file. Raises InputError that lists every mistake, with file, key and value.
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"config file {path} does not exist", remedy="give the path of a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise InputError(f"config file {path} is not TOML: {error}", remedy="see config/*.toml for examples") from None
+    for text in overrides:
+        _override(tables, text)
+    tables.setdefault("run", {})
+    try:
+        return Config.model_validate(tables, context={"folder": path.resolve().parent})
+    except ValidationError as error:
+        lines = [_sentence(item) for item in error.errors()]
+        raise InputError(
+            f"config file {path}:\n  " + "\n  ".join(lines), remedy="correct the keys named above"
+        ) from None
+
+
+def _override(tables: dict, text: str) -> None:
+    key, equals, value = text.partition("=")
+    *sections, name = key.strip().split(".")
+    if not equals or not sections:
+        raise InputError(f"--set {text}: expected section.key=value", remedy="for example --set problem.theta=0.01")
+    for section in sections:
+        tables = tables.setdefault(section, {})
+        if not isinstance(tables, dict):
+            raise InputError(f"--set {text}: '{section}' is not a table", remedy="name a key inside a table")
+    try:
+        tables[name] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        tables[name] = value.strip()
+
+
+def _sentence(item: dict) -> str:
+    """One pydantic error in words: key, value, what is wrong, nearest valid name."""
+    # pydantic adds the names of a union's members, which are no keys
+    location = [str(part) for part in item["loc"] if str(part).isdigit() or str(part).isidentifier()]
+    key = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        return f"unknown key '{key}' = {item['input']!r}: {nearest(location[-1], _fields(location[:-1]))}"
+    if item["type"] == "missing":
+        return f"missing key '{key}'"
+    if item["type"] == "literal_error":
+        valid = item["ctx"]["expected"]
+        names = valid.replace("'", "").replace(" or ", ", ").split(", ")
+        return f"'{key}' = {item['input']!r}: must be {valid}; {nearest(str(item['input']), names)}"
+    message = item["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
+    return f"'{key}'{shown}: {message[0].lower()}{message[1:]}"
+
+
+def _fields(location: Sequence[str]) -> list[str]:
+    """The valid keys of the table at ``location`` (``prepare.source.0`` included)."""
+    table: type[Table] = Config
+    for name in location:
+        if not name.isdigit():
+            table = _table_in(table.model_fields[name].annotation)
+    return list(table.model_fields)
+
+
+def _table_in(annotation: object) -> type[Table]:
+    """The table class inside ``X``, ``X | None`` or ``list[X]``."""
+    if isinstance(annotation, type) and issubclass(annotation, Table):
+        return annotation
+    return next(found for found in map(_table_in_or_none, get_args(annotation)) if found)
+
+
+def _table_in_or_none(annotation: object) -> type[Table] | None:
+    is_table = isinstance(annotation, type) and issubclass(annotation, Table)
+    return annotation if is_table else None

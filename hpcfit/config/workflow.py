@@ -1,0 +1,132 @@
+"""The tables of what Dask does: [cluster], [simulate] with its [[simulate.system]], and [monitor]."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from hpcfit.config.table import Count, FilePath, NonNegative, Positive, Table, changed, relative_to_config
+
+# Which keys of [cluster] mean something for which kind; `kind` and `patience` do for all.
+CLUSTER_KEYS = {
+    "local": {"workers", "dashboard"},
+    "slurm": {
+        "jobs", "maximum_jobs", "cores", "memory", "walltime", "partition", "account", "constraint", "qos",
+        "directives", "prologue", "interface", "python", "logs", "dashboard",
+    },
+    "allocation": {"workers", "interface", "dashboard"},
+    "address": {"address"},
+}  # fmt: skip
+
+
+class ClusterConfig(Table):
+    """Where Dask tasks run. local: processes here; slurm: worker jobs; allocation: tasks of this Slurm job."""
+
+    kind: Literal["local", "slurm", "allocation", "address"] = "local"
+    address: str | None = None
+    workers: Count | None = None
+    jobs: Count = 2
+    maximum_jobs: Count | None = None
+    cores: Count = 1
+    memory: str = "4 GB"
+    walltime: str = "01:00:00"
+    partition: str | None = None
+    account: str | None = None
+    constraint: str | None = None
+    qos: str | None = None
+    directives: list[str] = []
+    prologue: list[str] = []
+    interface: str | None = None
+    python: str | None = None
+    logs: FilePath | None = None
+    dashboard: str = "127.0.0.1:8787"
+    patience: Positive = 300.0
+
+    @field_validator("logs")
+    @classmethod
+    def _logs_path(cls, value, info: ValidationInfo):
+        return None if value is None else relative_to_config(value, info)
+
+    @model_validator(mode="after")
+    def _keys_of_this_kind(self) -> ClusterConfig:
+        without_effect = sorted(changed(self) - CLUSTER_KEYS[self.kind] - {"kind", "patience"})
+        if without_effect:
+            raise ValueError(
+                f"with kind = '{self.kind}' {', '.join(without_effect)} would have no effect;"
+                f" its keys are {', '.join(sorted(CLUSTER_KEYS[self.kind]))}, patience"
+            )
+        if self.kind == "address" and not self.address:
+            raise ValueError("kind = 'address' needs address = 'tcp://host:port' of a running scheduler")
+        if self.maximum_jobs is not None and self.maximum_jobs < self.jobs:
+            raise ValueError(f"maximum_jobs = {self.maximum_jobs} is smaller than jobs = {self.jobs}")
+        return self
+
+
+class SystemConfig(Table):
+    """One system with its energy function: a structure and force-field files, or what OpenMM has serialized."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
+    topology: FilePath
+    force_field: list[str] = []
+    system: FilePath | None = None
+    state: FilePath | None = None
+    nonbonded: Literal["PME", "CutoffPeriodic", "CutoffNonPeriodic", "NoCutoff"] = "PME"
+    cutoff: Positive = 10.0
+    constraints: Literal["none", "HBonds", "AllBonds", "HAngles"] = "HBonds"
+
+    @field_validator("topology", "system", "state")
+    @classmethod
+    def _paths(cls, value, info: ValidationInfo):
+        return None if value is None else relative_to_config(value, info)
+
+    @model_validator(mode="after")
+    def _one_energy_function(self) -> SystemConfig:
+        if (self.system is None) == (not self.force_field):
+            raise ValueError("a system has either `force_field` (OpenMM XML files) or `system` (a serialized System)")
+        given = changed(self) & {"nonbonded", "cutoff", "constraints"}
+        if self.system is not None and given:
+            raise ValueError(f"{', '.join(sorted(given))} are part of a serialized `system` and would have no effect")
+        return self
+
+
+class SimulateConfig(Table):
+    """Replicas x temperatures x systems of Langevin dynamics. Times in ps, temperatures in K, pressure in bar."""
+
+    directory: FilePath
+    system: list[SystemConfig]
+    temperatures: Annotated[list[Positive], Field(min_length=1)] = [300.0]
+    replicas: Count = 1
+    frames: Count = 1000
+    piece: Count = 100
+    interval: Positive = 1.0
+    equilibration: NonNegative = 10.0
+    step: Positive = 0.002
+    friction: Positive = 1.0
+    pressure: Positive | None = None
+    minimize: bool = True
+    forces: bool = False
+    energies: bool = False
+    platform: Literal["auto", "CUDA", "HIP", "OpenCL", "CPU", "Reference"] = "auto"
+    threads: Count = 1
+    seed: int = 0
+
+    _path = field_validator("directory")(relative_to_config)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> SimulateConfig:
+        names = [system.name for system in self.system]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"[[simulate.system]] needs at least one table, each with a name of its own: {names}")
+        if round(self.interval / self.step) < 1:
+            raise ValueError(f"interval = {self.interval} ps is shorter than step = {self.step} ps")
+        return self
+
+
+class MonitorConfig(Table):
+    """Showing a run live on a Dask dashboard. every: seconds between what each rank reports."""
+
+    dask: bool = False
+    address: str | None = None
+    dashboard: str = "127.0.0.1:8787"
+    every: Positive = 1.0

@@ -1,0 +1,1 @@
+"""What needs no synchronisation: Dask clusters and their tasks, Slurm jobs, sweeps, the live dashboard."""

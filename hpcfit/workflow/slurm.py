@@ -1,0 +1,56 @@
+"""Slurm's commands: submitting scripts and asking for the state of jobs; its own messages in every error."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcfit.errors import InputError
+
+ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT", "GONE"}
+
+
+def submit(script: Path, *options: str) -> str:
+    """Submit a script; the job's id. Raises InputError with Slurm's message."""
+    return _slurm("sbatch", "--parsable", *options, str(script)).split(";")[0].strip()
+
+
+def states(jobs: Sequence[str]) -> dict[str, str]:
+    """The state of each job by id (PENDING, RUNNING, COMPLETED, ...); GONE for one that Slurm has forgotten."""
+    return {job: _state(job) for job in jobs}
+
+
+def wait(jobs: Sequence[str], *, pause: float = 2.0) -> dict[str, str]:
+    """Wait until all jobs have ended; their last states."""
+    while True:
+        found = states(jobs)
+        if all(state in ENDED for state in found.values()):
+            return found
+        time.sleep(pause)
+
+
+def _state(job: str) -> str:
+    try:
+        shown = _slurm("scontrol", "--oneliner", "show", "job", job)
+    except InputError:
+        return "GONE"
+    # An array shows a line for each of its tasks: it is as far as the least of them.
+    found = [word.partition("=")[2] for word in shown.split() if word.startswith("JobState=")]
+    return next((state for state in found if state not in ENDED), found[0] if found else "GONE")
+
+
+def _slurm(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    except FileNotFoundError:
+        raise InputError(
+            f"`{command[0]}` is not on PATH: there is no Slurm here",
+            remedy="work on a login node of the cluster, or try `tools/local-slurm up`",
+        ) from None
+    if done.returncode:
+        raise InputError(
+            f"`{' '.join(command)}` failed: {done.stderr.strip()}", remedy="correct what Slurm names above"
+        )
+    return done.stdout
