@@ -98,7 +98,17 @@ class FrameWeightsCase:
             or "nothing",
             "map": f"{len(self.measured)} voxels of {self.measured.source.name}, {self.measured.masked} masked",
             "stored as": self.store.encoding.dtype,
+            **self._resampling(),
         }
+
+    def _resampling(self) -> dict[str, str]:
+        choice, held_out = self.config.problem, int(self.orbits.held_out.sum())
+        words = {}
+        if choice.folds is not None:
+            words["held out"] = f"{held_out} orbits, fold {choice.fold} of {choice.folds}"
+        if choice.bootstrap:
+            words["bootstrap"] = f"resample {choice.bootstrap}: {np.sum(self.orbits.drawn == 0)} orbits not drawn"
+        return words
 
     def bytes_held(self, grid: Grid) -> int:
         """Bytes of this rank's structure factors."""
@@ -114,7 +124,7 @@ class FrameWeightsCase:
         choice, tiles = self.config.problem, self.tiling.tiles
         return FrameWeights(
             type(tiles)(*(leaf[_slice(grid)] for leaf in tiles)), choice.shells, choice.anisotropic,
-            choice.theta, self.config.run.precision, choice.start == "random",
+            choice.theta, self.config.run.precision, choice.start == "random", 1 if choice.folds is None else 2,
         )  # fmt: skip
 
     def frames(self, grid: Grid, memory: int) -> Frames:

@@ -23,11 +23,20 @@ class FrameWeightsConfig(Table):
     prior: Literal["uniform", "equal-sources", "equal-labels"] | FilePath = "uniform"
     temperature: Positive = 300.0
     start: Literal["prior", "random"] = "prior"
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: Annotated[int, Field(ge=0)] = 0
+    bootstrap: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("prior")
     @classmethod
     def _prior_path(cls, value: str | Path, info: ValidationInfo) -> str | Path:
         return relative_to_config(value, info) if isinstance(value, Path) else value
+
+    @model_validator(mode="after")
+    def _fold_of_folds(self) -> FrameWeightsConfig:
+        if self.fold and self.fold >= (self.folds or 0):
+            raise ValueError(f"fold = {self.fold}, but folds = {self.folds or 'not set'}: fold counts from 0 to folds - 1")
+        return self
 
     @model_validator(mode="after")
     def _resolution(self) -> FrameWeightsConfig:

@@ -35,7 +35,10 @@ class Moments(NamedTuple):
 
 
 class ShellSums(NamedTuple):
-    """Sums over orbits with their multiplicities, a row a resolution shell [shells]; x: calculated, y: observed."""
+    """Sums over orbits with their multiplicities, [shells] of one part of them; x: calculated, y: observed.
+
+    As the sums of a fit [parts, shells]: part 0 is fitted, part 1, if there is one, is held out.
+    """
 
     n: jax.Array
     x: jax.Array
@@ -49,7 +52,7 @@ class Tiles(NamedTuple):
     """Constants of the reflections, [tiles, width]; the orbits of a tile are whole, and its unused end is padding.
 
     orbit: which of the tile's orbits (0 ... width - 1) a reflection belongs to. share: s(h)^2 / reflections of its
-    orbit, 0 for padding. For each orbit: y, standardised; multiplicity, 0 for padding; shell.
+    orbit, 0 for padding. For each orbit: y, standardised; multiplicity, 0 for padding; shell; part, 1 if held out.
     """
 
     orbit: jax.Array
@@ -57,6 +60,7 @@ class Tiles(NamedTuple):
     y: jax.Array
     multiplicity: jax.Array
     shell: jax.Array
+    part: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -66,6 +70,7 @@ class FrameWeights:
 
     Parameters: one u_t = ln(w_t / w0_t) a frame, local; nothing shared.
     theta: strength of the Kullback-Leibler divergence from the prior weights w0.
+    parts: 2 if some orbits are held out of the fit and judged apart (``cc_free``), else 1.
     """
 
     tiles: Tiles
@@ -74,6 +79,7 @@ class FrameWeights:
     theta: float = field(default=0.0, metadata={"static": True})
     precision: str = field(default="float32", metadata={"static": True})
     random_start: bool = field(default=False, metadata={"static": True})
+    parts: int = field(default=1, metadata={"static": True})
 
     def init(self, seed: int, frames: FrameRows) -> Params:
         """The prior weights, or u from a normal distribution drawn by (seed, frame id)."""
@@ -113,21 +119,28 @@ class FrameWeights:
         """The sums of a tile that every correlation coefficient is made of."""
         x, y = orbit_intensity(statistics, tile), tile.y
         values = (jnp.ones_like(x), x, y, x * x, y * y, x * y)
-        return ShellSums(*(jax.ops.segment_sum(tile.multiplicity * v, tile.shell, self.n_shells) for v in values))
+        row, rows = tile.part * self.n_shells + tile.shell, self.parts * self.n_shells
+        sums = (jax.ops.segment_sum(tile.multiplicity * value, row, rows) for value in values)
+        return ShellSums(*(leaf.reshape(self.parts, self.n_shells) for leaf in sums))
 
     def loss(self, sums: ShellSums, common: WeightSums, shared: dict) -> jax.Array:
         """theta KL(w || w0) - CC."""
-        return self.theta * self.divergence(common) - correlation(sums, by_shell=self.anisotropic)
+        return self.theta * self.divergence(common) - correlation(part(sums, 0), by_shell=self.anisotropic)
 
     def divergence(self, common: WeightSums) -> jax.Array:
         """KL(p || w0) = sum p ln(p / w0) with p = w / sum w."""
         return common.wu / common.w - jnp.log(common.w)
 
     def metrics(self, sums: ShellSums, common: WeightSums) -> dict[str, jax.Array]:
-        """CC total and anisotropic, Kish's effective sample size, Kullback-Leibler divergence."""
+        """CC, total and anisotropic, also of held-out orbits; Kish's effective sample size; KL divergence."""
+        free = {
+            "cc_free": correlation(part(sums, 1), by_shell=False),
+            "cc_free_anisotropic": correlation(part(sums, 1), by_shell=True),
+        } if self.parts == 2 else {}  # fmt: skip
         return {
-            "cc": correlation(sums, by_shell=False),
-            "cc_anisotropic": correlation(sums, by_shell=True),
+            "cc": correlation(part(sums, 0), by_shell=False),
+            "cc_anisotropic": correlation(part(sums, 0), by_shell=True),
+            **free,
             "ess": common.w**2 / common.ww,
             "kl": jnp.maximum(self.divergence(common), 0.0),  # rounding may leave -1e-16
         }
@@ -136,6 +149,11 @@ class FrameWeights:
 def uniform(frames: FrameRows) -> Params:
     """The parameters of uniform weights, whatever the prior."""
     return Params({}, {"u": np.where(frames.ids >= 0, -np.log(frames.total) - frames.log_prior, 0.0)})
+
+
+def part(sums: ShellSums, number: int) -> ShellSums:
+    """The sums over the fitted orbits (0) or over those held out (1)."""
+    return ShellSums(*(leaf[number] for leaf in sums))
 
 
 def orbit_intensity(statistics: Statistics, tile: Tiles) -> jax.Array:

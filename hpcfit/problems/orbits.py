@@ -23,8 +23,8 @@ class OrbitMap:
 
     column: [H] column in the store; orbit: [H] orbit of each, in 0 ... n - 1, in the order of resolution. Of each
     orbit, [n]: observed (mean over its measured voxels), sigma of that mean or None, multiplicity (reflections of the
-    full sphere), shell, hkl [n, 3] of one reflection, inverse_d (1/A). left_out: how many store reflections and voxels
-    of the map are not used, by reason.
+    full sphere), shell, held_out (whether the fit must not see it), drawn (how often a bootstrap drew it, else 1), hkl
+    [n, 3] of one reflection, inverse_d (1/A). left_out: how many store reflections and voxels are not used, by reason.
     """
 
     column: np.ndarray
@@ -33,6 +33,8 @@ class OrbitMap:
     sigma: np.ndarray | None
     multiplicity: np.ndarray
     shell: np.ndarray
+    held_out: np.ndarray
+    drawn: np.ndarray
     hkl: np.ndarray
     inverse_d: np.ndarray
     left_out: dict[str, int]
@@ -78,7 +80,37 @@ def match_orbits(reflections: Reflections, measured: DiffuseMap, choice: FrameWe
     hkl = reflections.hkl[column[np.unique(column_orbit, return_index=True)[1]]]
     inverse_d2 = reciprocal.inverse_d2(hkl, reflections.ndiv, reflections.cell)
     shell, _ = reciprocal.shells(inverse_d2, choice.shells)
-    return OrbitMap(column, column_orbit, observed, sigma, size[in_both], shell, hkl, np.sqrt(inverse_d2), left_out)
+    held_out = held_out_orbits(len(observed), choice.folds, choice.fold)
+    drawn = drawn_orbits(held_out, choice.bootstrap)
+    return OrbitMap(
+        column, column_orbit, observed, sigma, size[in_both], shell, held_out, drawn, hkl, np.sqrt(inverse_d2), left_out
+    )
+
+
+def held_out_orbits(n: int, folds: int | None, fold: int) -> np.ndarray:
+    """Which of n orbits, ordered by resolution, the fit does not see, [n] bool: one of each ``folds`` neighbours.
+
+    An orbit is whole, Friedel mates included, so that what is held out has no copy in the fit. The folds do not depend
+    on frames or ranks, and each orbit is held out in just one of them.
+    """
+    if folds is None:
+        return np.zeros(n, bool)
+    if n < 2 * folds:
+        raise InputError(f"problem.folds = {folds} for {n} orbits", remedy=f"use at most {n // 2} folds")
+    groups = np.tile(np.arange(folds), (-(-n // folds), 1))
+    return np.random.default_rng(folds).permuted(groups, axis=1).ravel()[:n] == fold
+
+
+def drawn_orbits(held_out: np.ndarray, bootstrap: int) -> np.ndarray:
+    """How often each orbit counts, [n]: once, or as often as resample number ``bootstrap`` of the fitted ones drew it.
+
+    Efron's bootstrap (10.1214/aos/1176344552): as many draws, with replacement, as there are fitted orbits.
+    """
+    drawn, fitted = np.ones(len(held_out)), np.flatnonzero(~held_out)
+    if bootstrap:
+        picks = np.random.default_rng(bootstrap).integers(len(fitted), size=len(fitted))
+        drawn[fitted] = np.bincount(picks, minlength=len(fitted))
+    return drawn
 
 
 def _on_lattice(indexed: Reflections | DiffuseMap, common: np.ndarray) -> np.ndarray:
@@ -152,9 +184,10 @@ def make_tiling(orbit_map: OrbitMap, scale: np.ndarray) -> Tiling:
     number[tile, place] = orbit_place[orbit]
     held = orbits >= 0
     y = np.where(held, orbit_map.standardised()[orbits], 0.0)
-    multiplicity = np.where(held, orbit_map.multiplicity[orbits], 0.0)
+    multiplicity = np.where(held, (orbit_map.multiplicity * orbit_map.drawn)[orbits], 0.0)
     shell = np.where(held, orbit_map.shell[orbits], 0).astype(np.int32)
-    return Tiling(columns, orbits, Tiles(number, share, y, multiplicity, shell))
+    part = np.where(held, orbit_map.held_out[orbits], 0).astype(np.int32)
+    return Tiling(columns, orbits, Tiles(number, share, y, multiplicity, shell, part))
 
 
 def _pack(sizes: np.ndarray, width: int) -> np.ndarray:

@@ -24,8 +24,9 @@ PALETTE = {
     "#0072b2": ("blue", "#0072b2", "#5cb8ee"),
     "#d55e00": ("orange", "#c65400", "#f2a359"),
     "#90c0e0": ("pale", "#a9d0ea", "#24506b"),
+    "#009e73": ("green", "#008561", "#3fcf9f"),
 }
-INK, SOFT, LINE, BLUE, ORANGE, PALE = PALETTE
+INK, SOFT, LINE, BLUE, ORANGE, PALE, GREEN = PALETTE
 DPI = 130  # of the pixels of maps inside the SVG
 
 STYLE = {

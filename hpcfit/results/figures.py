@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from hpcfit.results.drawing import BLUE, ORANGE, PALE, SOFT, drawn
+from hpcfit.results.drawing import BLUE, GREEN, ORANGE, PALE, SOFT, drawn
 from hpcfit.results.run_files import History, SourceWeights
 
 FEW = 60  # points that are drawn one by one
@@ -18,6 +18,9 @@ BINS = 400  # of a longer trajectory
 FLOOR = 1e-3  # smallest weight x T drawn on a logarithmic axis
 STRIP_BINS = 200
 STRIP_COLOURS = "PuOr_r"
+CORRELATIONS = {
+    "cc": ("total", BLUE, "o"), "cc_anisotropic": ("anisotropic", ORANGE, "^"), "cc_free": ("free", GREEN, "s"),
+}  # fmt: skip
 LINEAR_UP_TO = 12.0  # largest weight x T drawn on a linear axis
 
 
@@ -45,7 +48,9 @@ def convergence(history: History, uniform: dict[str, float]):
 def _correlations(axis, history: History, uniform: dict[str, float]) -> None:
     """Total and anisotropic CC, their baselines dashed in the same colour; the legend beside the title."""
     marks = len(history) <= FEW
-    for name, label, colour, shape in (("cc", "total", BLUE, "o"), ("cc_anisotropic", "anisotropic", ORANGE, "^")):
+    for name, (label, colour, shape) in CORRELATIONS.items():
+        if name not in history.columns:
+            continue
         axis.plot(history["evaluation"], history[name], color=colour, marker=shape if marks else "", label=label)
         if uniform.get(name) is not None:
             axis.axhline(uniform[name], color=colour, linestyle="--", linewidth=1)

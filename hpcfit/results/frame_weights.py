@@ -14,7 +14,7 @@ from hpcfit.fit.gradient import Evaluation, Reverse
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.state import gather_rows
 from hpcfit.problems.base import Params
-from hpcfit.problems.frame_weights import orbit_intensity, shell_correlations, uniform
+from hpcfit.problems.frame_weights import orbit_intensity, part, shell_correlations, uniform
 from hpcfit.results.labels import inseparable, label_fits
 from hpcfit.results.run_directory import RunDirectory
 
@@ -117,6 +117,8 @@ def _write_map(directory: RunDirectory, case: Any, calculated: np.ndarray, flat:
     }  # fmt: skip
     if orbits.sigma is not None:
         datasets["sigma"] = orbits.sigma
+    if case.config.problem.folds is not None:
+        datasets["held_out"] = orbits.held_out
     directory.write_h5(
         "map.h5", datasets, {"ndiv": reflections.ndiv, "cell": reflections.cell, "laue": case.config.problem.laue}
     )
@@ -141,7 +143,7 @@ def _metrics(case: Any, evaluate: Reverse, fitted: Evaluation, flat: Evaluation)
 
 
 def _shell_rows(case: Any, fitted: Evaluation, flat: Evaluation) -> list[dict[str, float | int | None]]:
-    cc, cc_uniform = shell_correlations(fitted.sums), shell_correlations(flat.sums)
+    cc, cc_uniform = (shell_correlations(part(e.sums, 0)) for e in (fitted, flat))
     shell, inverse_d = case.orbits.shell, case.orbits.inverse_d
     rows = []
     for number in range(case.config.problem.shells):

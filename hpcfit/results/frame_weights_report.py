@@ -37,6 +37,7 @@ WEIGHT_COLUMNS = ("frames", "uniform weight", "fitted weight", "fitted / uniform
 MEANING = {
     "cc": ("CC, total", "Pearson correlation with the observed map"),
     "cc_anisotropic": ("CC, anisotropic", "the same after the mean of each resolution shell is removed from both"),
+    "cc_free": ("CC free", "the same over the orbits that were held out of the fit"),
     "ess": ("ESS, frames", "Kish effective sample size 1/Σw²: about how many frames carry the fit"),
     "kl": ("KL from prior", "Σw ln(w/w⁰), nats: how far the weights moved"),
 }
@@ -47,13 +48,15 @@ def outcome(run: RunFiles) -> Section:
     m = run.metrics
     warnings = [Text(text, warning=True) for text in m.get("warnings", [])]
     cards = Cards(_cards(m["fitted"], m["uniform"]))
-    return Section("Outcome", [Text(_what(run)), cards, *warnings, Text(_ending(m)), Text(captions.NO_HOLD_OUT)])
+    judged = captions.HOLD_OUT if "cc_free" in m["fitted"] else captions.NO_HOLD_OUT
+    return Section("Outcome", [Text(_what(run)), cards, *warnings, Text(_ending(m)), Text(judged)])
 
 
 def _cards(fitted: dict[str, float], uniform: dict[str, float]) -> list[Card]:
     """One card per headline number; the baseline is left out where `uniform` has none."""
     cards = []
-    for name, (title, meaning) in MEANING.items():
+    known = {name: words for name, words in MEANING.items() if name in fitted}
+    for name, (title, meaning) in known.items():
         shown = {"ess": significant, "kl": _nats}.get(name, correlation)
         baseline = Markup("uniform weights: {}").format(shown(uniform[name])) if uniform else ""
         cards.append(Card(title, shown(fitted[name]), baseline, meaning))
@@ -96,7 +99,7 @@ def _plural(n: int, noun: str) -> str:
 
 def so_far(run: RunFiles) -> Section:
     """The head of a run that has no results yet."""
-    last = {name: float(run.history[name][-1]) for name in MEANING}
+    last = {name: float(run.history[name][-1]) for name in MEANING if name in run.history.columns}
     text = captions.UNFINISHED.format(directory=run.directory)
     done = f"After {_plural(int(run.history['evaluation'][-1]), 'evaluation')}:"
     return Section("Outcome", [Text(text, warning=True), Text(done), Cards(_cards(last, {}))])

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 
+import h5py
+import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, assert_one_clear_error
 from tests.data.test_shard import flip_byte
 
 
@@ -192,3 +194,27 @@ def test_only_the_chosen_sources_take_part(hpcfit, two_sources, tmp_path):
     assert {row["source"] for row in rows} == {"second"}
     assert [int(row["frame"]) for row in rows] == list(range(190, 300))
     assert sum(float(row["weight"]) for row in rows) == pytest.approx(1, abs=1e-12)
+
+
+def test_a_fold_is_held_out_judged_and_shown(hpcfit, two_sources, tmp_path):
+    run = tmp_path / "run"
+    done = hpcfit(
+        "optimize", two_sources, "--set", f"run.directory={run}", "--set", "problem.folds=5", "--set", "problem.fold=2",
+        "--set", "optimizer.max_steps=5",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "fold 2 of 5" in done.stderr
+    fitted = json.loads((run / "metrics.json").read_text())["fitted"]
+    with h5py.File(run / "map.h5") as file:
+        free, weights = file["held_out"][:], file["multiplicity"][:]
+        pair = np.array([file["calculated"][:], file["observed"][:]])
+    for name, part in {"cc": ~free, "cc_free": free}.items():
+        covariance = np.cov(pair[:, part], aweights=weights[part])
+        # The kernel is float32: 1e-7 an intensity, less in their sums.
+        assert fitted[name] == pytest.approx(covariance[0, 1] / np.sqrt(np.prod(np.diag(covariance))), abs=1e-6)
+    assert "CC free" in (run / "report.html").read_text()
+
+
+def test_a_fold_outside_the_folds_is_an_error(hpcfit, two_sources):
+    done = hpcfit("check", two_sources, "--set", "problem.folds=3", "--set", "problem.fold=3")
+    assert_one_clear_error(done, ["fold = 3", "folds = 3"])

@@ -10,8 +10,8 @@ from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.reduction import FastSum, ReproducibleSum
 from hpcfit.physics.scattering import diffuse_intensity
 from hpcfit.problems.base import FrameRows, Params
-from hpcfit.problems.frame_weights import FrameWeights, orbit_intensity, shell_correlations, uniform
-from hpcfit.problems.orbits import OrbitMap, make_tiling
+from hpcfit.problems.frame_weights import FrameWeights, orbit_intensity, part, shell_correlations, uniform
+from hpcfit.problems.orbits import OrbitMap, drawn_orbits, held_out_orbits, make_tiling
 from hpcfit.ranks import Ranks
 from hpcfit.testsystems.synthetic import cubic_reflections, gaussian_frames
 
@@ -25,7 +25,15 @@ class Chunk:
         self.rows, self.data = slice(None), data
 
 
-def system(precision="float64", encoding="complex128", sum_kind=ReproducibleSum, log_prior=None, **options):
+def system(
+    precision="float64",
+    encoding="complex128",
+    sum_kind=ReproducibleSum,
+    log_prior=None,
+    folds=None,
+    bootstrap=0,
+    **options,
+):
     """A gradient over 90 frames in two blocks, and the F_th, orbit map and reference behind it."""
     reflections = cubic_reflections(2.0)
     H, rng = len(reflections), np.random.default_rng(1)
@@ -35,6 +43,7 @@ def system(precision="float64", encoding="complex128", sum_kind=ReproducibleSum,
     n = orbit.max() + 1
     orbit_map = OrbitMap(
         np.arange(H), orbit, rng.random(n) * 50, None, rng.integers(1, 9, n), np.sort(rng.integers(0, SHELLS, n)),
+        held_out_orbits(n, folds, 0), drawn_orbits(held_out_orbits(n, folds, 0), bootstrap),
         np.zeros((n, 3), int), np.linspace(0.1, 0.5, n), {},
     )  # fmt: skip
     reference = Reference.of_sample(reflections, F_th)
@@ -52,7 +61,7 @@ def system(precision="float64", encoding="complex128", sum_kind=ReproducibleSum,
     data = data.reshape(tiles, 2, 64, 2 * width)
     ids = np.where(np.arange(128) < T, np.arange(128), -1).reshape(2, 64)
     grid = make_grid(Ranks(), Shape(1, 1, ""), 2, tiles)
-    problem = FrameWeights(tiling.tiles, SHELLS, precision=precision, **options)
+    problem = FrameWeights(tiling.tiles, SHELLS, precision=precision, parts=2 if folds else 1, **options)
     log_prior = np.where(ids >= 0, -np.log(T), 0.0) if log_prior is None else log_prior
     frames = Frames(FrameRows(ids, log_prior, T), lambda: iter([Chunk(data)]))
     return Reverse(problem, frames, grid, sum_kind(grid)), F_th, orbit_map, tiling
@@ -70,7 +79,8 @@ def direct_loss(u_t, F_th, orbit_map, *, anisotropic=False, theta=0.0):
     """The loss from its definition: normalised weights, uncentred structure factors, weighted Pearson."""
     w_t = np.exp(u_t - u_t.max())
     w_t /= w_t.sum()
-    x, y, m = orbit_means(orbit_map, diffuse_intensity(F_th, w_t)), orbit_map.observed.copy(), orbit_map.multiplicity
+    x, y = orbit_means(orbit_map, diffuse_intensity(F_th, w_t)), orbit_map.observed.copy()
+    m = orbit_map.multiplicity * orbit_map.drawn * ~orbit_map.held_out
     groups = orbit_map.shell if anisotropic else np.zeros(len(x), int)
     for group in np.unique(groups):
         inside = groups == group
@@ -86,8 +96,9 @@ def u_t():
 
 
 @pytest.mark.parametrize("options", [{}, {"anisotropic": True}, {"theta": 0.3}, {"anisotropic": True, "theta": 0.02}])
-def test_loss_equals_its_definition(u_t, options):
-    evaluate, F_th, orbit_map, _ = system(**options)
+@pytest.mark.parametrize("resampling", [{}, {"folds": 3}, {"bootstrap": 2}, {"folds": 4, "bootstrap": 1}])
+def test_loss_equals_its_definition(u_t, options, resampling):
+    evaluate, F_th, orbit_map, _ = system(**options, **resampling)
     # |<F>|^2 is 1e3 times the diffuse part: the definition itself keeps 1e-13, the sums some more.
     assert evaluate(params_of(u_t)).loss == pytest.approx(direct_loss(u_t, F_th, orbit_map, **options), abs=1e-11)
 
@@ -183,7 +194,7 @@ def test_ess_and_divergence_of_two_levels():
 
 def test_shell_correlations_equal_numpy(u_t):
     evaluate, F_th, orbit_map, _ = system()
-    found = shell_correlations(evaluate.value(params_of(u_t)).sums)
+    found = shell_correlations(part(evaluate.value(params_of(u_t)).sums, 0))
     w_t = np.exp(u_t) / np.exp(u_t).sum()
     x = orbit_means(orbit_map, diffuse_intensity(F_th, w_t))
     for shell in range(SHELLS):
@@ -233,3 +244,13 @@ def test_a_prior_shifts_weights_and_divergence(u_t):
     metric = evaluate.problem.metric(result.params, evaluate.frames.rows).local["u"].ravel()
     np.testing.assert_allclose(metric[:T], w_t, rtol=1e-12)
     assert np.all(metric[T:] == 0)
+
+
+def test_cc_free_is_the_correlation_of_the_held_out_orbits_alone(u_t):
+    evaluate, F_th, orbit_map, _ = system(folds=4, bootstrap=3)
+    metrics = evaluate.metrics(evaluate.value(params_of(u_t)))
+    w_t = np.exp(u_t) / np.exp(u_t).sum()
+    x, free = orbit_means(orbit_map, diffuse_intensity(F_th, w_t)), orbit_map.held_out
+    covariance = np.cov(x[free], orbit_map.observed[free], aweights=orbit_map.multiplicity[free])
+    assert metrics["cc_free"] == pytest.approx(covariance[0, 1] / np.sqrt(np.prod(np.diag(covariance))), abs=1e-11)
+    assert "cc_free" not in system()[0].metrics(system()[0].value(params_of(u_t)))
