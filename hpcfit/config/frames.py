@@ -31,6 +31,7 @@ class FramesConfig(Table):
 
 class SourceConfig(Table):
     label: str = ""
+    store: FilePath | None = None
     mtz: str | None = None
     columns: Annotated[tuple[str, str], Loose] | None = None
     topology: FilePath | None = None
@@ -44,9 +45,9 @@ class SourceConfig(Table):
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
-    @field_validator("topology")
+    @field_validator("topology", "store")
     @classmethod
-    def _topology_path(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+    def _path(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         return None if value is None else relative_to_config(value, info)
 
     @field_validator("mtz")
@@ -61,8 +62,9 @@ class SourceConfig(Table):
 
     @model_validator(mode="after")
     def _one_kind(self) -> SourceConfig:
-        if (self.mtz is None) == (not self.trajectory):
-            raise ValueError("a source has either `mtz` or `trajectory`, and not both")
+        given = [name for name in ("trajectory", "mtz", "store") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(f"a source has one of `trajectory`, `mtz` and `store`; this one has {given or 'none'}")
         if self.columns is not None and self.mtz is None:
             raise ValueError("`columns` names the columns of MTZ files; this source has none")
         if self.topology is not None and not self.trajectory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 from pydantic import Field, ValidationError
 
@@ -15,6 +15,8 @@ from hpcfit.config.problem import FrameWeightsConfig
 from hpcfit.config.table import Table
 from hpcfit.config.workflow import ClusterConfig, MonitorConfig, SimulateConfig
 from hpcfit.errors import InputError, nearest
+
+AnyTable = TypeVar("AnyTable", bound=Table)
 
 
 class Config(Table):
@@ -53,22 +55,30 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Paths in it are relative to the file. Raises InputError that lists every mistake, with file, key and value.
     """
     path = Path(path)
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"config file {path} does not exist", remedy="give the path of a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"config file {path} is not TOML: {error}", remedy="see config/*.toml for examples") from None
+    tables = read_toml(path, "config file", examples="config/*.toml")
     for text in overrides:
         _override(tables, text)
     tables.setdefault("run", {})
+    return validated(Config, tables, path, "config file")
+
+
+def read_toml(path: Path, what: str, *, examples: str) -> dict:
+    """The tables of a TOML file. Raises InputError that calls it ``what`` and points to examples."""
     try:
-        return Config.model_validate(tables, context={"folder": path.resolve().parent})
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{what} {path} does not exist", remedy="give the path of a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise InputError(f"{what} {path} is not TOML: {error}", remedy=f"see {examples} for examples") from None
+
+
+def validated(kind: type[AnyTable], values: dict, path: Path, what: str) -> AnyTable:
+    """The table that a file's values make. Raises InputError that lists every mistake, with file, key and value."""
+    try:
+        return kind.model_validate(values, context={"folder": path.resolve().parent})
     except ValidationError as error:
-        lines = [_sentence(item) for item in error.errors()]
-        raise InputError(
-            f"config file {path}:\n  " + "\n  ".join(lines), remedy="correct the keys named above"
-        ) from None
+        lines = [_sentence(item, kind) for item in error.errors()]
+        raise InputError(f"{what} {path}:\n  " + "\n  ".join(lines), remedy="correct the keys named above") from None
 
 
 def _override(tables: dict, text: str) -> None:
@@ -86,13 +96,13 @@ def _override(tables: dict, text: str) -> None:
         tables[name] = value.strip()
 
 
-def _sentence(item: dict) -> str:
+def _sentence(item: dict, kind: type[Table]) -> str:
     """One pydantic error in words: key, value, what is wrong, nearest valid name."""
     # pydantic adds the names of a union's members, which are no keys
     location = [str(part) for part in item["loc"] if str(part).isdigit() or str(part).isidentifier()]
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
-        return f"unknown key '{key}' = {item['input']!r}: {nearest(location[-1], _fields(location[:-1]))}"
+        return f"unknown key '{key}' = {item['input']!r}: {nearest(location[-1], _fields(location[:-1], kind))}"
     if item["type"] == "missing":
         return f"missing key '{key}'"
     if item["type"] == "literal_error":
@@ -104,9 +114,8 @@ def _sentence(item: dict) -> str:
     return f"'{key}'{shown}: {message[0].lower()}{message[1:]}"
 
 
-def _fields(location: Sequence[str]) -> list[str]:
-    """The valid keys of the table at ``location`` (``prepare.source.0`` included)."""
-    table: type[Table] = Config
+def _fields(location: Sequence[str], table: type[Table]) -> list[str]:
+    """The valid keys of the table at ``location`` below ``table`` (``prepare.source.0`` included)."""
     for name in location:
         if not name.isdigit():
             table = _table_in(table.model_fields[name].annotation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -64,7 +65,11 @@ class ClusterConfig(Table):
 
 
 class SystemConfig(Table):
-    """One system with its energy function: a structure and force-field files, or what OpenMM has serialized."""
+    """One system with its energy function: a structure and force-field files, or a System that OpenMM has serialized.
+
+    topology: PDB or mmCIF, which says the elements, and the positions where `state` (an OpenMM State) does not.
+    force_field: files beside the config, or names that OpenMM knows. cutoff: A.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
     topology: FilePath
@@ -80,6 +85,12 @@ class SystemConfig(Table):
     def _paths(cls, value, info: ValidationInfo):
         return None if value is None else relative_to_config(value, info)
 
+    @field_validator("force_field")
+    @classmethod
+    def _files_or_known_names(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        files = [relative_to_config(Path(name), info) for name in value]
+        return [str(file) if file.is_file() else name for file, name in zip(files, value)]
+
     @model_validator(mode="after")
     def _one_energy_function(self) -> SystemConfig:
         if (self.system is None) == (not self.force_field):
@@ -87,11 +98,21 @@ class SystemConfig(Table):
         given = changed(self) & {"nonbonded", "cutoff", "constraints"}
         if self.system is not None and given:
             raise ValueError(f"{', '.join(sorted(given))} are part of a serialized `system` and would have no effect")
+        if self.nonbonded == "NoCutoff" and "cutoff" in given:
+            raise ValueError("with nonbonded = 'NoCutoff' `cutoff` would have no effect")
         return self
 
 
+def temperature_name(temperature: float) -> str:
+    """A temperature as part of a folder's name."""
+    return f"{temperature:g}K"
+
+
 class SimulateConfig(Table):
-    """Replicas x temperatures x systems of Langevin dynamics. Times in ps, temperatures in K, pressure in bar."""
+    """Replicas x temperatures x systems of Langevin dynamics. Times in ps, temperatures in K, pressure in bar.
+
+    frames: of each replica, one every `interval` after the equilibration; piece: frames of a file, at most.
+    """
 
     directory: FilePath
     system: list[SystemConfig]
@@ -118,9 +139,29 @@ class SimulateConfig(Table):
         names = [system.name for system in self.system]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"[[simulate.system]] needs at least one table, each with a name of its own: {names}")
-        if round(self.interval / self.step) < 1:
-            raise ValueError(f"interval = {self.interval} ps is shorter than step = {self.step} ps")
+        temperatures = [temperature_name(temperature) for temperature in self.temperatures]
+        if len(set(temperatures)) < len(temperatures):
+            raise ValueError(f"temperatures = {self.temperatures} names one twice; replicas = 2 gives two of each")
         return self
+
+    @model_validator(mode="after")
+    def _whole_steps(self) -> SimulateConfig:
+        steps = self.interval / self.step
+        # 1e-6 of a step is the rounding of decimal numbers, no more.
+        if round(steps) < 1 or abs(steps - round(steps)) > 1e-6 * steps:
+            raise ValueError(f"interval = {self.interval} ps is no whole number of steps of {self.step} ps")
+        return self
+
+    @model_validator(mode="after")
+    def _threads_have_an_effect(self) -> SimulateConfig:
+        if self.threads > 1 and self.platform not in ("auto", "CPU"):
+            raise ValueError(f"threads = {self.threads} would have no effect on platform = '{self.platform}'")
+        return self
+
+    @property
+    def steps_a_frame(self) -> int:
+        """Steps of the integrator from one frame to the next."""
+        return round(self.interval / self.step)
 
 
 class MonitorConfig(Table):

@@ -242,16 +242,20 @@ def frame_rows(store: Store, blocks: Sequence[Block]) -> FrameRows:
 
 def verify(store: Store) -> list[str]:
     """Read everything; a sentence for each chunk, header or reference that is not as it was written."""
+    return [problem for number in range(len(store.shards)) for problem in verify_shard(store, number)]
+
+
+def verify_shard(store: Store, number: int) -> list[str]:
+    """The same for one shard."""
     problems = []
-    for number in range(len(store.shards)):
-        try:
-            with open_shard(store.path(number)) as shard:
-                problems += shard.verify()
-                shard.check_header()
-                if shard.reference().digest() != store.reference.digest():
-                    problems.append(
-                        f"shard {shard.path} was written with another reference than {store.folder / REFERENCE}"
-                    )
-        except InputError as error:
-            problems.append(str(error).splitlines()[0])
+    try:
+        with open_shard(store.path(number)) as shard:
+            problems += shard.verify()
+            shard.check_header()
+            if shard.reference().digest() != store.reference.digest():
+                problems.append(
+                    f"shard {shard.path} was written with another reference than {store.folder / REFERENCE}"
+                )
+    except InputError as error:
+        problems.append(str(error).splitlines()[0])
     return problems

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -38,10 +37,9 @@ def survey(files: Sequence[tuple[Path, tuple[str, str] | None]]) -> Survey:
 
 
 def merged(parts: Sequence[Survey]) -> Survey:
-    """The survey of all files from those of files 0::n, 1::n, ..., in the order of the files."""
+    """The survey of all files from those of consecutive pieces."""
     lists = {digest: hkl for part in parts for digest, hkl in part.lists.items()}
-    rows = [row for turn in itertools.zip_longest(*(part.rows for part in parts)) for row in turn if row is not None]
-    return Survey(lists, rows)
+    return Survey(lists, [row for part in parts for row in part.rows])
 
 
 class Presence(NamedTuple):

@@ -6,6 +6,9 @@ import contextlib
 import hashlib
 import io
 import os
+import secrets
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from hpcfit.errors import HpcfitError, InputError
 
 Buffer = Any  # bytes, or what gives a memoryview
 LIBVER = ("earliest", "v110")  # newer formats cannot be read by the HDF5 1.10 that many clusters still have
+# What h5py raises when the bytes of a header make no sense.
+NONSENSE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
 
 
 @contextlib.contextmanager
@@ -24,7 +29,8 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     A full disk, a read-only folder or a missing right becomes one error that names the file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A name of its own for each attempt, since two at one file may run at once; it says who writes.
+    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -35,6 +41,31 @@ def written_whole(path: Path) -> Iterator[Path]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def remove_leftovers(folder: Path, pattern: str = "*") -> list[Path]:
+    """Remove what dead attempts at files named like `pattern` left half written, and nothing that is being written.
+
+    Whether a process of another machine lives cannot be seen: its files go when they have not changed for a day.
+    """
+    dead = [path for path in folder.glob(f".{pattern}.*.tmp") if not _is_being_written(path)]
+    for path in dead:
+        path.unlink(missing_ok=True)
+    return dead
+
+
+def _is_being_written(path: Path) -> bool:
+    before, _, process = path.name.removesuffix(".tmp").rpartition(".")[0].rpartition(".")
+    if before.endswith(f".{_host()}"):
+        return Path(f"/proc/{process}").exists()
+    try:
+        return time.time() - path.stat().st_mtime < 86400
+    except FileNotFoundError:
+        return False
+
+
+def _host() -> str:
+    return socket.gethostname().partition(".")[0]
 
 
 @contextlib.contextmanager

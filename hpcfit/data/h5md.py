@@ -1,4 +1,4 @@
-"""Positions, forces, box and time of a shard in the H5MD 1.1 layout, which MDAnalysis and others open.
+"""Trajectories in the H5MD 1.1 layout, which MDAnalysis and others open: in shards, and in the pieces of a simulation.
 
 de Buyl, Colberg and Hofling, Comput. Phys. Commun. 185, 1546 (2014), 10.1016/j.cpc.2014.01.018.
 """
@@ -6,6 +6,7 @@ de Buyl, Colberg and Hofling, Comput. Phys. Commun. 185, 1546 (2014), 10.1016/j.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -14,64 +15,94 @@ from hpcfit import __version__
 from hpcfit.data.frame import Frame
 from hpcfit.errors import InputError
 
-UNITS = {"position": "Angstrom", "force": "kJ mol-1 Angstrom-1", "box/edges": "Angstrom"}
+PARTICLES = "particles/trajectory"
+
+
+class Element(NamedTuple):
+    """Where H5MD keeps a quantity, as which type and in which unit."""
+
+    path: str
+    dtype: str
+    unit: str
+
+
+ELEMENTS = {
+    "positions": Element(f"{PARTICLES}/position", "<f4", "Angstrom"),
+    "forces": Element(f"{PARTICLES}/force", "<f4", "kJ mol-1 Angstrom-1"),
+    "box": Element(f"{PARTICLES}/box/edges", "<f4", "Angstrom"),
+    "potential_energy": Element("observables/potential_energy", "<f8", "kJ mol-1"),
+}
+
+
+class Rows(NamedTuple):
+    """Consecutive frames. values: arrays [T, ...] by their name in ELEMENTS."""
+
+    step: np.ndarray  # [T] int64
+    time: np.ndarray  # [T] float64, ps
+    values: dict[str, np.ndarray]
 
 
 class TrajectoryWriter:
-    """Adds what the frames carry beside structure factors; a file whose frames carry nothing stays without H5MD."""
+    """Writes rows into a file that is to have so many frames; a file that gets no rows stays without H5MD."""
 
     def __init__(self, file: h5py.File, n_frames: int):
         self._file, self._n_frames = file, n_frames
 
-    def write(self, start: int, frames: Sequence[Frame]) -> None:
-        """Write the frames from row ``start`` on; either all frames of a shard carry positions or none does."""
-        if frames[0].positions is None:
-            return
-        if "particles" not in self._file:
-            self._create(frames[0])
-        group = self._file["particles/trajectory"]
-        stop = start + len(frames)
-        group["step"][start:stop] = [frame.index for frame in frames]
-        group["time"][start:stop] = [frame.index if frame.time is None else frame.time for frame in frames]
-        for name, values in _elements(frames).items():
-            group[f"{name}/value"][start:stop] = values
+    def write(self, start: int, rows: Rows) -> None:
+        """Write rows from frame ``start`` on; all rows of a file have the same values."""
+        if "h5md" not in self._file:
+            self._create(rows)
+        span = slice(start, start + len(rows.step))
+        self._file[PARTICLES]["step"][span] = rows.step
+        self._file[PARTICLES]["time"][span] = rows.time
+        for name, values in rows.values.items():
+            self._file[ELEMENTS[name].path]["value"][span] = values
 
-    def _create(self, frame: Frame) -> None:
+    def _create(self, rows: Rows) -> None:
         header = self._file.create_group("h5md")
         header.attrs["version"] = (1, 1)
         header.create_group("author").attrs["name"] = "hpcfit"
         header.create_group("creator").attrs.update(name="hpcfit", version=__version__)
-        group = self._file.create_group("particles/trajectory")
-        group.create_group("box").attrs.update(
-            dimension=3, boundary=["periodic" if frame.box is not None else "none"] * 3
-        )
-        step, time = (
-            group.create_dataset("step", (self._n_frames,), "<i8"),
-            group.create_dataset("time", (self._n_frames,), "<f8"),
-        )
-        time.attrs["unit"] = "ps"
-        for name, values in _elements([frame]).items():
-            self._create_element(group.create_group(name), values, UNITS[name], step=step, time=time)
+        group = self._file.create_group(PARTICLES)
+        boundary = ["periodic" if "box" in rows.values else "none"] * 3
+        group.create_group("box").attrs.update(dimension=3, boundary=boundary)
+        group.create_dataset("step", (self._n_frames,), "<i8")
+        group.create_dataset("time", (self._n_frames,), "<f8").attrs["unit"] = "ps"
+        for name, values in rows.values.items():
+            self._create_element(ELEMENTS[name], values.shape[1:])
 
-    def _create_element(self, group: h5py.Group, values: np.ndarray, unit: str, *, step, time) -> None:
-        shape = (self._n_frames, *values.shape[1:])
-        group.create_dataset("value", shape, "<f4", chunks=(1, *values.shape[1:])).attrs["unit"] = unit
-        group["step"], group["time"] = step, time  # hard links: H5MD lets elements share them
+    def _create_element(self, element: Element, shape: tuple[int, ...]) -> None:
+        group = self._file.create_group(element.path)
+        group.create_dataset("value", (self._n_frames, *shape), element.dtype).attrs["unit"] = element.unit
+        # Hard links: H5MD lets elements share them.
+        group["step"], group["time"] = self._file[PARTICLES]["step"], self._file[PARTICLES]["time"]
 
 
-def _elements(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
-    """The time-dependent elements that the first frame has, as [frames, ...] arrays by their H5MD name."""
-    for attribute in ("positions", "forces", "box"):
-        have = [getattr(frame, attribute) is not None for frame in frames]
+def read_rows(file: h5py.File) -> Rows:
+    """All frames of a file that TrajectoryWriter wrote."""
+    values = {name: file[element.path]["value"][:] for name, element in ELEMENTS.items() if element.path in file}
+    return Rows(file[PARTICLES]["step"][:], file[PARTICLES]["time"][:], values)
+
+
+def rows_of(frames: Sequence[Frame]) -> Rows | None:
+    """What frames carry beside structure factors; None when they carry no positions.
+
+    Raises InputError when one frame carries something that those before it do not, or the other way round.
+    """
+    names = ("positions", "forces", "box")
+    for name in names:
+        have = [getattr(frame, name) is not None for frame in frames]
         if any(have) != all(have):
             frame = frames[have.index(not have[0])]
             raise InputError(
-                f"frame {frame.index} has {'no ' * have[0]}{attribute}, unlike those before it",
+                f"frame {frame.index} has {'no ' * have[0]}{name}, unlike those before it",
                 remedy="repair the trajectory, or set [prepare] positions = false",
             )
-    names = {"position": "positions", "force": "forces", "box/edges": "box"}
-    return {
-        name: np.stack([getattr(frame, attribute) for frame in frames])
-        for name, attribute in names.items()
-        if getattr(frames[0], attribute) is not None
-    }
+    if frames[0].positions is None:
+        return None
+    carried = [name for name in names if getattr(frames[0], name) is not None]
+    return Rows(
+        np.array([frame.index for frame in frames]),
+        np.array([frame.index if frame.time is None else frame.time for frame in frames], float),
+        {name: np.stack([getattr(frame, name) for frame in frames]) for name in carried},
+    )

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.data.files import sha256_of_file
 from hpcfit.data.frame import Frame
 from hpcfit.data.reference import Reflections
 from hpcfit.errors import InputError
@@ -145,13 +144,18 @@ class MtzSource:
     path: Path
     files: tuple[Path, ...]
     columns: tuple[str, str] | None
-    digest: str  # SHA-256 over the digests of all files, in order
+    checksums: tuple[str, ...] = ()  # SHA-256 of each file, once they have been read
     reflections: Reflections | None = None
 
     @property
     def n_frames(self) -> int:
         """One frame a file."""
         return len(self.files)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the checksums of all files, in order."""
+        return hashlib.sha256("".join(self.checksums).encode()).hexdigest()
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -187,7 +191,10 @@ def _matched(store: bytes, hkl: bytes) -> np.ndarray:
 
 
 def open_mtz_source(pattern: str, label: str, columns, frames: slice) -> MtzSource:
-    """The MTZ files of a folder or glob, sorted naturally (frame2 before frame10), cut to a range of frames."""
+    """The MTZ files of a folder or glob, sorted naturally (frame2 before frame10), cut to a range of frames.
+
+    They are not read; `checksums` are for the caller to fill in.
+    """
     path = Path(pattern)
     paths = path.glob("*.mtz") if path.is_dir() else map(Path, glob.glob(pattern))
     files = tuple(sorted(paths, key=_natural)[frames])
@@ -196,9 +203,8 @@ def open_mtz_source(pattern: str, label: str, columns, frames: slice) -> MtzSour
             f"no MTZ file at {pattern} (frames {frames.start}:{frames.stop}:{frames.step})",
             remedy="give a folder that holds *.mtz, or a glob that matches files",
         )
-    digest = hashlib.sha256("".join(map(sha256_of_file, files)).encode()).hexdigest()
     stem = re.sub(r"[*?\[\]]+", "", path.stem).strip("_-.") or path.parent.name
-    return MtzSource(path.name if path.is_dir() else stem, label, path, files, columns, digest)
+    return MtzSource(path.name if path.is_dir() else stem, label, path, files, columns)
 
 
 def _natural(path: Path) -> list:

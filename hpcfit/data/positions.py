@@ -7,33 +7,21 @@ import functools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
+import h5py
 
+from hpcfit.data.pieces import open_pieces, piece_snapshots
+from hpcfit.data.snapshot import Snapshot, Topology
 from hpcfit.errors import InputError
 
-WITH_TOPOLOGY = (".dcd", ".xtc", ".trr", ".nc", ".ncdf")
+H5MD = (".h5", ".h5md")
+WITH_TOPOLOGY = (".dcd", ".xtc", ".trr", ".nc", ".ncdf", *H5MD)
 WITHOUT_TOPOLOGY = ("XDATCAR", "XDATCAR.gz", ".extxyz", ".extxyz.gz", ".xyz", ".xyz.gz")
 
 
-class Snapshot(NamedTuple):
-    """One frame of a file: positions [N, 3] A, box [3, 3] A (rows) or None, forces [N, 3] kJ/mol/A or None, time ps."""
-
-    positions: np.ndarray
-    box: np.ndarray | None
-    forces: np.ndarray | None
-    time: float | None
-
-
-class Topology(NamedTuple):
-    """What does not change: elements of the N atoms and the cell of the box (A, degrees) if the file has one."""
-
-    elements: tuple[str, ...]
-    cell: tuple[float, ...] | None
-
-
 def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "pieces"
     if path.suffix.lower() in WITH_TOPOLOGY:
         return "mdanalysis"
     if path.name.endswith(WITHOUT_TOPOLOGY) or path.name.startswith("XDATCAR"):
@@ -46,7 +34,7 @@ def _kind(path: Path) -> str:
 
 def has_elements(path: Path) -> bool:
     """Whether a trajectory names its elements, so that it needs no topology."""
-    return _kind(path) == "ase"
+    return _kind(path) in ("ase", "pieces")
 
 
 def open_positions(path: Path, topology: Path | None) -> tuple[Topology, int]:
@@ -55,14 +43,19 @@ def open_positions(path: Path, topology: Path | None) -> tuple[Topology, int]:
     Raises InputError for files that are missing, damaged, of unknown format, or of other atoms than the topology.
     """
     kind = _kind(path)
+    if kind == "pieces":
+        return open_pieces(path)
     if not path.is_file():
         raise InputError(f"trajectory {path} does not exist", remedy="correct [[prepare.source]] trajectory")
     return _ase_topology(path) if kind == "ase" else _with_topology(path, topology)
 
 
 def snapshots(path: Path, topology: Topology, rows: range) -> Iterator[Snapshot]:
-    """The frames `rows` of a file, one by one."""
-    return _ase_snapshots(path, rows) if _kind(path) == "ase" else _md_snapshots(path, rows, len(topology.elements))
+    """The frames `rows` of a trajectory, one by one."""
+    kind = _kind(path)
+    if kind == "pieces":
+        return piece_snapshots(path, rows)
+    return _ase_snapshots(path, rows) if kind == "ase" else _md_snapshots(path, rows, len(topology.elements))
 
 
 def read_topology(path: Path) -> Topology:
@@ -139,10 +132,13 @@ def _with_topology(path: Path, topology: Path | None) -> tuple[Topology, int]:
 def _md_reader(path: Path, n_atoms: int) -> Iterator:
     from MDAnalysis.coordinates.core import reader
 
+    is_h5md = path.suffix.lower() in H5MD
+    if is_h5md and not h5py.is_hdf5(path):
+        raise InputError(f"trajectory {path} is no HDF5 file", remedy="check that it is whole")
     with _quiet():
         try:
-            opened = reader(str(path), n_atoms=n_atoms)
-        except (OSError, ValueError, EOFError, TypeError, RuntimeError) as error:
+            opened = reader(str(path), "H5MD" if is_h5md else None, n_atoms=n_atoms)
+        except (OSError, ValueError, EOFError, TypeError, RuntimeError, KeyError) as error:
             raise InputError(f"trajectory {path} cannot be opened: {error}", remedy="check that it is whole") from None
         with opened:
             yield opened

@@ -27,9 +27,9 @@ import numpy as np
 
 from hpcfit import __version__
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.data.files import hdf5_written_whole
+from hpcfit.data.files import NONSENSE, hdf5_written_whole
 from hpcfit.data.frame import Frame
-from hpcfit.data.h5md import TrajectoryWriter
+from hpcfit.data.h5md import Rows, TrajectoryWriter, read_rows, rows_of
 from hpcfit.data.reference import Encoding, Reference, centred_pairs, read_datasets, write_datasets
 from hpcfit.errors import DamagedFile, InputError
 
@@ -58,10 +58,14 @@ class ShardPlan:
 
 
 class ShardWriter:
-    """Write one shard frame by frame; the file appears, whole, when the ``with`` block ends without an error."""
+    """Write one shard frame by frame; the file appears, whole, when the ``with`` block ends without an error.
 
-    def __init__(self, folder: Path, plan: ShardPlan, reference: Reference, encoding: Encoding):
+    command: the command line that it names as its maker; by default this process's.
+    """
+
+    def __init__(self, folder: Path, plan: ShardPlan, reference: Reference, encoding: Encoding, command: str = ""):
         self.path, self.plan, self.reference, self.encoding = folder / plan.file, plan, reference, encoding
+        self._command = command or shlex.join(sys.argv)
         self._stack = contextlib.ExitStack()
         self._waiting: list[Frame] = []
         self._written = 0
@@ -69,6 +73,7 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         self._file = self._stack.enter_context(hdf5_written_whole(self.path))
         try:
+            self._file.attrs["command"] = self._command
             self._data = _create_datasets(self._file, self.plan, self.reference, self.encoding)
             self._trajectory = TrajectoryWriter(self._file, self.plan.n_frames)
         except BaseException:
@@ -116,14 +121,16 @@ class ShardWriter:
         group["source_index"][start:stop] = [frame.index for frame in self._waiting]
         group["source_file"][start:stop] = [frame.file or self.plan.source_path for frame in self._waiting]
         group["checksums"][start // BLOCK_FRAMES] = [zlib.crc32(tile.tobytes()) for tile in _column_tiles(pairs)]
-        self._trajectory.write(start, self._waiting)
+        rows = rows_of(self._waiting)
+        if rows is not None:
+            self._trajectory.write(start, rows)
         self._written, self._waiting = stop, []
 
 
 def _create_datasets(file: h5py.File, plan: ShardPlan, reference: Reference, encoding: Encoding) -> h5py.Dataset:
     n, H = plan.n_frames, len(reference.reflections)
     file.attrs.update(
-        format="hpcfit shard", schema=SCHEMA, hpcfit_version=__version__, command=shlex.join(sys.argv), complete=False,
+        format="hpcfit shard", schema=SCHEMA, hpcfit_version=__version__, complete=False,
         inputs=json.dumps(plan.inputs), plan=plan.digest, source=plan.source, label=plan.label,
     )  # fmt: skip
     group = file.create_group("hpcfit")
@@ -158,10 +165,6 @@ def header_digest(file: h5py.File) -> str:
         digest.update(np.ascontiguousarray(file["hpcfit"][name][:]).tobytes())
     digest.update("\n".join(file["hpcfit/source_file"].asstr()[:]).encode())
     return digest.hexdigest()
-
-
-# What h5py raises when the bytes of a header make no sense.
-NONSENSE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
 
 
 @contextlib.contextmanager
@@ -225,6 +228,10 @@ class Shard:
     def frame_rows(self) -> tuple[np.ndarray, list[str], np.ndarray]:
         """Frame ids, source files and indices in these files, a row a frame."""
         return self._group["frame_id"][:], list(self._group["source_file"].asstr()[:]), self._group["source_index"][:]
+
+    def trajectory(self) -> Rows | None:
+        """Positions and what else of H5MD the shard holds, of all frames; None without."""
+        return read_rows(self._file) if "h5md" in self._file else None
 
     def check_header(self) -> None:
         """Raise DamagedFile unless reflections, reference and frame rows are as they were written."""

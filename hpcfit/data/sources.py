@@ -1,16 +1,18 @@
-"""Where frames come from: what `hpcfit prepare` knows of MTZ folders and trajectories, which is the same for both."""
+"""Where frames come from: what `hpcfit prepare` knows alike of trajectories, MTZ folders and other stores."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hpcfit.config import PrepareConfig, SourceConfig
 from hpcfit.data.frame import Frame
-from hpcfit.data.mtz import open_mtz_source
+from hpcfit.data.mtz import MtzSource, open_mtz_source
+from hpcfit.data.other_store import StoreSource, open_store_sources
 from hpcfit.data.reference import Reflections
 from hpcfit.data.trajectory import Scattering, TrajectorySource, open_trajectory, trajectory_files
 from hpcfit.errors import InputError
@@ -32,32 +34,52 @@ class FrameSource(Protocol):
 
 
 class Entry(NamedTuple):
-    """One source that is still to be opened: a folder of MTZ files (path None) or one trajectory file."""
+    """One input that is still to be opened: one trajectory, or else (path None) what its table names as a whole."""
 
     config: SourceConfig
     path: Path | None
 
 
 def entries(prepare: PrepareConfig) -> list[Entry]:
-    """The inputs of the config, one a trajectory file or MTZ folder, in the order of the config."""
+    """The inputs of the config, one a trajectory, MTZ folder or store, in the order of the config."""
     found = []
     for source in prepare.source:
-        files = [None] if source.mtz else trajectory_files(source.trajectory, source.topology)
+        files = trajectory_files(source.trajectory, source.topology) if source.trajectory else [None]
         found += [Entry(source, file) for file in files]
     if not found:
         raise InputError(
-            "the config has no [[prepare.source]]", remedy="add one with mtz, or with topology and trajectory"
+            "the config has no [[prepare.source]]", remedy="add one with trajectory (and topology), mtz or store"
         )
     return found
 
 
-def open_source(entry: Entry, prepare: PrepareConfig) -> FrameSource:
-    """Open one input; raises InputError that names the file."""
+def open_sources(prepare: PrepareConfig, entry: Entry) -> list[FrameSource]:
+    """Open one input, several sources in a store; raises InputError that names the file.
+
+    Sources of many files come without their checksums (`unread`).
+    """
     source, frames = entry.config, slice(entry.config.start, entry.config.stop, entry.config.stride)
-    if entry.path is None:
-        return open_mtz_source(source.mtz, source.label, source.columns, frames)
-    opened = open_trajectory(entry.path, source.topology, source.label, frames)
-    return replace(opened, keep_positions=prepare.positions, keep_forces=prepare.forces)
+    if source.mtz is not None:
+        return [open_mtz_source(source.mtz, source.label, source.columns, frames)]
+    if source.store is not None:
+        opened = open_store_sources(source.store, source.label, frames)
+    else:
+        opened = [open_trajectory(entry.path, source.topology, source.label, frames)]
+    return [replace(one, keep_positions=prepare.positions, keep_forces=prepare.forces) for one in opened]
+
+
+def unread(source: FrameSource) -> Sequence[Path]:
+    """The files whose checksums `open_sources` left open: those of MTZ folders, thousands in one source."""
+    return source.files if isinstance(source, MtzSource) else ()
+
+
+def with_checksums(sources: Sequence[FrameSource], checksums: Sequence[str]) -> list[FrameSource]:
+    """The sources, with the SHA-256 of each file of `unread` in their order."""
+    left = iter(checksums)
+    return [
+        replace(source, checksums=tuple(islice(left, len(files)))) if (files := unread(source)) else source
+        for source in sources
+    ]
 
 
 def all_on_store(sources: Sequence[FrameSource], reflections: Reflections, prepare: PrepareConfig) -> list[FrameSource]:
@@ -87,6 +109,18 @@ def with_unique_names(sources: Sequence[FrameSource]) -> list[FrameSource]:
 def file_name(name: str) -> str:
     """A source's name as part of a file name."""
     return re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._") or "source"
+
+
+def stores_among(sources: Sequence[FrameSource]) -> list[StoreSource]:
+    """The sources that are parts of other stores: all of them or none, else InputError."""
+    found = [source for source in sources if isinstance(source, StoreSource)]
+    if found and len(found) < len(sources):
+        other = next(source for source in sources if not isinstance(source, StoreSource))
+        raise InputError(
+            f"{found[0].store} is a store, {other.path} is none: their reflections cannot be agreed on",
+            remedy="prepare the others into a store of their own, and then both stores into one",
+        )
+    return found
 
 
 def is_simulation(source: FrameSource) -> bool:

@@ -15,8 +15,10 @@ import numpy as np
 
 from hpcfit.data.files import sha256_of_file
 from hpcfit.data.frame import Frame
-from hpcfit.data.positions import Snapshot, Topology, has_elements, open_positions, snapshots
+from hpcfit.data.pieces import check_finished, pieces_digest
+from hpcfit.data.positions import has_elements, open_positions, snapshots
 from hpcfit.data.reference import Reflections
+from hpcfit.data.snapshot import Snapshot, Topology
 from hpcfit.errors import InputError
 from hpcfit.physics.scattering import DensityFFT, FFTError, fractional_coordinates, orthogonalization
 
@@ -39,8 +41,9 @@ class Scattering(NamedTuple):
 
 @dataclass(frozen=True)
 class TrajectorySource:
-    """One trajectory file. A FrameSource once `on` told it which structure factors to compute.
+    """One trajectory, a file or a folder of pieces.
 
+    A FrameSource once `on` told it which structure factors to compute.
     rows: the frames of the file that are used, start:stop:stride of the config. keep: of positions and forces.
     """
 
@@ -138,9 +141,18 @@ def open_trajectory(path: Path, topology: Path | None, label: str, frames: slice
         )
     if path.suffix.lower() == ".dcd":
         _check_dcd_count(path, n_frames, frames.stop)
+    if path.is_dir():
+        check_finished(path, frames.stop)
     _check_whole(path, atoms, rows)
+    return TrajectorySource(path.name, label, path, atoms, rows, _digests(path, topology, rows))
+
+
+def _digests(path: Path, topology: Path | None, rows: range) -> dict[str, str]:
+    """What is read of a trajectory: file -> SHA-256. Of one in pieces, what the used frames follow from."""
+    if path.is_dir():
+        return {str(path): pieces_digest(path, rows[-1])}
     files = [path] if has_elements(path) else [path, topology]
-    return TrajectorySource(path.name, label, path, atoms, rows, {str(file): sha256_of_file(file) for file in files})
+    return {str(file): sha256_of_file(file) for file in files}
 
 
 def _check_whole(path: Path, atoms: Topology, rows: range) -> None:

@@ -1,9 +1,11 @@
-"""The files of `tools/demo`: candidate trajectories, an observed map made from other ones, and the truth beside it.
+"""The files of `tools/demo`: systems to simulate, an observed map made of some trajectories, and the truth beside it.
 
-    python -m hpcfit.testsystems.demo make FOLDER            what is there already is kept
+    python -m hpcfit.testsystems.demo begin FOLDER           C7eq.pdb, C7eq.xml, alphaR.pdb, alphaR.xml
+    hpcfit simulate                                          FOLDER/candidates and, with another seed, FOLDER/truth
+    python -m hpcfit.testsystems.demo observe FOLDER         observed.npz and truth.json, of FOLDER/truth
     python -m hpcfit.testsystems.demo compare FOLDER RUN     what `hpcfit optimize` recovered, beside the truth
 
-FOLDER gets crystal.pdb, candidates/*.dcd, truth/*.dcd, observed.npz and truth.json.
+All paths are those of config/frame_weights.toml, and `tools/demo` calls the four in this order.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from itertools import repeat
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,15 +24,14 @@ import numpy as np
 
 from hpcfit import log
 from hpcfit.data.files import write_text, written_whole
+from hpcfit.data.pieces import pieces_digest
+from hpcfit.data.positions import open_positions, snapshots
 from hpcfit.errors import HpcfitError, InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal, scattering
-from hpcfit.testsystems import dipeptide
-from hpcfit.testsystems.dipeptide_crystal import STATES, Crystal, fractional_frames, simulate, write_topology
+from hpcfit.testsystems.dipeptide_crystal import STATES, Crystal, write_system
 from hpcfit.testsystems.mixture_map import Detector, State, detect, mixture_intensity, usable
 
-# No trajectory of the fit shares a seed with one of the truth.
-SEEDS = {"candidates": (1, 2), "truth": (11, 12)}
 PROCESSES = 2
 
 
@@ -44,54 +45,29 @@ class Demo:
     noise_seed: int = 2
 
 
-def trajectories(folder: Path, purpose: str, state: str) -> list[Path]:
-    """The files of one state, for the purpose `candidates` or `truth`."""
-    return [folder / purpose / f"{state}_{seed}.dcd" for seed in SEEDS[purpose]]
+def begin(folder: Path, demo: Demo) -> None:
+    """The system of each state, in `folder`; the same files every time."""
+    for state in STATES:
+        write_system(demo.crystal, state, folder)
 
 
-def make(folder: Path, demo: Demo) -> None:
-    """Everything that the demo fits, in `folder`; what an interrupted call left complete is kept."""
-    _same_settings(folder / "settings.json", asdict(demo))
-    write_topology(demo.crystal, folder / "crystal.pdb")
-    # Spawned, not forked: OpenMM has threads of its own.
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        _simulate_all(folder, demo, pool.map)
-        if not (folder / "truth.json").exists():
-            _observe(folder, demo, pool.map)
-
-
-def _same_settings(path: Path, settings: dict) -> None:
-    text = json.dumps(settings, indent=1) + "\n"
-    if path.exists() and path.read_text() != text:
-        raise InputError(
-            f"{path} differs from what is to be simulated now", remedy=f"remove {path.parent}, or choose another folder"
-        )
-    write_text(path, text)
-
-
-def _simulate_all(folder: Path, demo: Demo, over: Callable) -> None:
-    jobs = [
-        (state, seed, path)
-        for purpose, seeds in SEEDS.items()
-        for state in STATES
-        for seed, path in zip(seeds, trajectories(folder, purpose, state))
-    ]
-    for done, path in enumerate(over(simulate, repeat(demo.crystal), *zip(*jobs)), start=1):
-        logger.info("trajectory %d of %d: %s, %d frames", done, len(jobs), path, demo.crystal.frames)
-
-
-def _observe(folder: Path, demo: Demo, over: Callable) -> None:
-    """Write observed.npz, and truth.json with what the results of a fit can be held against."""
+def observe(folder: Path, demo: Demo) -> None:
+    """Write observed.npz, and truth.json with what the results of a fit can be held against, unless they are there."""
+    made_of, path = _made_of(folder, demo), folder / "truth.json"
+    if path.exists() and json.loads(path.read_text()).get("made_of") == made_of:
+        logger.info("%s is there, made of these trajectories", path)
+        return
     hkl, cell, ndiv = _reflections(demo), (*demo.crystal.cell, 90.0, 90.0, 90.0), demo.crystal.supercell
     use = usable(demo.detector, hkl, ndiv, cell)
     logger.info("structure factors of the truth by direct summation: %d reflections, %d masked", len(use), (~use).sum())
-    truth = mixture_intensity(_states(folder, demo, "truth", over))
+    # Not by the FFT of `hpcfit prepare`, which they are to check.
+    truth = mixture_intensity(_states(folder / "truth", demo, _direct))
     intensity, sigma = detect(demo.detector, truth, use, demo.noise_seed)
     with written_whole(folder / "observed.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file, hkl=hkl, intensity=intensity, sigma=sigma, mask=use, ndiv=ndiv, cell=cell, space_group="P 1"
         )
-    candidates = _states(folder, demo, "candidates", over)
+    candidates = _states(folder / "candidates", demo, _fft)
     models = {
         "noise-free truth": truth,
         "candidates, true shares": mixture_intensity(candidates),
@@ -102,40 +78,60 @@ def _observe(folder: Path, demo: Demo, over: Callable) -> None:
         "voxels": int(use.sum()),
         "masked": int((~use).sum()),
         "cc": {name: float(np.corrcoef(x[use], intensity[use])[0, 1]) for name, x in models.items()},
+        "made_of": made_of,
     }
-    write_text(folder / "truth.json", json.dumps(facts, indent=1) + "\n")
+    write_text(path, json.dumps(facts, indent=1) + "\n")
+
+
+def _made_of(folder: Path, demo: Demo) -> dict:
+    """What decides the map, as JSON knows it: the demo's numbers and the digest of each trajectory."""
+    trajectories = {
+        f"{purpose}/{path.name}": pieces_digest(path, open_positions(path, None)[1] - 1)
+        for purpose in ("candidates", "truth")
+        for paths in _trajectories(folder / purpose).values()
+        for path in paths
+    }
+    return json.loads(json.dumps({"demo": asdict(demo), "trajectories": trajectories}))
+
+
+def _trajectories(folder: Path) -> dict[str, list[Path]]:
+    """Those of each state."""
+    paths = {state: sorted(folder.glob(f"{state}_*_r*")) for state in STATES}
+    if not all(paths.values()):
+        raise InputError(f"{folder} has no trajectory of {' or '.join(paths)}", remedy="run `hpcfit simulate` before")
+    return paths
 
 
 def _reflections(demo: Demo) -> np.ndarray:
     return reciprocal.sphere((*demo.crystal.cell, 90.0, 90.0, 90.0), demo.crystal.supercell, demo.detector.d_min)
 
 
-def _states(folder: Path, demo: Demo, purpose: str, over: Callable) -> list[State]:
-    """The structure factors of all frames of each state.
-
-    Those of the truth are summed directly over the atoms: not by the FFT of `hpcfit prepare`, which they are to check.
-    """
-    transform = {"truth": _direct, "candidates": _fft}[purpose]
-    paths = [path for state in STATES for path in trajectories(folder, purpose, state)]
-    f_th = np.split(np.concatenate(list(over(transform, repeat(demo), paths))), len(STATES))
-    return [State(f, demo.shares[state]) for state, f in zip(STATES, f_th)]
-
-
-def _elements(demo: Demo) -> list[str]:
-    return [atom.split(":")[1][0] for atom in dipeptide.ATOMS] * demo.crystal.molecules
+def _states(folder: Path, demo: Demo, transform: Callable) -> list[State]:
+    """The structure factors of all frames of each state, of the trajectories in `folder`."""
+    paths = _trajectories(folder)
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        found = {state: list(pool.map(partial(transform, demo), paths[state])) for state in STATES}
+    return [State(np.concatenate(f_th), demo.shares[state]) for state, f_th in found.items()]
 
 
 def _direct(demo: Demo, path: Path) -> np.ndarray:
-    hkl, elements = _reflections(demo), _elements(demo)
+    hkl, (elements, frames) = _reflections(demo), _fractional_frames(demo, path)
     inv_d2 = reciprocal.inverse_d2(hkl, (1, 1, 1), (*demo.crystal.box, 90.0, 90.0, 90.0))
-    frames = fractional_frames(demo.crystal, path)
     return np.array([scattering.structure_factors_direct(elements, x, hkl, inv_d2) for x in frames])
 
 
 def _fft(demo: Demo, path: Path) -> np.ndarray:
+    elements, frames = _fractional_frames(demo, path)
     box = (*demo.crystal.box, 90.0, 90.0, 90.0)
-    calculate = scattering.DensityFFT(_elements(demo), box, _reflections(demo), demo.detector.d_min)
-    return np.array([calculate(x) for x in fractional_frames(demo.crystal, path)])
+    calculate = scattering.DensityFFT(elements, box, _reflections(demo), demo.detector.d_min)
+    return np.array([calculate(x) for x in frames])
+
+
+def _fractional_frames(demo: Demo, path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    """Elements and frames of a trajectory, [T, N, 3] in fractions of the supercell's edges."""
+    topology, n_frames = open_positions(path, None)
+    frames = snapshots(path, topology, range(n_frames))
+    return topology.elements, np.array([frame.positions for frame in frames]) / demo.crystal.box
 
 
 def comparison(folder: Path, run: Path) -> str:
@@ -172,8 +168,10 @@ def main(arguments: list[str]) -> int:
     log.set_up(0, 1)
     try:
         match arguments:
-            case ["make", folder]:
-                make(Path(folder), Demo())
+            case ["begin", folder]:
+                begin(Path(folder), Demo())
+            case ["observe", folder]:
+                observe(Path(folder), Demo())
             case ["compare", folder, run]:
                 sys.stdout.write(comparison(Path(folder), Path(run)) + "\n")
             case _:

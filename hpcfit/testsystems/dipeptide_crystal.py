@@ -1,4 +1,4 @@
-"""A crystal of alanine dipeptide in two conformations: molecular dynamics for the demo and the tests.
+"""A crystal of alanine dipeptide in two conformations: what the demo has `hpcfit simulate` run, and the tests.
 
 One molecule a unit cell, all molecules of a crystal in one state, whose phi and psi are held by harmonic restraints.
 Three backbone atoms of each molecule are tethered to their lattice positions: the packing is invented, not measured,
@@ -10,12 +10,13 @@ All of OpenMM is imported inside the functions.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from hpcfit.data.files import written_whole
+from hpcfit.data.files import write_text
 from hpcfit.testsystems import dipeptide
 
 # phi and psi in degrees: the extended ring closed by a hydrogen bond, and the right-handed helix.
@@ -25,19 +26,13 @@ TETHERED = ("ACE:C", "ALA:CA", "NME:N")
 
 @dataclass(frozen=True)
 class Crystal:
-    """What is simulated, and how long. Lengths in A, times in ps, force constants in kJ/mol and nm or radian."""
+    """What is simulated. Lengths in A, force constants in kJ/mol and nm or radian; rms widths at 300 K."""
 
     cell: tuple[float, float, float] = (9.2, 7.2, 5.2)
     supercell: tuple[int, int, int] = (2, 3, 4)
     cutoff: float = 8.5
-    temperature: float = 300.0
-    friction: float = 5.0  # 1/ps
-    step: float = 0.002
     tether: float = 1500.0  # rms displacement sqrt(kT/k) = 0.41 A an axis
     restraint: float = 200.0  # rms torsion sqrt(kT/k) = 6.4 degrees
-    equilibration: float = 5.0
-    interval: float = 0.3
-    frames: int = 128
 
     @property
     def box(self) -> tuple[float, float, float]:
@@ -109,61 +104,15 @@ def _tethers(crystal: Crystal, positions: np.ndarray):
     return force
 
 
-def start(crystal: Crystal, state: str, seed: int):
-    """An OpenMM Simulation on one CPU thread, minimised and with velocities; the same seed gives the same run."""
+def write_system(crystal: Crystal, state: str, folder: Path) -> None:
+    """STATE.pdb (the supercell with CRYST1 and elements) and STATE.xml (the System), for `hpcfit simulate`."""
     import openmm
     from openmm import app, unit
 
     topology, system = build_system(crystal, state)
-    integrator = openmm.LangevinMiddleIntegrator(
-        crystal.temperature * unit.kelvin, crystal.friction / unit.picosecond, crystal.step * unit.picosecond
-    )
-    integrator.setRandomNumberSeed(seed)
-    platform = openmm.Platform.getPlatformByName("CPU")
-    simulation = app.Simulation(topology, system, integrator, platform, {"Threads": "1", "DeterministicForces": "true"})
-    simulation.context.setPositions(lattice(crystal, state) * unit.angstrom)
-    simulation.minimizeEnergy()
-    simulation.context.setVelocitiesToTemperature(crystal.temperature * unit.kelvin, seed)
-    return simulation
-
-
-def positions_of(simulation) -> np.ndarray:
-    """The present positions [N, 3] in A."""
-    from openmm import unit
-
-    return simulation.context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.angstrom)
-
-
-def simulate(crystal: Crystal, state: str, seed: int, path: Path) -> Path:
-    """Write one trajectory as DCD to `path`, unless it is there already; its frames come after the equilibration."""
-    from openmm import app, unit
-
-    if path.exists():
-        return path
-    simulation = start(crystal, state, seed)
-    simulation.step(round(crystal.equilibration / crystal.step))
-    every = round(crystal.interval / crystal.step)
-    with written_whole(path) as temporary, temporary.open("wb") as file:
-        dcd = app.DCDFile(file, simulation.topology, crystal.step * unit.picosecond, interval=every)
-        for _ in range(crystal.frames):
-            simulation.step(every)
-            dcd.writeModel(positions_of(simulation) * unit.angstrom)
-    return path
-
-
-def fractional_frames(crystal: Crystal, path: Path) -> np.ndarray:
-    """The frames of a trajectory in fractions of the supercell's edges, [T, N, 3]."""
-    from MDAnalysis.lib.formats.libdcd import DCDFile
-
-    with DCDFile(str(path)) as file:
-        return file.readframes().xyz.astype(float) / crystal.box
-
-
-def write_topology(crystal: Crystal, path: Path) -> Path:
-    """The supercell as PDB, in the order of the trajectories, with CRYST1 and elements."""
-    from openmm import app, unit
-
-    positions = lattice(crystal, "C7eq")
-    with written_whole(path) as temporary, temporary.open("w") as file:
-        app.PDBFile.writeFile(dipeptide.topology(crystal.molecules, crystal.box), positions * unit.angstrom, file)
-    return path
+    text = io.StringIO()
+    app.PDBFile.writeFile(topology, lattice(crystal, state) * unit.angstrom, text)
+    # Its remark is the date; without it the files are the same every time.
+    lines = [line for line in text.getvalue().splitlines(keepends=True) if not line.startswith("REMARK")]
+    write_text(folder / f"{state}.pdb", "".join(lines))
+    write_text(folder / f"{state}.xml", openmm.XmlSerializer.serialize(system))

@@ -126,9 +126,10 @@ def test_the_example_shows_every_key(tmp_path):
         "run": tables.RunConfig, "frames": tables.FramesConfig, "prepare": tables.PrepareConfig,
         "prepare.source": tables.SourceConfig, "experiment": tables.ExperimentConfig,
         "problem": tables.FrameWeightsConfig, "optimizer": tables.OptimizerConfig, "grid": tables.GridConfig,
-        "checkpoint": tables.CheckpointConfig,
+        "checkpoint": tables.CheckpointConfig, "simulate": tables.SimulateConfig,
+        "simulate.system": tables.SystemConfig, "monitor": tables.MonitorConfig,
     }  # fmt: skip
     for name, table in kinds.items():
         sections = re.findall(rf"^#? ?\[+{re.escape(name)}\]+.*?(?=^#? ?\[|\Z)", text, re.MULTILINE | re.DOTALL)
         shown = set(re.findall(r"^(?:# )?(\w+) = ", "".join(sections), re.MULTILINE))
-        assert shown | {"source"} >= set(table.model_fields), name
+        assert shown | {"source", "system"} >= set(table.model_fields), name

@@ -6,6 +6,8 @@ import pytest
 
 from hpcfit.data import mtz
 from hpcfit.data.common_reflections import agree, survey
+from hpcfit.data.files import sha256_of_file
+from hpcfit.data.sources import unread, with_checksums
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
 
@@ -172,5 +174,15 @@ def test_a_glob_and_a_range_of_frames(tmp_path):
         write(tmp_path / f"f{number}.mtz", "P 41", d_min=4.0)
     source = mtz.open_mtz_source(str(tmp_path / "f*.mtz"), "x", None, slice(1, None, 2))
     assert ([f.name for f in source.files], source.name, source.label) == (["f1.mtz", "f3.mtz"], "f", "x")
-    other = mtz.open_mtz_source(str(tmp_path / "f*.mtz"), "x", None, slice(2, None, 2))
-    assert other.digest == source.digest  # equal files, equal bytes
+    assert list(unread(source)) == list(source.files)
+
+
+def test_checksums_find_their_sources(tmp_path):
+    for number in range(5):
+        write(tmp_path / f"f{number}.mtz", "P 41", d_min=4.0, leave_out=(number,) if number == 4 else ())
+    pattern = str(tmp_path / "f*.mtz")
+    opened = [mtz.open_mtz_source(pattern, "", None, rows) for rows in (slice(0, 2), slice(2, 4), slice(3, 5))]
+    checksums = [sha256_of_file(file) for source in opened for file in unread(source)]
+    one, same, other = with_checksums(opened, checksums)
+    assert one.digest == same.digest  # equal files, equal bytes
+    assert other.digest not in (one.digest, opened[0].digest)

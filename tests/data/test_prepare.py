@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import subprocess
+import sys
 
 import ase.io
 import h5py
@@ -114,6 +116,16 @@ def test_a_second_run_computes_nothing(tmp_path, runs, monkeypatch):
     assert (done.computed, done.kept) == (0, 200)
 
 
+def half_written_by_a_killed_process(path):
+    """What SIGKILL leaves behind in the folder of `path`."""
+    program = (
+        "import os, sys, pathlib; from hpcfit.data.files import written_whole\n"
+        "with written_whole(pathlib.Path(sys.argv[1])) as file: file.write_bytes(b'half'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, path], check=False).returncode == -9
+    assert list(path.parent.glob(f".{path.name}.*.tmp"))
+
+
 class Killed(BaseException):
     """Stands for the end of the process in the middle of a frame."""
 
@@ -133,8 +145,7 @@ def test_a_killed_run_goes_on_with_the_missing_shards_and_gives_the_same_bytes(t
     with pytest.raises(Killed):
         run(tmp_path)
     assert len(digests(tmp_path / "store")) == 2
-    # SIGKILL leaves the half-written file behind.
-    (tmp_path / "store" / ".two_run.extxyz.0000000-0000064.h5.123.tmp").write_bytes(b"half")
+    half_written_by_a_killed_process(tmp_path / "store" / "two_run.extxyz.0000000-0000064.h5")
     with pytest.raises(InputError, match="not a complete store"):
         catalog.open_store(tmp_path / "store")
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("one*.h5")}

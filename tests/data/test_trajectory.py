@@ -4,6 +4,7 @@ import gzip
 import warnings
 
 import gemmi
+import h5py
 import numpy as np
 import pytest
 
@@ -29,13 +30,14 @@ def positions():
 
 
 def write_md(path, positions, topology):
-    """DCD, XTC, TRR or NetCDF, as MDAnalysis writes them."""
+    """DCD, XTC, TRR, NetCDF or H5MD, as MDAnalysis writes them."""
     import MDAnalysis
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         universe = MDAnalysis.Universe(str(topology), positions.astype(np.float32), dimensions=np.array(CELL))
-        with MDAnalysis.Writer(str(path), len(ELEMENTS)) as writer:
+        units = {"lengthunit": "nm", "timeunit": "ps"} if path.suffix == ".h5md" else {}
+        with MDAnalysis.Writer(str(path), len(ELEMENTS), **units) as writer:
             for _ in universe.trajectory:
                 universe.dimensions = CELL
                 writer.write(universe.atoms)
@@ -99,7 +101,9 @@ def check(source, positions, rounding):
 
 
 # XTC keeps 0.001 nm = 0.01 A, of which half is the rounding; the others are float32.
-@pytest.mark.parametrize(("suffix", "rounding"), [("dcd", 2e-6), ("trr", 4e-6), ("nc", 2e-6), ("xtc", 0.0051)])
+@pytest.mark.parametrize(
+    ("suffix", "rounding"), [("dcd", 2e-6), ("trr", 4e-6), ("nc", 2e-6), ("h5md", 2e-6), ("xtc", 0.0051)]
+)
 @pytest.mark.parametrize("kind", ["pdb", "cif"])
 def test_formats_of_molecular_dynamics_give_the_same_structure_factors(
     tmp_path, positions, topology, suffix, rounding, kind
@@ -180,6 +184,18 @@ def test_nan_positions_name_file_frame_and_atom(tmp_path, positions, topology):
     path = write_md(tmp_path / "run.dcd", broken, topology)
     with pytest.raises(InputError, match=r"run.dcd, frame 1: the position of atom 4 is \[nan"):
         list(opened(path, topology).frames(0, 3))
+
+
+@pytest.mark.parametrize("suffix", ["h5", "h5md"])
+def test_what_is_no_h5md_is_said(tmp_path, topology, suffix):
+    path = tmp_path / f"run.{suffix}"
+    path.write_bytes(b"rubbish")
+    with pytest.raises(InputError, match="is no HDF5 file"):
+        opened(path, topology)
+    with h5py.File(path, "w") as file:
+        file["positions"] = np.zeros((3, len(ELEMENTS), 3))
+    with pytest.raises(InputError, match="cannot be opened: .*particles"):
+        opened(path, topology)
 
 
 @pytest.mark.parametrize("suffix", ["dcd", "xtc", "trr"])

@@ -1,4 +1,4 @@
-"""The demo's files: config and simulation agree, an interrupted `make` goes on, and the comparison adds up shares."""
+"""The demo's files: config and simulation agree, the map is what hpcfit reads, and the comparison adds up shares."""
 
 import json
 import shutil
@@ -12,18 +12,28 @@ from hpcfit.errors import InputError
 from hpcfit.testsystems import demo
 from hpcfit.testsystems.dipeptide_crystal import Crystal
 from hpcfit.testsystems.mixture_map import Detector
+from tests.workflow.simulations import replicas
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "frame_weights.toml"
-TINY = demo.Demo(
-    Crystal(supercell=(2, 2, 3), cutoff=7.0, frames=3, equilibration=0.02, interval=0.02), Detector(d_min=3.0)
-)
+TINY = demo.Demo(Crystal(supercell=(2, 2, 3), cutoff=7.0), Detector(d_min=3.0))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
+    """The demo's folder with a small crystal and trajectories of three frames, simulated by its own config."""
     pytest.importorskip("openmm")
+    from hpcfit.workflow.simulate import simulate_replica
+
     folder = tmp_path_factory.mktemp("demo") / "simulation"
-    demo.make(folder, TINY)
+    demo.begin(folder, TINY)
+    config = shutil.copy(CONFIG, folder.parent)
+    brief = [
+        f"simulate.{key}" for key in ("frames=3", "piece=2", "interval=0.02", "equilibration=0.02", "platform=CPU")
+    ]
+    for purpose in ([], ["simulate.directory=simulation/truth", "simulate.seed=1"]):
+        for replica in replicas(config, *brief, *purpose):
+            simulate_replica(replica)
+    demo.observe(folder, TINY)
     return folder
 
 
@@ -32,15 +42,20 @@ def test_config_describes_what_is_simulated():
     assert config.prepare.cell == (*whole.crystal.cell, 90, 90, 90)
     assert config.prepare.supercell == whole.crystal.supercell
     assert config.prepare.d_min == config.problem.d_min == whole.detector.d_min
-    assert config.problem.temperature == whole.crystal.temperature
-    assert config.prepare.shard_frames == whole.crystal.frames
+    assert config.simulate.temperatures == [config.problem.temperature]
+    assert config.prepare.shard_frames == config.simulate.frames
     assert [source.label for source in config.prepare.source] == list(whole.shares)
+    assert [system.name for system in config.simulate.system] == list(whole.shares)
     assert sum(whole.shares.values()) == pytest.approx(1)
     assert config.experiment.file == CONFIG.parent / "simulation" / "observed.npz"
 
 
-def test_truth_and_candidates_share_no_trajectory():
-    assert not set(demo.SEEDS["truth"]) & set(demo.SEEDS["candidates"])
+def test_truth_and_candidates_are_other_trajectories_of_the_same_systems(made):
+    _, candidate = demo._fractional_frames(TINY, made / "candidates" / "C7eq_300K_r00")
+    elements, truth = demo._fractional_frames(TINY, made / "truth" / "C7eq_300K_r00")
+    assert candidate.shape == truth.shape == (3, 12 * 22, 3)
+    assert "".join(elements[:22]) == "CCOHHHNCHCCHOHHHNCHHHH"
+    assert not np.isclose(candidate, truth, rtol=0, atol=1e-5).all()
 
 
 def test_the_map_is_read_by_hpcfit_with_its_mask(made):
@@ -55,27 +70,21 @@ def test_the_map_is_read_by_hpcfit_with_its_mask(made):
     assert truth["cc"]["noise-free truth"] > truth["cc"]["candidates, equal shares"]
 
 
-def test_an_interrupted_make_keeps_what_is_complete(made, tmp_path):
-    folder = tmp_path / "simulation"
-    shutil.copytree(made, folder)
-    [kept, lost] = demo.trajectories(folder, "candidates", "C7eq")
-    lost.unlink()
-    (folder / "truth.json").unlink()
-    stamp = kept.stat().st_mtime_ns
-    demo.make(folder, TINY)
-    assert kept.stat().st_mtime_ns == stamp
-    assert lost.exists()
-    with np.load(folder / "observed.npz") as again, np.load(made / "observed.npz") as first:
-        assert all(np.array_equal(again[name], first[name]) for name in first.files)
+def test_a_map_that_is_there_is_kept_until_its_trajectories_change(made):
+    stamp = (made / "observed.npz").stat().st_mtime_ns
+    demo.observe(made, TINY)
+    assert (made / "observed.npz").stat().st_mtime_ns == stamp
+    other = demo.Demo(TINY.crystal, Detector(d_min=3.0, counts=100.0))
+    assert demo._made_of(made, other) != demo._made_of(made, TINY)
 
 
-def test_other_settings_in_the_same_folder_are_an_error(made):
-    with pytest.raises(InputError, match=r"settings\.json"):
-        demo.make(made, demo.Demo())
+def test_what_was_not_simulated_is_said(tmp_path):
+    with pytest.raises(InputError, match="candidates has no trajectory of C7eq or alphaR"):
+        demo.observe(tmp_path, TINY)
 
 
 def test_fft_and_direct_summation_agree(made):
-    [path, _] = demo.trajectories(made, "candidates", "alphaR")
+    path = made / "candidates" / "alphaR_300K_r00"
     direct, fft = demo._direct(TINY, path), demo._fft(TINY, path)
     # The FFT's stated error is some 1e-4 of the rms F for a box of this size.
     assert np.abs(fft - direct).max() < 1e-3 * np.sqrt(np.mean(np.abs(direct) ** 2))

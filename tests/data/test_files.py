@@ -1,0 +1,41 @@
+"""Half-written files: those of dead attempts go, those that are being written stay."""
+
+import os
+import time
+
+from hpcfit.data.files import remove_leftovers, written_whole
+from tests.data.test_prepare import half_written_by_a_killed_process
+
+
+def test_only_what_a_dead_process_left_is_removed(tmp_path):
+    half_written_by_a_killed_process(tmp_path / "dead.h5")
+    with written_whole(tmp_path / "alive.h5") as alive:
+        alive.write_bytes(b"half")
+        removed = remove_leftovers(tmp_path)
+        assert [path.name.split(".h5")[0] for path in removed] == [".dead"]
+        assert list(tmp_path.iterdir()) == [alive]
+        alive.write_bytes(b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["alive.h5"]
+
+
+def test_of_another_machine_only_what_is_old_is_removed(tmp_path):
+    for name, age in (("old", 2 * 86400), ("young", 600)):
+        path = tmp_path / f".{name}.h5.elsewhere.1.abcd.tmp"
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age,) * 2)
+    assert [path.name.split(".h5")[0] for path in remove_leftovers(tmp_path)] == [".old"]
+
+
+def test_only_leftovers_at_the_named_files_are_removed(tmp_path):
+    half_written_by_a_killed_process(tmp_path / "piece.h5")
+    half_written_by_a_killed_process(tmp_path / "settings.json")
+    assert len(remove_leftovers(tmp_path, "*.h5")) == 1
+    assert [path.name.split(".json")[0] for path in tmp_path.iterdir()] == [".settings"]
+
+
+def test_two_attempts_at_one_file_do_not_meet(tmp_path):
+    with written_whole(tmp_path / "x") as first, written_whole(tmp_path / "x") as second:
+        assert first != second
+        first.write_text("same")
+        second.write_text("same")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["same"]
