@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -25,11 +26,20 @@ SELF_TEST_SIZE = 32771
 
 @dataclass(frozen=True)
 class Device:
-    """Where a rank computes. name: as JAX says; cores: the processors it may run on; memory: bytes free to it."""
+    """Where a rank computes.
+
+    name: as JAX says; node: its host, or what Slurm calls it; local_rank: the rank's number on the node;
+    bound: the cores that the launcher left the rank; cores: those of them that it runs on;
+    gpus: which the launcher showed it, and the one that it took; memory: bytes free to it.
+    """
 
     platform: str
     name: str
+    node: str
+    local_rank: int
+    bound: tuple[int, ...]
     cores: tuple[int, ...]
+    gpus: str
     memory: int
 
 
@@ -37,22 +47,32 @@ def choose_device(run: RunConfig, ranks: Ranks) -> Device:
     """Pin this rank to its share of the node before JAX looks for devices, start JAX, and test it. Collective.
 
     A node's ranks share its cores: each gets ``threads`` of those that the launcher left it, chosen by its place on the
-    node. GPUs likewise: where several are visible, each rank sees the one of its place.
+    node. GPUs likewise: where several are visible, each rank sees the one of its number on the node.
     """
-    node = ranks.node()
-    place = node.rank if node.size > 1 else local_rank()
-    cores = _pin_threads(run.threads, node)
+    node, launched = ranks.node(), local_rank()
+    number = node.rank if launched is None else launched
+    bound = tuple(sorted(os.sched_getaffinity(0)))
+    cores = _pin_threads(run.threads, bound, node)
     import jax
 
     jax.config.update("jax_enable_x64", True)
     if run.device == "cpu":
         jax.config.update("jax_platforms", "cpu")
-    else:
-        _see_one_gpu(place)
-    return ranks.on_all(lambda: _started(run, cores, node.size))
+    gpus = "not used" if run.device == "cpu" else _see_one_gpu(number)
+    device = ranks.on_all(lambda: _started(run))
+    return Device(
+        device.platform, f"{device.device_kind} {device.id}", node_name(), number, bound, cores, gpus,
+        _free_memory(device, node.size),
+    )  # fmt: skip
 
 
-def _started(run: RunConfig, cores: tuple[int, ...], ranks_on_node: int) -> Device:
+def node_name() -> str:
+    """What Slurm calls this node, else the name of the host."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def _started(run: RunConfig) -> Any:
+    """JAX's device, on which it computes right."""
     import jax
 
     device = jax.local_devices()[0]
@@ -62,13 +82,12 @@ def _started(run: RunConfig, cores: tuple[int, ...], ranks_on_node: int) -> Devi
             remedy="use device = 'cpu' or 'auto', or install the extra hpcfit[cuda12] or [cuda13] where there is a GPU",
         )
     check_arithmetic()
-    return Device(device.platform, f"{device.device_kind} {device.id}", cores, _free_memory(device, ranks_on_node))
+    return device
 
 
-def _pin_threads(threads: int, node: Ranks) -> tuple[int, ...]:
+def _pin_threads(threads: int, available: tuple[int, ...], node: Ranks) -> tuple[int, ...]:
     """The cores of this rank; XLA sizes its thread pool by them when it starts."""
     threadpoolctl.threadpool_limits(threads)
-    available = tuple(sorted(os.sched_getaffinity(0)))
     masks = node.bcast(node.gather(available))
     together = len(set().union(*masks))
     if node.is_root and threads * node.size > together and node.size > 1:
@@ -85,16 +104,29 @@ def _pin_threads(threads: int, node: Ranks) -> tuple[int, ...]:
     return cores
 
 
-def _see_one_gpu(place: int) -> None:
-    """Let JAX see the GPU of this place on the node alone; it would open a context on each that is visible."""
-    import jax
-
-    for name, setting in (("CUDA_VISIBLE_DEVICES", "cuda"), ("ROCR_VISIBLE_DEVICES", "rocm")):
+def _see_one_gpu(number: int) -> str:
+    """Let JAX see the GPU of this number on the node alone, since it would open a context on each; says which."""
+    names = _visibility()
+    for outer, name in enumerate(names):
         visible = [item for item in os.environ.get(name, "").split(",") if item]
         if len(visible) > 1:
-            os.environ[name] = visible[place % len(visible)]
-        elif not visible and setting == "cuda" and (count := len(glob.glob("/dev/nvidia[0-9]*"))) > 1:
-            jax.config.update("jax_cuda_visible_devices", str(place % count))
+            os.environ[name] = visible[number % len(visible)]
+            for inner in names[outer + 1 :]:
+                os.environ.pop(inner, None)  # it counts among those that the outer one shows
+            return f"{name}={','.join(visible)} -> {os.environ[name]}"
+    shown = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
+    if not shown and (count := len(glob.glob("/dev/nvidia[0-9]*"))) > 1:
+        import jax
+
+        jax.config.update("jax_cuda_visible_devices", str(number % count))
+        return f"all {count} of the node -> {number % count}"
+    return " ".join(shown) or "none named"
+
+
+def _visibility() -> tuple[str, ...]:
+    """The variables that say which GPUs a process sees, the outermost first."""
+    amd = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+    return amd if os.path.exists("/dev/kfd") else ("CUDA_VISIBLE_DEVICES",)
 
 
 def _free_memory(device: Any, ranks_on_node: int) -> int:

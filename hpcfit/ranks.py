@@ -6,9 +6,11 @@ This is the only module that knows mpi4py.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,7 +24,11 @@ T = TypeVar("T")
 
 # The variables by which launchers tell a process how many tasks they started.
 LAUNCHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS")
-LOCAL_RANKS = ("SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RANKID")
+# By which they tell it its number among all tasks, and on its node. Slurm's come last: an mpiexec inside a Slurm job
+# starts one task a node, and that task the ranks.
+TASK_NUMBERS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "SLURM_PROCID")
+LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RANKID", "SLURM_LOCALID")
+TASKS_APART = 2.0  # seconds between the first and the last task of a launcher at the same line
 
 
 class Ranks:
@@ -140,11 +146,13 @@ def world_ranks() -> Ranks:
     size = 1 if communicator is None else communicator.Get_size()
     variable, tasks = launched_tasks()
     if tasks > 1 and size == 1:
-        raise InputError(
-            f"{variable} = {tasks} says that {tasks} tasks were started, but MPI sees 1 rank:"
-            " each task would run the whole job",
-            remedy="start with the launcher of the MPI library that mpi4py uses (`hpcfit doctor` shows it):"
-            " its own mpiexec, or srun --mpi=pmi2 or pmix",
+        raise together(
+            InputError(
+                f"{variable} = {tasks} says that {tasks} tasks were started, but MPI sees 1 rank:"
+                " each task would run the whole job",
+                remedy="start with the launcher of the MPI library that mpi4py uses (`hpcfit doctor` shows it):"
+                " its own mpiexec, or srun --mpi=pmi2 or pmix (`srun --mpi=list` shows what there is)",
+            )
         )
     return Ranks(communicator)
 
@@ -163,14 +171,26 @@ def launched_tasks() -> tuple[str, int]:
     return "", 1
 
 
-def local_rank() -> int:
-    """This rank's number on its node, from the launcher's variables; 0 without one."""
-    return next((int(os.environ[name]) for name in LOCAL_RANKS if os.environ.get(name, "").isdigit()), 0)
+def local_rank() -> int | None:
+    """This rank's number on its node as the launcher says; None without one."""
+    return _number_in(LOCAL_RANKS)
+
+
+def is_later_task() -> bool:
+    """Whether the launcher gave this process a number above 0."""
+    return bool(_number_in(TASK_NUMBERS))
+
+
+def _number_in(names: tuple[str, ...]) -> int | None:
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), None)
 
 
 def _world_communicator() -> Any:
     try:
-        from mpi4py import MPI
+        with warnings.catch_warnings():
+            # Of a foreign launcher, from every task: `world_ranks` says it once.
+            warnings.filterwarnings("ignore", "suspicious MPI execution environment", RuntimeWarning)
+            from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # a missing library is a RuntimeError
         logger.info("no MPI (%s): running on one rank", str(error).splitlines()[0])
         return None
@@ -213,17 +233,33 @@ def end_job(error: Exception) -> None:
     ranks = Ranks(_initialised_world())
     together = getattr(error, "on_all_ranks", False)
     code = error.exit_code if isinstance(error, HpcfitError) else EXIT_FAILED
-    if ranks.is_root or not together:
-        where = f" on rank {ranks.rank} of {ranks.size}" if ranks.size > 1 and not together else ""
-        if isinstance(error, HpcfitError):
-            sys.stderr.write(f"hpcfit: error{where}: {error}\n")
-            sys.stderr.flush()
-        else:
-            sys.stderr.write(f"hpcfit: failed{where}:\n")
-            traceback.print_exception(error)
-    if together:
-        sys.exit(code)
-    ranks.abort(code)
+    if ranks.size > 1 and not together:
+        _say(error, f" on rank {ranks.rank} of {ranks.size}")
+        ranks.abort(code)
+    keep_exit_code()
+    if ranks.is_root and not (together and is_later_task()):
+        _say(error)
+    if together and ranks.size == 1 and launched_tasks()[1] > 1:
+        time.sleep(TASKS_APART)  # tasks that MPI does not join: the launcher may end all when the first one leaves
+    sys.exit(code)
+
+
+def _say(error: Exception, where: str = "") -> None:
+    if isinstance(error, HpcfitError):
+        sys.stderr.write(f"hpcfit: error{where}: {error}\n")
+    else:
+        sys.stderr.write(f"hpcfit: failed{where}:\n")
+        traceback.print_exception(error)
+    sys.stderr.flush()
+
+
+def keep_exit_code() -> None:
+    """Ignore SIGTERM and SIGUSR1 on the way out, so that what this process returns is its own code and not 143.
+
+    Under `srun --kill-on-bad-exit` the first rank that leaves with a code other than 0 has the others terminated.
+    """
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _initialised_world() -> Any:

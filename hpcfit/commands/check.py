@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
+from hpcfit.commands.rank_map import rank_map
 from hpcfit.commands.session import Session, log_session, open_session
 from hpcfit.config import Config
+from hpcfit.fit.cost import ASSUMED, PASSES, STREAM_SHARE, step_cost
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks
 from hpcfit.results.run_directory import RunDirectory, check_is_writable
-
-PASSES = 2  # over the frames in a step of the `reverse` gradient
 
 
 def run_check(config: Config, world: Ranks) -> None:
@@ -25,26 +29,25 @@ def run_check(config: Config, world: Ranks) -> None:
 
 
 def _log_ranks(session: Session) -> None:
-    device, case, grid = session.device, session.case, session.grid
-    rows = session.world.gather((device, case.bytes_held(grid), case.bytes_summed(grid)))
-    for rank, (place, held, summed) in enumerate(rows or ()):
-        logger.info(
-            "rank %-4d    %s, cores %s: %.1f MB of frames and %.1f MB of block sums, of %.1f GB free", rank, place.name,
-            list(place.cores), held / 1e6, summed / 1e6, place.memory / 1e9,
-        )  # fmt: skip
+    case, grid = session.case, session.grid
+    sizes = {"frames": case.bytes_held(grid), "block sums": case.bytes_summed(grid)}
+    columns = {name: f"{size / 1e6:.1f} MB" for name, size in sizes.items()}
+    for line in rank_map(session.world, session.device, columns):
+        logger.info("%s", line)
 
 
 def _log_step(session: Session) -> None:
-    passed = PASSES * session.case.bytes_held(session.grid)
-    bandwidth = memory_bandwidth()
-    rows = session.world.gather((passed, bandwidth))
-    if rows is None:
+    world, load = session.world, session.case.load()
+    shape = (session.grid.shape.frames, session.grid.shape.slices)
+    slowest = -float(world.max(np.array([-memory_bandwidth()]))[0])
+    cost = step_cost(shape, load, replace(ASSUMED, bandwidth=STREAM_SHARE * slowest))
+    if not world.is_root:
         return
-    most, slowest = max(row[0] for row in rows), min(row[1] for row in rows)
-    logger.info("%-12s %.1f MB read by the largest rank in %d passes", "each step", most / 1e6, PASSES)
+    passed = load.largest_share(shape).bytes_passed
+    logger.info("%-12s %.1f MB read by the largest rank in %d passes", "each step", passed / 1e6, PASSES)
     logger.info(
-        "%-12s %.3g s a step at least, at the measured %.1f GB/s of the slowest rank",
-        "predicted",
-        max(p / b for p, b in rows),
-        slowest / 1e9,
-    )
+        "%-12s %.3g s a step, if the passes reach %.0f %% of the %.1f GB/s measured on the slowest rank",
+        "predicted", cost.seconds, 100 * STREAM_SHARE, slowest / 1e9,
+    )  # fmt: skip
+    parts = ", ".join(f"{name} {1e3 * seconds:.3g} ms" for name, seconds in cost._asdict().items())
+    logger.info("%-12s %s; `hpcfit scaling` measures them", "of which", parts)

@@ -7,26 +7,29 @@ import socket
 import sys
 from importlib import metadata
 
+from hpcfit.commands.rank_map import rank_map
 from hpcfit.config import RunConfig
 from hpcfit.errors import EXIT_INPUT, InputError
 from hpcfit.machine import choose_device, memory_bandwidth
-from hpcfit.ranks import Ranks, launched_tasks, local_rank, mpi_library, world_ranks
+from hpcfit.ranks import Ranks, is_later_task, launched_tasks, mpi_library, world_ranks
 from hpcfit.results.run_directory import LIBRARIES, environment
 
 
 def run_doctor() -> int:
-    """Print versions, MPI, launcher, ranks and HDF5; returns 0, or 2 if launcher and MPI disagree."""
+    """Print versions, MPI, launcher, ranks and HDF5; returns 0, or 2 if launcher and MPI disagree.
+
+    Then the first of the tasks, which do not know each other, speaks for all.
+    """
     problem = ""
     try:
         world = world_ranks()
     except InputError as error:
         world, problem = Ranks(), str(error)
     report = _versions() + _mpi(world) + _hdf5() if world.is_root else []
-    ranks = world.gather(_rank_line(world))
-    if world.is_root:
-        sys.stdout.write(
-            "\n".join([*report, "", "ranks", *ranks, *([f"\nproblem: {problem}"] if problem else [])]) + "\n"
-        )
+    device = choose_device(RunConfig(), world)
+    ranks = rank_map(world, device, {"memory": f"{memory_bandwidth() / 1e9:.1f} GB/s"})
+    if world.is_root and not (problem and is_later_task()):
+        sys.stdout.write("\n".join([*report, "", *ranks, *([f"\nproblem: {problem}"] if problem else [])]) + "\n")
     return EXIT_INPUT if problem else 0
 
 
@@ -71,13 +74,3 @@ def _hdf5() -> list[str]:
         f"HDF5_USE_FILE_LOCKING = {os.environ.get('HDF5_USE_FILE_LOCKING', 'not set')};"
         " shards are opened without locking",
     ]
-
-
-def _rank_line(world: Ranks) -> str:
-    bound = sorted(os.sched_getaffinity(0))
-    device = choose_device(RunConfig(), world)
-    return (
-        f"  {world.rank:>4}  {socket.gethostname()}  local rank {local_rank()}  bound to cores {bound},"
-        f" uses {list(device.cores)}"
-        f"  {device.name}  {device.memory / 1e9:.1f} GB free, {memory_bandwidth() / 1e9:.1f} GB/s"
-    )

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+from hpcfit.commands.monitoring import monitored
 from hpcfit.commands.run import Run
 from hpcfit.commands.session import log_session, open_session
 from hpcfit.config import Config, RunConfig
-from hpcfit.errors import EXIT_REQUEUE
+from hpcfit.errors import EXIT_REQUEUE, InputError, together
 from hpcfit.fit import hooks
 from hpcfit.fit.gradient import Stopwatch
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
-from hpcfit.ranks import Ranks
+from hpcfit.ranks import Ranks, keep_exit_code
+from hpcfit.results.checkpoint import Restart
 from hpcfit.results.run_directory import RunDirectory, check_is_writable
 
 
-def run_optimize(config: Config, world: Ranks, *, resume: bool = False, overwrite: bool = False) -> int:
+def run_optimize(
+    config: Config, world: Ranks, *, resume: bool | Literal["auto"] = False, overwrite: bool = False
+) -> int:
     """Fit the problem of a config on all ranks; collective.
 
+    resume: continue from a checkpoint; "auto": or begin where there is none, or do nothing where this run has ended.
     Returns the exit code: 0, or 75 if it is to be continued.
     """
     phases, signals = Stopwatch(), hooks.Signals(world)
     with phases("open and check inputs"):
         directory = RunDirectory(config.run.directory)
         world.on_root(lambda: check_is_writable(directory.path))
+        if resume == "auto" and world.on_root(lambda: directory.finished_with(config)):
+            logger.info("%s holds the result of this config already: nothing to do", directory.path)
+            return 0
         if not (resume or overwrite):
             world.on_root(directory.check_is_free)
         session = open_session(config, world, "optimize")
@@ -34,27 +42,44 @@ def run_optimize(config: Config, world: Ranks, *, resume: bool = False, overwrit
     with phases("read frames"):
         run = Run.open(session)
     with phases("start"):
-        restart = run.checkpoints.restart(run.template()) if resume else None
+        restart = _restart(run, directory, resume) if resume else None
         run.recorder.begin(directory, restart.evaluations if restart else 0)
-        if overwrite and not resume:
+        if restart is None:
             world.on_root(directory.clear)  # only now: what could be wrong with the new run has been found
         world.on_root(lambda: directory.open(config, run.recorder.count))
         last = restart.last if restart else run.first_step()
-    with phases("fit"):
-        outcome = run.loop(last, signals)
+    with monitored(run) as monitor, phases("fit"):
+        outcome = run.loop(last, signals, *monitor)
     with phases("write checkpoint"):
         run.checkpoints.save(outcome.last)
     logger.info("stopped after step %d: %s", outcome.last.number, outcome.stop.reason)
+    world.on_root(lambda: directory.close(outcome.stop))
     if outcome.stop.interrupted:
-        world.on_root(directory.close)
+        keep_exit_code()
         return EXIT_REQUEUE
     with phases("results"):
-        world.on_root(directory.close)
         facts = run.facts(outcome, bandwidth)
         facts["phases"] = [{"name": name, "seconds": seconds} for name, seconds in phases.seconds.items()]
         metrics = session.case.write_results(directory, run.evaluate, outcome.last.state.params, facts)
     world.on_root(lambda: _finish(directory, metrics, config.run))
     return 0
+
+
+def _restart(run: Run, directory: RunDirectory, resume: bool | Literal["auto"]) -> Restart | None:
+    """Where the run goes on; None to begin it, which only "auto" allows and only where no result would be lost."""
+    restart = run.checkpoints.restart(run.template())
+    if restart is not None:
+        return restart
+    if resume != "auto" or directory.finished():
+        raise together(
+            InputError(
+                f"no whole checkpoint in {directory.path}",
+                remedy="start anew with --overwrite, or choose another [run] directory",
+            )
+        )
+    if directory.occupied():
+        logger.info("%s holds no whole checkpoint of the run that was started there: it begins again", directory.path)
+    return None
 
 
 def _finish(directory: RunDirectory, metrics: dict[str, Any], run: RunConfig) -> None:

@@ -93,12 +93,14 @@ class Checkpoints:
         """Newest first."""
         return sorted(self.folder.glob("step_*.h5"), reverse=True)
 
-    def restart(self, template: Any) -> Restart:
-        """The newest checkpoint that opens and hashes right; collective.
+    def restart(self, template: Any) -> Restart | None:
+        """The newest checkpoint that is whole, or None where there is none; collective.
 
-        Raises InputError where there is none that fits.
+        Raises InputError if it belongs to another run.
         """
         path = self.grid.world.on_root(self._newest_whole)
+        if path is None:
+            return None
         with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
             ids = file["local"]["ids"][:]
             shared = {name: value[()] for name, value in file.get("shared", {}).items()}
@@ -115,7 +117,7 @@ class Checkpoints:
             )
             return Restart(last, int(file.attrs["evaluations"]))
 
-    def _newest_whole(self) -> Path:
+    def _newest_whole(self) -> Path | None:
         for path in self._paths():
             content = path.read_bytes()
             if f".{_digest(content)}." in path.name:  # HDF5 sees no byte that is not as it was written
@@ -124,7 +126,7 @@ class Checkpoints:
                 logger.info("resuming from %s", path)
                 return path
             logger.warning("checkpoint %s is damaged (it differs from its checksum): trying the one before", path)
-        raise InputError(f"no whole checkpoint in {self.folder}", remedy="run without --resume")
+        return None
 
     def _check_is_ours(self, path: Path, file: h5py.File) -> None:
         if file.attrs["schema"] > SCHEMA:

@@ -21,10 +21,12 @@ from hpcfit import __version__
 from hpcfit.config import Config
 from hpcfit.data.files import disk_errors, hdf5_written_whole, write_text, written_whole
 from hpcfit.errors import InputError
+from hpcfit.fit.loop import Stop
 
-HISTORY, METRICS = "history.jsonl", "metrics.json"
+HISTORY, STOPPED, METRICS = "history.jsonl", "stopped.json", "metrics.json"
+MONITOR = "monitor.json"  # where the dashboard of a run is, as long as it has one
 RESULTS = (
-    METRICS, HISTORY, "history.h5", "weights.csv", "weights.h5", "sources.csv", "map.h5", "report.html",
+    METRICS, STOPPED, HISTORY, MONITOR, "history.h5", "weights.csv", "weights.h5", "sources.csv", "map.h5", "report.html",
 )  # fmt: skip
 LIBRARIES = ("numpy", "jax", "jaxlib", "h5py", "mpi4py", "optax", "gemmi", "scipy")
 
@@ -40,6 +42,15 @@ class RunDirectory:
     def occupied(self) -> bool:
         """Whether a run has left something here."""
         return any((self.path / name).exists() for name in (HISTORY, METRICS, "checkpoints"))
+
+    def finished(self) -> bool:
+        """Whether a run has ended here."""
+        return (self.path / METRICS).exists()
+
+    def finished_with(self, config: Config) -> bool:
+        """Whether a run with this very config has ended here."""
+        written = self.path / "config.toml"
+        return self.finished() and written.exists() and written.read_text(encoding="utf-8") == config.to_toml()
 
     def check_is_free(self) -> None:
         """Raise InputError if a run has left something here."""
@@ -60,7 +71,8 @@ class RunDirectory:
         with disk_errors(self.path / HISTORY):
             self.path.mkdir(parents=True, exist_ok=True)
             self._rows = self._read_history()[:kept_evaluations]
-            (self.path / METRICS).unlink(missing_ok=True)  # until it ends again, this run is unfinished
+            for ending in (METRICS, STOPPED):  # until it ends again, this run is unfinished
+                (self.path / ending).unlink(missing_ok=True)
             write_text(self.path / HISTORY, "".join(json.dumps(row) + "\n" for row in self._rows))
             self._history = open(self.path / HISTORY, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
         write_text(self.path / "config.toml", config.to_toml())
@@ -73,9 +85,10 @@ class RunDirectory:
             self._history.write(json.dumps(row) + "\n")
             self._history.flush()
 
-    def close(self) -> None:
-        """Close the history and write it as columns."""
+    def close(self, stop: Stop) -> None:
+        """Close the history, write it as columns, and say why the fit ended: results follow, or a continuation."""
         self._history.close()
+        self.write_json(STOPPED, stop._asdict())
         with hdf5_written_whole(self.path / "history.h5") as file:
             for name in self._rows[0] if self._rows else ():
                 file[name] = [row[name] for row in self._rows]

@@ -11,17 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, history
+from tests.conftest import ROOT, fingerprint, history
 
 pytestmark = pytest.mark.mpi
-
-# What must not depend on ranks: everything in the history but times.
-SAME = ("loss", "cc", "cc_anisotropic", "ess", "kl", "gradient_norm")
-
-
-def fingerprint(directory):
-    return [tuple(row[name] for name in SAME) for row in history(directory)]
-
 
 def weights(directory):
     return np.genfromtxt(directory / "weights.csv", delimiter=",", names=True, usecols=(0, 4, 5))
