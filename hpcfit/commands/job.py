@@ -1,0 +1,170 @@
+"""`hpcfit job`: the job script of a config for a site."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hpcfit.commands.site_options import SiteOptions
+from hpcfit.config import ClusterConfig, Config, load_config
+from hpcfit.errors import InputError
+from hpcfit.workflow.job import POINT_CONFIG, Job, Points, program, render, template
+from hpcfit.workflow.site import Site, load_site, site_names
+
+FIT = ("frames", "experiment", "problem")
+# The jobs of a chain that spread over nodes, by the kind of the [cluster]; elsewhere only the fit does.
+ON_NODES = {None: {"prepare", "optimize"}, "allocation": {"simulate", "prepare", "optimize"}}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `hpcfit job` was asked for; None: as kind and site have it. sets: overrides of the config."""
+
+    config: Path
+    where: SiteOptions = field(default_factory=SiteOptions)
+    kind: str = "optimize"
+    nodes: int = 1
+    ranks_per_node: int | None = None
+    time: str = "01:00:00"
+    name: str | None = None
+    after: Sequence[str] = ()
+    points: Path | None = None
+    limit: int | None = None
+    sets: Sequence[str] = ()
+
+    def command(self, name: str, *options: str) -> list[str]:
+        """`NAME CONFIG OPTIONS` with the overrides of the config."""
+        return [name, str(self.config.absolute()), *options, *self.set_words()]
+
+    def set_words(self) -> list[str]:
+        """The overrides of the config as they are typed."""
+        return [word for text in self.sets for word in ("--set", text)]
+
+    def job(self, command: Sequence[str], **fields) -> Job:
+        """A job of this name, size and time."""
+        ranks = self.nodes * self.ranks_per_node if self.ranks_per_node else None
+        sized = {"nodes": self.nodes, "ranks": ranks, "time": self.time, "after": tuple(self.after)}
+        return Job(self.kind, self.name or f"hpcfit-{self.kind}", command, **(sized | fields))
+
+
+def run_sites() -> None:
+    """Print the sites that come with hpcfit."""
+    for name in site_names():
+        site = load_site(name)
+        sys.stdout.write(f"{name:<14} {'tested  ' if site.tested else 'untested'}  {site.description}\n")
+
+
+def run_job(request: Request) -> None:
+    """Print the script."""
+    sys.stdout.write(script_of(request))
+
+
+def script_of(request: Request) -> str:
+    """The script; raises InputError where config, request and site do not go together."""
+    site = request.where.load()
+    _check(request)
+    settings = load_config(request.config, request.sets)
+    if request.kind == "chain":
+        return _chain(request, settings, site)
+    return render(KINDS[request.kind](request, settings, site), site)
+
+
+def _check(request: Request) -> None:
+    for option, value in (("--nodes", request.nodes), ("--ranks-per-node", request.ranks_per_node or 1)):
+        if value < 1:
+            raise InputError(f"{option} {value}: a job takes one at least", remedy=f"for example {option} 4")
+    if (request.points is not None or request.limit is not None) and request.kind != "sweep":
+        raise InputError(f"--points and --limit mean nothing for --kind {request.kind}", remedy="leave them out")
+
+
+def _optimize(request: Request, settings: Config, site: Site) -> Job:
+    settings.require(*FIT, command="optimize")
+    return request.job(request.command("optimize", "--resume", "auto"))
+
+
+def _simulate(request: Request, settings: Config, site: Site) -> Job:
+    settings.require("simulate", command="simulate")
+    return _tasks(request, settings.cluster or ClusterConfig(), site)
+
+
+def _prepare(request: Request, settings: Config, site: Site) -> Job:
+    settings.require("frames", command="prepare")
+    if settings.cluster is None:
+        return request.job(request.command("prepare"), gpus=False)
+    return replace(_tasks(request, settings.cluster, site), gpus=False)
+
+
+def _tasks(request: Request, cluster: ClusterConfig, site: Site) -> Job:
+    """A job of Dask tasks: they run in it, or in worker jobs and on a scheduler elsewhere."""
+    command = request.command(request.kind)
+    if cluster.kind == "allocation":
+        return request.job(command, start="driver")
+    if request.nodes > 1:
+        raise InputError(
+            f"--nodes {request.nodes}: with [cluster] kind = '{cluster.kind}' this job takes one node",
+            remedy="leave --nodes out; kind = 'allocation' spreads the tasks over the nodes of the job",
+        )
+    if cluster.kind == "local":
+        return request.job(command, ranks=cluster.workers or request.ranks_per_node, start="driver")
+    return request.job(command, ranks=1, start="driver", gpus=False)
+
+
+def _pipeline(request: Request, settings: Config, site: Site) -> Job:
+    settings.require(*FIT, command="pipeline")
+    ranks = request.nodes * (request.ranks_per_node or site.ranks_per_node)
+    return request.job(request.command("pipeline", "--ranks", str(ranks)), start="driver")
+
+
+def _scaling(request: Request, settings: Config, site: Site) -> Job:
+    settings.require(*FIT, command="scaling")
+    ranks = request.nodes * (request.ranks_per_node or site.ranks_per_node)
+    series = [2**power for power in range(ranks.bit_length()) if 2**power < ranks]
+    return request.job(request.command("scaling", "--ranks", ",".join(map(str, [*series, ranks]))), start="driver")
+
+
+def _sweep(request: Request, settings: Config, site: Site) -> Job:
+    settings.require(*FIT, command="sweep")
+    if request.points is None:
+        raise InputError(
+            "--kind sweep runs over the points of a file, which is missing",
+            remedy="`hpcfit sweep CONFIG --grid ... --array --plan` writes it, and the job script as well",
+        )
+    points = Points.listed_in(request.points, request.limit)
+    return request.job(["optimize", POINT_CONFIG, "--resume", "auto"], points=points, output="%x-%A_%a.log")
+
+
+def _report(request: Request, settings: Config, site: Site) -> Job:
+    return request.job(["report", str(settings.run.directory)], nodes=1, ranks=1, gpus=False)
+
+
+def _chain(request: Request, settings: Config, site: Site) -> str:
+    """A shell script that submits a job for each part of the config, each after the one before."""
+    settings.require(*FIT, command="optimize")
+    kinds = [*(["simulate"] if settings.simulate else []), "prepare", "optimize", "report"]
+    links = [(kind, shlex.join(_link(request, kind, settings.cluster))) for kind in kinds]
+    config, where = str(request.config.absolute()), request.where.words()
+    shared = shlex.join([config, *where, "--time", request.time, *request.set_words()])
+    return template("chain.sh.j2").render(links=links, shared=shared, program=program(site))
+
+
+def _link(request: Request, kind: str, cluster: ClusterConfig | None) -> list[str]:
+    """The options of one job of the chain: its kind, and its size where it is not one process."""
+    if kind not in ON_NODES.get(cluster and cluster.kind, {"optimize"}):
+        return ["--kind", kind]
+    size = ["--ranks-per-node", str(request.ranks_per_node)] if request.ranks_per_node else []
+    report = ["--set", "run.report=false"] if kind == "optimize" else []  # is a job of its own, on one core
+    return ["--kind", kind, "--nodes", str(request.nodes), *size, *report]
+
+
+KINDS: dict[str, Callable[[Request, Config, Site], Job]] = {
+    "optimize": _optimize,
+    "simulate": _simulate,
+    "prepare": _prepare,
+    "pipeline": _pipeline,
+    "sweep": _sweep,
+    "scaling": _scaling,
+    "report": _report,
+}

@@ -1,0 +1,66 @@
+"""The files of a sweep: sweep.csv with a row a point, sweep_means.csv where axes are repeated, and sweep.html."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcfit.data.files import write_text, written_whole
+from hpcfit.log import logger
+from hpcfit.results.sweep import PLAN, QUANTITIES, Mean, Outcome, Sweep
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder is that of a sweep."""
+    return (folder / PLAN).is_file()
+
+
+def write_sweep(sweep: Sweep) -> None:
+    """Write table and page of a sweep as it is now."""
+    from hpcfit.results.sweep_report import sweep_page
+
+    keys = [axis.key for axis in sweep.axes]
+    columns = [*keys, *QUANTITIES, "state", "directory", "error"]
+    _write_csv(sweep.folder / "sweep.csv", columns, map(_row, sweep.outcomes))
+    if any(axis.repeat for axis in sweep.axes):
+        keys = [axis.key for axis in sweep.axes if not axis.repeat]
+        columns = [*keys, "points", *(f"{name}_{kind}" for name in QUANTITIES for kind in ("mean", "deviation"))]
+        _write_csv(sweep.folder / "sweep_means.csv", columns, map(_mean_row, sweep.means()))
+    page = sweep.folder / "sweep.html"
+    write_text(page, sweep_page(sweep))
+    logger.info("table %s, page %s", sweep.folder / "sweep.csv", page)
+
+
+def print_table(sweep: Sweep) -> None:
+    """A line a point on standard output: its values, state and main quantities."""
+    head = [*(axis.key for axis in sweep.axes), "state", "cc", "cc_free", "ess", "directory"]
+    rows = [[_text(_row(outcome).get(name)) for name in head] for outcome in sweep.outcomes]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    point = outcome.point
+    about = {"state": outcome.state, "directory": point.directory.name, "error": outcome.error}
+    return {**point.values, **outcome.quantities, **about}
+
+
+def _mean_row(mean: Mean) -> dict[str, Any]:
+    means = {f"{name}_mean": value for name, value in mean.mean.items()}
+    deviations = {f"{name}_deviation": value for name, value in mean.deviation.items()}
+    return {**mean.values, "points": len(mean.outcomes), **means, **deviations}
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    with written_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,94 @@
+"""One fit as independent work: `hpcfit optimize` as a child process in its run directory, continued until it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hpcfit.config import load_config
+from hpcfit.data.files import write_text
+from hpcfit.errors import EXIT_REQUEUE
+from hpcfit.results.run_directory import HISTORY
+from hpcfit.results.sweep import EXIT_CODE, LOG
+from hpcfit.workflow.cores import own_cores
+from hpcfit.workflow.launch import child_environment, hpcfit_command, in_slurm
+from hpcfit.workflow.progress import report
+from hpcfit.workflow.tethered import tethered
+
+POLL_SECONDS = 1.0
+
+
+def fit_point(directory: str, ranks: int = 1) -> int:
+    """Fit what DIRECTORY/config.toml says, from its last checkpoint on; the exit code of the fit."""
+    folder, code = Path(directory), EXIT_REQUEUE
+    config = load_config(folder / "config.toml")
+    progress = _Progress(folder, config.optimizer.max_steps)
+    with _alone_in(folder) as lock, _bound(ranks, config.run.threads) as cores:
+        (folder / EXIT_CODE).unlink(missing_ok=True)
+        while code == EXIT_REQUEUE:
+            code = _run(folder, ranks, [lock, *cores], progress)
+        write_text(folder / EXIT_CODE, f"{code}\n")
+    progress.ended()
+    return code
+
+
+def _bound(ranks: int, threads: int) -> contextlib.AbstractContextManager[list[int]]:
+    """Cores of its own for the child; several ranks in a Slurm job are bound by srun."""
+    return contextlib.nullcontext([]) if ranks > 1 and in_slurm() else own_cores(ranks * threads)
+
+
+def _run(folder: Path, ranks: int, kept_open: Sequence[int], progress: _Progress) -> int:
+    """The child from its start to its end, its output into the log."""
+    command = tethered(hpcfit_command("optimize", str(folder / "config.toml"), "--resume", "auto", ranks=ranks))
+    with open(folder / LOG, "ab") as log:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=child_environment(),
+            pass_fds=kept_open,
+        )  # fmt: skip
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(POLL_SECONDS)
+        progress.report()
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[int]:
+    """A lock on the run directory, as an open file: what a lost worker had begun there may still be ending."""
+    with open(folder / ".lock", "w") as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+class _Progress:
+    """Tells the dashboard how far a fit is, by the lines of its growing history."""
+
+    def __init__(self, folder: Path, max_steps: int):
+        self._folder, self._total, self._read, self._lines = folder, max_steps, 0, 0
+        self._before, self._begun = self._count(), time.monotonic()
+
+    def report(self) -> None:
+        """How far it is now."""
+        self._say(done := self._count(), max(self._total, done + 1))
+
+    def ended(self) -> None:
+        """It has ended, mostly before the last step it may take."""
+        self._say(done := self._count(), done)
+
+    def _say(self, done: int, total: int) -> None:
+        rate = (done - self._before) / (time.monotonic() - self._begun)
+        report("sweep", self._folder.name, done, total, rate, "evaluations/s")
+
+    def _count(self) -> int:
+        with contextlib.suppress(OSError), open(self._folder / HISTORY, "rb") as file:
+            if file.seek(0, os.SEEK_END) < self._read:  # begun again
+                self._read = self._lines = 0
+            file.seek(self._read)
+            new = file.read()
+            self._read, self._lines = self._read + len(new), self._lines + new.count(b"\n")
+        return self._lines

@@ -1,0 +1,120 @@
+"""Job scripts: what is to be run, on how many ranks, rendered for a site from the one template `jobs/job.sh.j2`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from hpcfit.errors import InputError
+from hpcfit.workflow.site import Site, jobs_folder
+
+WARNING_SECONDS = 120  # before the time limit: long enough to end a step and write a checkpoint
+MOST_RESTARTS = 100
+POINT_CONFIG = "$point/config.toml"  # in the command of an array job: the config of this task's point
+
+
+class Points(NamedTuple):
+    """What an array job runs over: a file with a run directory a line, how many, and how many of them at a time."""
+
+    file: Path
+    count: int
+    limit: int | None = None
+
+    @classmethod
+    def listed_in(cls, file: Path, limit: int | None = None) -> Points:
+        """The points of a file; raises InputError where it lists none."""
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        if not lines:
+            raise InputError(f"{file} lists no point", remedy="give the file that `hpcfit sweep --array` wrote")
+        return cls(file.absolute(), len(lines), limit)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job before it is written for a site.
+
+    command: the words after `hpcfit`. ranks: in all; None: as many as the site's nodes take. gpus: whether its ranks
+    compute on GPUs where the site has them. start: `srun` starts the command on all ranks; `driver`: one process in the
+    batch shell, which starts steps, worker processes or worker jobs itself. after: jobs that must have succeeded.
+    """
+
+    kind: str
+    name: str
+    command: Sequence[str]
+    nodes: int = 1
+    ranks: int | None = None
+    time: str = "01:00:00"
+    start: Literal["srun", "driver"] = "srun"
+    gpus: bool = True
+    after: Sequence[str] = ()
+    points: Points | None = None
+    output: str = "%x-%j.log"
+    program: str = ""  # how hpcfit is called; empty: as the site says, else by this interpreter
+
+
+def render(job: Job, site: Site) -> str:
+    """The sbatch script of a job on a site. Raises InputError where the ranks do not fit on its nodes."""
+    layout = _layout(job, site)
+    return template("job.sh.j2").render(
+        job=job,
+        site=site,
+        layout=layout,
+        gpu_directive=site.gpu_directive.replace("{gpus}", str(layout.gpus)) if layout.gpus else "",
+        command=f"{job.program or program(site)} {_command_line(job.command)}",
+        warning=WARNING_SECONDS,
+        most_restarts=MOST_RESTARTS,
+    )
+
+
+def program(site: Site) -> str:
+    """How hpcfit is called in a job: as the site says, else by this interpreter."""
+    return site.program or f"{shlex.quote(sys.executable)} -m hpcfit"
+
+
+def template(name: str):
+    """A template of the folder `jobs`."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(jobs_folder()),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["quote"] = lambda word: shlex.quote(str(word))
+    return environment.get_template(name)
+
+
+class Layout(NamedTuple):
+    """Ranks in all and on a node at most, and the GPUs of a node that they use."""
+
+    ranks: int
+    ranks_per_node: int
+    gpus: int
+
+
+def _layout(job: Job, site: Site) -> Layout:
+    ranks = job.ranks or job.nodes * site.ranks_per_node
+    ranks_per_node = -(-ranks // job.nodes)
+    if ranks < job.nodes:
+        raise InputError(
+            f"{ranks} ranks on {job.nodes} nodes: some nodes would have nothing to do", remedy="ask for fewer nodes"
+        )
+    if not (job.gpus and site.gpus_per_node):
+        return Layout(ranks, ranks_per_node, 0)
+    if ranks_per_node > site.gpus_per_node:
+        raise InputError(
+            f"{ranks_per_node} ranks on a node of site '{site.name}', which has {site.gpus_per_node} GPUs: each rank"
+            " computes on one GPU",
+            remedy="ask for more nodes or fewer ranks; for CPU ranks choose a site without GPUs",
+        )
+    return Layout(ranks, ranks_per_node, ranks_per_node)
+
+
+def _command_line(words: Sequence[str]) -> str:
+    return " ".join(f'"{word}"' if word == POINT_CONFIG else shlex.quote(word) for word in words)

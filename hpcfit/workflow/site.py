@@ -1,0 +1,94 @@
+"""The clusters that jobs are written for: `jobs/sites/NAME.toml`, or a site file of the user's own."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+import hpcfit
+from hpcfit.config.load import read_toml, validated
+from hpcfit.config.table import Count, Table
+from hpcfit.errors import InputError, nearest
+
+TEMPLATE = "job.sh.j2"
+
+
+class Site(Table):
+    """How jobs are asked for on one cluster. None and empty: the cluster's own default."""
+
+    name: str
+    description: str
+    documentation: list[str] = []
+    tested: str = ""  # where; empty: nowhere, written from the documentation
+    # What sbatch is asked for.
+    account: str | None = None
+    partition: str | None = None
+    constraint: str | None = None
+    qos: str | None = None
+    directives: list[str] = []
+    # A node: its MPI ranks, the cores of each, and its GPUs, one for a rank.
+    ranks_per_node: Count
+    cores_per_rank: Count = 1
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    gpu_directive: str = "--gpus-per-node={gpus}"
+    # What a job does before hpcfit starts, and how it starts it.
+    modules: list[str] = []
+    environment: dict[str, str] = {}
+    setup: list[str] = []
+    program: str = ""  # empty: the interpreter that wrote the script
+    # What srun is told.
+    mpi: str | None = None
+    cpu_bind: str | None = None
+    gpu_bind: str | None = None
+    srun: list[str] = []
+
+    @model_validator(mode="after")
+    def _gpus_where_there_are_some(self) -> Site:
+        if self.gpu_bind and not self.gpus_per_node:
+            raise ValueError(f"gpu_bind = '{self.gpu_bind}' has no effect without gpus_per_node")
+        return self
+
+
+def jobs_folder() -> Path:
+    """The folder `jobs` of template and sites: beside the package in a checkout, else where a wheel put it."""
+    beside = Path(hpcfit.__file__).resolve().parents[1] / "jobs"
+    shared = [Path(sysconfig.get_path("data", scheme)) / "share/hpcfit/jobs" for scheme in _schemes()]
+    folders = [beside, *shared]
+    for folder in folders:
+        if (folder / TEMPLATE).is_file():
+            return folder
+    raise InputError(
+        f"no job template {TEMPLATE} in {', '.join(map(str, folders))}",
+        remedy="install hpcfit again, or use a checkout",
+    )
+
+
+def _schemes() -> list[str]:
+    """Of the environment itself, and of `pip install --user`."""
+    return [sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")]
+
+
+def site_names() -> list[str]:
+    """The sites that come with hpcfit."""
+    return sorted(path.stem for path in (jobs_folder() / "sites").glob("*.toml"))
+
+
+def load_site(name_or_path: str) -> Site:
+    """A site by its name, or from a file of the user's own (a path that ends in .toml).
+
+    Raises InputError that lists every mistake, with file, key and nearest valid name.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = jobs_folder() / "sites" / f"{name_or_path}.toml"
+        if not path.is_file():
+            names = site_names()
+            raise InputError(
+                f"there is no site '{name_or_path}': {nearest(name_or_path, names)}",
+                remedy=f"choose one of {', '.join(names)}, or give the path of a site file that ends in .toml",
+            )
+    values = read_toml(path, "site file", examples="jobs/sites/*.toml")
+    return validated(Site, {"name": path.stem} | values, path, "site file")

@@ -1,0 +1,16 @@
+#!/bin/bash
+# prepare -> optimize -> report: each job starts when the one before has succeeded. Where one fails, those after
+# it leave the queue. To submit all: bash chain.sh
+set -euo pipefail
+
+submit() {
+    local script
+    script=$(hpcfit job config.toml --site generic-cpu --time 01:00:00 \
+        "$@") || exit
+    sbatch --parsable <<< "$script" | cut --delimiter=';' --fields=1
+}
+
+prepare=$(submit --kind prepare)
+optimize=$(submit --kind optimize --nodes 4 --set run.report=false --after "$prepare")
+report=$(submit --kind report --after "$optimize")
+echo "submitted: prepare $prepare optimize $optimize report $report"

@@ -1,0 +1,76 @@
+"""A sweep as a Slurm array, killed half-way and started again: what was finished is not run again."""
+
+import csv
+import json
+import os
+import sys
+
+import pytest
+
+from tests.slurm.conftest import Slurm
+
+POINTS = 12
+
+
+@pytest.fixture
+def sweep(slurm: Slurm, two_sources, tmp_path):
+    """`hpcfit sweep` of 12 points as an array, with further options; on a site file of its own."""
+    # Nothing binds tasks to cores on this cluster, where all nodes are one machine: spread the tasks here.
+    cores = len(os.sched_getaffinity(0))
+    program = f"taskset --cpu-list $((SLURM_ARRAY_TASK_ID % {cores})) {sys.executable} -m hpcfit"
+    (tmp_path / "site.toml").write_text(
+        f'description = "test"\nranks_per_node = 2\nmpi = "pmi2"\nprogram = "{program}"\n'
+    )
+    command = [
+        sys.executable, "-m", "hpcfit", "sweep", two_sources, "--grid", "problem.theta=0,1e-3,1e-2", "--grid",
+        "optimizer.name=lbfgs,adam", "--seeds", "2", "--directory", tmp_path / "sweep", "--array", "--site",
+        tmp_path / "site.toml", "--time", "00:10:00", "--set", "optimizer.max_steps=2", "--set", "run.report=false",
+    ]  # fmt: skip
+    yield lambda *options: slurm.run(*command, *options)
+    slurm.run("scancel", "--name", "sweep-sweep")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # 12 fits, each with its start-up
+def test_a_killed_array_is_continued(sweep, slurm: Slurm, tmp_path):
+    folder = tmp_path / "sweep"
+    first = sweep()
+    assert first.returncode == 0, first.stderr
+    job = (folder / "array.job").read_text().strip()
+    assert len((folder / "points.txt").read_text().splitlines()) == POINTS
+
+    again = sweep()
+    assert again.returncode == 2
+    assert f"array job {job} of the sweep in {folder} has not ended" in again.stderr
+
+    slurm.wait_until(lambda: len(finished(folder)) >= 4, "four points finished", timeout=90)
+    slurm.ok("scancel", job)
+    slurm.wait_until(lambda: job not in slurm.ok("squeue", "--noheader", "--format=%F"), "the array has ended")
+    done = finished(folder)
+    assert 4 <= len(done) < POINTS
+
+    last = sweep("--wait")
+    assert last.returncode == 0, last.stderr
+    assert f"{POINTS} points in {folder}, {len(done)} of them finished" in last.stderr
+    listed = {line.rpartition("/")[2] for line in (folder / "points.txt").read_text().splitlines()}
+    assert listed == names(folder) - done.keys()
+    after = finished(folder)
+    assert len(after) == POINTS
+    assert {name: after[name] for name in done} == done  # not written again
+    rows = list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
+    assert [row["state"] for row in rows] == ["finished"] * POINTS
+    assert {float(row["cc"]) for row in rows} == {fitted_cc(folder, name) for name in after}
+    assert len((folder / "sweep_means.csv").read_text().splitlines()) == 1 + POINTS // 2
+
+
+def names(folder) -> set[str]:
+    return {path.parent.name for path in folder.glob("*/config.toml")}
+
+
+def finished(folder) -> dict[str, int]:
+    """When each finished point was written."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}
+
+
+def fitted_cc(folder, name: str) -> float:
+    return json.loads((folder / name / "metrics.json").read_text())["fitted"]["cc"]
