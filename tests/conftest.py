@@ -88,6 +88,15 @@ def history(directory: Path) -> list[dict]:
     return [json.loads(line) for line in (directory / "history.jsonl").read_text().splitlines()]
 
 
+# What must not depend on ranks, launcher or interruptions: everything in the history but times.
+SAME = ("loss", "cc", "cc_anisotropic", "ess", "kl", "gradient_norm")
+
+
+def fingerprint(directory: Path) -> list[tuple[float, ...]]:
+    """The part of a run's history that is the same, bit for bit, however it was run."""
+    return [tuple(row[name] for name in SAME) for row in history(directory)]
+
+
 def assert_one_clear_error(done: subprocess.CompletedProcess, expected: list[str]) -> None:
     """Exit code 2 and one error with these words, whatever the number of ranks."""
     assert done.returncode == 2, done.stderr

@@ -1,28 +1,140 @@
-"""Independent work dealt out to ranks; an error on one rank is raised on all, so that none waits for ever."""
+"""Independent work dealt out: over the ranks of an MPI job, or over the workers of a Dask cluster.
+
+Commands that prepare things are written once, against `Dealer`. What is dealt to a cluster must travel there: functions
+of a module, `functools.partial` of such, and results that can be pickled.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from hpcfit.commands.progress import Progress
 from hpcfit.ranks import Ranks
+
+if TYPE_CHECKING:
+    from hpcfit.workflow.crew import Crew
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+Advance = Callable[[], None]  # what a task calls when one more frame is done
+Count = Callable[[Item], tuple[str, int]]  # an item's name and its number of frames
 
 
-def dealt(ranks: Ranks, items: Sequence[Item], work: Callable[[Item], T]) -> list[T]:
-    """[work(item) for item in items] on every rank, each item done by one of them in turns. Collective."""
-    return ranks.bcast(dealt_to_root(ranks, items, work))
+class Dealer(Protocol):
+    """Who does independent work. Every method is collective; an error in one ends the work and is raised once."""
+
+    size: int  # so many items can be worked on at once
+
+    def on_root(self, function: Callable[[], T]) -> T:
+        """``function()``, done once."""
+
+    def on_all(self, function: Callable[[], T]) -> T:
+        """``function()`` wherever the program runs: cheap, and the same everywhere."""
+
+    def share(self, value: T) -> T:
+        """A large value that many items need: as an argument of a `partial` it travels once."""
+
+    def dealt(self, work: Callable[[Item], T], items: Sequence[Item], *, at_once: int = 1) -> list[T]:
+        """[work(item) for item in items]; where items are cheap, so many of them make one task."""
+
+    def dealt_to_root(self, work: Callable[[Item], T], items: Sequence[Item]) -> list[T] | None:
+        """As `dealt` for large results, of which only root gets any."""
+
+    def dealt_frames(self, work: Callable[[Item, Advance], None], items: Sequence[Item], count: Count) -> None:
+        """work(item, advance) for each item of many frames; count(item) is its name and how many frames it has."""
 
 
-def dealt_to_root(ranks: Ranks, items: Sequence[Item], work: Callable[[Item], T]) -> list[T] | None:
-    """As `dealt`, with the results on root alone and None elsewhere: for large ones. Collective."""
-    mine, error = None, None
-    try:
-        mine = [work(item) for item in items[ranks.rank :: ranks.size]]
-    except Exception as caught:  # whatever it is, the other ranks must learn of it
-        error = caught
-    ranks.raise_together(error)
-    parts = ranks.gather(mine)
-    return parts and [parts[number % ranks.size][number // ranks.size] for number in range(len(items))]
+class OverRanks:
+    """Deals to the ranks of an MPI job, in turns; one rank is a case like any other."""
+
+    def __init__(self, ranks: Ranks):
+        self._ranks, self.size = ranks, ranks.size
+        self.on_root, self.on_all = ranks.on_root, ranks.on_all
+
+    def share(self, value: T) -> T:
+        """Every rank has it already."""
+        return value
+
+    def dealt(self, work: Callable[[Item], T], items: Sequence[Item], *, at_once: int = 1) -> list[T]:
+        """Results on every rank."""
+        return self._ranks.bcast(self.dealt_to_root(work, items))
+
+    def dealt_to_root(self, work: Callable[[Item], T], items: Sequence[Item]) -> list[T] | None:
+        """Results on root, None elsewhere."""
+        ranks = self._ranks
+        mine = ranks.on_all(lambda: [work(item) for item in items[ranks.rank :: ranks.size]])
+        parts = ranks.gather(mine)
+        return parts and [parts[number % ranks.size][number // ranks.size] for number in range(len(items))]
+
+    def dealt_frames(self, work: Callable[[Item, Advance], None], items: Sequence[Item], count: Count) -> None:
+        """An error is raised at once on the rank that met it: the others may be hours from their next meeting."""
+        mine = items[self._ranks.rank :: self._ranks.size]
+        with Progress("frames", sum(count(item)[1] for item in mine), self._ranks) as progress:
+            for item in mine:
+                work(item, progress.advance)
+        self._ranks.barrier()
+
+
+class OverCrew:
+    """Deals to the workers of a Dask cluster; this process alone is root."""
+
+    def __init__(self, crew: Crew, command: str):
+        self._crew, self._command, self.size = crew, command, crew.size
+        self.share = crew.share
+
+    def on_root(self, function: Callable[[], T]) -> T:
+        """Here."""
+        return function()
+
+    on_all = on_root
+
+    def dealt(self, work: Callable[[Item], T], items: Sequence[Item], *, at_once: int = 1) -> list[T]:
+        """A task for each piece of `at_once` consecutive items."""
+        title, task = _inside(_each, work)
+        results = self._crew.map(task, pieces(items, at_once), title=title)
+        return [result for piece in results for result in piece]
+
+    def dealt_to_root(self, work: Callable[[Item], T], items: Sequence[Item]) -> list[T] | None:
+        """As `dealt`."""
+        return self.dealt(work, items)
+
+    def dealt_frames(self, work: Callable[[Item, Advance], None], items: Sequence[Item], count: Count) -> None:
+        """A task for each item, which reports its frames to the dashboard and to the log here."""
+        title, task = _inside(_reporting, work)
+        names = [count(item)[0] for item in items]
+        self._crew.map(task, [(item, self._command, *count(item)) for item in items], names=names, title=title)
+
+
+def pieces(items: Sequence[Item], at_once: int) -> list[Sequence[Item]]:
+    """Consecutive items in pieces of at most `at_once`."""
+    return [items[start : start + at_once] for start in range(0, len(items), at_once)]
+
+
+def _inside(wrapper: Callable, work: Callable) -> tuple[str, partial]:
+    """The name of `work`, and wrapper(work, item) with what `work` is bound to on top, where shared values arrive."""
+    work = work if isinstance(work, partial) else partial(work)
+    return work.func.__name__, partial(wrapper, work.func, *work.args, **work.keywords)
+
+
+def _each(work: Callable, *arguments, **keywords) -> list:
+    """On a worker: the results of one piece, the last of the arguments."""
+    *bound, piece = arguments
+    return [work(*bound, item, **keywords) for item in piece]
+
+
+def _reporting(work: Callable, *arguments, **keywords) -> None:
+    """On a worker: work(..., item, advance), reporting each frame that it says is done."""
+    from hpcfit.workflow.progress import report
+
+    *bound, (item, command, name, total) = arguments
+    begun, done = time.monotonic(), 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        report(command, name, done, total, done / max(time.monotonic() - begun, 1e-9), "frames/s")
+
+    work(*bound, item, advance, **keywords)

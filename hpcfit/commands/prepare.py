@@ -1,20 +1,24 @@
-"""`hpcfit prepare`: inputs to a store of shards; restartable, on any number of ranks."""
+"""`hpcfit prepare`: inputs to a store of shards; restartable, on any number of ranks or of a cluster's workers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from hpcfit.commands.dealing import dealt
-from hpcfit.commands.progress import Progress
+from hpcfit.commands.dealing import Advance, Dealer, OverCrew, OverRanks
 from hpcfit.commands.reference import agreed_reference
 from hpcfit.config import Config, PrepareConfig
 from hpcfit.data.catalog import write_catalog
+from hpcfit.data.files import remove_leftovers, sha256_of_file
+from hpcfit.data.mtz import MtzSource
 from hpcfit.data.reference import Encoding, Reference
 from hpcfit.data.shard import ShardPlan, ShardWriter, open_shard
 from hpcfit.data.sources import (
@@ -23,7 +27,9 @@ from hpcfit.data.sources import (
     entries,
     file_name,
     is_simulation,
-    open_source,
+    open_sources,
+    unread,
+    with_checksums,
     with_unique_names,
 )
 from hpcfit.errors import DamagedFile
@@ -55,25 +61,38 @@ def run_prepare(config: Config, ranks: Ranks) -> Prepared:
 
     Raises InputError for inputs that cannot be used, and for a store that was begun with other settings.
     """
+    return _prepare(config, OverRanks(ranks))
+
+
+def run_prepare_on_cluster(config: Config) -> Prepared:
+    """The same, bit for bit, as tasks on the [cluster] of `config`; this process deals them out."""
+    from hpcfit.workflow.cluster import open_cluster
+
+    config.require("frames", "cluster", command="prepare")
+    with open_cluster(config.cluster, "prepare") as crew:
+        return _prepare(config, OverCrew(crew, "prepare"))
+
+
+def _prepare(config: Config, dealer: Dealer) -> Prepared:
     begun = time.monotonic()
     config.require("frames", command="prepare")
     prepare, folder = config.prepare, config.frames.store
-    opened = _open_sources(prepare, ranks)
+    opened = _open_sources(prepare, dealer)
     settings = _settings(prepare, opened)
-    reference = agreed_reference(config, opened, settings, ranks)
-    sources = ranks.on_all(lambda: all_on_store(opened, reference.reflections, prepare))
+    reference = agreed_reference(config, opened, settings, dealer)
+    sources = dealer.on_all(lambda: all_on_store(opened, reference.reflections, prepare))
     encoding = Encoding(prepare.dtype, prepare.mantissa_bits, prepare.compression)
-    work = Work(folder, tuple(sources), reference, encoding)
+    work = Work(folder, tuple(sources), reference, encoding, shlex.join(sys.argv))
     plans = shard_plans(work, prepare)
-    missing = _missing(folder, plans, ranks)
+    missing = _missing(folder, plans, dealer)
     _announce(work, plans, missing)
-    _write_shards(work, missing, ranks)
-    ranks.barrier()  # the catalog lists complete shards only
-    ranks.on_root(lambda: write_catalog(folder, plans, reference, encoding))
-    error = ranks.on_root(lambda: _fft_error(sources))
+    dealer.dealt_frames(partial(write_shard, dealer.share(work)), missing, lambda plan: (plan.file, plan.n_frames))
+    dealer.on_root(lambda: _tidied(folder))  # what a worker left that died
+    dealer.on_root(lambda: write_catalog(folder, plans, reference, encoding))
+    error = dealer.on_root(lambda: _fft_error(sources))
     computed = sum(plan.n_frames for plan in missing)
     kept = sum(plan.n_frames for plan in plans) - computed
-    seconds = ranks.bcast(time.monotonic() - begun)
+    seconds = dealer.on_root(lambda: time.monotonic() - begun)
     return _reported(Prepared(folder, computed, kept, len(reference.reflections), seconds, error))
 
 
@@ -85,16 +104,18 @@ class Work:
     sources: tuple[FrameSource, ...]
     reference: Reference
     encoding: Encoding
+    command: str  # the command line that a shard is to name as its maker
 
     def source(self, plan: ShardPlan) -> FrameSource:
         """The source of a plan."""
         return next(source for source in self.sources if source.name == plan.source)
 
 
-def _open_sources(prepare: PrepareConfig, ranks: Ranks) -> list[FrameSource]:
-    found = ranks.on_root(lambda: entries(prepare))
-    opened = dealt(ranks, found, lambda entry: open_source(entry, prepare))
-    return ranks.on_all(lambda: with_unique_names(opened))
+def _open_sources(prepare: PrepareConfig, dealer: Dealer) -> list[FrameSource]:
+    found = dealer.on_root(lambda: entries(prepare))
+    opened = [source for part in dealer.dealt(partial(open_sources, prepare), found) for source in part]
+    checksums = dealer.dealt(sha256_of_file, [file for source in opened for file in unread(source)], at_once=50)
+    return dealer.on_all(lambda: with_unique_names(with_checksums(opened, checksums)))
 
 
 def _settings(prepare: PrepareConfig, sources: Sequence[FrameSource]) -> dict[str, str]:
@@ -111,7 +132,7 @@ def _settings(prepare: PrepareConfig, sources: Sequence[FrameSource]) -> dict[st
 
 def _identity(source: FrameSource) -> str:
     """Of the bytes of a source and of the frames that are used."""
-    chosen = str(source.rows) if is_simulation(source) else str(source.columns)
+    chosen = source.columns if isinstance(source, MtzSource) else source.rows
     return hashlib.sha256(f"{source.digest} {chosen}".encode()).hexdigest()[:16]
 
 
@@ -137,18 +158,16 @@ def _plan(work: Work, source: FrameSource, numbers, prepare: PrepareConfig) -> S
     return ShardPlan(file, source.name, source.label, path, first_id, start, stop, digest, inputs)
 
 
-def _missing(folder: Path, plans: Sequence[ShardPlan], ranks: Ranks) -> list[ShardPlan]:
+def _missing(folder: Path, plans: Sequence[ShardPlan], dealer: Dealer) -> list[ShardPlan]:
     """The plans without a complete shard of the same digest."""
-    ranks.on_root(lambda: _remove_leftovers(folder))
-    there = dealt(ranks, plans, lambda plan: _is_there(folder, plan))
+    dealer.on_root(lambda: _tidied(folder))
+    there = dealer.dealt(partial(_is_there, folder), plans, at_once=50)
     return [plan for plan, complete in zip(plans, there) if not complete]
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """What a killed run left half written; two runs at once in one store are not supported."""
-    for path in folder.glob(".*.h5.*.tmp"):
-        logger.info("removed %s, which an interrupted run left", path)
-        path.unlink(missing_ok=True)
+def _tidied(folder: Path) -> None:
+    for path in remove_leftovers(folder):
+        logger.info("removed %s, which a process left that has ended", path)
 
 
 def _is_there(folder: Path, plan: ShardPlan) -> bool:
@@ -180,15 +199,12 @@ def _announce(work: Work, plans: Sequence[ShardPlan], missing: Sequence[ShardPla
         logger.info("%d shards are there and complete; %d are to be made", len(plans) - len(missing), len(missing))
 
 
-def _write_shards(work: Work, missing: Sequence[ShardPlan], ranks: Ranks) -> None:
-    """Write the shards of this rank. An error ends the job: the other ranks may be hours from their next meeting."""
-    mine = missing[ranks.rank :: ranks.size]
-    with Progress("frames", sum(plan.n_frames for plan in mine), ranks) as progress:
-        for plan in mine:
-            with ShardWriter(work.folder, plan, work.reference, work.encoding) as shard:
-                for frame in work.source(plan).frames(plan.start, plan.stop):
-                    shard.append(frame)
-                    progress.advance()
+def write_shard(work: Work, plan: ShardPlan, advance: Advance) -> None:
+    """Write one shard, calling `advance` for each of its frames. Doing it twice, also at once, does no harm."""
+    with ShardWriter(work.folder, plan, work.reference, work.encoding, work.command) as shard:
+        for frame in work.source(plan).frames(plan.start, plan.stop):
+            shard.append(frame)
+            advance()
 
 
 def _fft_error(sources: Sequence[FrameSource]) -> FFTError | None:

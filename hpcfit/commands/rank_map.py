@@ -9,10 +9,13 @@ from hpcfit.ranks import Ranks
 
 
 def rank_map(world: Ranks, device: Device, more: dict[str, str]) -> list[str]:
-    """A header and a line for each rank, in columns; on root, nothing elsewhere. ``more``: further columns. Collective."""
+    """A header and a line for each rank, in columns, on root; nothing elsewhere. Collective.
+
+    more: further columns by their names.
+    """
     row = {
-        "rank": str(world.rank), "node": device.node, "local": str(device.local_rank), "bound to": _ranges(device.bound),
-        "runs on": _ranges(device.cores), "device": device.name, "GPUs": device.gpus,
+        "rank": str(world.rank), "node": device.node, "local": str(device.local_rank),
+        "bound to": _ranges(device.bound), "runs on": _ranges(device.cores), "device": device.name, "GPUs": device.gpus,
         "free": f"{device.memory / 1e9:.1f} GB", **more,
     }  # fmt: skip
     rows = world.gather(row)

@@ -5,43 +5,47 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from hpcfit.commands.dealing import dealt, dealt_to_root
+from hpcfit.commands.dealing import Dealer, pieces
 from hpcfit.config import Config, PrepareConfig
+from hpcfit.config.table import changed
 from hpcfit.data.catalog import REFERENCE, read_reference, read_reference_settings, write_reference
 from hpcfit.data.common_reflections import SAME_CELL, Presence, agree, merged, survey
 from hpcfit.data.files import write_text
+from hpcfit.data.other_store import StoreSource, reflections_of_stores
 from hpcfit.data.reference import Reference, Reflections
-from hpcfit.data.sources import FrameSource, all_on_store, is_simulation
+from hpcfit.data.sources import FrameSource, all_on_store, is_simulation, stores_among
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal
-from hpcfit.ranks import Ranks
+
+SURVEYED = 250  # MTZ files at most in one task: so many are read again if its worker dies
 
 
 def agreed_reference(
-    config: Config, sources: Sequence[FrameSource], settings: dict[str, str], ranks: Ranks
+    config: Config, sources: Sequence[FrameSource], settings: dict[str, str], dealer: Dealer
 ) -> Reference:
     """The reference that the store was begun with, or a new one of these sources, written. Collective.
 
     Raises InputError when the store was begun with other settings, or when reflections cannot be agreed on.
     """
     prepare, folder = config.prepare, config.frames.store
-    found = ranks.on_root(lambda: _existing(folder, settings))
+    found = dealer.on_root(lambda: _existing(folder, settings))
     if found is not None:
         return found
-    reflections = _reflections(prepare, folder, sources, ranks)
-    sample = _sampled(all_on_store(sources, reflections, prepare), prepare.sample, ranks)
-
-    def written() -> Reference:
-        reference = Reference.of_sample(reflections, np.stack(sample))
-        write_reference(folder, reference, settings)
-        return reference
-
-    return ranks.on_root(written)
+    if dealer.on_all(lambda: stores_among(sources)):
+        reflections, reference = dealer.on_all(lambda: _of_stores(prepare, sources))
+    else:
+        reflections, reference = _reflections(prepare, folder, sources, dealer), None
+    if reference is None:
+        sample = _sampled(all_on_store(sources, reflections, prepare), prepare.sample, dealer)
+        reference = dealer.on_root(lambda: Reference.of_sample(reflections, np.stack(sample)))
+    dealer.on_root(lambda: write_reference(folder, reference, settings))
+    return reference
 
 
 def _existing(folder: Path, settings: dict[str, str]) -> Reference | None:
@@ -58,16 +62,27 @@ def _existing(folder: Path, settings: dict[str, str]) -> Reference | None:
     return read_reference(folder)
 
 
-def _reflections(prepare: PrepareConfig, folder: Path, sources, ranks: Ranks) -> Reflections:
+def _of_stores(prepare: PrepareConfig, stores: Sequence[StoreSource]) -> tuple[Reflections, Reference | None]:
+    """What `reflections_of_stores` finds; InputError for settings that mean nothing there."""
+    of_inputs = sorted(changed(prepare) & {"cell", "supercell", "space_group", "oversampling"})
+    if of_inputs:
+        raise InputError(
+            f"[prepare] {', '.join(of_inputs)} would have no effect: the source is the store {stores[0].store}",
+            remedy="leave it out",
+        )
+    return reflections_of_stores(stores, prepare.d_min)
+
+
+def _reflections(prepare: PrepareConfig, folder: Path, sources, dealer: Dealer) -> Reflections:
     """Those common to all MTZ files; without MTZ files, the sphere to d_min."""
     folders = [source for source in sources if not is_simulation(source)]
     if not folders:
-        return ranks.on_all(lambda: _sphere(prepare, sources))
+        return dealer.on_all(lambda: _sphere(prepare, sources))
     files = [(file, source.columns) for source in folders for file in source.files]
-    surveys = dealt(ranks, range(ranks.size), lambda part: survey(files[part :: ranks.size]))
-    reflections, presence = ranks.on_all(lambda: agree(merged(surveys), prepare.supercell, prepare.d_min))
-    ranks.on_all(lambda: _compare_cells(prepare, files[0][0], reflections))
-    ranks.on_root(lambda: _report_missing(folder, presence, len(reflections)))
+    surveys = dealer.dealt(survey, pieces(files, min(SURVEYED, -(-len(files) // dealer.size))))
+    reflections, presence = dealer.on_all(lambda: agree(merged(surveys), prepare.supercell, prepare.d_min))
+    dealer.on_all(lambda: _compare_cells(prepare, files[0][0], reflections))
+    dealer.on_root(lambda: _report_missing(folder, presence, len(reflections)))
     group = prepare.space_group or reflections.space_group
     return Reflections(reflections.hkl, reflections.ndiv, reflections.cell, group)
 
@@ -113,16 +128,17 @@ def _sphere(prepare: PrepareConfig, sources: Sequence[FrameSource]) -> Reflectio
     return Reflections(reciprocal.sphere(cell, prepare.supercell, prepare.d_min), prepare.supercell, cell, group)
 
 
-def _sampled(sources: Sequence[FrameSource], number: int, ranks: Ranks) -> list[np.ndarray] | None:
-    """F [H] of frames spread evenly over all sources, on root; the same whatever the number of ranks."""
+def _sampled(sources: Sequence[FrameSource], number: int, dealer: Dealer) -> list[np.ndarray] | None:
+    """F [H] of frames spread evenly over all sources, on root; the same whoever computes them."""
     ends = np.cumsum([source.n_frames for source in sources])
     rows = np.unique(np.linspace(0, ends[-1] - 1, min(number, ends[-1])).round().astype(int))
     owners = np.searchsorted(ends, rows, side="right")
     logger.info("reference: mean and spread of %d frames of %d sources", len(rows), len(set(owners.tolist())))
+    chosen = [(int(o), int(row - ends[o] + sources[o].n_frames)) for row, o in zip(rows, owners)]
+    return dealer.dealt_to_root(partial(sample_frame, dealer.share(sources)), chosen)
 
-    def structure_factors(chosen) -> np.ndarray:
-        row, owner = chosen
-        start = int(row - ends[owner] + sources[owner].n_frames)
-        return next(iter(sources[owner].frames(start, start + 1))).structure_factors
 
-    return dealt_to_root(ranks, list(zip(rows, owners)), structure_factors)
+def sample_frame(sources: Sequence[FrameSource], chosen: tuple[int, int]) -> np.ndarray:
+    """F [H] of one frame, given as (number of its source, number in the source)."""
+    number, start = chosen
+    return next(iter(sources[number].frames(start, start + 1))).structure_factors

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from hpcfit.data.catalog import Store, open_store, verify
+from hpcfit.config import ClusterConfig
+from hpcfit.data.catalog import Store, open_store, verify, verify_shard
 from hpcfit.errors import EXIT_INPUT
 from hpcfit.log import logger
 
@@ -47,10 +49,10 @@ def _facts(store: Store) -> dict[str, str]:
     }
 
 
-def run_verify(folder: Path) -> int:
-    """Compare every checksum; returns the exit code."""
-    store = open_store(folder)
-    problems = verify(store)
+def run_verify(folder: Path, cluster: ClusterConfig | None = None) -> int:
+    """Compare every checksum, in this process or on a cluster; returns the exit code."""
+    store = open_store(folder.resolve())  # workers may stand in another folder
+    problems = _problems(store, cluster)
     for problem in problems:
         logger.error("%s", problem)
     if problems:
@@ -62,3 +64,13 @@ def run_verify(folder: Path) -> int:
         return EXIT_INPUT
     logger.info("%s: %d frames in %d shards are as they were written", folder, store.n_frames, len(store.shards))
     return 0
+
+
+def _problems(store: Store, cluster: ClusterConfig | None) -> list[str]:
+    if cluster is None:
+        return verify(store)
+    from hpcfit.workflow.cluster import open_cluster
+
+    with open_cluster(cluster, "verify") as crew:
+        found = crew.map(partial(verify_shard, crew.share(store)), range(len(store.shards)))
+    return [problem for problems in found for problem in problems]

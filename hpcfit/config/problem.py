@@ -35,7 +35,7 @@ class FrameWeightsConfig(Table):
     @model_validator(mode="after")
     def _fold_of_folds(self) -> FrameWeightsConfig:
         if self.fold and self.fold >= (self.folds or 0):
-            raise ValueError(f"fold = {self.fold}, but folds = {self.folds or 'not set'}: fold counts from 0 to folds - 1")
+            raise ValueError(f"fold = {self.fold}, folds = {self.folds or 'not set'}: fold counts from 0 to folds - 1")
         return self
 
     @model_validator(mode="after")

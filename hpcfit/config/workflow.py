@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -165,9 +166,34 @@ class SimulateConfig(Table):
 
 
 class MonitorConfig(Table):
-    """Showing a run live on a Dask dashboard. every: seconds between what each rank reports."""
+    """Showing a fit live on a Dask dashboard: its own at `dashboard`, or that of the scheduler at `address`.
+
+    every: seconds between two reports of a rank.
+    """
 
     dask: bool = False
     address: str | None = None
     dashboard: str = "127.0.0.1:8787"
     every: Positive = 1.0
+
+    @field_validator("dashboard")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        if not re.fullmatch(r"\S*:\d{1,5}", value):
+            raise ValueError("must be host:port, for example 127.0.0.1:8787")
+        return value
+
+    @field_validator("address")
+    @classmethod
+    def _of_a_scheduler(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"\w+://\S+:\d{1,5}", value):
+            raise ValueError("must be the address of a Dask scheduler, for example tcp://node7:8786")
+        return value
+
+    @model_validator(mode="after")
+    def _one_dashboard(self) -> MonitorConfig:
+        if self.address is not None and "dashboard" in changed(self):
+            raise ValueError(
+                f"dashboard = '{self.dashboard}' has no effect: the scheduler at address = '{self.address}' has its own"
+            )
+        return self

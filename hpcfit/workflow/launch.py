@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from hpcfit.errors import InputError
+from hpcfit.errors import EXIT_INPUT, EXIT_REQUEUE, InputError
+from hpcfit.workflow.stopping import handled_by
 
 # What a launcher tells a task of its place; a child that inherits it believes to be that task.
 PLACE = (
-    "PMI", "OMPI_", "PALS_", "MPI_LOCAL", "HYDRA", "SLURM_STEP", "SLURM_CPU_BIND", "SLURM_PROCID",
-    "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS", "SLURM_TASK", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_SRUN",
-    "SLURM_LAUNCH", "SLURM_UMASK", "SLURM_DISTRIBUTION",
+    "PMI", "OMPI_", "PALS_", "MPI_LOCAL", "HYDRA", "SLURM_STEP", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID",
+    "SLURM_GTIDS", "SLURM_TASK", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_SRUN", "SLURM_LAUNCH", "SLURM_UMASK",
+    "SLURM_DISTRIBUTION",
 )  # fmt: skip
+# How a task of a step was bound. In a batch script, which is no step, they are what the user tells srun.
+BINDING = ("SLURM_CPU_BIND", "SLURM_GPU_BIND")
 
 
 def child_environment() -> dict[str, str]:
     """This process's environment without what a launcher told it of its own place."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(PLACE)}
+    left_out = (*PLACE, *BINDING) if "SLURM_STEP_ID" in os.environ else PLACE
+    return {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
 
 
 def in_slurm() -> bool:
@@ -50,5 +55,21 @@ def hpcfit_command(*arguments: str, ranks: int = 1) -> list[str]:
 
 
 def run_hpcfit(*arguments: str, ranks: int = 1) -> int:
-    """Run it with this process's output; its exit code."""
-    return subprocess.run(hpcfit_command(*arguments, ranks=ranks), env=child_environment(), check=False).returncode
+    """Run it with this process's output; its exit code.
+
+    SIGTERM and SIGUSR1 are passed on: hpcfit writes a checkpoint and ends with 75, which is also returned if it ended
+    before it could.
+    """
+    command, received, children = hpcfit_command(*arguments, ranks=ranks), [], []
+
+    def pass_on(number: int, _frame) -> None:
+        received.append(number)
+        for child in children:
+            child.send_signal(signal.SIGUSR1)  # also for SIGTERM, at which srun kills its tasks
+
+    with handled_by(pass_on), subprocess.Popen(command, env=child_environment()) as child:
+        children.append(child)
+        if received:
+            child.send_signal(signal.SIGUSR1)
+        code = child.wait()
+    return EXIT_REQUEUE if received and code not in (0, EXIT_INPUT) else code

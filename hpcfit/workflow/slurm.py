@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from hpcfit.errors import InputError
@@ -31,14 +32,42 @@ def wait(jobs: Sequence[str], *, pause: float = 2.0) -> dict[str, str]:
         time.sleep(pause)
 
 
+def all_ended(jobs: Sequence[str]) -> bool:
+    """Whether none of the jobs waits or runs any more."""
+    return all(state in ENDED for state in states(jobs).values())
+
+
+def alive(name: str) -> set[str]:
+    """The ids of all jobs of this name that wait or run, in one question to Slurm."""
+    return set(_slurm("squeue", "--noheader", f"--name={name}", "--format=%i").split())
+
+
+def described(jobs: Sequence[str]) -> str:
+    """A line for each job: its state, and why it is in it (Slurm's reason)."""
+    return "\n".join(f"job {job}: {_state(job)}, reason {(_field(job, 'Reason') or ['unknown'])[0]}" for job in jobs)
+
+
+def end_of_job(job: str) -> float | None:
+    """When a job reaches its time limit, seconds since 1970; None where Slurm knows none, or is not there."""
+    try:
+        return datetime.fromisoformat(_field(job, "EndTime")[0]).timestamp()
+    except (IndexError, ValueError, subprocess.TimeoutExpired):
+        return None
+
+
 def _state(job: str) -> str:
+    # An array shows a line for each of its tasks: it is as far as the least of them.
+    found = _field(job, "JobState")
+    return next((state for state in found if state not in ENDED), found[0] if found else "GONE")
+
+
+def _field(job: str, name: str) -> list[str]:
+    """A field of `scontrol show job` in each of its lines; nothing for a job that Slurm has forgotten."""
     try:
         shown = _slurm("scontrol", "--oneliner", "show", "job", job)
     except InputError:
-        return "GONE"
-    # An array shows a line for each of its tasks: it is as far as the least of them.
-    found = [word.partition("=")[2] for word in shown.split() if word.startswith("JobState=")]
-    return next((state for state in found if state not in ENDED), found[0] if found else "GONE")
+        return []
+    return [word.partition("=")[2] for word in shown.split() if word.startswith(f"{name}=")]
 
 
 def _slurm(*command: str) -> str:

@@ -15,6 +15,7 @@ from tests.conftest import ROOT, fingerprint, history
 
 pytestmark = pytest.mark.mpi
 
+
 def weights(directory):
     return np.genfromtxt(directory / "weights.csv", delimiter=",", names=True, usecols=(0, 4, 5))
 

@@ -120,7 +120,7 @@ def running_cluster(name: str, *options: str):
 
 
 def environment(exported: str) -> dict[str, str]:
-    """This environment with the cluster's SLURM_CONF and this Python's commands; no traces of a job around the tests."""
+    """This environment with the cluster's SLURM_CONF and this Python's commands, without traces of a job around it."""
     outer = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH", "PMI"))}
     name, _, value = exported.strip().removeprefix("export ").partition("=")
     return outer | {

@@ -57,7 +57,8 @@ def test_down_leaves_nothing_of_a_messy_job(installed, tmp_path, node_lost):
     assert not any(map(alive, pids))
     assert not cluster.directory.exists()
     assert not (SEGMENTS / f"mpich_shm_left_by_{job}").exists()
-    assert str(cluster.directory) not in subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True).stdout
+    commands = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(cluster.directory) not in commands
 
 
 def test_one_node_binds_its_ranks_to_cores(installed, two_sources):
@@ -77,8 +78,8 @@ def test_it_works_for_a_user_without_rights(installed):
 
     def as_nobody(*command, **options):
         return subprocess.run(
-            command, user="nobody", group="nogroup", extra_groups=[], cwd="/", capture_output=True, text=True, timeout=60,
-            check=False, **options,
+            command, user="nobody", group="nogroup", extra_groups=[], cwd="/", capture_output=True, text=True,
+            timeout=60, check=False, **options,
         )  # fmt: skip
 
     up = as_nobody("/usr/bin/python3", "-", "up", "--nodes=2", "--directory", directory, input=script)

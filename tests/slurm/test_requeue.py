@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.mpi, pytest.mark.timeout(300)]
 
 # Adam far beyond its optimum: a run that lasts, since nothing but the number of steps ends it.
 SETTINGS = (
-    "checkpoint.every_steps=5", "optimizer.gradient_tolerance=0", "optimizer.relative_tolerance=0", "optimizer.name=adam",
-    "optimizer.options.learning_rate=0.01", "optimizer.max_steps=800", "run.report=false",
+    "optimizer.name=adam", "optimizer.options.learning_rate=0.01", "optimizer.gradient_tolerance=0",
+    "optimizer.relative_tolerance=0", "optimizer.max_steps=800", "checkpoint.every_steps=5", "run.report=false",
 )  # fmt: skip
 SCRIPT = """#!/bin/bash
 #SBATCH --nodes=2 --ntasks-per-node=1 --time=10 --requeue --signal=USR1@120 --open-mode=append --output=job.log

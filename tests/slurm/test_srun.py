@@ -1,4 +1,4 @@
-"""`srun hpcfit ...`: the embedded MPI and the site's own, ranks on nodes and GPUs, and the launcher that MPI ignores."""
+"""`srun hpcfit`: the embedded MPI and the site's own, ranks on nodes and GPUs, and a launcher that MPI does not see."""
 
 import os
 import re
@@ -51,7 +51,7 @@ def debian_mpich(tmp_path) -> dict[str, str]:
 
 @pytest.fixture
 def debian_openmpi() -> dict[str, str]:
-    """Debian's Open MPI, which needs Slurm's PMIx; sockets, because the "nodes" of one machine share its memory's names."""
+    """Debian's Open MPI, which needs Slurm's PMIx; over sockets, since it takes two nodes of one host for one node."""
     if not (LIBRARIES / "libmpi.so.40").exists() or not any(LIBRARIES.glob("**/libpmix.so")):
         pytest.skip("no Open MPI and PMIx of the system: apt-get install openmpi-bin libpmix-dev")
     return {

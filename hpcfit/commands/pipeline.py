@@ -1,0 +1,52 @@
+"""`hpcfit pipeline`: simulate and prepare as tasks of a cluster, then the fit on MPI ranks of a child process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcfit.commands.prepare import run_prepare_on_cluster
+from hpcfit.config import ClusterConfig, Config
+from hpcfit.errors import InputError, together
+from hpcfit.log import logger
+from hpcfit.ranks import launched_tasks
+from hpcfit.workflow.launch import in_slurm, run_hpcfit
+from hpcfit.workflow.stopping import stopped_by_signals
+
+
+def run_pipeline(path: Path, config: Config, overrides: Sequence[str] = (), ranks: int | None = None) -> int:
+    """Make what is missing of trajectories and store, and begin, continue or leave the fit; the exit code of the fit.
+
+    path, overrides: where `config` came from, for the ranks. The cluster is closed before they start: cores and
+    memory are theirs. Raises InputError, and Stopped at a signal; during the fit signals are passed on to it.
+    """
+    _check_is_one_process()
+    config.require("frames", "experiment", "problem", command="pipeline")
+    config = config.model_copy(update={"cluster": config.cluster or _cluster_here()})
+    with stopped_by_signals():
+        if config.simulate is not None:
+            from hpcfit.commands.simulate import run_simulate
+
+            run_simulate(config)
+        run_prepare_on_cluster(config)
+        ranks = ranks or int(os.environ.get("SLURM_NTASKS", 1))
+        logger.info("optimize on %d ranks", ranks)
+        sets = [word for text in overrides for word in ("--set", text)]
+        return run_hpcfit("optimize", str(path), "--resume", "auto", *sets, ranks=ranks)
+
+
+def _cluster_here() -> ClusterConfig:
+    """Without a [cluster] table: the tasks of this Slurm job, or the cores of this machine."""
+    return ClusterConfig(kind="allocation" if in_slurm() else "local")
+
+
+def _check_is_one_process() -> None:
+    variable, tasks = launched_tasks()
+    if tasks > 1:
+        raise together(
+            InputError(
+                f"{variable} = {tasks}: `hpcfit pipeline` is one process that starts workers and ranks itself",
+                remedy="call it in the batch script without srun or mpiexec",
+            )
+        )

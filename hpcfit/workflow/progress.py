@@ -1,0 +1,90 @@
+"""How far independent work is: what a task says of itself, and the lines that the driver logs of all tasks."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from hpcfit.log import logger
+
+TOPIC = "hpcfit-work"  # of Dask's events; the dashboard's page listens to it as well
+REPORT_INTERVAL = 1.0  # seconds between two events of one task: frames may come in milliseconds
+LOG_INTERVAL = 15.0  # seconds between the first two lines; then twice as long each time, so that a log stays short
+
+_reported: dict[str, float] = {}
+
+
+def report(what: str, task: str, done: int, total: int, rate: float, unit: str) -> None:
+    """Tell the dashboard and the driver how far this task is, at most once a second; nothing outside a Dask worker.
+
+    what: the command ("simulate"), task: its name, rate: so many `unit` ("ns/day", "frames/s").
+    """
+    now = time.monotonic()
+    if "distributed" not in sys.modules or (done < total and now - _reported.get(task, -1e9) < REPORT_INTERVAL):
+        return
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+    except ValueError:
+        return
+    _reported[task] = now
+    state = {"done": done, "total": total, "rate": rate, "unit": unit}
+    worker.log_event(TOPIC, {"what": what, "task": task, "time": time.time(), **state})
+
+
+class Journal:
+    """Logs now and then how many of `total` items are done, what the running ones report, and when all will be."""
+
+    def __init__(self, what: str, total: int):
+        self._what, self._total, self._done = what, total, 0
+        self._running: dict[str, dict] = {}
+        self._begun = time.monotonic()
+        self._next, self._interval = self._begun + LOG_INTERVAL, LOG_INTERVAL
+
+    def completed(self) -> None:
+        """One more item is done."""
+        self._done += 1
+        self._log_when_due()
+
+    def event(self, event: tuple[float, dict]) -> None:
+        """A report of a task, as Dask hands it over: (time, message)."""
+        message = event[1]
+        if message["done"] < message["total"]:
+            self._running[message["task"]] = message
+        else:
+            self._running.pop(message["task"], None)
+        self._log_when_due()
+
+    def _log_when_due(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._interval *= 2
+        self._next = time.monotonic() + self._interval  # first, since events come in another thread
+        logger.info("%s", self.line())
+
+    def line(self) -> str:
+        """How far everything is."""
+        running = list(self._running.values())
+        parts = [f"{self._what}: {self._done} of {self._total} done", _rates(running), self._left(running)]
+        return ", ".join(filter(None, parts))
+
+    def _left(self, running: list[dict]) -> str:
+        done = self._done + sum(message["done"] / message["total"] for message in running)
+        if not done:
+            return ""
+        seconds = (time.monotonic() - self._begun) * (self._total - done) / done
+        return f"about {_duration(seconds)} left"
+
+
+def _rates(running: list[dict]) -> str:
+    """The summed rates of the running tasks, by unit."""
+    units = dict.fromkeys(message["unit"] for message in running)
+    return ", ".join(f"{sum(m['rate'] for m in running if m['unit'] == unit):.3g} {unit}" for unit in units)
+
+
+def _duration(seconds: float) -> str:
+    for size, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,66 @@
+"""[cluster] kind = "slurm": workers that are Slurm jobs of their own, submitted from here (dask-jobqueue)."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distributed import Client
+
+from hpcfit.config import ClusterConfig
+from hpcfit.log import logger
+from hpcfit.workflow import slurm
+from hpcfit.workflow.dashboard import free_address
+from hpcfit.workflow.replacing import Jobs, replaced
+from hpcfit.workflow.workers import wait_for_workers
+
+if TYPE_CHECKING:
+    from dask_jobqueue import SLURMCluster
+
+
+@contextlib.contextmanager
+def worker_jobs(config: ClusterConfig, what: str) -> Iterator[Client]:
+    """Submit `jobs` jobs and wait for the first worker; from then on a job that ends is replaced."""
+    logs = config.logs or Path.cwd() / "cluster-logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with _cluster(config, what, logs) as cluster, Client(cluster) as client:
+        _check_script(cluster.job_script())
+        jobs = Jobs(cluster, logs)
+        cluster.scale(jobs=config.jobs)
+        logger.info("cluster: %d worker jobs of %d cores submitted, logs in %s", config.jobs, config.cores, logs)
+        wait_for_workers(client, config.patience, last_words=jobs.last_words, all_ended=jobs.all_ended)
+        if config.maximum_jobs is not None:
+            cluster.adapt(minimum_jobs=config.jobs, maximum_jobs=config.maximum_jobs)
+        with replaced(jobs, client):
+            yield client
+
+
+def _cluster(config: ClusterConfig, what: str, logs: Path) -> SLURMCluster:
+    interrupt = signal.getsignal(signal.SIGINT)
+    from dask_jobqueue import SLURMCluster
+
+    signal.signal(signal.SIGINT, interrupt)  # importing dask_jobqueue makes Ctrl-C end the process with exit code 0
+    chosen = {"constraint": config.constraint, "qos": config.qos}
+    directives = [f"--{name}={value}" for name, value in chosen.items() if value]
+    return SLURMCluster(
+        queue=config.partition, account=config.account, walltime=config.walltime, cores=config.cores,
+        processes=config.cores, memory=config.memory, job_name=f"hpcfit-{what}", log_directory=str(logs),
+        # A job that Slurm ran again would be one more beside the one that replaced it.
+        job_extra_directives=["--no-requeue", *directives, *config.directives], job_script_prologue=config.prologue,
+        interface=config.interface, python=config.python or sys.executable,
+        worker_extra_args=["--memory-limit", "0"],  # Slurm limits the job; Dask would spill and pause before
+        scheduler_options={"dashboard_address": free_address(config.dashboard)}, silence_logs="critical",
+    )  # fmt: skip
+
+
+def _check_script(script: str) -> None:
+    """Have Slurm say what it does not accept before Dask asks again and again."""
+    with tempfile.NamedTemporaryFile("w", prefix="hpcfit-worker-", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        slurm.submit(Path(file.name), "--test-only")
