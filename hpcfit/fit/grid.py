@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
+from hpcfit.fit.cost import ASSUMED, Load, Machine, step_cost
 from hpcfit.ranks import Ranks
-
-# For choosing a grid only: what a rank reads from memory and what it sends over the network, bytes per second.
-MEMORY_BANDWIDTH, NETWORK_BANDWIDTH = 10e9, 5e9
 
 
 @dataclass(frozen=True)
@@ -67,25 +63,19 @@ def share(count: int, part: int, parts: int) -> range:
     return range(count * part // parts, count * (part + 1) // parts)
 
 
-@dataclass(frozen=True)
-class Load:
-    """What a data set asks of a grid.
-
-    That is its blocks and tiles, the bytes of one cell, and the numbers that a tile sums over frames.
-    """
-
-    n_blocks: int
-    n_tiles: int
-    cell_bytes: int
-    tile_sums: int
+def fitting_shapes(size: int, n_tiles: int) -> list[tuple[int, int]]:
+    """Every (frames, slices) for ``size`` ranks in which a slice has at least one tile."""
+    return [(f, size // f) for f in range(1, size + 1) if size % f == 0 and size // f <= n_tiles]
 
 
-def choose_shape(size: int, frames: int | Literal["auto"], slices: int | Literal["auto"], load: Load) -> Shape:
-    """The grid for ``size`` ranks; "auto" takes the shape with the smallest predicted time for a step.
+def choose_shape(
+    size: int, frames: int | Literal["auto"], slices: int | Literal["auto"], load: Load, machine: Machine = ASSUMED
+) -> Shape:
+    """The grid for ``size`` ranks; "auto" takes the shape that costs least (``fit.cost``) on ``machine``.
 
     Raises InputError if the numbers do not fit the ranks or the tiles.
     """
-    fitting = [(f, size // f) for f in range(1, size + 1) if size % f == 0 and size // f <= load.n_tiles]
+    fitting = fitting_shapes(size, load.n_tiles)
     chosen = [(f, s) for f, s in fitting if frames in ("auto", f) and slices in ("auto", s)]
     if not chosen:
         raise InputError(
@@ -95,20 +85,8 @@ def choose_shape(size: int, frames: int | Literal["auto"], slices: int | Literal
         )
     if len(chosen) == 1:
         return Shape(*chosen[0], "the only shape that fits" if "auto" in (frames, slices) else "set in the config")
-    times = {shape: predicted_seconds(shape, load) for shape in chosen}
+    times = {shape: step_cost(shape, load, machine).seconds for shape in chosen}
     # Of shapes that cost the same to a tenth, the one with more frames reads the shards in longer pieces.
     best = max((shape for shape in chosen if times[shape] <= 1.1 * min(times.values())), key=lambda shape: shape[0])
     words = ", ".join(f"{f} x {s}: {1e3 * times[f, s]:.3g} ms" for f, s in chosen)
     return Shape(*best, f"smallest predicted step of {words}")
-
-
-def predicted_seconds(shape: tuple[int, int], load: Load) -> float:
-    """Two passes over the largest share of cells, and the messages of a step.
-
-    The messages are float64 sums over frames, and rows over slices.
-    """
-    f, s = shape
-    blocks, tiles = math.ceil(load.n_blocks / f), math.ceil(load.n_tiles / s)
-    over_frames = 0 if f == 1 else 8 * load.tile_sums * tiles
-    over_slices = 0 if s == 1 else 8 * BLOCK_FRAMES * blocks
-    return 2 * blocks * tiles * load.cell_bytes / MEMORY_BANDWIDTH + (over_frames + over_slices) / NETWORK_BANDWIDTH

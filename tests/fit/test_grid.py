@@ -3,7 +3,8 @@
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.fit.grid import Load, choose_shape, predicted_seconds, share
+from hpcfit.fit.cost import Load, step_cost
+from hpcfit.fit.grid import choose_shape, share
 
 
 @pytest.mark.parametrize(("count", "parts"), [(10, 3), (2, 5), (0, 2), (64, 64), (7, 1)])
@@ -16,7 +17,7 @@ def test_shares_partition_the_whole(count, parts):
 def test_auto_minimises_the_predicted_step():
     load = Load(n_blocks=100, n_tiles=500, cell_bytes=1 << 20, tile_sums=3 * 2048)
     shape = choose_shape(64, "auto", "auto", load)
-    times = {(f, 64 // f): predicted_seconds((f, 64 // f), load) for f in (1, 2, 4, 8, 16, 32, 64)}
+    times = {(f, 64 // f): step_cost((f, 64 // f), load).seconds for f in (1, 2, 4, 8, 16, 32, 64)}
     assert times[shape.frames, shape.slices] <= 1.1 * min(times.values())
     assert times[64, 1] > times[shape.frames, shape.slices]
 

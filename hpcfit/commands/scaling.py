@@ -1,0 +1,96 @@
+"""`hpcfit scaling`: plan a series, measure its points or have Slurm do it, fit the cost model, write table and page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from hpcfit.cases.base import Case
+from hpcfit.cases.kinds import open_case
+from hpcfit.commands.scaling_options import Beyond, Jobs
+from hpcfit.commands.scaling_plan import Plan, plan_points
+from hpcfit.commands.session import check_config
+from hpcfit.commands.step import identity
+from hpcfit.config import Config
+from hpcfit.errors import InputError, together
+from hpcfit.fit.cost import Accelerator
+from hpcfit.log import logger
+from hpcfit.ranks import Ranks, launched_tasks, world_ranks
+from hpcfit.results.run_directory import check_is_writable
+from hpcfit.results.scaling import Repeats, Scaling, summarise
+from hpcfit.results.scaling_files import check_mode, write_scaling
+from hpcfit.results.scaling_table import print_tables
+from hpcfit.workflow.scaling import Point, Series, check_complete, measure_here, submit, wait
+
+
+def run_scaling(
+    path: Path,
+    config: Config,
+    overrides: Sequence[str],
+    plan: Plan,
+    directory: Path,
+    beyond: Beyond,
+    jobs: Jobs,
+) -> Scaling | None:
+    """Measure what is missing of a series, then write and print what is there; None while there is nothing yet.
+
+    ``path``, ``overrides``: of ``config``, for the processes that measure.
+    """
+    _check_no_launcher()
+    check_config(config, "scaling")
+    case = open_case(config, Ranks())
+    points = plan_points(plan, case.load())
+    check_is_writable(directory)
+    check_mode(directory, plan.mode)
+    series = Series(path, overrides, plan.steps, directory, identity(config, case, plan.steps))
+    if jobs.site is None:
+        measure_here(series, points)
+    else:
+        queued = submit(series, points, jobs.load(), jobs.time)
+        if jobs.wait:
+            wait(queued)
+    scaling = _finish(series, points, plan, case, beyond)
+    if jobs.wait:
+        check_complete(series, points)
+    return scaling
+
+
+def _check_no_launcher() -> None:
+    variable, tasks = launched_tasks()
+    if tasks > 1:
+        world_ranks()  # so that the tasks know each other, and one of them says it
+        raise together(
+            InputError(
+                f"`hpcfit scaling` starts the ranks of each point itself, but {variable} = {tasks} says that it was"
+                f" started {tasks} times",
+                remedy="start it once, without mpiexec or srun (inside a Slurm job too: it calls srun)",
+            )
+        )
+
+
+def _finish(series: Series, points: Sequence[Point], plan: Plan, case: Case, beyond: Beyond) -> Scaling | None:
+    measured = _measured(series, points)
+    left = len(points) - sum(map(len, measured))
+    if left:
+        logger.warning("%d of %d points are not measured yet: call again to collect them", left, len(points))
+    if not measured:
+        return None
+    scaling = summarise(plan.mode, case.summary(), case.load(), measured, partial(_accelerator, beyond))
+    write_scaling(series.folder, scaling, [list(repeats.values()) for repeats in measured])
+    print_tables(scaling)
+    return scaling
+
+
+def _accelerator(beyond: Beyond, share_here: float) -> Accelerator:
+    share = share_here if beyond.memory_share is None else beyond.memory_share
+    return Accelerator(1e9 * beyond.memory_bandwidth, share, 1e9 * beyond.network_bandwidth, 1e-6 * beyond.latency)
+
+
+def _measured(series: Series, points: Sequence[Point]) -> list[Repeats]:
+    """The repeats of each number of ranks and grid that has any, in the order of the points."""
+    found = {(point.ranks, point.grid): {} for point in points}
+    for point in points:
+        if (measured := series.kept(point)) is not None:
+            found[point.ranks, point.grid][point.repeat] = measured
+    return [repeats for repeats in found.values() if repeats]

@@ -1,0 +1,183 @@
+"""A scaling series: each point one measurement by `hpcfit step`, here or as a Slurm job; finished points are kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from hpcfit.data.files import write_text
+from hpcfit.errors import EXIT_INPUT, HpcfitError, InputError
+from hpcfit.log import logger
+from hpcfit.results.measurement import Measurement, read_measurement
+from hpcfit.workflow import slurm
+from hpcfit.workflow.job import Job, render
+from hpcfit.workflow.launch import child_environment, hpcfit_command
+from hpcfit.workflow.site import Site
+
+
+class Point(NamedTuple):
+    """So many ranks on a grid, frames x slices, with the leading ``blocks`` of frames, for the n-th time.
+
+    parts: grids of whose shares one rank alone is timed as well.
+    """
+
+    ranks: int
+    grid: tuple[int, int]
+    blocks: int
+    repeat: int
+    parts: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.ranks:04d}-ranks-{self.grid[0]}x{self.grid[1]}-{self.blocks}-blocks-{self.repeat}"
+
+    def __str__(self) -> str:
+        ranks = f"{self.ranks} rank{'s' * (self.ranks > 1)}"
+        return f"{ranks} on {self.grid[0]}x{self.grid[1]}, {self.blocks} blocks of frames, repeat {self.repeat}"
+
+
+@dataclass(frozen=True)
+class Series:
+    """What all points of a series share. identity: what a kept measurement must have been made with."""
+
+    config: Path
+    overrides: Sequence[str]
+    steps: int
+    folder: Path
+    identity: dict[str, str]
+
+    def file(self, point: Point, kind: str = "json") -> Path:
+        """Where a point's measurement goes (json), and what it says meanwhile (log)."""
+        return self.folder / "points" / f"{point.name}.{kind}"
+
+    def kept(self, point: Point) -> Measurement | None:
+        """The measurement of a point if there is one; raises InputError if it is of something else."""
+        path = self.file(point)
+        if not path.exists():
+            return None
+        measured = read_measurement(path)
+        for name, value in self.identity.items():
+            if measured.identity.get(name) != value:
+                raise InputError(
+                    f"{path} was measured with another {name}: {measured.identity.get(name)}, now {value}",
+                    remedy="choose another --directory, or delete this one to measure anew",
+                )
+        return measured
+
+    def arguments(self, point: Point) -> list[str]:
+        """The words after `hpcfit` that measure a point."""
+        f, s = point.grid
+        overrides = [*self.overrides, f"grid.frames={f}", f"grid.slices={s}"]
+        parts = ",".join(f"{f}x{s}" for f, s in point.parts)
+        return [
+            "step", str(self.config.resolve()), *(word for text in overrides for word in ("--set", text)),
+            "--steps", str(self.steps), "--blocks", str(point.blocks), *(["--parts", parts] if parts else []),
+            "--out", str(self.file(point).resolve()),
+        ]  # fmt: skip
+
+
+def measure_here(series: Series, points: Sequence[Point]) -> None:
+    """Measure the points that are missing, one after the other, on this machine or in this Slurm job."""
+    missing = [point for point in points if series.kept(point) is None]
+    if queued := [point for point in missing if point.name in _known_jobs(series)]:
+        raise InputError(
+            f"{len(queued)} points without a measurement were submitted as jobs, see {_jobs_file(series)}: the first is"
+            f" {queued[0]}",
+            remedy="collect them with the same --site, or choose another --directory to measure here",
+        )
+    if len(missing) < len(points):
+        logger.info("%d of %d points are measured already", len(points) - len(missing), len(points))
+    for number, point in enumerate(missing, 1):
+        logger.info("point %d of %d: %s", number, len(missing), point)
+        _measure(series, point)
+
+
+def _measure(series: Series, point: Point) -> None:
+    log = series.file(point, "log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = hpcfit_command(*series.arguments(point), ranks=point.ranks)
+    with open(log, "w", encoding="utf-8") as output:
+        code = subprocess.run(
+            command, env=child_environment(), stdout=output, stderr=subprocess.STDOUT, check=False
+        ).returncode
+    if code != 0:
+        kind = InputError if code == EXIT_INPUT else HpcfitError
+        raise kind(
+            f"measuring {point} ended with exit code {code}; the end of {log}:\n{_end_of(log)}",
+            remedy="correct what stands above and call again: finished points are kept",
+        )
+
+
+def _end_of(log: Path, lines: int = 12) -> str:
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else "(there is no such file)"
+    return "\n".join("  " + line for line in text.splitlines()[-lines:])
+
+
+# ---- as Slurm jobs -----------------------------------------------------------------------------------------------
+
+
+def submit(series: Series, points: Sequence[Point], site: Site, time: str) -> list[str]:
+    """Submit a job for each point that is missing and has none; the ids of the jobs that have not ended.
+
+    Each job waits until the one before it has ended, well or not, so that the points do not disturb each other.
+    """
+    known = _known_jobs(series)
+    missing = [point for point in points if series.kept(point) is None]
+    alive = [job for point in missing if (job := known.get(point.name)) and not slurm.all_ended([job])]
+    for point in missing:
+        if known.get(point.name) in alive:
+            continue
+        if point.name in known:
+            logger.warning(
+                "job %s ended without a measurement of %s and is submitted again; the end of its log:\n%s",
+                known[point.name], point, _end_of(series.file(point, "log")),
+            )  # fmt: skip
+        known[point.name] = _submit(series, point, site, time, after=alive[-1:])
+        alive.append(known[point.name])
+        write_text(_jobs_file(series), json.dumps(known, indent=1))
+        logger.info("job %s: %s", known[point.name], point)
+    return alive
+
+
+def _submit(series: Series, point: Point, site: Site, time: str, *, after: Sequence[str]) -> str:
+    nodes = -(-point.ranks // site.ranks_per_node)
+    job = Job(
+        kind="scaling", name=f"scaling-{point.ranks}", command=series.arguments(point), nodes=nodes,
+        ranks=point.ranks, time=time, output=str(series.file(point, "log").resolve()),
+    )  # fmt: skip
+    script = series.file(point, "sh")
+    write_text(script, render(job, site))
+    series.file(point, "log").unlink(missing_ok=True)
+    return slurm.submit(script, *(f"--dependency=afterany:{other}" for other in after))
+
+
+def wait(jobs: Sequence[str]) -> None:
+    """Wait until the jobs have ended."""
+    logger.info("waiting for %d jobs", len(jobs))
+    slurm.wait(jobs)
+
+
+def check_complete(series: Series, points: Sequence[Point]) -> None:
+    """Raise HpcfitError if points are missing although their jobs have ended."""
+    missing = [point for point in points if series.kept(point) is None]
+    if missing:
+        raise HpcfitError(
+            f"the jobs of {len(missing)} of {len(points)} points ended without a measurement; the end of the first's"
+            f" log:\n{_end_of(series.file(missing[0], 'log'))}",
+            remedy="correct what stands above and call again: finished points are kept",
+        )
+
+
+def _jobs_file(series: Series) -> Path:
+    return series.folder / "jobs.json"
+
+
+def _known_jobs(series: Series) -> dict[str, str]:
+    """The last job of each point by its name."""
+    path = _jobs_file(series)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
