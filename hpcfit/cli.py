@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from hpcfit import __version__
+from hpcfit.commands.scaling_options import Beyond, Jobs
+from hpcfit.commands.site_options import ArrayOptions, SiteOptions
+from hpcfit.errors import InputError, together
+
+if TYPE_CHECKING:
+    from hpcfit.config import ClusterConfig, Config
+    from hpcfit.ranks import Ranks as AllRanks
 
 Overrides = Annotated[
     list[str] | None,
@@ -20,9 +27,18 @@ Overrides = Annotated[
 ConfigPath = Annotated[Path, Parameter(help="The config, a TOML file; see config/ for commented examples.")]
 
 Resume = Annotated[
-    bool, Parameter(negative="", help="Continue from the newest whole checkpoint, on any number of ranks.")
-]
+    bool | Literal["auto"],
+    Parameter(
+        negative="", metavar="[auto]", show_default=False, show_choices=False,
+        help="Continue from the newest whole checkpoint, on any number of ranks. `--resume auto`, for jobs that may be"
+        " started again: also begin where there is no checkpoint, and do nothing where this run has ended.",
+    ),
+]  # fmt: skip
 Ranks = Annotated[int, Parameter(help="MPI ranks of the fit.")]
+Time = Annotated[str, Parameter(help="Time limit of a job, hours:minutes:seconds.")]
+Monitor = Annotated[
+    bool, Parameter(negative="", help="Show the fit live on a Dask dashboard, page /hpcfit; as [monitor] dask = true.")
+]
 Overwrite = Annotated[bool, Parameter(negative="", help="Replace what an earlier run left in the run directory.")]
 
 app = App(
@@ -35,10 +51,15 @@ app.command(store_app)
 
 @app.command
 def optimize(
-    config: ConfigPath, *, overrides: Overrides = None, resume: Resume = False, overwrite: Overwrite = False
+    config: ConfigPath,
+    *,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    monitor: Monitor = False,
 ) -> int:
     """Fit the problem of a config; under srun or mpiexec on all ranks."""
-    settings, ranks = _open(config, overrides)
+    settings, ranks = _open(config, [*(overrides or ()), *["monitor.dask=true"] * monitor])
     from hpcfit.commands.optimize import run_optimize
 
     return run_optimize(settings, ranks, resume=resume, overwrite=overwrite)
@@ -47,7 +68,7 @@ def optimize(
 @app.command
 def simulate(config: ConfigPath, *, overrides: Overrides = None) -> int:
     """Run molecular dynamics as Dask tasks: replicas x temperatures x systems, into trajectories of pieces."""
-    settings = _read(config, overrides)
+    settings = _as_one_process(_read(config, overrides))
     from hpcfit.commands.simulate import run_simulate
 
     run_simulate(settings)
@@ -61,25 +82,32 @@ def prepare(config: ConfigPath, *, overrides: Overrides = None) -> int:
     With a [cluster] table as Dask tasks, else on the ranks that srun or mpiexec started.
     """
     settings = _read(config, overrides)
+    from hpcfit.commands.prepare import run_prepare, run_prepare_on_cluster
+
     if settings.cluster is None:
-        settings, ranks = _open(config, overrides)
-        from hpcfit.commands.prepare import run_prepare
-
-        run_prepare(settings, ranks)
-        return 0
-    from hpcfit.commands.prepare import run_prepare_on_cluster
-
-    run_prepare_on_cluster(settings)
+        run_prepare(settings, _ranks())
+    else:
+        run_prepare_on_cluster(_as_one_process(settings))
     return 0
 
 
 @app.command
-def pipeline(config: ConfigPath, *, ranks: Ranks = 1, overrides: Overrides = None) -> int:
-    """Simulate, prepare and fit in one allocation: the first two as Dask tasks, then the fit on MPI ranks."""
+def pipeline(
+    config: ConfigPath,
+    *,
+    ranks: Annotated[
+        int | None, Parameter(help="MPI ranks of the fit; by default the tasks of this Slurm job, or 1.")
+    ] = None,
+    overrides: Overrides = None,
+) -> int:
+    """Simulate, prepare and fit in one allocation: the first two as Dask tasks, then the fit on MPI ranks.
+
+    Called again it goes on where it was stopped.
+    """
     settings = _read(config, overrides)
     from hpcfit.commands.pipeline import run_pipeline
 
-    return run_pipeline(settings, ranks=ranks)
+    return run_pipeline(config, settings, tuple(overrides or ()), ranks)
 
 
 @app.command
@@ -93,12 +121,149 @@ def check(config: ConfigPath, *, overrides: Overrides = None) -> int:
 
 
 @app.command
-def report(run: Annotated[Path, Parameter(help="A run directory.")]) -> int:
-    """Rebuild report.html from the files of a run directory."""
-    _start_logging()
-    from hpcfit.results.report import write_report
+def step(
+    config: ConfigPath,
+    *,
+    steps: Annotated[int, Parameter(help="Steps to time; their median counts.")] = 9,
+    blocks: Annotated[int | None, Parameter(help="Only the leading so many blocks of 64 frames.")] = None,
+    parts: Annotated[str | None, Parameter(help="Also time one rank's share of such grids alone: 8x1,1x8.")] = None,
+    out: Annotated[Path | None, Parameter(help="A JSON file for everything measured.")] = None,
+    overrides: Overrides = None,
+) -> int:
+    """Time a step (value and gradient) on all ranks, beside a plain stream of their memory and their network."""
+    settings, ranks = _open(config, overrides)
+    from hpcfit.commands.arguments import grids
+    from hpcfit.commands.step import run_step
 
-    write_report(run)
+    run_step(settings, ranks, steps=steps, blocks=blocks, parts=grids("--parts", parts) if parts else (), out=out)
+    return 0
+
+
+JobKind = Literal["optimize", "simulate", "prepare", "pipeline", "sweep", "scaling", "report", "chain"]
+
+
+@app.command
+def job(
+    config: Annotated[Path | None, Parameter(help="The config that the job works on.")] = None,
+    *,
+    kind: Annotated[
+        JobKind, Parameter(help="What the job does; chain: a shell script that submits one after the other.")
+    ] = ("optimize"),
+    where: Annotated[SiteOptions, Parameter(name="*")] = SiteOptions(),  # noqa: B008 (frozen)
+    nodes: int = 1,
+    ranks_per_node: Annotated[int | None, Parameter(help="MPI ranks of a node; by default as the site says.")] = None,
+    time: Time = "01:00:00",
+    name: Annotated[str | None, Parameter(help="Name of the job.")] = None,
+    after: Annotated[
+        list[str] | None, Parameter(negative="", help="Id of a job that must have succeeded before.")
+    ] = None,
+    points: Annotated[Path | None, Parameter(help="sweep: the file of points of `hpcfit sweep --array`.")] = None,
+    limit: Annotated[int | None, Parameter(help="sweep: so many points at a time.")] = None,
+    sites: Annotated[bool, Parameter(negative="", help="List the sites instead.")] = False,
+    overrides: Overrides = None,
+) -> int:
+    """Print the job script of a config for a site: hpcfit job config.toml --nodes 4 --site generic-gpu > job.sh."""
+    _start_logging()
+    from hpcfit.commands.job import Request, run_job, run_sites
+
+    if sites:
+        run_sites()
+        return 0
+    if config is None:
+        raise InputError("no config was given", remedy="for example hpcfit job config.toml --nodes 4")
+    sets = tuple(overrides or ())
+    run_job(Request(config, where, kind, nodes, ranks_per_node, time, name, after or (), points, limit, sets))
+    return 0
+
+
+@app.command
+def scaling(
+    config: ConfigPath,
+    *,
+    ranks: Annotated[str, Parameter(help="Numbers of MPI ranks.")] = "1,2,4",
+    mode: Annotated[
+        Literal["strong", "weak"],
+        Parameter(help="strong: all frames on any ranks; weak: frames in proportion to ranks."),
+    ] = "strong",
+    grids: Annotated[
+        str, Parameter(help="auto: the grid that a run would choose; all: every one that fits; or a list: 2x1,1x2.")
+    ] = "auto",
+    repeats: Annotated[int, Parameter(help="Measurements of each point, in turns; medians count.")] = 3,
+    steps: Annotated[int, Parameter(help="Steps of each measurement.")] = 9,
+    directory: Annotated[Path, Parameter(help="Where measurements are kept and results written.")] = Path("scaling"),
+    jobs: Annotated[Jobs, Parameter(name="*", group="Slurm jobs")] = Jobs(),  # noqa: B008 (frozen)
+    beyond: Annotated[Beyond, Parameter(name="*", group="Machine to predict for")] = Beyond(),  # noqa: B008 (frozen)
+    overrides: Overrides = None,
+) -> int:
+    """Measure how a step scales over ranks; fit the cost model to it; write table, figure and page.
+
+    What has been measured is kept and not measured again.
+    """
+    settings = _read(config, overrides)
+    from hpcfit.commands.arguments import counts, grid_choice
+    from hpcfit.commands.scaling import run_scaling
+    from hpcfit.commands.scaling_plan import Plan
+
+    plan = Plan(counts("--ranks", ranks), mode, grid_choice("--grids", grids), repeats, steps)
+    run_scaling(config, settings, tuple(overrides or ()), plan, directory, beyond, jobs)
+    return 0
+
+
+@app.command
+def watch(
+    run: Annotated[Path, Parameter(help="A run directory.")],
+    *,
+    once: Annotated[bool, Parameter(negative="", help="Print the table once.")] = False,
+    every: Annotated[float, Parameter(help="Seconds between two looks at the files.")] = 2.0,
+) -> int:
+    """Follow a fit from any node by the files of its run directory: metrics, pace, checkpoint, estimated end."""
+    _start_logging()
+    from hpcfit.commands.watch import run_watch
+
+    run_watch(run, once=once, every=every)
+    return 0
+
+
+@app.command
+def sweep(
+    config: ConfigPath,
+    *,
+    grid: Annotated[list[str] | None, Parameter(negative="", help="A key and values: problem.theta=0,1e-3.")] = None,
+    folds: Annotated[int | None, Parameter(help="Hold out each of so many parts of the map in turn.")] = None,
+    seeds: Annotated[int | None, Parameter(help="So many random starts.")] = None,
+    bootstrap: Annotated[int | None, Parameter(help="So many bootstrap samples of the map.")] = None,
+    ranks: Ranks = 1,
+    directory: Annotated[Path, Parameter(help="Where the run directories, the table and the page go.")] = Path("sweep"),
+    queue: Annotated[ArrayOptions, Parameter(name="*", group="Slurm array")] = ArrayOptions(),  # noqa: B008 (frozen)
+    plan: Annotated[bool, Parameter(negative="", help="Write points and job script, but start nothing.")] = False,
+    overrides: Overrides = None,
+) -> int:
+    """Fit every point of a grid, of folds, seeds or bootstrap samples; finished points are not run again.
+
+    One table and one page at the end. Folds, seeds and bootstrap samples are averaged over.
+    """
+    _start_logging()
+    from hpcfit.commands import sweep as commands
+
+    axes = commands.axes_of(grid or (), folds=folds, seeds=seeds, bootstrap=bootstrap)
+    wanted = commands.Wanted(config, axes, directory.absolute(), ranks, tuple(overrides or ()))
+    if plan:
+        commands.show_plan(wanted, queue)
+        return 0
+    return commands.run_as_array(wanted, queue) if queue.array else commands.run_sweep(wanted)
+
+
+@app.command
+def report(run: Annotated[Path, Parameter(help="A run directory, or the folder of a sweep.")]) -> int:
+    """Rebuild report.html from the files of a run directory, or table and page of a sweep."""
+    _start_logging()
+    from hpcfit.results import report as runs
+    from hpcfit.results import sweep_files as sweeps
+
+    if sweeps.is_sweep(run):
+        sweeps.write_sweep(sweeps.read_sweep(run))
+    else:
+        runs.write_report(run)
     return 0
 
 
@@ -125,32 +290,68 @@ def info(store: Annotated[Path, Parameter(help="A store: the folder that `hpcfit
 
 
 @store_app.command
-def verify(store: Annotated[Path, Parameter(help="A store: the folder that `hpcfit prepare` wrote.")]) -> int:
+def verify(
+    store: Annotated[Path, Parameter(help="A store: the folder that `hpcfit prepare` wrote.")],
+    *,
+    cluster: Annotated[Path | None, Parameter(help="A config: work on its [cluster].")] = None,
+) -> int:
     """Read everything and compare every checksum; names the damaged shard, chunk and frames."""
     _start_logging()
     from hpcfit.commands.store import run_verify
 
-    return run_verify(store)
+    return run_verify(store, _cluster_of(cluster) if cluster else None)
 
 
-def _read(config: Path, overrides: list[str] | None):
-    """The config, for a command that is one process."""
+def _cluster_of(config: Path) -> ClusterConfig:
+    settings = _as_one_process(_read(config, None))
+    settings.require("cluster", command="store verify --cluster")
+    return settings.cluster
+
+
+def _read(config: Path, overrides: list[str] | None) -> Config:
+    """The config, read by each process that was started; what is wrong with it is said by one."""
     _start_logging()
     from hpcfit.config import load_config
 
-    return load_config(config, overrides or ())
+    try:
+        return load_config(config, overrides or ())
+    except InputError as error:
+        raise together(error) from None
 
 
-def _open(config: Path, overrides: list[str] | None):
+def _as_one_process(settings: Config) -> Config:
+    """The config, for a command that deals out work to a cluster. Raises InputError if a launcher started several."""
+    from hpcfit.ranks import launched_tasks
+
+    variable, tasks = launched_tasks()
+    if tasks > 1 and (settings.cluster is None or settings.cluster.kind != "allocation"):
+        raise together(
+            InputError(
+                f"{variable} = {tasks}: {tasks} processes were started, and each would deal out all of the work",
+                remedy="start hpcfit without mpiexec or srun; or, under srun, set [cluster] kind = 'allocation';"
+                " `prepare` without a [cluster] table runs on MPI ranks",
+            )
+        )
+    return settings
+
+
+def _open(config: Path, overrides: list[str] | None) -> tuple[Config, AllRanks]:
     """Ranks, their logging, and the config as root reads it."""
-    from hpcfit import log
     from hpcfit.config import load_config
+
+    ranks = _ranks()
+    return ranks.on_root(lambda: load_config(config, overrides or ())), ranks
+
+
+def _ranks() -> AllRanks:
+    """All ranks, and their logging."""
+    from hpcfit import log
     from hpcfit.ranks import world_ranks
 
     log.set_up(0, 1)  # for what is said before the ranks know each other
     ranks = world_ranks()
     log.set_up(ranks.rank, ranks.size)
-    return ranks.on_root(lambda: load_config(config, overrides or ())), ranks
+    return ranks
 
 
 def _start_logging() -> None:

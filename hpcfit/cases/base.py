@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Frames, Reverse
 from hpcfit.fit.grid import Grid, Load
-from hpcfit.problems.base import Params, Problem
+from hpcfit.problems.base import FrameRows, Params, Problem
 
 
 class Case(Protocol):
@@ -33,6 +34,10 @@ class Case(Protocol):
 
     def frames(self, grid: Grid, memory: int) -> Frames:
         """This rank's frames, in memory if they fit into ``memory`` bytes and the config does not say otherwise."""
+
+    def live_weights(self, grid: Grid, frames: FrameRows) -> Callable[[Params], dict[str, Any]] | None:
+        """For a monitor: a function of the newest parameters that sums up the weights of this rank's rows, called in a
+        thread beside the fit (see ``cases.live_weights``); None where another rank holds the same rows."""
 
     def undefined_loss(self) -> InputError:
         """Why the loss at the start may not be a number, and what to do."""

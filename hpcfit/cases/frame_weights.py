@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcfit.cases.live_weights import LiveWeights
 from hpcfit.cases.prior import Prior, open_prior
 from hpcfit.config import BLOCK_FRAMES, Config
 from hpcfit.data.catalog import Block, Store, open_store
@@ -141,6 +142,10 @@ class FrameWeightsCase:
         reader = (InMemory if keep else FromDisk)(factors, _place())
         ids = np.stack([block.ids() for block in blocks]) if blocks else np.zeros((0, BLOCK_FRAMES), np.int64)
         return Frames(FrameRows(ids, self.prior.log_weights(blocks), self.n_frames), reader.chunks)
+
+    def live_weights(self, grid: Grid, frames: FrameRows) -> LiveWeights | None:
+        """By label, or by source where there is none."""
+        return LiveWeights.of(frames, self.labels(), grid.blocks) if grid.slices.rank == 0 else None
 
     def undefined_loss(self) -> InputError:
         """The calculated map has no variance."""

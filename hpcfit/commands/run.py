@@ -15,7 +15,7 @@ from hpcfit.errors import together
 from hpcfit.fit import hooks
 from hpcfit.fit.gradient import Evaluation, Reverse
 from hpcfit.fit.inner import InnerProduct, combine
-from hpcfit.fit.loop import Outcome, Step, fit
+from hpcfit.fit.loop import Hook, Outcome, Step, fit
 from hpcfit.fit.optimizers import choose_optimizer
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.problems.base import Params
@@ -33,6 +33,8 @@ class Recorder:
     world: Ranks
     directory: RunDirectory | None = None
     count: int = 0
+    step: int = 0  # that the next evaluation belongs to
+    params: Params | None = None  # of the last evaluation, gauged
     timed: int = -1
     started: float = field(default_factory=time.perf_counter)
     beat: Callable[[], None] = lambda: None  # told of each evaluation
@@ -50,11 +52,16 @@ class Recorder:
         norm = self.inner.norm(evaluation.gradient)
         metrics = self.evaluate.metrics(evaluation)
         self.last = {"evaluation": self.count, "loss": evaluation.loss, **metrics, "gradient_norm": norm}
+        self.params = evaluation.params
         self._add_times(evaluation.seconds)
         self.beat()
         if self.world.is_root:
             self.directory.add_evaluation(self._row(evaluation))
         return evaluation
+
+    def after(self, step: Step) -> None:
+        """As a hook: what is evaluated from now on belongs to the next step."""
+        self.step = step.number + 1
 
     def _add_times(self, seconds: dict[str, float]) -> None:
         """From the second evaluation on: the first one compiles."""
@@ -65,7 +72,7 @@ class Recorder:
 
     def _row(self, evaluation: Evaluation) -> dict[str, float]:
         seconds = {f"{name}_seconds": value for name, value in evaluation.seconds.items()}
-        return {**self.last, "seconds": time.perf_counter() - self.started, **seconds}
+        return {"step": self.step, **self.last, "seconds": time.perf_counter() - self.started, **seconds}
 
     def describe(self) -> str:
         """The last evaluation in a line."""
@@ -122,8 +129,8 @@ class Run:
             raise together(self.session.case.undefined_loss())
         return Step(0, state, self.inner.norm(state.gradient), (state.loss,))
 
-    def loop(self, last: Step, signals: hooks.Signals) -> Outcome:
-        """Iterate until a hook ends the run."""
+    def loop(self, last: Step, *more: Hook) -> Outcome:
+        """Iterate until a hook of the config, or one more, ends the run."""
         watchdog = hooks.Watchdog(self.session.world)
         self.recorder.beat = watchdog.beat
         try:
@@ -131,7 +138,7 @@ class Run:
                 self.optimizer,
                 self.recorder,
                 self.inner.norm,
-                [*self._hooks(self.session.config.optimizer), signals],
+                [self.recorder.after, *self._hooks(self.session.config.optimizer), *more],
                 last,
             )
         finally:
@@ -162,6 +169,7 @@ class Run:
             "grid_reason": grid.shape.reason,
             "stopped": outcome.stop.reason,
             "steps": outcome.last.number,
+            "loss": float(outcome.last.state.loss),
             "evaluations": self.recorder.count,
             "rate": {
                 "gb_per_s_per_rank": rate / 1e9,

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+RUN_DIRECTORY = Markup("from the files of the run directory; <code>hpcfit report</code> writes it anew")
+
 
 @dataclass(frozen=True)
 class Text:
@@ -76,8 +78,11 @@ class Section:
     blocks: Sequence[Text | Cards | Figure | Table | Fold] = field(default_factory=tuple)
 
 
-def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """The page as HTML text; every text in it is escaped. Nothing but the arguments goes in, not even the date."""
+def render(title: str, subtitle: str, sections: Sequence[Section], origin: str = RUN_DIRECTORY) -> str:
+    """The page as HTML text; every text in it is escaped. Nothing but the arguments goes in, not even the date.
+
+    ``origin``: what the page was written from and how to write it anew, after "Written by hpcfit 1.2.3".
+    """
     import jinja2
 
     from hpcfit import __version__
@@ -91,7 +96,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("report.html.j2")
-    return template.render(title=title, subtitle=subtitle, sections=sections, version=__version__)
+    return template.render(title=title, subtitle=subtitle, sections=sections, version=__version__, origin=origin)
 
 
 def number(value: float | None, shown: str) -> Markup:

@@ -1,0 +1,75 @@
+"""`hpcfit optimize --monitor`: a run whose ranks report to a Dask dashboard, on a scheduler of its own or another's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcfit.commands.reporter import Reporter
+from hpcfit.commands.run import Run
+from hpcfit.config import MonitorConfig
+from hpcfit.data.files import write_text
+from hpcfit.fit.loop import Hook
+from hpcfit.log import logger
+from hpcfit.ranks import Ranks
+from hpcfit.results.run_directory import MONITOR
+
+if TYPE_CHECKING:
+    from hpcfit.workflow.monitor import Place
+
+REPORTS_PER_SECOND = 20.0  # of all ranks together, so that thousands of them do not drown the scheduler beside rank 0
+
+
+@contextlib.contextmanager
+def monitored(run: Run) -> Iterator[list[Hook]]:
+    """The hook that shows a run on a dashboard while the block lasts; none where the config does not ask for it."""
+    session = run.session
+    chosen, world = session.config.monitor, session.world
+    place = _place(chosen, session.config.run.directory, world) if chosen.dask else None
+    if place is None:
+        yield []
+        return
+    from hpcfit.workflow.monitor import Monitor
+
+    every = max(chosen.every, world.size / REPORTS_PER_SECOND)
+    reporter = Reporter(run, every)
+    prefix = f"{session.config.run.directory.name}-" if chosen.address else ""  # beside the ranks of other runs
+    monitor = Monitor(
+        place, world.rank, name=f"{prefix}rank-{world.rank}", message=reporter.message, every=every,
+        cores=session.device.bound,
+    )  # fmt: skip
+    monitor.start()
+    try:
+        yield [reporter]
+    finally:
+        reporter.state = "ended"
+        monitor.close()
+        if world.is_root:
+            (session.config.run.directory / MONITOR).unlink(missing_ok=True)
+
+
+def _place(chosen: MonitorConfig, directory: Path, world: Ranks) -> Place | None:
+    """Where the ranks meet, as root finds it; None, with a warning, where there is no such place. Collective."""
+    one_node = world.node().size == world.size
+    return world.bcast(_open_place(chosen, directory, one_node) if world.is_root else None)
+
+
+def _open_place(chosen: MonitorConfig, directory: Path, one_node: bool) -> Place | None:
+    from hpcfit.workflow.addresses import tunnel
+    from hpcfit.workflow.monitor import Place, choose_place
+
+    if chosen.address:
+        logger.info("reporting to the scheduler %s: page /hpcfit of its dashboard", chosen.address)
+        return Place(chosen.address, None)
+    try:
+        place = choose_place(chosen.dashboard, one_node=one_node)
+    except OSError as error:
+        logger.warning("no dashboard: [monitor] dashboard = '%s': %s", chosen.dashboard, error)
+        return None
+    address = {"dashboard": f"http://{place.dashboard}", "tunnel": tunnel(place.dashboard)}
+    write_text(directory / MONITOR, json.dumps(address, indent=1))
+    logger.info("dashboard: %s/hpcfit; from elsewhere: %s", address["dashboard"], address["tunnel"])
+    return place

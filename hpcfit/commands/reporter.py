@@ -1,0 +1,137 @@
+"""What a rank of a fit reports to its monitor: the fit's thread takes note, the monitor's thread asks and adds up.
+
+After a step the fit's thread leaves a few references behind. All else happens in the monitor's thread, and no rank
+waits for another one: a step does not know who watches it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpcfit.commands.run import Run
+from hpcfit.fit.loop import Step
+from hpcfit.problems.base import Params
+from hpcfit.results.live_run import LiveRun, ends, newest_checkpoint
+from hpcfit.workflow.slurm import end_of_job
+
+MAX_POINTS = 50  # of a report: a fit whose steps take a millisecond is shown thinned
+MAX_EARLIER = 1000  # points that a continued run shows of what went before
+PASSES = 2  # over the frames, in each evaluation
+PARTS = ("compute", "reduce", "read")
+
+
+class Moment(NamedTuple):
+    """What the fit's thread leaves behind after a step. time: of its clock, s; spent: by the parts of all steps, s."""
+
+    step: int
+    time: float
+    spent: dict[str, float]
+    params: Params
+
+
+class Reporter:
+    """A hook that takes note of each step, and the reports that the monitor's thread asks for.
+
+    state: what the dashboard calls the run.
+    """
+
+    def __init__(self, run: Run, every: float):
+        session = run.session
+        self.state = "running"
+        self._run, self._every, self._root = run, every, session.world.is_root
+        self._weights = session.case.live_weights(session.grid, run.evaluate.frames.rows)
+        self._moments: deque[Moment] = deque(maxlen=20)  # that the pace is measured over
+        self._reported: Moment | None = None
+        self._points: deque[dict[str, float]] = deque(self._earlier() if self._root else (), maxlen=10 * MAX_EARLIER)
+        self._started, self._elapsed = time.time(), self._points[-1]["seconds"] if self._points else 0.0
+        self._first, self._job_end = True, None
+        if self._root:
+            threading.Thread(target=self._ask_slurm, daemon=True).start()
+
+    def __call__(self, step: Step) -> None:
+        """After each step, in the fit's thread."""
+        recorder = self._run.recorder
+        moment = Moment(step.number, time.time(), dict(recorder.spent), recorder.params)
+        self._reported = self._reported or moment
+        self._moments.append(moment)
+        if self._root and recorder.last:
+            seconds = self._elapsed + moment.time - self._started
+            self._points.append(recorder.last | {"step": step.number, "seconds": seconds})
+
+    def message(self) -> dict[str, Any]:
+        """A report, in the monitor's thread: plain numbers by name, as ``workflow.collector.Fit`` takes them."""
+        session = self._run.session
+        message: dict[str, Any] = {"run": str(session.config.run.directory), "rank": session.world.rank}
+        if not self._moments:
+            return message
+        moment, before = self._moments[-1], self._reported
+        if moment.step > before.step:
+            message["seconds"] = _seconds_per_step(before, moment)
+            self._reported = moment
+        if self._weights and moment.params is not None:
+            message["weights"] = self._weights(moment.params)
+        if self._root:
+            message |= {"about": self._about(), "status": self._status(moment), "points": self._new_points()}
+        return message
+
+    def _about(self) -> dict[str, Any]:
+        session = self._run.session
+        summary = "; ".join(f"{name} {value}" for name, value in list(session.case.summary().items())[:2])
+        return {
+            "ranks": session.world.size, "frames": self._run.evaluate.frames.rows.total, "every": self._every,
+            "max_steps": session.config.optimizer.max_steps, "summary": summary,
+        }  # fmt: skip
+
+    def _status(self, moment: Moment) -> dict[str, Any]:
+        config, first = self._run.session.config, self._moments[0]
+        pace = (moment.time - first.time) / (moment.step - first.step) if moment.step > first.step else 0.0
+        optimizer = config.optimizer
+        found = ends(
+            moment.time, optimizer.max_steps, moment.step, pace, self._started, optimizer.wall_clock_minutes,
+            self._job_end,
+        )  # fmt: skip
+        checkpoint = newest_checkpoint(config.run.directory)
+        return {"state": self.state, "checkpoint": checkpoint, "ends": [list(end) for end in found]}
+
+    def _new_points(self) -> list[dict[str, float]]:
+        rows = [self._points.popleft() for _ in range(len(self._points))]
+        limit = MAX_EARLIER if self._first else MAX_POINTS
+        self._first = False
+        return [_point(row) | {"passes": PASSES * row["evaluation"]} for row in thinned(rows, limit)]
+
+    def _earlier(self) -> list[dict[str, float]]:
+        """What a continued run did before: the last evaluation of each step."""
+        rows = LiveRun(self._run.session.config.run.directory).rows
+        new = self._run.recorder.last.get("evaluation", float("inf"))  # the first of a run that begins
+        of_step = {row.get("step", row["evaluation"]): row for row in rows if row["evaluation"] < new}
+        return [_point(row) | {"seconds": row["elapsed"]} for row in of_step.values()]
+
+    def _ask_slurm(self) -> None:
+        job = os.environ.get("SLURM_JOB_ID")
+        self._job_end = end_of_job(job) if job else None
+
+
+def thinned(rows: Sequence[Any], limit: int) -> list[Any]:
+    """At most so many rows, evenly chosen, the first and the last among them."""
+    if len(rows) <= limit:
+        return list(rows)
+    return [rows[number] for number in np.linspace(0, len(rows) - 1, limit).round().astype(int)]
+
+
+def _point(row: dict[str, float]) -> dict[str, float]:
+    """Of a row of the history what is drawn."""
+    return {name: float(value) for name, value in row.items() if name != "elapsed" and not name.endswith("_seconds")}
+
+
+def _seconds_per_step(before: Moment, after: Moment) -> dict[str, float]:
+    """What a step spent on each of its parts between two moments, and on all else (the optimizer, files), s."""
+    steps = after.step - before.step
+    parts = {name: (after.spent.get(name, 0.0) - before.spent.get(name, 0.0)) / steps for name in PARTS}
+    return parts | {"other": max((after.time - before.time) / steps - sum(parts.values()), 0.0)}

@@ -1,0 +1,174 @@
+"""A run directory read while the run goes on: the rows of its history as they come, its state and its estimated end."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hpcfit.errors import InputError
+from hpcfit.results.run_directory import HISTORY, METRICS, STOPPED
+
+RECENT = 50  # rows that the pace of a run is measured over
+SILENT = 60.0  # seconds without a row, or 20 evaluations if that is more, after which a run counts as silent
+
+
+class End(NamedTuple):
+    """When a run ends at the latest, seconds since 1970, and what ends it then."""
+
+    at: float
+    why: str
+
+
+class State(NamedTuple):
+    """name: running, silent, interrupted, writing or finished; text: the same with its reason."""
+
+    name: str
+    text: str
+
+
+class LiveRun:
+    """Follows a run directory. A resume that cuts or replaces the history, and a line that is half written, do no harm.
+
+    rows: the evaluations so far, each with `elapsed`, the seconds that all parts of the run spent until then.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        if not any((self.path / name).exists() for name in (HISTORY, "config.toml")):
+            raise InputError(
+                f"{self.path} is no run directory: it has neither {HISTORY} nor config.toml",
+                remedy="give the [run] directory of a fit, which `hpcfit optimize` makes when its first step begins",
+            )
+        self.rows: list[dict[str, Any]] = []
+        self._file, self._read = 0, 0
+        self.update()
+
+    def update(self) -> bool:
+        """Read what has been written since the last call; whether there is a new row."""
+        before = len(self.rows), self.rows[-1:]
+        try:
+            with open(self.path / HISTORY, "rb") as file:
+                found = os.fstat(file.fileno())
+                if found.st_ino != self._file or found.st_size < self._read:
+                    self._file, self._read, self.rows = found.st_ino, 0, []
+                file.seek(self._read)
+                whole, _, _ = file.read().rpartition(b"\n")
+        except FileNotFoundError:
+            return False
+        if whole:
+            self._read += len(whole) + 1
+            for line in whole.split(b"\n"):
+                self._add(line)
+        return (len(self.rows), self.rows[-1:]) != before
+
+    def _add(self, line: bytes) -> None:
+        try:
+            row = json.loads(line)
+            seconds, evaluation = float(row["seconds"]), int(row["evaluation"])
+        except (ValueError, KeyError, TypeError):  # cut by a kill: a resume writes the history anew
+            return
+        while self.rows and self.rows[-1]["evaluation"] >= evaluation:
+            self.rows.pop()  # done again after a resume
+        last = self.rows[-1] if self.rows else {"seconds": 0.0, "elapsed": 0.0}
+        # The clock of a continued run starts again at 0.
+        spent = seconds - last["seconds"] if seconds >= last["seconds"] else seconds
+        self.rows.append(row | {"elapsed": last["elapsed"] + spent})
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The tables of its config; empty where there is none yet."""
+        try:
+            return tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError):
+            return {}
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What it runs on; empty where that is not written yet."""
+        return self._json("environment.json")
+
+    @property
+    def written(self) -> float:
+        """When the history was written last, seconds since 1970."""
+        try:
+            return (self.path / HISTORY).stat().st_mtime
+        except OSError:
+            return time.time()
+
+    def checkpoint(self) -> float | None:
+        """When the newest checkpoint was written, seconds since 1970."""
+        return newest_checkpoint(self.path)
+
+    def pace(self) -> float:
+        """Seconds of an evaluation, the median of the last ones; NaN where there are too few."""
+        seconds = [row["elapsed"] for row in self.rows[-RECENT:]]
+        gaps = [after - before for before, after in pairwise(seconds)]
+        return statistics.median(gaps) if gaps else float("nan")
+
+    def state(self) -> State:
+        """Whether it runs."""
+        if (self.path / METRICS).exists():
+            return State("finished", "finished")
+        stopped = self._json(STOPPED)
+        if stopped.get("interrupted"):
+            return State("interrupted", f"interrupted: {stopped['reason']}; `--resume` continues it")
+        if stopped:
+            return State("writing", f"writes its results: {stopped['reason']}")
+        silent = time.time() - self.written
+        pace = self.pace() if len(self.rows) > 1 else 0.0
+        if silent > max(SILENT, 20 * pace):
+            return State("silent", f"silent since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.written))}")
+        return State("running", "running")
+
+    def ends(self, job_end: float | None = None) -> list[End]:
+        """What may end it and when; a fit that converges ends earlier. job_end: the limit of its Slurm job."""
+        if not self.rows:
+            return []
+        optimizer, last = self.config.get("optimizer", {}), self.rows[-1]
+        steps = (optimizer.get("max_steps", 0), last.get("step", 0), self._seconds_per_step())
+        return ends(self.written, *steps, self.written - last["seconds"], optimizer.get("wall_clock_minutes"), job_end)
+
+    def _seconds_per_step(self) -> float:
+        recent = self.rows[-RECENT:]
+        steps = recent[-1].get("step", 0) - recent[0].get("step", 0)
+        evaluations = len(recent) - 1
+        return self.pace() * evaluations / steps if steps > 0 else float("nan")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+
+def newest_checkpoint(directory: Path) -> float | None:
+    """When a run's newest checkpoint was written, seconds since 1970; None where there is none."""
+    times = []
+    for path in (directory / "checkpoints").glob("step_*.h5"):
+        try:
+            times.append(path.stat().st_mtime)
+        except OSError:  # an old one, removed in between
+            continue
+    return max(times, default=None)
+
+
+def ends(
+    now: float, max_steps: int, step: int, seconds_per_step: float, started: float, wall_clock_minutes: float | None,
+    job_end: float | None,
+) -> list[End]:  # fmt: skip
+    """What ends a run at the latest, and when: its steps at this pace, its wall clock, its Slurm job."""
+    found = []
+    if seconds_per_step > 0:
+        left = max(max_steps - step, 0) * seconds_per_step
+        found.append(End(now + left, f"{max_steps} steps (optimizer.max_steps)"))
+    if wall_clock_minutes is not None:
+        found.append(End(started + 60 * wall_clock_minutes, "wall clock (optimizer.wall_clock_minutes)"))
+    if job_end is not None:
+        found.append(End(job_end, "time limit of the Slurm job"))
+    return sorted(found)

@@ -1,0 +1,45 @@
+"""What a monitored fit shows to Prometheus: gauges on the scheduler's /metrics, beside Dask's own."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import REGISTRY, Gauge
+
+if TYPE_CHECKING:
+    from hpcfit.workflow.collector import Fit
+
+SECONDS, AGE = "hpcfit_step_seconds", "hpcfit_checkpoint_age_seconds"
+MEANINGS = {
+    SECONDS: "Seconds of a step that a rank spent computing, reducing, reading, and in all else",
+    AGE: "Seconds since the newest checkpoint was written",
+}
+
+
+def set_gauges(fit: Fit) -> None:
+    """The newest value of everything that a fit has reported: hpcfit_loss, hpcfit_cc, hpcfit_ess, hpcfit_passes, ..."""
+    for name in fit.history.values:
+        if name != "time":
+            _set(f"hpcfit_{name}", fit.history.last(name), run=fit.name)
+    for rank, parts in fit.seconds.items():
+        for part, seconds in parts.items():
+            _set(SECONDS, seconds, run=fit.name, rank=str(rank), part=part)
+    if fit.status.get("checkpoint"):  # an age is of the moment in which it is asked for
+        _gauge(AGE, run=fit.name).set_function(lambda: time.time() - fit.status["checkpoint"])
+
+
+_gauges: dict[str, Gauge] = {}
+
+
+def _set(name: str, value: float, **labels: str) -> None:
+    if not math.isnan(value):
+        _gauge(name, **labels).set(value)
+
+
+def _gauge(name: str, **labels: str) -> Gauge:
+    if name not in _gauges:
+        meaning = MEANINGS.get(name, f"{name.removeprefix('hpcfit_')} at the newest step of a fit")
+        _gauges[name] = Gauge(name, meaning, sorted(labels), registry=REGISTRY)
+    return _gauges[name].labels(**labels)

@@ -1,0 +1,293 @@
+"""A fit of two ranks on the dashboard: what is seen there, and that nothing which happens there is felt by the fit."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed import Client, rpc
+
+from hpcfit.workflow.addresses import free_address, loopback_of, tunnel
+from hpcfit.workflow.page_style import COLORS
+from tests.conftest import ROOT, history
+from tests.workflow.browser import columns, get, needs_chromium, photograph, session, share_of, take_in_until, text, wait_for
+
+pytestmark = pytest.mark.mpi
+
+# Steps that are all alike, some milliseconds each, as many as are asked for.
+STEADY = [
+    "optimizer.name=adam", "optimizer.options.learning_rate=0.002", "optimizer.gradient_tolerance=0",
+    "optimizer.relative_tolerance=0", "run.report=false", "monitor.every=0.1",
+]  # fmt: skip
+HPCFIT = [sys.executable, "-m", "hpcfit"]
+
+
+def arguments(config, directory, *settings):
+    found = ["optimize", str(config), "--set", f"run.directory={directory}"]
+    for setting in (*STEADY, *settings):
+        found += ["--set", setting]
+    return found
+
+
+@contextlib.contextmanager
+def running(mpiexec, config, directory, *settings):
+    """A monitored fit of two ranks in the background; ended with SIGTERM, if it has not ended itself."""
+    command = [mpiexec, "-n", "2", *HPCFIT, *arguments(config, directory, *settings), "--monitor"]
+    with open(directory.parent / f"{directory.name}.log", "w+", encoding="utf-8") as log:
+        job = subprocess.Popen(command, cwd=ROOT, stderr=log, stdout=log)
+        job.log = lambda: Path(log.name).read_text(encoding="utf-8")
+        try:
+            yield job
+        finally:
+            for process in psutil.Process(job.pid).children(recursive=True) if job.poll() is None else []:
+                if "hpcfit" in process.cmdline():
+                    process.send_signal(signal.SIGTERM)
+            job.wait(60)
+
+
+def losses(directory):
+    return [row["loss"] for row in history(directory)]
+
+
+def ask(scheduler: str, operation: str, **parameters):
+    """One message to a Dask server, and its answer."""
+
+    async def call():
+        async with rpc(scheduler) as server:
+            return await getattr(server, operation)(**parameters)
+
+    return asyncio.run(asyncio.wait_for(call(), 30))
+
+
+@pytest.fixture(scope="module")
+def fit(mpiexec, two_sources, tmp_path_factory):
+    """A monitored fit that goes on and on: its job, run directory, and the addresses of its dashboard and scheduler."""
+    directory = tmp_path_factory.mktemp("monitored") / "run"
+    settings = (
+        "optimizer.max_steps=1000000", "optimizer.wall_clock_minutes=5", "checkpoint.every_steps=50", "monitor.every=1",
+        "monitor.dashboard=127.0.0.1:0",
+    )  # fmt: skip
+    with running(mpiexec, two_sources, directory, *settings) as job:
+        wait_for((directory / "monitor.json").exists)
+        dashboard = json.loads((directory / "monitor.json").read_text())["dashboard"]
+        wait_for(lambda: "rank-1" in workers(dashboard) and "hpcfit_step{" in get(f"{dashboard}/metrics"))
+        yield job, directory, dashboard
+
+
+def workers(dashboard):
+    """The names of the workers, and what the scheduler says of each."""
+    with contextlib.suppress(OSError):
+        identity = json.loads(get(f"{dashboard}/json/identity.json"))
+        return {worker["name"]: worker for worker in identity["workers"].values()}
+    return {}
+
+
+def test_every_rank_is_seen_as_a_worker_that_no_task_is_dealt_to(fit):
+    _, _, dashboard = fit
+    found = workers(dashboard)
+    assert set(found) == {"rank-0", "rank-1"}
+    assert {worker["status"] for worker in found.values()} == {"paused"}
+    assert 'dask_scheduler_workers{state="paused"} 2.0' in get(f"{dashboard}/metrics")
+    assert all(worker["metrics"]["memory"] > 1e7 and worker["memory_limit"] > 1e9 for worker in found.values())
+
+
+def test_code_sent_to_the_scheduler_or_a_worker_is_refused(fit):
+    _, _, dashboard = fit
+    identity = json.loads(get(f"{dashboard}/json/identity.json"))
+    for address, operation in ((identity["address"], "run_function"), (next(iter(identity["workers"])), "run")):
+        with pytest.raises(ValueError, match=f"'{operation}' handler has been explicitly disallowed"):
+            ask(address, operation, function=b"")
+    with pytest.raises(ValueError, match="'register-client' handler has been explicitly disallowed"):
+        ask(identity["address"], "register-client", client="c", versions={})
+
+
+def test_the_page_follows_the_fit(fit):
+    _, directory, dashboard = fit
+    assert 'href="hpcfit"' in get(f"{dashboard}/workers")
+    with session(f"{dashboard}/hpcfit") as opened:
+        take_in_until(opened, lambda: "of at most 1000000" in text(opened))
+        shown = text(opened)
+        for words in ("running on 2 ranks", "CC anisotropic", "of 300 frames", "|gradient|", "checkpoint", "x mean"):
+            assert words in shown
+        assert "wall clock (optimizer.wall_clock_minutes)" in shown, "that ends before a million steps"
+        before = columns(opened, "step")
+        take_in_until(opened, lambda: columns(opened, "step")[-1] > before[-1])
+        steps, cc = (columns(opened, name).tolist() for name in ("step", "cc"))
+        rows = {row["step"]: row for row in history(directory)}
+        assert before[0] == steps[0] == 0, "a page that is opened late begins at the beginning"
+        assert cc == [rows[step]["cc"] for step in steps[: len(cc)]]
+        assert sorted(columns(opened, "rank")) == [0, 1]
+        assert columns(opened, "now").sum() == pytest.approx(1.0)
+        assert columns(opened, "before") == pytest.approx([190 / 300, 110 / 300])
+        assert columns(opened, "frames").sum() == 300
+
+
+def test_prometheus_finds_the_gauges(fit):
+    _, directory, dashboard = fit
+    found = dict(re.findall(r"^(hpcfit_\w+)\{(?:[^}]*)\} (\S+)$", get(f"{dashboard}/metrics"), re.MULTILINE))
+    row = next(row for row in history(directory) if row["step"] == float(found["hpcfit_step"]))
+    for name in ("loss", "cc", "cc_anisotropic", "ess", "kl"):
+        assert float(found[f"hpcfit_{name}"]) == row[name]
+    assert float(found["hpcfit_passes"]) == 2 * row["evaluation"]
+    assert 0 <= float(found["hpcfit_checkpoint_age_seconds"]) < 3600
+    for part in ("compute", "reduce", "read"):
+        for rank in (0, 1):
+            assert f'hpcfit_step_seconds{{part="{part}",rank="{rank}"' in get(f"{dashboard}/metrics")
+
+
+@needs_chromium
+def test_a_real_browser_draws_the_page(fit, tmp_path):
+    _, directory, _ = fit
+    shown, pixels = photograph(directory, tmp_path / "page.png", "--until", "of at most")
+    assert f"{history(directory)[0]['cc']:.4f}" in shown, "CC at the start"
+    assert "slowest rank" in shown
+    assert pixels.shape[1] == 1440
+    lower = pixels[pixels.shape[0] // 2 :]  # two of the three rows of figures
+    for color in COLORS[:3]:  # computing and weights by label, reductions, the histogram
+        assert share_of(lower, color) > 0.003
+
+
+@needs_chromium
+def test_a_real_browser_draws_dasks_page_of_workers(fit, tmp_path):
+    _, directory, _ = fit
+    shown, _ = photograph(directory, tmp_path / "workers.png", "--page", "workers", "--until", "rank-1")
+    assert "rank-0" in shown
+
+
+def test_the_fit_outlives_its_dashboard(fit):
+    """The last of the tests with this fit: its scheduler ends, from then on the fit is alone."""
+    job, directory, dashboard = fit
+    scheduler = json.loads(get(f"{dashboard}/json/identity.json"))["address"]
+    with contextlib.suppress(OSError):
+        ask(scheduler, "terminate")
+    wait_for(lambda: "goes on without its dashboard" in job.log())
+    seen = len(history(directory))
+    wait_for(lambda: len(history(directory)) > seen + 100)
+    assert job.poll() is None
+    assert job.log().count("WARNING") == 1, job.log()
+    assert "Traceback" not in job.log()
+
+
+def test_a_signal_ends_a_monitored_fit_at_once_and_nothing_stays(fit):
+    """And this is its end."""
+    job, directory, _ = fit
+    for process in psutil.Process(job.pid).children(recursive=True):
+        if "hpcfit" in process.cmdline():
+            process.send_signal(signal.SIGTERM)
+    assert job.wait(30) == 75
+    assert "Traceback" not in job.log()
+    assert not (directory / "monitor.json").exists()
+    assert not list(Path(tempfile.gettempdir()).glob("hpcfit-monitor-*"))
+    assert json.loads((directory / "stopped.json").read_text())["interrupted"]
+
+
+FINITE = ("optimizer.max_steps=120",)
+
+
+@pytest.fixture(scope="module")
+def unwatched(hpcfit_of_module, two_sources, tmp_path_factory):
+    """The losses of a fit that nobody watches."""
+    directory = tmp_path_factory.mktemp("unwatched") / "run"
+    done = hpcfit_of_module(*arguments(two_sources, directory, *FINITE))
+    assert done.returncode == 0, done.stderr
+    return losses(directory)
+
+
+@pytest.fixture(scope="module")
+def hpcfit_of_module(mpiexec):
+    def run(*command):
+        command = [mpiexec, "-n", "2", *HPCFIT, *command]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
+
+    return run
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    """A scheduler in a process of its own, as a workflow has one: the process and its address."""
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
+               "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(tmp_path / "scheduler.json")]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
+    try:
+        file = tmp_path / "scheduler.json"
+        wait_for(lambda: file.exists() and file.read_text().strip().endswith("}"))
+        yield process, json.loads(file.read_text())["address"]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_fit_joins_a_scheduler_that_deals_it_no_task_and_is_killed(
+    mpiexec, two_sources, scheduler, unwatched, tmp_path
+):
+    process, address = scheduler
+    with running(mpiexec, two_sources, tmp_path / "run", *FINITE, f"monitor.address={address}") as job:
+        with Client(address) as client:
+            wait_for(lambda: len(client.scheduler_info()["workers"]) == 2)
+            port = client.scheduler_info()["services"]["dashboard"]
+            names = {worker["name"] for worker in client.scheduler_info()["workers"].values()}
+            assert names == {"run-rank-0", "run-rank-1"}, "beside the ranks of other runs"
+            waits = client.submit(os.getpid)
+            wait_for(lambda: "hpcfit_step{" in get(f"http://127.0.0.1:{port}/metrics"))
+            assert 'href="hpcfit"' in get(f"http://127.0.0.1:{port}/hpcfit")
+            assert waits.status == "pending"
+        process.send_signal(signal.SIGKILL)
+        assert job.wait(60) == 0
+    assert losses(tmp_path / "run") == unwatched
+    assert job.log().count("goes on without its dashboard") == 1, job.log()
+    assert "Traceback" not in job.log()
+
+
+def test_an_address_that_does_not_answer_is_one_warning(hpcfit_of_module, two_sources, unwatched, tmp_path):
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        address = f"tcp://127.0.0.1:{deaf.getsockname()[1]}"
+        settings = (*FINITE, f"monitor.address={address}", "monitor.dask=true")
+        done = hpcfit_of_module(*arguments(two_sources, tmp_path / "run", *settings))
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "run") == unwatched
+    assert done.stderr.count("goes on without its dashboard") == 1
+    assert f"{address}: nothing answered until the end of the run" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dashboard_that_cannot_be_is_one_warning(hpcfit_of_module, two_sources, unwatched, tmp_path):
+    settings = (*FINITE, "monitor.dask=true", "monitor.dashboard=192.0.2.77:8787")  # an address of nobody (RFC 5737)
+    done = hpcfit_of_module(*arguments(two_sources, tmp_path / "run", *settings))
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "run") == unwatched
+    assert done.stderr.count("no dashboard: [monitor] dashboard = '192.0.2.77:8787'") == 1
+
+
+def test_a_taken_port_gives_the_next_free_one():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = free_address(f"127.0.0.1:{port}")
+    assert port < int(found.rpartition(":")[2]) < port + 100
+
+
+def test_each_rank_has_a_loopback_address_of_its_own():
+    found = {loopback_of(rank) for rank in range(200_000)}
+    assert len(found) == 200_000
+    for address in (loopback_of(0), loopback_of(199_999)):
+        assert address.startswith("127.")
+        assert socket.inet_aton(address)
+
+
+def test_the_tunnel_fits_where_the_dashboard_listens(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "node7")
+    monkeypatch.setenv("SLURM_SUBMIT_HOST", "login1")
+    assert tunnel("127.0.0.1:8787") == "ssh -J login1 -L 8787:127.0.0.1:8787 node7"
+    assert tunnel("0.0.0.0:8788") == "ssh -L 8788:node7:8788 login1"
