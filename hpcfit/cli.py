@@ -27,9 +27,9 @@ Overrides = Annotated[
 ConfigPath = Annotated[Path, Parameter(help="The config, a TOML file; see config/ for commented examples.")]
 
 Resume = Annotated[
-    bool | Literal["auto"],
+    Literal["newest", "auto"] | None,
     Parameter(
-        negative="", metavar="[auto]", show_default=False, show_choices=False,
+        show_choices=False,
         help="Continue from the newest whole checkpoint, on any number of ranks. `--resume auto`, for jobs that may be"
         " started again: also begin where there is no checkpoint, and do nothing where this run has ended.",
     ),
@@ -54,7 +54,7 @@ def optimize(
     config: ConfigPath,
     *,
     overrides: Overrides = None,
-    resume: Resume = False,
+    resume: Resume = None,
     overwrite: Overwrite = False,
     monitor: Monitor = False,
 ) -> int:
@@ -360,10 +360,17 @@ def _start_logging() -> None:
     log.set_up(0, 1)
 
 
+def _with_value_of_resume(words: list[str]) -> list[str]:
+    """`--resume` alone means `--resume newest`; it must not take the next word for its value."""
+    values = {"newest", "auto"}
+    alone = [word == "--resume" and following not in values for word, following in zip(words, [*words[1:], ""])]
+    return [f"{word}=newest" if bare else word for word, bare in zip(words, alone)]
+
+
 def main() -> None:
     """The console script."""
     try:
-        sys.exit(app())
+        sys.exit(app(_with_value_of_resume(sys.argv[1:])))
     except Exception as error:
         from hpcfit.ranks import end_job
 

@@ -89,6 +89,9 @@ def _pin_threads(threads: int, available: tuple[int, ...], node: Ranks) -> tuple
     """The cores of this rank; XLA sizes its thread pool by them when it starts."""
     threadpoolctl.threadpool_limits(threads)
     masks = node.bcast(node.gather(available))
+    # Begin at the core that the system has put the first rank on: jobs that share a node do not know of each other, and
+    # would all take the same.
+    begin = node.bcast(available.index(_current_core()))
     together = len(set().union(*masks))
     if node.is_root and threads * node.size > together and node.size > 1:
         logger.warning(
@@ -98,7 +101,7 @@ def _pin_threads(threads: int, available: tuple[int, ...], node: Ranks) -> tuple
     if len(available) <= threads:
         return available  # the launcher has bound this rank already, or there is no more to share out
     # Ranks that the launcher left the same cores divide them.
-    first = masks[: node.rank].count(available) * threads % len(available)
+    first = (begin + masks[: node.rank].count(available) * threads) % len(available)
     cores = (available * 2)[first : first + threads]
     os.sched_setaffinity(0, cores)
     return cores
@@ -127,6 +130,13 @@ def _visibility() -> tuple[str, ...]:
     """The variables that say which GPUs a process sees, the outermost first."""
     amd = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
     return amd if os.path.exists("/dev/kfd") else ("CUDA_VISIBLE_DEVICES",)
+
+
+def _current_core() -> int:
+    """Of this process's main thread."""
+    import psutil
+
+    return psutil.Process().cpu_num()
 
 
 def _free_memory(device: Any, ranks_on_node: int) -> int:

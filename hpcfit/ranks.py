@@ -159,13 +159,8 @@ def world_ranks() -> Ranks:
 
 def launched_tasks() -> tuple[str, int]:
     """The variable by which a launcher says how many tasks it started, and that number; ("", 1) without one."""
-    # SLURM_NTASKS is also set in a batch script's own shell; SLURM_STEP_NUM_TASKS only by srun.
-    names = (
-        LAUNCHER_SIZES
-        if "SLURM_STEP_ID" not in os.environ
-        else ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", *LAUNCHER_SIZES)
-    )
-    for name in names:
+    # SLURM_NTASKS is also set in a batch script, and in the shell of `salloc`, which is a step of one task.
+    for name in ("SLURM_STEP_NUM_TASKS", *LAUNCHER_SIZES):
         if os.environ.get(name, "").isdigit() and int(os.environ[name]) > 1:
             return name, int(os.environ[name])
     return "", 1

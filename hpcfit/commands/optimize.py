@@ -19,23 +19,24 @@ from hpcfit.results.run_directory import RunDirectory, check_is_writable
 
 
 def run_optimize(
-    config: Config, world: Ranks, *, resume: bool | Literal["auto"] = False, overwrite: bool = False
+    config: Config, world: Ranks, *, resume: Literal["newest", "auto"] | None = None, overwrite: bool = False
 ) -> int:
     """Fit the problem of a config on all ranks; collective.
 
-    resume: continue from a checkpoint; "auto": or begin where there is none, or do nothing where this run has ended.
+    resume: continue from the newest checkpoint; "auto": or begin where there is none, or do nothing where this run has
+    ended.
     Returns the exit code: 0, or 75 if it is to be continued.
     """
     phases, signals = Stopwatch(), hooks.Signals(world)
     with phases("open and check inputs"):
         directory = RunDirectory(config.run.directory)
         world.on_root(lambda: check_is_writable(directory.path))
-        if resume == "auto" and world.on_root(lambda: directory.finished_with(config)):
-            logger.info("%s holds the result of this config already: nothing to do", directory.path)
-            return 0
         if not (resume or overwrite):
             world.on_root(directory.check_is_free)
         session = open_session(config, world, "optimize")
+        if resume == "auto" and world.on_root(lambda: directory.finished_with(config, session.identity())):
+            logger.info("%s holds the result of this config already: nothing to do", directory.path)
+            return 0
         log_session(session)
     with phases("measure bandwidth"):
         bandwidth = memory_bandwidth()
@@ -65,7 +66,7 @@ def run_optimize(
     return 0
 
 
-def _restart(run: Run, directory: RunDirectory, resume: bool | Literal["auto"]) -> Restart | None:
+def _restart(run: Run, directory: RunDirectory, resume: Literal["newest", "auto"]) -> Restart | None:
     """Where the run goes on; None to begin it, which only "auto" allows and only where no result would be lost."""
     restart = run.checkpoints.restart(run.template())
     if restart is not None:

@@ -106,10 +106,9 @@ class Run:
         evaluate = Reverse(problem, frames, grid, add)
         recorder = Recorder(evaluate, inner, session.world)
         saves = config.checkpoint
-        identity = case.identity() | {"optimizer": f"{chosen.name} {chosen.options} {chosen.clip_norm}"}
         checkpoints = Checkpoints(
-            config.run.directory / "checkpoints", grid, evaluate.frames.rows.ids, identity, lambda: recorder.count,
-            saves.keep, saves.every_steps, saves.every_minutes,
+            config.run.directory / "checkpoints", grid, evaluate.frames.rows.ids, session.identity(),
+            lambda: recorder.count, saves.keep, saves.every_steps, saves.every_minutes,
         )  # fmt: skip
         return cls(session, evaluate, recorder, optimizer, inner, checkpoints)
 
@@ -164,6 +163,7 @@ class Run:
             return {}
         rate, reference = np.mean(rates, axis=0)
         return {
+            "identity": self.session.identity(),
             "ranks": self.session.world.size,
             "grid": [grid.shape.frames, grid.shape.slices],
             "grid_reason": grid.shape.reason,

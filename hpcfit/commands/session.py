@@ -24,6 +24,11 @@ class Session:
     case: Case
     grid: Grid
 
+    def identity(self) -> dict[str, str]:
+        """What a run and its continuation have in common, by name: data, problem and optimizer."""
+        chosen = self.config.optimizer
+        return self.case.identity() | {"optimizer": f"{chosen.name} {chosen.options} {chosen.clip_norm}"}
+
 
 def open_session(config: Config, world: Ranks, command: str) -> Session:
     """Choose the device, open and check the inputs, and lay out the grid; collective."""

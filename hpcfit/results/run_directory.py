@@ -48,10 +48,12 @@ class RunDirectory:
         """Whether a run has ended here."""
         return (self.path / METRICS).exists()
 
-    def finished_with(self, config: Config) -> bool:
-        """Whether a run with this very config has ended here."""
+    def finished_with(self, config: Config, identity: dict[str, str]) -> bool:
+        """Whether a run of this very config on the same data (``identity``) has ended here."""
         written = self.path / "config.toml"
-        return self.finished() and written.exists() and written.read_text(encoding="utf-8") == config.to_toml()
+        if not (self.finished() and written.exists() and written.read_text(encoding="utf-8") == config.to_toml()):
+            return False
+        return json.loads((self.path / METRICS).read_text(encoding="utf-8")).get("identity") == identity
 
     def check_is_free(self) -> None:
         """Raise InputError if a run has left something here."""

@@ -15,13 +15,16 @@ from pathlib import Path
 from distributed import Client, LocalCluster
 
 from hpcfit.config import ClusterConfig
-from hpcfit.errors import InputError, together
+from hpcfit.errors import HpcfitError, InputError, together
 from hpcfit.log import logger
-from hpcfit.workflow.dashboard import free_address
+from hpcfit.workflow.addresses import own_address
+from hpcfit.workflow.dashboard import dashboard_address
 from hpcfit.workflow.launch import child_environment, in_slurm
+from hpcfit.workflow.watching import watched
 from hpcfit.workflow.workers import wait_for_workers
 
 TAIL_BYTES = 2000  # of what the workers said, in an error
+STEP_LOOK = 2.0  # seconds between two looks whether the workers' srun has ended
 WORKER = ("--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--death-timeout", "60")
 
 
@@ -32,24 +35,26 @@ def allocation(config: ClusterConfig) -> contextlib.AbstractContextManager[Clien
             "[cluster] kind = 'allocation', but this is no Slurm job (SLURM_JOB_ID is not set)",
             remedy="start it by sbatch or srun, or set kind = 'slurm' to have worker jobs submitted",
         )
-    return _tasks_of_a_step(config) if "SLURM_STEP_ID" in os.environ else _step_of_workers(config)
+    # The shell of `salloc` is a step as well, of one task.
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    return _tasks_of_a_step(config, tasks) if tasks > 1 else _step_of_workers(config)
 
 
 @contextlib.contextmanager
-def _tasks_of_a_step(config: ClusterConfig) -> Iterator[Client]:
+def _tasks_of_a_step(config: ClusterConfig, tasks: int) -> Iterator[Client]:
     """Task 0 becomes the scheduler, task 1 goes on as the driver; the others become workers and never return."""
-    tasks = int(os.environ["SLURM_NTASKS"])
-    if tasks < 3:
+    if tasks < 3 or config.workers not in (None, tasks - 2):
         raise together(
             InputError(
-                f"[cluster] kind = 'allocation' under an srun of {tasks} tasks: scheduler and driver take one each",
-                remedy="start at least 3 tasks, or start hpcfit in the batch script without srun",
+                f"[cluster] kind = 'allocation' under an srun of {tasks} tasks: scheduler and driver take one each,"
+                f" which leaves {max(tasks - 2, 0)} of at least {config.workers or 1} workers",
+                remedy="start two tasks more than workers, or start hpcfit in the batch script without srun",
             )
         )
     interrupt = signal.getsignal(signal.SIGINT)
     from dask_jobqueue.slurm import SLURMRunner
 
-    dashboard = free_address(config.dashboard) if os.environ["SLURM_PROCID"] == "0" else config.dashboard
+    dashboard = dashboard_address(config) if os.environ["SLURM_PROCID"] == "0" else config.dashboard
     place = [os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")]
     runner = SLURMRunner(
         scheduler_file=f".hpcfit-scheduler-{'-'.join(place)}.json", worker_class="distributed.Nanny",
@@ -59,46 +64,64 @@ def _tasks_of_a_step(config: ClusterConfig) -> Iterator[Client]:
     signal.signal(signal.SIGINT, interrupt)  # the runner ends its other tasks by SIGINT; here Ctrl-C is Ctrl-C
     with runner, Client(runner) as client:
         logger.info("cluster: %d workers in this step", tasks - 2)
-        wait_for_workers(client, config.patience, last_words=str)
+        wait_for_workers(client, config.patience)
         yield client
 
 
 @contextlib.contextmanager
 def _step_of_workers(config: ClusterConfig) -> Iterator[Client]:
     """The scheduler in this process, and the workers as the tasks of an srun that ends with it."""
-    workers = config.workers or int(os.environ.get("SLURM_NTASKS", 1))
     scheduler = LocalCluster(
-        n_workers=0, interface=config.interface, host=None if config.interface else _own_address(),
-        dashboard_address=free_address(config.dashboard), silence_logs=logging.CRITICAL,
+        n_workers=0, interface=config.interface, host=None if config.interface else own_address(),
+        dashboard_address=dashboard_address(config), silence_logs=logging.CRITICAL,
     )  # fmt: skip
-    with scheduler, Client(scheduler) as client, _workers(scheduler.scheduler_address, workers, config) as (step, said):
-        logger.info("cluster: %d workers in this allocation", workers)
-        wait_for_workers(
-            client, config.patience, last_words=lambda: _tail(said), all_ended=lambda: step.poll() is not None
+    with scheduler, Client(scheduler) as client, _Step(scheduler.scheduler_address, config) as step:
+        wait_for_workers(client, config.patience, last_words=step.last_words, all_ended=step.ended)
+        with watched(client, step.look, STEP_LOOK):
+            yield client
+
+
+class _Step:
+    """The srun of the workers, while the ``with`` block lasts."""
+
+    def __init__(self, address: str, config: ClusterConfig):
+        self._address, self._interface = address, config.interface
+        self._tasks, cores = (int(os.environ.get(name, 1)) for name in ("SLURM_NTASKS", "SLURM_CPUS_PER_TASK"))
+        self._workers = config.workers or self._tasks
+        self._cores = max(1, self._tasks * cores // self._workers)
+
+    def __enter__(self) -> _Step:
+        self._said = tempfile.NamedTemporaryFile(prefix="hpcfit-workers-")
+        self._srun = subprocess.Popen(
+            self._command(), env=child_environment(), stdout=self._said, stderr=subprocess.STDOUT
         )
-        yield client
+        logger.info("cluster: %d workers in this allocation", self._workers)
+        return self
 
+    def _command(self) -> list[str]:
+        layout = ["--overlap", f"--ntasks={self._workers}", f"--cpus-per-task={self._cores}", "--cpu-bind=none"]
+        worker = [sys.executable, "-m", "distributed.cli.dask_worker", self._address, *WORKER]
+        interface = ["--interface", self._interface] if self._interface else []
+        # One worker that dies is not to take the others along; and none of them is a rank.
+        return ["srun", *layout, "--kill-on-bad-exit=0", "--mpi=none", *worker, *interface]
 
-def _own_address() -> str:
-    from distributed.utils import get_ip
+    def __exit__(self, *_exception) -> None:
+        self._srun.terminate()
+        self._srun.wait()
+        self._said.close()
 
-    return get_ip()
+    def ended(self) -> bool:
+        """Whether no worker is left."""
+        return self._srun.poll() is not None
 
+    def last_words(self) -> str:
+        """The end of what the workers and srun said."""
+        return Path(self._said.name).read_bytes()[-TAIL_BYTES:].decode(errors="replace")
 
-@contextlib.contextmanager
-def _workers(address: str, number: int, config: ClusterConfig) -> Iterator[tuple[subprocess.Popen, Path]]:
-    """The srun of the workers, and the file of what they say."""
-    interface = ["--interface", config.interface] if config.interface else []
-    command = ["srun", "--overlap", f"--ntasks={number}", "--kill-on-bad-exit=0", "--mpi=none", "--cpu-bind=none"]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, *WORKER, *interface]
-    with tempfile.NamedTemporaryFile(prefix="hpcfit-workers-") as said:
-        step = subprocess.Popen([*command, *worker], env=child_environment(), stdout=said, stderr=subprocess.STDOUT)
-        try:
-            yield step, Path(said.name)
-        finally:
-            step.terminate()
-            step.wait()
-
-
-def _tail(said: Path) -> str:
-    return said.read_bytes()[-TAIL_BYTES:].decode(errors="replace")
+    def look(self) -> HpcfitError | None:
+        """What is wrong, if the workers have ended."""
+        if not self.ended():
+            return None
+        return HpcfitError(
+            f"the workers have ended:\n{self.last_words()}", remedy="call again: it goes on from what is complete"
+        )

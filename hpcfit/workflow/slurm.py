@@ -10,7 +10,12 @@ from pathlib import Path
 
 from hpcfit.errors import InputError
 
-ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT", "GONE"}
+ENDED = {
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT",
+    "GONE",
+}  # fmt: skip
+SECONDS = 120  # for an answer of Slurm
+FORGOTTEN = "Invalid job id specified"  # in Slurm's words
 
 
 def submit(script: Path, *options: str) -> str:
@@ -23,11 +28,17 @@ def states(jobs: Sequence[str]) -> dict[str, str]:
     return {job: _state(job) for job in jobs}
 
 
-def wait(jobs: Sequence[str], *, pause: float = 2.0) -> dict[str, str]:
-    """Wait until all jobs have ended; their last states."""
+def wait(jobs: Sequence[str], *, pause: float = 2.0, patience: float = 600.0) -> dict[str, str]:
+    """Wait until all jobs have ended; their last states. Raises InputError if Slurm is silent for so many seconds."""
+    answered = time.monotonic()
     while True:
-        found = states(jobs)
-        if all(state in ENDED for state in found.values()):
+        try:
+            found, answered = states(jobs), time.monotonic()
+        except InputError:
+            if time.monotonic() - answered > patience:
+                raise
+            found = {}
+        if found and all(state in ENDED for state in found.values()):
             return found
         time.sleep(pause)
 
@@ -51,7 +62,7 @@ def end_of_job(job: str) -> float | None:
     """When a job reaches its time limit, seconds since 1970; None where Slurm knows none, or is not there."""
     try:
         return datetime.fromisoformat(_field(job, "EndTime")[0]).timestamp()
-    except (IndexError, ValueError, subprocess.TimeoutExpired):
+    except (IndexError, ValueError, InputError):
         return None
 
 
@@ -65,19 +76,23 @@ def _field(job: str, name: str) -> list[str]:
     """A field of `scontrol show job` in each of its lines; nothing for a job that Slurm has forgotten."""
     try:
         shown = _slurm("scontrol", "--oneliner", "show", "job", job)
-    except InputError:
-        return []
+    except InputError as error:
+        if FORGOTTEN in str(error):
+            return []
+        raise
     return [word.partition("=")[2] for word in shown.split() if word.startswith(f"{name}=")]
 
 
 def _slurm(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     except FileNotFoundError:
         raise InputError(
             f"`{command[0]}` is not on PATH: there is no Slurm here",
             remedy="work on a login node of the cluster, or try `tools/local-slurm up`",
         ) from None
+    except subprocess.TimeoutExpired:
+        raise InputError(f"`{' '.join(command)}` has no answer after {SECONDS} s", remedy="try again later") from None
     if done.returncode:
         raise InputError(
             f"`{' '.join(command)}` failed: {done.stderr.strip()}", remedy="correct what Slurm names above"
