@@ -4,8 +4,26 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 
 logger = logging.getLogger("hpcfit")
+LOG_INTERVAL = 15.0  # seconds between the first two lines of progress
+
+
+class NowAndThen:
+    """When a line of progress is due: after `LOG_INTERVAL`, then after twice as long each time: a log stays short."""
+
+    def __init__(self):
+        self._interval = LOG_INTERVAL
+        self._next = time.monotonic() + self._interval
+
+    def is_due(self) -> bool:
+        """Whether a line is due; it then counts as written."""
+        if time.monotonic() < self._next:
+            return False
+        self._interval *= 2
+        self._next = time.monotonic() + self._interval
+        return True
 
 
 def set_up(rank: int, size: int) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from hpcfit.log import logger
+from hpcfit.log import NowAndThen, logger
 from hpcfit.ranks import Ranks
-
-LOG_INTERVAL = 15.0  # seconds between the first two lines; then twice as long each time, so that a log stays short
 
 
 class Progress:
@@ -22,7 +20,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._begun = time.monotonic()
-        self._next, self._interval = self._begun + LOG_INTERVAL, LOG_INTERVAL
+        self._line_time = NowAndThen()
         if self._shown and sys.stderr.isatty():
             self._bar = _bar(self._what + self._of_rank, self._total)
             self._bar.start()
@@ -40,10 +38,8 @@ class Progress:
         if self._bar:
             rate = self._done / (time.monotonic() - self._begun)
             self._bar.update(self._bar.task_ids[0], advance=1, rate=f"{rate:.3g}/s")
-        elif self._shown and time.monotonic() > self._next:
+        elif self._shown and self._line_time.is_due():
             logger.info(self._line())
-            self._interval *= 2
-            self._next = time.monotonic() + self._interval
 
     def _line(self) -> str:
         seconds = max(time.monotonic() - self._begun, 1e-9)

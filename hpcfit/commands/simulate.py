@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from hpcfit.config import ClusterConfig, Config, SimulateConfig
-from hpcfit.data.pieces import write_settings
+from hpcfit.data.pieces import check_finished, write_settings
 from hpcfit.errors import HpcfitError, InputError, together
 from hpcfit.log import logger
 from hpcfit.workflow.cluster import open_cluster
@@ -54,12 +54,21 @@ def _simulated(crew: Crew, missing: list[Replica]) -> list[Simulated]:
     for _, result in crew.completed(attempt_replica, missing, names=names, title="replicas", retries=retries):
         (failed if isinstance(result, Failed) else done).append(result)
         logger.info("%s (%d of %d)", _sentence(result), len(done) + len(failed), len(missing))
+    _check_chains(missing, done)
     if done:
         _log_table(sorted(done), time.monotonic() - begun)
     if failed:
         lines = "\n  ".join(replica.why for replica in sorted(failed)[:10])
         raise InputError(f"{len(failed)} of {len(missing)} replicas were stopped:\n  {lines}", remedy=CALMER)
     return done
+
+
+def _check_chains(replicas: list[Replica], done: list[Simulated]) -> None:
+    """Raise InputError unless those done have all frames still: an attempt given up for lost may have written since."""
+    names = {simulated.name for simulated in done}
+    for replica in replicas:
+        if replica.name in names:
+            check_finished(replica.folder, None)
 
 
 def _sentence(result: Simulated | Failed) -> str:

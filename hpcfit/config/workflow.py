@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hpcfit.config.table import Count, FilePath, NonNegative, Positive, Table, changed, relative_to_config
 
@@ -22,8 +22,29 @@ CLUSTER_KEYS = {
 }  # fmt: skip
 
 
+def _host_and_port(value: str) -> str:
+    if not re.fullmatch(r"\S*:\d{1,5}", value):
+        raise ValueError("must be host:port, for example 127.0.0.1:8787")
+    return _with_a_port(value)
+
+
+def _with_a_port(value: str) -> str:
+    port = int(value.rpartition(":")[2])
+    if port > 65535:
+        raise ValueError(f"{port} is no port: those are 0 to 65535")
+    return value
+
+
+HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
+
+
 class ClusterConfig(Table):
-    """Where Dask tasks run. local: processes here; slurm: worker jobs; allocation: tasks of this Slurm job."""
+    """Where Dask tasks run: in processes here, in worker jobs, in this Slurm job, or on the workers of a scheduler.
+
+    workers: processes of one core (local: default the cores here; allocation: the tasks of the job). jobs, cores,
+    memory, walltime: of worker jobs, with a process for each core; with maximum_jobs, more while work waits.
+    interface: of the network that workers and scheduler share. patience: seconds for the first worker to come.
+    """
 
     kind: Literal["local", "slurm", "allocation", "address"] = "local"
     address: str | None = None
@@ -31,7 +52,7 @@ class ClusterConfig(Table):
     jobs: Count = 2
     maximum_jobs: Count | None = None
     cores: Count = 1
-    memory: str = "4 GB"
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? *[kKMGT]i?B$")] = "4 GB"
     walltime: str = "01:00:00"
     partition: str | None = None
     account: str | None = None
@@ -42,13 +63,18 @@ class ClusterConfig(Table):
     interface: str | None = None
     python: str | None = None
     logs: FilePath | None = None
-    dashboard: str = "127.0.0.1:8787"
+    dashboard: HostAndPort = "127.0.0.1:8787"
     patience: Positive = 300.0
 
     @field_validator("logs")
     @classmethod
-    def _logs_path(cls, value, info: ValidationInfo):
+    def _logs_path(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         return None if value is None else relative_to_config(value, info)
+
+    @field_validator("address")
+    @classmethod
+    def _scheduler_file(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return value if value is None or "://" in value else str(relative_to_config(Path(value), info))
 
     @model_validator(mode="after")
     def _keys_of_this_kind(self) -> ClusterConfig:
@@ -59,7 +85,7 @@ class ClusterConfig(Table):
                 f" its keys are {', '.join(sorted(CLUSTER_KEYS[self.kind]))}, patience"
             )
         if self.kind == "address" and not self.address:
-            raise ValueError("kind = 'address' needs address = 'tcp://host:port' of a running scheduler")
+            raise ValueError("kind = 'address' needs address: tcp://host:port of a running scheduler, or its file")
         if self.maximum_jobs is not None and self.maximum_jobs < self.jobs:
             raise ValueError(f"maximum_jobs = {self.maximum_jobs} is smaller than jobs = {self.jobs}")
         return self
@@ -112,7 +138,8 @@ def temperature_name(temperature: float) -> str:
 class SimulateConfig(Table):
     """Replicas x temperatures x systems of Langevin dynamics. Times in ps, temperatures in K, pressure in bar.
 
-    frames: of each replica, one every `interval` after the equilibration; piece: frames of a file, at most.
+    frames: of each replica, one every `interval` after the equilibration; piece: frames of a file, at most. With a
+    barostat a piece has at least 20 of its attempts: the volume step that it adapts begins anew in each piece.
     """
 
     directory: FilePath
@@ -173,22 +200,15 @@ class MonitorConfig(Table):
 
     dask: bool = False
     address: str | None = None
-    dashboard: str = "127.0.0.1:8787"
+    dashboard: HostAndPort = "127.0.0.1:8787"
     every: Positive = 1.0
-
-    @field_validator("dashboard")
-    @classmethod
-    def _host_and_port(cls, value: str) -> str:
-        if not re.fullmatch(r"\S*:\d{1,5}", value):
-            raise ValueError("must be host:port, for example 127.0.0.1:8787")
-        return value
 
     @field_validator("address")
     @classmethod
     def _of_a_scheduler(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"\w+://\S+:\d{1,5}", value):
             raise ValueError("must be the address of a Dask scheduler, for example tcp://node7:8786")
-        return value
+        return value if value is None else _with_a_port(value)
 
     @model_validator(mode="after")
     def _one_dashboard(self) -> MonitorConfig:

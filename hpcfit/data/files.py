@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ NONSENSE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, publish: Callable[[Path, Path], None] = os.replace) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is fsynced and renamed, on failure removed.
+
+    publish: gives the finished file its name; `keep_first` instead of the default leaves a file that is there.
 
     A full disk, a read-only folder or a missing right becomes one error that names the file.
     """
@@ -36,11 +38,22 @@ def written_whole(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _flush(temporary)
-            os.replace(temporary, path)
+            publish(temporary, path)
             _flush(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def keep_first(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, unless another has it by now: then that one stays."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        os.replace(temporary, path)
+    temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path, pattern: str = "*") -> list[Path]:
@@ -84,9 +97,9 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hdf5_written_whole(path: Path) -> Iterator[h5py.File]:
-    """Yield an HDF5 file that appears at ``path``, whole, when the block ends without an error."""
-    with written_whole(path) as temporary, PatientFile(temporary) as raw:
+def hdf5_written_whole(path: Path, publish: Callable[[Path, Path], None] = os.replace) -> Iterator[h5py.File]:
+    """Yield an HDF5 file that appears at ``path``, whole, when the block ends without an error; see `written_whole`."""
+    with written_whole(path, publish) as temporary, PatientFile(temporary) as raw:
         with h5py.File(raw, "w", libver=LIBVER) as file:
             yield file
         raw.check()

@@ -12,7 +12,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +23,7 @@ import h5py
 import numpy as np
 
 from hpcfit import __version__
-from hpcfit.data.files import NONSENSE, hdf5_written_whole
+from hpcfit.data.files import NONSENSE, hdf5_written_whole, keep_first
 from hpcfit.data.h5md import PARTICLES, Rows, TrajectoryWriter, read_rows
 from hpcfit.errors import DamagedFile, InputError
 
@@ -96,8 +98,17 @@ class Tail(NamedTuple):
 
 
 def write_piece(folder: Path, piece: Piece) -> None:
-    """Write a piece; its file appears whole or not at all."""
-    with hdf5_written_whole(folder / piece_file(piece.number)) as file:
+    """Write a piece; its file appears whole or not at all, in place of one that is there."""
+    _write(folder, piece, os.replace)
+
+
+def add_piece(folder: Path, piece: Piece) -> None:
+    """As `write_piece`, unless its file is there by now: then that one stays."""
+    _write(folder, piece, keep_first)
+
+
+def _write(folder: Path, piece: Piece, publish: Callable[[Path, Path], None]) -> None:
+    with hdf5_written_whole(folder / piece_file(piece.number), publish) as file:
         file.attrs.update(format="hpcfit piece", schema=SCHEMA, hpcfit_version=__version__)
         file.attrs.update(made_by=json.dumps(piece.made_by), **piece.header._asdict())
         if piece.header.frames:

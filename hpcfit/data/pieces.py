@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,9 +85,11 @@ def read_chain(folder: Path, settings: str) -> Chain:
     Raises InputError for a piece of other settings.
     """
     pieces: list[Header] = []
+    # Listed, since a network file system remembers for a while that a single file was not there.
+    names = set(os.listdir(folder))
     while True:
         path = folder / piece_file(len(pieces))
-        if not path.exists():
+        if path.name not in names:
             return Chain(tuple(pieces), f"{path.name} does not exist")
         try:
             header = read_header(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -68,6 +69,19 @@ def open_sources(prepare: PrepareConfig, entry: Entry) -> list[FrameSource]:
     return [replace(one, keep_positions=prepare.positions, keep_forces=prepare.forces) for one in opened]
 
 
+def sharing_elements(sources: Sequence[FrameSource]) -> list[FrameSource]:
+    """The sources; those of the same atoms hold one list of elements, which then travels once for all of them."""
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def shared(source: FrameSource) -> FrameSource:
+        if not is_simulation(source):
+            return source
+        elements = known.setdefault(source.topology.elements, source.topology.elements)
+        return replace(source, topology=source.topology._replace(elements=elements))
+
+    return [shared(source) for source in sources]
+
+
 def unread(source: FrameSource) -> Sequence[Path]:
     """The files whose checksums `open_sources` left open: those of MTZ folders, thousands in one source."""
     return source.files if isinstance(source, MtzSource) else ()
@@ -94,15 +108,16 @@ def with_unique_names(sources: Sequence[FrameSource]) -> list[FrameSource]:
     """Name each source by its file, and by as many of its folders as it takes to tell it from the others."""
     names = [source.name for source in sources]
     for depth in range(2, max(len(source.path.parts) for source in sources) + 1):
-        doubles = {name for name in names if [file_name(n) for n in names].count(file_name(name)) > 1}
-        if not doubles:
+        times = Counter(map(file_name, names))
+        if len(times) == len(names):
             break
-        names = ["/".join(s.path.parts[-depth:]) if n in doubles else n for s, n in zip(sources, names)]
-    for number, name in enumerate(names):
-        if file_name(name) in map(file_name, names[:number]):
-            raise InputError(
-                f"{sources[number].path} is given twice", remedy="list each input once in [[prepare.source]]"
-            )
+        longer = ("/".join(source.path.parts[-depth:]) for source in sources)
+        names = [more if times[file_name(name)] > 1 else name for name, more in zip(names, longer)]
+    taken: set[str] = set()
+    for source, name in zip(sources, map(file_name, names)):
+        if name in taken:
+            raise InputError(f"{source.path} is given twice", remedy="list each input once in [[prepare.source]]")
+        taken.add(name)
     return [replace(source, name=name) for source, name in zip(sources, names)]
 
 

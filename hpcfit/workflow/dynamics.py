@@ -16,7 +16,7 @@ import numpy as np
 from hpcfit.data.h5md import ELEMENTS, Rows
 from hpcfit.data.piece import START, Piece, Tail
 from hpcfit.errors import HpcfitError, InputError
-from hpcfit.workflow.model import build_model, refused
+from hpcfit.workflow.model import build_model, check_barostats, refused
 from hpcfit.workflow.platforms import choose_platform, import_openmm
 from hpcfit.workflow.replicas import Replica
 
@@ -40,6 +40,7 @@ class Dynamics:
         self._replica, self._simulate = replica, simulate
         self.platform = choose_platform(simulate.platform, simulate.threads)
         self._model = build_model(replica.system, replica.temperature, simulate.pressure)
+        check_barostats(self._model.system, simulate)
         self._made_by = {
             "openmm": self._openmm.version.version,
             "platform": self.platform.name,
@@ -104,7 +105,21 @@ class Dynamics:
         context.setPositions(self._model.positions)
         if _has_velocities(start):
             context.setVelocities(start.getVelocities())
+        for name, value in self._parameters(context).items():
+            context.setParameter(name, value)
         context.computeVirtualSites()
+
+    def _parameters(self, context: Any) -> dict[str, float]:
+        """The parameters of the State given that mean something here: not the temperature, which the config decides."""
+        start, openmm = self._model.start, self._openmm
+        if start is None or not start.getDataTypes() & openmm.State.Parameters:
+            return {}
+        decided = {force.Temperature() for force in self._model.system.getForces() if hasattr(force, "Temperature")}
+        if self._simulate.pressure is not None:
+            decided.add(openmm.MonteCarloBarostat.Pressure())
+        # A State of constant pressure may well begin a replica of constant volume, which lacks the barostat's.
+        known = set(context.getParameters()) - decided
+        return {name: value for name, value in dict(start.getParameters()).items() if name in known}
 
     @property
     def _periodic(self) -> bool:

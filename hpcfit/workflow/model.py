@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.config import SystemConfig
+from hpcfit.config import SimulateConfig, SystemConfig
 from hpcfit.errors import HpcfitError, InputError
 from hpcfit.log import logger
 from hpcfit.workflow.platforms import import_openmm
+
+ATTEMPTS_A_PIECE = 20  # of a barostat, at least: with fewer most of them find its volume step not yet adapted
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _set_surroundings(system: Any, config: SystemConfig, temperature: float, pre
         force.setDefaultTemperature(temperature)
     if pressure is None:
         return
-    if any("Barostat" in type(force).__name__ for force in coupled):
+    if any(map(_is_barostat, coupled)):
         raise InputError(
             f"[simulate] pressure = {pressure}, but {config.system} has a barostat of its own",
             remedy="leave pressure out",
@@ -109,6 +111,28 @@ def _set_surroundings(system: Any, config: SystemConfig, temperature: float, pre
             remedy="leave pressure out, or choose nonbonded = 'PME'",
         )
     system.addForce(openmm.MonteCarloBarostat(pressure, temperature))
+
+
+def check_barostats(system: Any, simulate: SimulateConfig) -> None:
+    """Raise InputError where a piece is too short for a barostat, which begins anew in each of them.
+
+    Its counter of steps to the next attempt begins at 0, and the size of its changes of volume is adapted again; the
+    attempts until then are no equilibrium, and in pieces below its frequency there are none at all.
+    """
+    steps = simulate.piece * simulate.steps_a_frame
+    for barostat in filter(_is_barostat, system.getForces()):
+        least = ATTEMPTS_A_PIECE * barostat.getFrequency()
+        if steps < least:
+            raise InputError(
+                f"[simulate] piece = {simulate.piece}, interval = {simulate.interval:g} ps and"
+                f" step = {simulate.step:g} ps give pieces of {steps} steps; {type(barostat).__name__} changes the"
+                f" volume every {barostat.getFrequency()} and begins anew in each piece, which needs {least} or more",
+                remedy=f"set piece = {-(-least // simulate.steps_a_frame)} or more",
+            )
+
+
+def _is_barostat(force: Any) -> bool:
+    return "Barostat" in type(force).__name__
 
 
 @contextlib.contextmanager

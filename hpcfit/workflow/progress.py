@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 import time
 
-from hpcfit.log import logger
+from hpcfit.log import NowAndThen, logger
 
 TOPIC = "hpcfit-work"  # of Dask's events; the dashboard's page listens to it as well
 REPORT_INTERVAL = 1.0  # seconds between two events of one task: frames may come in milliseconds
-LOG_INTERVAL = 15.0  # seconds between the first two lines; then twice as long each time, so that a log stays short
 
 _reported: dict[str, float] = {}
 
@@ -40,7 +39,7 @@ class Journal:
         self._what, self._total, self._done = what, total, 0
         self._running: dict[str, dict] = {}
         self._begun = time.monotonic()
-        self._next, self._interval = self._begun + LOG_INTERVAL, LOG_INTERVAL
+        self._line_time = NowAndThen()
 
     def completed(self) -> None:
         """One more item is done."""
@@ -57,11 +56,8 @@ class Journal:
         self._log_when_due()
 
     def _log_when_due(self) -> None:
-        if time.monotonic() < self._next:
-            return
-        self._interval *= 2
-        self._next = time.monotonic() + self._interval  # first, since events come in another thread
-        logger.info("%s", self.line())
+        if self._line_time.is_due():
+            logger.info("%s", self.line())
 
     def line(self) -> str:
         """How far everything is."""

@@ -6,14 +6,13 @@ is written whole or not at all, and one that is there already and follows from t
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from hpcfit.data.files import remove_leftovers
-from hpcfit.data.piece import START, Piece, Tail, piece_file, read_piece, write_piece
+from hpcfit.data.piece import START, Piece, Tail, add_piece, piece_file, read_piece, write_piece
 from hpcfit.data.pieces import read_chain
 from hpcfit.errors import DamagedFile
 from hpcfit.log import logger
@@ -105,12 +104,22 @@ def _tail(replica: Replica) -> Tail | None:
 
 def _kept(folder: Path, made: Piece) -> Piece:
     """Write a piece, unless another attempt was faster: then the trajectory goes on from that one."""
-    with contextlib.suppress(DamagedFile):
+    # Asked first: of a file that comes after this it is not known whether it is bad, so it is not written over.
+    publish = write_piece if (folder / piece_file(made.number)).exists() else add_piece
+    if there := _in_place_of(folder, made):
+        return there
+    publish(folder, made)
+    return _in_place_of(folder, made) or made
+
+
+def _in_place_of(folder: Path, made: Piece) -> Piece | None:
+    """The whole piece in the folder that follows from the same one before; None where there is none."""
+    try:
         there = read_piece(folder / piece_file(made.number))
-        if (there.settings, there.first, there.follows) == (made.settings, made.first, made.follows):
-            return there
-    write_piece(folder, made)
-    return made
+    except DamagedFile:
+        return None
+    same = (there.settings, there.first, there.follows) == (made.settings, made.first, made.follows)
+    return there if same else None
 
 
 class _Watch:

@@ -40,7 +40,7 @@ def test_resolved_config_reads_back_the_same(tmp_path):
         ("start = 'randon'\n", "'problem.start' = 'randon'.*did you mean 'random'"),
         ("d_min = 3\nd_max = 2\n", "d_min = 3.0 A must be smaller than d_max = 2.0 A"),
         ("[checkpoint]\nkeep = 0\n", "'checkpoint.keep' = 0"),
-        ("[[prepare.source]]\nlabel = 'x'\n", "either `mtz` or `trajectory`"),
+        ("[[prepare.source]]\nlabel = 'x'\n", "one of `trajectory`, `mtz` and `store`"),
         (
             "[[prepare.source]]\nmtz = 'x'\nstrid = 2\n",
             "unknown key 'prepare.source.0.strid' = 2: did you mean 'stride'",
@@ -52,6 +52,8 @@ def test_resolved_config_reads_back_the_same(tmp_path):
         ("shells = true\n", "'problem.shells' = True"),
         ("[grid]\nframes = 'x'\n", "'grid.frames' = 'x'"),
         ("[[prepare.source]]\nmtz = 'x'\ntopology = 'y'\n", "`topology` belongs to a trajectory"),
+        ("[cluster]\ndashboard = 'localhost:70000'\n", "dashboard' = 'localhost:70000'.*70000 is no port.*65535"),
+        ("[monitor]\naddress = 'tcp://node7:65536'\n", "'monitor.address' = 'tcp://node7:65536'.*65536 is no port"),
         ("[[prepare.source]]\nmtz = 'x'\nstop = -3\n", "'prepare.source.0.stop' = -3"),
     ],
 )

@@ -3,7 +3,7 @@
 import os
 import time
 
-from hpcfit.data.files import remove_leftovers, written_whole
+from hpcfit.data.files import keep_first, remove_leftovers, written_whole
 from tests.data.test_prepare import half_written_by_a_killed_process
 
 
@@ -39,3 +39,18 @@ def test_two_attempts_at_one_file_do_not_meet(tmp_path):
         first.write_text("same")
         second.write_text("same")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["same"]
+
+
+def no_links(*_paths):
+    raise PermissionError(1, "Operation not permitted")
+
+
+def test_the_first_of_two_attempts_is_kept(tmp_path, monkeypatch):
+    for content in ("first", "second"):
+        with written_whole(tmp_path / "x", keep_first) as temporary:
+            temporary.write_text(content)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["first"]
+    monkeypatch.setattr(os, "link", no_links)  # a file system without them, where the last one stays
+    with written_whole(tmp_path / "x", keep_first) as temporary:
+        temporary.write_text("third")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["third"]

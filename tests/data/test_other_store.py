@@ -115,5 +115,5 @@ def test_what_cannot_be_made_of_stores_is_refused(tmp_path, runs, words, setting
 
 def test_a_store_cannot_be_made_of_itself(tmp_path, runs):  # noqa: F811
     run(tmp_path, store="old")
-    with pytest.raises(InputError, match="(?s)old was prepared with .*give .*store another folder"):
+    with pytest.raises(InputError, match=r"(?s)old was prepared with .*give .*store another folder"):
         run(tmp_path, store="old", sources=table("old"))

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import pickle
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from hpcfit.config import load_config
 from hpcfit.data import catalog, trajectory
 from hpcfit.data.reference import restored
 from hpcfit.data.shard import open_shard
-from hpcfit.data.sources import file_name, with_unique_names
+from hpcfit.data.sources import entries, file_name, open_sources, sharing_elements, with_unique_names
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
 from hpcfit.ranks import Ranks
@@ -313,6 +314,32 @@ def test_names_tell_sources_apart(tmp_path, runs):
     assert len({file_name(name) for name in names}) == 4
     with pytest.raises(InputError, match="given twice"):
         with_unique_names(sources[:1] * 2)
+
+
+def test_each_name_is_looked_at_a_few_times_only(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number}" / "run.xyz" for number in range(300)]
+    sources = [trajectory.TrajectorySource(path.name, "", path, None, range(1), {}) for path in paths]
+    asked = []
+    monkeypatch.setattr("hpcfit.data.sources.file_name", lambda name: asked.append(name) or file_name(name))
+    assert len({source.name for source in with_unique_names(sources)}) == 300
+    assert len(asked) < 10 * 300  # and not 300^2
+
+
+def test_a_store_that_this_node_does_not_see_is_an_error(tmp_path, runs, monkeypatch):
+    """As if another node wrote to a disk of its own."""
+    monkeypatch.setattr(prepare, "SEEN_SECONDS", 0.1)
+    monkeypatch.setattr(prepare, "write_shard", lambda work, plan, advance: None)
+    with pytest.raises(InputError, match=r"one_run.extxyz.0000000-0000064.h5 was written, but is not to be seen on"):
+        run(tmp_path)
+
+
+def test_many_sources_of_the_same_atoms_hold_their_elements_once(tmp_path, runs):
+    settings = config(tmp_path).prepare
+    opened = [
+        pickle.loads(pickle.dumps(source)) for entry in entries(settings) for source in open_sources(settings, entry)
+    ]
+    assert len({id(source.topology.elements) for source in opened}) == 2
+    assert len({id(source.topology.elements) for source in sharing_elements(opened)}) == 1
 
 
 @pytest.mark.mpi
