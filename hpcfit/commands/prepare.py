@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -28,16 +29,18 @@ from hpcfit.data.sources import (
     file_name,
     is_simulation,
     open_sources,
+    sharing_elements,
     unread,
     with_checksums,
     with_unique_names,
 )
-from hpcfit.errors import DamagedFile
+from hpcfit.errors import DamagedFile, InputError
 from hpcfit.log import logger
 from hpcfit.physics.scattering import FFTError
 from hpcfit.ranks import Ranks
 
 FFT_SAMPLE = 200  # reflections
+SEEN_SECONDS = 60.0  # by which a network file system may be late to show what another node wrote
 
 
 class Prepared(NamedTuple):
@@ -87,6 +90,7 @@ def _prepare(config: Config, dealer: Dealer) -> Prepared:
     missing = _missing(folder, plans, dealer)
     _announce(work, plans, missing)
     dealer.dealt_frames(partial(write_shard, dealer.share(work)), missing, lambda plan: (plan.file, plan.n_frames))
+    dealer.on_root(lambda: _check_seen(folder, missing))
     dealer.on_root(lambda: _tidied(folder))  # what a worker left that died
     dealer.on_root(lambda: write_catalog(folder, plans, reference, encoding))
     error = dealer.on_root(lambda: _fft_error(sources))
@@ -113,7 +117,8 @@ class Work:
 
 def _open_sources(prepare: PrepareConfig, dealer: Dealer) -> list[FrameSource]:
     found = dealer.on_root(lambda: entries(prepare))
-    opened = [source for part in dealer.dealt(partial(open_sources, prepare), found) for source in part]
+    parts = dealer.dealt(partial(open_sources, prepare), found)
+    opened = sharing_elements([source for part in parts for source in part])
     checksums = dealer.dealt(sha256_of_file, [file for source in opened for file in unread(source)], at_once=50)
     return dealer.on_all(lambda: with_unique_names(with_checksums(opened, checksums)))
 
@@ -205,6 +210,19 @@ def write_shard(work: Work, plan: ShardPlan, advance: Advance) -> None:
         for frame in work.source(plan).frames(plan.start, plan.stop):
             shard.append(frame)
             advance()
+
+
+def _check_seen(folder: Path, made: Sequence[ShardPlan]) -> None:
+    """Raise InputError if what other processes wrote is not to be seen from here."""
+    end = time.monotonic() + SEEN_SECONDS
+    for plan in made:
+        while not (folder / plan.file).exists():
+            if time.monotonic() > end:
+                raise InputError(
+                    f"{folder / plan.file} was written, but is not to be seen on {socket.gethostname()}",
+                    remedy="put [frames] store on a file system that all nodes share",
+                )
+            time.sleep(0.1)
 
 
 def _fft_error(sources: Sequence[FrameSource]) -> FFTError | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 
+from hpcfit.errors import InputError, together
+
 PORTS_TRIED = 100
 
 
@@ -37,6 +39,21 @@ def unused_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return probe.getsockname()[1]
+
+
+def check_interface(name: str | None) -> None:
+    """Raise InputError unless this machine has a network interface of this name; None means any."""
+    import psutil
+
+    known = psutil.net_if_addrs()
+    if name is not None and name not in known:
+        raise together(
+            InputError(
+                f"[cluster] interface = '{name}': {socket.gethostname()} has no such network interface;"
+                f" it has {', '.join(known)}",
+                remedy="name one that scheduler and workers share, or leave it out",
+            )
+        )
 
 
 def own_address() -> str:

@@ -16,9 +16,10 @@ from distributed import Client, LocalCluster
 from hpcfit.config import ClusterConfig
 from hpcfit.errors import InputError
 from hpcfit.log import logger
+from hpcfit.workflow.addresses import check_interface
 from hpcfit.workflow.allocation import allocation
 from hpcfit.workflow.crew import Crew
-from hpcfit.workflow.dashboard import free_address, say_dashboard
+from hpcfit.workflow.dashboard import dashboard_address, say_dashboard
 from hpcfit.workflow.pages import add_work_page
 from hpcfit.workflow.stopping import stopped_by_signals
 from hpcfit.workflow.worker_jobs import worker_jobs
@@ -51,6 +52,7 @@ def open_cluster(config: ClusterConfig, what: str) -> Iterator[Crew]:
 def _opened(config: ClusterConfig, what: str) -> AbstractContextManager[Client]:
     if config.kind == "address":
         return _running_scheduler(config)
+    check_interface(config.interface)
     add_work_page()
     if config.kind == "local":
         return _processes_here(config)
@@ -62,12 +64,12 @@ def _processes_here(config: ClusterConfig) -> Iterator[Client]:
     """One process of one thread for each core that this process may use."""
     workers = config.workers or len(os.sched_getaffinity(0))
     cluster = LocalCluster(
-        n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=free_address(config.dashboard),
+        n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=dashboard_address(config),
         silence_logs=logging.CRITICAL,
     )  # fmt: skip
     with cluster, Client(cluster) as client:
         logger.info("cluster: %d processes here", workers)
-        wait_for_workers(client, config.patience, last_words=str)
+        wait_for_workers(client, config.patience)
         yield client
 
 
@@ -83,7 +85,7 @@ def _running_scheduler(config: ClusterConfig) -> Iterator[Client]:
             remedy="start one (`dask scheduler`), or give its address tcp://host:port or its scheduler file",
         ) from None
     with client:
-        wait_for_workers(client, config.patience, last_words=str)
+        wait_for_workers(client, config.patience)
         yield client
 
 
@@ -93,4 +95,5 @@ def _address_in(scheduler_file: Path) -> str:
 
 def _quiet_dask() -> None:
     """Without Dask's messages on workers that come and go, for good: what matters of them hpcfit says itself."""
-    logging.getLogger("distributed").handlers[:] = [logging.NullHandler()]
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).handlers[:] = [logging.NullHandler()]

@@ -1,4 +1,4 @@
-"""The address of Dask's dashboard: one that is free, and where a user finds it."""
+"""Dask's dashboard: at an address that is free, and where a user finds it."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ import socket
 from distributed import Client
 
 from hpcfit.config import ClusterConfig
+from hpcfit.errors import InputError
 from hpcfit.log import logger
+from hpcfit.workflow.addresses import free_address
 
 
-def free_address(address: str) -> str:
-    """`host:port` as it is, or with port 0 (any free one) where something listens already."""
-    host, _, port = address.rpartition(":")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except OSError as error:
-            logger.info("dashboard: %s cannot be had (%s), another port is taken", address, error.strerror)
-            return f"{host}:0"
-    return address
+def dashboard_address(config: ClusterConfig) -> str:
+    """Where the config wants it, or at the next port that is free; InputError for a host that is none of ours."""
+    if config.dashboard.endswith(":0"):
+        return config.dashboard
+    try:
+        found = free_address(config.dashboard)
+    except OSError as error:
+        raise InputError(
+            f"[cluster] dashboard = {config.dashboard}: {error}", remedy="give 127.0.0.1:8787, or another port"
+        ) from None
+    if found != config.dashboard:
+        logger.info("dashboard: %s is taken, %s is used", config.dashboard, found)
+    return found
 
 
 def say_dashboard(config: ClusterConfig, client: Client) -> None:
-    """Where the pages are; they are bound to loopback unless the config says otherwise, so on which machine matters."""
+    """Log where the pages are; they are bound to loopback unless the config says otherwise: the machine matters."""
     port = client.scheduler_info(n_workers=0)["services"].get("dashboard")
     if port is None:
         return
     if config.kind == "address":
         logger.info("cluster: dashboard %s", client.dashboard_link)
         return
-    bound, machine = config.dashboard.rpartition(":")[0], client.run_on_scheduler(socket.gethostname)
-    logger.info("cluster: dashboard http://%s:%d/status on %s", bound, port, machine)
+    host, machine = config.dashboard.rpartition(":")[0], client.run_on_scheduler(socket.gethostname)
+    logger.info("cluster: dashboard http://%s:%d/status on %s", host or machine, port, machine)

@@ -5,15 +5,14 @@ Dask's own means fall short: `scale` leaves dead jobs dead; `adapt` replaces onl
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed import Client
+from distributed.core import Status
 
-from hpcfit.errors import HpcfitError
+from hpcfit.errors import HpcfitError, InputError
 from hpcfit.log import logger
 from hpcfit.workflow import slurm
 
@@ -57,74 +56,70 @@ class Jobs:
         logs = [_tail(path) for path in sorted(self._logs.glob("*.err")) if path.stem.rpartition("-")[2] in jobs]
         return "\n".join(filter(None, [*logs, slurm.described(jobs)]))
 
-    def submit_again(self, names: list[str]) -> None:
-        """Submit these jobs anew; raises RuntimeError with what Slurm says."""
-        self._cluster.sync(self._submit_again, names)
+    def submit(self, number: int) -> None:
+        """Submit so many jobs; raises InputError with what sbatch says."""
+        for _ in range(number):
+            self._cluster.worker_spec.update(self._cluster.new_worker_spec())
+        self._cluster.sync(self._submit_missing)
 
-    async def _submit_again(self, names: list[str]) -> None:
+    def submit_again(self, names: list[str]) -> None:
+        """Submit these jobs anew; raises InputError with what sbatch says."""
+        self._cluster.sync(self._submit_missing, names)
+
+    async def _submit_missing(self, names: Sequence[str] = ()) -> None:
+        """Forget the jobs of these names; and Dask's cluster, awaited, submits what it is to have and has not."""
         for name in names:
             self._cluster.workers.pop(name, None)
-        await self._cluster  # Dask's cluster submits what it should have and has not
+        try:
+            await self._cluster
+        except RuntimeError as error:  # dask-jobqueue's, with the output of sbatch in it
+            self._forget_refused()
+            said = str(error).partition("stderr:\n")[2].strip() or error
+            raise InputError(f"sbatch refuses a worker job: {said}", remedy="correct what Slurm names above") from None
+
+    def _forget_refused(self) -> None:
+        for name, job in list(self._cluster.workers.items()):
+            if not job.job_id:
+                job.status = Status.failed  # else Dask stumbles over it when the cluster is closed
+                del self._cluster.workers[name]
 
 
-@contextlib.contextmanager
-def replaced(jobs: Jobs, client: Client) -> Iterator[None]:
-    """Inside, ended jobs are submitted again. Raises HpcfitError when no worker is left and none comes any more."""
-    keeper = _Keeper(jobs, client)
-    keeper.start()
-    try:
-        yield
-    except HpcfitError:
-        if keeper.trouble:
-            raise keeper.trouble from None
-        raise
-    finally:
-        keeper.done.set()
-        keeper.join()
-
-
-class _Keeper(threading.Thread):
-    """Looks after the jobs until `done`; what it cannot mend is its `trouble`, at which the work is cancelled."""
+class Replacing:
+    """Submits jobs again that have ended; `look` is to be called now and then."""
 
     def __init__(self, jobs: Jobs, client: Client):
-        super().__init__(daemon=True, name="hpcfit-worker-jobs")
         self._jobs, self._client = jobs, client
-        self._worked, self._fruitless, self._allowed = set(), 0, FRUITLESS * max(1, len(jobs.ids()))
-        self.done, self.trouble = threading.Event(), None
+        self._worked, self._left_alone = set(), set()
+        self._fruitless, self._allowed = 0, FRUITLESS * len(jobs.ids())
 
-    def run(self) -> None:
-        while not self.done.wait(INTERVAL) and self.trouble is None:
-            self._worked |= self._jobs.working()
-            with contextlib.suppress(HpcfitError):  # Slurm does not answer just now
-                self._replace(self._jobs.ended())
+    def look(self) -> HpcfitError | None:
+        """Replace what has ended; what is wrong when no worker is left and none will come any more."""
+        self._worked |= self._jobs.working()
+        try:
+            ended = self._jobs.ended()
+        except InputError:
+            return None  # Slurm does not answer just now
+        return self._replace(ended) if set(ended.values()) - self._left_alone else None
 
-    def _replace(self, ended: dict[str, str]) -> None:
-        if not ended:
-            return
+    def _replace(self, ended: dict[str, str]) -> HpcfitError | None:
         said = self._jobs.last_words(list(ended.values()))
         self._fruitless = 0 if self._worked & set(ended.values()) else self._fruitless + len(ended)
         if self._fruitless > self._allowed:
-            self._give_up(f"worker jobs end before they work, the last {self._fruitless} in a row", said)
-            return
+            return self._leave(ended, f"worker jobs end before they work, the last {self._fruitless} in a row:\n{said}")
         logger.warning("%d worker jobs have ended and are submitted again:\n%s", len(ended), said)
         try:
             self._jobs.submit_again(list(ended))
-        except RuntimeError as error:  # what dask-jobqueue makes of an error of sbatch
-            self._give_up("worker jobs have ended, and Slurm takes no others", str(error))
+        except InputError as error:
+            return self._leave(ended, f"worker jobs have ended, and {error}")
+        return None
 
-    def _give_up(self, what: str, said: str) -> None:
-        """Go on with the workers there are; without any, end the work."""
-        if self._client.nthreads():
-            logger.warning("%s:\n%s", what, said)
-            return
-        self.trouble = HpcfitError(f"{what}:\n{said}", remedy="see above; call again, it goes on from what is complete")
-        self._client.loop.add_callback(_cancel, list(self._client.futures.values()))
-
-
-def _cancel(futures: list) -> None:
-    """Wake up who waits for them."""
-    for state in futures:
-        state.cancel()
+    def _leave(self, ended: dict[str, str], why: str) -> HpcfitError | None:
+        """Go on with the workers there are, if there are any."""
+        self._left_alone |= set(ended.values())
+        if not self._client.nthreads():
+            return HpcfitError(why, remedy="call again: it goes on from what is complete")
+        logger.warning("%s", why)
+        return None
 
 
 def _tail(path: Path) -> str:

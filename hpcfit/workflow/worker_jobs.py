@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from distributed import Client
 
 from hpcfit.config import ClusterConfig
+from hpcfit.data.files import disk_errors
 from hpcfit.log import logger
-from hpcfit.workflow import slurm
-from hpcfit.workflow.dashboard import free_address
-from hpcfit.workflow.replacing import Jobs, replaced
+from hpcfit.workflow import replacing, slurm
+from hpcfit.workflow.dashboard import dashboard_address
+from hpcfit.workflow.replacing import Jobs, Replacing
+from hpcfit.workflow.watching import watched
 from hpcfit.workflow.workers import wait_for_workers
 
 if TYPE_CHECKING:
@@ -27,16 +29,17 @@ if TYPE_CHECKING:
 def worker_jobs(config: ClusterConfig, what: str) -> Iterator[Client]:
     """Submit `jobs` jobs and wait for the first worker; from then on a job that ends is replaced."""
     logs = config.logs or Path.cwd() / "cluster-logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    with disk_errors(logs / "log"):
+        logs.mkdir(parents=True, exist_ok=True)
     with _cluster(config, what, logs) as cluster, Client(cluster) as client:
         _check_script(cluster.job_script())
         jobs = Jobs(cluster, logs)
-        cluster.scale(jobs=config.jobs)
+        jobs.submit(config.jobs)
         logger.info("cluster: %d worker jobs of %d cores submitted, logs in %s", config.jobs, config.cores, logs)
         wait_for_workers(client, config.patience, last_words=jobs.last_words, all_ended=jobs.all_ended)
         if config.maximum_jobs is not None:
             cluster.adapt(minimum_jobs=config.jobs, maximum_jobs=config.maximum_jobs)
-        with replaced(jobs, client):
+        with watched(client, Replacing(jobs, client).look, replacing.INTERVAL):
             yield client
 
 
@@ -54,7 +57,7 @@ def _cluster(config: ClusterConfig, what: str, logs: Path) -> SLURMCluster:
         job_extra_directives=["--no-requeue", *directives, *config.directives], job_script_prologue=config.prologue,
         interface=config.interface, python=config.python or sys.executable,
         worker_extra_args=["--memory-limit", "0"],  # Slurm limits the job; Dask would spill and pause before
-        scheduler_options={"dashboard_address": free_address(config.dashboard)}, silence_logs="critical",
+        scheduler_options={"dashboard_address": dashboard_address(config)}, silence_logs="critical",
     )  # fmt: skip
 
 

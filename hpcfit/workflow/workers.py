@@ -20,7 +20,7 @@ def wait_for_workers(
     client: Client,
     patience: float,
     *,
-    last_words: Callable[[], str],
+    last_words: Callable[[], str] = str,
     all_ended: Callable[[], bool] = lambda: False,
 ) -> None:
     """Wait for the first worker, then check that each one there runs the same Python and hpcfit.

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import urllib.request
 import psutil
 import pytest
 
-from hpcfit.config import ClusterConfig
+from hpcfit.config import ClusterConfig, load_config
 from hpcfit.errors import InputError
 from hpcfit.workflow import cluster, workers
 from hpcfit.workflow.cluster import open_cluster
@@ -48,7 +49,7 @@ def test_a_taken_port_of_the_dashboard_gives_another_one(caplog):
         with caplog.at_level(logging.INFO, "hpcfit"), local(dashboard=f"127.0.0.1:{port}") as crew:
             found = crew.client.scheduler_info()["services"]["dashboard"]
             assert found != port
-            assert f"127.0.0.1:{port} cannot be had" in caplog.text
+            assert f"127.0.0.1:{port} is taken, 127.0.0.1:{found} is used" in caplog.text
             assert f"dashboard http://127.0.0.1:{found}/status on {socket.gethostname()}" in caplog.text
             with urllib.request.urlopen(f"http://127.0.0.1:{found}/status", timeout=30) as page:
                 assert page.status == 200
@@ -190,3 +191,57 @@ def test_worker_jobs_without_slurm_are_an_error(monkeypatch, tmp_path):
         ClusterConfig(kind="slurm", logs=tmp_path, dashboard=ANY_PORT), "test"
     ):  # fmt: skip
         pass
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch):
+    """Stands for Slurm's sbatch: takes every script for a test, and then refuses it."""
+    program = tmp_path / "sbatch"
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *--test-only*) exit 0;; esac\n'
+        "echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2\nexit 1\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return ClusterConfig(kind="slurm", logs=tmp_path, dashboard=ANY_PORT)
+
+
+def test_a_job_that_is_refused_when_it_is_submitted_is_an_error(sbatch, capfd):
+    with pytest.raises(InputError, match="sbatch refuses a worker job: sbatch: error: QOSMaxSubmit"), open_cluster(
+        sbatch, "test"
+    ):  # fmt: skip
+        pass
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"kind": "slurm", "interface": "ib9"}, "interface = 'ib9': .* has no such network interface; it has lo"),
+        ({"kind": "local", "dashboard": "192.0.2.77:8787"}, "dashboard = 192.0.2.77:8787: .*annot assign"),
+    ],
+)
+def test_what_this_machine_does_not_have_is_an_error(keys, words):
+    with pytest.raises(InputError, match=words), open_cluster(ClusterConfig(**keys), "test"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('kind = "slurm"\nmemory = "four GB"', "'cluster.memory' = 'four GB'"),
+        ('dashboard = "8787"', "'cluster.dashboard' = '8787'"),
+        ('kind = "slurm"\nworkers = 3', "with kind = 'slurm' workers would have no effect"),
+        ('kind = "slurm"\njobs = 3\nmaximum_jobs = 2', "maximum_jobs = 2 is smaller than jobs = 3"),
+        ('kind = "address"', "needs address: tcp://host:port of a running scheduler, or its file"),
+    ],
+)
+def test_what_a_cluster_cannot_be_is_an_error_of_the_config(tmp_path, table, words):
+    (tmp_path / "config.toml").write_text(f"[cluster]\n{table}\n")
+    with pytest.raises(InputError, match=re.escape(words)):
+        load_config(tmp_path / "config.toml")
+
+
+def test_a_scheduler_file_lies_beside_the_config(tmp_path):
+    (tmp_path / "config.toml").write_text('[cluster]\nkind = "address"\naddress = "scheduler.json"\n')
+    assert load_config(tmp_path / "config.toml").cluster.address == str(tmp_path / "scheduler.json")

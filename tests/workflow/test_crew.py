@@ -94,7 +94,7 @@ def test_any_other_failure_names_its_item_and_shows_where(crew):
 
 
 def test_reports_of_tasks_are_logged_by_the_driver(crew, monkeypatch, caplog):
-    monkeypatch.setattr(progress, "LOG_INTERVAL", 0.01)
+    monkeypatch.setattr("hpcfit.log.LOG_INTERVAL", 0.01)
     with caplog.at_level(logging.INFO, "hpcfit"):
         crew.map(crew_tasks.reports, range(8))
     assert "test, reports: " in caplog.text

@@ -136,7 +136,7 @@ def test_the_tasks_of_an_srun_share_the_roles(slurm, config, expected, tmp_path)
 def test_too_few_tasks_or_a_damaged_input_are_one_clear_error(slurm, config, tmp_path):
     command = ["python", "-m", "hpcfit", "prepare", config(ALLOCATION)]
     few = slurm.run("srun", "-n2", *command, cwd=tmp_path)
-    assert_one_clear_error(few, ["under an srun of 2 tasks", "start at least 3"])
+    assert_one_clear_error(few, ["under an srun of 2 tasks", "start two tasks more than workers"])
     write_trajectory(tmp_path / "b.xyz", n_frames=130, broken=100)
     damaged = slurm.run("srun", "-n3", *command, cwd=tmp_path)
     assert_one_clear_error(damaged, ["b.xyz, frame 100"])
@@ -167,6 +167,23 @@ def test_a_signal_to_the_batch_script_reaches_the_fit(slurm, config, tmp_path):
     assert slurm.wait(job, "FAILED")["ExitCode"] == "75:0", (tmp_path / "job.out").read_text()
     last = max((tmp_path / "run/checkpoints").glob("step_*.h5"))
     assert len(history(tmp_path / "run")) == int(last.name.split(".")[0].removeprefix("step_")) + 1
+
+
+def test_workers_that_all_end_in_an_allocation_end_the_work(slurm, config, tmp_path):
+    """And two workers of one core each share the two cores of the one task."""
+    for name in "cdef":
+        write_trajectory(tmp_path / f"{name}.xyz", n_frames=2000)
+    path = config(f"{ALLOCATION}workers = 2\n")
+    script = tmp_path / "job.sh"
+    script.write_text(f"#!/bin/bash\n#SBATCH -o job.out -t 5 -n 1 -c 2\npython -m hpcfit prepare {path}\n")
+    job = slurm.sbatch(script)
+    slurm.wait_until(lambda: len(list((tmp_path / "store").glob("*.xyz.*.h5"))) > 1, "a shard")
+    slurm.ok("scancel", f"{job}.0")
+    assert slurm.wait(job, "FAILED")["ExitCode"] == "1:0"
+    said = (tmp_path / "job.out").read_text()
+    assert "2 workers in this allocation" in said
+    assert said.count("hpcfit: error: the workers have ended:") == 1
+    assert_quiet(said.partition("the workers have ended")[0])
 
 
 def refused(slurm, path: Path, words):
