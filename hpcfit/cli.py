@@ -258,10 +258,11 @@ def report(run: Annotated[Path, Parameter(help="A run directory, or the folder o
     """Rebuild report.html from the files of a run directory, or table and page of a sweep."""
     _start_logging()
     from hpcfit.results import report as runs
-    from hpcfit.results import sweep_files as sweeps
+    from hpcfit.results.sweep import read_sweep
+    from hpcfit.results.sweep_files import is_sweep, write_sweep
 
-    if sweeps.is_sweep(run):
-        sweeps.write_sweep(sweeps.read_sweep(run))
+    if is_sweep(run):
+        write_sweep(read_sweep(run))
     else:
         runs.write_report(run)
     return 0

@@ -231,6 +231,7 @@ def end_job(error: Exception) -> None:
     if ranks.size > 1 and not together:
         _say(error, f" on rank {ranks.rank} of {ranks.size}")
         ranks.abort(code)
+        os._exit(code)  # MPI_Abort may return before this process is ended
     keep_exit_code()
     if ranks.is_root and not (together and is_later_task()):
         _say(error)

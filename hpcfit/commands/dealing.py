@@ -26,7 +26,6 @@ Count = Callable[[Item], tuple[str, int]]  # an item's name and its number of fr
 class Dealer(Protocol):
     """Who does independent work. Every method is collective; an error in one ends the work and is raised once."""
 
-    size: int  # so many items can be worked on at once
 
     def on_root(self, function: Callable[[], T]) -> T:
         """``function()``, done once."""
@@ -51,7 +50,7 @@ class OverRanks:
     """Deals to the ranks of an MPI job, in turns; one rank is a case like any other."""
 
     def __init__(self, ranks: Ranks):
-        self._ranks, self.size = ranks, ranks.size
+        self._ranks = ranks
         self.on_root, self.on_all = ranks.on_root, ranks.on_all
 
     def share(self, value: T) -> T:
@@ -82,7 +81,7 @@ class OverCrew:
     """Deals to the workers of a Dask cluster; this process alone is root."""
 
     def __init__(self, crew: Crew, command: str):
-        self._crew, self._command, self.size = crew, command, crew.size
+        self._crew, self._command = crew, command
         self.share = crew.share
 
     def on_root(self, function: Callable[[], T]) -> T:
@@ -94,7 +93,7 @@ class OverCrew:
     def dealt(self, work: Callable[[Item], T], items: Sequence[Item], *, at_once: int = 1) -> list[T]:
         """A task for each piece of `at_once` consecutive items."""
         title, task = _inside(_each, work)
-        results = self._crew.map(task, pieces(items, at_once), title=title)
+        results = self._crew.map(task, batches(items, at_once), title=title)
         return [result for piece in results for result in piece]
 
     def dealt_to_root(self, work: Callable[[Item], T], items: Sequence[Item]) -> list[T] | None:
@@ -108,8 +107,8 @@ class OverCrew:
         self._crew.map(task, [(item, self._command, *count(item)) for item in items], names=names, title=title)
 
 
-def pieces(items: Sequence[Item], at_once: int) -> list[Sequence[Item]]:
-    """Consecutive items in pieces of at most `at_once`."""
+def batches(items: Sequence[Item], at_once: int) -> list[Sequence[Item]]:
+    """Consecutive items in batches of at most `at_once`."""
     return [items[start : start + at_once] for start in range(0, len(items), at_once)]
 
 
@@ -120,7 +119,7 @@ def _inside(wrapper: Callable, work: Callable) -> tuple[str, partial]:
 
 
 def _each(work: Callable, *arguments, **keywords) -> list:
-    """On a worker: the results of one piece, the last of the arguments."""
+    """On a worker: the results of one batch, the last of the arguments."""
     *bound, piece = arguments
     return [work(*bound, item, **keywords) for item in piece]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpcfit.commands.site_options import SiteOptions
 from hpcfit.config import ClusterConfig, Config, load_config
 from hpcfit.errors import InputError
-from hpcfit.workflow.job import POINT_CONFIG, Job, Points, program, render, template
+from hpcfit.workflow.job import POINT_CONFIG, Job, Points, check_time, program, render, template
 from hpcfit.workflow.site import Site, load_site, site_names
 
 FIT = ("frames", "experiment", "problem")
@@ -76,8 +76,18 @@ def _check(request: Request) -> None:
     for option, value in (("--nodes", request.nodes), ("--ranks-per-node", request.ranks_per_node or 1)):
         if value < 1:
             raise InputError(f"{option} {value}: a job takes one at least", remedy=f"for example {option} 4")
-    if (request.points is not None or request.limit is not None) and request.kind != "sweep":
-        raise InputError(f"--points and --limit mean nothing for --kind {request.kind}", remedy="leave them out")
+    check_time(request.time)
+    if request.kind == "sweep":
+        _check_unused({"--set": request.sets}, "--kind sweep, whose points have configs of their own")
+    else:
+        _check_unused({"--points": request.points, "--limit": request.limit}, f"--kind {request.kind}")
+
+
+def _check_unused(options: Mapping[str, object], where: str) -> None:
+    """Raise InputError if one of these options was given."""
+    given = " and ".join(name for name, value in options.items() if value)
+    if given:
+        raise InputError(f"{given} would have no effect with {where}", remedy="leave it out")
 
 
 def _optimize(request: Request, settings: Config, site: Site) -> Job:
@@ -107,8 +117,12 @@ def _tasks(request: Request, cluster: ClusterConfig, site: Site) -> Job:
             f"--nodes {request.nodes}: with [cluster] kind = '{cluster.kind}' this job takes one node",
             remedy="leave --nodes out; kind = 'allocation' spreads the tasks over the nodes of the job",
         )
+    ranks_per_node = {"--ranks-per-node": request.ranks_per_node}
     if cluster.kind == "local":
+        if cluster.workers:
+            _check_unused(ranks_per_node, f"[cluster] workers = {cluster.workers}")
         return request.job(command, ranks=cluster.workers or request.ranks_per_node, start="driver")
+    _check_unused(ranks_per_node, f"[cluster] kind = '{cluster.kind}': this job is one process")
     return request.job(command, ranks=1, start="driver", gpus=False)
 
 
@@ -137,26 +151,33 @@ def _sweep(request: Request, settings: Config, site: Site) -> Job:
 
 
 def _report(request: Request, settings: Config, site: Site) -> Job:
-    return request.job(["report", str(settings.run.directory)], nodes=1, ranks=1, gpus=False)
+    size = {"--nodes": request.nodes > 1, "--ranks-per-node": request.ranks_per_node}
+    _check_unused(size, "--kind report: this job is one process")
+    return request.job(["report", str(settings.run.directory)], ranks=1, gpus=False)
 
 
 def _chain(request: Request, settings: Config, site: Site) -> str:
     """A shell script that submits a job for each part of the config, each after the one before."""
     settings.require(*FIT, command="optimize")
     kinds = [*(["simulate"] if settings.simulate else []), "prepare", "optimize", "report"]
-    links = [(kind, shlex.join(_link(request, kind, settings.cluster))) for kind in kinds]
+    before = [word for job in request.after for word in ("--after", job)]
+    links = [
+        (kind, shlex.join([*_link(request, kind, settings.cluster), *(before if kind == kinds[0] else [])]))
+        for kind in kinds
+    ]
     config, where = str(request.config.absolute()), request.where.words()
     shared = shlex.join([config, *where, "--time", request.time, *request.set_words()])
     return template("chain.sh.j2").render(links=links, shared=shared, program=program(site))
 
 
 def _link(request: Request, kind: str, cluster: ClusterConfig | None) -> list[str]:
-    """The options of one job of the chain: its kind, and its size where it is not one process."""
+    """The options of one job of the chain: its kind and name, and its size where it is not one process."""
+    which = ["--kind", kind, *(["--name", f"{request.name}-{kind}"] if request.name else [])]
     if kind not in ON_NODES.get(cluster and cluster.kind, {"optimize"}):
-        return ["--kind", kind]
+        return which
     size = ["--ranks-per-node", str(request.ranks_per_node)] if request.ranks_per_node else []
     report = ["--set", "run.report=false"] if kind == "optimize" else []  # is a job of its own, on one core
-    return ["--kind", kind, "--nodes", str(request.nodes), *size, *report]
+    return [*which, "--nodes", str(request.nodes), *size, *report]
 
 
 KINDS: dict[str, Callable[[Request, Config, Site], Job]] = {

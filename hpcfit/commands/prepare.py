@@ -144,19 +144,20 @@ def _identity(source: FrameSource) -> str:
 def shard_plans(work: Work, prepare: PrepareConfig) -> list[ShardPlan]:
     """Each source cut into shards; names and digests are functions of source and range, never of ranks."""
     plans, first_id = [], 0
+    shared = [work.reference.digest(), work.encoding, [prepare.positions, prepare.forces, prepare.oversampling]]
     for source in work.sources:
+        identity = [source.name, source.label, _identity(source)]
         for start in range(0, source.n_frames, prepare.shard_frames):
             stop = min(start + prepare.shard_frames, source.n_frames)
-            plans.append(_plan(work, source, (start, stop, first_id + start), prepare))
+            plans.append(_plan(source, identity, (start, stop, first_id + start), shared))
         first_id += source.n_frames
     return plans
 
 
-def _plan(work: Work, source: FrameSource, numbers, prepare: PrepareConfig) -> ShardPlan:
+def _plan(source: FrameSource, identity: list[str], numbers: tuple[int, int, int], shared: list) -> ShardPlan:
+    """The digest is of what decides the bytes: the source, the range, and what all shards share."""
     start, stop, first_id = numbers
-    identity = [source.name, source.label, _identity(source)]
-    kept = [prepare.positions, prepare.forces, prepare.oversampling]
-    what = [identity, numbers, work.reference.digest(), work.encoding, kept]
+    what = [identity, numbers, *shared]
     digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()
     file = f"{file_name(source.name)}.{start:07d}-{stop:07d}.h5"
     path, inputs = str(source.path), dict(source.inputs)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfit.commands.dealing import Dealer, pieces
+from hpcfit.commands.dealing import Dealer, batches
 from hpcfit.config import Config, PrepareConfig
 from hpcfit.config.table import changed
 from hpcfit.data.catalog import REFERENCE, read_reference, read_reference_settings, write_reference
@@ -23,7 +23,7 @@ from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal
 
-SURVEYED = 250  # MTZ files at most in one task: so many are read again if its worker dies
+SURVEYED = 50  # MTZ files in one task: so many are read again if its worker dies
 
 
 def agreed_reference(
@@ -79,7 +79,7 @@ def _reflections(prepare: PrepareConfig, folder: Path, sources, dealer: Dealer) 
     if not folders:
         return dealer.on_all(lambda: _sphere(prepare, sources))
     files = [(file, source.columns) for source in folders for file in source.files]
-    surveys = dealer.dealt(survey, pieces(files, min(SURVEYED, -(-len(files) // dealer.size))))
+    surveys = dealer.dealt(survey, batches(files, SURVEYED))
     reflections, presence = dealer.on_all(lambda: agree(merged(surveys), prepare.supercell, prepare.d_min))
     dealer.on_all(lambda: _compare_cells(prepare, files[0][0], reflections))
     dealer.on_root(lambda: _report_missing(folder, presence, len(reflections)))

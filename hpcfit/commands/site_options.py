@@ -50,7 +50,9 @@ class ArrayOptions(SiteOptions):
     array: Annotated[bool, Parameter(negative="", help="Run as a Slurm array job, not on the [cluster].")] = False
     time: Annotated[str, Parameter(help="Time limit of a point, hours:minutes:seconds.")] = "01:00:00"
     limit: Annotated[int | None, Parameter(help="So many points at a time.")] = None
-    wait: Annotated[bool, Parameter(negative="", help="Wait until it has ended; else call again to collect.")] = False
+    wait: Annotated[
+        bool, Parameter(negative="", help="Wait until it has ended, then collect; else a job after it collects.")
+    ] = False
 
     def __post_init__(self):
         idle = [field.name for field in fields(self) if getattr(self, field.name) != field.default]

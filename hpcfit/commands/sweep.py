@@ -17,8 +17,9 @@ from hpcfit.results.sweep_files import print_table, write_sweep
 from hpcfit.workflow import slurm
 from hpcfit.workflow import sweep as axes
 from hpcfit.workflow.fit_task import fit_point
+from hpcfit.workflow.job import MOST_RESTARTS
 from hpcfit.workflow.sweep import Axis, Point, points_of, write_plan
-from hpcfit.workflow.sweep_array import Array, check_none_runs, submit, write_script
+from hpcfit.workflow.sweep_array import Array, check_none_runs, submit, submit_report, write_script
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def run_sweep(wanted: Wanted) -> int:
 def run_as_array(wanted: Wanted, options: ArrayOptions) -> int:
     """Submit what is not finished as one Slurm array job.
 
-    Waits for it if asked to, and returns 1 if a point is not finished then; else shows what came of an earlier call.
+    Waits for it if asked to, and returns 1 if a point is not finished then; else a job after it makes table and page,
+    and what came of an earlier call is shown.
     """
     todo = _planned(wanted)
     if not (todo and options.wait):
@@ -66,7 +68,9 @@ def run_as_array(wanted: Wanted, options: ArrayOptions) -> int:
     if options.wait:
         slurm.wait([job])
         return _exit_code(_tabulated(wanted.directory))
-    logger.info("call again when it has ended: for the table, and for what is not finished then")
+    if report := submit_report(wanted.directory, job, options.load()):
+        logger.info("job %s writes table and page when it has ended: %s/sweep.html", report, wanted.directory)
+    logger.info("call again when it has ended: it goes on with what is not finished then")
     return 0
 
 
@@ -75,7 +79,7 @@ def show_plan(wanted: Wanted, options: ArrayOptions) -> None:
     todo = _planned(wanted)
     print_table(results.read_sweep(wanted.directory))
     if options.array and todo:
-        logger.info("to start it: sbatch %s", _script(wanted, todo, options))
+        logger.info("to start it: the same without --plan, or sbatch %s", _script(wanted, todo, options))
 
 
 def _script(wanted: Wanted, todo: Sequence[Point], options: ArrayOptions) -> Path:
@@ -108,7 +112,9 @@ def _codes(directories: Sequence[str], ranks: int, cluster: ClusterConfig | None
             yield from enumerate(map(work, directories))
             return
         with open_cluster(cluster, "sweep") as crew:
-            yield from crew.completed(work, directories, names=[f"point {Path(name).name}" for name in directories])
+            names = [f"point {Path(name).name}" for name in directories]
+            # A fit may lose its worker to each time limit, and goes on from a checkpoint, as a job that is requeued.
+            yield from crew.completed(work, directories, names=names, retries=MOST_RESTARTS)
 
 
 def _tabulated(folder: Path) -> results.Sweep:

@@ -44,12 +44,18 @@ class Outcome(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """Finished points that differ only along repeated axes; deviation: of one point, with n - 1."""
+    """Points that differ only along repeated axes. outcomes: of the finished ones; deviation: of one, with n - 1."""
 
     values: dict[str, Any]
+    points: int
     outcomes: Sequence[Outcome]
     mean: dict[str, float]
     deviation: dict[str, float]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of them are finished: a mean over fewer compares with no other."""
+        return len(self.outcomes) == self.points
 
 
 class Sweep(NamedTuple):
@@ -85,6 +91,7 @@ def _mean(values: dict[str, Any], group: Sequence[Outcome]) -> Mean:
     }
     return Mean(
         values,
+        len(group),
         finished,
         {name: statistics.fmean(found) for name, found in known.items()},
         {name: statistics.stdev(found) for name, found in known.items() if len(found) > 1},

@@ -27,7 +27,8 @@ def write_sweep(sweep: Sweep) -> None:
     _write_csv(sweep.folder / "sweep.csv", columns, map(_row, sweep.outcomes))
     if any(axis.repeat for axis in sweep.axes):
         keys = [axis.key for axis in sweep.axes if not axis.repeat]
-        columns = [*keys, "points", *(f"{name}_{kind}" for name in QUANTITIES for kind in ("mean", "deviation"))]
+        statistics = [f"{name}_{kind}" for name in QUANTITIES for kind in ("mean", "deviation")]
+        columns = [*keys, "finished", "points", *statistics]
         _write_csv(sweep.folder / "sweep_means.csv", columns, map(_mean_row, sweep.means()))
     page = sweep.folder / "sweep.html"
     write_text(page, sweep_page(sweep))
@@ -56,7 +57,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 def _mean_row(mean: Mean) -> dict[str, Any]:
     means = {f"{name}_mean": value for name, value in mean.mean.items()}
     deviations = {f"{name}_deviation": value for name, value in mean.deviation.items()}
-    return {**mean.values, "points": len(mean.outcomes), **means, **deviations}
+    return {**mean.values, "finished": len(mean.outcomes), "points": mean.points, **means, **deviations}
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:

@@ -51,18 +51,21 @@ def _outcome(sweep: Sweep) -> Section:
         Card(state, str(count), "", f"of {len(sweep.outcomes)} points") for state, count in counts.items() if count
     ]
     judged = "cc_free" in _recorded(sweep)
-    best = [_best(sweep)] if judged else []
     left = counts["unfinished"] + counts["not started"]
     unfinished = [Text(UNFINISHED, warning=True)] if left else []
     note = [Text(HELD_OUT if judged else NO_HOLD_OUT, warning=not judged)] if counts["finished"] else []
-    return Section("Outcome", [Cards([*cards, *best]), *note, *unfinished])
+    return Section("Outcome", [Cards([*cards, *_best(sweep)]), *note, *unfinished])
 
 
-def _best(sweep: Sweep) -> Card:
-    best = max(sweep.means(), key=lambda mean: mean.mean.get("cc_free", float("-inf")))
+def _best(sweep: Sweep) -> list[Card]:
+    """The combination with the highest CC free, of those whose points are all finished; nothing where there is none."""
+    judged = [mean for mean in sweep.means() if mean.is_complete and "cc_free" in mean.mean]
+    if not judged:
+        return []
+    best = max(judged, key=lambda mean: mean.mean["cc_free"])
     spread = Markup("± {}").format(significant(best.deviation.get("cc_free"), 2)) if best.deviation else ""
     where = ", ".join(f"{key} = {shown(value)}" for key, value in best.values.items()) or "all points"
-    return Card("highest CC free", correlation(best.mean["cc_free"]), spread, where)
+    return [Card("highest CC free", correlation(best.mean["cc_free"]), spread, where)]
 
 
 def _recorded(sweep: Sweep) -> list[str]:
@@ -98,15 +101,15 @@ def _means(sweep: Sweep) -> list[Section]:
     if not repeated or not names:
         return []
     rows = [_mean_cells(mean, keys, names) for mean in sweep.means()]
-    caption = f"Means over {', '.join(repeated)}, ± one standard deviation of a point."
-    head = (*map(_key, keys), "points", *(COLUMNS[name][0] for name in names))
+    caption = f"Means of the finished points over {', '.join(repeated)}, ± one standard deviation of a point."
+    head = (*map(_key, keys), "finished", *(COLUMNS[name][0] for name in names))
     return [Section("Means", [Table(head, rows, caption, text_columns=len(keys))])]
 
 
 def _mean_cells(mean: Mean, keys: Sequence[str], names: Sequence[str]) -> list[str]:
     return [
         *(shown(mean.values[key]) for key in keys),
-        str(len(mean.outcomes)),
+        f"{len(mean.outcomes)} of {mean.points}",
         *(_with_spread(mean, n) for n in names),
     ]
 

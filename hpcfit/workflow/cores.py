@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from hpcfit.errors import InputError
+
 PAUSE = 0.5  # seconds between two looks for free cores
 
 
@@ -19,15 +21,12 @@ def own_cores(number: int) -> Iterator[list[int]]:
     """Bind this thread, and with it the children it starts, to cores that no other caller on this node has.
 
     A fit binds its ranks to the first of the cores it finds, so fits side by side would all take the same one. Waits
-    until so many are free. Gives the open files that hold the cores: a child that keeps them open keeps its cores if
-    this process dies. Does nothing where there are no cores to choose from.
+    until so many are free, or all where there are fewer. Gives the open files that hold the cores: a child that keeps
+    them open keeps its cores if this process dies.
     """
-    available = sorted(os.sched_getaffinity(0))
-    if number >= len(available):
-        yield []
-        return
+    available, folder = sorted(os.sched_getaffinity(0)), _lock_folder()
     with contextlib.ExitStack() as held:
-        while not (taken := _take(available, number, held)):
+        while not (taken := _take(available, min(number, len(available)), folder, held)):
             time.sleep(PAUSE)
         os.sched_setaffinity(0, taken)
         try:
@@ -36,10 +35,21 @@ def own_cores(number: int) -> Iterator[list[int]]:
             os.sched_setaffinity(0, available)
 
 
-def _take(cores: Sequence[int], number: int, held: contextlib.ExitStack) -> dict[int, IO[str]]:
-    """Lock so many free cores, or none; the locked file of each."""
+def _lock_folder() -> Path:
+    """The folder of this user's locks. Raises InputError where it cannot be used."""
     folder = Path(tempfile.gettempdir()) / f"hpcfit-cores-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    remedy = "remove it, or set TMPDIR to a folder of your own on this node"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}", remedy=remedy) from None
+    if (owner := folder.stat().st_uid) != os.getuid():
+        raise InputError(f"{folder} belongs to user {owner}, not to you, {os.getuid()}", remedy=remedy)
+    return folder
+
+
+def _take(cores: Sequence[int], number: int, folder: Path, held: contextlib.ExitStack) -> dict[int, IO[str]]:
+    """Lock so many free cores, or none; the locked file of each."""
     taken: dict[int, IO[str]] = {}
     with contextlib.ExitStack() as files:
         for core in cores:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -43,13 +44,22 @@ def _bound(ranks: int, threads: int) -> contextlib.AbstractContextManager[list[i
 
 
 def _run(folder: Path, ranks: int, kept_open: Sequence[int], progress: _Progress) -> int:
-    """The child from its start to its end, its output into the log."""
+    """The child from its start to its end, its output into the log; it ends first where this process is stopped."""
     command = tethered(hpcfit_command("optimize", str(folder / "config.toml"), "--resume", "auto", ranks=ranks))
     with open(folder / LOG, "ab") as log:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=child_environment(),
             pass_fds=kept_open,
         )  # fmt: skip
+    try:
+        return _awaited(child, progress)
+    except BaseException:
+        child.send_signal(signal.SIGUSR1)  # writes a checkpoint; at SIGTERM srun kills its tasks before they can
+        child.wait()
+        raise
+
+
+def _awaited(child: subprocess.Popen, progress: _Progress) -> int:
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(POLL_SECONDS)

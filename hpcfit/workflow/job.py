@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from hpcfit.workflow.site import Site, jobs_folder
 
 WARNING_SECONDS = 120  # before the time limit: long enough to end a step and write a checkpoint
 MOST_RESTARTS = 100
+TIME_LIMIT = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}", re.ASCII)
 POINT_CONFIG = "$point/config.toml"  # in the command of an array job: the config of this task's point
 
 
@@ -26,7 +28,9 @@ class Points(NamedTuple):
 
     @classmethod
     def listed_in(cls, file: Path, limit: int | None = None) -> Points:
-        """The points of a file; raises InputError where it lists none."""
+        """The points of a file; raises InputError where it lists none, or a limit lets none run."""
+        if limit is not None and limit < 1:
+            raise InputError(f"--limit {limit}: one point at a time is the least", remedy="for example --limit 4")
         lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
         if not lines:
             raise InputError(f"{file} lists no point", remedy="give the file that `hpcfit sweep --array` wrote")
@@ -40,6 +44,7 @@ class Job:
     command: the words after `hpcfit`. ranks: in all; None: as many as the site's nodes take. gpus: whether its ranks
     compute on GPUs where the site has them. start: `srun` starts the command on all ranks; `driver`: one process in the
     batch shell, which starts steps, worker processes or worker jobs itself. after: jobs that must have succeeded.
+    output: a pattern of Slurm's, see ``literally``.
     """
 
     kind: str
@@ -57,7 +62,11 @@ class Job:
 
 
 def render(job: Job, site: Site) -> str:
-    """The sbatch script of a job on a site. Raises InputError where the ranks do not fit on its nodes."""
+    """The sbatch script of a job on a site.
+
+    Raises InputError where the ranks do not fit on its nodes, or the time is none of Slurm's.
+    """
+    check_time(job.time)
     layout = _layout(job, site)
     return template("job.sh.j2").render(
         job=job,
@@ -68,6 +77,21 @@ def render(job: Job, site: Site) -> str:
         warning=WARNING_SECONDS,
         most_restarts=MOST_RESTARTS,
     )
+
+
+def check_time(time: str) -> None:
+    """Raise InputError unless Slurm reads this as a time limit."""
+    if not TIME_LIMIT.fullmatch(time):
+        raise InputError(
+            f"--time {time} is no time limit of Slurm's: minutes, minutes:seconds, hours:minutes:seconds, days-hours,"
+            " days-hours:minutes or days-hours:minutes:seconds",
+            remedy="for example --time 04:00:00",
+        )
+
+
+def literally(path: Path) -> str:
+    """A path as part of an output pattern, where Slurm puts names and numbers in the place of %x and the like."""
+    return str(path).replace("%", "%%")
 
 
 def program(site: Site) -> str:
@@ -87,6 +111,8 @@ def template(name: str):
         keep_trailing_newline=True,
     )
     environment.filters["quote"] = lambda word: shlex.quote(str(word))
+    # sbatch reads quotes as a shell does, but a backslash inside single quotes as well
+    environment.filters["quote_for_sbatch"] = lambda word: shlex.quote(str(word)).replace("\\", "\\\\")
     return environment.get_template(name)
 
 

@@ -95,10 +95,7 @@ class Replacing:
     def look(self) -> HpcfitError | None:
         """Replace what has ended; what is wrong when no worker is left and none will come any more."""
         self._worked |= self._jobs.working()
-        try:
-            ended = self._jobs.ended()
-        except InputError:
-            return None  # Slurm does not answer just now
+        ended = self._jobs.ended()
         return self._replace(ended) if set(ended.values()) - self._left_alone else None
 
     def _replace(self, ended: dict[str, str]) -> HpcfitError | None:

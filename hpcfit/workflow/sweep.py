@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +12,7 @@ from hpcfit.config import Config, MonitorConfig, load_config
 from hpcfit.data.files import write_text
 from hpcfit.errors import InputError
 from hpcfit.results import sweep as results
-
-WITHOUT_EFFECT = {"run": {"directory", "report"}, "cluster": True, "monitor": True, "checkpoint": True}
-HASH_DIGITS = 12
+from hpcfit.workflow.fit_identity import Identities
 
 
 @dataclass(frozen=True)
@@ -99,10 +95,14 @@ class Point(NamedTuple):
 
 
 def points_of(path: Path, overrides: Sequence[str], axes: Sequence[Axis], folder: Path) -> list[Point]:
-    """The product of the axes, in order, under ``folder``. Raises InputError where a config is wrong or comes twice."""
+    """The product of the axes, in order, under ``folder``.
+
+    Raises InputError where a config is wrong, a fit comes twice, or an input is missing.
+    """
     _check_keys(axes)
     fixed = [text for axis in axes for text in axis.fixed]
     points: dict[str, Point] = {}
+    identity = Identities()
     for values in itertools.product(*(axis.values for axis in axes)):
         chosen = [f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True)]
         config = load_config(path, [*overrides, *fixed, *chosen])
@@ -110,7 +110,7 @@ def points_of(path: Path, overrides: Sequence[str], axes: Sequence[Axis], folder
         if name in points:
             raise InputError(
                 f"two points of the sweep are the same fit: {' '.join(chosen)} and {points[name].name}",
-                remedy="give values that differ, of keys that change what a fit finds",
+                remedy="give values that differ, of keys or files that change what a fit finds",
             )
         point = Point({axis.key: value_of(config, axis.key) for axis in axes}, _placed(config, folder / name))
         points[name] = point
@@ -127,12 +127,6 @@ def _check_keys(axes: Sequence[Axis]) -> None:
             "a sweep without an axis is one fit",
             remedy="give --grid, --folds, --seeds or --bootstrap, or `hpcfit optimize`",
         )
-
-
-def identity(config: Config) -> str:
-    """The hash of what decides what a fit finds."""
-    content = json.dumps(config.model_dump(mode="json", exclude=WITHOUT_EFFECT), sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:HASH_DIGITS]
 
 
 def value_of(config: Config, key: str) -> Any:

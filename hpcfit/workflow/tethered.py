@@ -1,4 +1,4 @@
-"""`python -m hpcfit.workflow.tethered COMMAND ...`: become a command that is ended when its parent dies (Linux)."""
+"""`python -m hpcfit.workflow.tethered PARENT COMMAND ...`: become a command that ends when its parent dies (Linux)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ PR_SET_PDEATHSIG = 1
 
 
 def tethered(command: Sequence[str]) -> list[str]:
-    """The command; it gets a SIGTERM, at which a fit writes a checkpoint, when the thread that starts it ends."""
-    return [sys.executable, "-m", "hpcfit.workflow.tethered", *command]
+    """The command, to be started by this process.
+
+    It gets a SIGTERM, at which a fit writes a checkpoint, when the thread that starts it ends.
+    """
+    return [sys.executable, "-m", "hpcfit.workflow.tethered", str(os.getpid()), *command]
 
 
 if __name__ == "__main__":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    os.execvp(sys.argv[1], sys.argv[1:])
+    if os.getppid() != int(sys.argv[1]):  # it died before the line above, of which nothing tells
+        os.kill(os.getpid(), signal.SIGTERM)
+    os.execvp(sys.argv[2], sys.argv[2:])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from distributed import Client
 
 from hpcfit.errors import HpcfitError
+from hpcfit.log import logger
 
 Look = Callable[[], HpcfitError | None]
 
@@ -36,10 +37,17 @@ class _Watch(threading.Thread):
         self.done, self.found = threading.Event(), None
 
     def run(self) -> None:
-        while not self.found and not self.done.wait(self._every):
-            self.found = self._look()
-        if self.found:
-            self._client.loop.add_callback(_cancel, list(self._client.futures.values()))
+        while not self.done.wait(self._every):
+            self.found = self.found or self._looked()
+            if self.found:  # also of what the driver submits from now on
+                self._client.loop.add_callback(_cancel, list(self._client.futures.values()))
+
+    def _looked(self) -> HpcfitError | None:
+        try:
+            return self._look()
+        except Exception as error:  # the next look may succeed; without one, lost workers would stay lost
+            logger.warning("looking after the workers failed, and is tried again: %s", error)
+            return None
 
 
 def _cancel(futures: list) -> None:

@@ -56,7 +56,8 @@ def _cluster(config: ClusterConfig, what: str, logs: Path) -> SLURMCluster:
         # A job that Slurm ran again would be one more beside the one that replaced it.
         job_extra_directives=["--no-requeue", *directives, *config.directives], job_script_prologue=config.prologue,
         interface=config.interface, python=config.python or sys.executable,
-        worker_extra_args=["--memory-limit", "0"],  # Slurm limits the job; Dask would spill and pause before
+        # Slurm limits the job; Dask would spill and pause before. The scheduler's dashboard shows all workers.
+        worker_extra_args=["--memory-limit", "0", "--no-dashboard"],
         scheduler_options={"dashboard_address": dashboard_address(config)}, silence_logs="critical",
     )  # fmt: skip
 

@@ -93,7 +93,7 @@ def test_tables(folder):
     assert sum(row["error"] != "" for row in rows) == 1
     [first, *_] = csv.DictReader((folder / "sweep_means.csv").read_text().splitlines())
     assert float(first["cc_mean"]) == statistics.fmean(CCS[0])
-    assert first["points"] == "2"
+    assert (first["finished"], first["points"]) == ("2", "2")
 
 
 def test_the_page_names_the_best_links_reports_and_escapes(folder):
@@ -107,6 +107,25 @@ def test_the_page_names_the_best_links_reports_and_escapes(folder):
     assert "goes on with what is unfinished" in page
     assert page.count("data:image/svg+xml;base64,") == 2  # against theta, and against the optimizer
     assert not re.search(r'(src|href)="(?!data:|[\w.]+/report\.html")', page)  # it needs no other file
+
+
+def test_the_best_is_one_of_which_every_fold_is_finished(tmp_path):
+    points = [
+        point(tmp_path, f"{theta}fold{fold}", {"problem.theta": theta, "problem.fold": fold}, cc=cc, free=cc)
+        for theta, ccs in {0: (0.5, 0.6), 1: (0.9, None), 2: (0.4, 0.5)}.items()
+        for fold, cc in enumerate(ccs)
+    ]
+    axes = [Axis("problem.theta", repeat=False), Axis("problem.fold", repeat=True)]
+    (tmp_path / "sweep.json").write_text(plan_text(axes, points))
+    write_sweep(read_sweep(tmp_path))
+    page = (tmp_path / "sweep.html").read_text()
+    assert "problem.theta = 0" in page
+    assert "problem.theta = 1" not in page
+    assert "1 of 2" in page
+    for theta in (0, 2):
+        (tmp_path / f"{theta}fold1/metrics.json").unlink()
+    write_sweep(read_sweep(tmp_path))
+    assert "highest CC free" not in (tmp_path / "sweep.html").read_text()
 
 
 def test_without_folds_the_page_says_that_cc_cannot_choose(tmp_path):

@@ -10,6 +10,8 @@ import pytest
 
 from hpcfit.commands.job import Request, script_of
 from hpcfit.commands.site_options import SiteOptions
+from hpcfit.workflow.job import Job, literally, render
+from hpcfit.workflow.site import load_site
 from tests.conftest import ROOT
 from tests.slurm.conftest import Slurm
 
@@ -27,19 +29,20 @@ while :; do sleep 0.1; done
 
 
 def rendered(folder, text: str = FIT, **fields) -> str:
-    """The script of a request; its size fits the cluster of the tests."""
+    """The script of a request; where it has a size, it fits the cluster of the tests."""
     (folder / "config.toml").write_text(text)
     (folder / "points.txt").write_text("/one\n/two\n/three\n")
     if fields.get("kind") == "sweep":
         fields |= {"points": folder / "points.txt", "limit": 2}
-    return script_of(Request(folder / "config.toml", ranks_per_node=2, **fields))
+    one_process = fields.get("kind") == "report" or 'kind = "slurm"' in text
+    return script_of(Request(folder / "config.toml", **({} if one_process else {"ranks_per_node": 2}), **fields))
 
 
 @pytest.mark.parametrize("site", ["generic-cpu", "generic-gpu"])
 @pytest.mark.parametrize("kind", ["optimize", "prepare", "pipeline", "sweep", "scaling", "report"])
 def test_slurm_takes_every_kind(slurm, tmp_path, kind, site):
     for cluster in CLUSTERS if kind == "prepare" else CLUSTERS[:1]:
-        nodes = 1 if 'kind = "slurm"' in cluster else 2
+        nodes = 1 if kind == "report" or 'kind = "slurm"' in cluster else 2
         script = tmp_path / "job.sh"
         script.write_text(rendered(tmp_path, FIT + cluster, kind=kind, nodes=nodes, where=SiteOptions(site)))
         done = slurm.run("sbatch", "--test-only", script)
@@ -61,6 +64,16 @@ def test_too_many_ranks_are_refused_by_slurm(slurm, tmp_path):
     done = slurm.run("sbatch", "--test-only", script)
     assert done.returncode != 0
     assert "More processors requested than permitted" in done.stderr or "not available" in done.stderr
+
+
+def test_slurm_reads_quoted_directives(slurm, tmp_path):
+    job = Job("report", 'a "name" # \\', ["x"], program="true", output=f"{literally(tmp_path)}/50%% #1.log")
+    site = load_site("generic-cpu").model_copy(update={"ranks_per_node": 1})
+    (tmp_path / "job.sh").write_text(render(job, site))
+    done = slurm.sbatch(tmp_path / "job.sh")
+    slurm.wait(done, "COMPLETED")
+    assert 'JobName=a "name" # \\ UserId' in slurm.ok("scontrol", "--oneliner", "show", "job", done)
+    assert (tmp_path / "50% #1.log").exists()
 
 
 def test_a_warned_job_is_requeued_and_goes_on(slurm: Slurm, tmp_path):

@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import re
 import sys
 
 import pytest
 
+from hpcfit.workflow.sweep_array import job_name
 from tests.slurm.conftest import Slurm
 
 POINTS = 12
@@ -17,7 +19,7 @@ def sweep(slurm: Slurm, two_sources, tmp_path):
     """`hpcfit sweep` of 12 points as an array, with further options; on a site file of its own."""
     # Nothing binds tasks to cores on this cluster, where all nodes are one machine: spread the tasks here.
     cores = len(os.sched_getaffinity(0))
-    program = f"taskset --cpu-list $((SLURM_ARRAY_TASK_ID % {cores})) {sys.executable} -m hpcfit"
+    program = f"taskset --cpu-list $((${{SLURM_ARRAY_TASK_ID:-0}} % {cores})) {sys.executable} -m hpcfit"
     (tmp_path / "site.toml").write_text(
         f'description = "test"\nranks_per_node = 2\nmpi = "pmi2"\nprogram = "{program}"\n'
     )
@@ -27,7 +29,8 @@ def sweep(slurm: Slurm, two_sources, tmp_path):
         tmp_path / "site.toml", "--time", "00:10:00", "--set", "optimizer.max_steps=2", "--set", "run.report=false",
     ]  # fmt: skip
     yield lambda *options: slurm.run(*command, *options)
-    slurm.run("scancel", "--name", "sweep-sweep")
+    for name in (job_name(tmp_path / "sweep"), f"{job_name(tmp_path / 'sweep')}-report"):
+        slurm.run("scancel", "--name", name)
 
 
 @pytest.mark.slow
@@ -36,8 +39,10 @@ def test_a_killed_array_is_continued(sweep, slurm: Slurm, tmp_path):
     folder = tmp_path / "sweep"
     first = sweep()
     assert first.returncode == 0, first.stderr
-    job = (folder / "array.job").read_text().strip()
-    assert len((folder / "points.txt").read_text().splitlines()) == POINTS
+    [job] = re.findall(r"array job (\d+) submitted", first.stderr)
+    [report] = re.findall(r"job (\d+) writes table and page", first.stderr)
+    [all_points] = folder.glob("points-*.txt")
+    assert len(all_points.read_text().splitlines()) == POINTS
 
     again = sweep()
     assert again.returncode == 2
@@ -48,19 +53,34 @@ def test_a_killed_array_is_continued(sweep, slurm: Slurm, tmp_path):
     slurm.wait_until(lambda: job not in slurm.ok("squeue", "--noheader", "--format=%F"), "the array has ended")
     done = finished(folder)
     assert 4 <= len(done) < POINTS
+    slurm.wait(report, "COMPLETED")
+    assert [row["state"] for row in rows(folder)].count("finished") == len(done)
 
     last = sweep("--wait")
     assert last.returncode == 0, last.stderr
     assert f"{POINTS} points in {folder}, {len(done)} of them finished" in last.stderr
-    listed = {line.rpartition("/")[2] for line in (folder / "points.txt").read_text().splitlines()}
+    [rest] = set(folder.glob("points-*.txt")) - {all_points}
+    listed = {line.rpartition("/")[2] for line in rest.read_text().splitlines()}
     assert listed == names(folder) - done.keys()
     after = finished(folder)
     assert len(after) == POINTS
     assert {name: after[name] for name in done} == done  # not written again
-    rows = list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
-    assert [row["state"] for row in rows] == ["finished"] * POINTS
-    assert {float(row["cc"]) for row in rows} == {fitted_cc(folder, name) for name in after}
+    assert [row["state"] for row in rows(folder)] == ["finished"] * POINTS
+    assert {float(row["cc"]) for row in rows(folder)} == {fitted_cc(folder, name) for name in after}
     assert len((folder / "sweep_means.csv").read_text().splitlines()) == 1 + POINTS // 2
+
+
+def test_an_array_submitted_by_hand_is_seen(sweep, slurm: Slurm, tmp_path):
+    folder = tmp_path / "sweep"
+    assert sweep("--plan").returncode == 0
+    job = slurm.sbatch(folder / "array.sbatch", "--hold")
+    refused = sweep()
+    assert refused.returncode == 2
+    assert f"array job {job} of the sweep in {folder} has not ended: PENDING" in refused.stderr
+
+
+def rows(folder) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
 
 
 def names(folder) -> set[str]:

@@ -15,7 +15,7 @@ import pytest
 from hpcfit.commands.job import Request, script_of
 from hpcfit.commands.site_options import SiteOptions
 from hpcfit.errors import InputError
-from hpcfit.workflow.job import Job, Points, render
+from hpcfit.workflow.job import Job, Points, literally, render
 from hpcfit.workflow.site import load_site, site_names
 from tests.conftest import ROOT, assert_one_clear_error
 
@@ -181,6 +181,32 @@ def test_a_chain_submits_each_part_after_the_one_before(request_in):
     assert "prepare=$(submit --kind prepare)" in script_of(request_in(DASK, kind="chain", nodes=4))
 
 
+def test_name_and_predecessors_of_a_chain_reach_its_jobs(request_in):
+    chain = script_of(request_in(DASK, kind="chain", name="my fit", after=("11", "12")))
+    assert "prepare=$(submit --kind prepare --name 'my fit-prepare' --after 11 --after 12)" in chain
+    assert "--name 'my fit-optimize' --nodes 1 --set run.report=false --after \"$prepare\")" in chain
+
+
+@pytest.mark.parametrize("time", ["90", "90:30", "01:30:00", "2-12", "2-12:30", "2-12:30:15"])
+def test_every_format_of_a_time_limit(request_in, time):
+    assert directives(script_of(request_in(time=time)))["time"] == time
+
+
+@pytest.mark.parametrize("time", ["", "1h", "1:2:3:4", "2-", "1-2:3:4:5", "01:00:00 # x", "-1", "1.5", "\u0663"])
+def test_what_is_no_time_limit_is_said(request_in, time):
+    with pytest.raises(InputError, match="no time limit of Slurm's"):
+        script_of(request_in(time=time))
+
+
+def test_words_of_directives_are_quoted_as_sbatch_reads_them():
+    site = load_site("generic-cpu").model_copy(update={"account": "a#b"})
+    job = Job("optimize", "it's a \\ fit", ["optimize"], output=f"{literally(Path('/100% of/it'))}/%j.log")
+    lines = render(job, site).splitlines()
+    assert """#SBATCH --job-name='it'"'"'s a \\\\ fit'""" in lines
+    assert "#SBATCH --output='/100%% of/it/%j.log'" in lines
+    assert "#SBATCH --account='a#b'" in lines
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -189,7 +215,18 @@ def test_a_chain_submits_each_part_after_the_one_before(request_in):
             {"ranks_per_node": 8, "where": SiteOptions("generic-gpu")},
             "8 ranks on a node of site 'generic-gpu'.* 4 GPUs",
         ),
-        ({"limit": 3}, "--points and --limit mean nothing for --kind optimize"),
+        ({"limit": 3}, "--limit would have no effect with --kind optimize"),
+        ({"kind": "chain", "points": Path("p"), "limit": 3}, "--points and --limit would have no effect"),
+        ({"kind": "sweep", "limit": 0}, "--limit 0"),
+        ({"kind": "sweep", "sets": ("problem.theta=1",)}, "--set would have no effect with --kind sweep"),
+        ({"kind": "report", "nodes": 2}, "--nodes would have no effect with --kind report"),
+        ({"kind": "report", "ranks_per_node": 2}, "--ranks-per-node would have no effect with --kind report"),
+        ({"kind": "prepare", "text": DASK, "ranks_per_node": 2}, "--ranks-per-node .* kind = 'slurm'"),
+        (
+            {"kind": "prepare", "text": f"{FIT}[cluster]\nworkers = 3\n", "ranks_per_node": 2},
+            r"--ranks-per-node .* \[cluster\] workers = 3",
+        ),
+        ({"kind": "chain", "time": "1h"}, "--time 1h is no time limit of Slurm's"),
         ({"kind": "sweep", "points": Path("nowhere.txt")}, "nowhere.txt lists no point"),
         ({"kind": "simulate"}, r"no \[simulate\] table"),
         ({"where": SiteOptions("perlmuter")}, "no site 'perlmuter': did you mean 'perlmutter'"),

@@ -1,0 +1,47 @@
+"""What decides what a fit finds, as one hash: its config, and the content of the files that it reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+from hpcfit.config import Config
+from hpcfit.data.catalog import open_store
+from hpcfit.data.files import sha256_of_file
+from hpcfit.errors import InputError
+
+WITHOUT_EFFECT = {
+    "run": {"directory", "report"}, "simulate": True, "prepare": True, "checkpoint": True, "cluster": True,
+    "monitor": True,
+}  # fmt: skip
+HASH_DIGITS = 12
+
+
+class Identities:
+    """The hashes of fits. Each file is read once: what changes it later makes other fits only in the next object."""
+
+    def __init__(self):
+        self._of_store = cache(lambda folder: open_store(folder).digest())
+        self._of_file = cache(_digest)
+
+    def __call__(self, config: Config) -> str:
+        """Of one fit. Raises InputError naming an input that is not there."""
+        content = config.model_dump(mode="json", exclude=WITHOUT_EFFECT)
+        if config.frames:
+            content["frames"]["store"] = self._of_store(config.frames.store)
+        if config.experiment:
+            content["experiment"]["file"] = self._of_file("[experiment] file", config.experiment.file)
+        if config.problem and isinstance(config.problem.prior, Path):
+            content["problem"]["prior"] = self._of_file("[problem] prior", config.problem.prior)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
+
+
+def _digest(named: str, path: Path) -> str:
+    try:
+        return sha256_of_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{named} {path} does not exist", remedy=f"correct {named}") from None
+    except OSError as error:
+        raise InputError(f"{named} {path}: {error.strerror}", remedy=f"give a file as {named}") from None
