@@ -26,7 +26,6 @@ Count = Callable[[Item], tuple[str, int]]  # an item's name and its number of fr
 class Dealer(Protocol):
     """Who does independent work. Every method is collective; an error in one ends the work and is raised once."""
 
-
     def on_root(self, function: Callable[[], T]) -> T:
         """``function()``, done once."""
 

@@ -12,6 +12,7 @@ from hpcfit.commands.reporter import Reporter
 from hpcfit.commands.run import Run
 from hpcfit.config import MonitorConfig
 from hpcfit.data.files import write_text
+from hpcfit.errors import HpcfitError
 from hpcfit.fit.loop import Hook
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
@@ -20,7 +21,7 @@ from hpcfit.results.run_directory import MONITOR
 if TYPE_CHECKING:
     from hpcfit.workflow.monitor import Place
 
-REPORTS_PER_SECOND = 20.0  # of all ranks together, so that thousands of them do not drown the scheduler beside rank 0
+REPORTS_PER_SECOND = 10.0  # of all ranks but the root: they cost the root, where the scheduler is, 1 % of its time
 
 
 @contextlib.contextmanager
@@ -34,7 +35,7 @@ def monitored(run: Run) -> Iterator[list[Hook]]:
         return
     from hpcfit.workflow.monitor import Monitor
 
-    every = max(chosen.every, world.size / REPORTS_PER_SECOND)
+    every = chosen.every if world.is_root else max(chosen.every, world.size / REPORTS_PER_SECOND)
     reporter = Reporter(run, every)
     prefix = f"{session.config.run.directory.name}-" if chosen.address else ""  # beside the ranks of other runs
     monitor = Monitor(
@@ -66,10 +67,10 @@ def _open_place(chosen: MonitorConfig, directory: Path, one_node: bool) -> Place
         return Place(chosen.address, None)
     try:
         place = choose_place(chosen.dashboard, one_node=one_node)
-    except OSError as error:
+        address = {"dashboard": f"http://{place.dashboard}", "tunnel": tunnel(place.dashboard)}
+        write_text(directory / MONITOR, json.dumps(address, indent=1))
+    except (OSError, HpcfitError) as error:
         logger.warning("no dashboard: [monitor] dashboard = '%s': %s", chosen.dashboard, error)
         return None
-    address = {"dashboard": f"http://{place.dashboard}", "tunnel": tunnel(place.dashboard)}
-    write_text(directory / MONITOR, json.dumps(address, indent=1))
     logger.info("dashboard: %s/hpcfit; from elsewhere: %s", address["dashboard"], address["tunnel"])
     return place

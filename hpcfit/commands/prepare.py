@@ -38,6 +38,7 @@ from hpcfit.errors import DamagedFile, InputError
 from hpcfit.log import logger
 from hpcfit.physics.scattering import FFTError
 from hpcfit.ranks import Ranks
+from hpcfit.workflow.stopping import stopped_by_signals
 
 FFT_SAMPLE = 200  # reflections
 SEEN_SECONDS = 60.0  # by which a network file system may be late to show what another node wrote
@@ -64,7 +65,8 @@ def run_prepare(config: Config, ranks: Ranks) -> Prepared:
 
     Raises InputError for inputs that cannot be used, and for a store that was begun with other settings.
     """
-    return _prepare(config, OverRanks(ranks))
+    with stopped_by_signals():
+        return _prepare(config, OverRanks(ranks))
 
 
 def run_prepare_on_cluster(config: Config) -> Prepared:

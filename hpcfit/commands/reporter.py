@@ -23,6 +23,7 @@ from hpcfit.workflow.slurm import end_of_job
 
 MAX_POINTS = 50  # of a report: a fit whose steps take a millisecond is shown thinned
 MAX_EARLIER = 1000  # points that a continued run shows of what went before
+REPORTS_OF_PACE = 20  # that the pace of the steps is measured over
 PASSES = 2  # over the frames, in each evaluation
 PARTS = ("compute", "reduce", "read")
 
@@ -47,38 +48,36 @@ class Reporter:
         self.state = "running"
         self._run, self._every, self._root = run, every, session.world.is_root
         self._weights = session.case.live_weights(session.grid, run.evaluate.frames.rows)
-        self._moments: deque[Moment] = deque(maxlen=20)  # that the pace is measured over
-        self._reported: Moment | None = None
+        self._latest: Moment | None = None
+        self._reported: deque[Moment] = deque(maxlen=REPORTS_OF_PACE)
         self._points: deque[dict[str, float]] = deque(self._earlier() if self._root else (), maxlen=10 * MAX_EARLIER)
         self._started, self._elapsed = time.time(), self._points[-1]["seconds"] if self._points else 0.0
-        self._first, self._job_end = True, None
+        self._job_end: float | None = None
         if self._root:
             threading.Thread(target=self._ask_slurm, daemon=True).start()
 
     def __call__(self, step: Step) -> None:
         """After each step, in the fit's thread."""
         recorder = self._run.recorder
-        moment = Moment(step.number, time.time(), dict(recorder.spent), recorder.params)
-        self._reported = self._reported or moment
-        self._moments.append(moment)
+        self._latest = Moment(step.number, time.time(), dict(recorder.spent), recorder.params)
         if self._root and recorder.last:
-            seconds = self._elapsed + moment.time - self._started
+            seconds = self._elapsed + self._latest.time - self._started
             self._points.append(recorder.last | {"step": step.number, "seconds": seconds})
 
     def message(self) -> dict[str, Any]:
         """A report, in the monitor's thread: plain numbers by name, as ``workflow.collector.Fit`` takes them."""
-        session = self._run.session
+        session, now = self._run.session, self._latest
         message: dict[str, Any] = {"run": str(session.config.run.directory), "rank": session.world.rank}
-        if not self._moments:
+        if now is None:
             return message
-        moment, before = self._moments[-1], self._reported
-        if moment.step > before.step:
-            message["seconds"] = _seconds_per_step(before, moment)
-            self._reported = moment
-        if self._weights and moment.params is not None:
-            message["weights"] = self._weights(moment.params)
+        if self._weights and now.params is not None:
+            message["weights"] = self._weights(now.params)
         if self._root:
-            message |= {"about": self._about(), "status": self._status(moment), "points": self._new_points()}
+            message |= {"about": self._about(), "status": self._status(now), "points": self._new_points()}
+            message["begins"] = not self._reported
+        if self._reported and now.step > self._reported[-1].step:
+            message["seconds"] = _seconds_per_step(self._reported[-1], now)
+        self._reported.append(now)
         return message
 
     def _about(self) -> dict[str, Any]:
@@ -89,21 +88,17 @@ class Reporter:
             "max_steps": session.config.optimizer.max_steps, "summary": summary,
         }  # fmt: skip
 
-    def _status(self, moment: Moment) -> dict[str, Any]:
-        config, first = self._run.session.config, self._moments[0]
-        pace = (moment.time - first.time) / (moment.step - first.step) if moment.step > first.step else 0.0
-        optimizer = config.optimizer
-        found = ends(
-            moment.time, optimizer.max_steps, moment.step, pace, self._started, optimizer.wall_clock_minutes,
-            self._job_end,
-        )  # fmt: skip
+    def _status(self, now: Moment) -> dict[str, Any]:
+        config, first = self._run.session.config, self._reported[0] if self._reported else now
+        pace = (now.time - first.time) / (now.step - first.step) if now.step > first.step else 0.0
+        steps = (config.optimizer.max_steps, now.step, pace)
+        found = ends(now.time, *steps, self._started, config.optimizer.wall_clock_minutes, self._job_end)
         checkpoint = newest_checkpoint(config.run.directory)
         return {"state": self.state, "checkpoint": checkpoint, "ends": [list(end) for end in found]}
 
     def _new_points(self) -> list[dict[str, float]]:
         rows = [self._points.popleft() for _ in range(len(self._points))]
-        limit = MAX_EARLIER if self._first else MAX_POINTS
-        self._first = False
+        limit = MAX_POINTS if self._reported else MAX_EARLIER
         return [_point(row) | {"passes": PASSES * row["evaluation"]} for row in thinned(rows, limit)]
 
     def _earlier(self) -> list[dict[str, float]]:

@@ -22,6 +22,7 @@ from hpcfit.results.scaling import Repeats, Scaling, summarise
 from hpcfit.results.scaling_files import check_mode, write_scaling
 from hpcfit.results.scaling_table import print_tables
 from hpcfit.workflow.scaling import Point, Series, check_complete, measure_here, submit, wait
+from hpcfit.workflow.stopping import stopped_by_signals
 
 
 def run_scaling(
@@ -44,12 +45,13 @@ def run_scaling(
     check_is_writable(directory)
     check_mode(directory, plan.mode)
     series = Series(path, overrides, plan.steps, directory, identity(config, case, plan.steps))
-    if jobs.site is None:
-        measure_here(series, points)
-    else:
-        queued = submit(series, points, jobs.load(), jobs.time)
-        if jobs.wait:
-            wait(queued)
+    with stopped_by_signals():
+        if jobs.site is None:
+            measure_here(series, points)
+        else:
+            queued = submit(series, points, jobs.load(), jobs.time)
+            if jobs.wait:
+                wait(queued)
     scaling = _finish(series, points, plan, case, beyond)
     if jobs.wait:
         check_complete(series, points)

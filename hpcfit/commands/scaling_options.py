@@ -58,3 +58,8 @@ class Beyond:
                     f"--{field.name.replace('_', '-')} {value:g}: a machine to predict for has more than 0",
                     remedy="give the figure of its data sheet",
                 )
+        if (self.memory_share or 0) > 1:
+            raise InputError(
+                f"--memory-share {self.memory_share:g}: a step cannot reach more than the whole bandwidth, 1",
+                remedy="give a share between 0 and 1",
+            )

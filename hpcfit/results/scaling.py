@@ -8,7 +8,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
-from hpcfit.fit.cost import ASSUMED, Accelerator, Cost, Load, Machine, Message, Part, fit_network, fit_rank, step_cost
+from hpcfit.fit.cost import (
+    ASSUMED,
+    FREE,
+    STREAM_SHARE,
+    Accelerator,
+    Cost,
+    Load,
+    Machine,
+    Message,
+    Part,
+    fit_network,
+    fit_rank,
+    step_cost,
+)  # fmt: skip
 from hpcfit.fit.grid import choose_shape
 from hpcfit.results.measurement import Measurement
 
@@ -105,7 +118,9 @@ def summarise(
     """
     machine, fitted = _fit(measured, load)
     rows = [_row(repeats, measured[0], machine) for repeats in measured]
-    share = machine.bandwidth / (rows[0].stream / rows[0].ranks)
+    # Without a measured rate of the passes (one rank, and a fit that tells them from the rest) nothing is known of it.
+    known = "rank" in fitted and machine.bandwidth < 1 / FREE
+    share = min(1.0, machine.bandwidth * rows[0].ranks / rows[0].stream) if known else STREAM_SHARE
     beyond = accelerator(share)
     problems = [(f"this problem, {load.n_blocks} blocks x {load.n_tiles} tiles", load), LARGE]
     predictions = [predict(title, each, beyond.machine(machine)) for title, each in problems]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,7 @@ class Fit:
     """What the ranks of one run have reported.
 
     about: what does not change (ranks, frames, directory); status: what does (state, checkpoint, ends: see
-    ``commands.monitoring``). seconds, weights: the newest report of each rank that sent one.
+    ``commands.reporter``). seconds, weights: the newest report of each rank that sent one.
     """
 
     name: str
@@ -146,24 +147,21 @@ class Task:
 
 @dataclass
 class Work:
-    """The tasks of one command. items: (ended, all) where its driver reported them: tasks that have not begun count."""
+    """The tasks of one command. waiting: those that have not begun, as far as the scheduler knows them."""
 
     name: str
     tasks: dict[str, Task] = field(default_factory=dict)
-    items: tuple[int, int] | None = None
+    waiting: int = 0
     history: Columns = field(default_factory=Columns)
     begun: float = field(default_factory=time.time)
     heard: float = 0.0
     _recent: deque = field(default_factory=lambda: deque(maxlen=30))
 
     def event(self, message: dict[str, Any], worker: str) -> None:
-        """A report of a task, or of the driver (`items`)."""
+        """A report of a task."""
         now = time.time()
-        if "items" in message:
-            self.items = (int(message["items"][0]), int(message["items"][1]))
-        if "task" in message:
-            self._task(message, worker, now)
-        if now - self.heard > 1.0:  # tasks report one by one, the history is of all of them
+        self._task(message, worker, now)
+        if now - self.heard > 1.0 or self.unfinished == 0:  # tasks report one by one, the history is of all of them
             self.heard = now
             self._recent.append((now, self.done))
             now_done = {"seconds": now - self.begun, "done": self.done, "per_second": self.per_second()}
@@ -202,35 +200,55 @@ class Work:
                 total[task.unit] = total.get(task.unit, 0.0) + task.rate
         return total
 
+    @property
+    def unfinished(self) -> int:
+        """Tasks that have begun and not ended."""
+        return sum(not task.finished for task in self.tasks.values())
+
+    @property
+    def counted(self) -> str:
+        """What its tasks count: frames, evaluations."""
+        unit = next((task.unit for task in self.tasks.values()), "")
+        return unit.removesuffix("/s") if unit.endswith("/s") else "frames"
+
     def ended(self) -> tuple[int, int]:
         """Tasks that have ended, and all that are known."""
-        ended = sum(task.finished for task in self.tasks.values())
-        return self.items or (ended, len(self.tasks))
+        return len(self.tasks) - self.unfinished, len(self.tasks) + self.waiting
 
     def seconds_left(self) -> float:
         """Until all is done, at the pace of the last seconds; NaN where that is unknown, 0 at the end."""
-        ended, tasks = self.ended()
-        if ended == tasks:
-            return 0.0
-        unknown = max(tasks - len(self.tasks), 0) * self.total / max(len(self.tasks), 1)  # not begun: as long as others
+        left = self.total - self.done + self.waiting * self.total / max(len(self.tasks), 1)
         pace = self.per_second()
-        return (self.total - self.done + unknown) / pace if pace > 0 else np.nan
+        return 0.0 if left == 0 else left / pace if pace > 0 else np.nan
 
 
 class Collector:
-    """Everything that has been reported to one scheduler: fits and works by name, the newest last."""
+    """Everything that has been reported to one scheduler: fits and works by name, the newest last.
 
-    def __init__(self):
+    unfinished: how many tasks that scheduler knows which have not ended.
+    """
+
+    def __init__(self, unfinished: Callable[[], int] = lambda: 0):
         self.fits: dict[str, Fit] = {}
         self.works: dict[str, Work] = {}
+        self._unfinished = unfinished
 
     def event(self, topic: str, message: dict[str, Any], worker: str) -> None:
         """An event of Dask; those of other topics are ignored."""
         if topic == FIT_TOPIC:
+            if message.get("begins"):
+                self.fits.pop(str(message["run"]), None)
             self._of(self.fits, str(message["run"]), Fit).event(message)
-            set_gauges(self.fits[str(message["run"])])
+            set_gauges(self.fits[str(message["run"])], message["rank"])
         elif topic == WORK_TOPIC:
             self._of(self.works, str(message["what"]), Work).event(message, worker)
+
+    def count_waiting(self) -> None:
+        """Ask the scheduler anew for the tasks that have not begun; they are of the newest work."""
+        for work in self.works.values():
+            newest, work.waiting = work, 0
+        if self.works:
+            newest.waiting = max(self._unfinished() - newest.unfinished, 0)
 
     def _of(self, records: dict, name: str, kind: type) -> Any:
         if name not in records:

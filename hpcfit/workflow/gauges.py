@@ -18,14 +18,14 @@ MEANINGS = {
 }
 
 
-def set_gauges(fit: Fit) -> None:
-    """The newest value of everything that a fit has reported: hpcfit_loss, hpcfit_cc, hpcfit_ess, hpcfit_passes, ..."""
+def set_gauges(fit: Fit, rank: int) -> None:
+    """The newest value of all that a rank reports; of rank 0 that is hpcfit_loss, hpcfit_cc, hpcfit_ess, ... as well."""
+    for part, seconds in fit.seconds.get(rank, {}).items():
+        _set(SECONDS, seconds, run=fit.name, rank=str(rank), part=part)
+    if rank != 0:
+        return
     for name in fit.history.values:
-        if name != "time":
-            _set(f"hpcfit_{name}", fit.history.last(name), run=fit.name)
-    for rank, parts in fit.seconds.items():
-        for part, seconds in parts.items():
-            _set(SECONDS, seconds, run=fit.name, rank=str(rank), part=part)
+        _set(f"hpcfit_{name}", fit.history.last(name), run=fit.name)
     if fit.status.get("checkpoint"):  # an age is of the moment in which it is asked for
         _gauge(AGE, run=fit.name).set_function(lambda: time.time() - fit.status["checkpoint"])
 

@@ -43,7 +43,7 @@ def hpcfit_command(*arguments: str, ranks: int = 1) -> list[str]:
     if ranks == 1:
         return command
     if in_slurm():
-        return ["srun", "--overlap", f"--ntasks={ranks}", "--kill-on-bad-exit=1", *command]
+        return ["srun", "--overlap", f"--ntasks={ranks}", *_packed(ranks), "--kill-on-bad-exit=1", *command]
     beside = shutil.which("mpiexec", path=str(Path(sys.executable).parent))
     launcher = beside or shutil.which("mpiexec")
     if launcher is None:
@@ -52,6 +52,14 @@ def hpcfit_command(*arguments: str, ranks: int = 1) -> list[str]:
             remedy="install hpcfit[mpi], load the site's MPI module, or work inside a Slurm job",
         )
     return [launcher, "-n", str(ranks), *command]
+
+
+def _packed(ranks: int) -> list[str]:
+    """As few nodes as the job's tasks a node allow; srun alone would spread a few ranks over all nodes of the job."""
+    on_a_node = os.environ.get("SLURM_NTASKS_PER_NODE", "")
+    if not on_a_node.isdigit() or ranks % int(on_a_node) not in (0, ranks):
+        return []
+    return [f"--nodes={-(-ranks // int(on_a_node))}", f"--ntasks-per-node={min(ranks, int(on_a_node))}"]
 
 
 def run_hpcfit(*arguments: str, ranks: int = 1) -> int:

@@ -28,6 +28,7 @@ from hpcfit.workflow.collector import FIT_TOPIC
 from hpcfit.workflow.pages import HpcfitPage
 
 PATIENCE = 30.0  # seconds until a scheduler that does not answer is given up
+LONGEST_SILENCE = 60.0  # seconds without a heartbeat; after 300 a scheduler takes a worker for dead
 FAREWELL = 1.0  # seconds that the end of a run may wait for its monitor
 
 # Dask watches itself and its tasks closely, which would cost a run that has none some per cent of its time.
@@ -65,7 +66,18 @@ class Place:
 
 
 class RankWorker(Worker):
-    """A worker that is always paused, so that schedulers show it and deal it no task."""
+    """A worker that is always paused, so that schedulers show it and deal it no task.
+
+    every: seconds between its heartbeats, whatever the scheduler wants.
+    """
+
+    def __init__(self, scheduler: str, *, every: float, **options: Any):
+        super().__init__(scheduler, heartbeat_interval=f"{every} s", **options)
+
+    async def heartbeat(self) -> None:
+        """Dask's hook, called again and again; the scheduler's answer sets another interval each time."""
+        await super().heartbeat()
+        self.periodic_callbacks["heartbeat"].callback_time = 1e3 * self.heartbeat_interval
 
     @property
     def status(self) -> Status:
@@ -144,7 +156,8 @@ class Monitor:
         own = self._place.dashboard is not None
         with tempfile.TemporaryDirectory(prefix="hpcfit-monitor-", ignore_cleanup_errors=True) as scratch:
             worker = RankWorker(
-                self._place.scheduler, name=self._name, nthreads=1, memory_limit=MEMORY_LIMIT, local_directory=scratch,
+                self._place.scheduler, every=min(self._every, LONGEST_SILENCE), name=self._name, nthreads=1,
+                memory_limit=MEMORY_LIMIT, local_directory=scratch,
                 host=loopback_of(self._rank) if own else None, blocked_handlers=BLOCKED_IN_WORKER if own else [],
             )  # fmt: skip
             try:

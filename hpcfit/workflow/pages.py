@@ -47,7 +47,7 @@ class HpcfitPage(SchedulerPlugin):
     idempotent = True
 
     def __init__(self):
-        self.collector, self._scheduler = Collector(), None
+        self.collector, self._scheduler = Collector(self._unfinished), None
 
     async def start(self, scheduler: Scheduler) -> None:
         """Dask's hook: the scheduler runs."""
@@ -63,6 +63,14 @@ class HpcfitPage(SchedulerPlugin):
         from hpcfit.workflow.whole_page import draw
 
         draw(self.collector, document, variables)
+
+    def _unfinished(self) -> int:
+        """Tasks that wait for a worker, wait on one, or run there."""
+        scheduler = self._scheduler
+        if scheduler is None:
+            return 0
+        on_workers = sum(len(worker.processing) for worker in scheduler.workers.values())
+        return len(scheduler.queued) + len(scheduler.unrunnable) + on_workers
 
     def _worker(self, address: str | None) -> str:
         """The name of the worker at an address: Dask replaces what a task says of its worker by the address."""

@@ -14,7 +14,7 @@ from hpcfit.errors import EXIT_INPUT, HpcfitError, InputError
 from hpcfit.log import logger
 from hpcfit.results.measurement import Measurement, read_measurement
 from hpcfit.workflow import slurm
-from hpcfit.workflow.job import Job, render
+from hpcfit.workflow.job import Job, literally, render
 from hpcfit.workflow.launch import child_environment, hpcfit_command
 from hpcfit.workflow.site import Site
 
@@ -148,7 +148,7 @@ def _submit(series: Series, point: Point, site: Site, time: str, *, after: Seque
     nodes = -(-point.ranks // site.ranks_per_node)
     job = Job(
         kind="scaling", name=f"scaling-{point.ranks}", command=series.arguments(point), nodes=nodes,
-        ranks=point.ranks, time=time, output=str(series.file(point, "log").resolve()),
+        ranks=point.ranks, time=time, output=literally(series.file(point, "log").resolve()),
     )  # fmt: skip
     script = series.file(point, "sh")
     write_text(script, render(job, site))

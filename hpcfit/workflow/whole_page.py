@@ -45,6 +45,7 @@ class Page:
 
     def update(self) -> None:
         """Bring what is new."""
+        self._collector.count_waiting()
         shown = self._sections()
         for name, work in self._collector.works.items():
             if work.history.length and name not in self._works:

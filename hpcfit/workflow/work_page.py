@@ -35,16 +35,17 @@ class WorkSection:
         fill(self._table, self._tasks())
 
     def _done(self):
-        made = chart("frames so far, all tasks", SECONDS, "frames")
+        made = chart(f"{self.work.counted} so far, all tasks", SECONDS, self.work.counted)
         made.line("seconds", "done", source=self._history.source, line_width=2, color=COLORS[0])
         made.y_range.start, made.yaxis.formatter = 0, NumeralTickFormatter(format="0,0")
         return made
 
     def _rates(self):
         made = chart("rates, all running tasks together", SECONDS, "rate")
-        units = [name for name in self.work.history.values if name not in ("seconds", "done", "per_second")]
+        measured = f"{self.work.counted}/s"
+        units = [name for name in self.work.history.values if name not in ("seconds", "done", "per_second", measured)]
         for unit, color in zip(["per_second", *units], COLORS):
-            label = "frames/s" if unit == "per_second" else unit
+            label = measured if unit == "per_second" else unit
             made.line("seconds", unit, source=self._history.source, line_width=2, color=color, legend_label=label)
         made.y_range.start = 0
         with_legend(made)
@@ -59,10 +60,10 @@ class WorkSection:
         (ended, tasks), left = work.ended(), work.seconds_left()
         shown = [
             ("tasks", f"{ended} of {tasks}", "ended"),
-            ("frames", f"{whole(work.done)} of {whole(work.total)}", "of the tasks that have begun"),
-            ("frames/s", significant(work.per_second()), "all tasks, last seconds"),
+            (work.counted, f"{whole(work.done)} of {whole(work.total)}", "of the tasks that have begun"),
+            (f"{work.counted}/s", significant(work.per_second()), "all tasks, last seconds"),
         ]
-        rates = {unit: rate for unit, rate in work.rates().items() if unit != "frames/s"}
+        rates = {unit: rate for unit, rate in work.rates().items() if unit != f"{work.counted}/s"}
         shown += [(unit, significant(rate), "running tasks") for unit, rate in rates.items()]
         if left == 0:
             return [*shown, ("left", "done", "")]
@@ -74,7 +75,7 @@ class WorkSection:
         rows = [_row(task) for task in tasks[:SHOWN_TASKS]]
         more = len(tasks) - len(rows)
         note = f"and {more} more: {sum(task.finished for task in tasks[SHOWN_TASKS:])} of them ended" if more else ""
-        return table(("task", "", "frames", "rate", "worker", "for"), rows) + heading("", note)
+        return table(("task", "", self.work.counted, "rate", "worker", "for"), rows) + heading("", note)
 
 
 def state(task: Task) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, fingerprint
-from tests.slurm.conftest import Slurm
+from tests.slurm.conftest import ENDED, Slurm
 
 pytestmark = [pytest.mark.mpi, pytest.mark.timeout(300)]
 
@@ -53,7 +53,8 @@ class Job:
 
     def wait_for_progress(self) -> None:
         """Until this start of the job has written checkpoints of its own."""
-        self.slurm.wait_until(lambda: self.newest() > self.step + 10, "new checkpoints", timeout=90)
+        self.slurm.wait_until(lambda: self.newest() > self.step + 10 or self.has_ended(), "new checkpoints", timeout=90)
+        assert not self.has_ended(), self.log()
         self.step = self.newest()
         assert not (self.folder / "run/metrics.json").exists(), "the run ended before it was interrupted"
 
@@ -62,12 +63,16 @@ class Job:
         names = [path.name for path in (self.folder / "run/checkpoints").glob("step_*.h5")]
         return max((int(name.split(".")[0].removeprefix("step_")) for name in names), default=0)
 
+    def has_ended(self) -> bool:
+        """Whether it will not be started again."""
+        return self.slurm.job(self.id)["JobState"] in ENDED
+
     def is_requeued(self) -> None:
-        """It waits for its next start, which is to be at once."""
+        """It waits for its next start, which is to be soon; Slurm refuses one in the second in which the job was killed."""
         self.restarts += 1
         self.slurm.wait(self.id, "PENDING")
         assert self.slurm.job(self.id)["Restarts"] == str(self.restarts)
-        self.slurm.ok("scontrol", "update", f"jobid={self.id}", "starttime=now")
+        self.slurm.ok("scontrol", "update", f"jobid={self.id}", "starttime=now+3")
 
     def log(self) -> str:
         """What all starts of the job have printed."""

@@ -19,7 +19,8 @@ from distributed import Client, rpc
 from hpcfit.workflow.addresses import free_address, loopback_of, tunnel
 from hpcfit.workflow.page_style import COLORS
 from tests.conftest import ROOT, history
-from tests.workflow.browser import columns, get, needs_chromium, photograph, session, share_of, take_in_until, text, wait_for
+from tests.workflow import browser
+from tests.workflow.browser import columns, get, needs_chromium, photograph, share_of, text, wait_for
 
 pytestmark = pytest.mark.mpi
 
@@ -113,19 +114,19 @@ def test_code_sent_to_the_scheduler_or_a_worker_is_refused(fit):
 def test_the_page_follows_the_fit(fit):
     _, directory, dashboard = fit
     assert 'href="hpcfit"' in get(f"{dashboard}/workers")
-    with session(f"{dashboard}/hpcfit") as opened:
-        take_in_until(opened, lambda: "of at most 1000000" in text(opened))
+    with browser.session(f"{dashboard}/hpcfit") as opened:
+        browser.take_in_until(opened, lambda: "of at most 1000000" in text(opened))
         shown = text(opened)
         for words in ("running on 2 ranks", "CC anisotropic", "of 300 frames", "|gradient|", "checkpoint", "x mean"):
             assert words in shown
         assert "wall clock (optimizer.wall_clock_minutes)" in shown, "that ends before a million steps"
         before = columns(opened, "step")
-        take_in_until(opened, lambda: columns(opened, "step")[-1] > before[-1])
+        browser.take_in_until(opened, lambda: columns(opened, "step")[-1] > before[-1])
         steps, cc = (columns(opened, name).tolist() for name in ("step", "cc"))
         rows = {row["step"]: row for row in history(directory)}
         assert before[0] == steps[0] == 0, "a page that is opened late begins at the beginning"
         assert cc == [rows[step]["cc"] for step in steps[: len(cc)]]
-        assert sorted(columns(opened, "rank")) == [0, 1]
+        browser.take_in_until(opened, lambda: sorted(columns(opened, "rank")) == [0, 1])
         assert columns(opened, "now").sum() == pytest.approx(1.0)
         assert columns(opened, "before") == pytest.approx([190 / 300, 110 / 300])
         assert columns(opened, "frames").sum() == 300

@@ -129,17 +129,24 @@ def test_a_column_that_comes_later_is_nan_before():
 
 
 def test_what_is_left_counts_tasks_that_have_not_begun(monkeypatch):
-    work, clock = Work("simulate", begun=0.0), iter([10.0, 12.0, 14.0])
-    now = [10.0]
+    unfinished, now = [4], [0.0]
     monkeypatch.setattr(time, "time", lambda: now[0])
-    work.event({"what": "simulate", "items": [0, 4]}, "")
-    for now[0], done in zip(clock, (0, 20, 40)):
-        work.event(message(done, 100), "worker-0")
+    collector = Collector(lambda: unfinished[0])
+    collector.event(TOPIC, message(100, 100, what="an earlier work"), "worker-0")
+    for now[0], done in ((10.0, 0), (12.0, 20), (14.0, 40)):
+        collector.event(TOPIC, message(done, 100), "worker-0")
+    collector.count_waiting()
+    earlier, work = collector.works.values()
+    assert earlier.ended() == (1, 1)
+    assert work.ended() == (0, 4)
     # 10 frames a second; 60 are left of the task that runs, and three tasks of 100 frames wait.
     assert work.per_second() == pytest.approx(10.0)
     assert work.seconds_left() == pytest.approx((60 + 3 * 100) / 10.0)
-    work.event({"what": "simulate", "items": [4, 4]}, "")
+    unfinished[0] = 0
+    collector.event(TOPIC, message(100, 100), "worker-0")
+    collector.count_waiting()
     assert work.seconds_left() == 0
+    assert work.history.last("done") == 100, "the end is never left out"
 
 
 def test_a_task_that_falls_silent_no_longer_counts_as_running(monkeypatch):

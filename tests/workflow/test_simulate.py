@@ -3,6 +3,7 @@
 Not proved: that OpenMM samples real systems well, nor anything on GPUs.
 """
 
+import dataclasses
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from hpcfit.commands.simulate import _simulated
 from hpcfit.config import ClusterConfig, load_config
 from hpcfit.data.piece import piece_file, read_header, read_piece, write_piece
 from hpcfit.data.pieces import read_chain, read_settings
@@ -244,6 +246,40 @@ def test_what_another_attempt_wrote_is_gone_on_from(tmp_path):
     assert kept.header == first.header
 
 
+def test_a_piece_that_comes_just_before_ours_is_not_written_over(tmp_path, monkeypatch):
+    config = simulations.write_dipeptide(tmp_path, frames=2, piece=2)
+    (replica,) = simulations.replicas(config)
+    (lost,) = simulations.replicas(config, "simulate.platform=Reference")
+    start = Dynamics(replica).start()
+    mine, theirs = (Dynamics(r).piece(start.tail, 2, lambda frame: None) for r in (replica, lost))
+    add = simulate.add_piece
+
+    def add_second(folder, piece):
+        write_piece(folder, theirs)
+        add(folder, piece)
+
+    monkeypatch.setattr(simulate, "add_piece", add_second)
+    assert simulate._kept(replica.folder, mine).header == theirs.header != mine.header
+    assert read_header(replica.folder / piece_file(0)) == theirs.header
+
+
+def test_a_replica_is_complete_only_if_its_pieces_follow_each_other_at_the_end(tmp_path, caplog):
+    """As if, after a task has ended, an attempt that was given up for lost wrote one of its pieces again."""
+    (replica,) = simulations.replicas(simulations.write_dipeptide(tmp_path, frames=4, piece=2))
+    simulate_replica(replica)
+    first = pieces(replica)[0]
+
+    class Late:
+        def completed(self, work, items, **options):
+            result = work(items[0])
+            write_piece(replica.folder, dataclasses.replace(first, state=first.state + " "))
+            yield 0, result
+
+    with pytest.raises(InputError, match=r"4 frames and holds 2 .*piece_00001.h5 does not continue piece_00000.h5"):
+        _simulated(Late(), [replica])
+    assert "ns/day of all" not in caplog.text
+
+
 def test_other_settings_are_one_error_before_anything_starts(hpcfit, tmp_path):
     config = simulations.write_dipeptide(tmp_path, frames=1)
     (replica,) = simulations.replicas(config)
@@ -263,13 +299,19 @@ def test_a_finished_simulation_starts_no_cluster(undisturbed, hpcfit):
     assert "cluster" not in done.stderr
 
 
-def test_atoms_that_fly_off_cost_no_frame(tmp_path):
+def test_atoms_that_fly_off_cost_no_frame(tmp_path, monkeypatch):
     config = simulations.write_dipeptide(tmp_path, frames=4, piece=1)
     (replica,) = simulations.replicas(config, "simulate.frames=1")
     simulate_replica(replica)
+    (longer,) = simulations.replicas(config)
+    before = simulations.files(replica.folder)
+    monkeypatch.setattr(simulate, "Dynamics", lambda replica: heated(Dynamics(replica)))
     with pytest.raises(InputError, match=r"amber14_300K_r00, in the 0\.02 ps before 0\.04 ps: .*(NaN|atom \d+ is at)"):
-        heated(Dynamics(replica)).piece(pieces(replica)[0].tail, 1, lambda frame: None)
-    assert len(pieces(replica)) == 1
+        simulate_replica(longer)
+    assert simulations.files(replica.folder) == before
+    monkeypatch.undo()
+    simulate_replica(longer)
+    assert len(pieces(longer)) == 4
 
 
 def test_a_replica_that_explodes_leaves_the_others_running(hpcfit, tmp_path):
@@ -313,6 +355,47 @@ def test_a_state_gives_positions_velocities_and_box(tmp_path):
     assert "box" not in pieces(replica)[0].rows.values
 
 
+def test_a_state_gives_its_parameters_but_no_temperature(tmp_path):
+    """A force that pushes as strong as the State says; the State also comes from a barostat of its own."""
+    config = simulations.write_springs(tmp_path, atoms=3, frames=1, forces=True, equilibration=0.0, minimize=False,
+                                       temperatures=[310.0])  # fmt: skip
+    system = openmm.XmlSerializer.deserialize((tmp_path / "springs.xml").read_text())
+    push = openmm.CustomExternalForce("-push*x")
+    push.addGlobalParameter("push", 0.0)
+    for atom in range(3):
+        push.addParticle(atom)
+    for force in (push, openmm.AndersenThermostat(300.0, 1e-9)):
+        system.addForce(force)
+    (tmp_path / "springs.xml").write_text(openmm.XmlSerializer.serialize(system))
+    system.addForce(openmm.MonteCarloBarostat(1.0, 300.0))
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(openmm.app.PDBFile(str(tmp_path / "springs.pdb")).positions)
+    context.setParameter("push", 50.0)
+    state = context.getState(positions=True, parameters=True)
+    (tmp_path / "state.xml").write_text(openmm.XmlSerializer.serialize(state))
+    config.write_text(config.read_text() + 'state = "state.xml"\n')
+    (replica,) = simulations.replicas(config)
+    start = openmm.XmlSerializer.deserialize(Dynamics(replica).start().state)
+    assert dict(start.getParameters()) == {
+        "push": 50.0, "AndersenTemperature": 310.0, "AndersenCollisionFrequency": 1e-9,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_pieces_too_short_for_a_barostat_are_refused(tmp_path, own):
+    config = simulations.write_springs(tmp_path, piece=49, interval=0.02, **({} if own else {"pressure": 1.0}))
+    if own:
+        system = openmm.XmlSerializer.deserialize((tmp_path / "springs.xml").read_text())
+        system.addForce(openmm.MonteCarloAnisotropicBarostat([1.0, 1.0, 1.0], 300.0))
+        (tmp_path / "springs.xml").write_text(openmm.XmlSerializer.serialize(system))
+    (replica,) = simulations.replicas(config)
+    said = r"piece = 49, interval = 0\.02 ps .* 490 steps; MonteCarlo\w*Barostat .* every 25 .* 500 .*\n.*piece = 50 "
+    with pytest.raises(InputError, match=said):
+        Dynamics(replica)
+    (enough,) = simulations.replicas(config, "simulate.piece=50")
+    Dynamics(enough)
+
+
 def test_pressure_and_temperature_reach_the_barostat(tmp_path):
     config = simulations.write_springs(tmp_path, pressure=2.5, temperatures=[310.0])
     (replica,) = simulations.replicas(config)
@@ -334,7 +417,7 @@ def barostats(model):
 
 def test_a_box_that_breathes_goes_on_bit_for_bit(tmp_path):
     # At 2000 bar springs and atoms are pressed: a box of 200 atoms shrinks by per cents within some attempts.
-    keys = {"pressure": 2000.0, "interval": 0.2, "equilibration": 0.0, "frames": 6}
+    keys = {"pressure": 2000.0, "interval": 0.5, "equilibration": 0.0, "frames": 6}
     boxes = []
     for piece, frames in ((2, (2, 6)), (2, (6,))):
         folder = tmp_path / f"{len(frames)}"
@@ -384,9 +467,12 @@ def test_each_worker_of_a_node_has_a_device_of_its_own(monkeypatch):
     for name, place in ((1, 1), ("SLURMCluster-0-3", 3), ("tcp://host", 0)):
         monkeypatch.setattr("distributed.get_worker", lambda name=name: SimpleNamespace(name=name))
         assert platforms.place_on_node() == place
-    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    # Under srun Slurm counts; but all workers of a local cluster in a step of one task are its task 0.
+    monkeypatch.setattr("distributed.get_worker", lambda: SimpleNamespace(name=1))
     monkeypatch.setenv("SLURM_LOCALID", "2")
-    assert platforms.place_on_node() == 2
+    for tasks, place in (("4", 2), ("1", 1)):
+        monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
+        assert platforms.place_on_node() == place
 
 
 @pytest.mark.parametrize(
