@@ -19,7 +19,7 @@ MEANINGS = {
 
 
 def set_gauges(fit: Fit, rank: int) -> None:
-    """The newest value of all that a rank reports; of rank 0 that is hpcfit_loss, hpcfit_cc, hpcfit_ess, ... as well."""
+    """The newest value of all that a rank reports; of rank 0 also hpcfit_loss, hpcfit_cc, hpcfit_ess and others."""
     for part, seconds in fit.seconds.get(rank, {}).items():
         _set(SECONDS, seconds, run=fit.name, rank=str(rank), part=part)
     if rank != 0:

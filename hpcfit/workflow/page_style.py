@@ -103,6 +103,7 @@ def with_legend(made: figure) -> None:
         legend.label_text_font, legend.label_text_font_size = FONT, "12px"
         legend.background_fill_color = legend.border_line_color = None
         legend.padding = legend.margin = 0
+        legend.spacing = 12
         legend.glyph_height = legend.glyph_width = legend.label_height = 14
 
 

@@ -97,7 +97,7 @@ def test_mistakes_are_one_line_each(slurm, tmp_path):
     (tmp_path / "letter").write_text("dear")
     for words, told in (
         (["up", "--directory", slurm.directory], "down` first"),
-        (["up", "--directory", "/tmp/" + 60 * "x"], "shorter"),
+        (["up", "--directory", "/tmp/" + 60 * "x"], "at most 60"),
         (["down", "--directory", tmp_path], "left alone"),
         (["status", "--directory", "/tmp/nowhere"], "no cluster"),
         (["kill-node", "n7", "--directory", slurm.directory], "n1, n2"),

@@ -68,7 +68,7 @@ class Job:
         return self.slurm.job(self.id)["JobState"] in ENDED
 
     def is_requeued(self) -> None:
-        """It waits for its next start, which is to be soon; Slurm refuses one in the second in which the job was killed."""
+        """It waits for its next start: soon, but Slurm refuses one in the very second in which it revoked the job."""
         self.restarts += 1
         self.slurm.wait(self.id, "PENDING")
         assert self.slurm.job(self.id)["Restarts"] == str(self.restarts)
