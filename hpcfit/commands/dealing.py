@@ -15,7 +15,7 @@ from hpcfit.commands.progress import Progress
 from hpcfit.ranks import Ranks
 
 if TYPE_CHECKING:
-    from hpcfit.workflow.crew import Crew
+    from hpcfit.workflow.cluster.crew import Crew
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -125,7 +125,7 @@ def _each(work: Callable, *arguments, **keywords) -> list:
 
 def _reporting(work: Callable, *arguments, **keywords) -> None:
     """On a worker: work(..., item, advance), reporting each frame that it says is done."""
-    from hpcfit.workflow.progress import report
+    from hpcfit.workflow.cluster.progress import report
 
     *bound, (item, command, name, total) = arguments
     begun, done = time.monotonic(), 0

@@ -19,7 +19,7 @@ from hpcfit.ranks import Ranks
 from hpcfit.results.run_directory import MONITOR
 
 if TYPE_CHECKING:
-    from hpcfit.workflow.monitor import Place
+    from hpcfit.workflow.pages.monitor import Place
 
 REPORTS_PER_SECOND = 10.0  # of all ranks but the root: they cost the root, where the scheduler is, 1 % of its time
 
@@ -33,7 +33,7 @@ def monitored(run: Run) -> Iterator[list[Hook]]:
     if place is None:
         yield []
         return
-    from hpcfit.workflow.monitor import Monitor
+    from hpcfit.workflow.pages.monitor import Monitor
 
     every = chosen.every if world.is_root else max(chosen.every, world.size / REPORTS_PER_SECOND)
     reporter = Reporter(run, every)
@@ -59,8 +59,8 @@ def _place(chosen: MonitorConfig, directory: Path, world: Ranks) -> Place | None
 
 
 def _open_place(chosen: MonitorConfig, directory: Path, one_node: bool) -> Place | None:
-    from hpcfit.workflow.addresses import tunnel
-    from hpcfit.workflow.monitor import Place, choose_place
+    from hpcfit.workflow.cluster.addresses import tunnel
+    from hpcfit.workflow.pages.monitor import Place, choose_place
 
     if chosen.address:
         logger.info("reporting to the scheduler %s: page /hpcfit of its dashboard", chosen.address)

@@ -71,7 +71,7 @@ def run_prepare(config: Config, ranks: Ranks) -> Prepared:
 
 def run_prepare_on_cluster(config: Config) -> Prepared:
     """The same, bit for bit, as tasks on the [cluster] of `config`; this process deals them out."""
-    from hpcfit.workflow.cluster import open_cluster
+    from hpcfit.workflow.cluster.opening import open_cluster
 
     config.require("frames", "cluster", command="prepare")
     with open_cluster(config.cluster, "prepare") as crew:

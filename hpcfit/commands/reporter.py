@@ -65,7 +65,7 @@ class Reporter:
             self._points.append(recorder.last | {"step": step.number, "seconds": seconds})
 
     def message(self) -> dict[str, Any]:
-        """A report, in the monitor's thread: plain numbers by name, as ``workflow.collector.Fit`` takes them."""
+        """A report, in the monitor's thread: plain numbers by name, as ``workflow.pages.collector.Fit`` takes them."""
         session, now = self._run.session, self._latest
         message: dict[str, Any] = {"run": str(session.config.run.directory), "rank": session.world.rank}
         if now is None:

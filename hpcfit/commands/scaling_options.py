@@ -11,7 +11,7 @@ from hpcfit.commands.site_options import SiteOptions
 from hpcfit.errors import InputError
 
 if TYPE_CHECKING:
-    from hpcfit.workflow.site import Site
+    from hpcfit.workflow.jobs.site import Site
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from hpcfit.errors import InputError
 
 if TYPE_CHECKING:
-    from hpcfit.workflow.site import Site
+    from hpcfit.workflow.jobs.site import Site
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SiteOptions:
 
     def load(self) -> Site:
         """The site with what was chosen here."""
-        from hpcfit.workflow.site import load_site
+        from hpcfit.workflow.jobs.site import load_site
 
         chosen = {name: value for name, value in self._given() if name != "site"}
         return load_site(self.site).model_copy(update=chosen)

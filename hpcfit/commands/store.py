@@ -69,7 +69,7 @@ def run_verify(folder: Path, cluster: ClusterConfig | None = None) -> int:
 def _problems(store: Store, cluster: ClusterConfig | None) -> list[str]:
     if cluster is None:
         return verify(store)
-    from hpcfit.workflow.cluster import open_cluster
+    from hpcfit.workflow.cluster.opening import open_cluster
 
     with open_cluster(cluster, "verify") as crew:
         found = crew.map(partial(verify_shard, crew.share(store)), range(len(store.shards)))

@@ -15,11 +15,11 @@ from hpcfit.log import logger
 from hpcfit.results import sweep as results
 from hpcfit.results.sweep_files import print_table, write_sweep
 from hpcfit.workflow import slurm
-from hpcfit.workflow import sweep as axes
-from hpcfit.workflow.fit_task import fit_point
-from hpcfit.workflow.job import MOST_RESTARTS
-from hpcfit.workflow.sweep import Axis, Point, points_of, write_plan
-from hpcfit.workflow.sweep_array import Array, check_none_runs, submit, submit_report, write_script
+from hpcfit.workflow.jobs.job import MOST_RESTARTS
+from hpcfit.workflow.sweeps import sweep as axes
+from hpcfit.workflow.sweeps.array import Array, check_none_runs, submit, submit_report, write_script
+from hpcfit.workflow.sweeps.fit_task import fit_point
+from hpcfit.workflow.sweeps.sweep import Axis, Point, points_of, write_plan
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _planned(wanted: Wanted) -> list[Point]:
 
 def _codes(directories: Sequence[str], ranks: int, cluster: ClusterConfig | None) -> Iterator[tuple[int, int]]:
     """(number of the directory, exit code of its fit) as they end."""
-    from hpcfit.workflow.cluster import open_cluster
+    from hpcfit.workflow.cluster.opening import open_cluster
     from hpcfit.workflow.stopping import stopped_by_signals
 
     work = partial(fit_point, ranks=ranks)

@@ -14,9 +14,9 @@ from hpcfit.errors import EXIT_INPUT, HpcfitError, InputError
 from hpcfit.log import logger
 from hpcfit.results.measurement import Measurement, read_measurement
 from hpcfit.workflow import slurm
-from hpcfit.workflow.job import Job, literally, render
+from hpcfit.workflow.jobs.job import Job, literally, render
+from hpcfit.workflow.jobs.site import Site
 from hpcfit.workflow.launch import child_environment, hpcfit_command
-from hpcfit.workflow.site import Site
 
 
 class Point(NamedTuple):

@@ -194,7 +194,7 @@ def test_what_is_no_h5md_is_said(tmp_path, topology, suffix):
         opened(path, topology)
     with h5py.File(path, "w") as file:
         file["positions"] = np.zeros((3, len(ELEMENTS), 3))
-    with pytest.raises(InputError, match="cannot be opened: .*particles"):
+    with pytest.raises(InputError, match=r"cannot be opened: .*particles"):
         opened(path, topology)
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from hpcfit.commands.job import Request, script_of
 from hpcfit.commands.site_options import SiteOptions
-from hpcfit.workflow.job import Job, literally, render
-from hpcfit.workflow.site import load_site
+from hpcfit.workflow.jobs.job import Job, literally, render
+from hpcfit.workflow.jobs.site import load_site
 from tests.conftest import ROOT
 from tests.slurm.conftest import Slurm
 

@@ -8,7 +8,7 @@ import pytest
 
 from hpcfit.data.piece import piece_file, read_piece
 from hpcfit.data.pieces import read_chain
-from hpcfit.workflow.simulate import simulate_replica
+from hpcfit.workflow.simulation.simulate import simulate_replica
 from tests.workflow import simulations
 
 pytest.importorskip("openmm")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from hpcfit.workflow.sweep_array import job_name
+from hpcfit.workflow.sweeps.array import job_name
 from tests.slurm.conftest import Slurm
 
 POINTS = 12

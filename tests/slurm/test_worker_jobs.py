@@ -7,8 +7,8 @@ import pytest
 
 from hpcfit.config import ClusterConfig
 from hpcfit.errors import HpcfitError
-from hpcfit.workflow import replacing
-from hpcfit.workflow.cluster import open_cluster
+from hpcfit.workflow.cluster import replacing
+from hpcfit.workflow.cluster.opening import open_cluster
 from tests.cli.test_prepare_faults import CELL, write_trajectory
 from tests.conftest import assert_one_clear_error, history
 from tests.workflow import crew_tasks

@@ -22,7 +22,7 @@ TINY = demo.Demo(Crystal(supercell=(2, 2, 3), cutoff=7.0), Detector(d_min=3.0))
 def made(tmp_path_factory):
     """The demo's folder with a small crystal and trajectories of three frames, simulated by its own config."""
     pytest.importorskip("openmm")
-    from hpcfit.workflow.simulate import simulate_replica
+    from hpcfit.workflow.simulation.simulate import simulate_replica
 
     folder = tmp_path_factory.mktemp("demo") / "simulation"
     demo.begin(folder, TINY)

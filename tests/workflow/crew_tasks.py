@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from hpcfit.errors import InputError
-from hpcfit.workflow.progress import report
+from hpcfit.workflow.cluster.progress import report
 
 
 def square(number):

@@ -6,7 +6,7 @@ from pathlib import Path
 from hpcfit.config import load_config
 from hpcfit.data.pieces import write_settings
 from hpcfit.testsystems import dipeptide
-from hpcfit.workflow.replicas import Replica, all_replicas
+from hpcfit.workflow.simulation.replicas import Replica, all_replicas
 
 SPRING = 1000.0  # kJ/mol/nm^2
 EDGE = 40.0  # A

@@ -15,8 +15,9 @@ import pytest
 
 from hpcfit.config import ClusterConfig, load_config
 from hpcfit.errors import InputError
-from hpcfit.workflow import cluster, workers
-from hpcfit.workflow.cluster import open_cluster
+from hpcfit.workflow.cluster import opening as cluster
+from hpcfit.workflow.cluster import workers
+from hpcfit.workflow.cluster.opening import open_cluster
 from tests.conftest import ROOT
 from tests.workflow import crew_tasks
 
@@ -66,7 +67,7 @@ def test_a_signal_closes_the_cluster_with_code_75(number, tmp_path):
     script = tmp_path / "driver.py"
     script.write_text(
         "import time\nfrom hpcfit import log\nfrom hpcfit.config import ClusterConfig\n"
-        "from hpcfit.ranks import end_job\nfrom hpcfit.workflow.cluster import open_cluster\n"
+        "from hpcfit.ranks import end_job\nfrom hpcfit.workflow.cluster.opening import open_cluster\n"
         "if __name__ == '__main__':\n"
         "    log.set_up(0, 1)\n"
         "    try:\n"

@@ -8,9 +8,9 @@ import pytest
 
 from hpcfit.config import ClusterConfig
 from hpcfit.errors import HpcfitError, InputError
-from hpcfit.workflow import crew as crew_module
-from hpcfit.workflow import progress
-from hpcfit.workflow.cluster import open_cluster
+from hpcfit.workflow.cluster import crew as crew_module
+from hpcfit.workflow.cluster import progress
+from hpcfit.workflow.cluster.opening import open_cluster
 from tests.workflow import crew_tasks
 
 

@@ -15,8 +15,8 @@ import pytest
 from hpcfit.commands.job import Request, script_of
 from hpcfit.commands.site_options import SiteOptions
 from hpcfit.errors import InputError
-from hpcfit.workflow.job import Job, Points, literally, render
-from hpcfit.workflow.site import load_site, site_names
+from hpcfit.workflow.jobs.job import Job, Points, literally, render
+from hpcfit.workflow.jobs.site import load_site, site_names
 from tests.conftest import ROOT, assert_one_clear_error
 
 FIT = '[frames]\nstore = "s"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n'

@@ -16,8 +16,8 @@ import psutil
 import pytest
 from distributed import Client, rpc
 
-from hpcfit.workflow.addresses import free_address, loopback_of, tunnel
-from hpcfit.workflow.page_style import COLORS
+from hpcfit.workflow.cluster.addresses import free_address, loopback_of, tunnel
+from hpcfit.workflow.pages.style import COLORS
 from tests.conftest import ROOT, history
 from tests.workflow import browser
 from tests.workflow.browser import columns, get, needs_chromium, photograph, share_of, text, wait_for

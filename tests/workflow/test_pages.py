@@ -12,11 +12,11 @@ from bokeh.document import Document
 from bokeh.models import ColumnDataSource, Div, Plot
 from distributed import Client, LocalCluster, Scheduler
 
-from hpcfit.workflow import pages
-from hpcfit.workflow.collector import FIT_TOPIC, Collector, Columns, Work
-from hpcfit.workflow.page_style import COLORS
-from hpcfit.workflow.progress import TOPIC, report
-from hpcfit.workflow.whole_page import Page
+from hpcfit.workflow.cluster.progress import TOPIC, report
+from hpcfit.workflow.pages import hooks as pages
+from hpcfit.workflow.pages.collector import FIT_TOPIC, Collector, Columns, Work
+from hpcfit.workflow.pages.style import COLORS
+from hpcfit.workflow.pages.whole_page import Page
 from tests.workflow.browser import columns, get, needs_chromium, photograph, session, share_of, text
 
 

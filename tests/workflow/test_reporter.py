@@ -10,7 +10,7 @@ import pytest
 from hpcfit.commands.reporter import MAX_POINTS, Reporter, thinned
 from hpcfit.fit.loop import Step
 from hpcfit.ranks import Ranks
-from hpcfit.workflow.collector import FIT_TOPIC, Collector
+from hpcfit.workflow.pages.collector import FIT_TOPIC, Collector
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from hpcfit.config import ClusterConfig, load_config
 from hpcfit.data.piece import piece_file, read_header, read_piece, write_piece
 from hpcfit.data.pieces import read_chain, read_settings
 from hpcfit.errors import InputError
-from hpcfit.workflow import platforms, simulate
-from hpcfit.workflow.dynamics import Dynamics
-from hpcfit.workflow.model import build_model
-from hpcfit.workflow.simulate import simulate_replica
+from hpcfit.workflow.simulation import platforms, simulate
+from hpcfit.workflow.simulation.dynamics import Dynamics
+from hpcfit.workflow.simulation.model import build_model
+from hpcfit.workflow.simulation.simulate import simulate_replica
 from tests.conftest import ROOT, assert_one_clear_error
 from tests.workflow import simulations
 
@@ -179,7 +179,7 @@ def wait_for(path, seconds=60):
 
 
 def test_a_killed_worker_costs_no_frame(thirty_frames, caplog):
-    from hpcfit.workflow.cluster import open_cluster
+    from hpcfit.workflow.cluster.opening import open_cluster
 
     config, expected = thirty_frames
     found = simulations.replicas(config)

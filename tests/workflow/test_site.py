@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.workflow.site import load_site, site_names
+from hpcfit.workflow.jobs.site import load_site, site_names
 from tests.conftest import ROOT
 
 MINIMAL = 'description = "mine"\nranks_per_node = 4\n'

@@ -17,11 +17,11 @@ from distributed import Client, LocalCluster
 from hpcfit.config import ClusterConfig
 from hpcfit.errors import HpcfitError, InputError, together
 from hpcfit.log import logger
-from hpcfit.workflow.addresses import own_address
-from hpcfit.workflow.dashboard import dashboard_address
+from hpcfit.workflow.cluster.addresses import own_address
+from hpcfit.workflow.cluster.dashboard import dashboard_address
+from hpcfit.workflow.cluster.watching import watched
+from hpcfit.workflow.cluster.workers import wait_for_workers
 from hpcfit.workflow.launch import child_environment, in_slurm
-from hpcfit.workflow.watching import watched
-from hpcfit.workflow.workers import wait_for_workers
 
 TAIL_BYTES = 2000  # of what the workers said, in an error
 STEP_LOOK = 2.0  # seconds between two looks whether the workers' srun has ended

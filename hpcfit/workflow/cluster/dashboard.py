@@ -9,7 +9,7 @@ from distributed import Client
 from hpcfit.config import ClusterConfig
 from hpcfit.errors import InputError
 from hpcfit.log import logger
-from hpcfit.workflow.addresses import free_address
+from hpcfit.workflow.cluster.addresses import free_address
 
 
 def dashboard_address(config: ClusterConfig) -> str:

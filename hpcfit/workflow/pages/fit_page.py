@@ -12,9 +12,9 @@ from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Span
 from bokeh.plotting import figure
 
 from hpcfit.results.page import correlation, duration, number, percent, significant
-from hpcfit.workflow.collector import Fit
-from hpcfit.workflow.feed import Feed
-from hpcfit.workflow.page_style import COLORS, cards, chart, fill, heading, text, with_legend
+from hpcfit.workflow.pages.collector import Fit
+from hpcfit.workflow.pages.feed import Feed
+from hpcfit.workflow.pages.style import COLORS, cards, chart, fill, heading, text, with_legend
 
 PARTS = ("compute", "reduce", "read", "other")  # of a step's seconds
 PART_NAMES = {"compute": "computing", "reduce": "reductions", "read": "reading", "other": "all else"}

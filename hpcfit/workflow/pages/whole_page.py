@@ -8,10 +8,10 @@ from bokeh.layouts import column
 from bokeh.models import Select
 from distributed.dashboard.components.scheduler import BOKEH_THEME, env
 
-from hpcfit.workflow.collector import Collector, Fit
-from hpcfit.workflow.fit_page import FitSection
-from hpcfit.workflow.page_style import TEMPLATE, fill, follow_theme, heading, text
-from hpcfit.workflow.work_page import WorkSection
+from hpcfit.workflow.pages.collector import Collector, Fit
+from hpcfit.workflow.pages.fit_page import FitSection
+from hpcfit.workflow.pages.style import TEMPLATE, fill, follow_theme, heading, text
+from hpcfit.workflow.pages.work_page import WorkSection
 
 REFRESH = 1000  # ms
 EMPTY = "Nothing has been reported yet: this page fills itself as soon as a task or the second step of a fit reports."

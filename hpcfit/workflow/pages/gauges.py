@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import REGISTRY, Gauge
 
 if TYPE_CHECKING:
-    from hpcfit.workflow.collector import Fit
+    from hpcfit.workflow.pages.collector import Fit
 
 SECONDS, AGE = "hpcfit_step_seconds", "hpcfit_checkpoint_age_seconds"
 MEANINGS = {

@@ -12,7 +12,7 @@ from hpcfit.config import Config, MonitorConfig, load_config
 from hpcfit.data.files import write_text
 from hpcfit.errors import InputError
 from hpcfit.results import sweep as results
-from hpcfit.workflow.fit_identity import Identities
+from hpcfit.workflow.sweeps.fit_identity import Identities
 
 
 @dataclass(frozen=True)

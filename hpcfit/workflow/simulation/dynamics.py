@@ -16,9 +16,9 @@ import numpy as np
 from hpcfit.data.h5md import ELEMENTS, Rows
 from hpcfit.data.piece import START, Piece, Tail
 from hpcfit.errors import HpcfitError, InputError
-from hpcfit.workflow.model import build_model, check_barostats, refused
-from hpcfit.workflow.platforms import choose_platform, import_openmm
-from hpcfit.workflow.replicas import Replica
+from hpcfit.workflow.simulation.model import build_model, check_barostats, refused
+from hpcfit.workflow.simulation.platforms import choose_platform, import_openmm
+from hpcfit.workflow.simulation.replicas import Replica
 
 FURTHEST = 1e6  # A; beyond it float32 has no tenth of an A, and an atom that is there was thrown there
 CALMER = (

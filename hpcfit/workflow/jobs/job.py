@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hpcfit.errors import InputError
-from hpcfit.workflow.site import Site, jobs_folder
+from hpcfit.workflow.jobs.site import Site, jobs_folder
 
 WARNING_SECONDS = 120  # before the time limit: long enough to end a step and write a checkpoint
 MOST_RESTARTS = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from bokeh.models import ColumnDataSource
 
-from hpcfit.workflow.collector import Columns
+from hpcfit.workflow.pages.collector import Columns
 
 
 class Feed:

@@ -16,14 +16,14 @@ from distributed import Client, LocalCluster
 from hpcfit.config import ClusterConfig
 from hpcfit.errors import InputError
 from hpcfit.log import logger
-from hpcfit.workflow.addresses import check_interface
-from hpcfit.workflow.allocation import allocation
-from hpcfit.workflow.crew import Crew
-from hpcfit.workflow.dashboard import dashboard_address, say_dashboard
-from hpcfit.workflow.pages import add_work_page
+from hpcfit.workflow.cluster.addresses import check_interface
+from hpcfit.workflow.cluster.allocation import allocation
+from hpcfit.workflow.cluster.crew import Crew
+from hpcfit.workflow.cluster.dashboard import dashboard_address, say_dashboard
+from hpcfit.workflow.cluster.worker_jobs import worker_jobs
+from hpcfit.workflow.cluster.workers import wait_for_workers
+from hpcfit.workflow.pages.hooks import add_work_page
 from hpcfit.workflow.stopping import stopped_by_signals
-from hpcfit.workflow.worker_jobs import worker_jobs
-from hpcfit.workflow.workers import wait_for_workers
 
 ANSWER_SECONDS = 10  # for a scheduler that is said to run
 

@@ -8,9 +8,9 @@ from bokeh.layouts import column, row
 from bokeh.models import NumeralTickFormatter
 
 from hpcfit.results.page import duration, significant
-from hpcfit.workflow.collector import Task, Work
-from hpcfit.workflow.feed import Feed
-from hpcfit.workflow.page_style import COLORS, bar, cards, chart, fill, heading, table, text, with_legend
+from hpcfit.workflow.pages.collector import Task, Work
+from hpcfit.workflow.pages.feed import Feed
+from hpcfit.workflow.pages.style import COLORS, bar, cards, chart, fill, heading, table, text, with_legend
 
 SHOWN_TASKS = 40
 SECONDS = "time since the first report, s"

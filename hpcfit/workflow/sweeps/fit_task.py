@@ -16,10 +16,10 @@ from hpcfit.data.files import write_text
 from hpcfit.errors import EXIT_REQUEUE
 from hpcfit.results.run_directory import HISTORY
 from hpcfit.results.sweep import EXIT_CODE, LOG
-from hpcfit.workflow.cores import own_cores
+from hpcfit.workflow.cluster.progress import report
 from hpcfit.workflow.launch import child_environment, hpcfit_command, in_slurm
-from hpcfit.workflow.progress import report
-from hpcfit.workflow.tethered import tethered
+from hpcfit.workflow.sweeps.cores import own_cores
+from hpcfit.workflow.sweeps.tethered import tethered
 
 POLL_SECONDS = 1.0
 

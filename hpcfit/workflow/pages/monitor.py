@@ -23,9 +23,9 @@ from distributed.protocol.pickle import dumps
 from distributed.system import MEMORY_LIMIT
 
 from hpcfit.log import logger
-from hpcfit.workflow.addresses import free_address, loopback_of, own_address, unused_port
-from hpcfit.workflow.collector import FIT_TOPIC
-from hpcfit.workflow.pages import HpcfitPage
+from hpcfit.workflow.cluster.addresses import free_address, loopback_of, own_address, unused_port
+from hpcfit.workflow.pages.collector import FIT_TOPIC
+from hpcfit.workflow.pages.hooks import HpcfitPage
 
 PATIENCE = 30.0  # seconds until a scheduler that does not answer is given up
 LONGEST_SILENCE = 60.0  # seconds without a heartbeat; after 300 a scheduler takes a worker for dead

@@ -12,8 +12,8 @@ from hpcfit.data.files import write_text
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.workflow import slurm
-from hpcfit.workflow.job import POINT_CONFIG, Job, Points, literally, render
-from hpcfit.workflow.site import Site
+from hpcfit.workflow.jobs.job import POINT_CONFIG, Job, Points, literally, render
+from hpcfit.workflow.jobs.site import Site
 
 SCRIPT, REPORT_SCRIPT, LOGS = "array.sbatch", "report.sbatch", "logs"
 REPORT_TIME = "00:10:00"  # reads a few small files of each point

@@ -1,6 +1,6 @@
 """Pages of hpcfit on Dask's dashboard: put onto any running scheduler, beside Dask's own and in their navigation bar.
 
-This module is also what a scheduler preloads: `dask scheduler --preload hpcfit.workflow.pages`.
+This module is also what a scheduler preloads: `dask scheduler --preload hpcfit.workflow.pages.hooks`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from hpcfit.log import logger
-from hpcfit.workflow.collector import Collector
+from hpcfit.workflow.pages.collector import Collector
 
-PRELOAD = "hpcfit.workflow.pages"
+PRELOAD = "hpcfit.workflow.pages.hooks"
 PAGE = "hpcfit"
 
 Draw = Callable[[Scheduler, Any, dict], None]  # scheduler, Bokeh document, the variables of Dask's templates
@@ -60,7 +60,7 @@ class HpcfitPage(SchedulerPlugin):
             self.collector.event(topic, msg, self._worker(msg.get("worker")))
 
     def _draw(self, scheduler: Scheduler, document: Any, variables: dict) -> None:
-        from hpcfit.workflow.whole_page import draw
+        from hpcfit.workflow.pages.whole_page import draw
 
         draw(self.collector, document, variables)
 

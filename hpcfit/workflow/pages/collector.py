@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.workflow.gauges import set_gauges
-from hpcfit.workflow.progress import TOPIC as WORK_TOPIC
+from hpcfit.workflow.cluster.progress import TOPIC as WORK_TOPIC
+from hpcfit.workflow.pages.gauges import set_gauges
 
 FIT_TOPIC = "hpcfit-fit"
 MAX_POINTS = 2000  # of a history: several for each pixel of a figure

@@ -15,11 +15,12 @@ from distributed import Client
 from hpcfit.config import ClusterConfig
 from hpcfit.data.files import disk_errors
 from hpcfit.log import logger
-from hpcfit.workflow import replacing, slurm
-from hpcfit.workflow.dashboard import dashboard_address
-from hpcfit.workflow.replacing import Jobs, Replacing
-from hpcfit.workflow.watching import watched
-from hpcfit.workflow.workers import wait_for_workers
+from hpcfit.workflow import slurm
+from hpcfit.workflow.cluster import replacing
+from hpcfit.workflow.cluster.dashboard import dashboard_address
+from hpcfit.workflow.cluster.replacing import Jobs, Replacing
+from hpcfit.workflow.cluster.watching import watched
+from hpcfit.workflow.cluster.workers import wait_for_workers
 
 if TYPE_CHECKING:
     from dask_jobqueue import SLURMCluster

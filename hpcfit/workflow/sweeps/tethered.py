@@ -1,4 +1,4 @@
-"""`python -m hpcfit.workflow.tethered PARENT COMMAND ...`: become a command that ends when its parent dies (Linux)."""
+"""`python -m hpcfit.workflow.sweeps.tethered PARENT COMMAND ...`: become a command that ends with its parent (Linux)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def tethered(command: Sequence[str]) -> list[str]:
 
     It gets a SIGTERM, at which a fit writes a checkpoint, when the thread that starts it ends.
     """
-    return [sys.executable, "-m", "hpcfit.workflow.tethered", str(os.getpid()), *command]
+    return [sys.executable, "-m", "hpcfit.workflow.sweeps.tethered", str(os.getpid()), *command]
 
 
 if __name__ == "__main__":

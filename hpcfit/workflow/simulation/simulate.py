@@ -16,9 +16,9 @@ from hpcfit.data.piece import START, Piece, Tail, add_piece, piece_file, read_pi
 from hpcfit.data.pieces import read_chain
 from hpcfit.errors import DamagedFile
 from hpcfit.log import logger
-from hpcfit.workflow.dynamics import Dynamics, Exploded
-from hpcfit.workflow.progress import report
-from hpcfit.workflow.replicas import Replica
+from hpcfit.workflow.cluster.progress import report
+from hpcfit.workflow.simulation.dynamics import Dynamics, Exploded
+from hpcfit.workflow.simulation.replicas import Replica
 
 
 class Simulated(NamedTuple):

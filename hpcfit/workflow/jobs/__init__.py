@@ -1,0 +1,1 @@
+"""Job scripts for the sites that hpcfit knows."""

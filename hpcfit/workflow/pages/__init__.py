@@ -1,0 +1,1 @@
+"""Live pages on a Dask dashboard, and what feeds them."""

@@ -1,0 +1,1 @@
+"""Molecular dynamics as independent tasks: replicas of OpenMM systems, written in pieces."""

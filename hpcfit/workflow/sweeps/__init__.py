@@ -1,0 +1,1 @@
+"""Many fits of one problem: a grid of options, as tasks or as a Slurm array."""
