@@ -1,4 +1,4 @@
-"""`python -m hpcfit.workflow.sweeps.tethered PARENT COMMAND ...`: become a command that ends with its parent (Linux)."""
+"""`python -m hpcfit.workflow.sweeps.tethered PARENT COMMAND ...`: a command that ends with its parent (Linux)."""
 
 from __future__ import annotations
 
