@@ -34,7 +34,7 @@ Resume = Annotated[
         " started again: also begin where there is no checkpoint, and do nothing where this run has ended.",
     ),
 ]  # fmt: skip
-Ranks = Annotated[int, Parameter(help="MPI ranks of the fit.")]
+Ranks = Annotated[int, Parameter(help="MPI ranks of each fit.")]
 Time = Annotated[str, Parameter(help="Time limit of a job, hours:minutes:seconds.")]
 Monitor = Annotated[
     bool, Parameter(negative="", help="Show the fit live on a Dask dashboard, page /hpcfit; as [monitor] dask = true.")
@@ -150,7 +150,7 @@ def job(
         JobKind, Parameter(help="What the job does; chain: a shell script that submits one after the other.")
     ] = ("optimize"),
     where: Annotated[SiteOptions, Parameter(name="*")] = SiteOptions(),  # noqa: B008 (frozen)
-    nodes: int = 1,
+    nodes: Annotated[int, Parameter(help="Nodes of the job.")] = 1,
     ranks_per_node: Annotated[int | None, Parameter(help="MPI ranks of a node; by default as the site says.")] = None,
     time: Time = "01:00:00",
     name: Annotated[str | None, Parameter(help="Name of the job.")] = None,
@@ -180,7 +180,7 @@ def job(
 def scaling(
     config: ConfigPath,
     *,
-    ranks: Annotated[str, Parameter(help="Numbers of MPI ranks.")] = "1,2,4",
+    ranks: Annotated[str, Parameter(help="Numbers of MPI ranks, with commas between.")] = "1,2,4",
     mode: Annotated[
         Literal["strong", "weak"],
         Parameter(help="strong: all frames on any ranks; weak: frames in proportion to ranks."),

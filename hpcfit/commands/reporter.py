@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.commands.run import Run
+from hpcfit.fit.cost import PASSES
 from hpcfit.fit.loop import Step
 from hpcfit.problems.base import Params
 from hpcfit.results.live_run import LiveRun, ends, newest_checkpoint
@@ -24,7 +25,6 @@ from hpcfit.workflow.slurm import end_of_job
 MAX_POINTS = 50  # of a report: a fit whose steps take a millisecond is shown thinned
 MAX_EARLIER = 1000  # points that a continued run shows of what went before
 REPORTS_OF_PACE = 20  # that the pace of the steps is measured over
-PASSES = 2  # over the frames, in each evaluation
 PARTS = ("compute", "reduce", "read")
 
 

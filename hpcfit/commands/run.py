@@ -13,6 +13,7 @@ from hpcfit.commands.session import Session
 from hpcfit.config import OptimizerConfig
 from hpcfit.errors import together
 from hpcfit.fit import hooks
+from hpcfit.fit.cost import PASSES
 from hpcfit.fit.gradient import Evaluation, Reverse
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.loop import Hook, Outcome, Step, fit
@@ -157,7 +158,7 @@ class Run:
     def facts(self, outcome: Outcome, bandwidth: float) -> dict[str, Any]:
         """About the run rather than the result: why it stopped, steps, rate; collective."""
         grid, spent = self.session.grid, self.recorder.spent
-        passes = 2 * self.session.case.bytes_held(grid) * max(self.recorder.timed, 0)
+        passes = PASSES * self.session.case.bytes_held(grid) * max(self.recorder.timed, 0)
         rates = self.session.world.gather((passes / (spent["compute"] + spent["read"]) if spent else 0.0, bandwidth))
         if rates is None:
             return {}

@@ -22,9 +22,9 @@ class SiteOptions:
         "generic-cpu"
     )
     account: Annotated[str | None, Parameter(help="Project to be charged.")] = None
-    partition: str | None = None
-    constraint: str | None = None
-    qos: str | None = None
+    partition: Annotated[str | None, Parameter(help="Partition (queue) instead of the site's.")] = None
+    constraint: Annotated[str | None, Parameter(help="Features that the nodes must have.")] = None
+    qos: Annotated[str | None, Parameter(help="Quality of service instead of the site's.")] = None
 
     def load(self) -> Site:
         """The site with what was chosen here."""

@@ -15,13 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcfit.errors import InputError
+from hpcfit.fit.cost import PASSES
 from hpcfit.results.live_run import LiveRun, State
 from hpcfit.results.page import duration
 from hpcfit.workflow.slurm import end_of_job
 
 BARS = "▁▂▃▄▅▆▇█"
 CURVE, NO_TERMINAL = 32, 140  # characters: of a curve, and of a line where no terminal says its width
-PASSES = 2  # over the frames, in each evaluation
 PARTS = {"compute_seconds": "computing", "reduce_seconds": "reductions", "read_seconds": "reading"}
 STYLES = {"finished": "green", "running": "green", "writing": "green", "interrupted": "yellow", "silent": "red"}
 

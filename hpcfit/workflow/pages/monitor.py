@@ -151,14 +151,15 @@ class Monitor:
     async def _worker(self) -> AsyncIterator[RankWorker]:
         """This rank's worker, not yet started, in a scratch folder of its own.
 
-        For our own scheduler it listens where nobody on the network reaches it; another's may have business with it.
+        For our own scheduler it listens where nobody on the network reaches it; another's must reach it, and may ask it
+        for nothing that would run code in a rank.
         """
-        own = self._place.dashboard is not None
         with tempfile.TemporaryDirectory(prefix="hpcfit-monitor-", ignore_cleanup_errors=True) as scratch:
             worker = RankWorker(
                 self._place.scheduler, every=min(self._every, LONGEST_SILENCE), name=self._name, nthreads=1,
                 memory_limit=MEMORY_LIMIT, local_directory=scratch,
-                host=loopback_of(self._rank) if own else None, blocked_handlers=BLOCKED_IN_WORKER if own else [],
+                host=loopback_of(self._rank) if self._place.dashboard is not None else None,
+                blocked_handlers=BLOCKED_IN_WORKER,
             )  # fmt: skip
             try:
                 yield worker
