@@ -27,6 +27,7 @@ LAUNCHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "MPI_LOCALNRA
 # By which they tell it its number among all tasks, and on its node. Slurm's come last: an mpiexec inside a Slurm job
 # starts one task a node, and that task the ranks.
 TASK_NUMBERS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "SLURM_PROCID")
+LAST_WORDS = 0.5  # seconds for the launcher to pass on what was said; at an abort it drops the rest
 LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RANKID", "SLURM_LOCALID")
 TASKS_APART = 2.0  # seconds between the first and the last task of a launcher at the same line
 
@@ -230,6 +231,7 @@ def end_job(error: Exception) -> None:
     code = error.exit_code if isinstance(error, HpcfitError) else EXIT_FAILED
     if ranks.size > 1 and not together:
         _say(error, f" on rank {ranks.rank} of {ranks.size}")
+        time.sleep(LAST_WORDS)
         ranks.abort(code)
         os._exit(code)  # MPI_Abort may return before this process is ended
     keep_exit_code()

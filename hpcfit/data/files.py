@@ -70,11 +70,20 @@ def remove_leftovers(folder: Path, pattern: str = "*") -> list[Path]:
 def _is_being_written(path: Path) -> bool:
     before, _, process = path.name.removesuffix(".tmp").rpartition(".")[0].rpartition(".")
     if before.endswith(f".{_host()}"):
-        return Path(f"/proc/{process}").exists()
+        return _lives(process)
     try:
         return time.time() - path.stat().st_mtime < 86400
     except FileNotFoundError:
         return False
+
+
+def _lives(process: str) -> bool:
+    """Whether a process of this machine runs; one that was killed may stay listed until its parent asks for it."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in ("Z", "X")
 
 
 def _host() -> str:

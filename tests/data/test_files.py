@@ -1,7 +1,10 @@
 """Half-written files: those of dead attempts go, those that are being written stay."""
 
 import os
+import socket
+import subprocess
 import time
+from pathlib import Path
 
 from hpcfit.data.files import keep_first, remove_leftovers, written_whole
 from tests.data.test_prepare import half_written_by_a_killed_process
@@ -54,3 +57,20 @@ def test_the_first_of_two_attempts_is_kept(tmp_path, monkeypatch):
     with written_whole(tmp_path / "x", keep_first) as temporary:
         temporary.write_text("third")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["third"]
+
+
+def test_what_a_killed_process_left_is_removed_although_its_parent_has_not_asked_for_it(tmp_path):
+    host = socket.gethostname().partition(".")[0]
+    dead, alive = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
+    try:
+        dead.kill()
+        while "(sleep) Z" not in (stat := Path(f"/proc/{dead.pid}/stat")).read_text():
+            assert stat.exists()
+        for process in (dead, alive):
+            (tmp_path / f".a.h5.{host}.{process.pid}.01234567.tmp").touch()
+        (removed,) = remove_leftovers(tmp_path)
+        assert f".{dead.pid}." in removed.name
+    finally:
+        alive.kill()
+        alive.wait()
+        dead.wait()
