@@ -81,6 +81,9 @@ def _check_grids_are_used(plan: Plan, used: Sequence[tuple[int, int]]) -> None:
 
 
 def _parts(blocks: int, load: Load) -> tuple[tuple[int, int], ...]:
-    """Grids whose shares tell apart what a cell, a tile and a step cost: a quarter of the blocks, the tiles, or one."""
+    """Grids whose shares tell apart what a cell, a tile and a step cost: a quarter, one block, and one cell.
+
+    A few tiles of all blocks would lie in a cache, where a cell costs less.
+    """
     f, s = min(4, blocks), min(4, load.n_tiles)
-    return tuple(sorted({(f, 1), (1, s), (f, s), (blocks, load.n_tiles)} - {(1, 1)}))
+    return tuple(sorted({(f, 1), (1, s), (blocks, 1), (blocks, load.n_tiles)} - {(1, 1)}))

@@ -98,6 +98,15 @@ def step_cost(shape: tuple[int, int], load: Load, machine: Machine = ASSUMED) ->
     )
 
 
+def sharing_memory(machine: Machine, alone: float, shared: float) -> Machine:
+    """``machine`` where ranks share a memory: a byte takes as much longer as it does in a plain stream.
+
+    alone, shared: bytes per second of a rank's plain stream when the model was fitted, and among the other ranks.
+    """
+    longer = 1 / shared - 1 / alone
+    return machine if longer <= 0 else replace(machine, bandwidth=1 / (1 / machine.bandwidth + longer))
+
+
 def _stages(ranks: int) -> float:
     """Messages that follow one another in an allreduce of a few bytes (recursive doubling)."""
     return math.log2(ranks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from hpcfit.fit.cost import (
@@ -20,6 +20,7 @@ from hpcfit.fit.cost import (
     Part,
     fit_network,
     fit_rank,
+    sharing_memory,
     step_cost,
 )  # fmt: skip
 from hpcfit.fit.grid import choose_shape
@@ -171,8 +172,8 @@ def _row(repeats: Repeats, base: Repeats, machine: Machine) -> Row:
     stream = statistics.median(m.stream for m in found)
     crowded = any(m.oversubscribed for m in (*found, *base.values()))
     speedup = None if crowded else _paired(repeats, base, lambda m: m.load.n_blocks / m.step)
-    # Where many ranks share a memory, a rank gets no more of it than of a plain stream.
-    bound = replace(machine, bandwidth=min(machine.bandwidth, stream / first.ranks))
+    alone = statistics.median(m.stream / m.ranks for m in base.values())
+    here = sharing_memory(machine, alone, shared=stream / first.ranks)
     return Row(
         ranks=first.ranks,
         grid=f"{first.grid[0]}x{first.grid[1]}",
@@ -191,7 +192,7 @@ def _row(repeats: Repeats, base: Repeats, machine: Machine) -> Row:
         speedup=speedup,
         efficiency=None if speedup is None else speedup * next(iter(base.values())).ranks / first.ranks,
         stream_speedup=None if crowded else _paired(repeats, base, lambda m: m.stream),
-        predicted=step_cost(first.grid, first.load, bound),
+        predicted=step_cost(first.grid, first.load, here),
         **seconds,
     )
 

@@ -42,7 +42,7 @@ SPEED = (
 MODEL = (
     "A step costs two passes over the largest share of the frames, the work that is done once a tile, messages, and "
     "what no rank can share out. An allreduce of n bytes over p ranks costs latency × log₂p + 2(p−1)/p × n / bandwidth."
-    " A rank passes over frames at its own rate, or at that of the plain stream where many ranks share a memory. "
+    " Where ranks share a memory, a byte takes as much longer as it does in the plain stream on the same ranks. "
     "Reading from the disk and waiting for others are not in it; the error is against a measured step without reading."
 )
 PREDICTED = (
@@ -153,7 +153,7 @@ def _error(value: float) -> Markup:
 def _machine(scaling: Scaling) -> Table:
     machine = scaling.machine
     rows = [
-        ["passes over frames, a rank", significant(machine.bandwidth / 1e9) + " GB/s"],
+        ["passes over frames, a rank alone", significant(machine.bandwidth / 1e9) + " GB/s"],
         ["sums of tiles, a rank", significant(machine.sums_bandwidth / 1e9) + " GB/s"],
         ["overhead of a step", duration(machine.overhead)],
         ["latency of a message's stage", significant(1e6 * machine.latency) + " µs"],

@@ -19,6 +19,7 @@ from hpcfit.fit.cost import (
     Part,
     fit_network,
     fit_rank,
+    sharing_memory,
     step_cost,
 )
 from hpcfit.fit.gradient import Reverse
@@ -52,7 +53,7 @@ def test_the_largest_share_counts():
 
 
 def test_fit_recovers_the_rates_of_a_rank():
-    shares = [(32, 16), (8, 16), (32, 4), (8, 4), (1, 1)]
+    shares = [(32, 16), (8, 16), (32, 4), (1, 16), (1, 1)]
     parts = [Part(b, t, step_cost((1, 1), replace(LOAD, n_blocks=b, n_tiles=t), MACHINE).seconds) for b, t in shares]
     fitted = fit_rank(parts, LOAD, ASSUMED)
     for name in ("bandwidth", "sums_bandwidth", "overhead"):
@@ -91,6 +92,13 @@ def test_fit_recovers_the_network():
 def test_an_accelerator_keeps_the_work_of_the_host():
     gpu = Accelerator(memory=3e12, share=0.5, network=25e9, latency=5e-6).machine(MACHINE)
     assert gpu == Machine(1.5e12, MACHINE.sums_bandwidth, MACHINE.overhead, 5e-6, 25e9)
+
+
+def test_sharing_a_memory_never_speeds_up():
+    assert sharing_memory(MACHINE, alone=30e9, shared=30e9) == MACHINE
+    assert sharing_memory(MACHINE, alone=30e9, shared=60e9) == MACHINE
+    slow = sharing_memory(MACHINE, alone=30e9, shared=3e9).bandwidth
+    assert 1 / slow == pytest.approx(1 / 8e9 + 1 / 3e9 - 1 / 30e9)
 
 
 def test_many_reflections_on_many_ranks_are_cut_into_slices():
