@@ -1,0 +1,56 @@
+"""Bootstrap resamples: how often each frame, or each orbit, is drawn.
+
+Frames of a trajectory are not independent, so that single ones must not be drawn: blocks of successive frames are
+(Künsch, 10.1214/aos/1176347265), here disjoint ones. Orbits are drawn one by one (Efron, 10.1214/aos/1176344552).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hpcfit.errors import InputError
+
+BLOCKS = 10  # a source's variance from 10 blocks is known to sqrt(2 / 9), half of it; sources add up
+
+
+def blocks_per_source(source: np.ndarray) -> np.ndarray:
+    """Into how many blocks to cut the frames of each source, [sources] by ascending number of the source.
+
+    Ten, or fewer of at least two frames. A source of one to three frames is one block, which every resample holds once.
+    """
+    frames = np.unique(source, return_counts=True)[1]
+    return np.clip(frames // 2, 1, BLOCKS)
+
+
+def resampled_blocks(source: np.ndarray, n_blocks_per_source: np.ndarray | int, seed: int) -> np.ndarray:
+    """How often resample ``seed`` holds each frame, [T] int.
+
+    source: [T] number of each frame's source, the frames of one source in the order of time. The frames of a source
+    are cut into its number of blocks (at most its frames), whose lengths differ by one at most, and as many blocks are
+    drawn with replacement: each source keeps its number of frames, but for such differences. Raises InputError where
+    every source is one block, so that nothing can be drawn in another way.
+    """
+    names, of_frame, frames = np.unique(source, return_inverse=True, return_counts=True)
+    n_blocks = np.minimum(np.broadcast_to(n_blocks_per_source, names.shape), frames)
+    if n_blocks.max(initial=0) < 2:
+        raise InputError(
+            f"{len(of_frame)} frames of {len(names)} sources make {n_blocks.sum()} blocks, one a source:"
+            " every resample would be the same",
+            remedy="give longer trajectories (at least 4 frames a source), or resample the orbits instead",
+        )
+    counts, rng = np.empty(len(of_frame), int), np.random.default_rng(seed)
+    for number, n in enumerate(n_blocks):
+        drawn = np.bincount(rng.integers(n, size=n), minlength=n)
+        rows = np.flatnonzero(of_frame == number)
+        counts[rows] = drawn[np.arange(len(rows)) * n // len(rows)]
+    return counts
+
+
+def resampled_orbits(fitted: np.ndarray, seed: int) -> np.ndarray:
+    """How often resample ``seed`` holds each orbit, [n] int: as many draws as orbits are ``fitted`` [n] bool.
+
+    Orbits that are not fitted count once.
+    """
+    counts, rows = np.ones(len(fitted), int), np.flatnonzero(fitted)
+    counts[rows] = np.bincount(np.random.default_rng(seed).integers(len(rows), size=len(rows)), minlength=len(rows))
+    return counts

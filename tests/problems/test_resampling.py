@@ -1,0 +1,71 @@
+"""Resamples: whole blocks, sources kept, and the variance of a correlated mean as its closed form says."""
+
+import numpy as np
+import pytest
+
+from hpcfit.errors import InputError
+from hpcfit.problems.resampling import blocks_per_source, resampled_blocks, resampled_orbits
+
+
+@pytest.mark.parametrize(("frames", "blocks"), [(1, 1), (2, 1), (3, 1), (4, 2), (19, 9), (20, 10), (1000, 10)])
+def test_blocks_have_two_frames_where_that_is_possible(frames, blocks):
+    assert blocks_per_source(np.zeros(frames, int)).tolist() == [blocks]
+
+
+def test_each_source_is_resampled_by_whole_blocks_and_keeps_its_frames():
+    source = np.repeat([4, 0, 7], [60, 33, 1])
+    counts = resampled_blocks(source, blocks_per_source(source), seed=5)
+    assert counts[source == 4].sum() == 60
+    assert np.all(counts[source == 4].reshape(10, 6) == counts[source == 4][::6, None])
+    # 33 frames in 10 blocks of 3 or 4: ten draws have 30 to 40 frames.
+    assert 30 <= counts[source == 0].sum() <= 40
+    assert np.count_nonzero(np.diff(counts[source == 0])) <= 9
+    assert counts[source == 7].tolist() == [1]
+
+
+def test_frames_of_a_source_need_not_lie_together():
+    source = np.repeat([0, 1], 40)
+    mixed = np.random.default_rng(0).permutation(source)
+    together, apart = (resampled_blocks(s, 8, seed=2) for s in (source, mixed))
+    assert all(np.array_equal(together[source == s], apart[mixed == s]) for s in (0, 1))
+
+
+def test_the_variance_of_a_mean_is_that_of_correlated_frames():
+    """AR(1) of coefficient 0.8: frames drawn one by one would give a ninth of the variance of the mean."""
+    phi, n_sources, frames, n_blocks = 0.8, 20, 1000, 20
+    rng = np.random.default_rng(1)
+    values = rng.standard_normal((frames, n_sources))
+    for t in range(1, frames):
+        values[t] = phi * values[t - 1] + np.sqrt(1 - phi**2) * values[t]
+    source, values = np.repeat(np.arange(n_sources), frames), values.T.ravel()
+    means = [np.average(values, weights=resampled_blocks(source, n_blocks, seed)) for seed in range(400)]
+
+    lag = np.abs(np.subtract.outer(np.arange(50), np.arange(50)))
+    of_block_mean = np.mean(phi**lag)
+    # Blocks of one source vary about their own mean: (n - 1) / n.
+    expected = of_block_mean / (n_sources * n_blocks) * (1 - 1 / n_blocks)
+    # Relative error of a variance: sqrt(2 / 400) from as many blocks, and the same from as many resamples: 10 %.
+    assert np.var(means) == pytest.approx(expected, rel=4 * 0.1)
+    assert np.var(means) > 4 / len(values)  # four times that of independent frames
+
+
+def test_the_seed_decides_which_blocks():
+    source = np.repeat(np.arange(3), 30)
+    assert np.array_equal(resampled_blocks(source, 10, 1), resampled_blocks(source, 10, 1))
+    assert not np.array_equal(resampled_blocks(source, 10, 1), resampled_blocks(source, 10, 2))
+
+
+def test_nothing_to_draw_is_said():
+    source = np.arange(6) // 2
+    with pytest.raises(InputError, match="6 frames of 3 sources make 3 blocks"):
+        resampled_blocks(source, blocks_per_source(source), 0)
+
+
+def test_orbits_are_drawn_as_for_earlier_results():
+    fitted = np.random.default_rng(0).random(3000) > 0.3
+    n = fitted.sum()
+    counts = resampled_orbits(fitted, 7)
+    assert np.array_equal(counts[fitted], np.bincount(np.random.default_rng(7).integers(n, size=n), minlength=n))
+    assert np.all(counts[~fitted] == 1)
+    # (1 - 1/n)^n = 0.3679 of n = 2100 are not drawn, standard deviation sqrt(n (e^-1 - 2 e^-2)) / n = 0.7 %.
+    assert np.mean(counts[fitted] == 0) == pytest.approx(0.3679, abs=4 * 0.007)
