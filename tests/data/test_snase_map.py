@@ -1,8 +1,8 @@
 """The measured map of staphylococcal nuclease against numbers that the C programs of LUNUS print for it.
 
 LUNUS averages over 4/m with `symlt`, takes a smooth radial curve away with `anisolt`, and `corrlt` prints the
-correlation of two lattices. All three are imitated here, in single precision, since its sums move the last digits. So do
-two habits:
+correlation of two lattices. All three are imitated here, in single precision, since its sums move the last digits, as
+two habits do:
 
 * `symlt` finds mates by their place in the file, without looking at the edges of the lattice, so that a mate beyond an
   edge is read at the other side; an average without that differs by 5e-7 in CC.
