@@ -99,6 +99,25 @@ def test_halves_share_the_voxels_of_each_orbit():
     assert np.array_equal(np.isnan(both).any(axis=0), np.arange(500) % 5 == 0)
 
 
+def test_the_larger_half_of_an_odd_number_is_either():
+    orbit = np.repeat(np.arange(400), 3)
+    is_first = (np.arange(len(orbit)) % 3 == 0).astype(float)
+    first, second = half_set_means(is_first, orbit, 2)
+    # The marked voxel is alone in its half (mean 1) with chance 1/3, and as often in one half as in the other.
+    assert np.mean(first == 1) == pytest.approx(1 / 6, abs=4 * np.sqrt(5 / 36 / 400))
+    assert np.mean(second == 1) == pytest.approx(1 / 6, abs=4 * np.sqrt(5 / 36 / 400))
+
+
+def test_each_shell_mean_that_is_removed_is_a_degree_of_freedom():
+    rng = np.random.default_rng(8)
+    a, b, shell = rng.standard_normal(12), rng.standard_normal(12), np.repeat([0, 2, 3], 4)
+    residual = [v - np.repeat(v.reshape(3, 4).mean(axis=1), 4) for v in (a, b)]
+    expected = residual[0] @ residual[1] / np.sqrt((residual[0] @ residual[0]) * (residual[1] @ residual[1]))
+    anisotropic = quality_from_halves(a, b, np.full(12, 2), shell, 5).anisotropic
+    assert anisotropic.cc_half == pytest.approx(expected, rel=1e-12)
+    assert anisotropic.cc_half_error == pytest.approx((1 - expected**2) / np.sqrt(12 - 3 - 2), rel=1e-12)
+
+
 def test_what_is_undefined_is_nan_and_leaves_the_rest():
     a, b = np.array([1.0, 2.0, 3.0, 5.0, np.nan, 4.0]), np.array([1.1, 2.2, 2.9, 5.3, 3.0, 4.0])
     shell = np.array([0, 0, 0, 0, 0, 2])

@@ -107,6 +107,13 @@ def test_folds_of_blocks_are_whole_cubes_of_about_one_size():
     assert np.ptp(sizes) <= np.bincount(cube).max()
 
 
+def test_folds_of_blocks_are_filled_with_the_largest_cubes_first():
+    sizes = (2, 4, 3, 3)
+    hkl = np.concatenate([[(10 * cube + i, 0, 0) for i in range(size)] for cube, size in enumerate(sizes)])
+    for seed in range(10):  # 4 + 2 and 3 + 3; any other order can end in 5 and 7
+        assert np.bincount(folded("blocks", 2, block=10, hkl=hkl, seed=seed)).tolist() == [6, 6]
+
+
 def test_folds_of_blocks_reach_every_resolution():
     inverse_d = np.sqrt(inverse_d2(HKL, (2, 2, 2), CELL))
     thirds = np.searchsorted(np.quantile(inverse_d, [1 / 3, 2 / 3]), inverse_d)
