@@ -19,7 +19,8 @@ from hpcfit.commands.reference import agreed_reference
 from hpcfit.config import Config, PrepareConfig
 from hpcfit.data.catalog import write_catalog
 from hpcfit.data.files import remove_leftovers, sha256_of_file
-from hpcfit.data.mtz import MtzSource
+from hpcfit.data.given_weights import write_given_weights
+from hpcfit.data.mtz_source import MtzSource
 from hpcfit.data.reference import Encoding, Reference
 from hpcfit.data.shard import ShardPlan, ShardWriter, open_shard
 from hpcfit.data.sources import (
@@ -94,6 +95,7 @@ def _prepare(config: Config, dealer: Dealer) -> Prepared:
     dealer.dealt_frames(partial(write_shard, dealer.share(work)), missing, lambda plan: (plan.file, plan.n_frames))
     dealer.on_root(lambda: _check_seen(folder, missing))
     dealer.on_root(lambda: _tidied(folder))  # what a worker left that died
+    dealer.on_root(lambda: write_given_weights(folder, sources))
     dealer.on_root(lambda: write_catalog(folder, plans, reference, encoding))
     error = dealer.on_root(lambda: _fft_error(sources))
     computed = sum(plan.n_frames for plan in missing)

@@ -23,7 +23,7 @@ from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal
 
-SURVEYED = 50  # MTZ files in one task: so many are read again if its worker dies
+SURVEYED = 50  # files in one task: so many are read again if its worker dies
 
 
 def agreed_reference(
@@ -74,14 +74,14 @@ def _of_stores(prepare: PrepareConfig, stores: Sequence[StoreSource]) -> tuple[R
 
 
 def _reflections(prepare: PrepareConfig, folder: Path, sources, dealer: Dealer) -> Reflections:
-    """Those common to all MTZ files; without MTZ files, the sphere to d_min."""
-    folders = [source for source in sources if not is_simulation(source)]
-    if not folders:
+    """Those common to all files of structure factors; without such files, the sphere to d_min."""
+    given = [source for source in sources if not is_simulation(source)]
+    if not given:
         return dealer.on_all(lambda: _sphere(prepare, sources))
-    files = [(file, source.columns) for source in folders for file in source.files]
+    files = [file for source in given for file in source.reflection_files]
     surveys = dealer.dealt(survey, batches(files, SURVEYED))
     reflections, presence = dealer.on_all(lambda: agree(merged(surveys), prepare.supercell, prepare.d_min))
-    dealer.on_all(lambda: _compare_cells(prepare, files[0][0], reflections))
+    dealer.on_all(lambda: _compare_cells(prepare, files[0].path, reflections))
     dealer.on_root(lambda: _report_missing(folder, presence, len(reflections)))
     group = prepare.space_group or reflections.space_group
     return Reflections(reflections.hkl, reflections.ndiv, reflections.cell, group)
@@ -104,7 +104,7 @@ def _report_missing(folder: Path, presence: Sequence[Presence], common: int) -> 
     incomplete = [row for row in presence if row.missing]
     log = logger.warning if incomplete else logger.info
     log(
-        "%d reflections are common to all %d MTZ files; %d files lack reflections that others have (%s)",
+        "%d reflections are common to all %d files; %d files lack reflections that others have (%s)",
         common,
         len(presence),
         len(incomplete),

@@ -1,20 +1,37 @@
-"""The reflections that all MTZ files of a store have, and what each file lacks or has beside them."""
+"""The reflections that all files of a store have, and what each file lacks or has beside them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from hpcfit.data.mtz import ONE_CELL, expanded, read_mtz
+from hpcfit.data.expansion import ONE_CELL
 from hpcfit.data.reference import Reflections
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
 
 SAME_CELL = 1e-3  # relative
+
+
+class Listed(NamedTuple):
+    """What a file has: hkl [H, 3] int32 in one hemisphere, each once; cell (A, degrees) of these integers."""
+
+    hkl: np.ndarray
+    cell: tuple[float, ...]
+    space_group: str
+
+
+class ReflectionFile(Protocol):
+    """A file of structure factors that exist already; picklable, and not yet read."""
+
+    path: Path
+
+    def listed(self) -> Listed:
+        """The reflections it has."""
 
 
 class Survey(NamedTuple):
@@ -24,15 +41,14 @@ class Survey(NamedTuple):
     rows: list[tuple[Path, str, tuple[float, ...], str]]  # file, digest of its list, cell, space group
 
 
-def survey(files: Sequence[tuple[Path, tuple[str, str] | None]]) -> Survey:
-    """Read which reflections each file has; files come with the names of their columns."""
+def survey(files: Sequence[ReflectionFile]) -> Survey:
+    """Read which reflections each file has."""
     lists, rows = {}, []
-    for file, columns in files:
-        data = read_mtz(file, columns)
-        hkl, _ = expanded(data)
+    for file in files:
+        hkl, cell, space_group = file.listed()
         digest = hashlib.sha256(hkl.tobytes()).hexdigest()
         lists[digest] = hkl
-        rows.append((file, digest, data.cell, data.space_group))
+        rows.append((file.path, digest, cell, space_group))
     return Survey(lists, rows)
 
 
@@ -95,7 +111,7 @@ def _nothing_common(found: Survey, lists: dict[str, np.ndarray]) -> InputError:
     other = (others or found.rows[-1:])[0]
     ranges = [f"\n  {file}: {_range(lists[digest])}, cell {cell}" for file, digest, cell, _ in (first, other)]
     return InputError(
-        f"no reflection is common to all {len(found.rows)} MTZ files:{''.join(ranges)}",
+        f"no reflection is common to all {len(found.rows)} files:{''.join(ranges)}",
         remedy="leave one of them out; `supercell` must be that of the files; d_min must leave reflections",
     )
 

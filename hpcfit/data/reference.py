@@ -99,11 +99,15 @@ class Encoding(NamedTuple):
 
 def centred_pairs(F_th: np.ndarray, reference: Reference, encoding: Encoding) -> np.ndarray:
     """(F - F0) / s as real pairs [n, H, 2] in the encoding's type; raises InputError on overflow or NaN."""
-    delta = np.ascontiguousarray((F_th - reference.mean) / reference.scale, dtype=np.complex128)
-    delta[np.abs(delta) < NOTHING] = 0  # frames that are the same are stored as the same
+    delta = np.ascontiguousarray(F_th - reference.mean, dtype=np.complex128)
+    parts = delta.view(np.float64).reshape(*F_th.shape, 2)
+    parts *= (1 / reference.scale)[:, None]  # as complex numbers this division takes several times as long
+    nothing = np.einsum("thi,thi->th", parts, parts) < NOTHING**2
+    if nothing.any():
+        delta[nothing] = 0  # frames that are the same are stored as the same
     with np.errstate(over="ignore"):
-        pairs = delta.view(np.float64).reshape(*F_th.shape, 2).astype(encoding.storage)
-    if not np.all(np.isfinite(pairs)):
+        pairs = parts.astype(encoding.storage)
+    if not finite(pairs):
         row, column = np.argwhere(~np.isfinite(pairs))[0][:2]
         raise InputError(
             f"structure factor F{tuple(reference.reflections.hkl[column].tolist())} = {F_th[row, column]}"
@@ -112,6 +116,12 @@ def centred_pairs(F_th: np.ndarray, reference: Reference, encoding: Encoding) ->
             remedy="repair the frame; if its values are right, raise [prepare] sample or set dtype = 'complex64'",
         )
     return pairs if encoding.mantissa_bits is None else round_mantissa(pairs, encoding.mantissa_bits)
+
+
+def finite(pairs: np.ndarray) -> bool:
+    """Whether no exponent is all ones; for float16 many times faster than ``np.isfinite``."""
+    word, exponent = {2: (np.uint16, 0x7C00), 4: (np.uint32, 0x7F800000)}[pairs.itemsize]
+    return not np.any((pairs.view(word) & word(exponent)) == exponent)
 
 
 def restored(pairs: np.ndarray, reference: Reference) -> np.ndarray:

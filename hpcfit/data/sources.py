@@ -1,4 +1,4 @@
-"""Where frames come from: what `hpcfit prepare` knows alike of trajectories, MTZ folders and other stores."""
+"""Where frames come from: what `hpcfit prepare` knows alike of trajectories, files of structure factors and stores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol
 
 from hpcfit.config import PrepareConfig, SourceConfig
 from hpcfit.data.frame import Frame
-from hpcfit.data.mtz import MtzSource, open_mtz_source
+from hpcfit.data.lunus_source import lunus_files, open_lunus
+from hpcfit.data.mtz_source import MtzSource, open_mtz_source
 from hpcfit.data.other_store import StoreSource, open_store_sources
 from hpcfit.data.reference import Reflections
 from hpcfit.data.trajectory import Scattering, TrajectorySource, open_trajectory, trajectory_files
@@ -35,23 +36,26 @@ class FrameSource(Protocol):
 
 
 class Entry(NamedTuple):
-    """One input that is still to be opened: one trajectory, or else (path None) what its table names as a whole."""
+    """One input that is still to be opened: one trajectory or checkpoint, or (path None) all that its table names."""
 
     config: SourceConfig
     path: Path | None
 
 
 def entries(prepare: PrepareConfig) -> list[Entry]:
-    """The inputs of the config, one a trajectory, MTZ folder or store, in the order of the config."""
-    found = []
-    for source in prepare.source:
-        files = trajectory_files(source.trajectory, source.topology) if source.trajectory else [None]
-        found += [Entry(source, file) for file in files]
+    """The inputs of the config, one a trajectory, MTZ folder, LUNUS checkpoint or store, in the order of the config."""
+    found = [Entry(source, path) for source in prepare.source for path in _paths(source)]
     if not found:
         raise InputError(
-            "the config has no [[prepare.source]]", remedy="add one with trajectory (and topology), mtz or store"
+            "the config has no [[prepare.source]]", remedy="add one with trajectory (and topology), mtz, lunus or store"
         )
     return found
+
+
+def _paths(source: SourceConfig) -> Sequence[Path | None]:
+    if source.trajectory:
+        return trajectory_files(source.trajectory, source.topology)
+    return [None] if source.lunus is None else lunus_files(source.lunus)
 
 
 def open_sources(prepare: PrepareConfig, entry: Entry) -> list[FrameSource]:
@@ -62,6 +66,8 @@ def open_sources(prepare: PrepareConfig, entry: Entry) -> list[FrameSource]:
     source, frames = entry.config, slice(entry.config.start, entry.config.stop, entry.config.stride)
     if source.mtz is not None:
         return [open_mtz_source(source.mtz, source.label, source.columns, frames)]
+    if source.lunus is not None:
+        return [open_lunus(entry.path, source.label, frames)]
     if source.store is not None:
         opened = open_store_sources(source.store, source.label, frames)
     else:

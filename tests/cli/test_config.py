@@ -40,7 +40,7 @@ def test_resolved_config_reads_back_the_same(tmp_path):
         ("start = 'randon'\n", "'problem.start' = 'randon'.*did you mean 'random'"),
         ("d_min = 3\nd_max = 2\n", "d_min = 3.0 A must be smaller than d_max = 2.0 A"),
         ("[checkpoint]\nkeep = 0\n", "'checkpoint.keep' = 0"),
-        ("[[prepare.source]]\nlabel = 'x'\n", "one of `trajectory`, `mtz` and `store`"),
+        ("[[prepare.source]]\nlabel = 'x'\n", "one of `trajectory`, `mtz`, `lunus` and `store`"),
         (
             "[[prepare.source]]\nmtz = 'x'\nstrid = 2\n",
             "unknown key 'prepare.source.0.strid' = 2: did you mean 'stride'",

@@ -4,8 +4,9 @@ import gemmi
 import numpy as np
 import pytest
 
-from hpcfit.data import mtz
+from hpcfit.data import mtz, mtz_source
 from hpcfit.data.common_reflections import agree, survey
+from hpcfit.data.expansion import expansion
 from hpcfit.data.files import sha256_of_file
 from hpcfit.data.sources import unread, with_checksums
 from hpcfit.errors import InputError
@@ -50,7 +51,9 @@ def write(path, group, *, d_min=2.5, leave_out=(), columns=("FC", "PHIC"), cell=
 
 @pytest.mark.parametrize("group", list(CELLS))
 def test_expansion_to_p1_is_direct_summation_of_the_whole_cell(tmp_path, group):
-    hkl, f = mtz.expanded(mtz.read_mtz(write(tmp_path / "a.mtz", group)))
+    data = mtz.read_mtz(write(tmp_path / "a.mtz", group))
+    plan = expansion(data.hkl, data.space_group)
+    hkl, f = plan.hkl, plan.apply(data.structure_factors())
     elements, x = crystal(group)
     expected = scattering.structure_factors_direct(
         elements * (len(x) // 2), x, hkl, reciprocal.inverse_d2(hkl, ONE, CELLS[group])
@@ -66,8 +69,8 @@ def test_expansion_to_p1_is_direct_summation_of_the_whole_cell(tmp_path, group):
 
 
 def store_of(patterns, d_min=None, columns=None, ndiv=ONE):
-    sources = [mtz.open_mtz_source(str(p), "", columns, slice(None)) for p in patterns]
-    reflections, presence = agree(survey([(f, s.columns) for s in sources for f in s.files]), ndiv, d_min)
+    sources = [mtz_source.open_mtz_source(str(p), "", columns, slice(None)) for p in patterns]
+    reflections, presence = agree(survey([file for s in sources for file in s.reflection_files]), ndiv, d_min)
     return [source.on(reflections) for source in sources], reflections, presence
 
 
@@ -123,8 +126,8 @@ def test_columns_are_found_by_themselves_or_by_name(tmp_path):
     default = mtz.read_mtz(write(tmp_path / "a.mtz", "P 41"))
     model = mtz.read_mtz(write(tmp_path / "b.mtz", "P 41", columns=("FMODEL", "PHIFMODEL")))
     named = mtz.read_mtz(write(tmp_path / "c.mtz", "P 41", columns=("FOO", "BAR")), ("FOO", "BAR"))
-    np.testing.assert_array_equal(model.structure_factors, default.structure_factors)
-    np.testing.assert_array_equal(named.structure_factors, default.structure_factors)
+    np.testing.assert_array_equal(model.structure_factors(), default.structure_factors())
+    np.testing.assert_array_equal(named.structure_factors(), default.structure_factors())
 
 
 def test_a_missing_column_lists_those_there_are(tmp_path):
@@ -163,7 +166,7 @@ def test_a_file_that_changed_after_the_store_was_begun_is_said(tmp_path):
 
 def test_nothing_there_and_not_an_mtz(tmp_path):
     with pytest.raises(InputError, match="no MTZ file at"):
-        mtz.open_mtz_source(str(tmp_path / "*.mtz"), "", None, slice(None))
+        mtz_source.open_mtz_source(str(tmp_path / "*.mtz"), "", None, slice(None))
     (tmp_path / "x.mtz").write_bytes(b"nonsense")
     with pytest.raises(InputError, match=r"x.mtz cannot be read as MTZ"):
         mtz.read_mtz(tmp_path / "x.mtz")
@@ -172,7 +175,7 @@ def test_nothing_there_and_not_an_mtz(tmp_path):
 def test_a_glob_and_a_range_of_frames(tmp_path):
     for number in range(5):
         write(tmp_path / f"f{number}.mtz", "P 41", d_min=4.0)
-    source = mtz.open_mtz_source(str(tmp_path / "f*.mtz"), "x", None, slice(1, None, 2))
+    source = mtz_source.open_mtz_source(str(tmp_path / "f*.mtz"), "x", None, slice(1, None, 2))
     assert ([f.name for f in source.files], source.name, source.label) == (["f1.mtz", "f3.mtz"], "f", "x")
     assert list(unread(source)) == list(source.files)
 
@@ -181,7 +184,7 @@ def test_checksums_find_their_sources(tmp_path):
     for number in range(5):
         write(tmp_path / f"f{number}.mtz", "P 41", d_min=4.0, leave_out=(number,) if number == 4 else ())
     pattern = str(tmp_path / "f*.mtz")
-    opened = [mtz.open_mtz_source(pattern, "", None, rows) for rows in (slice(0, 2), slice(2, 4), slice(3, 5))]
+    opened = [mtz_source.open_mtz_source(pattern, "", None, rows) for rows in (slice(0, 2), slice(2, 4), slice(3, 5))]
     checksums = [sha256_of_file(file) for source in opened for file in unread(source)]
     one, same, other = with_checksums(opened, checksums)
     assert one.digest == same.digest  # equal files, equal bytes

@@ -102,7 +102,7 @@ TRAJECTORY = '[[prepare.source]]\ntrajectory = "one/run.extxyz"\n'
         (r"d_min = 50\.0 A leaves no reflection", ["prepare.d_min=50"], table("old")),
         ("70 frames; 70:None:1 selects none", [], table("old", "start = 70\n")),
         ("nowhere is not a complete store", [], table("nowhere")),
-        ("one of `trajectory`, `mtz` and `store`", [], table("old", 'mtz = "mtz"\n')),
+        ("one of `trajectory`, `mtz`, `lunus` and `store`", [], table("old", 'mtz = "mtz"\n')),
     ],
 )
 def test_what_cannot_be_made_of_stores_is_refused(tmp_path, runs, words, settings, sources):  # noqa: F811

@@ -1,0 +1,102 @@
+"""Frames from MTZ files: one file a frame, expanded to P1, on the reflections that all files have."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hpcfit.data.common_reflections import Listed
+from hpcfit.data.expansion import known_expansion, placement
+from hpcfit.data.frame import Frame
+from hpcfit.data.mtz import read_mtz
+from hpcfit.data.patterns import in_natural_order, matching
+from hpcfit.data.reference import Reflections
+from hpcfit.errors import InputError
+
+
+class MtzFile(NamedTuple):
+    """A file and the names of its columns: a ReflectionFile."""
+
+    path: Path
+    columns: tuple[str, str] | None
+
+    def listed(self) -> Listed:
+        """The reflections it has after expansion to P1."""
+        data = read_mtz(self.path, self.columns)
+        return Listed(known_expansion(data.hkl, data.space_group).hkl, data.cell, data.space_group)
+
+
+@dataclass(frozen=True)
+class MtzSource:
+    """A folder or glob of MTZ files, one frame each. A FrameSource once `on` gave it the store's reflections."""
+
+    name: str
+    label: str
+    path: Path
+    files: tuple[Path, ...]
+    columns: tuple[str, str] | None
+    checksums: tuple[str, ...] = ()  # SHA-256 of each file, once they have been read
+    reflections: Reflections | None = None
+
+    @property
+    def n_frames(self) -> int:
+        """One frame a file."""
+        return len(self.files)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the checksums of all files, in order."""
+        return hashlib.sha256("".join(self.checksums).encode()).hexdigest()
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The input and its SHA-256."""
+        return {str(self.path): self.digest}
+
+    @property
+    def reflection_files(self) -> list[MtzFile]:
+        """The files whose reflections are to be agreed on."""
+        return [MtzFile(file, self.columns) for file in self.files]
+
+    def on(self, reflections: Reflections) -> MtzSource:
+        """The same source, giving its frames on these reflections."""
+        return replace(self, reflections=reflections)
+
+    def frames(self, start: int, stop: int) -> Iterator[Frame]:
+        """Frames start to stop - 1, on the reflections of the store."""
+        store = np.ascontiguousarray(self.reflections.hkl, np.int32).tobytes()
+        for file in self.files[start:stop]:
+            yield Frame(0, self._on_store(file, store), file=str(file))
+
+    def _on_store(self, file: Path, store: bytes) -> np.ndarray:
+        data = read_mtz(file, self.columns)
+        place = placement(data.hkl, data.space_group, store)
+        if len(place.row) != len(self.reflections):
+            raise InputError(
+                f"{file} has {len(place.row)} of the {len(self.reflections)} reflections of the store",
+                remedy="the file was changed after the store was begun: prepare into an empty folder",
+            )
+        return place.apply(data.structure_factors())
+
+
+def open_mtz_source(pattern: str, label: str, columns, frames: slice) -> MtzSource:
+    """The MTZ files of a folder or glob, sorted naturally (frame2 before frame10), cut to a range of frames.
+
+    They are not read; `checksums` are for the caller to fill in.
+    """
+    path = Path(pattern)
+    paths = in_natural_order(path.glob("*.mtz")) if path.is_dir() else matching(pattern)
+    files = tuple(paths[frames])
+    if not files:
+        raise InputError(
+            f"no MTZ file at {pattern} (frames {frames.start}:{frames.stop}:{frames.step})",
+            remedy="give a folder that holds *.mtz, or a glob that matches files",
+        )
+    stem = re.sub(r"[*?\[\]]+", "", path.stem).strip("_-.") or path.parent.name
+    return MtzSource(path.name if path.is_dir() else stem, label, path, files, columns)
