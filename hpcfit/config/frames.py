@@ -33,6 +33,7 @@ class SourceConfig(Table):
     label: str = ""
     store: FilePath | None = None
     mtz: str | None = None
+    lunus: str | None = None
     columns: Annotated[tuple[str, str], Loose] | None = None
     topology: FilePath | None = None
     trajectory: list[str] = []
@@ -50,9 +51,9 @@ class SourceConfig(Table):
     def _path(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         return None if value is None else relative_to_config(value, info)
 
-    @field_validator("mtz")
+    @field_validator("mtz", "lunus")
     @classmethod
-    def _mtz_path(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _pattern(cls, value: str | None, info: ValidationInfo) -> str | None:
         return None if value is None else str(relative_to_config(Path(value), info))
 
     @field_validator("trajectory")
@@ -62,9 +63,11 @@ class SourceConfig(Table):
 
     @model_validator(mode="after")
     def _one_kind(self) -> SourceConfig:
-        given = [name for name in ("trajectory", "mtz", "store") if getattr(self, name)]
+        given = [name for name in ("trajectory", "mtz", "lunus", "store") if getattr(self, name)]
         if len(given) != 1:
-            raise ValueError(f"a source has one of `trajectory`, `mtz` and `store`; this one has {given or 'none'}")
+            raise ValueError(
+                f"a source has one of `trajectory`, `mtz`, `lunus` and `store`; this one has {given or 'none'}"
+            )
         if self.columns is not None and self.mtz is None:
             raise ValueError("`columns` names the columns of MTZ files; this source has none")
         if self.topology is not None and not self.trajectory:
@@ -102,8 +105,16 @@ class ExperimentConfig(Table):
     file: FilePath
     intensity: str | None = None
     sigma: str | None = None
+    halves: Annotated[tuple[str, str], Loose] | None = None
     ndiv: Divisions | None = None
     cell: Cell | None = None
     space_group: str | None = None
 
     _path = field_validator("file")(relative_to_config)
+
+    @field_validator("halves")
+    @classmethod
+    def _two_columns(cls, value: tuple[str, str] | None) -> tuple[str, str] | None:
+        if value is not None and value[0] == value[1]:
+            raise ValueError(f"both halves are '{value[0]}': give two independent merges")
+        return value

@@ -6,6 +6,7 @@ import pytest
 
 from hpcfit.config import ExperimentConfig
 from hpcfit.data import experiment
+from hpcfit.data.maps.lattice import LAT_MASK
 from hpcfit.errors import InputError
 from hpcfit.testsystems import lattice
 
@@ -47,7 +48,7 @@ def test_the_measured_nuclease_lattice(shared_data):
 def test_lattice_round_trip_in_both_byte_orders(tmp_path, byte_order):
     rng = np.random.default_rng(0)
     grid = rng.random((5, 6, 7)).astype(np.float32)
-    grid[1, 2, 3] = experiment.LAT_MASK
+    grid[1, 2, 3] = LAT_MASK
     path = tmp_path / "map.lat"
     lattice.write_lat(path, grid, lattice.lat_header(grid.shape, (2, 3, 3), CELL, byte_order))
     found = read(path)
@@ -156,7 +157,53 @@ def test_missing_columns_are_listed(tmp_path):
     np.testing.assert_array_equal(read(path, intensity="FOO").intensity, np.ones(5))
 
 
-@pytest.mark.parametrize("name", ["map.mtz", "map.npz", "map.lat"])
+HALVES = {"half1": np.array([1.0, 2, 3, 4, 5]), "half2": np.array([1.5, np.nan, 2.5, 4, 4])}
+
+
+def test_halves_of_an_archive_follow_their_voxels(tmp_path):
+    path = tmp_path / "map.npz"
+    np.savez(path, hkl=HKL, intensity=[1.0, 2, np.nan, 4, 5], other=np.arange(5.0), cell=CELL, **HALVES)
+    found = read(path)
+    assert (len(found), found.halves.dtype) == (4, np.float64)  # the voxel without its second half stays
+    np.testing.assert_array_equal(found.halves, np.stack(list(HALVES.values()), axis=1)[[0, 1, 3, 4]])
+    named = read(path, halves=["other", "half1"])
+    np.testing.assert_array_equal(named.halves[:, 0], [0, 1, 3, 4])
+
+
+def test_halves_of_an_mtz_are_named_and_squared_where_they_are_roots(tmp_path):
+    path = write_mtz(tmp_path / "map.mtz", I=("J", np.ones(5)), A=("R", HALVES["half1"]), sqrtB=("F", HALVES["half2"]))
+    assert read(path).halves is None
+    expected = np.stack([HALVES["half1"], HALVES["half2"] ** 2], axis=1)
+    np.testing.assert_array_equal(read(path, halves=["A", "sqrtB"]).halves, expected)
+    with pytest.raises(InputError, match="no column 'C'; it has H, K, L, I, A, sqrtB"):
+        read(path, halves=["A", "C"])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "keys", "words"),
+    [
+        ({"half1": np.ones(5)}, {}, "no array 'half2'; it has hkl, intensity, cell, half1"),
+        ({}, {"halves": ["a", "b"]}, "no array 'a'"),
+        ({"half1": np.ones(4), "half2": np.ones(5)}, {}, r"'half1' has shape \(4,\), hkl has 5 rows"),
+        ({"half1": np.ones(5), "half2": np.full(5, np.nan)}, {}, "of 5 voxels, 0 have a value in both"),
+        ({"half1": np.arange(5), "half2": np.arange(5)}, {}, "equal in all 5 voxels"),
+    ],
+)
+def test_halves_that_cannot_be_used(tmp_path, arrays, keys, words):
+    np.savez(tmp_path / "map.npz", hkl=HKL, intensity=np.arange(5.0), cell=CELL, **arrays)
+    with pytest.raises(InputError, match=words):
+        read(tmp_path / "map.npz", **keys)
+
+
+def test_a_lattice_has_no_halves_and_one_column_is_not_two(tmp_path):
+    lattice.write_lat(tmp_path / "map.lat", np.ones((4, 4, 4)), lattice.lat_header((4, 4, 4), (1, 1, 1), CELL))
+    with pytest.raises(InputError, match=r"one value a voxel.*halves = \['a', 'b'\]"):
+        read(tmp_path / "map.lat", halves=["a", "b"])
+    with pytest.raises(ValueError, match="both halves are 'a'"):
+        ExperimentConfig(file="map.npz", halves=["a", "a"])
+
+
+@pytest.mark.parametrize("name", ["map.mtz", "map.npz", "map.lat", "map.nxs"])
 def test_missing_and_damaged_files_are_named(tmp_path, name):
     with pytest.raises(InputError, match=f"{name} does not exist"):
         read(tmp_path / name)

@@ -1,0 +1,65 @@
+"""Measured maps from NumPy archives (.npz).
+
+Arrays hkl [N, 3], intensity [N], and optionally sigma [N], mask [N] (True: use), half1 and half2 [N], ndiv, cell,
+space_group.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from hpcfit.config import ExperimentConfig
+from hpcfit.data.maps.raw import RawMap
+from hpcfit.errors import InputError
+
+HALVES = ("half1", "half2")
+
+
+def read_archive(path: Path, experiment: ExperimentConfig) -> RawMap:
+    """An archive; raises InputError when it is damaged, or when an array is missing or of another length."""
+    arrays = _loaded(path)
+    hkl = _array(arrays, "hkl", path)
+    if hkl.ndim != 2 or hkl.shape[1] != 3 or not np.array_equal(hkl, np.rint(hkl)):
+        raise InputError(
+            f"{path}: hkl of shape {hkl.shape} are not integers [N, 3]",
+            remedy="multiply fractional indices by ndiv, and store ndiv",
+        )
+    intensity = _array(arrays, experiment.intensity or "intensity", path, len(hkl))
+    has_sigma = experiment.sigma is not None or "sigma" in arrays
+    sigma = _array(arrays, experiment.sigma or "sigma", path, len(hkl)) if has_sigma else None
+    use = _array(arrays, "mask", path, len(hkl)).astype(bool) if "mask" in arrays else np.ones(len(hkl), bool)
+    group = str(arrays["space_group"]) if "space_group" in arrays else None
+    ndiv, cell = (tuple(arrays[name].tolist()) if name in arrays else None for name in ("ndiv", "cell"))
+    return RawMap(hkl, intensity, sigma, use, ndiv, cell, group, _halves(arrays, experiment, path, len(hkl)))
+
+
+def _loaded(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"{path} is not a NumPy archive: {error}", remedy="write it with numpy.savez") from None
+
+
+def _halves(arrays: dict, experiment: ExperimentConfig, path: Path, length: int) -> np.ndarray | None:
+    if experiment.halves is None and not any(name in arrays for name in HALVES):
+        return None
+    names = experiment.halves or HALVES
+    return np.stack([_array(arrays, name, path, length) for name in names], axis=1)
+
+
+def _array(arrays: dict, name: str, path: Path, length: int | None = None) -> np.ndarray:
+    if name not in arrays:
+        raise InputError(
+            f"{path} has no array '{name}'; it has {', '.join(arrays)}",
+            remedy="name the arrays hkl and intensity, or set [experiment] intensity, sigma and halves",
+        )
+    if length is not None and arrays[name].shape != (length,):
+        raise InputError(
+            f"{path}: '{name}' has shape {arrays[name].shape}, hkl has {length} rows",
+            remedy="store one value for each row of hkl",
+        )
+    return arrays[name]

@@ -1,0 +1,64 @@
+"""Measured maps from merged MTZ files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hpcfit.config import ExperimentConfig
+from hpcfit.data.maps.raw import RawMap
+from hpcfit.data.mtz import column, open_mtz
+from hpcfit.errors import InputError
+
+INTENSITY_COLUMNS = ("I", "IMEAN", "IOBS", "I-obs", "Idiff", "sqrtIdiff")
+
+
+def read_mtz_map(path: Path, experiment: ExperimentConfig) -> RawMap:
+    """A merged MTZ; hkl stay as they are. A column whose name begins with sqrt (sqrtIdiff) holds sqrt(intensity).
+
+    Raises InputError for an unmerged file and for columns that are not there.
+    """
+    mtz = open_mtz(path)
+    if mtz.batches:
+        raise InputError(f"{path} is unmerged ({len(mtz.batches)} batches)", remedy="merge it first")
+    name = experiment.intensity or _intensity_column(mtz, path)
+    intensity, sigma = _intensity(mtz, name, path), _sigma(mtz, name, experiment.sigma, path)
+    halves = experiment.halves and np.stack([_intensity(mtz, half, path) for half in experiment.halves], axis=1)
+    # The cell of an MTZ is that of its own integer indices: the supercell's, where ndiv divides.
+    ndiv = experiment.ndiv or (1, 1, 1)
+    cell = (*(np.array(mtz.cell.parameters[:3]) / ndiv), *mtz.cell.parameters[3:])
+    group = mtz.spacegroup.hm if mtz.spacegroup else None
+    use = np.ones(len(intensity), bool)
+    return RawMap(mtz.make_miller_array(), intensity, sigma, use, None, cell, group, halves)
+
+
+def _intensity_column(mtz, path: Path) -> str:
+    labels = mtz.column_labels()
+    named = [label for label in INTENSITY_COLUMNS if label in labels]
+    typed = [c.label for c in mtz.columns_with_type("J")]
+    if named or len(typed) == 1:
+        return (named or typed)[0]
+    raise InputError(
+        f"{path} has no intensity column ({', '.join(INTENSITY_COLUMNS)}); it has {', '.join(labels)}",
+        remedy="set [experiment] intensity to one of its columns",
+    )
+
+
+def _intensity(mtz, name: str, path: Path) -> np.ndarray:
+    value = column(mtz, name, path)
+    return value**2 if _is_root(name) else value
+
+
+def _sigma(mtz, name: str, given: str | None, path: Path) -> np.ndarray | None:
+    """Of the column given, or of the usual name; where the column holds roots v, sigma(v^2) = 2 |v| sigma(v)."""
+    labels = mtz.column_labels()
+    sigma_name = given or next((label for label in (f"SIG{name}", f"SIG_{name}") if label in labels), None)
+    if sigma_name is None:
+        return None
+    sigma = column(mtz, sigma_name, path)
+    return 2 * np.abs(column(mtz, name, path)) * sigma if _is_root(name) else sigma
+
+
+def _is_root(name: str) -> bool:
+    return name.lower().startswith("sqrt")
