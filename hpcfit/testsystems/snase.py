@@ -1,22 +1,42 @@
 """A crystal of staphylococcal nuclease: its measured diffuse map beside simulations of the same unit cell.
 
 Map: `snc_diffuse.lat` of LUNUS (BSD-3), one voxel at each integer hkl, P 41, reduced from the data of Wall, Ealick and
-Gruner (10.1073/pnas.94.12.6180). Simulation: `snase_crystal.pdb` and `snase_crystal_163.dcd`, one unit cell, 65 ps.
+Gruner (10.1073/pnas.94.12.6180). Its axes a and b are swapped against the coordinates of PDB entry 1STN: P 41 can be
+indexed in two ways, which Bragg intensities alone tell apart. Simulation: `snase_crystal.pdb` and
+`snase_crystal_163.dcd`, one unit cell with 884 waters where some 2,400 belong, 65 ps.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from hpcfit.config import ExperimentConfig
+from hpcfit.data.experiment import read_map
+from hpcfit.data.reference import Reflections
+from hpcfit.physics.scattering import DensityFFT
+from hpcfit.testsystems.synthetic import write_map
 
 CELL = (48.5, 48.5, 63.5, 90.0, 90.0, 90.0)
 SPACE_GROUP, LAUE = "P 41", "4/m"
 D_MIN = 3.0
 TOPOLOGY, TRAJECTORY, MAP = "snase_crystal.pdb", "snase_crystal_163.dcd", "snc_diffuse.lat"
+PROTEIN_CHAINS = "ABCD"
+# index of the file -> index of the coordinates; a rotation, so that the hand stays
+REINDEXED = np.array([[0, 1, 0], [1, 0, 0], [0, 0, -1]])  # k, h, -l
+AS_IN_THE_FILE = np.eye(3, dtype=int)
+
+
+class Molecules(NamedTuple):
+    """The protein molecules of the unit cell in one frame. F_mh: [M, H] complex128 of each; elements: of all atoms."""
+
+    F_mh: np.ndarray
+    elements: list[str]
 
 
 def source_table(label: str, trajectory: Sequence[Path], topology: Path | None = None) -> str:
@@ -26,22 +46,34 @@ def source_table(label: str, trajectory: Sequence[Path], topology: Path | None =
     return f'[[prepare.source]]\nlabel = "{label}"\n{elements}trajectory = [{names}]\n'
 
 
-def prepare_config(sources: Sequence[str], store: str) -> str:
-    """The text of a config for `hpcfit prepare`. sources: texts of `source_table`."""
-    tables = (
-        f'[frames]\nstore = "{store}"\n[prepare]\nd_min = {D_MIN}\ncell = {list(CELL)}\nspace_group = "{SPACE_GROUP}"\n'
-    )
-    return tables + "".join(sources)
-
-
 def short_simulation(data: Path) -> str:
     """The 163 frames in the data folder as a source."""
     return source_table("short", [data / TRAJECTORY], data / TOPOLOGY)
 
 
-def experiment(data: Path) -> ExperimentConfig:
-    """The measured map in the data folder."""
-    return ExperimentConfig(file=data / MAP, cell=CELL, space_group=SPACE_GROUP)
+def prepare_config(sources: Sequence[str], store: str) -> str:
+    """The text of a config for `hpcfit prepare`. sources: texts of `source_table`."""
+    crystal = f'd_min = {D_MIN}\ncell = {list(CELL)}\nspace_group = "{SPACE_GROUP}"\n'
+    return f'[frames]\nstore = "{store}"\n[prepare]\n{crystal}' + "".join(sources)
+
+
+def write_measured(data: Path, path: Path, indexing: np.ndarray = REINDEXED) -> ExperimentConfig:
+    """Write the measured map with the indices of the coordinates, as .npz; returns what reads it."""
+    found = read_map(ExperimentConfig(file=data / MAP, cell=CELL, space_group=SPACE_GROUP))
+    write_map(path, Reflections(found.hkl @ indexing.T, found.ndiv, CELL, SPACE_GROUP), found.intensity)
+    return ExperimentConfig(file=path)
+
+
+def molecules(data: Path, hkl: np.ndarray) -> Molecules:
+    """The molecules as they stand in the file of the simulation, at hkl [H, 3] with d >= D_MIN."""
+    import gemmi
+
+    model = gemmi.read_structure(str(data / TOPOLOGY))[0]
+    chains = [[atom for residue in model[name] for atom in residue] for name in PROTEIN_CHAINS]
+    elements = [[atom.element.name for atom in atoms] for atoms in chains]
+    fractional = [np.array([atom.pos.tolist() for atom in atoms]) / CELL[:3] for atoms in chains]
+    F_mh = [DensityFFT(names, CELL, hkl, D_MIN)(x) for names, x in zip(elements, fractional, strict=True)]
+    return Molecules(np.array(F_mh), list(itertools.chain(*elements)))
 
 
 def correlation(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
@@ -50,7 +82,20 @@ def correlation(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
     return float(np.sum(weight * x * y) / np.sqrt(np.sum(weight * x * x) * np.sum(weight * y * y)))
 
 
-def anisotropic(values: np.ndarray, shell: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """What is left of values [n] without the weighted mean of the shell [n] that each is in."""
+def anisotropic(values: np.ndarray, inverse_d: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """What is left of values [n] without a smooth function of |h|: a spline through the means of narrow shells.
+
+    As `anisolt` of LUNUS: shells are as wide as the diagonal of a voxel, and the spline is taken at each voxel's own
+    1/d, [n], A^-1. The mean of a shell alone would leave the slope of the rings within it.
+    """
+    radius = inverse_d / np.linalg.norm(1 / np.array(CELL[:3]))
+    shell = (radius + 0.5).astype(int)
+    total = np.bincount(shell, weight)
+    knots = np.flatnonzero(total)
+    return values - CubicSpline(knots, np.bincount(shell, weight * values)[knots] / total[knots])(radius)
+
+
+def minus_shell_means(values: np.ndarray, shell: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """What is left of values [n] without the weighted mean of the shell, [n], that each is in."""
     mean = np.bincount(shell, weight * values) / np.bincount(shell, weight)
     return values - mean[shell]
