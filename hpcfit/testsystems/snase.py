@@ -39,11 +39,12 @@ class Molecules(NamedTuple):
     elements: list[str]
 
 
-def source_table(label: str, trajectory: Sequence[Path], topology: Path | None = None) -> str:
-    """A table [[prepare.source]]; folders of `hpcfit simulate` bring their elements along."""
+def source_table(label: str, trajectory: Sequence[Path], topology: Path | None = None, stop: int | None = None) -> str:
+    """A table [[prepare.source]]; folders of `hpcfit simulate` bring their elements along. stop: frames used."""
     names = ", ".join(f'"{path}"' for path in trajectory)
     elements = "" if topology is None else f'topology = "{topology}"\n'
-    return f'[[prepare.source]]\nlabel = "{label}"\n{elements}trajectory = [{names}]\n'
+    end = "" if stop is None else f"stop = {stop}\n"
+    return f'[[prepare.source]]\nlabel = "{label}"\n{elements}{end}trajectory = [{names}]\n'
 
 
 def short_simulation(data: Path) -> str:
