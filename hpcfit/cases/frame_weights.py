@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from hpcfit.cases.fits import Fits
+from hpcfit.cases.frame_groups import FrameGroups, group_frames
 from hpcfit.cases.live_weights import LiveWeights
+from hpcfit.cases.orbit_choice import OrbitChoice, choose_orbits
 from hpcfit.cases.prior import Prior, open_prior
 from hpcfit.config import BLOCK_FRAMES, Config
 from hpcfit.data.catalog import Block, Store, open_store
 from hpcfit.data.experiment import DiffuseMap, read_map
 from hpcfit.data.files import sha256_of_file
-from hpcfit.data.stream import FromDisk, InMemory, StructureFactors
+from hpcfit.data.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors
 from hpcfit.errors import InputError
-from hpcfit.fit.gradient import Frames, Reverse
+from hpcfit.fit.gradient import Adjoint, Frames, Gradient, Reverse
 from hpcfit.fit.grid import Grid, Load
+from hpcfit.fit.reduction import Sum
 from hpcfit.log import logger
-from hpcfit.problems.base import FrameRows
-from hpcfit.problems.frame_weights import FrameWeights
-from hpcfit.problems.orbits import OrbitMap, Tiling, make_tiling, match_orbits
+from hpcfit.problems.base import FrameRows, Params
+from hpcfit.problems.frame_weights import FrameWeights, Regularisers, Tiles
+from hpcfit.problems.observed import Observed, observe
+from hpcfit.problems.orbits import OrbitMap, match_orbits
+from hpcfit.problems.tiling import Tiling, make_tiling
+from hpcfit.problems.weight_kinds import WEIGHT_KINDS
 
 # Shares of free memory that frames may take: the rest is for block sums (5 %), the compiler and the system.
 MEMORY_SHARE = 0.6
@@ -37,19 +44,28 @@ class FrameWeightsCase:
     measured: DiffuseMap
     orbits: OrbitMap
     tiling: Tiling
+    observed: Observed
+    chosen: OrbitChoice
     blocks: Sequence[Block]
     prior: Prior
+    groups: FrameGroups
 
     @classmethod
     def open(cls, config: Config) -> FrameWeightsCase:
         """Read catalog and map, match them, and cut the reflections into tiles."""
+        choice = config.problem
         store, measured = open_store(config.frames.store), read_map(config.experiment)
         _compare_cells(store, measured)
-        orbits = match_orbits(store.reference.reflections, measured, config.problem)
-        tiling = make_tiling(orbits, store.reference.scale)
-        _warn_of_unused_symmetry(orbits, measured, config.problem.laue)
+        orbits = match_orbits(store.reference.reflections, measured, choice)
         blocks = store.blocks(config.frames.include, config.frames.exclude)
-        return cls(config, store, measured, orbits, tiling, blocks, open_prior(config.problem.prior, store, blocks))
+        n_frames = sum(block.frames for block in blocks)
+        tiling = make_tiling(orbits, n_frames, store.encoding.storage.itemsize)
+        spread = _orbit_means(orbits, store.reference.scale**2)
+        observed = observe(orbits, tiling, spread, choice, measured.source)
+        _warn_of_unused_symmetry(orbits, measured, choice.laue)
+        prior, groups = open_prior(choice.prior, store, blocks), group_frames(choice, store, blocks, config.run.seed)
+        chosen = choose_orbits(orbits, choice)
+        return cls(config, store, measured, orbits, tiling, observed, chosen, blocks, prior, groups)
 
     @property
     def n_frames(self) -> int:
@@ -70,11 +86,16 @@ class FrameWeightsCase:
         return [self.store.shards[block.shard].label or self.store.shards[block.shard].source for block in self.blocks]
 
     def load(self) -> Load:
-        """Blocks, tiles, and 3 sums a reflection."""
-        width = self.tiling.columns.shape[1]
-        return Load(
-            len(self.blocks), len(self.tiling.columns), self._factors(self.blocks, slice(0, 1)).cell_bytes, 3 * width
-        )
+        """Blocks, tiles, 3 sums a reflection, and whether one pass is enough on one row of frames."""
+        cell = BLOCK_FRAMES * self.tiling.width * 2 * self.store.encoding.storage.itemsize
+        return Load(len(self.blocks), len(self.tiling.columns), cell, 3 * self.tiling.width, self._one_pass)
+
+    @property
+    def _one_pass(self) -> bool:
+        """Whether the config allows one pass, and the objective knows its gradient in it."""
+        choice = self.config
+        allowed = choice.run.gradient == "auto" and choice.problem.weights != "binary"
+        return allowed and self.observed.objective.in_one_pass
 
     def identity(self) -> dict[str, str]:
         """Store, frames, map and the options of the problem."""
@@ -84,9 +105,10 @@ class FrameWeightsCase:
             "frames.store": self.store.digest(),
             "frames chosen": chosen,
             "problem.prior": self.prior.digest(),
+            "problem.clusters": hashlib.sha256(self.groups.number.tobytes()).hexdigest()[:16],
             "experiment.file": sha256_of_file(self.measured.source)[:16],
             "problem": self.config.problem.model_dump_json(),
-            "run": f"seed {run.seed}, {run.precision}, {run.reductions}",
+            "run": f"seed {run.seed}, {run.precision}, {run.reductions}, gradient {run.gradient}",
         }
 
     def summary(self) -> dict[str, Any]:
@@ -103,33 +125,80 @@ class FrameWeightsCase:
         }
 
     def _resampling(self) -> dict[str, str]:
-        choice, held_out = self.config.problem, int(self.orbits.held_out.sum())
-        words = {}
-        if choice.folds is not None:
+        choice, words = self.config.problem, {}
+        held_out = int(np.sum(self.chosen.part == 1))
+        if choice.fold is not None:
             words["held out"] = f"{held_out} orbits, fold {choice.fold} of {choice.folds}"
+        elif choice.hold_out:
+            words["held out"] = f"{held_out} orbits by {choice.hold_out_by}, seed {choice.hold_out_seed}"
         if choice.bootstrap:
-            words["bootstrap"] = f"resample {choice.bootstrap}: {np.sum(self.orbits.drawn == 0)} orbits not drawn"
+            words["bootstrap"] = f"resample {choice.bootstrap}: {np.sum(self.chosen.drawn == 0)} orbits not drawn"
         return words
 
     def bytes_held(self, grid: Grid) -> int:
         """Bytes of this rank's structure factors."""
-        return self._factors(self._blocks(grid), _slice(grid)).bytes
+        return self._factors(grid, self.tiling.columns).bytes
 
     def bytes_summed(self, grid: Grid) -> int:
-        """Three numbers of the kernels' precision for each block and reflection."""
-        cells = len(self._blocks(grid)) * len(grid.tiles) * self.tiling.columns.shape[1]
+        """Three numbers of the kernels' precision for each reflection; of each block where there are two passes."""
+        cells = (1 if self._reads_once(grid) else len(self._blocks(grid))) * len(grid.tiles) * self.tiling.width
         return 3 * cells * np.dtype(self.config.run.precision).itemsize
 
-    def problem(self, grid: Grid) -> FrameWeights:
-        """The problem on this rank's tiles."""
-        choice, tiles = self.config.problem, self.tiling.tiles
-        return FrameWeights(
-            type(tiles)(*(leaf[_slice(grid)] for leaf in tiles)), choice.shells, choice.anisotropic,
-            choice.theta, self.config.run.precision, choice.start == "random", 1 if choice.folds is None else 2,
-        )  # fmt: skip
+    def _reads_once(self, grid: Grid) -> bool:
+        return self._one_pass and grid.shape.frames == 1
 
-    def frames(self, grid: Grid, memory: int) -> Frames:
-        """This rank's structure factors, in memory or streamed from the disk."""
+    def problem(self, grid: Grid) -> FrameWeights:
+        """The problem on this rank's tiles, with the smallest theta and the orbits that the config chooses."""
+        choice = self.config.problem
+        regularisers = Regularisers(choice.thetas[0], choice.l1, choice.l2, choice.smoothness)
+        problem = FrameWeights(
+            self._tiles(grid), self.observed.objective, regularisers, self.n_frames, choice.shells,
+            WEIGHT_KINDS[choice.weights], self.config.run.precision, neighbours=choice.smoothness > 0,
+        )  # fmt: skip
+        return self.with_orbits(problem, self.chosen, grid)
+
+    def with_orbits(self, problem: FrameWeights, chosen: OrbitChoice, grid: Grid) -> FrameWeights:
+        """The same problem with other orbits fitted, held out or drawn."""
+        import jax
+
+        part = self.tiling.of_orbits(chosen.part)[_slice(grid)].astype(np.int32)
+        drawn = self.tiling.of_orbits(chosen.drawn)[_slice(grid)].astype(float)
+        tiles = problem.tiles._replace(part=jax.device_put(part), drawn=jax.device_put(drawn))
+        return replace(problem, tiles=tiles, parts=2 if np.any(chosen.part) else 1)
+
+    def _tiles(self, grid: Grid) -> Tiles:
+        import jax
+
+        tiling, orbits, seen = self.tiling, self.orbits, self.observed
+        reference = self.store.reference
+        members = np.bincount(orbits.orbit)
+        share = np.zeros(len(reference.scale))
+        share[orbits.column] = reference.scale[orbits.column] ** 2 / members[orbits.orbit]
+        F0 = None
+        if not WEIGHT_KINDS[self.config.problem.weights].normalised:
+            F0 = tiling.of_columns((reference.mean / reference.scale).view(float).reshape(-1, 2))
+        shell = tiling.of_orbits(orbits.shell, -1)
+        tiles = Tiles(
+            tiling.place, tiling.of_columns(share), F0, tiling.of_orbits(seen.y), tiling.of_orbits(orbits.multiplicity),
+            tiling.of_orbits(seen.weight), tiling.of_orbits(seen.variance, 1.0), np.zeros(tiling.place.shape),
+            np.maximum(shell, 0).astype(np.int32), np.zeros(tiling.place.shape, np.int32),
+            np.stack([tiling.of_orbits(values) for values in seen.background], axis=1),
+            np.array([row[row >= 0].min() for row in shell], np.int32),
+        )  # fmt: skip
+        return jax.tree.map(lambda leaf: jax.device_put(leaf[_slice(grid)]), tiles)
+
+    def gradient(self, grid: Grid, memory: int, add: Sum) -> Gradient:
+        """Value and gradient on this rank's structure factors, in memory or streamed from the disk."""
+        problem, rows = self.problem(grid), self._rows(grid)
+        if self._reads_once(grid):
+            strips = self.tiling.width // self.tiling.strip
+            source = ByReflections(self._factors(grid, self.tiling.strips, strips), strips)
+            return Adjoint(problem, Frames(rows, self._reader(source, memory)), grid, add, self.config.run.threads)
+        source = ByFrames(self._factors(grid, self.tiling.columns))
+        return Reverse(problem, Frames(rows, self._reader(source, memory)), grid, add)
+
+    def _rows(self, grid: Grid) -> FrameRows:
+        """Ids, prior weights and order of this rank's frames."""
         blocks = self._blocks(grid)
         if not blocks:
             logger.warning(
@@ -137,15 +206,29 @@ class FrameWeightsCase:
                 len(self.blocks),
                 grid.frames.size,
             )
-        factors = self._factors(blocks, _slice(grid))
-        keep = self._keeps_in_memory(factors.bytes, memory)
-        reader = (InMemory if keep else FromDisk)(factors, _place())
         ids = np.stack([block.ids() for block in blocks]) if blocks else np.zeros((0, BLOCK_FRAMES), np.int64)
-        return Frames(FrameRows(ids, self.prior.log_weights(blocks), self.n_frames), reader.chunks)
+        return FrameRows(ids, self.prior.log_weights(blocks), self._follows()[grid.blocks], self.n_frames)
 
-    def live_weights(self, grid: Grid, frames: FrameRows) -> LiveWeights | None:
+    def _follows(self) -> np.ndarray:
+        """Which frames come next to that of the row before, [all blocks, 64]."""
+        follows = np.stack([block.ids() for block in self.blocks]) >= 0
+        source = [self.store.shards[block.shard].source for block in self.blocks]
+        follows[0, 0] = False
+        for number in range(1, len(self.blocks)):
+            before, block = self.blocks[number - 1], self.blocks[number]
+            adjacent = block.first_id == before.first_id + BLOCK_FRAMES and before.frames == BLOCK_FRAMES
+            follows[number, 0] = adjacent and source[number] == source[number - 1]
+        return follows
+
+    def study(self, fits: Fits) -> dict[str, Any]:
+        """See ``cases.frame_weights_study``."""
+        from hpcfit.cases.frame_weights_study import study
+
+        return study(self, fits)
+
+    def live_weights(self, grid: Grid, problem: FrameWeights, frames: FrameRows) -> LiveWeights | None:
         """By label, or by source where there is none."""
-        return LiveWeights.of(frames, self.labels(), grid.blocks) if grid.slices.rank == 0 else None
+        return LiveWeights.of(problem, frames, self.labels(), grid.blocks) if grid.slices.rank == 0 else None
 
     def undefined_loss(self) -> InputError:
         """The calculated map has no variance."""
@@ -155,7 +238,9 @@ class FrameWeightsCase:
             remedy="use frames that differ: `hpcfit store info` shows the sources",
         )
 
-    def write_results(self, directory: Any, evaluate: Reverse, params: Any, facts: dict[str, Any]) -> dict[str, Any]:
+    def write_results(
+        self, directory: Any, evaluate: Gradient, params: Params, facts: dict[str, Any]
+    ) -> dict[str, Any]:
         """See ``results.frame_weights``."""
         from hpcfit.results.frame_weights import write_results
 
@@ -164,8 +249,13 @@ class FrameWeightsCase:
     def _blocks(self, grid: Grid) -> Sequence[Block]:
         return self.blocks[grid.blocks.start : grid.blocks.stop]
 
-    def _factors(self, blocks: Sequence[Block], tiles: slice) -> StructureFactors:
-        return StructureFactors(self.store, blocks, self.tiling.columns[tiles])
+    def _factors(self, grid: Grid, columns: np.ndarray, rows_per_tile: int = 1) -> StructureFactors:
+        tiles = slice(grid.tiles.start * rows_per_tile, grid.tiles.stop * rows_per_tile)
+        return StructureFactors(self.store, self._blocks(grid), columns[tiles])
+
+    def _reader(self, source: Any, memory: int) -> Callable:
+        keep = self._keeps_in_memory(source.factors.bytes, memory)
+        return (InMemory if keep else FromDisk)(source, _place()).chunks
 
     def _keeps_in_memory(self, needed: int, memory: int) -> bool:
         residence = self.config.frames.residence
@@ -184,15 +274,21 @@ class FrameWeightsCase:
         return residence == "memory" or (residence == "auto" and needed <= MEMORY_SHARE * memory)
 
 
+def _orbit_means(orbits: OrbitMap, of_column: np.ndarray) -> np.ndarray:
+    """The mean of a column's number over the reflections of each orbit, [n]."""
+    return np.bincount(orbits.orbit, of_column[orbits.column]) / np.bincount(orbits.orbit)
+
+
 def _slice(grid: Grid) -> slice:
     return slice(grid.tiles.start, grid.tiles.stop)
 
 
 def _place() -> Callable[[np.ndarray], Any]:
+    """Onto the rank's device; on a CPU the arrays are there already."""
     import jax
 
     device = jax.local_devices()[0]
-    return lambda chunk: jax.device_put(chunk, device)
+    return (lambda chunk: chunk) if device.platform == "cpu" else (lambda chunk: jax.device_put(chunk, device))
 
 
 def _warn_of_unused_symmetry(orbits: OrbitMap, measured: DiffuseMap, laue: str) -> None:

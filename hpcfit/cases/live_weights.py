@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hpcfit.problems.base import FrameRows, Params
+from hpcfit.problems.frame_weights import FrameWeights
 
 MAX_GROUPS = 40  # by frames; further labels or sources are summed as one
 BIN, BEYOND = 0.05, 20.0  # of a histogram of ln(T w): the width of a bin, and the largest value of either sign
@@ -19,12 +20,13 @@ BIN, BEYOND = 0.05, 20.0  # of a histogram of ln(T w): the width of a bin, and t
 class LiveWeights:
     """A function of gauged parameters. names: of the groups; group: of each of this rank's blocks, index of a name."""
 
+    problem: FrameWeights
     frames: FrameRows
     names: Sequence[str]
     group: np.ndarray
 
     @classmethod
-    def of(cls, frames: FrameRows, labels: Sequence[str], blocks: range) -> LiveWeights:
+    def of(cls, problem: FrameWeights, frames: FrameRows, labels: Sequence[str], blocks: range) -> LiveWeights:
         """For the blocks of a rank. labels: of all blocks of the data set, so that all ranks form the same groups."""
         common = [name for name, _ in Counter(labels).most_common(MAX_GROUPS)]
         names = sorted(common, key=labels.index)
@@ -32,16 +34,19 @@ class LiveWeights:
             names = [*names, "all others"]
         index = {name: number for number, name in enumerate(names)}
         group = [index.get(labels[block], len(names) - 1) for block in blocks]
-        return cls(frames, names, np.array(group, int))
+        return cls(problem, frames, names, np.array(group, int))
 
     def __call__(self, params: Params) -> dict[str, Any]:
         """groups: name -> (summed weights, summed weights before the fit); frames: a histogram of ln(T w), whose bin k
         begins at (first + k) width."""
         held = self.frames.ids >= 0
-        log_w = np.asarray(params.local["u"]) + self.frames.log_prior
-        sums = [self._by_group(np.where(held, np.exp(log), 0.0)) for log in (log_w, self.frames.log_prior)]
-        groups = {name: (float(now), float(before)) for name, now, before in zip(self.names, *sums)}
-        shown = np.clip(log_w[held] + np.log(self.frames.total), -BEYOND, BEYOND)
+        w, prior = self.problem.weights_of(params, self.frames), np.where(held, np.exp(self.frames.log_prior), 0.0)
+        groups = {
+            name: (float(now), float(before))
+            for name, now, before in zip(self.names, self._by_group(w), self._by_group(prior))
+        }
+        smallest = np.exp(-BEYOND) / self.frames.total
+        shown = np.clip(np.log(np.maximum(w[held], smallest) * self.frames.total), -BEYOND, BEYOND)
         bins = np.floor(shown / BIN).astype(int)
         first = int(bins.min(initial=0))
         return {"groups": groups, "width": BIN, "first": first, "frames": np.bincount(bins - first).tolist()}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from hpcfit.commands.rank_map import rank_map
 from hpcfit.commands.session import Session, log_session, open_session
 from hpcfit.config import Config
-from hpcfit.fit.cost import ASSUMED, PASSES, STREAM_SHARE, step_cost
+from hpcfit.fit.cost import ASSUMED, STREAM_SHARE, step_cost
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks
@@ -40,14 +38,15 @@ def _log_step(session: Session) -> None:
     world, load = session.world, session.case.load()
     shape = (session.grid.shape.frames, session.grid.shape.slices)
     slowest = -float(world.max(np.array([-memory_bandwidth()]))[0])
-    cost = step_cost(shape, load, replace(ASSUMED, bandwidth=STREAM_SHARE * slowest))
+    passes = load.passes(shape)
+    cost = step_cost(shape, load, ASSUMED.at(lambda _: STREAM_SHARE[passes] * slowest))
     if not world.is_root:
         return
-    passed = load.largest_share(shape).bytes_passed
-    logger.info("%-12s %.1f MB read by the largest rank in %d passes", "each step", passed / 1e6, PASSES)
+    passed = passes * load.largest_share(shape).bytes
+    logger.info("%-12s %.1f MB read by the largest rank in %d passes", "each step", passed / 1e6, passes)
     logger.info(
         "%-12s %.3g s a step, if the passes reach %.0f %% of the %.1f GB/s measured on the slowest rank",
-        "predicted", cost.seconds, 100 * STREAM_SHARE, slowest / 1e9,
+        "predicted", cost.seconds, 100 * STREAM_SHARE[passes], slowest / 1e9,
     )  # fmt: skip
     parts = ", ".join(f"{name} {1e3 * seconds:.3g} ms" for name, seconds in cost._asdict().items())
     logger.info("%-12s %s; `hpcfit scaling` measures them", "of which", parts)

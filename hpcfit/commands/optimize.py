@@ -1,20 +1,20 @@
-"""`hpcfit optimize`: config -> session (device, case, grid) -> run (frames, gradient) -> loop -> results -> report."""
+"""`hpcfit optimize`: config -> session (device, case, grid) -> run (frames, gradient) -> fits -> results -> report."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 from hpcfit.commands.monitoring import monitored
-from hpcfit.commands.run import Run
+from hpcfit.commands.run import Interrupted, Run
 from hpcfit.commands.session import log_session, open_session
 from hpcfit.config import Config, RunConfig
 from hpcfit.errors import EXIT_REQUEUE, InputError, together
 from hpcfit.fit import hooks
 from hpcfit.fit.gradient import Stopwatch
+from hpcfit.fit.loop import Stop
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks, keep_exit_code
-from hpcfit.results.checkpoint import Restart
 from hpcfit.results.run_directory import RunDirectory, check_is_writable
 
 
@@ -43,34 +43,39 @@ def run_optimize(
     with phases("read frames"):
         run = Run.open(session)
     with phases("start"):
-        restart = _restart(run, directory, resume) if resume else None
-        run.recorder.begin(directory, restart.evaluations if restart else 0)
-        if restart is None:
+        kept = _evaluations_kept(run, directory, resume) if resume else None
+        run.recorder.begin(directory, kept or 0)
+        if kept is None:
             world.on_root(directory.clear)  # only now: what could be wrong with the new run has been found
         world.on_root(lambda: directory.open(config, run.recorder.count))
-        last = restart.last if restart else run.first_step()
     with monitored(run) as monitor, phases("fit"):
-        outcome = run.loop(last, signals, *monitor)
-    with phases("write checkpoint"):
-        run.checkpoints.save(outcome.last)
-    logger.info("stopped after step %d: %s", outcome.last.number, outcome.stop.reason)
-    world.on_root(lambda: directory.close(outcome.stop))
-    if outcome.stop.interrupted:
-        keep_exit_code()
-        return EXIT_REQUEUE
+        run.more = [signals, *_wall_clock(config, world), *monitor]
+        try:
+            found = session.case.study(run)
+        except Interrupted as interruption:
+            return _interrupted(world, directory, interruption.stop)
+    fitted, evaluate = run.result
+    world.on_root(lambda: directory.close(Stop(fitted.stopped)))
     with phases("results"):
-        facts = run.facts(outcome, bandwidth)
+        facts = {**found, **run.facts(bandwidth)}
         facts["phases"] = [{"name": name, "seconds": seconds} for name, seconds in phases.seconds.items()]
-        metrics = session.case.write_results(directory, run.evaluate, outcome.last.state.params, facts)
+        metrics = session.case.write_results(directory, evaluate, fitted.params, facts)
     world.on_root(lambda: _finish(directory, metrics, config.run))
     return 0
 
 
-def _restart(run: Run, directory: RunDirectory, resume: Literal["newest", "auto"]) -> Restart | None:
-    """Where the run goes on; None to begin it, which only "auto" allows and only where no result would be lost."""
-    restart = run.checkpoints.restart(run.template())
-    if restart is not None:
-        return restart
+def _wall_clock(config: Config, world: Ranks) -> list[hooks.WallClock]:
+    minutes = config.optimizer.wall_clock_minutes
+    return [] if minutes is None else [hooks.WallClock(world, minutes)]
+
+
+def _evaluations_kept(run: Run, directory: RunDirectory, resume: Literal["newest", "auto"]) -> int | None:
+    """Evaluations that the run goes on from; None to begin it, which only "auto" allows and only where no result would
+    be lost."""
+    kept = run.evaluations_kept()
+    if kept is not None:
+        logger.info("resuming after %d evaluations", kept)
+        return kept
     if resume != "auto" or directory.finished():
         raise together(
             InputError(
@@ -81,6 +86,13 @@ def _restart(run: Run, directory: RunDirectory, resume: Literal["newest", "auto"
     if directory.occupied():
         logger.info("%s holds no whole checkpoint of the run that was started there: it begins again", directory.path)
     return None
+
+
+def _interrupted(world: Ranks, directory: RunDirectory, stop: Stop) -> int:
+    logger.info("stopped: %s", stop.reason)
+    world.on_root(lambda: directory.close(stop))
+    keep_exit_code()
+    return EXIT_REQUEUE
 
 
 def _finish(directory: RunDirectory, metrics: dict[str, Any], run: RunConfig) -> None:

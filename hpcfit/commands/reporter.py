@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.commands.run import Run
-from hpcfit.fit.cost import PASSES
 from hpcfit.fit.loop import Step
 from hpcfit.problems.base import Params
 from hpcfit.results.live_run import LiveRun, ends, newest_checkpoint
@@ -47,7 +46,7 @@ class Reporter:
         session = run.session
         self.state = "running"
         self._run, self._every, self._root = run, every, session.world.is_root
-        self._weights = session.case.live_weights(session.grid, run.evaluate.frames.rows)
+        self._weights = session.case.live_weights(session.grid, run.evaluate.problem, run.evaluate.frames.rows)
         self._latest: Moment | None = None
         self._reported: deque[Moment] = deque(maxlen=REPORTS_OF_PACE)
         self._points: deque[dict[str, float]] = deque(self._earlier() if self._root else (), maxlen=10 * MAX_EARLIER)
@@ -59,10 +58,10 @@ class Reporter:
     def __call__(self, step: Step) -> None:
         """After each step, in the fit's thread."""
         recorder = self._run.recorder
-        self._latest = Moment(step.number, time.time(), dict(recorder.spent), recorder.params)
+        self._latest = Moment(recorder.step - 1, time.time(), dict(recorder.spent), recorder.params)
         if self._root and recorder.last:
             seconds = self._elapsed + self._latest.time - self._started
-            self._points.append(recorder.last | {"step": step.number, "seconds": seconds})
+            self._points.append(recorder.last | {"step": recorder.step - 1, "seconds": seconds})
 
     def message(self) -> dict[str, Any]:
         """A report, in the monitor's thread: plain numbers by name, as ``workflow.pages.collector.Fit`` takes them."""
@@ -99,7 +98,7 @@ class Reporter:
     def _new_points(self) -> list[dict[str, float]]:
         rows = [self._points.popleft() for _ in range(len(self._points))]
         limit = MAX_POINTS if self._reported else MAX_EARLIER
-        return [_point(row) | {"passes": PASSES * row["evaluation"]} for row in thinned(rows, limit)]
+        return [_point(row) | {"passes": self._run.evaluate.passes * row["evaluation"]} for row in thinned(rows, limit)]
 
     def _earlier(self) -> list[dict[str, float]]:
         """What a continued run did before: the last evaluation of each step."""

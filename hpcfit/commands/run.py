@@ -1,50 +1,66 @@
-"""One fit, put together: gradient, optimizer, recorder, checkpoints and hooks for a session."""
+"""The fits of one run, put together: gradient, optimizer, recorder, checkpoints and hooks for a session."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from hpcfit.cases.fits import Fitted
 from hpcfit.commands.session import Session
 from hpcfit.config import OptimizerConfig
 from hpcfit.errors import together
 from hpcfit.fit import hooks
-from hpcfit.fit.cost import PASSES
-from hpcfit.fit.gradient import Evaluation, Reverse
+from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.inner import InnerProduct, combine
-from hpcfit.fit.loop import Hook, Outcome, Step, fit
-from hpcfit.fit.optimizers import choose_optimizer
-from hpcfit.fit.reduction import choose_sum
-from hpcfit.problems.base import Params
+from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
+from hpcfit.fit.optimizers import Optimizer, choose_optimizer
+from hpcfit.fit.reduction import Sum, choose_sum
+from hpcfit.log import logger
+from hpcfit.problems.base import FrameRows, Params, Problem
 from hpcfit.ranks import Ranks
 from hpcfit.results.checkpoint import Checkpoints
+from hpcfit.results.fit_records import FitRecords, Record
 from hpcfit.results.run_directory import RunDirectory
 
 
 @dataclass
 class Recorder:
-    """``evaluate`` for optimizers: counts, and writes one row of history for each evaluation on root."""
+    """``evaluate`` for optimizers: counts, and writes one row of history for each evaluation on root.
 
-    evaluate: Reverse
+    fit: the number of the fit that evaluations belong to; step: that the next one belongs to, over all fits.
+    """
+
+    evaluate: Gradient
     inner: InnerProduct
     world: Ranks
     directory: RunDirectory | None = None
     count: int = 0
-    step: int = 0  # that the next evaluation belongs to
+    fit: int = -1
+    step: int = 0
     params: Params | None = None  # of the last evaluation, gauged
     timed: int = -1
     started: float = field(default_factory=time.perf_counter)
     beat: Callable[[], None] = lambda: None  # told of each evaluation
     last: dict[str, float] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
+    _before: int = 0  # steps of earlier fits
 
     def begin(self, directory: RunDirectory, count: int) -> None:
         """Write to ``directory`` from evaluation ``count`` on."""
         self.directory, self.count, self.started = directory, count, time.perf_counter()
+
+    def next_fit(self, evaluate: Gradient) -> None:
+        """What is evaluated from now on belongs to another fit."""
+        self.evaluate, self.fit = evaluate, self.fit + 1
+
+    def fit_ended(self, steps: int) -> None:
+        """Its steps count before those of the next one."""
+        self._before += steps
+        self.step = self._before
 
     def __call__(self, params: Params) -> Evaluation:
         """Evaluate and record; collective."""
@@ -62,7 +78,7 @@ class Recorder:
 
     def after(self, step: Step) -> None:
         """As a hook: what is evaluated from now on belongs to the next step."""
-        self.step = step.number + 1
+        self.step = self._before + step.number + 1
 
     def _add_times(self, seconds: dict[str, float]) -> None:
         """From the second evaluation on: the first one compiles."""
@@ -73,7 +89,8 @@ class Recorder:
 
     def _row(self, evaluation: Evaluation) -> dict[str, float]:
         seconds = {f"{name}_seconds": value for name, value in evaluation.seconds.items()}
-        return {"step": self.step, **self.last, "seconds": time.perf_counter() - self.started, **seconds}
+        about = {"fit": self.fit, "step": self.step, "passes": self.evaluate.passes * self.count}
+        return {**about, **self.last, "seconds": time.perf_counter() - self.started, **seconds}
 
     def describe(self) -> str:
         """The last evaluation in a line."""
@@ -82,84 +99,114 @@ class Recorder:
         )
 
 
-@dataclass(frozen=True)
+class Interrupted(Exception):
+    """A fit ended from outside; a checkpoint was written, and the run is to be continued. ``stop`` says why."""
+
+    def __init__(self, stop: Stop):
+        super().__init__(stop.reason)
+        self.stop = stop
+
+
+@dataclass
 class Run:
-    """The parts of one fit, put together."""
+    """The parts of one run. It is what a case's study is given (``cases.fits.Fits``)."""
 
     session: Session
-    evaluate: Reverse
+    evaluate: Gradient
+    add: Sum
     recorder: Recorder
-    optimizer: Any
-    inner: InnerProduct
-    checkpoints: Checkpoints
+    records: FitRecords
+    more: Sequence[Hook] = ()  # hooks of every fit
+    result: tuple[Fitted, Gradient] | None = None
+    stopped: str = ""
+    names: list[str] = field(default_factory=list)
 
     @classmethod
     def open(cls, session: Session) -> Run:
-        """Read this rank's frames and build gradient, optimizer and checkpoints."""
-        config, grid, case = session.config, session.grid, session.case
+        """Read this rank's frames and build gradient and recorder."""
+        config, grid = session.config, session.grid
         add = choose_sum(config.run.reductions, grid)
-        inner = InnerProduct(add)
-        problem, frames = case.problem(grid), case.frames(grid, session.device.memory)
-        chosen = config.optimizer
-        optimizer = choose_optimizer(
-            chosen.name, chosen.options, chosen.clip_norm, inner, lambda p: problem.metric(p, frames.rows)
-        )
-        evaluate = Reverse(problem, frames, grid, add)
-        recorder = Recorder(evaluate, inner, session.world)
-        saves = config.checkpoint
-        checkpoints = Checkpoints(
-            config.run.directory / "checkpoints", grid, evaluate.frames.rows.ids, session.identity(),
-            lambda: recorder.count, saves.keep, saves.every_steps, saves.every_minutes,
+        evaluate = session.case.gradient(grid, session.device.memory, add)
+        recorder = Recorder(evaluate, InnerProduct(add), session.world)
+        limits = {"limits": config.optimizer.model_dump_json(exclude={"wall_clock_minutes"})}
+        records = FitRecords(config.run.directory / "fits", grid, session.identity() | limits)
+        return cls(session, evaluate, add, recorder, records)
+
+    def evaluations_kept(self) -> int | None:
+        """Evaluations until the newest checkpoint or record of a fit, from which a continued run goes on; None where
+        there is none. Raises InputError where a checkpoint is of another run. Collective."""
+        checkpoint = self._checkpoints("", self.evaluate).newest_evaluations()
+        recorded = self.session.world.on_root(self.records.evaluations)
+        return max(checkpoint or 0, recorded) if checkpoint is not None or recorded else None
+
+    def _checkpoints(self, name: str, evaluate: Gradient) -> Checkpoints:
+        saves = self.session.config.checkpoint
+        return Checkpoints(
+            self.session.config.run.directory / "checkpoints", self.session.grid, evaluate.frames.rows.ids,
+            self.session.identity(), lambda: self.recorder.count, name, saves.keep, saves.every_steps,
+            saves.every_minutes,
         )  # fmt: skip
-        return cls(session, evaluate, recorder, optimizer, inner, checkpoints)
 
-    def start(self) -> Params:
-        """Where the fit starts."""
-        return self.evaluate.problem.init(self.session.config.run.seed, self.evaluate.frames.rows)
+    # ---- the fits --------------------------------------------------------------------------------------------------
 
-    def template(self) -> Any:
-        """A state of the right structure, for a checkpoint to fill."""
-        params = self.start()
-        return self.optimizer.start(params, lambda p: Evaluation(np.nan, combine([0.0], [p]), p, None, None, {}))
+    def fit(
+        self, name: str, start: Params, problem: Problem | None = None, rows: FrameRows | None = None, *,
+        tolerance: float = 0.0,
+    ) -> Fitted:  # fmt: skip
+        """See ``cases.fits.Fits``. Raises Interrupted."""
+        evaluate = self._gradient(problem, rows)
+        self.names.append(name)
+        self.recorder.next_fit(evaluate)
+        record = self.records.load(name, start)
+        if record is not None:
+            return self._remembered(name, record)
+        one = OneFit.of(self, name, evaluate, tolerance)
+        logger.info("fit %s", name)
+        before = self.recorder.count
+        outcome = one.loop(one.restart(start) or one.first_step(start))
+        if outcome.stop.interrupted:
+            one.checkpoints.save(outcome.last)
+            raise Interrupted(outcome.stop)
+        fitted = self._ended(name, evaluate, outcome, self.recorder.count - before)
+        self._keep(fitted)
+        one.checkpoints.save(outcome.last)
+        return fitted
 
-    def first_step(self) -> Step:
-        """The state at the start, evaluated."""
-        state = self.optimizer.start(self.start(), self.recorder)
-        if not np.isfinite(state.loss):
-            raise together(self.session.case.undefined_loss())
-        return Step(0, state, self.inner.norm(state.gradient), (state.loss,))
+    def _gradient(self, problem: Problem | None, rows: FrameRows | None) -> Gradient:
+        frames = self.evaluate.frames
+        return replace(
+            self.evaluate,
+            problem=problem or self.evaluate.problem,
+            frames=frames if rows is None else frames._replace(rows=rows),
+        )
 
-    def loop(self, last: Step, *more: Hook) -> Outcome:
-        """Iterate until a hook of the config, or one more, ends the run."""
-        watchdog = hooks.Watchdog(self.session.world)
-        self.recorder.beat = watchdog.beat
-        try:
-            return fit(
-                self.optimizer,
-                self.recorder,
-                self.inner.norm,
-                [self.recorder.after, *self._hooks(self.session.config.optimizer), *more],
-                last,
-            )
-        finally:
-            watchdog.stop()
+    def _ended(self, name: str, evaluate: Gradient, outcome: Outcome, evaluations: int) -> Fitted:
+        state = outcome.last.state
+        at = evaluate.value(state.params)
+        metrics = {"loss": float(state.loss), **evaluate.metrics(at)}
+        logger.info("  %s; %s", outcome.stop.reason, "  ".join(f"{key} {value:.5g}" for key, value in metrics.items()))
+        self.recorder.fit_ended(outcome.last.number)
+        return Fitted(name, at.params, metrics, outcome.last.number, evaluations, outcome.stop.reason)
 
-    def _hooks(self, chosen: OptimizerConfig) -> list[Any]:
-        world = self.session.world
-        clock = [] if chosen.wall_clock_minutes is None else [hooks.WallClock(world, chosen.wall_clock_minutes)]
-        progress = [hooks.Progress(self.recorder.describe)] if world.is_root else []
-        return [
-            hooks.SmallGradient(chosen.gradient_tolerance),
-            hooks.SmallChange(chosen.relative_tolerance, chosen.patience),
-            hooks.MaxSteps(chosen.max_steps),
-            *clock, self.checkpoints, *progress,
-        ]  # fmt: skip
+    def _keep(self, fitted: Fitted) -> None:
+        facts = {key: value for key, value in fitted._asdict().items() if key not in ("params", "name")}
+        self.records.save(fitted.name, Record(fitted.params, facts, self.recorder.count))
 
-    def facts(self, outcome: Outcome, bandwidth: float) -> dict[str, Any]:
+    def _remembered(self, name: str, record: Record) -> Fitted:
+        self.recorder.fit_ended(record.facts["steps"])
+        return Fitted(name, record.params, **record.facts)
+
+    def final(self, fitted: Fitted, problem: Problem) -> None:
+        """See ``cases.fits.Fits``."""
+        self.result = fitted, self._gradient(problem, None)
+
+    # ---- what the results say of the run ---------------------------------------------------------------------------
+
+    def facts(self, bandwidth: float) -> dict[str, Any]:
         """About the run rather than the result: why it stopped, steps, rate; collective."""
-        grid, spent = self.session.grid, self.recorder.spent
-        passes = PASSES * self.session.case.bytes_held(grid) * max(self.recorder.timed, 0)
-        rates = self.session.world.gather((passes / (spent["compute"] + spent["read"]) if spent else 0.0, bandwidth))
+        grid, spent, (fitted, _) = self.session.grid, self.recorder.spent, self.result
+        passed = self.evaluate.passes * self.session.case.bytes_held(grid) * max(self.recorder.timed, 0)
+        rates = self.session.world.gather((passed / (spent["compute"] + spent["read"]) if spent else 0.0, bandwidth))
         if rates is None:
             return {}
         rate, reference = np.mean(rates, axis=0)
@@ -168,10 +215,14 @@ class Run:
             "ranks": self.session.world.size,
             "grid": [grid.shape.frames, grid.shape.slices],
             "grid_reason": grid.shape.reason,
-            "stopped": outcome.stop.reason,
-            "steps": outcome.last.number,
-            "loss": float(outcome.last.state.loss),
-            "evaluations": self.recorder.count,
+            "passes": self.evaluate.passes,
+            "stopped": fitted.stopped,
+            "steps": fitted.steps,
+            "loss": fitted.metrics["loss"],
+            "evaluations": fitted.evaluations,
+            "fits": self.names,
+            "final_fit": self.names.index(fitted.name),
+            "evaluations_of_all_fits": self.recorder.count,
             "rate": {
                 "gb_per_s_per_rank": rate / 1e9,
                 "bandwidth_gb_per_s": reference / 1e9,
@@ -179,3 +230,56 @@ class Run:
             },
             "reduce_share": spent.get("reduce", 0.0) / max(sum(spent.values()), 1e-9),
         }
+
+
+@dataclass(frozen=True)
+class OneFit:
+    """One fit of a run, from its start or its checkpoint to its end."""
+
+    run: Run
+    tolerance: float
+    optimizer: Optimizer
+    checkpoints: Checkpoints
+
+    @classmethod
+    def of(cls, run: Run, name: str, evaluate: Gradient, tolerance: float) -> OneFit:
+        """With the optimizer of the config, for a gradient of its own."""
+        chosen, rows = run.session.config.optimizer, evaluate.frames.rows
+        optimizer = choose_optimizer(
+            chosen.name, chosen.options, chosen.clip_norm, run.recorder.inner,
+            lambda p: evaluate.problem.metric(p, rows),
+        )  # fmt: skip
+        return cls(run, tolerance, optimizer, run._checkpoints(name, evaluate))
+
+    def restart(self, start: Params) -> Step | None:
+        """Where the newest checkpoint of this fit left it; collective."""
+        template = self.optimizer.start(start, lambda p: Evaluation(np.nan, combine([0.0], [p]), p, None, None, {}))
+        found = self.checkpoints.restart(template)
+        return None if found is None else found.last
+
+    def first_step(self, start: Params) -> Step:
+        """The state at the start, evaluated."""
+        state = self.optimizer.start(start, self.run.recorder)
+        if not np.isfinite(state.loss):
+            raise together(self.run.session.case.undefined_loss())
+        return Step(0, state, self.run.recorder.inner.norm(state.gradient), (state.loss,))
+
+    def loop(self, last: Step) -> Outcome:
+        """Iterate until a hook ends the fit."""
+        recorder = self.run.recorder
+        watchdog = hooks.Watchdog(self.run.session.world)
+        recorder.beat = watchdog.beat
+        try:
+            every = [recorder.after, *self._hooks(self.run.session.config.optimizer), *self.run.more]
+            return fit(self.optimizer, recorder, recorder.inner.norm, every, last)
+        finally:
+            watchdog.stop()
+
+    def _hooks(self, chosen: OptimizerConfig) -> list[Any]:
+        progress = [hooks.Progress(self.run.recorder.describe)] if self.run.session.world.is_root else []
+        return [
+            hooks.SmallGradient(chosen.gradient_tolerance),
+            hooks.SmallChange(max(chosen.relative_tolerance, self.tolerance), chosen.patience),
+            hooks.MaxSteps(chosen.max_steps),
+            self.checkpoints, *progress,
+        ]  # fmt: skip

@@ -18,8 +18,7 @@ from hpcfit.commands.session import Session, log_session, open_session
 from hpcfit.config import BLOCK_FRAMES, Config
 from hpcfit.data.files import write_text
 from hpcfit.errors import InputError, together
-from hpcfit.fit.cost import PASSES, Load, Part, fit_network
-from hpcfit.fit.gradient import Reverse
+from hpcfit.fit.cost import Load, Part, fit_network
 from hpcfit.fit.grid import Grid, Shape, make_grid
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.fit.timing import StepTimes, time_messages, time_steps
@@ -105,21 +104,24 @@ def _leading(grid: Grid, blocks: int) -> Grid:
 
 def _time(session: Session, grid: Grid, steps: int) -> tuple[StepTimes, int]:
     """The times of this rank, and how many frames the grid has; they have left the memory afterwards."""
-    problem, frames = session.case.problem(grid), session.case.frames(grid, session.device.memory)
-    evaluate = Reverse(problem, frames, grid, choose_sum(session.config.run.reductions, grid))
-    times = time_steps(evaluate, problem.init(session.config.run.seed, frames.rows), steps)
-    held = np.array([np.count_nonzero(frames.rows.ids >= 0)])
+    add = choose_sum(session.config.run.reductions, grid)
+    evaluate = session.case.gradient(grid, session.device.memory, add)
+    rows = evaluate.frames.rows
+    times = time_steps(evaluate, evaluate.problem.init(session.config.run.seed, rows), steps)
+    held = np.array([np.count_nonzero(rows.ids >= 0)])
     return times, int(grid.frames.sum(held)[0])
 
 
 def _time_part(session: Session, grid: Grid, part: tuple[int, int], steps: int) -> Part:
     """A step on the share of one rank of a grid ``part``, by each rank for itself; the mean over ranks."""
     share = Load(grid.n_blocks, grid.n_tiles, 0, 0).largest_share(part)
-    alone = make_grid(Ranks(), Shape(1, 1, "one rank alone"), share.n_blocks, share.n_tiles)
+    # The shape decides how many passes it takes, as on the grid that the share is of.
+    shape = Shape(part[0], 1, "one of its ranks alone")
+    alone = make_grid(Ranks(), shape, share.n_blocks, share.n_tiles)
     session.world.barrier()
     times, _ = _time(session, alone, steps)
     mean = session.world.sum(np.array([times.total - times.read]))[0] / session.world.size
-    return Part(share.n_blocks, share.n_tiles, float(mean))
+    return Part(share.n_blocks, share.n_tiles, float(mean), session.case.load().passes(part))
 
 
 def _per_rank(session: Session, grid: Grid, times: StepTimes) -> list[dict[str, Any]]:
@@ -131,7 +133,8 @@ def _per_rank(session: Session, grid: Grid, times: StepTimes) -> list[dict[str, 
         "device": device.name,
         "cores": list(device.cores),
         "seconds": times._asdict(),
-        "bytes_passed": PASSES * session.case.bytes_held(grid),
+        "bytes_passed": session.case.load().passes((grid.shape.frames, grid.shape.slices))
+        * session.case.bytes_held(grid),
         "stream_bytes_per_second": memory_bandwidth(),
     }
     return session.world.gather(row) or []

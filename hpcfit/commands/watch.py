@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcfit.errors import InputError
-from hpcfit.fit.cost import PASSES
 from hpcfit.results.live_run import LiveRun, State
 from hpcfit.results.page import duration
 from hpcfit.workflow.slurm import end_of_job
@@ -104,7 +103,7 @@ class Watched:
         last = rows[-1]
         limit = self.run.config.get("optimizer", {}).get("max_steps", "?")
         yield "step", f"{last.get('step', '?')} of at most {limit}", ""
-        yield "passes", f"{PASSES * last['evaluation']}", "over the data"
+        yield "passes", str(last.get("passes", "?")), "over the data"
         for name in last:
             if name.startswith("cc"):
                 yield name, f"{last[name]:.6f}", sparkline([row.get(name) for row in rows])

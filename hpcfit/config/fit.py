@@ -15,6 +15,7 @@ class RunConfig(Table):
     seed: int = 0
     precision: Literal["float32", "float64"] = "float32"
     reductions: Literal["reproducible", "fast"] = "reproducible"
+    gradient: Literal["auto", "reverse"] = "auto"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     threads: Count = 1
     report: bool = True

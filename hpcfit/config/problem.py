@@ -7,39 +7,120 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from hpcfit.config.table import FilePath, NonNegative, Positive, Table, relative_to_config
+from hpcfit.config.table import Count, FilePath, NonNegative, Positive, Table, changed, relative_to_config
+
+AUTO_THETA = (0.0, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
+AUTO_FOLDS = 5
+LIKELIHOODS = ("gaussian", "student-t", "poisson")
+# Keys that only some objectives look at: they would have no effect on the others.
+ONLY_OF = {
+    "anisotropic": ("pearson",),
+    "background": LIKELIHOODS,
+    "student_nu": ("student-t",),
+    "model_error": ("gaussian", "student-t"),
+}
 
 
 class FrameWeightsConfig(Table):
     kind: Literal["frame-weights"]
-    objective: Literal["pearson"] = "pearson"
+    objective: Literal["pearson", "gaussian", "student-t", "poisson", "cross-entropy"] = "pearson"
     anisotropic: bool = False
+    background: Annotated[int, Field(ge=1, le=30)] = 1
+    student_nu: Positive = 4.0
+    model_error: bool = False
+    sigmas: bool | None = None
+    resolution_power: float = 0.0
     laue: str = "P1"
     d_min: Positive | None = None
     d_max: Positive | None = None
     exclude_bragg: bool = False
     shells: Annotated[int, Field(ge=1, le=1000)] = 20
-    theta: NonNegative = 0.0
+    weights: Literal["simplex", "sigmoid", "free", "binary"] = "simplex"
+    theta: Literal["auto"] | NonNegative | Annotated[list[NonNegative], Field(min_length=1)] = "auto"
+    l1: NonNegative = 0.0
+    l2: NonNegative = 0.0
+    smoothness: NonNegative = 0.0
     prior: Literal["uniform", "equal-sources", "equal-labels"] | FilePath = "uniform"
     temperature: Positive = 300.0
-    start: Literal["prior", "random"] = "prior"
+    starts: Annotated[list[Literal["prior", "uniform", "clusters", "random"]], Field(min_length=1)] = [
+        "prior",
+        "clusters",
+    ]
+    random_starts: Count = 1
+    clusters: Literal["labels", "structure-factors"] | FilePath = "labels"
+    n_clusters: Annotated[int, Field(ge=2)] = 3
+    hold_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    hold_out_by: Literal["orbits", "blocks"] = "orbits"
+    hold_out_block: Count = 4
+    hold_out_seed: Annotated[int, Field(ge=0)] = 0
     folds: Annotated[int, Field(ge=2)] | None = None
-    fold: Annotated[int, Field(ge=0)] = 0
+    fold: Annotated[int, Field(ge=0)] | None = None
+    resamples: Annotated[int, Field(ge=0)] = 8
     bootstrap: Annotated[int, Field(ge=0)] = 0
+    dropping_rounds: Annotated[int, Field(ge=0)] = 0
+    dropping_percentile: Annotated[float, Field(gt=0, lt=100)] = 10.0
 
-    @field_validator("prior")
+    @property
+    def thetas(self) -> tuple[float, ...]:
+        """The strengths of the Kullback-Leibler divergence that are tried, ascending."""
+        if self.weights != "simplex":
+            return (0.0,)
+        if self.theta == "auto":
+            return AUTO_THETA
+        return tuple(sorted(set(self.theta))) if isinstance(self.theta, list) else (self.theta,)
+
+    @property
+    def n_folds(self) -> int:
+        """Of the cross-validation within this run; 0 for none."""
+        if self.fold is not None:
+            return 0
+        return self.folds or (AUTO_FOLDS if len(self.thetas) > 1 else 0)
+
+    @field_validator("prior", "clusters")
     @classmethod
-    def _prior_path(cls, value: str | Path, info: ValidationInfo) -> str | Path:
+    def _paths(cls, value: str | Path, info: ValidationInfo) -> str | Path:
         return relative_to_config(value, info) if isinstance(value, Path) else value
 
     @model_validator(mode="after")
     def _fold_of_folds(self) -> FrameWeightsConfig:
-        if self.fold and self.fold >= (self.folds or 0):
+        if self.fold is not None and self.fold >= (self.folds or 0):
             raise ValueError(f"fold = {self.fold}, folds = {self.folds or 'not set'}: fold counts from 0 to folds - 1")
+        if self.fold is not None and len(self.thetas) > 1:
+            raise ValueError(
+                f"fold = {self.fold} holds out one part for one theta; theta = {self.theta!r} are several, which a run"
+                " chooses from by all folds: give one theta, or leave fold out"
+            )
         return self
 
     @model_validator(mode="after")
     def _resolution(self) -> FrameWeightsConfig:
         if self.d_min and self.d_max and self.d_min >= self.d_max:
             raise ValueError(f"d_min = {self.d_min} A must be smaller than d_max = {self.d_max} A")
+        return self
+
+    @model_validator(mode="after")
+    def _no_option_without_effect(self) -> FrameWeightsConfig:
+        for key in changed(self) & ONLY_OF.keys():
+            if self.objective not in ONLY_OF[key]:
+                raise ValueError(
+                    f"{key} = {getattr(self, key)} has no effect on objective = '{self.objective}', only on"
+                    f" {' and '.join(ONLY_OF[key])}"
+                )
+        if self.sigmas is False and self.objective == "poisson":
+            raise ValueError("sigmas has no effect on objective = 'poisson': counts know their variance")
+        if self.sigmas and self.objective == "poisson":
+            raise ValueError("sigmas = true has no effect on objective = 'poisson': counts know their variance")
+        return self
+
+    @model_validator(mode="after")
+    def _regularisers_suit_the_weights(self) -> FrameWeightsConfig:
+        if self.weights in ("sigmoid", "free") and self.theta not in ("auto", 0.0):
+            raise ValueError(
+                f"theta = {self.theta} prices a divergence from the prior, which weights = '{self.weights}' do not"
+                " have: use l2, or weights = 'simplex'"
+            )
+        if self.weights in ("simplex", "binary") and self.l1:
+            raise ValueError(f"l1 = {self.l1} has no effect on weights = '{self.weights}', whose sum is 1")
+        if self.weights != "simplex" and self.dropping_rounds:
+            raise ValueError("dropping_rounds needs weights = 'simplex'")
         return self

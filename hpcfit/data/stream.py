@@ -1,18 +1,21 @@
 """A rank's frames, chunk by chunk: kept in memory where they fit, else read again in each pass.
 
-While one chunk is read, the last one computes.
+A chunk has some blocks of frames with all reflections, or some tiles of reflections with all frames, whichever the
+gradient asks for. While one chunk is read, the last one computes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.data.catalog import Block, Store
+from hpcfit.data.reference import finite
 from hpcfit.data.shard import CHUNK_REFLECTIONS, open_shard
 from hpcfit.errors import InputError
 
@@ -22,14 +25,14 @@ CHUNK_BYTES = 256 << 20
 class StructureFactors:
     """The structure factors of some blocks of frames at some columns of a store.
 
-    columns: [tiles, width] column of the store, -1 for padding. Chunks are [tiles, blocks, 64, 2 width] in the stored
-    type, zeros where there is no frame or no column.
+    columns: [tiles, width] column of the store, -1 for padding. What is read is [tiles, blocks, 64, 2 width] in the
+    stored type, zeros where there is no frame or no column.
     """
 
     def __init__(self, store: Store, blocks: Sequence[Block], columns: np.ndarray):
         self.store, self.blocks, self.columns = store, list(blocks), columns
         self._held = columns >= 0
-        used = columns[self._held]
+        used = columns[self._held] if self._held.any() else np.zeros(1, int)
         # Whole chunks of the file, so that each is read and checked once.
         self._start = int(used.min()) // CHUNK_REFLECTIONS * CHUNK_REFLECTIONS
         stop = (int(used.max()) // CHUNK_REFLECTIONS + 1) * CHUNK_REFLECTIONS
@@ -45,27 +48,26 @@ class StructureFactors:
         """Bytes of all blocks in all tiles, as held in memory and passed over in each half of a step."""
         return len(self.blocks) * len(self.columns) * self.cell_bytes
 
-    def chunk_rows(self) -> list[slice]:
-        """Which blocks each chunk has; a rank without frames has one empty chunk."""
-        step = max(1, CHUNK_BYTES // (len(self.columns) * self.cell_bytes))
-        n = len(self.blocks)
-        return [slice(start, min(start + step, n)) for start in range(0, max(n, 1), step)]
+    def read(self, blocks: slice, tiles: slice) -> np.ndarray:
+        """Some blocks in some tiles, checked against their checksums; raises DamagedFile."""
+        part = StructureFactors(self.store, self.blocks[blocks], self.columns[tiles])
+        return part.read_all()
 
-    def read(self, rows: slice) -> np.ndarray:
-        """One chunk, checked against its checksums; raises DamagedFile."""
-        blocks, (tiles, width) = self.blocks[rows], self.columns.shape
-        chunk = np.zeros((tiles, len(blocks), BLOCK_FRAMES, width, 2), self.store.encoding.storage)
-        for number in sorted({block.shard for block in blocks}):
+    def read_all(self) -> np.ndarray:
+        """All blocks in all tiles."""
+        tiles, width = self.columns.shape
+        chunk = np.zeros((tiles, len(self.blocks), BLOCK_FRAMES, width, 2), self.store.encoding.storage)
+        for number in sorted({block.shard for block in self.blocks}):
             with open_shard(self.store.path(number)) as shard:
-                for place, block in enumerate(blocks):
+                for place, block in enumerate(self.blocks):
                     if block.shard == number:
                         pairs = shard.read(block.index, slice(self._start, self._stop))
                         self._check_finite(block, pairs)
                         self._scatter(_whole_pairs(chunk)[:, place, : block.frames], pairs)
-        return chunk.reshape(tiles, len(blocks), BLOCK_FRAMES, 2 * width)
+        return chunk.reshape(tiles, len(self.blocks), BLOCK_FRAMES, 2 * width)
 
     def _check_finite(self, block: Block, pairs: np.ndarray) -> None:
-        if _finite(pairs):
+        if finite(pairs):
             return
         row, column = np.argwhere(~np.isfinite(pairs))[0][:2]
         hkl = tuple(self.store.reference.reflections.hkl[self._start + column].tolist())
@@ -88,24 +90,71 @@ def _whole_pairs(pairs: np.ndarray) -> np.ndarray:
     return pairs.view({2: np.uint32, 4: np.uint64}[pairs.itemsize])[..., 0]
 
 
-def _finite(pairs: np.ndarray) -> bool:
-    """Whether no exponent is all ones; for float16 many times faster than ``np.isfinite``."""
-    word, exponent = {2: (np.uint16, 0x7C00), 4: (np.uint32, 0x7F800000)}[pairs.itemsize]
-    return not np.any((pairs.view(word) & word(exponent)) == exponent)
-
-
 class Chunk(NamedTuple):
-    """Some blocks of a rank's frames. rows: which of the rank's blocks. data: [tiles, blocks, 64, 2 width]."""
+    """Part of a rank's frames. rows: which of its blocks; tiles: which of its tiles. data: [tiles, blocks, 64,
+    2 width], or in strips [tiles, strips, frames, 2 strip]."""
 
     rows: slice
+    tiles: slice
     data: Any
+
+
+class Source(Protocol):
+    """What can be read chunk by chunk. keys(): what each chunk has; a rank without frames has one empty chunk."""
+
+    def keys(self) -> list[tuple[slice, slice]]: ...
+
+    def read(self, rows: slice, tiles: slice) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class ByFrames:
+    """Blocks of frames with all tiles: for two passes."""
+
+    factors: StructureFactors
+
+    def keys(self) -> list[tuple[slice, slice]]:
+        """See ``Source``."""
+        n, tiles = len(self.factors.blocks), len(self.factors.columns)
+        return [(rows, slice(0, tiles)) for rows in _cut(n, tiles * self.factors.cell_bytes)]
+
+    def read(self, rows: slice, tiles: slice) -> np.ndarray:
+        """[tiles, blocks, 64, 2 width]."""
+        return self.factors.read(rows, tiles)
+
+
+@dataclass(frozen=True)
+class ByReflections:
+    """Tiles with all frames, in strips, each of which lies in one piece: for one pass. factors: of the strips, each of
+    them a tile of its own; strips: of a tile."""
+
+    factors: StructureFactors
+    strips: int
+
+    def keys(self) -> list[tuple[slice, slice]]:
+        """See ``Source``."""
+        blocks, tiles = len(self.factors.blocks), len(self.factors.columns) // self.strips
+        tile_bytes = self.strips * blocks * self.factors.cell_bytes
+        return [(slice(0, blocks), part) for part in _cut(tiles, tile_bytes)]
+
+    def read(self, rows: slice, tiles: slice) -> np.ndarray:
+        """[tiles, strips, frames, 2 strip]."""
+        data = self.factors.read(rows, slice(tiles.start * self.strips, tiles.stop * self.strips))
+        n, blocks, frames, reals = data.shape
+        return data.reshape(n // self.strips, self.strips, blocks * frames, reals)
+
+
+def _cut(n: int, bytes_each: int) -> list[slice]:
+    """0 ... n in parts of at most CHUNK_BYTES, where one is not larger by itself; one empty part of nothing."""
+    step = max(1, CHUNK_BYTES // max(bytes_each, 1))
+    return [slice(start, min(start + step, n)) for start in range(0, max(n, 1), step)]
 
 
 class InMemory:
     """All chunks, read once and placed by ``place`` (onto the rank's device)."""
 
-    def __init__(self, source: StructureFactors, place: Callable[[np.ndarray], Any]):
-        self._chunks = [Chunk(rows, place(source.read(rows))) for rows in source.chunk_rows()]
+    def __init__(self, source: Source, place: Callable[[np.ndarray], Any]):
+        self._chunks = [Chunk(*key, place(source.read(*key))) for key in source.keys()]  # noqa: SIM118 (no mapping)
 
     def chunks(self) -> Iterator[Chunk]:
         """One pass over the frames."""
@@ -115,16 +164,16 @@ class InMemory:
 class FromDisk:
     """Chunks read again in each pass; the next is read while this one computes."""
 
-    def __init__(self, source: StructureFactors, place: Callable[[np.ndarray], Any]):
+    def __init__(self, source: Source, place: Callable[[np.ndarray], Any]):
         self._source, self._place = source, place
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="hpcfit-read")
 
     def chunks(self) -> Iterator[Chunk]:
         """One pass over the frames."""
-        rows = self._source.chunk_rows()
-        waiting = self._reader.submit(self._source.read, rows[0])
-        for this, following in zip(rows, [*rows[1:], None], strict=True):
+        keys = self._source.keys()
+        waiting = self._reader.submit(self._source.read, *keys[0])
+        for this, following in zip(keys, [*keys[1:], None], strict=True):
             data = waiting.result()
             if following is not None:
-                waiting = self._reader.submit(self._source.read, following)
-            yield Chunk(this, self._place(data))
+                waiting = self._reader.submit(self._source.read, *following)
+            yield Chunk(*this, self._place(data))

@@ -1,20 +1,22 @@
 """What a step costs: the one model by which a grid is chosen, `hpcfit check` predicts and `hpcfit scaling` is judged.
 
-    seconds = 2 b t c / bandwidth         two passes over the largest share: b blocks x t tiles of c bytes a cell
+    seconds = p b t c / bandwidth         p passes over the largest share: b blocks x t tiles of c bytes a cell
             + 8 k t / sums_bandwidth      what is done once a tile: with its k sums, their summary and its derivative
             + messages                    allreduce(8 k t) over frames, allreduce(8 * 64 b) over slices, small ones
             + overhead                    what no rank can share out
 
     allreduce(n bytes, p ranks) = latency log2 p + 2 (p - 1) / p n / network
 
-A step is one value and gradient by ``fit.gradient.Reverse`` with reproducible sums on frames that lie in memory. The
-optimizer's own vectors (64 b numbers) and the waiting for ranks that are slowed down by others are not in it.
+A step is one value and gradient with reproducible sums on frames that lie in memory: by ``fit.gradient.Adjoint``, which
+passes over them once, where a rank has all frames of its tiles and the problem allows it, else by ``Reverse`` in two
+passes; each has a rate of its own. The optimizer's own vectors (64 b numbers) and the waiting for ranks that are slowed
+down by others are not in it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -22,10 +24,10 @@ import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
 
-PASSES = 2  # over the frames in a step
-STREAM_SHARE = 0.3  # of a plain stream's bandwidth that the passes reach, measured on one core (tools/bench_step)
-# Collectives of a step of ``Reverse`` with reproducible sums, which need the largest part anywhere before each sum.
-COLLECTIVES = {"world": 9, "frames": 2, "slices": 3}
+# Of a plain stream's bandwidth that one pass, or each of two, reaches on one core (tools/bench_frame_weights).
+STREAM_SHARE = {1: 0.6, 2: 0.3}
+# Collectives of a step with reproducible sums, which need the largest part anywhere before each sum, by passes.
+COLLECTIVES = {1: {"world": 8, "frames": 3, "slices": 3}, 2: {"world": 10, "frames": 4, "slices": 3}}
 FREE = 1e-15  # seconds a byte that cannot be told from none
 
 
@@ -33,37 +35,59 @@ FREE = 1e-15  # seconds a byte that cannot be told from none
 class Load:
     """What a data set asks of a grid.
 
-    That is its blocks and tiles, the bytes of one cell, and the numbers that a tile sums over frames.
+    That is its blocks and tiles, the bytes of one cell, and the numbers that a tile sums over frames. one_pass: whether
+    a grid with one row of frames passes over them once.
     """
 
     n_blocks: int
     n_tiles: int
     cell_bytes: int
     tile_sums: int
+    one_pass: bool = False
+
+    def passes(self, shape: tuple[int, int]) -> int:
+        """Over the frames in a step, on a grid of ``shape`` (frames, slices)."""
+        return 1 if self.one_pass and shape[0] == 1 else 2
+
+    def bytes_passed(self, shape: tuple[int, int]) -> int:
+        """Bytes that all ranks of a grid together read from memory in a step."""
+        return self.passes(shape) * self.bytes
 
     @property
-    def bytes_passed(self) -> int:
-        """Bytes that all ranks together read from memory in a step."""
-        return PASSES * self.n_blocks * self.n_tiles * self.cell_bytes
+    def bytes(self) -> int:
+        """Bytes of all frames."""
+        return self.n_blocks * self.n_tiles * self.cell_bytes
 
     def largest_share(self, shape: tuple[int, int]) -> Load:
         """The load of the rank that holds most on a grid of frames x slices."""
         f, s = shape
-        return Load(math.ceil(self.n_blocks / f), math.ceil(self.n_tiles / s), self.cell_bytes, self.tile_sums)
+        return replace(self, n_blocks=math.ceil(self.n_blocks / f), n_tiles=math.ceil(self.n_tiles / s))
 
 
 @dataclass(frozen=True)
 class Machine:
     """What the model knows of a machine: rates of one rank, bytes per second, and times, seconds.
 
-    The defaults are those of one core of a server of 2024 and of a fast network; `hpcfit scaling` measures them.
+    bandwidth: of each of two passes; one_pass_bandwidth: of the pass that is alone. The defaults are those of one core
+    of a server of 2024 and of a fast network; `hpcfit scaling` measures them.
     """
 
-    bandwidth: float = 10e9
+    bandwidth: float = 5e9
+    one_pass_bandwidth: float = 10e9
     sums_bandwidth: float = 1.5e9
     overhead: float = 0.7e-3
     latency: float = 5e-6
     network: float = 5e9
+
+    def rate(self, passes: int) -> float:
+        """Bytes per second of a pass, where there are so many."""
+        return self.one_pass_bandwidth if passes == 1 else self.bandwidth
+
+    def at(self, change: Callable[[float], float]) -> Machine:
+        """The same machine, with the rates of its passes changed."""
+        return replace(
+            self, bandwidth=change(self.bandwidth), one_pass_bandwidth=change(self.one_pass_bandwidth)
+        )  # fmt: skip
 
 
 ASSUMED = Machine()  # where nothing has been measured, as for choosing a grid
@@ -89,9 +113,11 @@ def step_cost(shape: tuple[int, int], load: Load, machine: Machine = ASSUMED) ->
     share = load.largest_share(shape)
     sums = 8 * share.tile_sums * share.n_tiles
     over_slices = 8 * BLOCK_FRAMES * share.n_blocks
-    latencies = sum(COLLECTIVES[over] * _stages(p) for over, p in (("world", f * s), ("frames", f), ("slices", s)))
+    passes = load.passes(shape)
+    counts = COLLECTIVES[passes]
+    latencies = sum(counts[over] * _stages(p) for over, p in (("world", f * s), ("frames", f), ("slices", s)))
     return Cost(
-        passes=share.bytes_passed / machine.bandwidth,
+        passes=passes * share.bytes / machine.rate(passes),
         tiles=sums / machine.sums_bandwidth,
         messages=latencies * machine.latency + (_travels(f) * sums + _travels(s) * over_slices) / machine.network,
         overhead=machine.overhead,
@@ -104,7 +130,7 @@ def sharing_memory(machine: Machine, alone: float, shared: float) -> Machine:
     alone, shared: bytes per second of a rank's plain stream when the model was fitted, and among the other ranks.
     """
     longer = 1 / shared - 1 / alone
-    return machine if longer <= 0 else replace(machine, bandwidth=1 / (1 / machine.bandwidth + longer))
+    return machine if longer <= 0 else machine.at(lambda rate: 1 / (1 / rate + longer))
 
 
 def _stages(ranks: int) -> float:
@@ -132,18 +158,20 @@ class Accelerator:
 
     def machine(self, here: Machine) -> Machine:
         """It as the model sees it, with the host's part of a step (sums of tiles, overhead) as it is ``here``."""
-        return replace(here, bandwidth=self.share * self.memory, network=self.network, latency=self.latency)
+        rates = here.at(lambda _: self.share * self.memory)
+        return replace(rates, network=self.network, latency=self.latency)
 
 
 # ---- fitted to measurements --------------------------------------------------------------------------------------
 
 
 class Part(NamedTuple):
-    """A step of one rank on its own, without messages and reading, on so many blocks and tiles."""
+    """A step of one rank on its own, without messages and reading, on so many blocks and tiles, in so many passes."""
 
     n_blocks: int
     n_tiles: int
     seconds: float
+    passes: int
 
 
 class Message(NamedTuple):
@@ -157,20 +185,24 @@ class Message(NamedTuple):
 def fit_rank(parts: Sequence[Part], load: Load, machine: Machine = ASSUMED) -> Machine:
     """``machine`` with the rates and the overhead that describe the parts best, in relative error.
 
-    Where all parts have the same number of tiles, what a tile costs cannot be told from the overhead: then the two
-    rates keep the ratio that they have in ``machine``.
+    A rate of which there are no parts stays. Where all parts have the same number of tiles, what a tile costs cannot be
+    told from the overhead: then the rates keep the ratios to that of the sums that they have in ``machine``.
     """
-    shares = [Load(part.n_blocks, part.n_tiles, load.cell_bytes, load.tile_sums) for part in parts]
-    passed = np.array([float(share.bytes_passed) for share in shares])
-    sums = np.array([8.0 * share.tile_sums * share.n_tiles for share in shares])
+    n = np.array([part.n_blocks * part.n_tiles for part in parts], float)
+    passes = np.array([part.passes for part in parts])
+    sums = np.array([8.0 * load.tile_sums * part.n_tiles for part in parts])
     seconds, ones = np.array([part.seconds for part in parts]), np.ones(len(parts))
+    ways = [way for way in (1, 2) if np.any(passes == way)]
+    passed = [np.where(passes == way, way * load.cell_bytes * n, 0.0) for way in ways]
     if np.ptp(sums) > 0:
-        per_byte, per_sum, overhead = _least_squares([passed, sums, ones], seconds)
+        *per_byte, per_sum, overhead = _least_squares([*passed, sums, ones], seconds)
     else:
-        ratio = machine.bandwidth / machine.sums_bandwidth
-        per_byte, overhead = _least_squares([passed + ratio * sums, ones], seconds)
-        per_sum = ratio * per_byte
-    return replace(machine, bandwidth=_rate(per_byte), sums_bandwidth=_rate(per_sum), overhead=overhead)
+        ratios = [machine.rate(way) / machine.sums_bandwidth for way in ways]
+        with_sums = [column + np.where(column > 0, ratio * sums, 0.0) for column, ratio in zip(passed, ratios)]
+        *per_byte, overhead = _least_squares([*with_sums, ones], seconds)
+        per_sum = ratios[0] * per_byte[0]
+    rates = {("one_pass_bandwidth", "bandwidth")[way - 1]: _rate(found) for way, found in zip(ways, per_byte)}
+    return replace(machine, sums_bandwidth=_rate(per_sum), overhead=overhead, **rates)
 
 
 def fit_network(messages: Sequence[Message], machine: Machine = ASSUMED) -> Machine:

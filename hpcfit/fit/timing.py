@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.fit.cost import Message
-from hpcfit.fit.gradient import Reverse
+from hpcfit.fit.gradient import Gradient
 from hpcfit.fit.grid import Grid
 from hpcfit.problems.base import Params
 from hpcfit.ranks import Ranks
@@ -33,7 +33,7 @@ class StepTimes(NamedTuple):
     other: float
 
 
-def time_steps(evaluate: Reverse, params: Params, steps: int) -> StepTimes:
+def time_steps(evaluate: Gradient, params: Params, steps: int) -> StepTimes:
     """Time ``steps`` evaluations of value and gradient after the warm-up; collective."""
     for _ in range(WARM_UP):
         evaluate(params)
@@ -41,7 +41,7 @@ def time_steps(evaluate: Reverse, params: Params, steps: int) -> StepTimes:
     return StepTimes(*(statistics.median(column) for column in zip(*rows)))
 
 
-def _time_step(evaluate: Reverse, params: Params) -> StepTimes:
+def _time_step(evaluate: Gradient, params: Params) -> StepTimes:
     evaluate.grid.world.barrier()
     start = time.perf_counter()
     seconds = evaluate(params).seconds

@@ -1,15 +1,16 @@
 """The contract between a problem and the engine.
 
-A fit minimises   L(theta) = loss( sums, common, theta ),   built in two additions:
+A fit minimises   L(theta) = loss( sums, common, shared ),   built in additions:
 
-    common, sliced = sum over frames of partial(theta, cell)          a cell: a block of frames x a tile of the slice
-    sums           = sum over tiles  of summary(common, sliced, ...)  a tile: 2048 reflections, say
+    common = sum over frames of of_frames(theta)          what the parameters alone decide: sums of weights, penalties
+    sliced = sum over frames of partial(theta, cell)      a cell: a block of frames x a tile of the slice
+    sums   = sum over tiles  of summary(common, sliced)   a tile: 2048 reflections, say
 
 Frames are cut into blocks and what a frame yields into tiles; both belong to the data set, not to the ranks, so that
 any number of ranks in any grid adds the same numbers. A problem that has nothing to slice has one tile.
 
 A problem communicates nothing, reads nothing and keeps no state. What it needs from other ranks it gets through
-``reduce``, whose ``sum`` and ``max`` act over all frames.
+``reduce``, whose ``sum`` and ``max`` act over all frames, and as the rows of the neighbouring blocks.
 """
 
 from __future__ import annotations
@@ -30,10 +31,7 @@ class Params(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Sums over frames.
-
-    common: what every tile would repeat (counted once). sliced: what belongs to the cell's tile.
-    """
+    """Sums over frames: of what the parameters alone decide, and of what the data of a tile say."""
 
     common: Tree
     sliced: Tree
@@ -42,13 +40,32 @@ class Statistics(NamedTuple):
 class FrameRows(NamedTuple):
     """The frames a rank holds.
 
-    ids: [blocks, 64] int64, -1 where a block has fewer frames. log_prior: [blocks, 64], ln of the frames' weights
-    before any data, whose sum over all ranks is 1; 0 where there is no frame. total: frames on all ranks.
+    ids: [blocks, 64] int64, -1 where a block has fewer frames, or where a frame takes no part. log_prior: [blocks, 64],
+    ln of the frames' weights before any data, whose sum over all ranks is 1; 0 where there is no frame. follows:
+    [blocks, 64] bool, whether a frame comes next to that of the row before it in one trajectory; the row before the
+    first of a block is the last of the block before. total: frames on all ranks.
     """
 
     ids: np.ndarray
     log_prior: np.ndarray
+    follows: np.ndarray
     total: int
+
+
+class Block(NamedTuple):
+    """What ``of_frames`` sees: 64 rows and their neighbours.
+
+    ids, log_prior, follows: [64], as in ``FrameRows``. before, after: the local parameters of the row before the first
+    and of the row after the last, constants here: their own block differentiates them. followed: whether the row after
+    the last follows it.
+    """
+
+    ids: Any
+    log_prior: Any
+    follows: Any
+    before: Tree
+    after: Tree
+    followed: Any
 
 
 class Cell(NamedTuple):
@@ -83,7 +100,10 @@ class Problem(Protocol):
     def metric(self, params: Params, frames: FrameRows) -> Params:
         """The diagonal of the parameters' natural metric, at gauged parameters; for natural-gradient steps."""
 
-    def partial(self, params: Params, cell: Cell) -> Statistics:
+    def of_frames(self, params: Params, block: Block) -> Tree:
+        """The sums over 64 frames that need no data; additive. Padding contributes nothing."""
+
+    def partial(self, params: Params, cell: Cell) -> Tree:
         """The sums of one cell; additive: partial(a ++ b) == partial(a) + partial(b). Padding contributes nothing."""
 
     def summary(self, statistics: Statistics, shared: Tree, tile: Tree) -> Tree:
@@ -92,5 +112,31 @@ class Problem(Protocol):
     def loss(self, sums: Tree, common: Tree, shared: Tree) -> Any:
         """The scalar that is minimised."""
 
-    def metrics(self, sums: Tree, common: Tree) -> dict[str, Any]:
+    def metrics(self, sums: Tree, common: Tree, shared: Tree) -> dict[str, Any]:
         """What the history reports of one evaluation."""
+
+
+class OnePassProblem(Problem, Protocol):
+    """A problem whose gradient is known in the pass that adds its statistics (``fit.gradient.Adjoint``).
+
+    ``partial`` must be linear in one number a frame, its weight, and the loss must see a tile through few directions:
+
+        d loss / d weight of frame t = sum over tiles, k of coefficients[tile, k] rows[tile, k, t]
+
+    where the rows are made while the data of the tile are in cache, and the coefficients are known at the end.
+    in_one_pass: whether this problem, as it is configured, is so.
+    """
+
+    in_one_pass: bool
+
+    def weights(self, params: Params, block: Block) -> Any:
+        """The weight of each of 64 frames, [64]; 0 for padding."""
+
+    def directions(self) -> Tree:
+        """What the pass needs to know of the loss, leaves [tiles, ...]."""
+
+    def one_pass(self, w_t: Any, common: Tree, chunk: Any, directions: Tree, threads: int) -> tuple[Tree, Any]:
+        """(sliced [tiles, ...], rows [tiles, K, T]) from all frames of the tiles of a chunk."""
+
+    def coefficients(self, sums_bar: Tree, tile: Tree) -> Any:
+        """[K] of one tile, from the cotangent of the sums."""

@@ -1,30 +1,46 @@
 """Weights of trajectory frames such that their diffuse intensity agrees best with a measured map.
 
-    x_w(h) = sum_t w_t |F_t(h)|^2 - |sum_t w_t F_t(h)|^2          Guinier's diffuse intensity, weights on the simplex
+    x_w(h) = sum_t w_t |F_t(h)|^2 - |sum_t w_t F_t(h)|^2          Guinier's diffuse intensity
 
-is compared with y(h) by Pearson's correlation coefficient over Laue orbits with their multiplicities, in all (total)
-or with the mean of each resolution shell removed from both (anisotropic): the total is dominated by the solvent ring.
+is compared with y(h) over Laue orbits (``problems.objectives``, ``problems.likelihoods``), for weights of some kind
+(``problems.weight_kinds``) that are held to their prior by regularisers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.physics.moments import weighted_moments
-from hpcfit.problems.base import Cell, FrameRows, Params, Reduce, Statistics
+from hpcfit.physics.one_pass import Coefficients, Orbits, one_pass
+from hpcfit.problems.base import Block, Cell, FrameRows, Params, Reduce, Statistics
+from hpcfit.problems.objectives import (
+    Directions,
+    Objective,
+    OrbitTerms,
+    PearsonSums,
+    centred,
+    correlation,
+    part_of,
+    pearson_sums,
+)  # fmt: skip
+from hpcfit.problems.weight_kinds import Simplex, WeightKind
 
 
 class WeightSums(NamedTuple):
-    """Sums over frames of the weights w = w0 exp(u), where w0 are the prior weights; normalised or not."""
+    """Sums over frames of the weights w and prior weights w0; those of the simplex normalised or not."""
 
     w: jax.Array  # sum w
     ww: jax.Array  # sum w^2, for the effective sample size
-    wu: jax.Array  # sum w u, for the Kullback-Leibler divergence
+    wu: jax.Array  # sum w u, for the Kullback-Leibler divergence; u = ln(w / w0)
+    ww0: jax.Array  # sum w w0
+    w0w0: jax.Array  # sum w0^2
+    absolute: jax.Array  # sum |w|
+    steps: jax.Array  # sum of (u_t - u_(t-1))^2 along the trajectories
 
 
 class Moments(NamedTuple):
@@ -34,152 +50,264 @@ class Moments(NamedTuple):
     wFF: jax.Array  # sum w |F|^2, [width]
 
 
-class ShellSums(NamedTuple):
-    """Sums over orbits with their multiplicities, [shells] of one part of them; x: calculated, y: observed.
+class FitSums(NamedTuple):
+    """The sums of a fit. shells: [parts, shells], what CC is reported of. objective: what is minimised. leakage, total:
+    sums of |Bragg intensity in x| and of |x|, of the fitted orbits."""
 
-    As the sums of a fit [parts, shells]: part 0 is fitted, part 1, if there is one, is held out.
-    """
-
-    n: jax.Array
-    x: jax.Array
-    y: jax.Array
-    xx: jax.Array
-    yy: jax.Array
-    xy: jax.Array
+    shells: PearsonSums
+    objective: Any
+    leakage: jax.Array
+    total: jax.Array
 
 
 class Tiles(NamedTuple):
     """Constants of the reflections, [tiles, width]; the orbits of a tile are whole, and its unused end is padding.
 
     orbit: which of the tile's orbits (0 ... width - 1) a reflection belongs to. share: s(h)^2 / reflections of its
-    orbit, 0 for padding. For each orbit: y, standardised; multiplicity, 0 for padding; shell; part, 1 if held out.
+    orbit, 0 for padding. F0: [tiles, width, 2], F0(h) / s(h), or None where weights sum to 1. For each orbit: y, in
+    units of the objective; multiplicity, 0 for padding; weight, of an orbit in the objective, multiplicity included;
+    variance, of y; drawn, how often it counts; shell; part, 1 if held out. background: [tiles, J, width], functions of
+    1/d. first_shell: [tiles].
     """
 
     orbit: jax.Array
     share: jax.Array
+    F0: jax.Array | None
     y: jax.Array
     multiplicity: jax.Array
+    weight: jax.Array
+    variance: jax.Array
+    drawn: jax.Array
     shell: jax.Array
     part: jax.Array
+    background: jax.Array
+    first_shell: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Regularisers:
+    """What leaving the prior weights w0 costs, added to the misfit:
+
+        theta KL(w || w0) + l1 sum |w| + l2 T sum (w - w0)^2 + smoothness / T sum (u_t - u_(t-1))^2
+
+    The last runs over successive frames of each trajectory.
+    """
+
+    theta: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    smoothness: float = 0.0
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FrameWeights:
-    """The problem `frame-weights` (see ``problems.base.Problem``).
+    """The problem `frame-weights` (see ``problems.base.OnePassProblem``).
 
-    Parameters: one u_t = ln(w_t / w0_t) a frame, local; nothing shared.
-    theta: strength of the Kullback-Leibler divergence from the prior weights w0.
-    parts: 2 if some orbits are held out of the fit and judged apart (``cc_free``), else 1.
+    Parameters: one u a frame, local, from which ``kind`` makes its weight; the nuisances of the objective, shared.
+    total: frames of the data set. parts: 2 if some orbits are held out of the fit and judged apart, else 1. n_strips:
+    of a tile. neighbours: whether u is compared along trajectories (``Regularisers.smoothness``).
     """
 
     tiles: Tiles
+    objective: Objective
+    regularisers: Regularisers
+    total: int = field(metadata={"static": True})
     n_shells: int = field(metadata={"static": True})
-    anisotropic: bool = field(default=False, metadata={"static": True})
-    theta: float = field(default=0.0, metadata={"static": True})
+    kind: WeightKind = field(default=Simplex(), metadata={"static": True})
     precision: str = field(default="float32", metadata={"static": True})
-    random_start: bool = field(default=False, metadata={"static": True})
     parts: int = field(default=1, metadata={"static": True})
+    neighbours: bool = field(default=False, metadata={"static": True})
 
     def init(self, seed: int, frames: FrameRows) -> Params:
-        """The prior weights, or u from a normal distribution drawn by (seed, frame id)."""
+        """The prior weights."""
+        return self.at_weights(np.exp(frames.log_prior), frames)
+
+    def at_weights(self, w: np.ndarray, frames: FrameRows) -> Params:
+        """The parameters at weights w [blocks, 64], with nuisances as they start."""
+        return Params(self.objective.start(), {"u": self.kind.parameters(w, frames)})
+
+    def random_start(self, seed: int, frames: FrameRows) -> Params:
+        """A random start, drawn by (seed, frame id)."""
+
+        @jax.jit
+        @jax.vmap
+        def draw(i):
+            key = jax.random.fold_in(jax.random.key(seed), i)
+            return jax.random.normal(key, dtype=float), jax.random.uniform(key, dtype=float)
+
         u = np.zeros(frames.ids.shape)
-        if self.random_start:
-            draw = jax.jit(
-                jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(jax.random.key(seed), i), dtype=float))
-            )
-            for block, ids in enumerate(frames.ids):
-                u[block] = np.where(ids >= 0, draw(np.maximum(ids, 0)), 0.0)
-        return Params({}, {"u": u})
+        for block, ids in enumerate(frames.ids):
+            normal, uniform = (np.asarray(drawn) for drawn in draw(np.maximum(ids, 0)))
+            u[block] = np.where(ids >= 0, self.kind.random(normal, uniform), 0.0)
+        return Params(self.objective.start(), {"u": u})
+
+    def weights_of(self, params: Params, frames: FrameRows) -> np.ndarray:
+        """w of the rows of some blocks, [blocks, 64]; of the simplex at gauged parameters."""
+        return np.asarray(self.kind.weights(params.local["u"], frames.ids, frames.log_prior, self.total))
 
     def gauge(self, params: Params, frames: FrameRows, reduce: Reduce) -> Params:
-        """Shift u so that the weights sum to 1; intensity, CC and KL do not change."""
-        u, held = np.asarray(params.local["u"]), frames.ids >= 0
-        log_w = u + frames.log_prior
-        largest = reduce.max(np.max(log_w[held], initial=-np.inf))
-        powers = np.where(held, np.exp(np.minimum(log_w - largest, 0.0)), 0.0)
-        total = float(reduce.sum(powers.sum(axis=1)))
-        return Params(params.shared, {"u": np.where(held, u - largest - np.log(total), 0.0)})
+        """On the simplex: shift u so that the weights sum to 1; intensity, CC and KL do not change."""
+        return Params(params.shared, {"u": self.kind.gauge(np.asarray(params.local["u"]), frames, reduce)})
 
     def metric(self, params: Params, frames: FrameRows) -> Params:
         """The weights: the Fisher metric of the log-weights. A natural-gradient step is an exponentiated gradient."""
         return Params(
-            params.shared, {"u": np.where(frames.ids >= 0, np.exp(params.local["u"] + frames.log_prior), 0.0)}
+            jax.tree.map(np.ones_like, params.shared),
+            {"u": np.where(frames.ids >= 0, np.exp(params.local["u"] + frames.log_prior), 0.0)},
         )
 
-    def partial(self, params: Params, cell: Cell) -> Statistics:
+    # ---- sums over frames ----------------------------------------------------------------------------------------
+
+    def weights(self, params: Params, block: Block) -> jax.Array:
+        """w of 64 frames."""
+        return self.kind.weights(params.local["u"], block.ids, block.log_prior, self.total)
+
+    def of_frames(self, params: Params, block: Block) -> WeightSums:
+        """What the regularisers and the effective sample size are made of."""
+        w, u = self.weights(params, block), params.local["u"]
+        w0 = jnp.where(block.ids >= 0, jnp.exp(block.log_prior), 0.0)
+        steps = _steps(u, block) if self.neighbours else jnp.zeros(())
+        sums = (w, w * w, w * u, w * w0, w0 * w0, jnp.abs(w))
+        return WeightSums(*(jnp.sum(values) for values in sums), steps)
+
+    def partial(self, params: Params, cell: Cell) -> Moments:
         """Moments of 64 frames in one tile; cell.data: [64, 2 width], real and imaginary parts alternating."""
-        u = params.local["u"]
-        w = jnp.where(cell.ids >= 0, jnp.exp(u + cell.log_prior), 0.0)
+        w = self.kind.weights(params.local["u"], cell.ids, cell.log_prior, self.total)
         wF, squares = weighted_moments(w.astype(self.precision), cell.data)
-        moments = Moments(wF.reshape(-1, 2), jnp.sum(squares.reshape(-1, 2), axis=1))
-        return Statistics(WeightSums(jnp.sum(w), jnp.sum(w * w), jnp.sum(w * u)), moments)
+        return Moments(wF.reshape(-1, 2), jnp.sum(squares.reshape(-1, 2), axis=1))
 
-    def summary(self, statistics: Statistics, shared: dict, tile: Tiles) -> ShellSums:
-        """The sums of a tile that every correlation coefficient is made of."""
-        x, y = orbit_intensity(statistics, tile), tile.y
-        values = (jnp.ones_like(x), x, y, x * x, y * y, x * y)
-        row, rows = tile.part * self.n_shells + tile.shell, self.parts * self.n_shells
-        sums = (jax.ops.segment_sum(tile.multiplicity * value, row, rows) for value in values)
-        return ShellSums(*(leaf.reshape(self.parts, self.n_shells) for leaf in sums))
+    # ---- sums over reflections -----------------------------------------------------------------------------------
 
-    def loss(self, sums: ShellSums, common: WeightSums, shared: dict) -> jax.Array:
-        """theta KL(w || w0) - CC."""
-        return self.theta * self.divergence(common) - correlation(part(sums, 0), by_shell=self.anisotropic)
+    def intensity(self, statistics: Statistics, tile: Tiles) -> jax.Array:
+        """x of each orbit of a tile, [width], electrons^2: the mean over the orbit's reflections."""
+        x, _ = self._intensity(statistics, tile)
+        return jax.ops.segment_sum(x * tile.share, tile.orbit, x.shape[0])
+
+    def _intensity(self, statistics: Statistics, tile: Tiles) -> tuple[jax.Array, jax.Array]:
+        """x of each reflection in units of s^2, and |M1|^2."""
+        common, moments = statistics
+        if self.kind.normalised:
+            # x(h) does not change with F0 because the weights are divided by their sum.
+            mean = moments.wF / common.w
+            bragg = jnp.sum(mean * mean, axis=-1)
+            return moments.wFF / common.w - bragg, bragg
+        mean = moments.wF + common.w * tile.F0
+        second = moments.wFF + jnp.sum(tile.F0 * (2 * moments.wF + common.w * tile.F0), axis=-1)
+        bragg = jnp.sum(mean * mean, axis=-1)
+        return second - bragg, bragg
+
+    def summary(self, statistics: Statistics, shared: dict, tile: Tiles) -> FitSums:
+        """The sums of a tile that misfit and correlation coefficients are made of."""
+        common = statistics.common
+        x_h, bragg = self._intensity(statistics, tile)
+        x = jax.ops.segment_sum(x_h * tile.share, tile.orbit, x_h.shape[0])
+        terms = self._terms(tile, x, tile.weight, common.w**2 / common.ww)
+        plain = terms._replace(weight=tile.multiplicity * tile.drawn)
+        shells = pearson_sums(plain, self.parts, tile.shell, self.n_shells)
+        leakage = jnp.zeros(()) if self.kind.normalised else jnp.sum(jnp.abs(self._leakage(common, bragg) * tile.share))
+        objective = self.objective.sums(terms, shared, self.parts)
+        return FitSums(shells, objective, leakage, jnp.sum(jnp.abs(x_h) * tile.share))
+
+    def _leakage(self, common: WeightSums, bragg: jax.Array) -> jax.Array:
+        """W (1 - W) |<F>|^2 of each reflection, <F> = M1 / W."""
+        return (1 - common.w) / common.w * bragg
+
+    def _terms(self, tile: Tiles, x: jax.Array, weight: jax.Array, ess: jax.Array) -> OrbitTerms:
+        return OrbitTerms(
+            x, tile.y, weight * tile.drawn, tile.variance, tile.part, tile.shell, tile.background, ess
+        )  # fmt: skip
+
+    def loss(self, sums: FitSums, common: WeightSums, shared: dict) -> jax.Array:
+        """Misfit and regularisers."""
+        return self.misfit(sums, shared) + self.penalty(common)
+
+    def misfit(self, sums: FitSums, shared: dict, part: int = 0) -> jax.Array:
+        """Of one part, with nuisances as they suit the fitted one."""
+        return self.objective.misfit(part_of(sums.objective, 0), part_of(sums.objective, part), shared)
+
+    def penalty(self, common: WeightSums) -> jax.Array:
+        """See ``Regularisers``."""
+        r, W = self.regularisers, common.w if self.kind.normalised else 1.0
+        distance = common.ww / W**2 - 2 * common.ww0 / W + common.w0w0
+        kl = self.divergence(common) if self.kind.normalised else 0.0
+        smooth = r.smoothness / self.total * common.steps
+        return r.theta * kl + r.l1 * common.absolute / W + r.l2 * self.total * distance + smooth
 
     def divergence(self, common: WeightSums) -> jax.Array:
         """KL(p || w0) = sum p ln(p / w0) with p = w / sum w."""
         return common.wu / common.w - jnp.log(common.w)
 
-    def metrics(self, sums: ShellSums, common: WeightSums) -> dict[str, jax.Array]:
-        """CC, total and anisotropic, also of held-out orbits; Kish's effective sample size; KL divergence."""
-        free = {
-            "cc_free": correlation(part(sums, 1), by_shell=False),
-            "cc_free_anisotropic": correlation(part(sums, 1), by_shell=True),
-        } if self.parts == 2 else {}  # fmt: skip
-        return {
-            "cc": correlation(part(sums, 0), by_shell=False),
-            "cc_anisotropic": correlation(part(sums, 0), by_shell=True),
-            **free,
-            "ess": common.w**2 / common.ww,
-            "kl": jnp.maximum(self.divergence(common), 0.0),  # rounding may leave -1e-16
-        }
+    def metrics(self, sums: FitSums, common: WeightSums, shared: dict) -> dict[str, jax.Array]:
+        """CC, total and anisotropic, also of held-out orbits; the misfit where it is none of them; Kish's effective
+        sample size; KL divergence, or where weights need not sum to 1 their sum and the Bragg leakage."""
+        names = {"cc": 0, "cc_free": 1} if self.parts == 2 else {"cc": 0}
+        ccs = {}
+        for name, part in names.items():
+            shells = part_of(sums.shells, part)
+            ccs |= {name: correlation(_all_shells(shells)), f"{name}_anisotropic": correlation(shells)}
+        found = {**ccs, "misfit": self.misfit(sums, shared), "ess": common.w**2 / common.ww}
+        if self.parts == 2:
+            found["misfit_free"] = self.misfit(sums, shared, 1)
+        if self.kind.normalised:
+            return found | {"kl": jnp.maximum(self.divergence(common), 0.0)}  # rounding may leave -1e-16
+        return found | {"sum_w": common.w, "bragg_leakage": sums.leakage / sums.total}
+
+    # ---- value and gradient in one pass --------------------------------------------------------------------------
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether the objective sees x through few directions."""
+        return self.objective.in_one_pass
+
+    def directions(self) -> Directions:
+        """How the objective sees x in each tile, leaves [tiles, K - 1, width] and [tiles, width]."""
+        power = None
+
+        def one(tile):
+            nonlocal power
+            terms = self._terms(tile, jnp.zeros_like(tile.y), tile.weight, jnp.ones(()))
+            basis, powered, power = self.objective.directions(terms, tile.first_shell)
+            return basis, powered
+
+        return Directions(*jax.jit(jax.vmap(one))(self.tiles), power)
+
+    def one_pass(
+        self, w_t: np.ndarray, common: WeightSums, chunk: Any, directions: Directions, threads: int
+    ) -> tuple[Moments, Any]:
+        """Moments and rows [tiles, K, T] of the tiles of a chunk; chunk.data: [tiles, strips, T, 2 strip]."""
+        constants, of = self.tiles, chunk.tiles
+        m1, m2, rows = one_pass(
+            w_t.astype(self.precision), float(common.w), chunk.data, Orbits(constants.share[of], constants.orbit[of]),
+            Coefficients(directions.basis[of], directions.powered[of], directions.power),
+            None if self.kind.normalised else constants.F0[of], threads=threads,
+        )  # fmt: skip
+        return Moments(m1, m2), rows
+
+    def coefficients(self, sums_bar: FitSums, tile: Tiles) -> jax.Array:
+        """[K] of one tile."""
+        return self.objective.coefficients(sums_bar.objective, tile.first_shell)
 
 
-def uniform(frames: FrameRows) -> Params:
-    """The parameters of uniform weights, whatever the prior."""
-    return Params({}, {"u": np.where(frames.ids >= 0, -np.log(frames.total) - frames.log_prior, 0.0)})
+def _steps(u: jax.Array, block: Block) -> jax.Array:
+    """The sum of (u_t - u_(t-1))^2 over the rows that follow another one.
+
+    A step from block to block counts half in each of them, and in each its gradient is that by the row of the block.
+    """
+    within = jnp.where(block.follows[1:], u[1:] - u[:-1], 0.0)
+    first = jnp.where(block.follows[0], u[0] - block.before["u"], 0.0)
+    last = jnp.where(block.followed, u[-1] - block.after["u"], 0.0)
+    across = first**2 + last**2
+    return jnp.sum(within**2) + across - jax.lax.stop_gradient(across) / 2
 
 
-def part(sums: ShellSums, number: int) -> ShellSums:
-    """The sums over the fitted orbits (0) or over those held out (1)."""
-    return ShellSums(*(leaf[number] for leaf in sums))
+def _all_shells(sums: PearsonSums) -> PearsonSums:
+    return PearsonSums(*(jnp.sum(leaf, keepdims=True) for leaf in sums))
 
 
-def orbit_intensity(statistics: Statistics, tile: Tiles) -> jax.Array:
-    """x of each orbit of a tile, [width], electrons^2: the mean over the orbit's reflections."""
-    common, moments = statistics
-    # x(h) does not change with F0 because the weights are divided by their sum.
-    mean = moments.wF / common.w
-    x = moments.wFF / common.w - jnp.sum(mean * mean, axis=-1)
-    return jax.ops.segment_sum(x * tile.share, tile.orbit, x.shape[0])
-
-
-def correlation(sums: ShellSums, *, by_shell: bool) -> jax.Array:
-    """Pearson's CC; ``by_shell`` removes the mean of each shell from x and y (anisotropic)."""
-    groups = sums if by_shell else ShellSums(*(jnp.sum(leaf, keepdims=True) for leaf in sums))
-    xx, yy, xy = (jnp.sum(value) for value in _centred(groups))
-    return xy / jnp.sqrt(xx * yy)
-
-
-def shell_correlations(sums: ShellSums) -> np.ndarray:
+def shell_correlations(sums: PearsonSums) -> np.ndarray:
     """CC within each shell, [shells]; NaN where a shell has fewer than two orbits."""
-    xx, yy, xy = (np.asarray(value) for value in _centred(sums))
+    xx, yy, xy = (np.asarray(value) for value in centred(sums))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where((xx > 0) & (yy > 0), xy / np.sqrt(xx * yy), np.nan)
-
-
-def _centred(sums: ShellSums) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Second moments about the mean of each shell, [shells]; an empty shell has none."""
-    n = jnp.where(jnp.asarray(sums.n) > 0, sums.n, 1.0)
-    return sums.xx - sums.x**2 / n, sums.yy - sums.y**2 / n, sums.xy - sums.x * sums.y / n

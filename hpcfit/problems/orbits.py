@@ -1,4 +1,4 @@
-"""The reflections of a fit: matched with the measured map over Laue orbits, then cut into tiles of whole orbits."""
+"""The reflections of a fit: those of the frames, matched with the measured map over Laue orbits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
-from hpcfit.problems.frame_weights import Tiles
 
 if TYPE_CHECKING:
     from hpcfit.config import FrameWeightsConfig
@@ -22,27 +21,22 @@ class OrbitMap:
     """A measured map averaged over Laue orbits, and the reflections of the store that each orbit averages.
 
     column: [H] column in the store; orbit: [H] orbit of each, in 0 ... n - 1, in the order of resolution. Of each
-    orbit, [n]: observed (mean over its measured voxels), sigma of that mean or None, multiplicity (reflections of the
-    full sphere), shell, held_out (whether the fit must not see it), drawn (how often a bootstrap drew it, else 1), hkl
-    [n, 3] of one reflection, inverse_d (1/A). left_out: how many store reflections and voxels are not used, by reason.
+    orbit, [n]: observed (mean over its measured voxels), sigma of that mean or None, halves [n, 2] (means of two
+    independent sets of measurements, NaN where there are none) or None, multiplicity (reflections of the full sphere),
+    shell, hkl [n, 3] of one reflection, inverse_d (1/A). left_out: how many store reflections and voxels are not used,
+    by reason.
     """
 
     column: np.ndarray
     orbit: np.ndarray
     observed: np.ndarray
     sigma: np.ndarray | None
+    halves: np.ndarray | None
     multiplicity: np.ndarray
     shell: np.ndarray
-    held_out: np.ndarray
-    drawn: np.ndarray
     hkl: np.ndarray
     inverse_d: np.ndarray
     left_out: dict[str, int]
-
-    def standardised(self) -> np.ndarray:
-        """y with mean 0 and variance 1 under the multiplicities: CC does not change, its sums keep their digits."""
-        mean = np.average(self.observed, weights=self.multiplicity)
-        return (self.observed - mean) / np.sqrt(np.average((self.observed - mean) ** 2, weights=self.multiplicity))
 
 
 def match_orbits(reflections: Reflections, measured: DiffuseMap, choice: FrameWeightsConfig) -> OrbitMap:
@@ -80,37 +74,21 @@ def match_orbits(reflections: Reflections, measured: DiffuseMap, choice: FrameWe
     hkl = reflections.hkl[column[np.unique(column_orbit, return_index=True)[1]]]
     inverse_d2 = reciprocal.inverse_d2(hkl, reflections.ndiv, reflections.cell)
     shell, _ = reciprocal.shells(inverse_d2, choice.shells)
-    held_out = held_out_orbits(len(observed), choice.folds, choice.fold)
-    drawn = drawn_orbits(held_out, choice.bootstrap)
+    halves = _half_sets(measured, used_voxels, voxel_orbit)
     return OrbitMap(
-        column, column_orbit, observed, sigma, size[in_both], shell, held_out, drawn, hkl, np.sqrt(inverse_d2), left_out
+        column, column_orbit, observed, sigma, halves, size[in_both], shell, hkl, np.sqrt(inverse_d2), left_out
     )
 
 
-def held_out_orbits(n: int, folds: int | None, fold: int) -> np.ndarray:
-    """Which of n orbits, ordered by resolution, the fit does not see, [n] bool: one of each ``folds`` neighbours.
-
-    An orbit is whole, Friedel mates included, so that what is held out has no copy in the fit. The folds do not depend
-    on frames or ranks, and each orbit is held out in just one of them.
-    """
-    if folds is None:
-        return np.zeros(n, bool)
-    if n < 2 * folds:
-        raise InputError(f"problem.folds = {folds} for {n} orbits", remedy=f"use at most {n // 2} folds")
-    groups = np.tile(np.arange(folds), (-(-n // folds), 1))
-    return np.random.default_rng(folds).permuted(groups, axis=1).ravel()[:n] == fold
-
-
-def drawn_orbits(held_out: np.ndarray, bootstrap: int) -> np.ndarray:
-    """How often each orbit counts, [n]: once, or as often as resample number ``bootstrap`` of the fitted ones drew it.
-
-    Efron's bootstrap (10.1214/aos/1176344552): as many draws, with replacement, as there are fitted orbits.
-    """
-    drawn, fitted = np.ones(len(held_out)), np.flatnonzero(~held_out)
-    if bootstrap:
-        picks = np.random.default_rng(bootstrap).integers(len(fitted), size=len(fitted))
-        drawn[fitted] = np.bincount(picks, minlength=len(fitted))
-    return drawn
+def _half_sets(measured: DiffuseMap, used_voxels: np.ndarray, voxel_orbit: np.ndarray) -> np.ndarray | None:
+    """Means over the orbits of both half-sets, [n, 2]: over the voxels where both have a value."""
+    if measured.halves is None:
+        return None
+    halves = measured.halves[used_voxels]
+    there, n = np.all(np.isfinite(halves), axis=1), voxel_orbit.max() + 1
+    count = np.bincount(voxel_orbit[there], minlength=n)
+    sums = [np.bincount(voxel_orbit[there], half[there], minlength=n) for half in halves.T]
+    return np.stack(sums, axis=1) / np.where(count > 0, count, np.nan)[:, None]
 
 
 def _on_lattice(indexed: Reflections | DiffuseMap, common: np.ndarray) -> np.ndarray:
@@ -144,65 +122,3 @@ def _nothing_common(reflections: Reflections, measured: DiffuseMap, choice: Fram
         f" d_max = {choice.d_max}, laue = {choice.laue}):\n  frames: {say(reflections)}\n  map:    {say(measured)}",
         remedy="check cell, ndiv (cells of the supercell), indexing and the resolution limits of both",
     )
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """columns: [tiles, width] column of the store, -1 for padding. orbits: [tiles, width] orbit of each place in
-    ``Tiles.y``, -1 for padding. tiles: the constants, on all tiles."""
-
-    columns: np.ndarray
-    orbits: np.ndarray
-    tiles: Tiles
-
-
-def tile_width(n_reflections: int, largest_orbit: int, *, widest: int = 2048, at_least: int = 16) -> int:
-    """Reflections of a tile: 2048, fewer where that would leave less than ``at_least`` tiles to deal out over ranks."""
-    even = -(-n_reflections // at_least)
-    return max(min(widest, -(-even // 64) * 64), -(-largest_orbit // 64) * 64)
-
-
-def make_tiling(orbit_map: OrbitMap, scale: np.ndarray) -> Tiling:
-    """Pack whole orbits into tiles of one width; ``scale``: s(h) of the store, [columns]."""
-    order = np.argsort(orbit_map.orbit, kind="stable")
-    orbit, column = orbit_map.orbit[order], orbit_map.column[order]
-    sizes = np.bincount(orbit)
-    width = tile_width(len(orbit), int(sizes.max()))
-    tile_of_orbit = _pack(sizes, width)
-    n_tiles = int(tile_of_orbit[-1]) + 1
-
-    tile = tile_of_orbit[orbit]
-    place = _place_in_group(tile)
-    columns = np.full((n_tiles, width), -1)
-    columns[tile, place] = column
-    orbit_place = _place_in_group(tile_of_orbit)
-    orbits = np.full((n_tiles, width), -1)
-    orbits[tile_of_orbit, orbit_place] = np.arange(len(sizes))
-
-    share, number = np.zeros((n_tiles, width)), np.zeros((n_tiles, width), np.int32)
-    share[tile, place] = scale[column] ** 2 / sizes[orbit]
-    number[tile, place] = orbit_place[orbit]
-    held = orbits >= 0
-    y = np.where(held, orbit_map.standardised()[orbits], 0.0)
-    multiplicity = np.where(held, (orbit_map.multiplicity * orbit_map.drawn)[orbits], 0.0)
-    shell = np.where(held, orbit_map.shell[orbits], 0).astype(np.int32)
-    part = np.where(held, orbit_map.held_out[orbits], 0).astype(np.int32)
-    return Tiling(columns, orbits, Tiles(number, share, y, multiplicity, shell, part))
-
-
-def _pack(sizes: np.ndarray, width: int) -> np.ndarray:
-    """The tile of each orbit: as many as fit, in order."""
-    ends, tile = np.cumsum(sizes), np.empty(len(sizes), int)
-    first = number = 0
-    while first < len(sizes):
-        filled = ends[first - 1] if first else 0
-        last = np.searchsorted(ends, filled + width, side="right")
-        tile[first:last] = number
-        first, number = last, number + 1
-    return tile
-
-
-def _place_in_group(group: np.ndarray) -> np.ndarray:
-    """0, 1, 2, ... within each run of equal values of a sorted array."""
-    starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
-    return np.arange(len(group)) - np.repeat(starts, np.diff(np.r_[starts, len(group)]))

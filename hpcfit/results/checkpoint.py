@@ -24,7 +24,7 @@ from hpcfit.fit.loop import Step
 from hpcfit.fit.state import Arrays, check_agreement, from_arrays, gather_rows, to_arrays
 from hpcfit.log import logger
 
-SCHEMA = 1
+SCHEMA = 2  # 2: a checkpoint names its fit
 
 
 class Restart(NamedTuple):
@@ -47,10 +47,12 @@ class Checkpoints:
     ids: np.ndarray
     identity: dict[str, str]
     evaluations: Any  # () -> int
+    fit: str  # its name: a run may be several fits, one after another
     keep: int = 3
     every_steps: int = 0
     every_minutes: float | None = None
     _saved: float = field(default_factory=time.monotonic)
+    _begun: bool = False  # whether files of this fit are there, rather than of the one before
 
     def __call__(self, step: Step) -> None:
         """Save where it is due."""
@@ -73,8 +75,10 @@ class Checkpoints:
         with written_whole(self.folder / name) as temporary:
             temporary.write_bytes(content)
         same_step = [path for path in self.folder.glob(f"step_{step.number:08d}.*.h5") if path.name != name]
-        for old in [*same_step, *self._paths()[self.keep :]]:
+        others = [] if self._begun else [path for path in self._paths() if path.name != name]
+        for old in [*same_step, *others, *self._paths()[self.keep :]]:
             old.unlink(missing_ok=True)
+        self._begun = True
 
     def _content(self, step: Step, arrays: Arrays) -> bytes:
         buffer = io.BytesIO()
@@ -82,6 +86,7 @@ class Checkpoints:
             file.attrs.update(
                 format="hpcfit checkpoint", schema=SCHEMA, hpcfit_version=__version__, step=step.number,
                 gradient_norm=step.gradient_norm, evaluations=self.evaluations(), identity=json.dumps(self.identity),
+                fit=self.fit,
             )  # fmt: skip
             file["losses"] = np.array(step.losses, float)
             for group, values in arrays._asdict().items():
@@ -94,7 +99,7 @@ class Checkpoints:
         return sorted(self.folder.glob("step_*.h5"), reverse=True)
 
     def restart(self, template: Any) -> Restart | None:
-        """The newest checkpoint that is whole, or None where there is none; collective.
+        """The newest checkpoint that is whole, or None where there is none of this fit; collective.
 
         Raises InputError if it belongs to another run.
         """
@@ -102,6 +107,9 @@ class Checkpoints:
         if path is None:
             return None
         with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
+            if file.attrs["fit"] != self.fit:
+                return None
+            self._begun = True
             ids = file["local"]["ids"][:]
             shared = {name: value[()] for name, value in file.get("shared", {}).items()}
             rows = slice(self.grid.blocks.start, self.grid.blocks.stop)
@@ -117,13 +125,24 @@ class Checkpoints:
             )
             return Restart(last, int(file.attrs["evaluations"]))
 
+    def newest_evaluations(self) -> int | None:
+        """Evaluations of the run until its newest whole checkpoint, of whatever fit; None without one. Collective."""
+
+        def read() -> int | None:
+            path = self._newest_whole()
+            if path is None:
+                return None
+            with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
+                return int(file.attrs["evaluations"])
+
+        return self.grid.world.on_root(read)
+
     def _newest_whole(self) -> Path | None:
         for path in self._paths():
             content = path.read_bytes()
             if f".{_digest(content)}." in path.name:  # HDF5 sees no byte that is not as it was written
                 with h5py.File(io.BytesIO(content), "r") as file:
                     self._check_is_ours(path, file)
-                logger.info("resuming from %s", path)
                 return path
             logger.warning("checkpoint %s is damaged (it differs from its checksum): trying the one before", path)
         return None

@@ -10,11 +10,12 @@ from scipy.constants import gas_constant
 from hpcfit.data.catalog import FrameRows as StoreRows
 from hpcfit.data.catalog import frame_rows
 from hpcfit.errors import InputError
-from hpcfit.fit.gradient import Evaluation, Reverse
+from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.state import gather_rows
 from hpcfit.problems.base import Params
-from hpcfit.problems.frame_weights import orbit_intensity, part, shell_correlations, uniform
+from hpcfit.problems.frame_weights import shell_correlations
+from hpcfit.problems.objectives import part_of
 from hpcfit.results.labels import inseparable, label_fits
 from hpcfit.results.run_directory import RunDirectory
 
@@ -36,32 +37,33 @@ class WeightTable(NamedTuple):
 
 
 def write_results(
-    directory: RunDirectory, case: Any, evaluate: Reverse, params: Params, facts: dict[str, Any]
+    directory: RunDirectory, case: Any, evaluate: Gradient, params: Params, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Write weights, sources, map and metrics of the fitted parameters beside those of uniform weights; collective.
 
     Returns the metrics on root.
     """
-    grid, problem = evaluate.grid, evaluate.problem
-    fitted, flat = evaluate.value(params), evaluate.value(uniform(evaluate.frames.rows))
+    grid, problem, rows = evaluate.grid, evaluate.problem, evaluate.frames.rows
+    flat_weights = np.full(rows.ids.shape, 1 / rows.total)
+    fitted, flat = evaluate.value(params), evaluate.value(problem.at_weights(flat_weights, rows))
     intensities = [_intensities(case, problem, evaluation, grid) for evaluation in (fitted, flat)]
-    about = evaluate.frames.rows
-    rows = {"u": np.asarray(fitted.params.local["u"]), "ids": about.ids, "log_prior": about.log_prior}
-    u = gather_rows(rows, grid)
-    labels = label_fits(evaluate, case.blocks, case.labels(), "cc_anisotropic" if problem.anisotropic else "cc")
+    w = gather_rows({"w": problem.weights_of(fitted.params, rows), "ids": rows.ids}, grid)
+    labels = label_fits(
+        evaluate, case.blocks, case.labels(), "cc_anisotropic" if case.config.problem.anisotropic else "cc"
+    )
     facts = facts | {
-        "warnings": [*case.warnings(), *inseparable(labels)],
+        "warnings": [*case.warnings(), *inseparable(labels), *facts.get("warnings", [])],
         "labels": [fit._asdict() for fit in labels if fit.defined],
     }
     metrics = _metrics(case, evaluate, fitted, flat) | facts
-    grid.world.on_root(lambda: _write(directory, case, u, intensities, metrics))
+    grid.world.on_root(lambda: _write(directory, case, w, intensities, metrics))
     return metrics
 
 
 def _write(
-    directory: RunDirectory, case: Any, u: dict[str, np.ndarray], intensities: list[np.ndarray], metrics: dict
+    directory: RunDirectory, case: Any, w: dict[str, np.ndarray], intensities: list[np.ndarray], metrics: dict
 ) -> None:
-    table = _weight_table(case, u)
+    table = _weight_table(case, w)
     directory.write_csv("weights.csv", WEIGHT_COLUMNS, zip(*table.columns(), strict=True))
     directory.write_h5(
         "weights.h5",
@@ -73,18 +75,19 @@ def _write(
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
 
 
-def _weight_table(case: Any, u: dict[str, np.ndarray]) -> WeightTable:
-    held = u["ids"] >= 0
+def _weight_table(case: Any, w: dict[str, np.ndarray]) -> WeightTable:
+    held = w["ids"] >= 0
     rows = frame_rows(case.store, case.blocks)
-    if not np.array_equal(rows.id, u["ids"][held]):
+    if not np.array_equal(rows.id, w["ids"][held]):
         raise InputError(
             f"{case.store.folder}: the frame ids in the shards are not those of the catalog",
             remedy="prepare the store again",
         )
-    log_weight = u["u"][held] + u["log_prior"][held]
+    weight = w["w"][held]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a weight of 0, or below 0, has no logarithm
+        log_weight = np.log(weight)
     kT = gas_constant / 1000 * case.config.problem.temperature  # kJ/mol
-    delta_G = -kT * (log_weight + np.log(case.n_frames))
-    return WeightTable(rows, np.exp(log_weight), log_weight, delta_G)
+    return WeightTable(rows, weight, log_weight, -kT * (log_weight + np.log(case.n_frames)))
 
 
 def _sources(table: WeightTable) -> list[tuple[str, str, int, float, float]]:
@@ -102,11 +105,18 @@ def _intensities(case: Any, problem: Any, evaluation: Evaluation, grid: Grid) ->
     statistics = evaluation.statistics
     mine = np.zeros(len(case.orbits.observed))
     for number in range(len(grid.tiles)):
-        tile = type(problem.tiles)(*(leaf[number] for leaf in problem.tiles))
-        moments = type(statistics.sliced)(*(leaf[number] for leaf in statistics.sliced))
+        tile, moments = (_leaves_at(tree, number) for tree in (problem.tiles, statistics.sliced))
         places = case.tiling.orbits[grid.tiles[number]]
-        mine[places[places >= 0]] = np.asarray(orbit_intensity(statistics._replace(sliced=moments), tile))[places >= 0]
+        mine[places[places >= 0]] = np.asarray(problem.intensity(statistics._replace(sliced=moments), tile))[
+            places >= 0
+        ]
     return grid.slices.sum(mine)
+
+
+def _leaves_at(tree: Any, number: int) -> Any:
+    import jax
+
+    return jax.tree.map(lambda leaf: leaf[number], tree)
 
 
 def _write_map(directory: RunDirectory, case: Any, calculated: np.ndarray, flat: np.ndarray) -> None:
@@ -117,19 +127,18 @@ def _write_map(directory: RunDirectory, case: Any, calculated: np.ndarray, flat:
     }  # fmt: skip
     if orbits.sigma is not None:
         datasets["sigma"] = orbits.sigma
-    if case.config.problem.folds is not None:
-        datasets["held_out"] = orbits.held_out
+    if np.any(case.chosen.part):
+        datasets["held_out"] = case.chosen.part == 1
     directory.write_h5(
         "map.h5", datasets, {"ndiv": reflections.ndiv, "cell": reflections.cell, "laue": case.config.problem.laue}
     )
 
 
-def _metrics(case: Any, evaluate: Reverse, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:
+def _metrics(case: Any, evaluate: Gradient, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:
     choice = case.config.problem
     return {
         "kind": "frame-weights",
-        "objective": f"{choice.objective}, {'anisotropic' if choice.anisotropic else 'total'},"
-        f" theta = {choice.theta:g}",
+        "objective": f"{choice.objective}, {'anisotropic' if choice.anisotropic else 'total'}",
         "frames": case.n_frames,
         "reflections": len(case.orbits.column),
         "orbits": len(case.orbits.observed),
@@ -143,7 +152,7 @@ def _metrics(case: Any, evaluate: Reverse, fitted: Evaluation, flat: Evaluation)
 
 
 def _shell_rows(case: Any, fitted: Evaluation, flat: Evaluation) -> list[dict[str, float | int | None]]:
-    cc, cc_uniform = (shell_correlations(part(e.sums, 0)) for e in (fitted, flat))
+    cc, cc_uniform = (shell_correlations(part_of(e.sums.shells, 0)) for e in (fitted, flat))
     shell, inverse_d = case.orbits.shell, case.orbits.inverse_d
     rows = []
     for number in range(case.config.problem.shells):

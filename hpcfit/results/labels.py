@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcfit.fit.gradient import Evaluation, Reverse
+from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.grid import Grid
-from hpcfit.problems.base import Params
 
 MAX_LABELS, MAX_PARTS = 8, 5  # a pass over the frames for each part
 MIN_FRAMES = 4  # of a label: it is cut into two parts at least, and one frame alone has no diffuse intensity
 ROUNDING = 1e-5  # a hundred units of float32
-ABSENT = -1e4  # a log-weight whose exponential is 0
+TINY = 1e-300  # a weight that is 0 beside any other
 
 
 class LabelFit(NamedTuple):
@@ -39,7 +38,7 @@ class LabelFit(NamedTuple):
         return bool(np.all(np.isfinite((self.cc, *self.cc_halves, *self.cc_parts))))
 
 
-def label_fits(evaluate: Reverse, blocks: Sequence[Any], labels: Sequence[str], criterion: str) -> list[LabelFit]:
+def label_fits(evaluate: Gradient, blocks: Sequence[Any], labels: Sequence[str], criterion: str) -> list[LabelFit]:
     """The fit of each label alone; collective. Empty where there is one label, or more than 8, or one of 3 frames.
 
     ``labels``: of every block of the fit, ``blocks`` likewise; ``criterion``: which of the problem's metrics.
@@ -53,8 +52,8 @@ def label_fits(evaluate: Reverse, blocks: Sequence[Any], labels: Sequence[str], 
 
     def cc(ids: np.ndarray) -> float:
         rows = evaluate.frames.rows
-        u = np.where(np.isin(rows.ids, ids), -rows.log_prior, ABSENT)
-        evaluation = evaluate.value(Params({}, {"u": u}))
+        w = np.where(np.isin(rows.ids, ids), 1 / len(ids), TINY)
+        evaluation = evaluate.value(evaluate.problem.at_weights(w, rows))
         return evaluate.metrics(evaluation)[criterion] if _differ(evaluation, evaluate.grid) else np.nan
 
     n = smallest // 2

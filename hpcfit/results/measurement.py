@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from hpcfit.errors import InputError
 from hpcfit.fit.cost import Load, Message, Part
 
-SCHEMA = 1
+SCHEMA = 2  # 2: parts say their passes
 
 
 class Spread(NamedTuple):
@@ -54,7 +54,8 @@ class Measurement:
     @property
     def whole(self) -> Part:
         """The step as a part to fit the cost model to, where there is one rank."""
-        return Part(self.load.n_blocks, self.load.n_tiles, self.step - self.seconds("read").largest)
+        seconds = self.step - self.seconds("read").largest
+        return Part(self.load.n_blocks, self.load.n_tiles, seconds, self.load.passes(self.grid))
 
     @property
     def rate(self) -> float:

@@ -66,7 +66,8 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what makes a run, so that a new one is not taken for its continuation."""
         with disk_errors(self.path / HISTORY):
-            for old in [*self.path.glob("checkpoints/step_*.h5"), *(self.path / name for name in RESULTS)]:
+            made = [*self.path.glob("checkpoints/step_*.h5"), *self.path.glob("fits/*.h5")]
+            for old in [*made, *(self.path / name for name in RESULTS)]:
                 old.unlink(missing_ok=True)
 
     def open(self, config: Config, kept_evaluations: int = 0) -> None:

@@ -29,7 +29,7 @@ from hpcfit.results.measurement import Measurement
 PREDICTED_RANKS = tuple(2**n for n in range(11))  # 1 to 1024
 NOISY = 0.1  # spread of repeats that is worth a warning
 # 5000 frames x 1e6 reflections in float32 (40 GB), three sums a reflection.
-LARGE = ("5000 frames x 1,000,000 reflections, float32", Load(79, 489, 64 * 2048 * 8, 3 * 2048))
+LARGE = ("5000 frames x 1,000,000 reflections, float32", Load(79, 489, 64 * 2048 * 8, 3 * 2048, one_pass=True))
 
 Repeats = Mapping[int, Measurement]  # by number
 Timed = TypeVar("Timed", Part, Message)
@@ -120,8 +120,9 @@ def summarise(
     machine, fitted = _fit(measured, load)
     rows = [_row(repeats, measured[0], machine) for repeats in measured]
     # Without a measured rate of the passes (one rank, and a fit that tells them from the rest) nothing is known of it.
-    known = "rank" in fitted and machine.bandwidth < 1 / FREE
-    share = min(1.0, machine.bandwidth * rows[0].ranks / rows[0].stream) if known else STREAM_SHARE
+    passes = load.passes((1, 1))
+    known = "rank" in fitted and machine.rate(passes) < 1 / FREE
+    share = min(1.0, machine.rate(passes) * rows[0].ranks / rows[0].stream) if known else STREAM_SHARE[passes]
     beyond = accelerator(share)
     problems = [(f"this problem, {load.n_blocks} blocks x {load.n_tiles} tiles", load), LARGE]
     predictions = [predict(title, each, beyond.machine(machine)) for title, each in problems]

@@ -40,7 +40,8 @@ SPEED = (
     "Imbalance: computing of the slowest rank by the mean."
 )
 MODEL = (
-    "A step costs two passes over the largest share of the frames, the work that is done once a tile, messages, and "
+    "A step costs one pass over the largest share of the frames, or two on a grid with several rows of frames, the work "
+    "that is done once a tile, messages, and "
     "what no rank can share out. An allreduce of n bytes over p ranks costs latency × log₂p + 2(p−1)/p × n / bandwidth."
     " Where ranks share a memory, a byte takes as much longer as it does in the plain stream on the same ranks. "
     "Reading from the disk and waiting for others are not in it; the error is against a measured step without reading."
@@ -153,7 +154,8 @@ def _error(value: float) -> Markup:
 def _machine(scaling: Scaling) -> Table:
     machine = scaling.machine
     rows = [
-        ["passes over frames, a rank alone", significant(machine.bandwidth / 1e9) + " GB/s"],
+        ["the pass over frames that is alone, a rank alone", significant(machine.one_pass_bandwidth / 1e9) + " GB/s"],
+        ["each of two passes over frames, a rank alone", significant(machine.bandwidth / 1e9) + " GB/s"],
         ["sums of tiles, a rank", significant(machine.sums_bandwidth / 1e9) + " GB/s"],
         ["overhead of a step", duration(machine.overhead)],
         ["latency of a message's stage", significant(1e6 * machine.latency) + " µs"],

@@ -43,7 +43,8 @@ def _predicted(prediction: Prediction) -> Any:
     heads = ("GPUs", "grid", "ms: step", "passes", "tiles", "messages", "overhead", "ranks x 1", "efficiency")
     table = _table(
         heads,
-        f"\nPREDICTED, not measured: {prediction.title}\n  on GPUs that pass over {machine.bandwidth / 1e9:.0f} GB/s,"
+        f"\nPREDICTED, not measured: {prediction.title}\n"
+        f"  on GPUs that pass over {machine.one_pass_bandwidth / 1e9:.0f} GB/s,"
         f" network {machine.network / 1e9:.3g} GB/s and {1e6 * machine.latency:.3g} us",
     )
     for row in prediction.rows:

@@ -19,6 +19,7 @@ from scipy.interpolate import CubicSpline
 from hpcfit.config import ExperimentConfig
 from hpcfit.data.experiment import read_map
 from hpcfit.data.reference import Reflections
+from hpcfit.physics.network_model import hessian, normal_modes
 from hpcfit.physics.scattering import DensityFFT
 from hpcfit.testsystems.synthetic import write_map
 
@@ -50,6 +51,34 @@ def source_table(label: str, trajectory: Sequence[Path], topology: Path | None =
 def short_simulation(data: Path) -> str:
     """The 163 frames in the data folder as a source."""
     return source_table("short", [data / TRAJECTORY], data / TOPOLOGY)
+
+
+class Network(NamedTuple):
+    """An elastic network of the four molecules and their neighbours in the next cells: one site a residue, its CA."""
+
+    frames: int = 256
+    mean_b: float = 20.0  # A^2
+    cutoff: float = 12.0  # A
+    modes: int = 400
+    seed: int = 0
+
+
+def write_network_ensemble(data: Path, folder: Path, network: Network) -> str:
+    """Frames of the protein alone, each residue shifted with its CA, as a PDB and a DCD file; the source of them."""
+    import MDAnalysis
+
+    universe = MDAnalysis.Universe(str(data / TOPOLOGY))
+    protein = universe.select_atoms(f"chainID {' '.join(PROTEIN_CHAINS)}")
+    stiffness = hessian(protein.select_atoms("name CA").positions, network.cutoff, np.array(CELL[:3]))
+    modes = normal_modes(stiffness, network.modes).scaled_to_b_factor(network.mean_b)
+    residue_of_atom, rest = np.unique(protein.resindices, return_inverse=True)[1], protein.positions.copy()
+    topology, trajectory = folder / "network.pdb", folder / "network.dcd"
+    protein.write(str(topology))
+    with MDAnalysis.Writer(str(trajectory), len(protein)) as writer:
+        for shift in modes.sample(network.frames, network.seed):
+            protein.positions = rest + shift[residue_of_atom]
+            writer.write(protein)
+    return source_table("network", [trajectory], topology)
 
 
 def prepare_config(sources: Sequence[str], store: str) -> str:

@@ -19,6 +19,8 @@ from hpcfit.data.shard import ShardPlan, ShardWriter
 from hpcfit.physics.reciprocal import sphere
 from hpcfit.physics.scattering import diffuse_intensity
 
+# One fit from the prior weights, without cross-validation and errors: for what is about the engine.
+ONE_FIT = {"theta": "0.0", "starts": '["prior"]', "resamples": "0"}
 CELL = (10.0, 10.0, 10.0, 90.0, 90.0, 90.0)
 
 
@@ -114,7 +116,8 @@ def write_problem(
 ) -> Path:
     """Store, map and config in ``folder``; the config's path.
 
-    The map is the diffuse intensity at ``w_t`` [T], with relative noise.
+    The map is the diffuse intensity at ``w_t`` [T], with relative noise. options: lines of [problem], which is one fit
+    from the prior weights where they do not say otherwise.
     """
     folder.mkdir(parents=True, exist_ok=True)
     reflections = cubic_reflections(d_min)
@@ -126,7 +129,12 @@ def write_problem(
     config = folder / "config.toml"
     config.write_text(
         f'[frames]\nstore = "frames.store"\n[experiment]\nfile = "map.npz"\n'
-        f'[problem]\nkind = "frame-weights"\n{options}',
+        f'[problem]\nkind = "frame-weights"\n{_one_fit(options)}{options}',
         encoding="utf-8",
     )
     return config
+
+
+def _one_fit(options: str) -> str:
+    given = {line.partition("=")[0].strip() for line in options.splitlines()}
+    return "".join(f"{key} = {value}\n" for key, value in ONE_FIT.items() if key not in given)

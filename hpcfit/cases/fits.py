@@ -1,0 +1,43 @@
+"""What a case asks of the engine when its result takes several fits: each by name, one after another, on all ranks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from hpcfit.fit.gradient import Gradient
+from hpcfit.problems.base import FrameRows, Params, Problem
+
+
+class Fitted(NamedTuple):
+    """Where a fit ended. metrics: what the problem reports there, with the loss."""
+
+    name: str
+    params: Params
+    metrics: dict[str, float]
+    steps: int
+    evaluations: int
+    stopped: str
+
+
+class Fits(Protocol):
+    """evaluate: value and gradient of the problem as the config has it, on all frames of this rank."""
+
+    evaluate: Gradient
+
+    def fit(
+        self,
+        name: str,
+        start: Params,
+        problem: Problem | None = None,
+        rows: FrameRows | None = None,
+        *,
+        tolerance: float = 0.0,
+    ) -> Fitted:
+        """Minimise from ``start``; collective. A fit that has ended before an interruption is not run again.
+
+        problem, rows: of this fit, where they differ from those of ``evaluate``. tolerance: a relative one that is
+        enough, where it is larger than that of the config.
+        """
+
+    def final(self, fitted: Fitted) -> None:
+        """Say that this is the result, after which no more is fitted but to tell its errors."""
