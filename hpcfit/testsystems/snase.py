@@ -67,17 +67,18 @@ def write_network_ensemble(data: Path, folder: Path, network: Network) -> str:
     """Frames of the protein alone, each residue shifted with its CA, as a PDB and a DCD file; the source of them."""
     import MDAnalysis
 
-    universe = MDAnalysis.Universe(str(data / TOPOLOGY))
-    protein = universe.select_atoms(f"chainID {' '.join(PROTEIN_CHAINS)}")
-    stiffness = hessian(protein.select_atoms("name CA").positions, network.cutoff, np.array(CELL[:3]))
-    modes = normal_modes(stiffness, network.modes).scaled_to_b_factor(network.mean_b)
-    residue_of_atom, rest = np.unique(protein.resindices, return_inverse=True)[1], protein.positions.copy()
     topology, trajectory = folder / "network.pdb", folder / "network.dcd"
-    protein.write(str(topology))
-    with MDAnalysis.Writer(str(trajectory), len(protein)) as writer:
+    lines = (data / TOPOLOGY).read_text(encoding="ascii").splitlines(keepends=True)
+    atoms = (line for line in lines if line.startswith("ATOM") and line[21] in PROTEIN_CHAINS)
+    topology.write_text("".join([*(line for line in lines if line.startswith("CRYST1")), *atoms]), encoding="ascii")
+    universe = MDAnalysis.Universe(str(topology))
+    stiffness = hessian(universe.select_atoms("name CA").positions, network.cutoff, np.array(CELL[:3]))
+    modes = normal_modes(stiffness, network.modes).scaled_to_b_factor(network.mean_b)
+    rest = universe.atoms.positions.copy()
+    with MDAnalysis.Writer(str(trajectory), len(rest)) as writer:
         for shift in modes.sample(network.frames, network.seed):
-            protein.positions = rest + shift[residue_of_atom]
-            writer.write(protein)
+            universe.atoms.positions = rest + shift[universe.atoms.resindices]
+            writer.write(universe)
     return source_table("network", [trajectory], topology)
 
 

@@ -1,7 +1,9 @@
 """The nuclease crystal: what its configs say, how its map is indexed, and the correlations of the comparison."""
 
+import warnings
 from pathlib import Path
 
+import MDAnalysis
 import numpy as np
 import pytest
 
@@ -74,3 +76,21 @@ def test_a_smooth_function_of_the_radius_leaves_less_in_narrow_shells_with_a_spl
     shells = snase.minus_shell_means(rings, reciprocal.shells(inv_d2, 20)[0], weight)
     assert smooth.var() < 1e-3 * rings.var()
     assert smooth.var() < 0.05 * shells.var()
+
+
+def test_the_network_moves_each_residue_as_a_whole(shared_data, tmp_path):
+    data, network = shared_data / "diffuse/snase", snase.Network(frames=40, modes=30, mean_b=20.0)
+    snase.write_network_ensemble(data, tmp_path, network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MDAnalysis on a PDB file without charges and times
+        universe = MDAnalysis.Universe(str(tmp_path / "network.pdb"), str(tmp_path / "network.dcd"))
+        rest = MDAnalysis.Universe(str(tmp_path / "network.pdb")).atoms.positions
+    assert (len(rest), len(universe.trajectory)) == (4 * 2226, 40)
+    np.testing.assert_allclose(universe.dimensions, snase.CELL)
+    first = np.unique(universe.atoms.resindices, return_index=True)[1]
+    assert len(first) == 4 * 136
+    shifts = np.array([universe.atoms.positions - rest for _ in universe.trajectory])
+    # float32 of coordinates below 100 A: 4e-6 A each
+    np.testing.assert_allclose(shifts, shifts[:, first][:, universe.atoms.resindices], atol=3e-5)
+    # 30 modes, the softest of which has a fifth of the motion at most: relative variance of B below 2 x 0.2 / 40
+    assert 8 * np.pi**2 / 3 * np.mean(np.sum(shifts[:, first] ** 2, axis=2)) == pytest.approx(20.0, rel=5 * 0.1)
