@@ -85,9 +85,11 @@ def normal_modes(hessian: scipy.sparse.csr_array, n_modes: int) -> Modes:
     than six raise InputError: the network falls into parts, or has hinges.
     """
     size = hessian.shape[0]
-    stiffest = eigsh(hessian, 1, return_eigenvectors=False)[0]
+    # The solver would start from a random vector of its own, and signs and last digits would change from run to run.
+    start = np.random.default_rng(0).standard_normal(size)
+    stiffest = eigsh(hessian, 1, v0=start, return_eigenvectors=False)[0]
     # Around a small negative number the matrix can be inverted although it has eigenvalues 0.
-    value, vector = eigsh(hessian, min(n_modes + 6, size - 1), sigma=-1e-6 * stiffest)
+    value, vector = eigsh(hessian, min(n_modes + 6, size - 1), sigma=-1e-6 * stiffest, v0=start)
     order = np.argsort(value)
     value, vector = value[order], vector.T[order]
     rigid = int(np.sum(value < ZERO * stiffest))

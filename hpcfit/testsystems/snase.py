@@ -30,7 +30,6 @@ TOPOLOGY, TRAJECTORY, MAP = "snase_crystal.pdb", "snase_crystal_163.dcd", "snc_d
 PROTEIN_CHAINS = "ABCD"
 # index of the file -> index of the coordinates; a rotation, so that the hand stays
 REINDEXED = np.array([[0, 1, 0], [1, 0, 0], [0, 0, -1]])  # k, h, -l
-AS_IN_THE_FILE = np.eye(3, dtype=int)
 
 
 class Molecules(NamedTuple):
@@ -88,10 +87,15 @@ def prepare_config(sources: Sequence[str], store: str) -> str:
     return f'[frames]\nstore = "{store}"\n[prepare]\n{crystal}' + "".join(sources)
 
 
-def write_measured(data: Path, path: Path, indexing: np.ndarray = REINDEXED) -> ExperimentConfig:
+def experiment(data: Path) -> ExperimentConfig:
+    """The measured map with the indices of its file, which are not those of the coordinates."""
+    return ExperimentConfig(file=data / MAP, cell=CELL, space_group=SPACE_GROUP)
+
+
+def write_measured(data: Path, path: Path) -> ExperimentConfig:
     """Write the measured map with the indices of the coordinates, as .npz; returns what reads it."""
-    found = read_map(ExperimentConfig(file=data / MAP, cell=CELL, space_group=SPACE_GROUP))
-    write_map(path, Reflections(found.hkl @ indexing.T, found.ndiv, CELL, SPACE_GROUP), found.intensity)
+    found = read_map(experiment(data))
+    write_map(path, Reflections(found.hkl @ REINDEXED.T, found.ndiv, CELL, SPACE_GROUP), found.intensity)
     return ExperimentConfig(file=path)
 
 
