@@ -148,7 +148,7 @@ def _coefficients(share, orbit, basis, powered, x_o, power, c_kj):
 
 @_compiled
 def _add_gradients(f_tj, e_j, rows, zeros, G):
-    """G_kt += sum_j c_kj f_tj (f_tj + e_j), c_k = rows[k], four frames at a time, and fetch the next strip into the cache."""
+    """G_kt += sum_j c_kj f_tj (f_tj + e_j), four frames at a time, and fetch the next strip into the cache."""
     n_frames, n = f_tj.shape
     for t in range(0, n_frames, 4):
         for j in range(0, 4 * n, CACHE_LINE // f_tj.itemsize):
