@@ -153,7 +153,8 @@ class FrameWeightsCase:
         regularisers = Regularisers(choice.thetas[0], choice.l1, choice.l2, choice.smoothness)
         problem = FrameWeights(
             self._tiles(grid), self.observed.objective, regularisers, self.n_frames, choice.shells,
-            WEIGHT_KINDS[choice.weights], self.config.run.precision, neighbours=choice.smoothness > 0,
+            self.tiling.most_shells(self.orbits.shell), WEIGHT_KINDS[choice.weights], self.config.run.precision,
+            neighbours=choice.smoothness > 0,
         )  # fmt: skip
         return self.with_orbits(problem, self.chosen, grid)
 

@@ -54,7 +54,7 @@ class Study:
     def starts(self) -> Iterator[tuple[str, Params]]:
         """(name, parameters) of every start that the config names."""
         choice, problem, rows = self.case.config.problem, self._problem, self._rows
-        for kind in choice.starts:
+        for kind in ("uniform",) if choice.weights == "binary" else choice.starts:
             if kind == "prior":
                 yield "prior", problem.init(0, rows)
             elif kind == "uniform":
@@ -266,7 +266,7 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     found["theta"] = theta
     final = work.final(start, best, theta)
     fits.final(final, work.at(theta or 0.0))
-    if case.config.problem.resamples and theta is not None:
+    if case.config.problem.resamples and theta is not None and case.config.problem.weights != "binary":
         found["errors"] = errors(work, final, theta)
     if case.config.problem.dropping_rounds:
         found["dropping"] = [{"frames": kept, **fitted.metrics} for kept, fitted in work.drop(final, theta or 0.0)]

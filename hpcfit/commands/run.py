@@ -17,7 +17,7 @@ from hpcfit.fit import hooks
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
-from hpcfit.fit.optimizers import Optimizer, choose_optimizer
+from hpcfit.fit.optimizers import SELECTING, Optimizer, choose_optimizer
 from hpcfit.fit.reduction import Sum, choose_sum
 from hpcfit.log import logger
 from hpcfit.problems.base import FrameRows, Params, Problem
@@ -161,7 +161,7 @@ class Run:
         if record is not None:
             return self._remembered(name, record)
         one = OneFit.of(self, name, evaluate, tolerance)
-        logger.info("fit %s", name)
+        logger.info("fit '%s'", name)
         before = self.recorder.count
         outcome = one.loop(one.restart(start) or one.first_step(start))
         if outcome.stop.interrupted:
@@ -184,7 +184,8 @@ class Run:
         state = outcome.last.state
         at = evaluate.value(state.params)
         metrics = {"loss": float(state.loss), **evaluate.metrics(at)}
-        logger.info("  %s; %s", outcome.stop.reason, "  ".join(f"{key} {value:.5g}" for key, value in metrics.items()))
+        words = "  ".join(f"{key} {value:.5g}" for key, value in metrics.items())
+        logger.info("%d evaluations of '%s': %s", evaluations, name, words)
         self.recorder.fit_ended(outcome.last.number)
         return Fitted(name, at.params, metrics, outcome.last.number, evaluations, outcome.stop.reason)
 
@@ -221,7 +222,7 @@ class Run:
             "loss": fitted.metrics["loss"],
             "evaluations": fitted.evaluations,
             "fits": self.names,
-            "final_fit": self.names.index(fitted.name),
+            "final_fit": self.names.index(fitted.name) if fitted.name in self.names else None,
             "evaluations_of_all_fits": self.recorder.count,
             "rate": {
                 "gb_per_s_per_rank": rate / 1e9,
@@ -247,7 +248,7 @@ class OneFit:
         chosen, rows = run.session.config.optimizer, evaluate.frames.rows
         optimizer = choose_optimizer(
             chosen.name, chosen.options, chosen.clip_norm, run.recorder.inner,
-            lambda p: evaluate.problem.metric(p, rows),
+            lambda p: evaluate.problem.metric(p, rows), evaluate,
         )  # fmt: skip
         return cls(run, tolerance, optimizer, run._checkpoints(name, evaluate))
 
@@ -277,9 +278,9 @@ class OneFit:
 
     def _hooks(self, chosen: OptimizerConfig) -> list[Any]:
         progress = [hooks.Progress(self.run.recorder.describe)] if self.run.session.world.is_root else []
-        return [
+        small = [
             hooks.SmallGradient(chosen.gradient_tolerance),
             hooks.SmallChange(max(chosen.relative_tolerance, self.tolerance), chosen.patience),
-            hooks.MaxSteps(chosen.max_steps),
-            self.checkpoints, *progress,
-        ]  # fmt: skip
+        ]
+        converged = [] if chosen.name in SELECTING else small  # a search over selections says itself when it ends
+        return [*converged, hooks.MaxSteps(chosen.max_steps), self.checkpoints, *progress]

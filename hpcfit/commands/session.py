@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from hpcfit.cases.base import Case
 from hpcfit.cases.kinds import open_case
 from hpcfit.config import Config
+from hpcfit.errors import InputError
 from hpcfit.fit.grid import Grid, choose_shape, make_grid
-from hpcfit.fit.optimizers import choose_optimizer
+from hpcfit.fit.optimizers import SELECTING, choose_optimizer
 from hpcfit.log import logger
 from hpcfit.machine import Device, choose_device
 from hpcfit.ranks import Ranks
@@ -50,8 +51,19 @@ def open_session(config: Config, world: Ranks, command: str) -> Session:
 def check_config(config: Config, command: str) -> None:
     """Raise InputError for what the tables alone cannot know: missing tables, an optimizer's name and options."""
     config.require("frames", "experiment", "problem", command=command)
-    chosen = config.optimizer
-    choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None, metric=None)
+    chosen, weights = config.optimizer, config.problem.weights
+    choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None, metric=None, gradient=None)
+    if (chosen.name in SELECTING) != (weights == "binary"):
+        raise InputError(
+            f"[problem] weights = '{weights}' with [optimizer] name = '{chosen.name}': selecting frames and weighing"
+            " them are different searches",
+            remedy=f"use weights = 'binary' with one of {', '.join(SELECTING)}, or neither",
+        )
+    if chosen.name == "exponentiated-gradient" and weights != "simplex":
+        raise InputError(
+            f"[optimizer] name = '{chosen.name}' moves on the simplex, [problem] weights = '{weights}'",
+            remedy="use weights = 'simplex', or name = 'lbfgs'",
+        )
 
 
 def log_session(session: Session) -> None:

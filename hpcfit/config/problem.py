@@ -121,6 +121,10 @@ class FrameWeightsConfig(Table):
             )
         if self.weights in ("simplex", "binary") and self.l1:
             raise ValueError(f"l1 = {self.l1} has no effect on weights = '{self.weights}', whose sum is 1")
+        if self.weights == "binary":
+            unused = changed(self) & {"starts", "random_starts", "resamples", "theta", "l2", "smoothness", "prior"}
+            if unused - ({"resamples"} if not self.resamples else set()):
+                raise ValueError(f"{', '.join(sorted(unused))} has no effect on weights = 'binary'")
         if self.weights != "simplex" and self.dropping_rounds:
             raise ValueError("dropping_rounds needs weights = 'simplex'")
         return self

@@ -16,6 +16,7 @@ import numpy as np
 from hpcfit.errors import InputError, nearest
 from hpcfit.fit.gradient import Evaluation
 from hpcfit.fit.inner import InnerProduct, combine
+from hpcfit.fit.selection import Genetic, Greedy, Selections
 from hpcfit.problems.base import Params
 
 Evaluate = Callable[[Params], Evaluation]
@@ -224,22 +225,26 @@ def _divide(gradient: np.ndarray, metric: np.ndarray) -> np.ndarray:
     return -np.divide(gradient, metric, out=np.zeros(np.shape(gradient)), where=np.asarray(metric) > 0)
 
 
+SELECTING = {"greedy": Greedy, "genetic": Genetic}  # for weights that are 0 or equal
 # optax transformations that act on each number alone: others would need norms over all ranks.
 ELEMENTWISE = (
     "adabelief", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad", "lion", "nadam", "nadamw",
     "radam", "rmsprop", "rprop", "sgd", "sign_sgd", "yogi",
 )  # fmt: skip
-OWN = {"lbfgs": Lbfgs, "exponentiated-gradient": ExponentiatedGradient}
+OWN = {"lbfgs": Lbfgs, "exponentiated-gradient": ExponentiatedGradient, **SELECTING}
 
 
 def choose_optimizer(
-    name: str, options: dict[str, Any], clip_norm: float | None, inner: InnerProduct, metric: Callable
+    name: str, options: dict[str, Any], clip_norm: float | None, inner: InnerProduct, metric: Callable, gradient: Any
 ) -> Optimizer:
-    """The optimizer that the config names, with its options; raises InputError on an unknown name or option."""
+    """The optimizer that the config names, with its options; raises InputError on an unknown name or option.
+
+    gradient: of the problem on this rank's frames, for those that select frames.
+    """
     if name in OWN and clip_norm is not None:
         raise InputError(
             f"[optimizer] clip_norm = {clip_norm} has no effect on '{name}'",
-            remedy="remove it: the line search limits the step",
+            remedy="remove it: it limits its steps itself",
         )
     if name == "lbfgs":
         return _built(
@@ -248,6 +253,9 @@ def choose_optimizer(
     if name == "exponentiated-gradient":
         keys = ("step_length", "shrink", "grow", "armijo", "max_trials")
         return _built(ExponentiatedGradient, name, options, keys, inner=inner, metric=metric)
+    if name in SELECTING:
+        keys = tuple(key for key in SELECTING[name].__dataclass_fields__ if key != "selections")
+        return _built(SELECTING[name], name, options, keys, selections=Selections(gradient))
     if name not in ELEMENTWISE:
         raise InputError(
             f"[optimizer] name = '{name}' is unknown: {nearest(name, (*OWN, *ELEMENTWISE))}",

@@ -116,6 +116,22 @@ class Problem(Protocol):
         """What the history reports of one evaluation."""
 
 
+class SelectableProblem(Problem, Protocol):
+    """A problem that frames can be selected for (``fit.selection``): ``partial`` is linear in one number a frame."""
+
+    def at_weights(self, w: np.ndarray, frames: FrameRows) -> Params:
+        """The parameters at weights [blocks, 64]."""
+
+    def weights_of(self, params: Params, frames: FrameRows) -> np.ndarray:
+        """Those weights."""
+
+    def weighted_sums(self, weights: Any, rows: Any) -> Tree:
+        """``partial`` of some frames at n sets of weights [n, T] at once, leaves [n, ...]."""
+
+    def equal_weights(self, n: Any) -> Tree:
+        """``of_frames`` summed over n frames of weight 1."""
+
+
 class OnePassProblem(Problem, Protocol):
     """A problem whose gradient is known in the pass that adds its statistics (``fit.gradient.Adjoint``).
 

@@ -106,8 +106,8 @@ class FrameWeights:
     """The problem `frame-weights` (see ``problems.base.OnePassProblem``).
 
     Parameters: one u a frame, local, from which ``kind`` makes its weight; the nuisances of the objective, shared.
-    total: frames of the data set. parts: 2 if some orbits are held out of the fit and judged apart, else 1. n_strips:
-    of a tile. neighbours: whether u is compared along trajectories (``Regularisers.smoothness``).
+    total: frames of the data set. tile_shells: the most resolution shells that one tile has. parts: 2 if some orbits
+    are held out of the fit and judged apart, else 1. neighbours: whether u is compared along trajectories (``Regularisers.smoothness``).
     """
 
     tiles: Tiles
@@ -115,6 +115,7 @@ class FrameWeights:
     regularisers: Regularisers
     total: int = field(metadata={"static": True})
     n_shells: int = field(metadata={"static": True})
+    tile_shells: int = field(metadata={"static": True})
     kind: WeightKind = field(default=Simplex(), metadata={"static": True})
     precision: str = field(default="float32", metadata={"static": True})
     parts: int = field(default=1, metadata={"static": True})
@@ -178,6 +179,17 @@ class FrameWeights:
         wF, squares = weighted_moments(w.astype(self.precision), cell.data)
         return Moments(wF.reshape(-1, 2), jnp.sum(squares.reshape(-1, 2), axis=1))
 
+    def weighted_sums(self, weights: jax.Array, rows: jax.Array) -> Moments:
+        """Moments of some frames [T, 2 width] at n sets of weights [n, T] at once: two matrix products."""
+        F = rows.astype(self.precision)
+        wF, squares = weights.astype(self.precision) @ F, weights.astype(self.precision) @ (F * F)
+        pairs = (len(weights), -1, 2)
+        return Moments(wF.reshape(pairs), jnp.sum(squares.reshape(pairs), axis=-1))
+
+    def equal_weights(self, n: jax.Array) -> WeightSums:
+        """The sums of n weights of 1."""
+        return WeightSums(n, n, *(jnp.zeros(()),) * 5)
+
     # ---- sums over reflections -----------------------------------------------------------------------------------
 
     def intensity(self, statistics: Statistics, tile: Tiles) -> jax.Array:
@@ -205,7 +217,7 @@ class FrameWeights:
         x = jax.ops.segment_sum(x_h * tile.share, tile.orbit, x_h.shape[0])
         terms = self._terms(tile, x, tile.weight, common.w**2 / common.ww)
         plain = terms._replace(weight=tile.multiplicity * tile.drawn)
-        shells = pearson_sums(plain, self.parts, tile.shell, self.n_shells)
+        shells = pearson_sums(plain, self.parts, tile.shell, tile.first_shell, self.tile_shells, self.n_shells)
         leakage = jnp.zeros(()) if self.kind.normalised else jnp.sum(jnp.abs(self._leakage(common, bragg) * tile.share))
         objective = self.objective.sums(terms, shared, self.parts)
         return FitSums(shells, objective, leakage, jnp.sum(jnp.abs(x_h) * tile.share))
@@ -216,7 +228,7 @@ class FrameWeights:
 
     def _terms(self, tile: Tiles, x: jax.Array, weight: jax.Array, ess: jax.Array) -> OrbitTerms:
         return OrbitTerms(
-            x, tile.y, weight * tile.drawn, tile.variance, tile.part, tile.shell, tile.background, ess
+            x, tile.y, weight * tile.drawn, tile.variance, tile.part, tile.shell, tile.background, tile.first_shell, ess
         )  # fmt: skip
 
     def loss(self, sums: FitSums, common: WeightSums, shared: dict) -> jax.Array:
@@ -268,7 +280,7 @@ class FrameWeights:
         def one(tile):
             nonlocal power
             terms = self._terms(tile, jnp.zeros_like(tile.y), tile.weight, jnp.ones(()))
-            basis, powered, power = self.objective.directions(terms, tile.first_shell)
+            basis, powered, power = self.objective.directions(terms)
             return basis, powered
 
         return Directions(*jax.jit(jax.vmap(one))(self.tiles), power)

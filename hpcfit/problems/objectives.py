@@ -21,7 +21,8 @@ class OrbitTerms(NamedTuple):
     """Orbits of one tile, [width]; weight is 0 for padding.
 
     x: calculated. y: observed, in units of the objective. weight: omega. variance: of y. part: 0 fitted, 1 held out.
-    shell: of resolution. background: [J, width], smooth functions of 1/d. ess: effective frames behind x, a number.
+    shell: of resolution. background: [J, width], smooth functions of 1/d. first_shell: the lowest of the tile. ess:
+    effective frames behind x, a number.
     """
 
     x: jax.Array
@@ -31,6 +32,7 @@ class OrbitTerms(NamedTuple):
     part: jax.Array
     shell: jax.Array
     background: jax.Array
+    first_shell: jax.Array
     ess: jax.Array
 
     def weight_of(self, part: int) -> jax.Array:
@@ -64,11 +66,11 @@ class Objective(Protocol):
     def misfit(self, fitted: Tree, judged: Tree, shared: Tree) -> jax.Array:
         """How badly ``judged`` agrees, with nuisances as they suit ``fitted``: of the same sums, what is minimised."""
 
-    def directions(self, orbits: OrbitTerms, first_shell: jax.Array) -> Directions:
-        """See ``Directions``; x and ess are not looked at. ``first_shell``: the lowest of the tile."""
+    def directions(self, orbits: OrbitTerms) -> Directions:
+        """See ``Directions``; x and ess are not looked at."""
 
     def coefficients(self, sums_bar: Tree, first_shell: jax.Array) -> jax.Array:
-        """[K], from the cotangent of the sums."""
+        """[K], from the cotangent of the sums; ``first_shell``: the lowest of the tile."""
 
 
 class PearsonSums(NamedTuple):
@@ -82,15 +84,18 @@ class PearsonSums(NamedTuple):
     xy: jax.Array
 
 
-def pearson_sums(orbits: OrbitTerms, parts: int, groups: jax.Array, n_groups: int) -> PearsonSums:
-    """``groups``: [width], the group of each orbit."""
+def pearson_sums(
+    orbits: OrbitTerms, parts: int, groups: jax.Array, first: jax.Array, spread: int, n: int
+) -> PearsonSums:
+    """In n groups; ``groups`` [width] of each orbit are first ... first + spread - 1 in this tile."""
     x, y = orbits.x, orbits.y
-    row = orbits.part * n_groups + groups
-    leaves = (
-        jax.ops.segment_sum(orbits.weight * value, row, parts * n_groups)
-        for value in (jnp.ones_like(x), x, y, x * x, y * y, x * y)
-    )
-    return PearsonSums(*(leaf.reshape(parts, n_groups) for leaf in leaves))
+    terms = jnp.stack([jnp.ones_like(x), x, y, x * x, y * y, x * y])
+    # A product with 0 and 1 for each group is faster than sums of segments, whose length the compiler does not know.
+    inside = (groups - first) == jnp.arange(spread)[:, None]
+    weights = jnp.stack([jnp.where(inside, orbits.weight_of(number), 0.0) for number in range(parts)])
+    found = jnp.einsum("vh,pgh->vpg", terms, weights)
+    whole = jnp.zeros((len(terms), parts, n + spread), found.dtype)
+    return PearsonSums(*jax.lax.dynamic_update_slice_in_dim(whole, found, first, axis=2)[:, :, :n])
 
 
 def centred(sums: PearsonSums) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -126,16 +131,17 @@ class Pearson:
 
     def sums(self, orbits: OrbitTerms, shared: dict, parts: int) -> PearsonSums:
         """By shell, or all together."""
-        return pearson_sums(orbits, parts, self._group(orbits.shell), self.groups)
+        first = self._group(orbits.first_shell)
+        return pearson_sums(orbits, parts, self._group(orbits.shell), first, self.tile_shells, self.groups)
 
     def misfit(self, fitted: PearsonSums, judged: PearsonSums, shared: dict) -> jax.Array:
         """-CC of the orbits that are judged."""
         return -correlation(judged)
 
-    def directions(self, orbits: OrbitTerms, first_shell: jax.Array) -> Directions:
+    def directions(self, orbits: OrbitTerms) -> Directions:
         """omega y, omega of each shell of the tile, omega x: the cotangents of xx and xy are those of all shells."""
         weight = orbits.weight_of(0)
-        slot = self._group(orbits.shell - first_shell)
+        slot = self._group(orbits.shell - orbits.first_shell)
         shells = [jnp.where(slot == number, weight, 0.0) for number in range(self.tile_shells)]
         return Directions(jnp.stack([weight * orbits.y, *shells]), weight, 1)
 
@@ -194,7 +200,7 @@ class ProfiledGaussian:
         solution = _solve(fitted.gram[:-1, :-1], fitted.gram[:-1, -1])
         return solution[0], solution[1:]
 
-    def directions(self, orbits: OrbitTerms, first_shell: jax.Array) -> Directions:
+    def directions(self, orbits: OrbitTerms) -> Directions:
         """omega B_j, omega y, omega x."""
         weight = orbits.weight_of(0)
         return Directions(weight * jnp.concatenate([orbits.background, orbits.y[None]]), weight, 1)
@@ -249,7 +255,7 @@ class CrossEntropy:
         """Of the judged orbits, as distributions among themselves."""
         return (judged.y_ln_y - judged.y_ln_x) / judged.y + jnp.log(judged.x / judged.y)
 
-    def directions(self, orbits: OrbitTerms, first_shell: jax.Array) -> Directions:
+    def directions(self, orbits: OrbitTerms) -> Directions:
         """omega, and omega y / x."""
         weight = orbits.weight_of(0)
         return Directions(weight[None], weight * orbits.y, -1)

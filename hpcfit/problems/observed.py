@@ -107,8 +107,7 @@ def _objective(choice: FrameWeightsConfig, tiling: Tiling, orbits: OrbitMap, dat
     if choice.objective == "pearson":
         if not choice.anisotropic:
             return Pearson()
-        shells = tiling.of_orbits(orbits.shell, -1)
-        return Pearson(choice.shells, _most_spanned(shells))
+        return Pearson(choice.shells, tiling.most_shells(orbits.shell))
     if choice.objective == "cross-entropy":
         return CrossEntropy()
     if choice.objective == "gaussian" and not choice.model_error:
@@ -117,11 +116,6 @@ def _objective(choice: FrameWeightsConfig, tiling: Tiling, orbits: OrbitMap, dat
     k0, c0 = _regression(y, weight, background, spread, positive)
     density = {"gaussian": gaussian, "student-t": StudentT(choice.student_nu), "poisson": poisson}[choice.objective]
     return Likelihood(k0, c0, density, choice.model_error, positive, free_sigma=not (sigmas or positive))
-
-
-def _most_spanned(shells: np.ndarray) -> int:
-    """The most shells from the lowest to the highest of a tile, [tiles, width], -1 for padding."""
-    return max(int(row.max() - row[row >= 0].min()) + 1 for row in shells)
 
 
 def _regression(y, weight, background, spread, positive: bool) -> tuple[float, np.ndarray]:

@@ -46,6 +46,11 @@ class Tiling:
         held = (self.columns >= 0).reshape(self.columns.shape + (1,) * (np.ndim(values) - 1))
         return np.where(held, np.asarray(values)[self.columns], 0)
 
+    def most_shells(self, shell: np.ndarray) -> int:
+        """The most resolution shells of one tile, from its lowest to its highest; ``shell``: of each orbit, [n]."""
+        rows = self.of_orbits(shell, -1)
+        return max(int(row.max() - row[row >= 0].min()) + 1 for row in rows)
+
 
 def tile_width(n_reflections: int, largest_orbit: int, *, widest: int = 2048, at_least: int = 16) -> int:
     """Reflections of a tile: 2048, fewer where that would leave less than ``at_least`` tiles to deal out over ranks."""

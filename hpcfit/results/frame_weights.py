@@ -12,11 +12,13 @@ from hpcfit.data.catalog import frame_rows
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.grid import Grid
+from hpcfit.fit.selection import ABSENT
 from hpcfit.fit.state import gather_rows
 from hpcfit.problems.base import Params
 from hpcfit.problems.frame_weights import shell_correlations
 from hpcfit.problems.objectives import part_of
 from hpcfit.results.labels import inseparable, label_fits
+from hpcfit.results.measured_quality import MeasuredQuality, map_quality, number_or_none
 from hpcfit.results.run_directory import RunDirectory
 
 WEIGHT_COLUMNS = ("frame", "source", "index", "label", "weight", "log_weight", "delta_G_kJ_mol", "file")
@@ -72,6 +74,7 @@ def _write(
     )
     directory.write_csv("sources.csv", ("source", "label", "frames", "uniform_weight", "weight"), _sources(table))
     _write_map(directory, case, *intensities)
+    metrics["groups"] = _groups(case, w)
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
 
 
@@ -83,7 +86,7 @@ def _weight_table(case: Any, w: dict[str, np.ndarray]) -> WeightTable:
             f"{case.store.folder}: the frame ids in the shards are not those of the catalog",
             remedy="prepare the store again",
         )
-    weight = w["w"][held]
+    weight = np.where(w["w"][held] > 2 * ABSENT, w["w"][held], 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):  # a weight of 0, or below 0, has no logarithm
         log_weight = np.log(weight)
     kT = gas_constant / 1000 * case.config.problem.temperature  # kJ/mol
@@ -100,6 +103,21 @@ def _sources(table: WeightTable) -> list[tuple[str, str, int, float, float]]:
     ]
 
 
+def _groups(case: Any, w: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Each group of frames: its frames, summed prior and fitted weight, and the free energy between the two."""
+    kT = gas_constant / 1000 * case.config.problem.temperature  # kJ/mol
+    prior = np.where(w["ids"] >= 0, np.exp(case.prior.log_weights(case.blocks)), 0.0)
+    rows = []
+    for number, name in enumerate(case.groups.names):
+        inside = case.groups.number == number
+        before, weight = float(prior[inside].sum()), float(w["w"][inside].sum())
+        # delta G = -kT ln(w / w0): what the experiment adds to the free energy of the group in the simulation.
+        delta_G = -kT * np.log(weight / before) if weight > 0 else None
+        frames = int(inside.sum())
+        rows.append({"group": name, "frames": frames, "prior": before, "weight": weight, "delta_G": delta_G})
+    return rows
+
+
 def _intensities(case: Any, problem: Any, evaluation: Evaluation, grid: Grid) -> np.ndarray:
     """x of every orbit, [orbits], on all ranks of the first row; each rank computes its tiles."""
     statistics = evaluation.statistics
@@ -107,9 +125,8 @@ def _intensities(case: Any, problem: Any, evaluation: Evaluation, grid: Grid) ->
     for number in range(len(grid.tiles)):
         tile, moments = (_leaves_at(tree, number) for tree in (problem.tiles, statistics.sliced))
         places = case.tiling.orbits[grid.tiles[number]]
-        mine[places[places >= 0]] = np.asarray(problem.intensity(statistics._replace(sliced=moments), tile))[
-            places >= 0
-        ]
+        x = np.asarray(problem.intensity(statistics._replace(sliced=moments), tile))
+        mine[places[places >= 0]] = x[places >= 0]
     return grid.slices.sum(mine)
 
 
@@ -136,6 +153,7 @@ def _write_map(directory: RunDirectory, case: Any, calculated: np.ndarray, flat:
 
 def _metrics(case: Any, evaluate: Gradient, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:
     choice = case.config.problem
+    quality = map_quality(case.orbits, choice.shells)
     return {
         "kind": "frame-weights",
         "objective": f"{choice.objective}, {'anisotropic' if choice.anisotropic else 'total'}",
@@ -146,22 +164,30 @@ def _metrics(case: Any, evaluate: Gradient, fitted: Evaluation, flat: Evaluation
         "temperature": choice.temperature,
         "fitted": evaluate.metrics(fitted),
         "uniform": evaluate.metrics(flat),
-        "shells": _shell_rows(case, fitted, flat),
+        "shells": _shell_rows(case, fitted, flat, quality),
+        **({"quality": quality.as_json()} if quality else {}),
         "left_out": case.orbits.left_out,
     }
 
 
-def _shell_rows(case: Any, fitted: Evaluation, flat: Evaluation) -> list[dict[str, float | int | None]]:
-    cc, cc_uniform = (shell_correlations(part_of(e.sums.shells, 0)) for e in (fitted, flat))
+def _shell_rows(
+    case: Any, fitted: Evaluation, flat: Evaluation, quality: MeasuredQuality | None
+) -> list[dict[str, float | int | None]]:
+    """CC of each resolution shell that has orbits, and where the map's precision is known the most it can be."""
+    columns = {"cc": _shell_cc(fitted, 0), "cc_uniform": _shell_cc(flat, 0)}
+    if np.any(case.chosen.part):
+        columns["cc_free"] = _shell_cc(fitted, 1)
+    if quality:
+        columns |= {"cc_half": quality.found.shells.cc_half, "cc_star": quality.found.shells.cc_star}
     shell, inverse_d = case.orbits.shell, case.orbits.inverse_d
     rows = []
-    for number in range(case.config.problem.shells):
+    for number in np.unique(shell):
         inside = inverse_d[shell == number]
-        if not len(inside):
-            continue
-        pair = {"cc": cc[number], "cc_uniform": cc_uniform[number]}
-        values = {name: None if np.isnan(value) else float(value) for name, value in pair.items()}
-        rows.append(
-            {"d_max": float(1 / inside.min()), "d_min": float(1 / inside.max()), "orbits": len(inside), **values}
-        )
+        limits = {"d_max": float(1 / inside.min()), "d_min": float(1 / inside.max())}
+        values = {name: number_or_none(column[number]) for name, column in columns.items()}
+        rows.append({"shell": int(number), **limits, "orbits": len(inside), **values})
     return rows
+
+
+def _shell_cc(evaluation: Evaluation, part: int) -> np.ndarray:
+    return shell_correlations(part_of(evaluation.sums.shells, part))

@@ -26,16 +26,29 @@ SHELLS = (
     "structure."
 )
 
+SHELLS_FREE = " Green squares: held-out orbits of the shell; below the fitted ones by what the weights follow of noise."
+
+SHELLS_CEILING = (
+    " Black: CC*, the correlation of the whole map with the intensity without noise, which no right model exceeds but "
+    "by chance, and dotted CC1/2, of halves of the data with each other; both from {source}."
+)
+
+ABOVE_CEILING = (
+    "Above the ceiling: {where} CC of the fitted orbits exceeds CC*, by more than twice its standard error. Weights "
+    "that agree with the map better than the truth would follow its noise, or the errors of the map are smaller than "
+    "it says."
+)
+
 HEAVIEST = "The {n} heaviest frames. ΔG = −kT ln(T w) at {temperature:g} K; a uniform weight has ΔG = 0."
 
 RATE = "The rate against the bandwidth that a plain read of memory reached on the same rank, the baseline."
 
 
-def convergence(with_baseline: bool, note: str) -> str:
-    """Under CC, loss, gradient norm and ESS against evaluations."""
+def convergence(with_baseline: bool, of_fit: str, note: str) -> str:
+    """Under CC, loss, gradient norm and ESS against evaluations; `of_fit` says which fit is shown."""
     baseline = "Dashed lines: uniform weights, the baseline. " if with_baseline else ""
     return (
-        "CC, loss (what is minimised), norm of its gradient and effective sample size at each evaluation. "
+        f"CC, loss (what is minimised), norm of its gradient and effective sample size at each evaluation. {of_fit}"
         f"{baseline}At the right end of a converged fit CC and loss are flat and the gradient has fallen by orders of "
         f"magnitude; an ESS that keeps falling while CC hardly rises is a sign of over-fitting. {note}"
     )
@@ -66,12 +79,24 @@ def sections(names: str, laue: str, ndiv: Sequence[int], oblique: bool) -> str:
     )
 
 
-def agreement(outside: str) -> str:
+def anisotropic(names: str, shells: int) -> str:
+    """Under the same planes without the means of the shells."""
+    return (
+        f"The same planes {names} of the anisotropic maps: from observed and calculated intensities the mean of each of "
+        f"{shells} resolution shells is removed, and the calculated map is put on the observed scale by regression of "
+        "what is left. This is what a radial profile, solvent or air scattering cannot imitate. Red: above the mean of "
+        "the shell, blue: below; observed and calculated share one colour scale. Arcs of one colour at one distance "
+        "from the origin are what is left of the radial profile within a shell."
+    )
+
+
+def agreement(outside: str, held_out: bool) -> str:
     """Under observed against calculated."""
+    free = " On the right: the orbits that the fit did not see; their cloud should be no wider." if held_out else ""
     return (
         "Observed against calculated intensity of each orbit, each model put on the observed scale by linear "
-        "regression. Dashed: equality. The cloud of the fit should be narrower than that of the baseline on the "
-        f"left. Outside the axes: {outside} of both panels."
+        "regression over all orbits. Dashed: equality. The cloud of the fit should be narrower than that of the "
+        f"baseline on the left.{free} Outside the axes: {outside} of all panels."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,13 +20,35 @@ BINS = 120  # of the histogram of more orbits, along each axis
 CLIPPED = (1, 99)  # percentiles of the observed intensity that the colours span
 
 
+class Bar(NamedTuple):
+    """A colour bar under the maps of columns first ... last - 1, which share one scale."""
+
+    first: int
+    last: int
+    label: str
+
+
+TOTAL_BARS = (Bar(0, 2, "intensity, observed scale"), Bar(2, 3, "observed − calculated"))
+ANISOTROPIC_BARS = (Bar(0, 2, "intensity − mean of its shell, observed scale"), Bar(2, 3, "observed − calculated"))
+
+
 @drawn
 def sections(planes: Sequence[Plane], maps: dict[str, np.ndarray], axes_ab: np.ndarray):
     """Rows of planes, columns of maps: "observed" and "calculated" on one colour scale, "difference" centred on 0.
 
     `maps` has the three maps by orbit [n]; `axes_ab` [2, 2] has a* and b* as columns, A^-1.
     """
-    norms = colour_scales(planes, maps)
+    return _grid(planes, maps, axes_ab, (colour_scales(planes, maps), TOTAL_BARS))
+
+
+@drawn
+def anisotropic_sections(planes: Sequence[Plane], maps: dict[str, np.ndarray], axes_ab: np.ndarray):
+    """As `sections`, of maps without the means of their shells: all colours are centred on 0."""
+    return _grid(planes, maps, axes_ab, (symmetric_scales(planes, maps), ANISOTROPIC_BARS))
+
+
+def _grid(planes: Sequence[Plane], maps: dict[str, np.ndarray], axes_ab: np.ndarray, how: tuple[dict, Sequence[Bar]]):
+    norms, bars = how
     limits = _limits(planes, axes_ab)
     aspect = (limits[3] - limits[2]) / (limits[1] - limits[0])
     size = (9.2, 0.9 + len(planes) * (0.3 + 2.8 * min(1.6, aspect)))
@@ -36,7 +59,7 @@ def sections(planes: Sequence[Plane], maps: dict[str, np.ndarray], axes_ab: np.n
             _frame(axis, limits, axes_ab)
             axis.set_title(f"{plane_name(plane.level)}  {name}")
             axis.label_outer()
-    for first, last, label in ((0, 2, "intensity, observed scale"), (2, 3, "observed − calculated")):
+    for first, last, label in bars:
         mesh, panels = grid[0, first].collections[0], grid[:, first:last]
         bar = figure.colorbar(
             mesh, ax=panels, location="bottom", extend="both", label=label, aspect=30 * (last - first)
@@ -47,11 +70,27 @@ def sections(planes: Sequence[Plane], maps: dict[str, np.ndarray], axes_ab: np.n
 
 def colour_scales(planes: Sequence[Plane], maps: dict[str, np.ndarray]) -> dict[str, Normalize]:
     """The colour scale of each map over all planes; the one of the difference is symmetric about 0."""
-    shown = np.unique(np.concatenate([plane.orbit[plane.orbit >= 0] for plane in planes]))
+    shown = _shown(planes)
     low, high = np.percentile(maps["observed"][shown], CLIPPED)
-    limit = np.percentile(np.abs(maps["difference"][shown]), CLIPPED[1]) or 1.0
     same = Normalize(low, high if high > low else low + 1.0)
-    return {"observed": same, "calculated": same, "difference": Normalize(-limit, limit)}
+    return {"observed": same, "calculated": same, "difference": _symmetric(maps["difference"][shown])}
+
+
+def symmetric_scales(planes: Sequence[Plane], maps: dict[str, np.ndarray]) -> dict[str, Normalize]:
+    """As `colour_scales`, all of them symmetric about 0."""
+    shown = _shown(planes)
+    same = _symmetric(maps["observed"][shown])
+    return {"observed": same, "calculated": same, "difference": _symmetric(maps["difference"][shown])}
+
+
+def _shown(planes: Sequence[Plane]) -> np.ndarray:
+    """The orbits that any plane shows."""
+    return np.unique(np.concatenate([plane.orbit[plane.orbit >= 0] for plane in planes]))
+
+
+def _symmetric(values: np.ndarray) -> Normalize:
+    limit = np.percentile(np.abs(values), CLIPPED[1]) or 1.0
+    return Normalize(-limit, limit)
 
 
 def _limits(planes: Sequence[Plane], axes_ab: np.ndarray) -> tuple[float, float, float, float]:
@@ -112,26 +151,33 @@ def _index_ticks(axis, limits: tuple[float, float], line: tuple[float, float]) -
     axis.set_major_formatter(FuncFormatter(lambda at, _: f"{round((at - start) / step, 3) + 0.0:g}".replace("-", "−")))
 
 
+class Cloud(NamedTuple):
+    """What one panel of observed against calculated shows, each [n]."""
+
+    observed: np.ndarray
+    calculated: np.ndarray
+
+
 @drawn
-def agreement(observed: np.ndarray, models: dict[str, np.ndarray]):
-    """Observed against model intensities [n], a panel per model; points when few, else a histogram of counts."""
-    figure, axes = plt.subplots(1, len(models), figsize=(9, 4.4), sharex=True, sharey=True)
-    low, high = agreement_limits(observed, models)
-    for axis, name in zip(axes, models, strict=True):
+def agreement(clouds: dict[str, Cloud]):
+    """Observed against calculated intensities, a panel per cloud; points when few, else a histogram of counts."""
+    figure, axes = plt.subplots(1, len(clouds), figsize=(9, 0.6 + 7.6 / len(clouds)), sharex=True, sharey=True)
+    low, high = agreement_limits(clouds)
+    for axis, name in zip(axes, clouds, strict=True):
         axis.plot([low, high], [low, high], color=SOFT, linestyle="--", linewidth=1)
         axis.set(xlim=(low, high), ylim=(low, high), title=name, xlabel="calculated", ylabel="observed", aspect="equal")
         axis.label_outer()
-    if len(observed) <= FEW:
-        for axis, model in zip(axes, models.values(), strict=True):
-            axis.plot(model, observed, "o", color=BLUE, markersize=2.5, alpha=0.4, markeredgewidth=0)
+    if max(len(cloud.observed) for cloud in clouds.values()) <= FEW:
+        for axis, cloud in zip(axes, clouds.values(), strict=True):
+            axis.plot(cloud.calculated, cloud.observed, "o", color=BLUE, markersize=2.5, alpha=0.4, markeredgewidth=0)
     else:
-        _histograms(axes, observed, list(models.values()), np.linspace(low, high, BINS + 1))
+        _histograms(axes, list(clouds.values()), np.linspace(low, high, BINS + 1))
     return figure
 
 
-def _histograms(axes, observed: np.ndarray, models: Sequence[np.ndarray], edges: np.ndarray) -> None:
+def _histograms(axes, clouds: Sequence[Cloud], edges: np.ndarray) -> None:
     """Counts on one logarithmic colour scale for all panels; empty cells stay empty."""
-    counts = [np.histogram2d(observed, model, bins=edges)[0] for model in models]
+    counts = [np.histogram2d(*cloud, bins=edges)[0] for cloud in clouds]
     norm = LogNorm(1, max(2.0, *(count.max() for count in counts)))
     for axis, count in zip(axes, counts, strict=True):
         shown = np.ma.masked_equal(count, 0)
@@ -139,16 +185,14 @@ def _histograms(axes, observed: np.ndarray, models: Sequence[np.ndarray], edges:
     axes[0].figure.colorbar(mesh, ax=axes, shrink=0.85, aspect=30, label="orbits per cell")
 
 
-def agreement_limits(observed: np.ndarray, models: dict[str, np.ndarray]) -> tuple[float, float]:
+def agreement_limits(clouds: dict[str, Cloud]) -> tuple[float, float]:
     """The range that holds all but 0.1 % of the values on either side, a little widened."""
-    low, high = np.percentile(np.concatenate([observed, *models.values()]), (0.1, 99.9))
+    low, high = np.percentile(np.concatenate([values for cloud in clouds.values() for values in cloud]), (0.1, 99.9))
     margin = 0.03 * (high - low) or 1.0
     return low - margin, high + margin
 
 
-def outside(observed: np.ndarray, models: dict[str, np.ndarray]) -> int:
+def outside(clouds: dict[str, Cloud]) -> int:
     """How many points of all panels of `agreement` lie outside its axes."""
-    low, high = agreement_limits(observed, models)
-    beyond = (np.minimum(observed, model) < low for model in models.values())
-    above = (np.maximum(observed, model) > high for model in models.values())
-    return sum(int(np.sum(b | a)) for b, a in zip(beyond, above, strict=True))
+    low, high = agreement_limits(clouds)
+    return sum(int(np.sum((np.minimum(*cloud) < low) | (np.maximum(*cloud) > high))) for cloud in clouds.values())

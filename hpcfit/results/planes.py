@@ -85,6 +85,13 @@ def scaled_to(observed: np.ndarray, model: np.ndarray, weight: np.ndarray) -> np
     return scale * (model - x) + y
 
 
+def anisotropic(values: np.ndarray, shell: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Values [n] minus the weighted mean of their resolution shell (its number [n]): 0 where a map is only radial."""
+    total = np.bincount(shell, weight)
+    mean = np.bincount(shell, weight * values) / np.where(total > 0, total, 1.0)
+    return values - mean[shell]
+
+
 def plane_name(level: Fraction) -> str:
     """hk0, hk1, hk(1/2), ..."""
     return f"hk{level}" if level.denominator == 1 else f"hk({level})"

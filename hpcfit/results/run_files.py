@@ -6,27 +6,15 @@ import csv
 import functools
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hpcfit.errors import InputError
-
-AGAIN = "run `hpcfit optimize` again with --resume, then `hpcfit report`"
-
-
-class History(NamedTuple):
-    """One value per evaluation of the loss, ascending; NaN where a quantity was not recorded."""
-
-    columns: dict[str, np.ndarray]  # name -> float64 [evaluations]
-    note: str  # what was left out of the file, or ""
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.columns.get(name, np.full(len(self), np.nan))
-
-    def __len__(self) -> int:
-        return len(self.columns["evaluation"])
+from hpcfit.results.history_file import AGAIN, History, read_history
 
 
 class SourceWeights(NamedTuple):
@@ -46,10 +34,12 @@ class Orbits(NamedTuple):
     cell: np.ndarray  # [6] unit cell, A and degrees
     laue: str
     inverse_d: np.ndarray  # [n] 1/d, A^-1
+    shell: np.ndarray  # [n] number of the resolution shell
     multiplicity: np.ndarray  # [n] distinct images in the full sphere
     observed: np.ndarray  # [n] on the scale of the experiment
     calculated: np.ndarray  # [n] fitted weights, on the scale of the model
     uniform: np.ndarray  # [n] uniform weights, on the scale of the model
+    held_out: np.ndarray  # [n] bool, not fitted
 
 
 class RunFiles:
@@ -133,10 +123,10 @@ class RunFiles:
 
     @functools.cached_property
     def orbits(self) -> Orbits:
-        names = ("hkl", "inverse_d", "multiplicity", "observed", "calculated", "uniform")
-        table = self._datasets("map.h5", names)
+        names = ("hkl", "inverse_d", "shell", "multiplicity", "observed", "calculated", "uniform")
+        table = self._datasets("map.h5", names, {"held_out": False})
         attributes = {name: self._attribute("map.h5", name) for name in ("ndiv", "cell", "laue")}
-        return Orbits(**{name: table[name] for name in names}, **attributes)
+        return Orbits(**table, **attributes)
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path(name)
@@ -145,20 +135,23 @@ class RunFiles:
         except ValueError as error:
             raise InputError(f"{path} is not JSON: {error}", remedy=AGAIN) from None
 
-    def _datasets(self, name: str, datasets: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """1-D or 2-D datasets of equal length from one HDF5 file."""
+    def _datasets(
+        self, name: str, datasets: tuple[str, ...], optional: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, np.ndarray]:
+        """1-D or 2-D datasets of equal length from one HDF5 file; of those that it may lack their value everywhere."""
         import h5py
 
         path = self.path(name)
         try:
             with h5py.File(path) as file:
-                table = {key: file[key][()] for key in datasets}
+                table = {key: file[key][()] for key in (*datasets, *(key for key in optional if key in file))}
         except (OSError, KeyError) as error:
             raise InputError(f"{path} is damaged: {error}", remedy=AGAIN) from None
         lengths = {key: len(values) for key, values in table.items()}
         if len(set(lengths.values())) != 1:
             raise InputError(f"{path} is damaged: its datasets have different lengths, {lengths}", remedy=AGAIN)
-        return table
+        n = next(iter(lengths.values()))
+        return {key: np.full(n, value) for key, value in optional.items()} | table
 
     def _attribute(self, name: str, attribute: str) -> Any:
         """An attribute of an HDF5 file, or the dataset of that name."""
@@ -169,36 +162,6 @@ class RunFiles:
                 raise InputError(f"{self.path(name)} has no attribute '{attribute}'", remedy=AGAIN)
             value = file.attrs[attribute] if attribute in file.attrs else file[attribute][()]
         return value.decode() if isinstance(value, bytes) else value
-
-
-def read_history(path: Path) -> History:
-    """The JSON lines of a history.
-
-    A last line cut by a kill is left out; of an evaluation computed again after a resume the later row counts.
-    """
-    rows, notes = {}, []
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            rows[int(row["evaluation"])] = row
-        except (ValueError, KeyError, TypeError) as error:
-            if number < len(lines):
-                raise InputError(f"{path}, line {number}, is not a row of a history: {error!r}", remedy=AGAIN) from None
-            notes.append("The last line of the history was cut off and is left out.")
-    if not rows:
-        raise InputError(f"{path} holds no evaluation: there is nothing to report yet", remedy=AGAIN)
-    repeated = len(lines) - len(notes) - len(rows)
-    if repeated:
-        notes.append(f"{repeated} evaluations were computed again after a resume; the later values are shown.")
-    ordered = [rows[key] for key in sorted(rows)]
-    names = {name for row in ordered for name, value in row.items() if not isinstance(value, str)}
-    return History({name: _column(ordered, name) for name in names}, " ".join(notes))
-
-
-def _column(rows: list[dict], name: str) -> np.ndarray:
-    values = (row.get(name) for row in rows)
-    return np.array([np.nan if value is None else value for value in values], float)
 
 
 def _typed(row: dict[str, str]) -> dict[str, Any]:

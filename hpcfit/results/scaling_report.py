@@ -41,8 +41,7 @@ SPEED = (
 )
 MODEL = (
     "A step costs one pass over the largest share of the frames, or two on a grid with several rows of frames, the work "
-    "that is done once a tile, messages, and "
-    "what no rank can share out. An allreduce of n bytes over p ranks costs latency × log₂p + 2(p−1)/p × n / bandwidth."
+    "that is done once a tile, messages, and what no rank can share out. An allreduce of n bytes over p ranks costs latency × log₂p + 2(p−1)/p × n / bandwidth."
     " Where ranks share a memory, a byte takes as much longer as it does in the plain stream on the same ranks. "
     "Reading from the disk and waiting for others are not in it; the error is against a measured step without reading."
 )

@@ -1,0 +1,75 @@
+"""What the metrics of a fit of frame weights say to more than one section: what was minimised, and the errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from hpcfit.results.page import correlation, grouped, number, significant
+
+KINDS_OF_ERRORS = ("frames", "orbits")
+
+
+class Measure(NamedTuple):
+    """What the fit makes as good as it can: its name in the metrics, the one of held-out orbits, and its title."""
+
+    name: str
+    free: str
+    title: str
+
+    @property
+    def is_correlation(self) -> bool:
+        return self.name != "misfit"
+
+    def shown(self, value: float | None) -> Markup:
+        """One value, to the digits that tell two fits apart."""
+        return correlation(value) if self.is_correlation else number(value, "" if value is None else f"{value:.6g}")
+
+
+TOTAL = Measure("cc", "cc_free", "CC")
+ANISOTROPIC = Measure("cc_anisotropic", "cc_free_anisotropic", "CC, anisotropic")
+MISFIT = Measure("misfit", "misfit_free", "misfit")
+
+
+def minimised(metrics: Mapping[str, Any]) -> Measure:
+    """The correlation that the misfit is the negative of, or the misfit itself."""
+    objective, _, part = metrics["objective"].partition(", ")
+    if objective != "pearson":
+        return MISFIT
+    return ANISOTROPIC if part == "anisotropic" else TOTAL
+
+
+def measures(metrics: Mapping[str, Any]) -> list[Measure]:
+    """What fits are compared by: both correlations, after the misfit where it is neither."""
+    measure = minimised(metrics)
+    return [TOTAL, ANISOTROPIC] if measure.is_correlation else [measure, TOTAL, ANISOTROPIC]
+
+
+def error_by(metrics: Mapping[str, Any], kind: str, quantity: str, name: str) -> float | None:
+    """A standard deviation over resamples of "frames" or "orbits": of a sum of weights or a metric; None if unknown."""
+    return metrics.get("errors", {}).get(kind, {}).get(quantity, {}).get(name)
+
+
+def error_of(metrics: Mapping[str, Any], quantity: str, name: str) -> float | None:
+    """Of both kinds together: the root of the sum of their squares."""
+    found = [error_by(metrics, kind, quantity, name) for kind in KINDS_OF_ERRORS]
+    known = [error for error in found if error is not None]
+    return float(np.sqrt(np.sum(np.square(known)))) if known else None
+
+
+def plus_minus(shown: Markup | str, error: float | None) -> Markup:
+    """A number with its error to two digits, where there is one."""
+    return Markup("{}").format(shown) if error is None else Markup("{} ± {}").format(shown, significant(error, 2))
+
+
+def share(weight: float) -> Markup:
+    """A sum of weights: four decimals, and powers of ten where those would read 0."""
+    return number(weight, f"{weight:.4f}") if weight == 0 or abs(weight) >= 1e-3 else significant(weight)
+
+
+def plural(n: int, noun: str) -> str:
+    """1 frame, 2 frames."""
+    return f"{grouped(n)} {noun}" if n == 1 else f"{grouped(n)} {noun}s"
