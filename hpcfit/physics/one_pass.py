@@ -34,10 +34,11 @@ LANES = 16  # a strip is a multiple of it: the widest vectors hold 16 float32, a
 # line. Measured on a core of Zen 4 (1 MiB, plain stream 14 GB/s) by its CPU time with K = 3, GB/s of the data:
 #   2048 frames  float32  32: 13.5  64: 13.2  128:  9.4      float16  64: 9.4   96: 10.3  128: 9.0
 #    256 frames  float32  64: 12.8  96: 12.0  128:  9.5      float16  64: 8.5   96:  9.1  128: 9.3  256: 7.2
-#   5056 frames  float32  16: 10.2  32: 12.6   64: 10.9      float16  32: 7.6   64:  9.0
-STRIP_BYTES = 5 << 18
-NARROWEST = 32
+#   5056 frames  float32  16: 10    32: 12.6 in some processes and 5 in others, 1.2 MiB     float16  32: 7.6   64: 9.0
+STRIP_BYTES = 1 << 20
+NARROWEST = 16
 WIDEST = {2: 96, 4: 64, 8: 32}  # by the bytes of a real
+
 
 class Orbits(NamedTuple):
     """The orbits of the reflections of each tile, [tiles, width]; none crosses a strip.

@@ -221,11 +221,11 @@ def test_what_does_not_fit_is_refused(problem):
         (2048, 4, 1, 64),
         (256, 2, 8, 96),
         (256, 8, 1, 32),
-        (5056, 4, 4, 32),  # 64 would take 2.5 MiB
+        (5056, 4, 4, 16),  # 32 would take 1.2 MiB
         (2048, 4, 24, 48),  # two orbits, where 64 would leave a quarter empty
         (2048, 4, 96, 96),  # one orbit is wider than the cache would like
         (2048, 4, 50, 64),
-        (100032, 4, 1, 32),
+        (100032, 4, 1, 16),
     ],
 )
 def test_the_width_of_a_strip(n_frames, itemsize, largest_orbit, expected):
