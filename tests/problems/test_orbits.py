@@ -1,4 +1,4 @@
-"""Tiles: every reflection once, orbits whole, and the map matched as the definition says."""
+"""The map matched with the reflections of the frames as the definition says."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hpcfit.data.experiment import DiffuseMap
 from hpcfit.data.reference import Reflections
 from hpcfit.errors import InputError
 from hpcfit.physics.reciprocal import laue_operations, sphere
-from hpcfit.problems.orbits import drawn_orbits, held_out_orbits, make_tiling, match_orbits
+from hpcfit.problems.orbits import match_orbits
 
 CELL = (20.0, 20.0, 20.0, 90.0, 90.0, 90.0)
 
@@ -29,27 +29,6 @@ def matched(laue="m-3m", **options):
     store = reflections()
     values = np.random.default_rng(0).random(len(store))
     return store, values, match_orbits(store, measured(store.hkl, values), choice(laue=laue, **options))
-
-
-@pytest.mark.parametrize("laue", ["P1", "4/m", "m-3m"])
-def test_orbits_are_whole_in_one_tile_and_nothing_is_lost(laue):
-    _, _, orbit_map = matched(laue)
-    tiling = make_tiling(orbit_map, np.ones(len(orbit_map.column)))
-    held = tiling.columns[tiling.columns >= 0]
-    assert sorted(held) == sorted(orbit_map.column)
-    assert sorted(tiling.orbits[tiling.orbits >= 0]) == list(range(len(orbit_map.observed)))
-    tile_of_column = dict(zip(held, np.nonzero(tiling.columns >= 0)[0], strict=True))
-    for orbit in range(len(orbit_map.observed)):
-        assert len({tile_of_column[c] for c in orbit_map.column[orbit_map.orbit == orbit]}) == 1
-    assert len(tiling.columns) > 1
-
-
-def test_shares_of_an_orbit_average_its_reflections():
-    _, _, orbit_map = matched()
-    tiling = make_tiling(orbit_map, np.full(3000, 3.0))
-    for places, share, orbit in zip(tiling.orbits, tiling.tiles.share, tiling.tiles.orbit, strict=True):
-        sums = np.bincount(orbit, share, minlength=len(places))
-        np.testing.assert_allclose(sums[places >= 0], 9.0, rtol=1e-12)
 
 
 def test_observed_is_the_mean_over_the_orbit():
@@ -119,24 +98,3 @@ def test_zero_variance_of_the_map():
     store = reflections()
     with pytest.raises(InputError, match="zero variance"):
         match_orbits(store, measured(store.hkl, np.ones(len(store))), choice())
-
-
-@pytest.mark.parametrize(("n", "folds"), [(100, 5), (103, 5), (40, 20)])
-def test_each_orbit_is_held_out_in_one_fold_and_folds_share_every_resolution(n, folds):
-    held = np.array([held_out_orbits(n, folds, fold) for fold in range(folds)])
-    assert np.array_equal(held.sum(axis=0), np.ones(n))
-    for first in range(0, n - folds + 1, folds):  # one of each run of neighbours in resolution
-        assert np.array_equal(held[:, first : first + folds].sum(axis=1), np.ones(folds))
-    with pytest.raises(InputError, match="at most 50 folds"):
-        held_out_orbits(100, 51, 0)
-
-
-def test_a_bootstrap_draws_as_many_fitted_orbits_with_replacement_and_leaves_held_out_ones_alone():
-    held_out = held_out_orbits(3000, 3, 1)
-    drawn = drawn_orbits(held_out, 7)
-    assert np.array_equal(drawn[held_out], np.ones(1000))
-    assert drawn.sum() == 3000
-    # (1 - 1/n)^n = 0.3678 of n = 2000 are not drawn, standard deviation sqrt(n (e^-1 - 2 e^-2)) / n = 0.7 %
-    assert np.mean(drawn[~held_out] == 0) == pytest.approx(0.3678, abs=4 * 0.007)
-    assert not np.array_equal(drawn, drawn_orbits(held_out, 8))
-    assert np.array_equal(drawn_orbits(held_out, 0), np.ones(3000))
