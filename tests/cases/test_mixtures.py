@@ -49,7 +49,7 @@ def fits(folder, structures, candidates, target, n_frames=FRAMES):
     write_map(folder / "map.npz", cubic_reflections(), diffuse_intensity(truth, np.full(T, 1 / T)))
     results = []
     for seed in range(1, 6):
-        options = ["problem.start=random", f"run.seed={seed}", f"run.directory=run{seed}", "run.report=false"]
+        options = ['problem.starts=["random"]', f"run.seed={seed}", f"run.directory=run{seed}", "run.report=false"]
         assert run_optimize(load_config(config, [*options, *TIGHT]), Ranks()) == 0
         rows = csv.DictReader((folder / f"run{seed}/sources.csv").read_text().splitlines())
         metrics = json.loads((folder / f"run{seed}/metrics.json").read_text())

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hpcfit.config import load_config
+from hpcfit.config.problem import AUTO_FOLDS, AUTO_THETA
 from hpcfit.errors import InputError
 
 MINIMAL = '[frames]\nstore = "s"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n'
@@ -36,8 +37,12 @@ def test_resolved_config_reads_back_the_same(tmp_path):
         ("thetaa = 1\n", "unknown key 'problem.thetaa' = 1: did you mean 'theta'"),
         ("[optimiser]\n", "unknown key 'optimiser'.*did you mean 'optimizer'"),
         ("theta = -1\n", "'problem.theta' = -1: input should be greater than or equal to 0"),
-        ("theta = 'big'\n", "'problem.theta' = 'big': input should be a valid number"),
-        ("start = 'randon'\n", "'problem.start' = 'randon'.*did you mean 'random'"),
+        ("theta = 'big'\n", "'problem.theta.*' = 'big'"),
+        ("theta = []\n", "'problem.theta.*' = \\[\\]"),
+        ("theta = [0.1, -1]\n", "'problem.theta.*' = -1"),
+        ("starts = ['randon']\n", "'problem.starts.0' = 'randon'.*did you mean 'random'"),
+        ("starts = []\n", "'problem.starts' = \\[\\]"),
+        ("objective = 'gauss'\n", "'problem.objective' = 'gauss'.*did you mean 'gaussian'"),
         ("d_min = 3\nd_max = 2\n", "d_min = 3.0 A must be smaller than d_max = 2.0 A"),
         ("[checkpoint]\nkeep = 0\n", "'checkpoint.keep' = 0"),
         ("[[prepare.source]]\nlabel = 'x'\n", "one of `trajectory`, `mtz`, `lunus` and `store`"),
@@ -61,6 +66,77 @@ def test_mistakes_are_named(tmp_path, extra, message):
     with pytest.raises(InputError, match=message) as caught:
         load_config(written(tmp_path, MINIMAL + extra))
     assert str(tmp_path / "config.toml") in str(caught.value)
+
+
+# Every option that something else of the table makes meaningless: its line, the line that does, what is said of both.
+WITHOUT_EFFECT = [
+    ("anisotropic = true", "objective = 'gaussian'", "anisotropic = True has no effect on objective = 'gaussian'"),
+    ("anisotropic = true", "objective = 'student-t'", "anisotropic = True has no effect on objective = 'student-t'"),
+    ("anisotropic = true", "objective = 'poisson'", "anisotropic = True has no effect on objective = 'poisson'"),
+    ("anisotropic = true", "objective = 'cross-entropy'", "anisotropic = True has no effect .* 'cross-entropy'"),
+    ("background = 3", "objective = 'pearson'", "background = 3 has no effect on objective = 'pearson'"),
+    ("background = 3", "objective = 'cross-entropy'", "background = 3 has no effect on objective = 'cross-entropy'"),
+    ("student_nu = 7", "objective = 'pearson'", "student_nu = 7.0 has no effect .* only on student-t"),
+    ("student_nu = 7", "objective = 'gaussian'", "student_nu = 7.0 has no effect .* only on student-t"),
+    ("student_nu = 7", "objective = 'poisson'", "student_nu = 7.0 has no effect .* only on student-t"),
+    ("student_nu = 7", "objective = 'cross-entropy'", "student_nu = 7.0 has no effect .* only on student-t"),
+    ("model_error = true", "objective = 'pearson'", "model_error = True has no effect .* gaussian and student-t"),
+    ("model_error = true", "objective = 'poisson'", "model_error = True has no effect .* gaussian and student-t"),
+    ("model_error = true", "objective = 'cross-entropy'", "model_error = True has no effect .* gaussian and student-t"),
+    ("sigmas = true", "objective = 'poisson'", "sigmas = true has no effect on objective = 'poisson'"),
+    ("sigmas = false", "objective = 'poisson'", "sigmas has no effect on objective = 'poisson'"),
+    ("theta = 0.1", "weights = 'sigmoid'", "theta = 0.1 prices .* 'sigmoid' do not have"),
+    ("theta = [0, 0.1]", "weights = 'free'", "theta = .*0.1.* prices .* 'free' do not have"),
+    ("l1 = 0.1", "weights = 'simplex'", "l1 = 0.1 has no effect on weights = 'simplex'"),
+    ("l1 = 0.1", "weights = 'binary'", "l1 = 0.1 has no effect on weights = 'binary'"),
+    ("dropping_rounds = 2", "weights = 'sigmoid'", "dropping_rounds needs weights = 'simplex'"),
+    ("dropping_rounds = 2", "weights = 'free'", "dropping_rounds needs weights = 'simplex'"),
+    ("dropping_rounds = 2", "weights = 'binary'", "dropping_rounds needs weights = 'simplex'"),
+    ("starts = ['random']", "weights = 'binary'", "starts has no effect on weights = 'binary'"),
+    ("theta = 0.1", "weights = 'binary'", "theta has no effect on weights = 'binary'"),
+    ("l2 = 0.1", "weights = 'binary'", "l2 has no effect on weights = 'binary'"),
+    ("smoothness = 0.1", "weights = 'binary'", "smoothness has no effect on weights = 'binary'"),
+    ("prior = 'equal-labels'", "weights = 'binary'", "prior has no effect on weights = 'binary'"),
+]
+
+
+@pytest.mark.parametrize(("option", "other", "message"), WITHOUT_EFFECT)
+def test_an_option_without_effect_is_refused(tmp_path, option, other, message):
+    with pytest.raises(InputError, match=message):
+        load_config(written(tmp_path, f"{MINIMAL}{option}\n{other}\n"))
+    if other not in ("objective = 'pearson'", "weights = 'simplex'"):  # which are the defaults
+        load_config(written(tmp_path, f"{MINIMAL}{other}\n"))
+
+
+@pytest.mark.parametrize("option", ["background = 3", "model_error = true", "student_nu = 7.0", "sigmas = false"])
+def test_the_same_options_are_taken_where_they_have_one(tmp_path, option):
+    config = load_config(written(tmp_path, f"{MINIMAL}{option}\nobjective = 'student-t'\n"))
+    key, value = option.split(" = ")
+    assert str(getattr(config.problem, key)).lower() == value
+
+
+@pytest.mark.parametrize(
+    ("lines", "thetas", "folds"),
+    [
+        ("", AUTO_THETA, AUTO_FOLDS),
+        ("theta = 'auto'\nfolds = 3", AUTO_THETA, 3),
+        ("theta = 0.1", (0.1,), 0),
+        ("theta = 0.1\nfolds = 4", (0.1,), 4),
+        ("theta = [0.3, 0.1, 0.3, 0]", (0.0, 0.1, 0.3), AUTO_FOLDS),
+        ("theta = [0.3]", (0.3,), 0),
+        ("theta = 0.1\nfolds = 4\nfold = 3", (0.1,), 0),
+        ("weights = 'free'", (0.0,), 0),
+    ],
+)
+def test_which_thetas_are_tried_by_how_many_folds(tmp_path, lines, thetas, folds):
+    choice = load_config(written(tmp_path, f"{MINIMAL}{lines}\n")).problem
+    assert (choice.thetas, choice.n_folds) == (thetas, folds)
+
+
+@pytest.mark.parametrize("lines", ["folds = 4\nfold = 1", "theta = [0, 0.1]\nfolds = 4\nfold = 1"])
+def test_one_fold_is_for_one_theta(tmp_path, lines):
+    with pytest.raises(InputError, match=r"fold = 1 holds out one part for one theta; theta = .* are several"):
+        load_config(written(tmp_path, f"{MINIMAL}{lines}\n"))
 
 
 def test_all_mistakes_at_once(tmp_path):

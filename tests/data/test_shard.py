@@ -13,7 +13,7 @@ from hpcfit.data.catalog import open_store, verify
 from hpcfit.data.frame import Frame
 from hpcfit.data.reference import Encoding, Reference, Reflections, centred_pairs, restored, round_mantissa
 from hpcfit.data.shard import ShardPlan, ShardWriter, open_shard
-from hpcfit.data.stream import FromDisk, InMemory, StructureFactors
+from hpcfit.data.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_store
 
@@ -240,27 +240,52 @@ def test_positions_are_h5md_for_mdanalysis(tmp_path, reflections, F_th):
         assert step.time == pytest.approx(0.5 * t)
 
 
+COLUMNS = np.array([[2100, 3, -1, 2047], [2499, 2048, 0, -1]])
+
+
+def expected_at(store, column):
+    """The centred structure factors of all frames at a column; 0 where there is none."""
+    if column < 0:
+        return 0
+    return (everything(store)[:, column] - store.reference.mean[column]) / store.reference.scale[column]
+
+
+def assert_holds(store, values, columns):
+    """values: [tiles, frames with padding, width, 2], of all blocks."""
+    held = np.concatenate([block.ids() for block in store.blocks()]) >= 0
+    assert np.all(values[:, ~held] == 0)
+    for tile, place in np.ndindex(columns.shape):
+        found = values[tile, held, place].astype(float).view(complex)[:, 0]
+        np.testing.assert_allclose(found, expected_at(store, columns[tile, place]), atol=1e-9)
+
+
 @pytest.mark.parametrize("reader", [InMemory, FromDisk])
 def test_stream_gives_the_columns_asked_for(store, reader, monkeypatch):
     monkeypatch.setattr("hpcfit.data.stream.CHUNK_BYTES", 1)  # a chunk a block
-    columns = np.array([[2100, 3, -1, 2047], [2499, 2048, 0, -1]])
-    source = StructureFactors(store, store.blocks(), columns)
-    stream, whole = reader(source, np.array), everything(store)
+    stream = reader(ByFrames(StructureFactors(store, store.blocks(), COLUMNS)), np.array)
     for _ in range(2):
         chunks = list(stream.chunks())
         assert [chunk.data.shape for chunk in chunks] == [(2, 1, 64, 8)] * 3
-        rows = np.concatenate([chunk.data.reshape(2, 64, 4, 2) for chunk in chunks], axis=1)
-        held = np.concatenate([block.ids() for block in store.blocks()]) >= 0
-        assert np.all(rows[:, ~held] == 0)
-        for tile in range(2):
-            for place, column in enumerate(columns[tile]):
-                value = rows[tile, held, place].astype(float).view(complex)[:, 0]
-                expected = (
-                    0
-                    if column < 0
-                    else (whole[:, column] - store.reference.mean[column]) / store.reference.scale[column]
-                )
-                np.testing.assert_allclose(value, expected, atol=1e-9)
+        assert [(chunk.rows, chunk.tiles) for chunk in chunks] == [(slice(n, n + 1), slice(0, 2)) for n in range(3)]
+        assert_holds(store, np.concatenate([chunk.data.reshape(2, 64, 4, 2) for chunk in chunks], axis=1), COLUMNS)
+
+
+@pytest.mark.parametrize("reader", [InMemory, FromDisk])
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
+def test_stream_gives_tiles_in_strips_with_all_frames(store, reader, chunk_bytes, monkeypatch):
+    """Two tiles of two strips of two columns: a chunk a tile where chunks are small, else one chunk."""
+    monkeypatch.setattr("hpcfit.data.stream.CHUNK_BYTES", chunk_bytes)
+    strips = COLUMNS.reshape(4, 2)
+    stream = reader(ByReflections(StructureFactors(store, store.blocks(), strips), 2), np.array)
+    for _ in range(2):
+        chunks = list(stream.chunks())
+        assert [chunk.data.shape for chunk in chunks] == (
+            [(1, 2, 192, 4)] * 2 if chunk_bytes == 1 else [(2, 2, 192, 4)]
+        )
+        assert [chunk.tiles.start for chunk in chunks] == ([0, 1] if chunk_bytes == 1 else [0])
+        assert all(chunk.rows == slice(0, 3) for chunk in chunks)
+        assert all(chunk.data.flags.c_contiguous for chunk in chunks)
+        assert_holds(store, np.concatenate([chunk.data for chunk in chunks]).reshape(4, 192, 2, 2), strips)
 
 
 def test_a_catalog_of_a_newer_schema(store):

@@ -22,13 +22,16 @@ from hpcfit.fit.cost import (
     sharing_memory,
     step_cost,
 )
-from hpcfit.fit.gradient import Reverse
+from hpcfit.fit.gradient import Adjoint, Reverse
 from hpcfit.fit.grid import Grid, Shape, choose_shape, fitting_shapes
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.ranks import Ranks
 
 LOAD = Load(n_blocks=32, n_tiles=16, cell_bytes=1000, tile_sums=50)
-MACHINE = Machine(bandwidth=8e9, sums_bandwidth=1e9, overhead=1e-3, latency=2e-6, network=4e9)
+ONCE = replace(LOAD, one_pass=True)
+MACHINE = Machine(
+    bandwidth=8e9, one_pass_bandwidth=12e9, sums_bandwidth=1e9, overhead=1e-3, latency=2e-6, network=4e9
+)  # fmt: skip
 LARGE = Load(n_blocks=79, n_tiles=489, cell_bytes=1 << 20, tile_sums=3 * 2048)
 
 
@@ -38,13 +41,26 @@ def test_one_rank_reads_everything_twice_and_sends_nothing():
     assert cost.seconds == sum(cost)
 
 
-def test_messages_of_a_grid_by_hand():
-    cost = step_cost((4, 2), LOAD, MACHINE)
-    # 8 tiles of 50 sums travel 2 * 3/4 times over 4 ranks, 8 blocks of 64 rows once over 2; then the small messages.
-    volume = 1.5 * 8 * 50 * 8 + 1.0 * 8 * 64 * 8
-    stages = COLLECTIVES["world"] * 3 + COLLECTIVES["frames"] * 2 + COLLECTIVES["slices"] * 1
+def test_a_rank_with_all_frames_reads_once_where_the_problem_allows_it():
+    assert step_cost((1, 1), ONCE, MACHINE).passes == 32 * 16 * 1000 / 12e9
+    assert step_cost((1, 4), ONCE, MACHINE).passes == 32 * 4 * 1000 / 12e9
+    assert step_cost((4, 1), ONCE, MACHINE).passes == 2 * 8 * 16 * 1000 / 8e9
+    passes = [load.passes(shape) for load in (LOAD, ONCE) for shape in ((1, 1), (1, 4), (2, 2))]
+    assert passes == [2, 2, 2, 1, 1, 2]
+    assert ONCE.bytes_passed((1, 4)) == ONCE.bytes == 32 * 16 * 1000
+    assert ONCE.bytes_passed((2, 2)) == LOAD.bytes_passed((1, 4)) == 2 * LOAD.bytes
+
+
+@pytest.mark.parametrize(("shape", "load"), [((4, 2), LOAD), ((4, 2), ONCE), ((1, 8), ONCE)])
+def test_messages_of_a_grid_by_hand(shape, load):
+    cost, (f, s) = step_cost(shape, load, MACHINE), shape
+    # Of 4 x 2: 8 tiles of 50 sums travel 2 * 3/4 times over 4 ranks, 8 blocks of 64 rows once over 2. Of 1 x 8: 32
+    # blocks of 64 rows 2 * 7/8 times. Then the small messages.
+    volume = {4: 1.5 * 8 * 50 * 8 + 1.0 * 8 * 64 * 8, 1: 1.75 * 8 * 64 * 32}[f]
+    counts = COLLECTIVES[{4: 2, 1: 1}[f]]
+    stages = counts["world"] * 3 + counts["frames"] * math.log2(f) + counts["slices"] * math.log2(s)
     assert cost.messages == pytest.approx(volume / 4e9 + stages * 2e-6)
-    assert cost.passes == pytest.approx(step_cost((1, 1), LOAD, MACHINE).passes / 8)
+    assert cost.tiles == step_cost((1, 1), load, MACHINE).tiles / s
 
 
 def test_the_largest_share_counts():
@@ -52,27 +68,44 @@ def test_the_largest_share_counts():
     assert step_cost((64, 1), LOAD, MACHINE).passes == step_cost((32, 1), LOAD, MACHINE).passes
 
 
-def test_fit_recovers_the_rates_of_a_rank():
-    shares = [(32, 16), (8, 16), (32, 4), (1, 16), (1, 1)]
-    parts = [Part(b, t, step_cost((1, 1), replace(LOAD, n_blocks=b, n_tiles=t), MACHINE).seconds) for b, t in shares]
+def parts_of(load, shares, machine=MACHINE):
+    """Steps of a rank of a machine that obeys the model; each share with its passes."""
+    loads = [(replace(load, n_blocks=b, n_tiles=t, one_pass=passes == 1), passes) for b, t, passes in shares]
+    return [
+        Part(each.n_blocks, each.n_tiles, step_cost((1, 1), each, machine).seconds, passes) for each, passes in loads
+    ]
+
+
+RATES = ("bandwidth", "one_pass_bandwidth", "sums_bandwidth", "overhead")
+SHARES = [(32, 16), (8, 16), (32, 4), (1, 16), (1, 1)]
+
+
+@pytest.mark.parametrize("ways", [(1,), (2,), (1, 2)])
+def test_fit_recovers_the_rates_of_a_rank(ways):
+    parts = parts_of(LOAD, [(*share, passes) for share in SHARES for passes in ways])
     fitted = fit_rank(parts, LOAD, ASSUMED)
-    for name in ("bandwidth", "sums_bandwidth", "overhead"):
-        assert getattr(fitted, name) == pytest.approx(getattr(MACHINE, name), rel=1e-9)
+    unknown = {(1,): "bandwidth", (2,): "one_pass_bandwidth"}.get(ways)
+    for name in RATES:
+        expected = ASSUMED if name == unknown else MACHINE
+        assert getattr(fitted, name) == pytest.approx(getattr(expected, name), rel=1e-9), name
     assert (fitted.latency, fitted.network) == (ASSUMED.latency, ASSUMED.network)
 
 
-def test_one_tile_keeps_the_ratio_of_the_rates():
-    truth = replace(MACHINE, sums_bandwidth=MACHINE.bandwidth / 5)
+@pytest.mark.parametrize("ways", [(1,), (2,), (1, 2)])
+def test_one_tile_keeps_the_ratio_of_the_rates(ways):
+    """Of each pass to the sums, as they were assumed."""
+    truth = replace(MACHINE, sums_bandwidth=2e9, bandwidth=10e9, one_pass_bandwidth=20e9)
+    assumed = replace(ASSUMED, bandwidth=5e9, one_pass_bandwidth=10e9, sums_bandwidth=1e9)
     one_tile = replace(LOAD, n_tiles=1)
-    parts = [Part(b, 1, step_cost((1, 1), replace(one_tile, n_blocks=b), truth).seconds) for b in (32, 8, 1)]
-    fitted = fit_rank(parts, one_tile, replace(ASSUMED, bandwidth=5e9, sums_bandwidth=1e9))
-    assert fitted.bandwidth == pytest.approx(truth.bandwidth, rel=1e-9)
-    assert fitted.sums_bandwidth == pytest.approx(truth.sums_bandwidth, rel=1e-9)
+    fitted = fit_rank(parts_of(one_tile, [(b, 1, w) for b in (32, 8, 1) for w in ways], truth), one_tile, assumed)
+    assert fitted.sums_bandwidth == pytest.approx(2e9, rel=1e-9)
+    for way in ways:
+        assert fitted.rate(way) == pytest.approx(truth.rate(way), rel=1e-9)
 
 
 def test_rates_stay_positive_where_times_contradict_the_model():
     # More work in less time: nothing but overhead fits.
-    fitted = fit_rank([Part(32, 16, 1e-3), Part(1, 1, 2e-3)], LOAD, ASSUMED)
+    fitted = fit_rank([Part(32, 16, 1e-3, 2), Part(1, 1, 2e-3, 2)], LOAD, ASSUMED)
     assert fitted.bandwidth == pytest.approx(1e15)  # as good as free
     assert 1e-3 <= fitted.overhead <= 2e-3
 
@@ -91,14 +124,15 @@ def test_fit_recovers_the_network():
 
 def test_an_accelerator_keeps_the_work_of_the_host():
     gpu = Accelerator(memory=3e12, share=0.5, network=25e9, latency=5e-6).machine(MACHINE)
-    assert gpu == Machine(1.5e12, MACHINE.sums_bandwidth, MACHINE.overhead, 5e-6, 25e9)
+    assert gpu == Machine(1.5e12, 1.5e12, MACHINE.sums_bandwidth, MACHINE.overhead, 5e-6, 25e9)
 
 
 def test_sharing_a_memory_never_speeds_up():
     assert sharing_memory(MACHINE, alone=30e9, shared=30e9) == MACHINE
     assert sharing_memory(MACHINE, alone=30e9, shared=60e9) == MACHINE
-    slow = sharing_memory(MACHINE, alone=30e9, shared=3e9).bandwidth
-    assert 1 / slow == pytest.approx(1 / 8e9 + 1 / 3e9 - 1 / 30e9)
+    slow = sharing_memory(MACHINE, alone=30e9, shared=3e9)
+    assert 1 / slow.bandwidth == pytest.approx(1 / 8e9 + 1 / 3e9 - 1 / 30e9)
+    assert 1 / slow.one_pass_bandwidth == pytest.approx(1 / 12e9 + 1 / 3e9 - 1 / 30e9)
 
 
 def test_many_reflections_on_many_ranks_are_cut_into_slices():
@@ -138,12 +172,23 @@ class CountedRanks(Ranks):
     sum = max = bcast = _count
 
 
-def test_the_collectives_of_a_step_are_counted_right(two_sources):
-    case = open_case(load_config(two_sources), Ranks())
-    load, counts = case.load(), dict.fromkeys(COLLECTIVES, 0)
+@pytest.mark.parametrize(("gradient", "kind"), [("auto", Adjoint), ("reverse", Reverse)])
+def test_the_collectives_of_a_step_are_counted_right(two_sources, gradient, kind):
+    case = open_case(load_config(two_sources, [f"run.gradient={gradient}"]), Ranks())
+    load, counts = case.load(), dict.fromkeys(COLLECTIVES[1], 0)
     groups = [CountedRanks(name, counts) for name in ("world", "frames", "slices")]
     grid = Grid(*groups, Shape(1, 1, "counted"), load.n_blocks, load.n_tiles)
-    problem, frames = case.problem(grid), case.frames(grid, 1 << 30)
-    evaluate = Reverse(problem, frames, grid, ReproducibleSum(grid))
-    assert np.isfinite(evaluate(problem.init(0, frames.rows)).loss)
-    assert counts == COLLECTIVES
+    evaluate = case.gradient(grid, 1 << 30, ReproducibleSum(grid))
+    assert isinstance(evaluate, kind)
+    assert evaluate.passes == load.passes((1, 1))
+    assert np.isfinite(evaluate(evaluate.problem.init(0, evaluate.frames.rows)).loss)
+    assert counts == COLLECTIVES[evaluate.passes]
+
+
+def test_a_share_passed_over_once_has_all_frames(two_sources):
+    """On a grid with rows of frames the same problem needs two passes, and the load says so."""
+    case = open_case(load_config(two_sources), Ranks())
+    one, two = (Grid(*[Ranks()] * 3, Shape(f, 1, ""), case.load().n_blocks, case.load().n_tiles) for f in (1, 2))
+    assert [case.load().passes((grid.shape.frames, 1)) for grid in (one, two)] == [1, 2]
+    assert case.bytes_held(one) == case.load().bytes
+    assert isinstance(case.gradient(two, 1 << 30, ReproducibleSum(two)), Reverse)

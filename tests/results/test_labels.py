@@ -5,7 +5,6 @@ import pytest
 
 from hpcfit.commands.session import open_session
 from hpcfit.config import load_config
-from hpcfit.fit.gradient import Reverse
 from hpcfit.fit.reduction import FastSum
 from hpcfit.physics.scattering import diffuse_intensity
 from hpcfit.ranks import Ranks
@@ -49,7 +48,7 @@ def test_ensembles_that_scatter_alike_are_inseparable(tmp_path, alike):
     write_map(tmp_path / "map.npz", cubic_reflections(), diffuse_intensity(truth, np.full(400, 1 / 400)))
     session = open_session(load_config(config), Ranks(), "optimize")
     case, grid = session.case, session.grid
-    evaluate = Reverse(case.problem(grid), case.frames(grid, session.device.memory), grid, FastSum(grid))
+    evaluate = case.gradient(grid, session.device.memory, FastSum(grid))
     fits = label_fits(evaluate, case.blocks, case.labels(), "cc")
     assert [f.frames for f in fits] == [96, 128]
     assert fits[0].cc > max(fits[0].cc_parts)

@@ -15,8 +15,8 @@ from hpcfit.results.scaling import PREDICTED_RANKS, summarise
 from hpcfit.results.scaling_files import check_mode, to_record, write_scaling
 from hpcfit.results.scaling_report import page
 
-LOAD = Load(n_blocks=64, n_tiles=16, cell_bytes=1 << 19, tile_sums=6144)
-MACHINE = Machine(bandwidth=10e9, sums_bandwidth=2e9, overhead=1e-3, latency=3e-6, network=6e9)
+LOAD = Load(n_blocks=64, n_tiles=16, cell_bytes=1 << 19, tile_sums=6144, one_pass=True)
+MACHINE = Machine(10e9, one_pass_bandwidth=16e9, sums_bandwidth=2e9, overhead=1e-3, latency=3e-6, network=6e9)
 SUMMARY = {"frames": "4096 of 4096 in 8 shards", "reflections": "30000 in 30000 orbits of P1"}
 STREAM = 30e9  # of a rank
 CORES = 8  # of the only node
@@ -32,17 +32,21 @@ def measurement(ranks: int, grid: tuple[int, int], *, slower: float = 1.0, block
     rows = [
         {
             "host": host, "device": "cpu 0", "cores": [rank % CORES], "seconds": seconds,
-            "bytes_passed": load.bytes_passed // ranks, "stream_bytes_per_second": STREAM / slower,
+            "bytes_passed": load.bytes_passed(grid) // ranks, "stream_bytes_per_second": STREAM / slower,
         }
         for rank in range(ranks)
     ]  # fmt: skip
-    shares = [(16, 16), (64, 4), (1, 16), (1, 1)] if ranks == 1 else []
-    parts = [Part(b, t, step_cost((1, 1), replace(LOAD, n_blocks=b, n_tiles=t), MACHINE).seconds) for b, t in shares]
+    parts = [_part(*share) for share in [(16, 16, 2), (64, 4, 1), (1, 16, 2), (1, 1, 2)]] if ranks == 1 else []
     groups = {name: size for name, size in zip(("frames", "slices"), grid) if size > 1}
     messages = {name: [_message(size, n) for n in (8, 1 << 20)] for name, size in groups.items()}
     return Measurement(
         ranks, grid, 64 * blocks, load, rows, messages, parts, {"store": "abc"}, {"processor": "some processor"} | more
     )
+
+
+def _part(blocks: int, tiles: int, passes: int) -> Part:
+    load = replace(LOAD, n_blocks=blocks, n_tiles=tiles, one_pass=passes == 1)
+    return Part(blocks, tiles, step_cost((1, 1), load, MACHINE).seconds, passes)
 
 
 def _message(ranks: int, size: int) -> Message:
@@ -100,10 +104,10 @@ def test_ranks_that_share_cores_have_no_efficiency():
 
 def test_the_model_is_recovered_and_has_no_error(strong):
     scaling, _ = strong
-    for name in ("bandwidth", "sums_bandwidth", "overhead", "latency", "network"):
+    for name in ("bandwidth", "one_pass_bandwidth", "sums_bandwidth", "overhead", "latency", "network"):
         assert getattr(scaling.machine, name) == pytest.approx(getattr(MACHINE, name), rel=1e-6)
     assert [row.error for row in scaling.rows] == pytest.approx([0.0] * 4, abs=1e-6)
-    assert scaling.accelerator.share == pytest.approx(MACHINE.bandwidth / STREAM)
+    assert scaling.accelerator.share == pytest.approx(MACHINE.one_pass_bandwidth / STREAM)
 
 
 def test_reading_from_the_disk_is_no_error_of_the_model():
@@ -117,7 +121,7 @@ def test_ranks_that_share_a_memory_wait_for_it():
         row["stream_bytes_per_second"] = 2e9  # of each
     scaling = summarise("strong", SUMMARY, LOAD, measured, _accelerator)
     a_byte = 1 / MACHINE.bandwidth + 1 / 2e9 - 1 / STREAM
-    assert scaling.rows[1].predicted.passes == pytest.approx(LOAD.bytes_passed / 4 * a_byte, rel=1e-6)
+    assert scaling.rows[1].predicted.passes == pytest.approx(LOAD.bytes_passed((4, 1)) / 4 * a_byte, rel=1e-6)
 
 
 def test_a_repeat_that_is_missing_leaves_the_pairs():
@@ -164,6 +168,7 @@ def test_the_page_says_what_is_measured_and_what_is_predicted(strong):
     assert "Predicted, not measured: up to 1024 GPUs" in shown
     assert shown.count("PREDICTED") == 3  # under the figure and over both tables
     assert "3000 GB/s of memory" in shown
+    assert "the pass over frames that is alone" in shown
     assert "<td>1024</td>" in shown or '<td class="text">1024</td>' in shown
     assert shown.count("<img") == 2
     assert not re.search(r'(src|href)="(?!data:)', shown)  # needs no other file
@@ -178,7 +183,7 @@ def test_a_measurement_survives_its_file(tmp_path):
     assert read_measurement(path) == before
 
 
-@pytest.mark.parametrize("damage", ["", "{}", "[1]", '{"schema": 7}', '{"schema": 1, "ranks": 2}'])
+@pytest.mark.parametrize("damage", ["", "{}", "[1]", '{"schema": 7}', '{"schema": 1}', '{"schema": 2, "ranks": 2}'])
 def test_a_damaged_measurement_is_an_error_with_its_name(tmp_path, damage):
     path = tmp_path / "point.json"
     path.write_text(damage)

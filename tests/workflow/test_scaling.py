@@ -146,11 +146,11 @@ def test_a_series_on_two_ranks(series):
 def test_what_a_point_holds(series):
     directory, scaling = series
     one, by_slices, by_frames = (read_measurement(path) for path in sorted((directory / "points").glob("*.json")))
-    passed = scaling.load.bytes_passed
-    for measured in (one, by_slices, by_frames):
-        assert sum(row["bytes_passed"] for row in measured.per_rank) == passed
+    for measured, passes in ((one, 1), (by_slices, 1), (by_frames, 2)):
+        assert sum(row["bytes_passed"] for row in measured.per_rank) == passes * scaling.load.bytes
         assert len(measured.per_rank) == measured.ranks
     assert {(part.n_blocks, part.n_tiles) for part in one.parts} >= {(1, 1)}
+    assert {part.passes for part in one.parts} == {1, 2}
     assert list(by_frames.messages) == ["frames"]
     assert list(by_slices.messages) == ["slices"]
     assert all(message.ranks == 2 and message.seconds > 0 for message in by_frames.messages["frames"])

@@ -46,7 +46,7 @@ def folds(number: int) -> Axis:
 
 def seeds(number: int) -> Axis:
     """Random starts."""
-    return Axis("run.seed", _counted("--seeds", number, 0, 1), repeat=True, fixed=['problem.start="random"'])
+    return Axis("run.seed", _counted("--seeds", number, 0, 1), repeat=True, fixed=['problem.starts=["random"]'])
 
 
 def bootstrap(number: int) -> Axis:
