@@ -61,7 +61,8 @@ def _correlations(axis, history: History, uniform: dict[str, float]) -> None:
             axis.axhline(uniform[name], color=colour, linestyle="--", linewidth=1)
     if uniform:
         axis.plot([], [], color=SOFT, linestyle="--", linewidth=1, label="uniform weights")
-    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderpad=0, borderaxespad=0.3, handlelength=1.8)
+    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderpad=0, borderaxespad=0.3, handlelength=1.3,
+                columnspacing=1.0)  # fmt: skip
 
 
 def _from_zero_or_logarithmic(axis, values: np.ndarray) -> None:

@@ -15,6 +15,22 @@ HOLD_OUT = (
     "is noise that the weights follow: a larger theta, fewer frames or more reflections bring the two together."
 )
 
+PRIOR_CHOSEN = (
+    "No strength theta made held-out orbits agree better than the prior weights do: the result is the prior weights "
+    "themselves, and its numbers are those of no fit."
+)
+
+ERRORS = (
+    "± is the standard deviation over {resamples}, both kinds together: of blocks of frames, how well the simulation "
+    "sampled; of orbits, how far the noise of the map reaches."
+)
+
+FINAL_FIT = "Shown is the final fit, '{name}', one of {n}. "
+
+NEWEST_FIT = "Shown is the newest fit, number {number}. "
+
+BEST_START = "Shown is '{name}', the best of the fits; the result is the prior weights, which no fit led to. "
+
 UNFINISHED = (
     "This run is not finished: {directory} has no metrics.json. Below is its history so far; weights, maps and the "
     "baseline are missing."
@@ -30,7 +46,7 @@ SHELLS_FREE = " Green squares: held-out orbits of the shell; below the fitted on
 
 SHELLS_CEILING = (
     " Black: CC*, the correlation of the whole map with the intensity without noise, which no right model exceeds but "
-    "by chance, and dotted CC1/2, of halves of the data with each other; both from {source}."
+    "by chance, and dotted CC1/2, of halves of the data with each other; both known from the {source} of the map."
 )
 
 ABOVE_CEILING = (
@@ -82,9 +98,9 @@ def sections(names: str, laue: str, ndiv: Sequence[int], oblique: bool) -> str:
 def anisotropic(names: str, shells: int) -> str:
     """Under the same planes without the means of the shells."""
     return (
-        f"The same planes {names} of the anisotropic maps: from observed and calculated intensities the mean of each of "
-        f"{shells} resolution shells is removed, and the calculated map is put on the observed scale by regression of "
-        "what is left. This is what a radial profile, solvent or air scattering cannot imitate. Red: above the mean of "
+        f"The same planes {names} of the anisotropic maps: from observed and calculated intensities the mean of each "
+        f"of {shells} resolution shells is removed, and the calculated map is put on the observed scale by regression "
+        "of what is left, which no radial profile, solvent or scattering by air can imitate. Red: above the mean of "
         "the shell, blue: below; observed and calculated share one colour scale. Arcs of one colour at one distance "
         "from the origin are what is left of the radial profile within a shell."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -60,9 +61,28 @@ def error_of(metrics: Mapping[str, Any], quantity: str, name: str) -> float | No
     return float(np.sqrt(np.sum(np.square(known)))) if known else None
 
 
+def resamples(metrics: Mapping[str, Any]) -> str:
+    """8 resamples of frames and 8 resamples of orbits; nothing where there are none."""
+    errors = metrics.get("errors", {})
+    known = [kind for kind in KINDS_OF_ERRORS if kind in errors]
+    return " and ".join(f"{errors[kind]['resamples']} resamples of {kind}" for kind in known)
+
+
 def plus_minus(shown: Markup | str, error: float | None) -> Markup:
     """A number with its error to two digits, where there is one."""
-    return Markup("{}").format(shown) if error is None else Markup("{} ± {}").format(shown, significant(error, 2))
+    return Markup("{}").format(shown) if error is None else Markup("{} ± {}").format(shown, _error(error))
+
+
+def _error(value: float) -> Markup:
+    """Two digits, without powers of ten beside a number that has none."""
+    if not 1e-5 <= value < 1:
+        return significant(value, 2)
+    return number(value, f"{value:.{1 - math.floor(math.log10(value))}f}")
+
+
+def near_zero(value: float) -> Markup:
+    """Three digits; what rounding leaves of 0 reads 0."""
+    return number(value, "0") if abs(value) < 1e-12 else significant(value)
 
 
 def share(weight: float) -> Markup:

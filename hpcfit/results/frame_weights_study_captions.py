@@ -5,14 +5,13 @@ from __future__ import annotations
 STARTS = (
     "Summed weight of each group of frames where a fit ended, a bar for each start, the best misfit on top. The fits "
     "share one theta, in the middle of those tried, and differ in nothing but where they began: bars that look the "
-    "same say that the end does not depend on it. The baseline is the agreement of the start itself in the prior's own "
-    "populations, the last row of the table."
+    "same say that the end does not depend on it. Lowest bar: the weights before any fit, the baseline."
 )
 
 STARTS_TABLE = (
     "The fits from several starts, best misfit first. A start is the prior weights, uniform weights, nearly all weight "
-    "on one group of frames, or random weights; the sums are of the weights at the end. The last row is the baseline: "
-    "the weights before any fit."
+    "on one group of frames (named), or random weights; the sums are of the weights at the end. Last row: before any "
+    "fit, the baseline."
 )
 
 UNDECIDED = (
@@ -20,7 +19,7 @@ UNDECIDED = (
     "differ by up to {apart:.2f}, most in '{group}'. Read no populations from the result alone."
 )
 
-DECIDED = "The starts {starts} reach the same misfit (to {tolerance}) with the same sums (to {apart:.2f} in '{group}')."
+DECIDED = "The starts {starts} reach the same misfit (to {tolerance}) with sums that agree to {apart:.2f}."
 
 ALONE = "Start {start} alone reaches the best misfit (to {tolerance}); the result begins there."
 
@@ -29,7 +28,8 @@ WORSE = " Worse by more: {starts}; the fit has several minima, or these were not
 L_CURVE = (
     "{title} of the fitted orbits against how far the weights moved from the prior, a point for each theta. Where the "
     "curve turns flat, further movement buys hardly any agreement. The prior weights, the baseline, are at KL = 0 on "
-    "the left. The ring marks the theta that cross-validation chose."
+    "the left; points without a number lie beside one that has it. A ring marks the theta that cross-validation chose, "
+    "if it chose one."
 )
 
 THETA_SCAN = (
@@ -42,17 +42,12 @@ THETA_SCAN = (
 
 THETA_TABLE = (
     "Each theta judged by orbits that its fits did not see, largest first. The gain is over the prior weights, fold by "
-    "fold, with its standard error over {folds} folds; CC and KL are those of a fit to all orbits."
+    "fold, with its standard error over {folds} folds. Fitted: CC, KL and ESS of a fit to all orbits."
 )
 
 THETA_RULE = (
     "Chosen is the largest theta whose held-out misfit is the best one, to one standard error of their differences "
     "over the folds: among strengths that the data cannot tell apart, the one that stays nearest to the prior."
-)
-
-PRIOR_CHOSEN = (
-    "No theta made held-out orbits agree better than the prior weights do: the result is the prior weights themselves, "
-    "and nothing below is a fit."
 )
 
 SUMS = (

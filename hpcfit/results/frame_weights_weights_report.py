@@ -12,7 +12,15 @@ from scipy.constants import gas_constant
 
 from hpcfit.results import frame_weights_captions as captions
 from hpcfit.results import frame_weights_study_captions as study_captions
-from hpcfit.results.frame_weights_numbers import KINDS_OF_ERRORS, error_by, error_of, plural, plus_minus, share
+from hpcfit.results.frame_weights_numbers import (
+    KINDS_OF_ERRORS,
+    error_by,
+    error_of,
+    near_zero,
+    plus_minus,
+    resamples,
+    share,
+)
 from hpcfit.results.page import Figure, Section, Table, bar, correlation, grouped, significant
 from hpcfit.results.run_files import RunFiles, SourceWeights
 
@@ -40,7 +48,8 @@ def _sums_figures(run: RunFiles) -> list[Figure]:
         return []
     groups = [(row["group"], row["prior"], row["weight"]) for row in run.metrics.get("groups", [])]
     sources = [(row["source"], row["uniform_weight"], row["weight"]) for row in run.sources]
-    same = sorted(row[1:] for row in groups) == sorted(row[1:] for row in sources)
+    # Groups of one source each need no second figure; their sums are those of the sources but for rounding.
+    same = len(groups) == len(sources) and np.allclose(*(sorted(row[1:] for row in rows) for rows in (groups, sources)))
     kinds = {"groups": groups} if same else {"groups": groups, "sources": sources}
     return [_sums_figure(run, what, rows) for what, rows in kinds.items() if 1 < len(rows) <= MOST_SUMS]
 
@@ -50,14 +59,8 @@ def _sums_figure(run: RunFiles, what: str, rows: Sequence[tuple[str, float, floa
 
     errors = [tuple(error_by(run.metrics, kind, what, name) for kind in KINDS_OF_ERRORS) for name, _, _ in rows]
     drawn = [weights_figures.Sum(*row, error) for row, error in zip(rows, errors, strict=True)]
-    caption = study_captions.SUMS.format(what=what, resamples=_resamples(run.metrics))
+    caption = study_captions.SUMS.format(what=what, resamples=resamples(run.metrics))
     return Figure(weights_figures.sums(drawn), f"Summed weight of each of the {what} with its errors", caption)
-
-
-def _resamples(m: dict[str, Any]) -> str:
-    """8 resamples of frames and 8 of orbits."""
-    errors = m.get("errors", {})
-    return " and ".join(f"{errors[kind]['resamples']} resamples of {kind}" for kind in KINDS_OF_ERRORS if kind in errors)
 
 
 def _group_table(run: RunFiles) -> list[Table]:
@@ -68,7 +71,7 @@ def _group_table(run: RunFiles) -> list[Table]:
     kinds = [kind for kind in KINDS_OF_ERRORS if kind in run.metrics.get("errors", {})]
     head = (*GROUP_COLUMNS, *(f"± {kind}" for kind in kinds), "ΔG, kJ/mol", "weight (tick: prior)")
     largest = max(max(row["weight"], row["prior"]) for row in rows)
-    errors = study_captions.GROUP_ERRORS.format(resamples=_resamples(run.metrics)) if kinds else ""
+    errors = study_captions.GROUP_ERRORS.format(resamples=resamples(run.metrics)) if kinds else ""
     caption = study_captions.GROUPS.format(temperature=run.metrics["temperature"], errors=errors)
     return [Table(head, [_group_cells(run.metrics, row, kinds, largest) for row in rows], caption)]
 
@@ -87,13 +90,14 @@ def _delta_G(m: dict[str, Any], row: dict[str, Any]) -> Markup | str:
     if row["delta_G"] is None:
         return "∞" if row["weight"] == 0 else "–"
     error, kT = error_of(m, "groups", row["group"]), gas_constant / 1000 * m["temperature"]
-    return plus_minus(significant(row["delta_G"]), None if error is None else kT * error / row["weight"])
+    return plus_minus(near_zero(row["delta_G"]), None if error is None else kT * error / row["weight"])
 
 
 def _label_table(run: RunFiles) -> list[Table]:
     """Sums per label, when labels join sources and are not the groups."""
     labels = {row["label"] or "(no label)" for row in run.sources}
-    if not any(row["label"] for row in run.sources) or labels == {row["group"] for row in run.metrics.get("groups", [])}:
+    groups = {row["group"] for row in run.metrics.get("groups", [])}
+    if not any(row["label"] for row in run.sources) or labels == groups:
         return []
     sums = defaultdict(lambda: np.zeros(4))
     for row in run.sources:
@@ -156,4 +160,4 @@ def _top(source: SourceWeights) -> list[tuple[int, float]]:
 
 
 def _free_energy(relative: float, temperature: float) -> str:
-    return significant(-gas_constant / 1000 * temperature * np.log(relative)) if relative > 0 else "∞"
+    return near_zero(-gas_constant / 1000 * temperature * np.log(relative)) if relative > 0 else "∞"

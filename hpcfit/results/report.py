@@ -9,11 +9,14 @@ from typing import NamedTuple
 from hpcfit.data.files import write_text
 from hpcfit.errors import InputError, nearest
 from hpcfit.log import logger
-from hpcfit.results import frame_weights_report as frame_weights
+from hpcfit.results import frame_weights_map_report as maps
+from hpcfit.results import frame_weights_report as whole
+from hpcfit.results import frame_weights_study_report as study
+from hpcfit.results.frame_weights_weights_report import weights
 from hpcfit.results.page import Section, render
 from hpcfit.results.run_files import RunFiles
 
-Builder = Callable[[RunFiles], Section]
+Builder = Callable[[RunFiles], Section | None]  # None where the run has nothing of the kind
 
 
 class Contents(NamedTuple):
@@ -27,17 +30,20 @@ class Contents(NamedTuple):
 CONTENTS = {
     "frame-weights": Contents(
         finished=(
-            frame_weights.outcome,
-            frame_weights.convergence,
-            frame_weights.weights,
-            frame_weights.shells,
-            frame_weights.sections,
-            frame_weights.agreement,
-            frame_weights.time,
-            frame_weights.settings,
+            whole.outcome,
+            study.starts,
+            study.theta,
+            weights,
+            whole.convergence,
+            maps.shells,
+            maps.sections,
+            study.dropping,
+            maps.agreement,
+            whole.time,
+            whole.settings,
         ),
         files=("config.toml", "environment.json", "history.jsonl", "sources.csv", "weights.h5", "map.h5"),
-        unfinished=(frame_weights.so_far, frame_weights.convergence, frame_weights.settings),
+        unfinished=(whole.so_far, whole.convergence, whole.settings),
     ),
 }
 
@@ -58,7 +64,8 @@ def write_report(run_directory: Path) -> Path:
     for name in contents.files if run.finished else ():
         run.path(name)  # a missing file is said before any figure is drawn
     builders = contents.finished if run.finished else contents.unfinished
-    page = render(f"hpcfit: {run.directory.resolve().name}", run.kind, [build(run) for build in builders])
+    sections = [section for build in builders if (section := build(run)) is not None]
+    page = render(f"hpcfit: {run.directory.resolve().name}", run.kind, sections)
     path = run.directory / "report.html"
     write_text(path, page)
     logger.info("report %s (%.2g MB)", path, len(page) / 1e6)

@@ -16,6 +16,7 @@ from hpcfit.results.weights_figures import shortened
 GROUP_COLOURS = (BLUE, "#e69f00", GREEN, "#cc79a7", "#56b4e9", ORANGE, "#f0e442", SOFT)
 MOST_GROUPS = len(GROUP_COLOURS) - 1  # that get a colour; the rest are one
 OTHERS = "others"
+APART = 0.04  # of the axes' ranges: points nearer than that to a labelled one get no label
 
 
 @drawn
@@ -51,16 +52,29 @@ def l_curve(rows: Sequence[dict[str, Any]], chosen: float | None, measure: Measu
     figure, axis = plt.subplots(figsize=(9, 3.6))
     kl, gained = (np.array([row[name] for row in rows], float) for name in ("kl", measure.name))
     axis.plot(kl, gained, "o-", color=BLUE)
-    for row, x, y in zip(rows, kl, gained):
-        axis.annotate(f"{row['theta']:g}", (x, y), (5, -10), textcoords="offset points", fontsize=8, color=INK)
+    for number in labelled(np.stack([kl, gained], axis=1)):
+        at = kl[number], gained[number]
+        label = f"{rows[number]['theta']:g}"
+        axis.annotate(label, at, (6, -11), textcoords="offset points", fontsize=8, color=INK)
     ringed = np.array([row["theta"] == chosen for row in rows])
     if ringed.any():
         axis.plot(kl[ringed], gained[ringed], "o", color=ORANGE, markersize=11, markerfacecolor="none",
                   markeredgewidth=1.6, label=f"chosen: theta = {chosen:g}")  # fmt: skip
         axis.legend(loc="best")
     axis.margins(x=0.08, y=0.12)
-    axis.set(xlabel="KL divergence from the prior weights, nats", ylabel=f"{measure.title} of the fitted orbits")
+    axis.set(xlabel="KL divergence from the prior weights, nats", ylabel=f"{measure.title} of the fitted orbits",
+             title="at the points: theta")  # fmt: skip
     return figure
+
+
+def labelled(points: np.ndarray) -> list[int]:
+    """The points [n, 2] whose labels do not lie on each other, in the order given."""
+    scaled = points / np.where(np.ptp(points, axis=0) > 0, np.ptp(points, axis=0), 1.0)
+    chosen: list[int] = []
+    for number, point in enumerate(scaled):
+        if all(np.abs(point - scaled[other]).max() >= APART for other in chosen):
+            chosen.append(number)
+    return chosen
 
 
 @drawn

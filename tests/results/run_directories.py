@@ -32,6 +32,63 @@ def make_run(
     return {"metrics": metrics, "sources": rows, "weight": weight, "orbits": orbits}
 
 
+STUDY = {
+    "objective": "pearson, total",
+    "theta": 0.03,
+    "starts": [
+        {"start": "prior", "groups": {"A": 0.7, "B": 0.3}, "stopped": "small change", "misfit": -0.95, "cc": 0.95,
+         "cc_anisotropic": 0.812, "ess": 41.5, "kl": 0.51},
+        {"start": "random 1", "groups": {"A": 0.69, "B": 0.31}, "stopped": "small change", "misfit": -0.9496,
+         "cc": 0.9496, "cc_anisotropic": 0.811, "ess": 40.25, "kl": 0.52},
+        {"start": "B", "groups": {"A": 0.2, "B": 0.8}, "stopped": "small change", "misfit": -0.9, "cc": 0.9,
+         "cc_anisotropic": 0.75, "ess": 17.75, "kl": 1.5},
+    ],
+    "cross_validation": [
+        {"theta": theta, "folds": [-free - 0.01, -free, -free + 0.01], "misfit": -0.9, "misfit_free": -free,
+         "misfit_free_error": 0.0058, "cc_free": free, "cc_free_error": 0.0058, "cc_free_anisotropic": free - 0.2,
+         "cc_free_anisotropic_error": 0.0071, "ess": 33.0}
+        for theta, free in ((None, 0.84), (0.3, 0.86), (0.03, 0.9), (0.0, 0.89))
+    ],
+    "l_curve": [
+        {"theta": theta, "loss": -cc, "misfit": -cc, "cc": cc, "cc_anisotropic": cc - 0.1, "ess": 60.0, "kl": kl}
+        for theta, cc, kl in ((0.3, 0.88, 0.0625), (0.03, 0.94, 0.4375), (0.0, 0.96, 1.3125))
+    ],
+    "errors": {
+        "frames": {"resamples": 8, "groups": {"A": 0.03, "B": 0.03}, "sources": {"a": 0.03, "b": 0.03},
+                   "metrics": {"cc": 0.0003, "cc_anisotropic": 0.003, "ess": 3.0}},
+        "orbits": {"resamples": 7, "groups": {"A": 0.04, "B": 0.04}, "sources": {"a": 0.04, "b": 0.04},
+                   "metrics": {"cc": 0.0004, "cc_anisotropic": 0.004, "ess": 4.0}},
+    },
+    "groups": [
+        {"group": "A", "frames": 30, "prior": 0.6, "weight": 0.7, "delta_G": -0.3845},
+        {"group": "B", "frames": 20, "prior": 0.4, "weight": 0.3, "delta_G": 0.7176},
+    ],
+    "dropping": [
+        {"frames": 45, "cc": 0.9515, "cc_anisotropic": 0.8145, "misfit": -0.9515, "ess": 38.5},
+        {"frames": 41, "cc": 0.9525, "cc_anisotropic": 0.8155, "misfit": -0.9525, "ess": 36.5},
+    ],
+    "fits": ["start prior", "start random 1", "start B", "final", "dropping 1", "dropping 2"],
+    "final_fit": 3,
+    "evaluations_of_all_fits": 64,
+    "passes": 1,
+}  # fmt: skip
+
+
+def make_study(directory: Path, **changes) -> dict:
+    """Write a finished run of several fits with the numbers of STUDY, of sources "a" and "b" labelled A and B.
+
+    ``changes`` replace entries of its metrics.json; None leaves an entry out. Returns the metrics.
+    """
+    metrics = make_run(directory, sources=(("a", "A", 30), ("b", "B", 20)), d_min=8.0)["metrics"]
+    metrics = {key: value for key, value in (metrics | STUDY | changes).items() if value is not None or key == "theta"}
+    (directory / "metrics.json").write_text(json.dumps(metrics))
+    rows = [json.loads(line) for line in (directory / "history.jsonl").read_text().splitlines()]
+    fit = np.minimum(np.arange(len(rows)) // 8, 5)  # 8 evaluations a fit
+    with (directory / "history.jsonl").open("w") as file:
+        file.writelines(json.dumps({"fit": int(n), **row}) + "\n" for n, row in zip(fit, rows, strict=True))
+    return metrics
+
+
 def make_unfinished(directory: Path, evaluations=7) -> None:
     """Write what a run leaves that was killed before its end."""
     directory.mkdir(parents=True, exist_ok=True)

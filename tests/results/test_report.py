@@ -3,58 +3,17 @@
 Not proven here: that a figure is pleasant to look at (look at it), and that a real fit writes these files.
 """
 
-import base64
-import html.parser
 import json
 import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from report_page import Page
 from run_directories import make_run, make_unfinished
 
 from hpcfit.errors import InputError
 from hpcfit.results.report import write_report
-
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Page(html.parser.HTMLParser):
-    """A strict reader: tags must close in order; keeps the numbers, attributes, tables and figures it meets."""
-
-    def __init__(self, text: str):
-        super().__init__(convert_charrefs=True)
-        self.open, self.tags, self.attributes, self.values, self.text, self.rows = [], [], [], [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.attributes += [(tag, *pair) for pair in attributes]
-        if tag == "data":
-            self.values.append(float(dict(attributes)["value"]))
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-        if self.rows and {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
-
-    def figures(self) -> list[str]:
-        prefix = "data:image/svg+xml;base64,"
-        sources = [value for tag, name, value in self.attributes if (tag, name) == ("img", "src")]
-        assert all(source.startswith(prefix) for source in sources)
-        return [base64.b64decode(source.removeprefix(prefix)).decode() for source in sources]
-
 
 SHAPES = {
     "two frames": {
@@ -131,7 +90,7 @@ def test_page_stands_alone(reported):
 def test_every_figure_is_svg_that_refers_to_nothing_else_and_has_a_caption(reported):
     _, _, page = reported
     figures = page.figures()
-    assert len(figures) == 5
+    assert len(figures) == 6
     assert page.tags.count("figcaption") == len(figures)
     assert len([1 for tag, name, value in page.attributes if (tag, name) == ("img", "alt") and value]) == len(figures)
     for figure in figures:
@@ -157,7 +116,7 @@ def test_text_is_escaped_wherever_it_comes_from(tmp_path):
     text = write_report(tmp_path).read_text(encoding="utf-8")
     page = Page(text)
     assert "script" not in page.tags
-    assert page.tags.count("img") == 5
+    assert page.tags.count("img") == 6
     assert "".join(page.text).count(evil) >= 6  # warning, two in metrics, config, table of sources, heaviest frames
     assert "<b>&amp;" in "".join(page.text)
     assert all("<script" not in figure for figure in page.figures())
@@ -181,7 +140,7 @@ def test_one_shell_without_width_is_drawn(tmp_path):
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     metrics["shells"][0].update(d_max=12.0, d_min=12.0)
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    assert len(Page(write_report(tmp_path).read_text(encoding="utf-8")).figures()) == 5
+    assert len(Page(write_report(tmp_path).read_text(encoding="utf-8")).figures()) == 6
 
 
 def test_unfinished_run_gets_a_report_of_its_history_that_says_so(tmp_path):
