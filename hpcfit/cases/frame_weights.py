@@ -61,7 +61,7 @@ class FrameWeightsCase:
         n_frames = sum(block.frames for block in blocks)
         tiling = make_tiling(orbits, n_frames, store.encoding.storage.itemsize)
         spread = _orbit_means(orbits, store.reference.scale**2)
-        observed = observe(orbits, tiling, spread, choice, measured.source)
+        observed = observe(orbits, spread, choice, measured.source)
         _warn_of_unused_symmetry(orbits, measured, choice.laue)
         prior, groups = open_prior(choice.prior, store, blocks), group_frames(choice, store, blocks, config.run.seed)
         chosen = choose_orbits(orbits, choice)
@@ -153,8 +153,8 @@ class FrameWeightsCase:
         regularisers = Regularisers(choice.thetas[0], choice.l1, choice.l2, choice.smoothness)
         problem = FrameWeights(
             self._tiles(grid), self.observed.objective, regularisers, self.n_frames, choice.shells,
-            self.tiling.most_shells(self.orbits.shell), WEIGHT_KINDS[choice.weights], self.config.run.precision,
-            neighbours=choice.smoothness > 0,
+            self.tiling.most_shells(self.orbits.shell), len(self.observed.radial), WEIGHT_KINDS[choice.weights],
+            self.config.run.precision, neighbours=choice.smoothness > 0,
         )  # fmt: skip
         return self.with_orbits(problem, self.chosen, grid)
 
@@ -183,8 +183,8 @@ class FrameWeightsCase:
             tiling.place, tiling.of_columns(share), F0, tiling.of_orbits(seen.y), tiling.of_orbits(orbits.multiplicity),
             tiling.of_orbits(seen.weight), tiling.of_orbits(seen.variance, 1.0), np.zeros(tiling.place.shape),
             np.maximum(shell, 0).astype(np.int32), np.zeros(tiling.place.shape, np.int32),
-            np.stack([tiling.of_orbits(values) for values in seen.background], axis=1),
             np.array([row[row >= 0].min() for row in shell], np.int32),
+            tiling.of_splines(seen.background), tiling.of_splines(seen.radial),
         )  # fmt: skip
         return jax.tree.map(lambda leaf: jax.device_put(leaf[_slice(grid)]), tiles)
 

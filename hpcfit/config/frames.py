@@ -109,6 +109,7 @@ class ExperimentConfig(Table):
     ndiv: Divisions | None = None
     cell: Cell | None = None
     space_group: str | None = None
+    reindex: str | None = None
 
     _path = field_validator("file")(relative_to_config)
 

@@ -14,6 +14,7 @@ from hpcfit.data.maps.lattice import read_lattice
 from hpcfit.data.maps.mtz import read_mtz_map
 from hpcfit.data.maps.nexus import read_nexus
 from hpcfit.data.maps.raw import RawMap
+from hpcfit.data.maps.reindexing import operator, reindexed
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 
@@ -82,9 +83,12 @@ def _cleaned(raw: RawMap, path: Path, experiment: ExperimentConfig) -> DiffuseMa
     cell = _chosen("cell", experiment.cell, raw.cell, path)
     ndiv = _chosen("ndiv", experiment.ndiv, raw.ndiv, path, default=(1, 1, 1))
     space_group = _chosen("space_group", experiment.space_group, raw.space_group, path, default="P 1")
+    hkl = raw.hkl[keep]
+    if experiment.reindex is not None:
+        hkl, ndiv, cell = reindexed(hkl, ndiv, cell, operator(experiment.reindex), path)
     logger.info("map %s: %d voxels, %d masked, %d with sigma <= 0 left out", path, keep.sum(), masked, sigma_invalid)
     return DiffuseMap(
-        raw.hkl[keep].astype(np.int32),
+        hkl.astype(np.int32),
         tuple(map(int, ndiv)),
         raw.intensity[keep].astype(np.float64),
         None if raw.sigma is None else raw.sigma[keep].astype(np.float64),

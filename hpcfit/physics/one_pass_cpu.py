@@ -7,14 +7,17 @@ for memory while nothing is computed, and the second compute while nothing is lo
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import platform
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import njit, typeof, types
 from numba.extending import intrinsic, overload
 
 if TYPE_CHECKING:
@@ -26,8 +29,8 @@ HALVES_IN_HARDWARE = platform.machine() != "x86_64" or binding.get_host_cpu_feat
 # Sums may be reordered, or they could not be formed in vectors; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 
-# Not cached on disk: where ranks with different types start together, numba's index may give one the code of another.
 _compiled = njit(fastmath=FAST, nogil=True, error_model="numpy")
+LOCK = "hpcfit.lock"  # beside what Numba keeps on disk of the compiled loops
 
 
 def sums(
@@ -49,11 +52,15 @@ def sums(
     orbit = np.ascontiguousarray(orbits.orbit, np.int32)
     m1, m2, G = np.empty((tiles, width, 2), kind), np.empty((tiles, width), kind), np.zeros((tiles, K, len(w_t)), kind)
 
-    def run(own: slice) -> None:
+    def arguments(own: slice) -> tuple:
         c_kj = np.empty((K, data.shape[-1]), kind)
         arrays = (array[own] for array in (data, *given, orbit, m1, m2, G))
-        _tiles(w_t, float(total), power, c_kj, tuple(c_kj), (kind.type(0),) * K, *arrays)
+        return w_t, float(total), power, c_kj, tuple(c_kj), (kind.type(0),) * K, *arrays
 
+    def run(own: slice) -> None:
+        _tiles(*arguments(own))
+
+    _make_ready(arguments(slice(0, tiles)))
     ends = [tiles * number // threads for number in range(threads + 1)]
     runs = [slice(*pair) for pair in pairwise(ends)]
     if threads == 1:
@@ -64,7 +71,24 @@ def sums(
     return m1, m2, G
 
 
-@_compiled
+def _make_ready(arguments: tuple) -> None:
+    """Compile for arguments of these types, or load what was compiled before.
+
+    One process at a time: where ranks with different types start together, Numba's index of what it keeps may give one
+    the code of another.
+    """
+    signature = tuple(typeof(argument) for argument in arguments)
+    if signature in _tiles.signatures:
+        return
+    folder = Path(_tiles.stats.cache_path)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a file system without locks
+            folder.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context(open(folder / LOCK, "w")), fcntl.LOCK_EX)
+        _tiles.compile(signature)
+
+
+@njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
 def _tiles(w_t, total, power, c_kj, rows, zeros, data, F0, share, basis, powered, orbit, m1, m2, G):
     """Fill m1, m2 and G; c_kj [K, 2 strip]: room for the coefficients of a strip, and ``rows`` its K rows."""
     n = data.shape[3] // 2

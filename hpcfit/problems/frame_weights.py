@@ -23,10 +23,14 @@ from hpcfit.problems.objectives import (
     Objective,
     OrbitTerms,
     PearsonSums,
-    centred,
+    Splines,
+    SplineSums,
     correlation,
     part_of,
-    pearson_sums,
+    partial_correlation,
+    pearson_terms,
+    second_moments,
+    spline_sums,
 )  # fmt: skip
 from hpcfit.problems.weight_kinds import Simplex, WeightKind
 
@@ -51,10 +55,11 @@ class Moments(NamedTuple):
 
 
 class FitSums(NamedTuple):
-    """The sums of a fit. shells: [parts, shells], what CC is reported of. objective: what is minimised. leakage, total:
-    sums of |Bragg intensity in x| and of |x|, of the fitted orbits."""
+    """The sums of a fit. shells: [parts, shells], what CC is reported of; radial: and anisotropic CC. objective: what
+    is minimised. leakage, total: sums of |Bragg intensity in x| and of |x|, of the fitted orbits."""
 
     shells: PearsonSums
+    radial: SplineSums
     objective: Any
     leakage: jax.Array
     total: jax.Array
@@ -66,8 +71,8 @@ class Tiles(NamedTuple):
     orbit: which of the tile's orbits (0 ... width - 1) a reflection belongs to. share: s(h)^2 / reflections of its
     orbit, 0 for padding. F0: [tiles, width, 2], F0(h) / s(h), or None where weights sum to 1. For each orbit: y, in
     units of the objective; multiplicity, 0 for padding; weight, of an orbit in the objective, multiplicity included;
-    variance, of y; drawn, how often it counts; shell; part, 1 if held out. background: [tiles, J, width], functions of
-    1/d. first_shell: [tiles].
+    variance, of y; drawn, how often it counts; shell; part, 1 if held out. first_shell: the lowest of each tile.
+    background, radial: splines in 1/d.
     """
 
     orbit: jax.Array
@@ -80,8 +85,9 @@ class Tiles(NamedTuple):
     drawn: jax.Array
     shell: jax.Array
     part: jax.Array
-    background: jax.Array
     first_shell: jax.Array
+    background: Splines
+    radial: Splines
 
 
 @jax.tree_util.register_dataclass
@@ -106,8 +112,9 @@ class FrameWeights:
     """The problem `frame-weights` (see ``problems.base.OnePassProblem``).
 
     Parameters: one u a frame, local, from which ``kind`` makes its weight; the nuisances of the objective, shared.
-    total: frames of the data set. tile_shells: the most resolution shells that one tile has. parts: 2 if some orbits
-    are held out of the fit and judged apart, else 1. neighbours: whether u is compared along trajectories (``Regularisers.smoothness``).
+    total: frames of the data set. tile_shells: the most resolution shells that one tile has. n_radial: splines of the
+    anisotropic CC. parts: 2 if some orbits are held out of the fit and judged apart, else 1. neighbours: whether u is
+    compared along trajectories (``Regularisers.smoothness``).
     """
 
     tiles: Tiles
@@ -116,6 +123,7 @@ class FrameWeights:
     total: int = field(metadata={"static": True})
     n_shells: int = field(metadata={"static": True})
     tile_shells: int = field(metadata={"static": True})
+    n_radial: int = field(metadata={"static": True})
     kind: WeightKind = field(default=Simplex(), metadata={"static": True})
     precision: str = field(default="float32", metadata={"static": True})
     parts: int = field(default=1, metadata={"static": True})
@@ -217,10 +225,21 @@ class FrameWeights:
         x = jax.ops.segment_sum(x_h * tile.share, tile.orbit, x_h.shape[0])
         terms = self._terms(tile, x, tile.weight, common.w**2 / common.ww)
         plain = terms._replace(weight=tile.multiplicity * tile.drawn)
-        shells = pearson_sums(plain, self.parts, tile.shell, tile.first_shell, self.tile_shells, self.n_shells)
+        shells = self._shell_sums(plain, tile)
+        radial = spline_sums(plain, tile.radial, self.n_radial, self.parts)
         leakage = jnp.zeros(()) if self.kind.normalised else jnp.sum(jnp.abs(self._leakage(common, bragg) * tile.share))
         objective = self.objective.sums(terms, shared, self.parts)
-        return FitSums(shells, objective, leakage, jnp.sum(jnp.abs(x_h) * tile.share))
+        return FitSums(shells, radial, objective, leakage, jnp.sum(jnp.abs(x_h) * tile.share))
+
+    def _shell_sums(self, orbits: OrbitTerms, tile: Tiles) -> PearsonSums:
+        """Of each part and resolution shell."""
+        # A product with 0 and 1 for each shell of the tile is faster than sums of segments of unknown length.
+        inside = (tile.shell - tile.first_shell) == jnp.arange(self.tile_shells)[:, None]
+        weights = jnp.stack([jnp.where(inside, orbits.weight_of(number), 0.0) for number in range(self.parts)])
+        found = jnp.einsum("vh,pgh->vpg", pearson_terms(orbits), weights)
+        whole = jnp.zeros((*found.shape[:2], self.n_shells + self.tile_shells), found.dtype)
+        placed = jax.lax.dynamic_update_slice_in_dim(whole, found, tile.first_shell, axis=2)
+        return PearsonSums(*placed[:, :, : self.n_shells])
 
     def _leakage(self, common: WeightSums, bragg: jax.Array) -> jax.Array:
         """W (1 - W) |<F>|^2 of each reflection, <F> = M1 / W."""
@@ -228,7 +247,7 @@ class FrameWeights:
 
     def _terms(self, tile: Tiles, x: jax.Array, weight: jax.Array, ess: jax.Array) -> OrbitTerms:
         return OrbitTerms(
-            x, tile.y, weight * tile.drawn, tile.variance, tile.part, tile.shell, tile.background, tile.first_shell, ess
+            x, tile.y, weight * tile.drawn, tile.variance, tile.part, tile.background, tile.radial, ess
         )  # fmt: skip
 
     def loss(self, sums: FitSums, common: WeightSums, shared: dict) -> jax.Array:
@@ -257,8 +276,9 @@ class FrameWeights:
         names = {"cc": 0, "cc_free": 1} if self.parts == 2 else {"cc": 0}
         ccs = {}
         for name, part in names.items():
-            shells = part_of(sums.shells, part)
-            ccs |= {name: correlation(_all_shells(shells)), f"{name}_anisotropic": correlation(shells)}
+            total = jax.tree.map(lambda leaf, n=part: jnp.sum(leaf[n]), sums.shells)
+            anisotropic = partial_correlation(part_of(sums.radial, 0), part_of(sums.radial, part))
+            ccs |= {name: correlation(total), f"{name}_anisotropic": anisotropic}
         found = {**ccs, "misfit": self.misfit(sums, shared), "ess": common.w**2 / common.ww}
         if self.parts == 2:
             found["misfit_free"] = self.misfit(sums, shared, 1)
@@ -299,7 +319,8 @@ class FrameWeights:
 
     def coefficients(self, sums_bar: FitSums, tile: Tiles) -> jax.Array:
         """[K] of one tile."""
-        return self.objective.coefficients(sums_bar.objective, tile.first_shell)
+        nothing = jnp.zeros_like(tile.y)
+        return self.objective.coefficients(sums_bar.objective, self._terms(tile, nothing, nothing, jnp.ones(())))
 
 
 def _steps(u: jax.Array, block: Block) -> jax.Array:
@@ -314,12 +335,8 @@ def _steps(u: jax.Array, block: Block) -> jax.Array:
     return jnp.sum(within**2) + across - jax.lax.stop_gradient(across) / 2
 
 
-def _all_shells(sums: PearsonSums) -> PearsonSums:
-    return PearsonSums(*(jnp.sum(leaf, keepdims=True) for leaf in sums))
-
-
 def shell_correlations(sums: PearsonSums) -> np.ndarray:
     """CC within each shell, [shells]; NaN where a shell has fewer than two orbits."""
-    xx, yy, xy = (np.asarray(value) for value in centred(sums))
+    xx, yy, xy = (np.asarray(value) for value in second_moments(sums))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where((xx > 0) & (yy > 0), xy / np.sqrt(xx * yy), np.nan)

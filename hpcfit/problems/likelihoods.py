@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.problems.objectives import OrbitTerms
+from hpcfit.problems.objectives import OrbitTerms, Splines
 
 Density = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -74,7 +74,7 @@ class Likelihood:
     def sums(self, orbits: OrbitTerms, shared: dict, parts: int) -> Averages:
         """The density of every orbit, weighted."""
         kx = self.k0 * jnp.exp(shared["log_scale"]) * orbits.x
-        mu = kx + self.background(shared) @ orbits.background
+        mu = kx + self._background_at(orbits.background, shared)
         variance = orbits.variance * (jnp.exp(2 * shared["log_sigma"]) if self.free_sigma else 1.0)
         if self.model_error:
             variance = variance + kx**2 / orbits.ess
@@ -82,6 +82,11 @@ class Likelihood:
         density = self.density(orbits.y, jnp.where(held, mu, 1.0), jnp.where(held, variance, 1.0))
         weights = jnp.stack([orbits.weight_of(number) for number in range(parts)])
         return Averages(weights @ density, jnp.sum(weights, axis=1))
+
+    def _background_at(self, splines: Splines, shared: dict) -> jax.Array:
+        m = splines.values.shape[0]
+        c = jnp.pad(self.background(shared), (0, m))
+        return jax.lax.dynamic_slice_in_dim(c, splines.first, m) @ splines.values
 
     def background(self, shared: dict) -> jax.Array:
         """c, [J]."""

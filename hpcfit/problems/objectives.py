@@ -17,12 +17,22 @@ import jax.numpy as jnp
 Tree = Any
 
 
+class Splines(NamedTuple):
+    """Functions of 1/d on the orbits of one tile: those of a set that are not 0 there, which follow one another.
+
+    values: [m, width], whose sum over a whole set is 1 everywhere. first: which of the set the first of them is.
+    """
+
+    values: jax.Array
+    first: jax.Array
+
+
 class OrbitTerms(NamedTuple):
     """Orbits of one tile, [width]; weight is 0 for padding.
 
     x: calculated. y: observed, in units of the objective. weight: omega. variance: of y. part: 0 fitted, 1 held out.
-    shell: of resolution. background: [J, width], smooth functions of 1/d. first_shell: the lowest of the tile. ess:
-    effective frames behind x, a number.
+    background: what an objective may add to x. radial: what is removed from x and y where only their anisotropy is
+    compared. ess: effective frames behind x, a number.
     """
 
     x: jax.Array
@@ -30,9 +40,8 @@ class OrbitTerms(NamedTuple):
     weight: jax.Array
     variance: jax.Array
     part: jax.Array
-    shell: jax.Array
-    background: jax.Array
-    first_shell: jax.Array
+    background: Splines
+    radial: Splines
     ess: jax.Array
 
     def weight_of(self, part: int) -> jax.Array:
@@ -69,12 +78,20 @@ class Objective(Protocol):
     def directions(self, orbits: OrbitTerms) -> Directions:
         """See ``Directions``; x and ess are not looked at."""
 
-    def coefficients(self, sums_bar: Tree, first_shell: jax.Array) -> jax.Array:
-        """[K], from the cotangent of the sums; ``first_shell``: the lowest of the tile."""
+    def coefficients(self, sums_bar: Tree, orbits: OrbitTerms) -> jax.Array:
+        """[K], from the cotangent of the sums; of the orbits only the places of the splines are looked at."""
+
+
+def part_of(sums: Tree, number: int) -> Tree:
+    """The sums of one part."""
+    return jax.tree.map(lambda leaf: leaf[number], sums)
+
+
+# ---- correlations ----------------------------------------------------------------------------------------------------
 
 
 class PearsonSums(NamedTuple):
-    """Sums of omega times the name, [parts, groups]."""
+    """Sums of omega times the name, [parts] or [parts, groups]."""
 
     n: jax.Array
     x: jax.Array
@@ -84,83 +101,147 @@ class PearsonSums(NamedTuple):
     xy: jax.Array
 
 
-def pearson_sums(
-    orbits: OrbitTerms, parts: int, groups: jax.Array, first: jax.Array, spread: int, n: int
-) -> PearsonSums:
-    """In n groups; ``groups`` [width] of each orbit are first ... first + spread - 1 in this tile."""
+def pearson_terms(orbits: OrbitTerms) -> jax.Array:
+    """What is summed, [6, width], without the weights."""
     x, y = orbits.x, orbits.y
-    terms = jnp.stack([jnp.ones_like(x), x, y, x * x, y * y, x * y])
-    # A product with 0 and 1 for each group is faster than sums of segments, whose length the compiler does not know.
-    inside = (groups - first) == jnp.arange(spread)[:, None]
-    weights = jnp.stack([jnp.where(inside, orbits.weight_of(number), 0.0) for number in range(parts)])
-    found = jnp.einsum("vh,pgh->vpg", terms, weights)
-    whole = jnp.zeros((len(terms), parts, n + spread), found.dtype)
-    return PearsonSums(*jax.lax.dynamic_update_slice_in_dim(whole, found, first, axis=2)[:, :, :n])
-
-
-def centred(sums: PearsonSums) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Second moments (xx, yy, xy) about the mean of each group, [groups]; an empty group has none."""
-    n = jnp.where(jnp.asarray(sums.n) > 0, sums.n, 1.0)
-    return sums.xx - sums.x**2 / n, sums.yy - sums.y**2 / n, sums.xy - sums.x * sums.y / n
+    return jnp.stack([jnp.ones_like(x), x, y, x * x, y * y, x * y])
 
 
 def correlation(sums: PearsonSums) -> jax.Array:
-    """Pearson's CC of one part, the mean of each group removed from x and y."""
-    xx, yy, xy = (jnp.sum(value) for value in centred(sums))
+    """Pearson's CC."""
+    xx, yy, xy = second_moments(sums)
     return xy / jnp.sqrt(xx * yy)
 
 
-def part_of(sums: Tree, number: int) -> Tree:
-    """The sums of one part."""
-    return jax.tree.map(lambda leaf: leaf[number], sums)
+def second_moments(sums: PearsonSums) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(xx, yy, xy) about the means; nothing of nothing."""
+    n = jnp.where(jnp.asarray(sums.n) > 0, sums.n, 1.0)
+    return sums.xx - sums.x**2 / n, sums.yy - sums.y**2 / n, sums.xy - sums.x * sums.y / n
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Pearson:
-    """-CC. groups: 1, or the number of resolution shells whose means are removed (anisotropic). tile_shells: the most
-    shells that one tile has."""
+    """-CC."""
 
     in_one_pass = True
-    groups: int = field(default=1, metadata={"static": True})
-    tile_shells: int = field(default=1, metadata={"static": True})
 
     def start(self) -> dict:
         """Scale and offset do not change a correlation."""
         return {}
 
     def sums(self, orbits: OrbitTerms, shared: dict, parts: int) -> PearsonSums:
-        """By shell, or all together."""
-        first = self._group(orbits.first_shell)
-        return pearson_sums(orbits, parts, self._group(orbits.shell), first, self.tile_shells, self.groups)
+        """The six sums of each part."""
+        weights = jnp.stack([orbits.weight_of(number) for number in range(parts)])
+        return PearsonSums(*(pearson_terms(orbits) @ weights.T))
 
     def misfit(self, fitted: PearsonSums, judged: PearsonSums, shared: dict) -> jax.Array:
         """-CC of the orbits that are judged."""
         return -correlation(judged)
 
     def directions(self, orbits: OrbitTerms) -> Directions:
-        """omega y, omega of each shell of the tile, omega x: the cotangents of xx and xy are those of all shells."""
+        """omega, omega y, omega x."""
         weight = orbits.weight_of(0)
-        slot = self._group(orbits.shell - orbits.first_shell)
-        shells = [jnp.where(slot == number, weight, 0.0) for number in range(self.tile_shells)]
-        return Directions(jnp.stack([weight * orbits.y, *shells]), weight, 1)
+        return Directions(jnp.stack([weight, weight * orbits.y]), weight, 1)
 
-    def coefficients(self, sums_bar: PearsonSums, first_shell: jax.Array) -> jax.Array:
-        """Of omega y, of omega in each shell of the tile, and of omega x."""
-        bar = part_of(sums_bar, 0)
-        first = self._group(first_shell)
-        shells = jnp.pad(bar.x, (0, self.tile_shells))[first + jnp.arange(self.tile_shells)]
-        return jnp.concatenate([bar.xy[first][None], shells, 2 * bar.xx[first][None]])
-
-    def _group(self, shell: jax.Array) -> jax.Array:
-        return shell if self.groups > 1 else jnp.zeros_like(shell)
+    def coefficients(self, sums_bar: PearsonSums, orbits: OrbitTerms) -> jax.Array:
+        """Of omega, omega y and omega x."""
+        return jnp.stack([sums_bar.x[0], sums_bar.xy[0], 2 * sums_bar.xx[0]])
 
 
-class NormalEquations(NamedTuple):
-    """gram: [parts, J + 2, J + 2], sums of omega a b over a, b in (x, background functions, y). n: [parts], omega."""
+# ---- with functions of 1/d beside x ----------------------------------------------------------------------------------
 
-    gram: jax.Array
+
+class SplineSums(NamedTuple):
+    """The normal equations of x and y in splines: sums of omega times the product that the name says, leaves [parts,
+    ...] with B over all splines of the set. n: the sum of omega variance."""
+
     n: jax.Array
+    xx: jax.Array
+    xy: jax.Array
+    yy: jax.Array
+    xB: jax.Array
+    yB: jax.Array
+    BB: jax.Array
+
+
+def spline_sums(orbits: OrbitTerms, splines: Splines, n_splines: int, parts: int) -> SplineSums:
+    """Of a tile: its few splines at their places among all."""
+    x, y, B = orbits.x, orbits.y, splines.values
+    weights = jnp.stack([orbits.weight_of(number) for number in range(parts)])
+    n, xx, xy, yy = jnp.stack([orbits.variance, x * x, x * y, y * y]) @ weights.T
+    xB, yB = ((weights * values) @ B.T for values in (x, y))
+    BB = jnp.einsum("ph,ih,jh->pij", weights, B, B)
+    return SplineSums(
+        n, xx, xy, yy, *(_placed(leaf, splines.first, n_splines, (1,)) for leaf in (xB, yB)),
+        _placed(BB, splines.first, n_splines, (1, 2)),
+    )  # fmt: skip
+
+
+def _placed(values: jax.Array, first: jax.Array, n: int, axes: tuple[int, ...]) -> jax.Array:
+    """Some of n entries along ``axes``, from ``first`` on, among zeros."""
+    m = values.shape[axes[0]]
+    for axis in axes:
+        shape = list(values.shape)
+        shape[axis] = n + m
+        values = jax.lax.dynamic_update_slice_in_dim(jnp.zeros(shape, values.dtype), values, first, axis)
+        values = jax.lax.slice_in_dim(values, 0, n, axis=axis)
+    return values
+
+
+def _spline_directions(orbits: OrbitTerms, splines: Splines) -> Directions:
+    """omega B_j of the tile's splines, omega y, omega x."""
+    weight = orbits.weight_of(0)
+    return Directions(weight * jnp.concatenate([splines.values, orbits.y[None]]), weight, 1)
+
+
+def _spline_coefficients(sums_bar: SplineSums, splines: Splines) -> jax.Array:
+    m = splines.values.shape[0]
+    of_splines = jax.lax.dynamic_slice_in_dim(jnp.pad(sums_bar.xB[0], (0, m)), splines.first, m)
+    return jnp.concatenate([of_splines, sums_bar.xy[:1], 2 * sums_bar.xx[:1]])
+
+
+def partial_correlation(fitted: SplineSums, judged: SplineSums) -> jax.Array:
+    """The correlation of what the splines leave of x and y, with the splines that suit ``fitted`` best."""
+    b_x, b_y = _solve(fitted.BB, fitted.xB), _solve(fitted.BB, fitted.yB)
+
+    def left(ab, aB, bB, a, b):
+        # <a - a_j B_j, b - b_j B_j>
+        return ab - b @ aB - a @ bB + a @ judged.BB @ b
+
+    xx = left(judged.xx, judged.xB, judged.xB, b_x, b_x)
+    yy = left(judged.yy, judged.yB, judged.yB, b_y, b_y)
+    return left(judged.xy, judged.xB, judged.yB, b_x, b_y) / jnp.sqrt(xx * yy)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class AnisotropicPearson:
+    """-CC of what a smooth function of 1/d leaves of x and y (``OrbitTerms.radial``): the rings, and above all that of
+    the solvent, say nothing of structure, and dominate the total CC."""
+
+    in_one_pass = True
+    n_splines: int = field(metadata={"static": True})
+
+    def start(self) -> dict:
+        """Scale and offset do not change a correlation."""
+        return {}
+
+    def sums(self, orbits: OrbitTerms, shared: dict, parts: int) -> SplineSums:
+        """The normal equations of the radial functions."""
+        return spline_sums(orbits, orbits.radial, self.n_splines, parts)
+
+    def misfit(self, fitted: SplineSums, judged: SplineSums, shared: dict) -> jax.Array:
+        """-CC of the orbits that are judged, without the radial functions of those that were fitted."""
+        return -partial_correlation(fitted, judged)
+
+    def directions(self, orbits: OrbitTerms) -> Directions:
+        """omega B_j, omega y, omega x."""
+        return _spline_directions(orbits, orbits.radial)
+
+    def coefficients(self, sums_bar: SplineSums, orbits: OrbitTerms) -> jax.Array:
+        """Of omega B_j, omega y and omega x."""
+        return _spline_coefficients(sums_bar, orbits.radial)
 
 
 @jax.tree_util.register_dataclass
@@ -173,54 +254,52 @@ class ProfiledGaussian:
     """
 
     in_one_pass = True
+    n_splines: int = field(metadata={"static": True})
 
     def start(self) -> dict:
         """Scale and background are profiled out."""
         return {}
 
-    def sums(self, orbits: OrbitTerms, shared: dict, parts: int) -> NormalEquations:
+    def sums(self, orbits: OrbitTerms, shared: dict, parts: int) -> SplineSums:
         """The normal equations; n counts orbits by omega sigma^2, so that chi^2 comes out reduced."""
-        terms = jnp.concatenate([orbits.x[None], orbits.background, orbits.y[None]])
-        weights = jnp.stack([orbits.weight_of(number) for number in range(parts)])
-        gram = jnp.einsum("ph,ih,jh->pij", weights, terms, terms)
-        return NormalEquations(gram, jnp.sum(weights * orbits.variance, axis=1))
+        return spline_sums(orbits, orbits.background, self.n_splines, parts)
 
-    def misfit(self, fitted: NormalEquations, judged: NormalEquations, shared: dict) -> jax.Array:
+    def misfit(self, fitted: SplineSums, judged: SplineSums, shared: dict) -> jax.Array:
         """Of the judged orbits, with scale and background of the fitted ones."""
         k, c = self.nuisances(fitted)
-        best = jnp.concatenate([jnp.array([k]), c, jnp.array([-1.0])])
-        # The quadratic form of the residual k x + c B - y.
-        chi2 = best @ judged.gram @ best
-        # What the term in x takes off chi^2 is k^2 S, S being the Schur complement of the background.
-        gain = k * jnp.abs(k) * _schur(judged.gram)
-        return 0.5 * (chi2 + k**2 * _schur(judged.gram) - gain) / judged.n
+        j = judged
+        chi2 = j.yy + k**2 * j.xx + c @ j.BB @ c - 2 * k * j.xy - 2 * c @ j.yB + 2 * k * c @ j.xB
+        # What the term in x takes off chi^2 is k^2 times what the background leaves of x.
+        left = j.xx - j.xB @ _solve(j.BB, j.xB)
+        return 0.5 * (chi2 + (k**2 - k * jnp.abs(k)) * left) / j.n
 
-    def nuisances(self, fitted: NormalEquations) -> tuple[jax.Array, jax.Array]:
+    def nuisances(self, fitted: SplineSums) -> tuple[jax.Array, jax.Array]:
         """(k, c [J]) of the best k x + sum_j c_j B_j."""
-        solution = _solve(fitted.gram[:-1, :-1], fitted.gram[:-1, -1])
-        return solution[0], solution[1:]
+        b_x, b_y = _solve(fitted.BB, fitted.xB), _solve(fitted.BB, fitted.yB)
+        k = (fitted.xy - b_x @ fitted.yB) / (fitted.xx - b_x @ fitted.xB)
+        return k, b_y - k * b_x
 
     def directions(self, orbits: OrbitTerms) -> Directions:
         """omega B_j, omega y, omega x."""
-        weight = orbits.weight_of(0)
-        return Directions(weight * jnp.concatenate([orbits.background, orbits.y[None]]), weight, 1)
+        return _spline_directions(orbits, orbits.background)
 
-    def coefficients(self, sums_bar: NormalEquations, first_shell: jax.Array) -> jax.Array:
-        """Of omega B_j, omega y and omega x: the row and the column of x in the cotangent."""
-        bar = sums_bar.gram[0]
-        return jnp.roll(bar[0] + bar[:, 0], -1)
+    def coefficients(self, sums_bar: SplineSums, orbits: OrbitTerms) -> jax.Array:
+        """Of omega B_j, omega y and omega x."""
+        return _spline_coefficients(sums_bar, orbits.background)
 
 
-def _schur(gram: jax.Array) -> jax.Array:
-    """The sum of squares of what the background leaves of x."""
-    xB, BB = gram[0, 1:-1], gram[1:-1, 1:-1]
-    return gram[0, 0] - xB @ _solve(BB, xB)
+RIDGE = 1e-12  # of a spline that no orbit tells from others, beside a diagonal of 1
 
 
 def _solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
-    """A symmetric positive system, brought to a unit diagonal first: electrons^2 and counts differ by decades."""
-    scale = 1 / jnp.sqrt(jnp.diagonal(matrix))
-    return scale * jnp.linalg.solve(scale[:, None] * matrix * scale, scale * right)
+    """A symmetric system, brought to a unit diagonal first; a spline without orbits gets 0."""
+    diagonal = jnp.diagonal(matrix)
+    scale = jnp.where(diagonal > 0, 1 / jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0)), 0.0)
+    unit = scale[:, None] * matrix * scale + RIDGE * jnp.eye(len(scale))
+    return scale * jnp.linalg.solve(unit, scale * right)
+
+
+# ---- distributions ---------------------------------------------------------------------------------------------------
 
 
 class CrossEntropySums(NamedTuple):
@@ -260,6 +339,6 @@ class CrossEntropy:
         weight = orbits.weight_of(0)
         return Directions(weight[None], weight * orbits.y, -1)
 
-    def coefficients(self, sums_bar: CrossEntropySums, first_shell: jax.Array) -> jax.Array:
+    def coefficients(self, sums_bar: CrossEntropySums, orbits: OrbitTerms) -> jax.Array:
         """Of omega and of omega y / x."""
         return jnp.stack([sums_bar.x[0], sums_bar.y_ln_x[0]])

@@ -10,9 +10,8 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.problems.likelihoods import Likelihood, StudentT, gaussian, poisson
-from hpcfit.problems.objectives import CrossEntropy, Objective, Pearson, ProfiledGaussian
+from hpcfit.problems.objectives import AnisotropicPearson, CrossEntropy, Objective, Pearson, ProfiledGaussian
 from hpcfit.problems.orbits import OrbitMap
-from hpcfit.problems.tiling import Tiling
 
 if TYPE_CHECKING:
     from hpcfit.config import FrameWeightsConfig
@@ -20,16 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observed:
-    """Of each orbit, [n]: y, variance and weight as ``problems.objectives.OrbitTerms`` has them; background [J, n]."""
+    """Of each orbit, [n]: y, variance and weight as ``problems.objectives.OrbitTerms`` has them. background, radial:
+    splines in 1/d, [J, n]."""
 
     y: np.ndarray
     variance: np.ndarray
     weight: np.ndarray
     background: np.ndarray
+    radial: np.ndarray
     objective: Objective
 
 
-def observe(orbits: OrbitMap, tiling: Tiling, spread: np.ndarray, choice: FrameWeightsConfig, source: Any) -> Observed:
+def observe(orbits: OrbitMap, spread: np.ndarray, choice: FrameWeightsConfig, source: Any) -> Observed:
     """The observed side of the objective that the config names.
 
     spread: [n], about what x is, from the sample of frames that the store keeps: where scale and background start.
@@ -46,20 +47,26 @@ def observe(orbits: OrbitMap, tiling: Tiling, spread: np.ndarray, choice: FrameW
     weight = weight / weight.mean()
     if choice.objective in ("poisson", "cross-entropy"):
         y = _not_negative(y, choice.objective, source)
-    background = splines(orbits.inverse_d, max(choice.background, 1))
-    objective = _objective(choice, tiling, orbits, (y, weight, background, spread, sigmas))
-    return Observed(y, variance, weight, background, objective)
+    background = splines(orbits.inverse_d, choice.background, even_in=1)
+    radial = splines(orbits.inverse_d, choice.shells + 3, even_in=3)
+    objective = _objective(choice, len(radial), (y, weight, background, spread, sigmas))
+    return Observed(y, variance, weight, background, radial, objective)
 
 
-def splines(inverse_d: np.ndarray, n: int) -> np.ndarray:
-    """n B-splines in 1/d over its range, [n, orbits]: cubic, of lower degree below 4; their sum is 1 everywhere."""
+def splines(inverse_d: np.ndarray, n: int, *, even_in: int) -> np.ndarray:
+    """n B-splines in 1/d over its range, [n, orbits]: cubic, of lower degree below 4; their sum is 1 everywhere.
+
+    even_in: the power of 1/d that knots are evenly spaced in. With 3, and n - 3 intervals, they are the edges of as
+    many resolution shells of equal volume, so that each interval has orbits to be known by.
+    """
     from scipy.interpolate import BSpline
 
     degree = min(3, n - 1)
     low, high = inverse_d.min(), inverse_d.max()
-    inner = np.linspace(low, high, n - degree + 1)
+    inner = np.linspace(low**even_in, high**even_in, n - degree + 1) ** (1 / even_in)
+    low, high = inner[0], inner[-1]
     knots = np.concatenate([[low] * degree, inner, [high] * degree])
-    inside = np.clip(inverse_d, low, high - 1e-12 * (high - low))
+    inside = np.clip(inverse_d, low, high - 1e-9 * (high - low))
     return BSpline.design_matrix(inside, knots, degree).toarray().T
 
 
@@ -102,16 +109,14 @@ def _not_negative(y: np.ndarray, objective: str, source: Any) -> np.ndarray:
     return np.maximum(y, 0.0)
 
 
-def _objective(choice: FrameWeightsConfig, tiling: Tiling, orbits: OrbitMap, data: tuple) -> Objective:
+def _objective(choice: FrameWeightsConfig, n_radial: int, data: tuple) -> Objective:
     y, weight, background, spread, sigmas = data
     if choice.objective == "pearson":
-        if not choice.anisotropic:
-            return Pearson()
-        return Pearson(choice.shells, tiling.most_shells(orbits.shell))
+        return AnisotropicPearson(n_radial) if choice.anisotropic else Pearson()
     if choice.objective == "cross-entropy":
         return CrossEntropy()
     if choice.objective == "gaussian" and not choice.model_error:
-        return ProfiledGaussian()
+        return ProfiledGaussian(len(background))
     positive = choice.objective == "poisson"
     k0, c0 = _regression(y, weight, background, spread, positive)
     density = {"gaussian": gaussian, "student-t": StudentT(choice.student_nu), "poisson": poisson}[choice.objective]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcfit.physics.one_pass import strip_reflections
+from hpcfit.problems.objectives import Splines
 from hpcfit.problems.orbits import OrbitMap
 
 LANES = 32  # the width of a tile is a multiple of it (``physics.moments`` adds 64 real numbers side by side)
@@ -50,6 +51,16 @@ class Tiling:
         """The most resolution shells of one tile, from its lowest to its highest; ``shell``: of each orbit, [n]."""
         rows = self.of_orbits(shell, -1)
         return max(int(row.max() - row[row >= 0].min()) + 1 for row in rows)
+
+    def of_splines(self, values: np.ndarray) -> Splines:
+        """Splines at the orbits, [J, n]: of each tile those that are not 0 on it, and so many of the next that all
+        tiles have the same number."""
+        used = np.stack([self.of_orbits(row) != 0 for row in values], axis=1).any(axis=2)
+        first = np.argmax(used, axis=1)
+        m = int(np.max(used.shape[1] - np.argmax(used[:, ::-1], axis=1) - first))
+        whole = np.concatenate([values, np.zeros((m, values.shape[1]))])
+        rows = np.stack([self.of_orbits(row) for row in whole], axis=1)
+        return Splines(np.stack([row[start : start + m] for row, start in zip(rows, first)]), first.astype(np.int32))
 
 
 def tile_width(n_reflections: int, largest_orbit: int, *, widest: int = 2048, at_least: int = 16) -> int:

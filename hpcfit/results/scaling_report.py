@@ -40,10 +40,11 @@ SPEED = (
     "Imbalance: computing of the slowest rank by the mean."
 )
 MODEL = (
-    "A step costs one pass over the largest share of the frames, or two on a grid with several rows of frames, the work "
-    "that is done once a tile, messages, and what no rank can share out. An allreduce of n bytes over p ranks costs latency × log₂p + 2(p−1)/p × n / bandwidth."
-    " Where ranks share a memory, a byte takes as much longer as it does in the plain stream on the same ranks. "
-    "Reading from the disk and waiting for others are not in it; the error is against a measured step without reading."
+    "A step costs one pass over the largest share of the frames, or two on a grid with several rows of frames, the "
+    "work that is done once a tile, messages, and what no rank can share out. An allreduce of n bytes over p ranks "
+    "costs latency × log₂p + 2(p−1)/p × n / bandwidth. Where ranks share a memory, a byte takes as much longer as it "
+    "does in the plain stream on the same ranks. Reading from the disk and waiting for others are not in it; the error "
+    "is against a measured step without reading."
 )
 PREDICTED = (
     "PREDICTED by the model, not measured. “ranks × 1”: the same with frames alone dealt out, for comparison. "

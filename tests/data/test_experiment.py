@@ -8,6 +8,7 @@ from hpcfit.config import ExperimentConfig
 from hpcfit.data import experiment
 from hpcfit.data.maps.lattice import LAT_MASK
 from hpcfit.errors import InputError
+from hpcfit.physics.reciprocal import inverse_d2
 from hpcfit.testsystems import lattice
 
 CELL = (10.0, 11.0, 12.0, 90.0, 90.0, 90.0)
@@ -215,3 +216,30 @@ def test_missing_and_damaged_files_are_named(tmp_path, name):
 def test_an_unknown_format_is_said(tmp_path):
     with pytest.raises(InputError, match=r"'\.txt' is not a format"):
         read(tmp_path / "map.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "index", "lengths"), [("k,h,-l", (2, 1, -3), (11, 10, 12)), ("l,h,k", (3, 1, 2), (12, 10, 11))]
+)
+def test_a_map_in_another_setting_is_reindexed(tmp_path, text, index, lengths):
+    cell = (10.0, 11.0, 12.0, 85.0, 95.0, 80.0)
+    np.savez(tmp_path / "m.npz", hkl=[[1, 2, 3]], intensity=[5.0], cell=cell, ndiv=(1, 1, 1), space_group="P 1")
+    found = read(tmp_path / "m.npz", reindex=text)
+    assert tuple(found.hkl[0]) == index
+    assert found.cell[:3] == pytest.approx(lengths)
+    # The distance of the plane does not change with the names of the axes.
+    assert inverse_d2([index], (1, 1, 1), found.cell) == pytest.approx(inverse_d2([[1, 2, 3]], (1, 1, 1), cell))
+
+
+def test_axes_that_are_divided_differently_go_with_their_indices(tmp_path):
+    np.savez(tmp_path / "m.npz", hkl=[[1, 2, 3]], intensity=[5.0], cell=CELL, ndiv=(1, 2, 4), space_group="P 1")
+    assert read(tmp_path / "m.npz", reindex="k,h,-l").ndiv == (2, 1, 4)
+    with pytest.raises(InputError, match="mixes"):
+        read(tmp_path / "m.npz", reindex="h,h+k,l")
+
+
+@pytest.mark.parametrize("text", ["k,h,l", "nonsense", "h/2,k,2l", "h,k", "x,y,z"])
+def test_what_is_no_change_of_axes_is_refused(tmp_path, text):
+    np.savez(tmp_path / "m.npz", hkl=[[1, 2, 3]], intensity=[5.0], cell=CELL, space_group="P 1")
+    with pytest.raises(InputError, match="reindex"):
+        read(tmp_path / "m.npz", reindex=text)
