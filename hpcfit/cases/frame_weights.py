@@ -122,7 +122,24 @@ class FrameWeightsCase:
             "map": f"{len(self.measured)} voxels of {self.measured.source.name}, {self.measured.masked} masked",
             "stored as": self.store.encoding.dtype,
             **self._resampling(),
+            "fits": self._fits_in_words(),
         }
+
+    def _fits_in_words(self) -> str:
+        """What the study will run, as far as it is known beforehand."""
+        choice = self.config.problem
+        groups = int(np.sum(self.groups.frames >= 2)) if len(self.groups.names) > 1 else 0
+        starts = sum({"clusters": groups, "random": choice.random_starts}.get(kind, 1) for kind in choice.starts)
+        if choice.weights == "binary":
+            starts = 1
+        parts = [f"{starts} start" + "s" * (starts > 1)]
+        if choice.n_folds:
+            parts.append(f"{len(choice.thetas)} theta x {choice.n_folds} folds")
+        if choice.resamples and choice.weights != "binary":
+            parts.append(f"2 x {choice.resamples} resamples for errors")
+        if choice.dropping_rounds:
+            parts.append(f"{choice.dropping_rounds} rounds of dropping")
+        return ", ".join(parts)
 
     def _resampling(self) -> dict[str, str]:
         choice, words = self.config.problem, {}

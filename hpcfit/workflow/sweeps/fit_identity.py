@@ -35,6 +35,8 @@ class Identities:
             content["experiment"]["file"] = self._of_file("[experiment] file", config.experiment.file)
         if config.problem and isinstance(config.problem.prior, Path):
             content["problem"]["prior"] = self._of_file("[problem] prior", config.problem.prior)
+        if config.problem and isinstance(config.problem.clusters, Path):
+            content["problem"]["clusters"] = self._of_file("[problem] clusters", config.problem.clusters)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
 
 
