@@ -255,7 +255,8 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     thetas = case.config.problem.thetas
     ranked = work.compare_starts(_middle(thetas))
     start, best = ranked[0]
-    found: dict[str, Any] = {"starts": [_start_row(work, fitted) for _, fitted in ranked]}
+    starts = _start_rows(work, [fitted for _, fitted in ranked])
+    found: dict[str, Any] = {"starts": starts, "warnings": undecided(starts)}
     theta: float | None = thetas[0]
     if case.config.problem.n_folds:
         rows = work.cross_validate(start)
@@ -273,11 +274,34 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     return found
 
 
-def _start_row(work: Study, fitted: Fitted) -> dict[str, Any]:
-    """A start's name, metrics, and the sums of weights that it led to."""
-    w = work.weights(fitted, work.fits.evaluate.frames.rows)
-    sums = dict(zip(work.case.groups.names, work.group_sums(w).tolist()))
-    return {"start": fitted.name.removeprefix("start "), "groups": sums, "stopped": fitted.stopped, **fitted.metrics}
+def _start_rows(work: Study, fits: list[Fitted]) -> list[dict[str, Any]]:
+    """Of each start, the best one first: its name, its metrics, the sums of weights that it led to, and their distance
+    from the best ones, the weight that would have to be moved to other frames."""
+    rows, best = [], None
+    for fitted in fits:
+        w = work.weights(fitted, work.fits.evaluate.frames.rows)
+        best = w if best is None else best
+        about = {
+            "start": fitted.name.removeprefix("start "),
+            "groups": dict(zip(work.case.groups.names, work.group_sums(w).tolist())),
+            "distance": float(np.abs(w - best).sum() / 2),
+            "stopped": fitted.stopped,
+        }
+        rows.append(about | fitted.metrics)
+    return rows
+
+
+def undecided(starts: list[dict[str, Any]]) -> list[str]:
+    """A sentence for each start that reaches the best misfit, to a thousandth of it, with other weights."""
+    best = starts[0]
+    same = [row for row in starts[1:] if row["misfit"] - best["misfit"] <= 1e-3 * abs(best["misfit"])]
+    return [
+        f"the starts '{best['start']}' and '{row['start']}' reach the same misfit ({best['misfit']:.5g} and"
+        f" {row['misfit']:.5g}) with weights of which {100 * row['distance']:.0f} % lie on other frames: the map does not"
+        " decide between them"
+        for row in same
+        if row["distance"] > 0.1
+    ]
 
 
 def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:
