@@ -297,8 +297,8 @@ def undecided(starts: list[dict[str, Any]]) -> list[str]:
     same = [row for row in starts[1:] if row["misfit"] - best["misfit"] <= 1e-3 * abs(best["misfit"])]
     return [
         f"the starts '{best['start']}' and '{row['start']}' reach the same misfit ({best['misfit']:.5g} and"
-        f" {row['misfit']:.5g}) with weights of which {100 * row['distance']:.0f} % lie on other frames: the map does not"
-        " decide between them"
+        f" {row['misfit']:.5g}) with weights of which {100 * row['distance']:.0f} % lie on other frames: the map does"
+        " not decide between them"
         for row in same
         if row["distance"] > 0.1
     ]
