@@ -86,7 +86,9 @@ def choose_shape(
     if len(chosen) == 1:
         return Shape(*chosen[0], "the only shape that fits" if "auto" in (frames, slices) else "set in the config")
     times = {shape: step_cost(shape, load, machine).seconds for shape in chosen}
-    # Of shapes that cost the same to a tenth, the one with more frames reads the shards in longer pieces.
-    best = max((shape for shape in chosen if times[shape] <= 1.1 * min(times.values())), key=lambda shape: shape[0])
+    # Of shapes that cost the same to a tenth, those with one pass have the same bits on any number of ranks; of these
+    # the one with more frames reads the shards in longer pieces.
+    cheap = [shape for shape in chosen if times[shape] <= 1.1 * min(times.values())]
+    best = min(cheap, key=lambda shape: (load.passes(shape), -shape[0]))
     words = ", ".join(f"{f} x {s}: {1e3 * times[f, s]:.3g} ms" for f, s in chosen)
     return Shape(*best, f"smallest predicted step of {words}")

@@ -1,12 +1,14 @@
 """Sums of the weights of a running fit: what ranks report adds up to what one rank would report."""
 
 from collections import Counter
+from functools import lru_cache
 
 import numpy as np
 import pytest
 
 from hpcfit.cases.live_weights import BIN, MAX_GROUPS, LiveWeights
 from hpcfit.problems.base import FrameRows, Params
+from tests.problems.systems import system
 
 LABELS = ["A", "B", "A", "C"]  # of four blocks
 
@@ -16,7 +18,7 @@ def rows():
     """Four blocks, the last one half full, with uniform prior weights."""
     ids = np.arange(256).reshape(4, 64)
     ids[3, 32:] = -1
-    return FrameRows(ids, np.where(ids >= 0, -np.log(224), 0.0), 224)
+    return FrameRows(ids, np.where(ids >= 0, -np.log(224), 0.0), ids >= 0, 224)
 
 
 @pytest.fixture
@@ -29,8 +31,14 @@ def params(rows):
 
 def part(rows, params, blocks):
     own = slice(blocks.start, blocks.stop)
-    of_rank = FrameRows(rows.ids[own], rows.log_prior[own], rows.total)
-    return LiveWeights.of(of_rank, LABELS, blocks)(Params({}, {"u": params.local["u"][own]}))
+    of_rank = FrameRows(rows.ids[own], rows.log_prior[own], rows.follows[own], rows.total)
+    return LiveWeights.of(problem(), of_rank, LABELS, blocks)(Params({}, {"u": params.local["u"][own]}))
+
+
+@lru_cache
+def problem():
+    """Of which only the kind of the weights counts here: the simplex."""
+    return system().reverse().problem
 
 
 def bins(report):
@@ -64,8 +72,8 @@ def test_a_rank_without_frames_reports_nothing_of_weight(rows, params):
 def test_many_labels_are_summed_as_one_but_for_the_most_common():
     blocks = MAX_GROUPS + 10
     ids = np.arange(64 * blocks).reshape(blocks, 64)
-    rows = FrameRows(ids, np.full(ids.shape, -np.log(ids.size)), ids.size)
+    rows = FrameRows(ids, np.full(ids.shape, -np.log(ids.size)), ids >= 0, ids.size)
     labels = [f"source {number}" for number in range(blocks)]
-    report = LiveWeights.of(rows, labels, range(blocks))(Params({}, {"u": np.zeros(ids.shape)}))
+    report = LiveWeights.of(problem(), rows, labels, range(blocks))(Params({}, {"u": np.zeros(ids.shape)}))
     assert len(report["groups"]) == MAX_GROUPS + 1
     assert report["groups"]["all others"] == pytest.approx((10 / blocks, 10 / blocks))

@@ -147,6 +147,13 @@ def test_few_tiles_and_many_frames_are_cut_into_frames():
     assert (shape.frames, shape.slices) == (16, 1)
 
 
+def test_of_grids_that_cost_the_same_one_with_one_pass_is_chosen():
+    """Its numbers are those of one rank, bit for bit."""
+    small = Load(n_blocks=5, n_tiles=16, cell_bytes=1 << 14, tile_sums=192)
+    assert choose_shape(2, "auto", "auto", small).frames == 2
+    assert choose_shape(2, "auto", "auto", replace(small, one_pass=True)).slices == 2
+
+
 def test_a_grid_depends_on_the_machine():
     load = Load(n_blocks=8, n_tiles=16, cell_bytes=1 << 18, tile_sums=6144)
     # Both grids cost the same to a tenth, and then frames are cut; sums of tiles are the longer messages.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -31,7 +32,8 @@ T, SHELLS = 90, 6
 IDS = np.where(np.arange(128) < T, np.arange(128), -1).reshape(2, 64)
 # The second trajectory begins at frame 40; the first row of the second block follows the last one of the first.
 FOLLOWS = (IDS > 0) & (IDS != 40)
-MANY = 20_000  # frames of which a cache holds strips of 32: two strips in a tile of 64
+BELOW = 1 - 1e-9  # of the range of 1/d: splines end a little below its upper end
+MANY = 20_000  # frames of which a cache holds narrow strips: several in a tile of 64
 
 # Every objective, with the options that change what it is; the first of each kind are known in one pass.
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -149,9 +151,9 @@ class System:
         """Of a part, with nuisances as the fitted part has them."""
         x, omega = self.x(w_t), self.omega(part)
         if self.choice.objective == "pearson":
-            sigma2 = self.orbits.sigma**2 if self.choice.sigmas else 1.0
-            groups = self.orbits.shell if self.choice.anisotropic else np.zeros(len(x), int)
-            return -pearson(omega / sigma2, x, self.orbits.observed, groups)
+            if self.choice.anisotropic:
+                return -self.anisotropic(x, self.omega(), omega)
+            return -pearson(omega / self.orbits.sigma**2 if self.choice.sigmas else omega, x, self.orbits.observed)
         if self.choice.objective == "cross-entropy":
             p, q = omega * x / np.sum(omega * x), omega * self.orbits.observed
             q = q / q.sum()
@@ -159,6 +161,14 @@ class System:
         if self.choice.objective == "gaussian" and not self.choice.model_error:
             return self._least_squares(x, omega)
         return self._likelihood(x, omega, np.sum(w_t) ** 2 / np.sum(w_t**2), shared)
+
+    def anisotropic(self, x: np.ndarray, fitted: np.ndarray, judged: np.ndarray) -> float:
+        """The correlation by ``judged`` of what the radial splines that suit ``fitted`` best leave of x and y."""
+        s, n = self.orbits.inverse_d, self.choice.shells
+        edges = np.linspace(s.min() ** 3, s.max() ** 3, n + 1) ** (1 / 3)
+        B, root = recursion(np.r_[[edges[0]] * 3, edges, [edges[-1]] * 3], s), np.sqrt(fitted)[:, None]
+        left = [v - B.T @ np.linalg.lstsq(root * B.T, root[:, 0] * v)[0] for v in (x, self.orbits.observed)]
+        return np.sum(judged * left[0] * left[1]) / np.sqrt(np.prod([np.sum(judged * v**2) for v in left]))
 
     def penalty(self, u_t: np.ndarray, w_t: np.ndarray, w0_t: np.ndarray) -> float:
         """Of all regularisers."""
@@ -228,16 +238,19 @@ def _frames_and_orbits() -> tuple[np.ndarray, OrbitMap]:
     )
 
 
-def system(precision: str = "float64", encoding: str = "complex128", *, frames: int = MANY, **options) -> System:
-    """A fifth of the orbits held out, the others drawn 0 to 3 times; two strips in a tile. options: of [problem]."""
-    F_th, orbits = _frames_and_orbits()
+def system(
+    precision: str = "float64", encoding: str = "complex128", *, orbits: OrbitMap | None = None, **options
+) -> System:
+    """A fifth of the orbits held out, the others drawn 0 to 3 times; several strips a tile. options: of [problem]."""
+    F_th, usual = _frames_and_orbits()
+    orbits = usual if orbits is None else orbits
     choice = FrameWeightsConfig(kind="frame-weights", shells=SHELLS, **({"theta": 0.0} | options))
     n, rng = len(orbits.observed), np.random.default_rng(5)
     part = (rng.random(n) < 0.2).astype(int)
     chosen = OrbitChoice(part, np.where(part == 1, 1, rng.integers(0, 4, n)))
-    tiling = make_tiling(orbits, frames, 8)
+    tiling = make_tiling(orbits, MANY, 8)
     reference = Reference.of_sample(cubic_reflections(2.0), F_th)
-    observed = observe(orbits, tiling, orbit_means(orbits, reference.scale**2), choice, "a map")
+    observed = observe(orbits, orbit_means(orbits, reference.scale**2), choice, "a map")
     config = SimpleNamespace(problem=choice, run=SimpleNamespace(precision=precision))
     blocks = [SimpleNamespace(frames=64), SimpleNamespace(frames=T - 64)]
     store = SimpleNamespace(reference=reference)
@@ -261,20 +274,30 @@ def orbit_means(orbits: OrbitMap, x_h: np.ndarray) -> np.ndarray:
     return np.bincount(orbits.orbit, x_h) / np.bincount(orbits.orbit)
 
 
-def pearson(omega: np.ndarray, x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
-    """The weighted correlation of what is left when the mean of each group is removed."""
-    x, y = x.copy(), y.copy()
-    for group in np.unique(groups[omega > 0]):
-        inside = groups == group
-        x[inside] -= np.average(x[inside], weights=omega[inside])
-        y[inside] -= np.average(y[inside], weights=omega[inside])
+def pearson(omega: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+    """The weighted correlation."""
+    x, y = x - np.average(x, weights=omega), y - np.average(y, weights=omega)
     return np.sum(omega * x * y) / np.sqrt(np.sum(omega * x * x) * np.sum(omega * y * y))
 
 
 def bernstein(inverse_d: np.ndarray, n: int) -> np.ndarray:
     """B-splines without inner knots: polynomials of degree n - 1, [n, orbits]."""
-    t = (inverse_d - inverse_d.min()) / np.ptp(inverse_d)
+    t = np.minimum((inverse_d - inverse_d.min()) / np.ptp(inverse_d), BELOW)
     return np.array([math.comb(n - 1, j) * t**j * (1 - t) ** (n - 1 - j) for j in range(n)])
+
+
+def recursion(knots: np.ndarray, at: np.ndarray, degree: int = 3) -> np.ndarray:
+    """B-splines by Cox and de Boor's recursion, [n, points]; each interval without its upper end."""
+    if degree == 0:
+        at = np.clip(at, knots[0], knots[0] + BELOW * (knots[-1] - knots[0]))
+        return np.array([(low <= at) & (at < high) for low, high in itertools.pairwise(knots)], float)
+    lower, rows = recursion(knots, at, degree - 1), []
+    for i in range(len(knots) - degree - 1):
+        rising, falling = knots[i + degree] - knots[i], knots[i + degree + 1] - knots[i + 1]
+        up = (at - knots[i]) / rising * lower[i] if rising else 0 * at
+        down = (knots[i + degree + 1] - at) / falling * lower[i + 1] if falling else 0 * at
+        rows.append(up + down)
+    return np.array(rows)
 
 
 def difference(function, at: float, step: float) -> float:

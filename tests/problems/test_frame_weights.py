@@ -248,7 +248,7 @@ def test_shell_correlations_equal_numpy(made, evaluate, u_t):
     m = made.orbits.multiplicity * made.chosen.drawn
     for shell in range(SHELLS):
         inside = (made.orbits.shell == shell) & fitted
-        expected = pearson(np.where(inside, m, 0.0), x, made.orbits.observed, np.zeros(len(x), int))
+        expected = pearson(np.where(inside, m, 0.0), x, made.orbits.observed)
         assert found[shell] == pytest.approx(expected, abs=1e-10)
 
 

@@ -8,21 +8,21 @@ import pytest
 from hpcfit.config import FrameWeightsConfig
 from hpcfit.errors import InputError
 from hpcfit.problems.observed import observe, splines
-from tests.problems.systems import bernstein, system
+from tests.problems.systems import bernstein, recursion, system
 
 INVERSE_D = np.sort(np.random.default_rng(0).uniform(0.05, 0.6, 200))
 
 
 def observed(orbits=None, **options):
-    made = system()
-    orbits = orbits or made.orbits
+    orbits = orbits or system().orbits
     choice = FrameWeightsConfig(kind="frame-weights", **options)
-    return observe(orbits, made.case.tiling, np.ones(len(orbits.observed)), choice, "map.h5")
+    return observe(orbits, np.ones(len(orbits.observed)), choice, "map.h5")
 
 
+@pytest.mark.parametrize("even_in", [1, 3])
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 12])
-def test_splines_are_positive_and_sum_to_1(n):
-    B = splines(INVERSE_D, n)
+def test_splines_are_positive_and_sum_to_1(n, even_in):
+    B = splines(INVERSE_D, n, even_in=even_in)
     assert B.shape == (n, 200)
     np.testing.assert_allclose(B.sum(axis=0), 1, rtol=1e-12)
     assert B.min() >= 0
@@ -31,14 +31,23 @@ def test_splines_are_positive_and_sum_to_1(n):
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_splines_without_inner_knots_are_bernstein_polynomials(n):
-    # The largest 1/d is moved inwards by 1e-12 of the range.
-    np.testing.assert_allclose(splines(INVERSE_D, n), bernstein(INVERSE_D, n), atol=1e-11)
+    np.testing.assert_allclose(splines(INVERSE_D, n, even_in=1), bernstein(INVERSE_D, n), atol=1e-12)
 
 
-def test_many_splines_follow_any_cubic():
-    s = INVERSE_D
-    fitted = np.linalg.lstsq(splines(s, 9).T, 2 - s + 3 * s**2 - 7 * s**3)[0] @ splines(s, 9)
-    np.testing.assert_allclose(fitted, 2 - s + 3 * s**2 - 7 * s**3, rtol=1e-9)
+@pytest.mark.parametrize("even_in", [1, 3])
+def test_splines_are_those_of_the_recursion(even_in):
+    low, high = INVERSE_D[[0, -1]] ** even_in
+    inner = np.linspace(low, high, 7) ** (1 / even_in)
+    expected = recursion(np.r_[[inner[0]] * 3, inner, [inner[-1]] * 3], INVERSE_D)
+    # The largest 1/d is a little below the end of the range: 1e-9 of it.
+    np.testing.assert_allclose(splines(INVERSE_D, 9, even_in=even_in), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("even_in", [1, 3])
+def test_many_splines_follow_any_cubic(even_in):
+    s, B = INVERSE_D, splines(INVERSE_D, 9, even_in=even_in)
+    fitted = np.linalg.lstsq(B.T, 2 - s + 3 * s**2 - 7 * s**3)[0] @ B
+    np.testing.assert_allclose(fitted, 2 - s + 3 * s**2 - 7 * s**3, rtol=1e-8)
 
 
 def test_y_is_standardised_and_divided_by_sigmas_where_they_are_used():
