@@ -96,13 +96,13 @@ def sections(names: str, laue: str, ndiv: Sequence[int], oblique: bool) -> str:
 
 
 def anisotropic(names: str, shells: int) -> str:
-    """Under the same planes without the means of the shells."""
+    """Under the same planes of what a smooth radial curve leaves."""
     return (
-        f"The same planes {names} of the anisotropic maps: from observed and calculated intensities the mean of each "
-        f"of {shells} resolution shells is removed, and the calculated map is put on the observed scale by regression "
-        "of what is left, which no radial profile, solvent or scattering by air can imitate. Red: above the mean of "
-        "the shell, blue: below; observed and calculated share one colour scale. Arcs of one colour at one distance "
-        "from the origin are what is left of the radial profile within a shell."
+        f"The same planes {names} of the anisotropic maps, those that the anisotropic CC compares: from observed and "
+        f"calculated intensities the best smooth curve in 1/d (a cubic spline, knots at the edges of {shells} shells) "
+        "is removed, and the calculated map is put on the observed scale by regression of what is left, which no "
+        "solvent or scattering by air can imitate. Red: above the curve, blue: below; observed and calculated share "
+        "one colour scale. A good fit shows the same pattern twice, and none in the difference."
     )
 
 

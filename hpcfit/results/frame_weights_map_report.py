@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcfit.problems.observed import splines
 from hpcfit.results import frame_weights_captions as captions
 from hpcfit.results.frame_weights_numbers import plural
 from hpcfit.results.page import Figure, Section, Table, Text, change, correlation, grouped, number
@@ -82,7 +83,7 @@ def _anisotropic_sections(orbits: Orbits, planes: Sequence[Plane], axes_ab: np.n
     return Figure(
         map_figures.anisotropic_sections(planes, anisotropic_maps(orbits), axes_ab),
         f"Sections {names} of the anisotropic observed, calculated and difference maps",
-        captions.anisotropic(names, len(np.unique(orbits.shell))),
+        captions.anisotropic(names, n_shells(orbits)),
     )
 
 
@@ -92,9 +93,17 @@ def total_maps(orbits: Orbits) -> dict[str, np.ndarray]:
 
 
 def anisotropic_maps(orbits: Orbits) -> dict[str, np.ndarray]:
-    """As `total_maps`, of what is left of both without the means of the shells."""
-    parts = [anisotropic(x, orbits.shell, orbits.multiplicity) for x in (orbits.observed, orbits.calculated)]
-    return _three(parts[0], scaled_to(*parts, orbits.multiplicity))
+    """As `total_maps`, of what the smooth radial curve of the anisotropic CC leaves of both; held-out orbits, too, are
+    seen against the curve of the fitted ones."""
+    radial = splines(orbits.inverse_d, n_shells(orbits) + 3, even_in=3)
+    fitted = np.where(orbits.held_out, 0, orbits.multiplicity)
+    parts = [anisotropic(x, radial, fitted) for x in (orbits.observed, orbits.calculated)]
+    return _three(parts[0], scaled_to(*parts, fitted))
+
+
+def n_shells(orbits: Orbits) -> int:
+    """The last shell holds the orbit of highest resolution."""
+    return int(orbits.shell.max()) + 1
 
 
 def _three(observed: np.ndarray, calculated: np.ndarray) -> dict[str, np.ndarray]:

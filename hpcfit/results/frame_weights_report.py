@@ -31,7 +31,7 @@ MEANING = {
     "misfit": ("misfit", "what the fit minimises, without the price of leaving the prior"),
     "misfit_free": ("misfit, held out", "the same of the orbits that were held out of the fit"),
     "cc": ("CC, total", "Pearson correlation with the observed map"),
-    "cc_anisotropic": ("CC, anisotropic", "the same after the mean of each resolution shell is removed from both"),
+    "cc_anisotropic": ("CC, anisotropic", "the same of what a smooth radial curve leaves of both"),
     "cc_free": ("CC free", "the total one over the orbits that were held out of the fit"),
     "cc_free_anisotropic": ("CC free, anisotropic", "the anisotropic one over the orbits that were held out"),
     "ess": ("ESS, frames", "Kish effective sample size (Σw)²/Σw²: about how many frames carry the fit"),

@@ -23,6 +23,10 @@ DECIDED = "The starts {starts} reach the same misfit (to {tolerance}) with sums 
 
 ALONE = "Start {start} alone reaches the best misfit (to {tolerance}); the result begins there."
 
+OTHER_FRAMES = " Frame by frame up to {share} of the weight lies elsewhere: single frames are not determined."
+
+DISTANCE = " On other frames: the weight that would have to be moved to get the weights of the best start."
+
 WORSE = " Worse by more: {starts}; the fit has several minima, or these were not yet at their end."
 
 L_CURVE = (

@@ -11,10 +11,12 @@ from markupsafe import Markup
 from hpcfit.results import frame_weights_study_captions as captions
 from hpcfit.results.frame_weights_captions import PRIOR_CHOSEN
 from hpcfit.results.frame_weights_numbers import Measure, error_by, measures, minimised, plus_minus, share
-from hpcfit.results.page import Figure, Section, Table, Text, change, correlation, grouped, number, significant
+from hpcfit.results.page import Figure, Section, Table, Text, change, correlation, grouped, number, percent, significant
 from hpcfit.results.run_files import RunFiles
 
-SAME_MISFIT = 1e-3  # where the error by orbits is unknown or smaller
+# Misfits are the same within their error by orbits, and at least within this much,
+SAME_CORRELATION = 1e-3  # of a correlation,
+SAME_GAIN = 0.01  # of what the best fit gained over uniform weights, where the misfit has a scale of its own.
 SAME_SUMS = 0.05  # of a group's weight
 BEFORE = "before any fit"
 
@@ -36,24 +38,34 @@ def starts(run: RunFiles) -> Section | None:
 
 
 class Compared(NamedTuple):
-    """The starts that share the best misfit, and the group whose sum differs most among them."""
+    """The starts that share the best misfit, the group whose sum differs most among them, and how much of the weight
+    lies on other frames than at the best one, at most."""
 
     same: Sequence[str]
     worse: Sequence[str]
     tolerance: float
     group: str
     apart: float
+    distance: float
 
 
 def compare(metrics: dict[str, Any]) -> Compared:
-    """Misfits are the same within their error by orbits, or within SAME_MISFIT where that is larger or alone known."""
-    rows, measure = metrics["starts"], minimised(metrics)
-    tolerance = max(SAME_MISFIT, error_by(metrics, "orbits", "metrics", measure.name) or 0.0)
+    """By misfit first, then by the sums of those whose misfit is the same."""
+    rows, tolerance = metrics["starts"], same_misfit(metrics)
     same = [row for row in rows if row["misfit"] - rows[0]["misfit"] <= tolerance]
     spread = {name: float(np.ptp([row["groups"][name] for row in same])) for name in rows[0]["groups"]}
     group = max(spread, key=spread.get)
     names = [row["start"] for row in rows]
-    return Compared(names[: len(same)], names[len(same) :], tolerance, group, spread[group])
+    return Compared(names[: len(same)], names[len(same) :], tolerance, group, spread[group],
+                    max(row.get("distance", 0.0) for row in same))  # fmt: skip
+
+
+def same_misfit(metrics: dict[str, Any]) -> float:
+    """Misfits that differ by no more are the same."""
+    measure = minimised(metrics)
+    gain = metrics["uniform"]["misfit"] - metrics["starts"][0]["misfit"] if not measure.is_correlation else 0.0
+    least = SAME_CORRELATION if measure.is_correlation else SAME_GAIN * max(gain, 0.0)
+    return max(least, error_by(metrics, "orbits", "metrics", measure.name) or 0.0)
 
 
 def verdict(metrics: dict[str, Any]) -> Text:
@@ -65,7 +77,9 @@ def verdict(metrics: dict[str, Any]) -> Text:
         starts=_listed(found.same), start=_listed(found.same), tolerance=f"{found.tolerance:.2g}",
         apart=max(found.apart, 0.01), group=found.group,
     )  # fmt: skip
-    return Text(text + (captions.WORSE.format(starts=_listed(found.worse)) if found.worse else ""), warning=undecided)
+    moved = captions.OTHER_FRAMES.format(share=f"{100 * found.distance:.0f} %") if found.distance > SAME_SUMS else ""
+    worse = captions.WORSE.format(starts=_listed(found.worse)) if found.worse else ""
+    return Text(text + moved + worse, warning=undecided)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -76,15 +90,18 @@ def _listed(names: Sequence[str]) -> str:
 
 def _starts_table(m: dict[str, Any], prior: dict[str, float]) -> Table:
     compared, groups = measures(m), list(m["starts"][0]["groups"])
-    head = ("start", *(measure.title for measure in compared), *groups, "ESS, frames", "stopped")
+    known = "distance" in m["starts"][0]
+    moved = ("on other frames",) if known else ()
+    head = ("start", *(measure.title for measure in compared), *groups, *moved, "ESS, frames", "stopped")
     rows = [
         [row["start"], *_values(compared, row), *(share(row["groups"][name]) for name in groups),
-         significant(row["ess"]), row["stopped"]]
+         *((percent(row["distance"]),) if known else ()), significant(row["ess"]), row["stopped"]]
         for row in m["starts"]
     ]  # fmt: skip
     if prior:
-        rows.append([BEFORE, *[""] * len(compared), *(share(prior[name]) for name in groups), "", ""])
-    return Table(head, rows, captions.STARTS_TABLE)
+        blank = [""] * (len(moved) + 2)
+        rows.append([BEFORE, *[""] * len(compared), *(share(prior[name]) for name in groups), *blank])
+    return Table(head, rows, captions.STARTS_TABLE + (captions.DISTANCE if known else ""))
 
 
 def _values(compared: Sequence[Measure], row: dict[str, Any]) -> list[Markup]:
@@ -113,7 +130,7 @@ def _theta_figures(m: dict[str, Any], rows: Sequence[dict[str, Any]], chosen: fl
     figures = [Figure(svg, "Agreement of fitted and held-out orbits against theta", caption)]
     if curve:
         svg = study_figures.l_curve(curve, chosen, measure)
-        caption = captions.L_CURVE.format(title=measure.title)
+        caption = captions.L_CURVE.format(title=measure.title[:1].upper() + measure.title[1:])
         figures.append(Figure(svg, f"{measure.title} against the divergence from the prior for each theta", caption))
     return figures
 
@@ -122,7 +139,8 @@ def _theta_table(m: dict[str, Any], rows: Sequence[dict[str, Any]], chosen: floa
     compared, fitted = measures(m), {row["theta"]: row for row in m.get("l_curve", [])}
     held_out = [f"{measure.title}, held out" for measure in compared]
     of_all = [*(f"{measure.title}, fitted" for measure in compared), "KL", "ESS, frames"] if fitted else []
-    head = ("theta", "", *held_out, f"gain in {minimised(m).title} over the prior", *of_all)
+    gain = f"gain in {minimised(m).title} over the prior" if minimised(m).is_correlation else "misfit below the prior's"
+    head = ("theta", "", *held_out, gain, *of_all)
     table = [_held_out_cells(compared, row, rows[0]) for row in rows]
     if fitted:
         table = [[*cells, *_fitted_cells(compared, fitted.get(row["theta"]))] for cells, row in zip(table, rows)]

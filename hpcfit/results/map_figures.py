@@ -29,7 +29,7 @@ class Bar(NamedTuple):
 
 
 TOTAL_BARS = (Bar(0, 2, "intensity, observed scale"), Bar(2, 3, "observed − calculated"))
-ANISOTROPIC_BARS = (Bar(0, 2, "intensity − mean of its shell, observed scale"), Bar(2, 3, "observed − calculated"))
+ANISOTROPIC_BARS = (Bar(0, 2, "intensity − radial curve, observed scale"), Bar(2, 3, "observed − calculated"))
 
 
 @drawn
@@ -43,7 +43,7 @@ def sections(planes: Sequence[Plane], maps: dict[str, np.ndarray], axes_ab: np.n
 
 @drawn
 def anisotropic_sections(planes: Sequence[Plane], maps: dict[str, np.ndarray], axes_ab: np.ndarray):
-    """As `sections`, of maps without the means of their shells: all colours are centred on 0."""
+    """As `sections`, of what a radial curve leaves of the maps: all colours are centred on 0."""
     return _grid(planes, maps, axes_ab, (symmetric_scales(planes, maps), ANISOTROPIC_BARS))
 
 

@@ -85,11 +85,12 @@ def scaled_to(observed: np.ndarray, model: np.ndarray, weight: np.ndarray) -> np
     return scale * (model - x) + y
 
 
-def anisotropic(values: np.ndarray, shell: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Values [n] minus the weighted mean of their resolution shell (its number [n]): 0 where a map is only radial."""
-    total = np.bincount(shell, weight)
-    mean = np.bincount(shell, weight * values) / np.where(total > 0, total, 1.0)
-    return values - mean[shell]
+def anisotropic(values: np.ndarray, radial: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """What functions of resolution alone, radial [J, n], leave of values [n] by weighted least squares."""
+    weighted = radial * weight
+    # Least squares of the normal equations: an interval without orbits leaves a function undetermined.
+    coefficients = np.linalg.lstsq(weighted @ radial.T, weighted @ values, rcond=None)[0]
+    return values - coefficients @ radial
 
 
 def plane_name(level: Fraction) -> str:

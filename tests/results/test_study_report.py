@@ -12,6 +12,7 @@ from report_page import Page
 from run_directories import STUDY, make_run, make_study, make_unfinished
 from scipy.constants import gas_constant
 
+from hpcfit.problems.observed import splines
 from hpcfit.results import frame_weights_map_report as maps
 from hpcfit.results import frame_weights_report as whole
 from hpcfit.results import frame_weights_study_report as study
@@ -29,6 +30,9 @@ TITLES = {
     "starts": "Agreement between starts", "cross_validation": "How the strength theta was chosen",
     "dropping": "Rounds of dropping frames",
 }  # fmt: skip
+
+
+AT_THE_END = 1e-9  # of the range of 1/d: by so much less than its 1/d the last orbit is taken into the splines
 
 
 def report_of(directory) -> Page:
@@ -211,6 +215,26 @@ def test_of_points_that_all_but_coincide_one_is_labelled():
     assert study_figures.labelled(np.zeros((2, 2))) == [0]
 
 
+def test_weight_on_other_frames_is_said_and_listed(tmp_path):
+    starts = [{**row, "distance": distance} for row, distance in zip(STUDY["starts"], (0.0, 0.34, 0.9), strict=True)]
+    make_study(tmp_path, starts=starts)
+    page = sections_of(tmp_path, study.starts)
+    assert "Frame by frame up to 34 % of the weight lies elsewhere" in "".join(page.text)  # that of B is worse
+    assert [row[5] for row in rows_headed(page, "start", "CC")] == ["0.0 %", "34.0 %", "90.0 %", ""]
+
+
+def test_a_likelihood_counts_misfits_as_the_same_within_a_hundredth_of_the_gain_over_uniform_weights():
+    metrics = with_second_start(misfit=2.009, share_of_A=0.1) | {
+        "objective": "gaussian, total",
+        "uniform": {"misfit": 3},
+    }
+    metrics["starts"][0]["misfit"], metrics["starts"][2]["misfit"] = 2.0, 2.5
+    assert compare(metrics).tolerance == pytest.approx(0.01, rel=1e-12)
+    assert compare(metrics).same == ["prior", "random 1"]
+    metrics["starts"][1]["misfit"] = 2.011
+    assert compare(metrics).same == ["prior"]
+
+
 # ---- precision of the map ------------------------------------------------------------------------------------------
 
 
@@ -299,37 +323,51 @@ def test_an_unfinished_run_shows_its_newest_fit(tmp_path):
 # ---- anisotropic maps ----------------------------------------------------------------------------------------------
 
 
-def test_anisotropic_part_of_a_radial_map_is_zero_and_of_another_has_no_mean_in_any_shell():
-    rng, shell = np.random.default_rng(1), np.repeat(np.arange(5), 20)
-    weight = rng.integers(1, 9, 100)
-    radial = np.array([900.0, 400.0, 250.0, 90.0, 30.0])[shell]
-    assert np.abs(anisotropic(radial, shell, weight)).max() <= 900 * 20 * 2.3e-16  # rounding of a sum of 20
-    rest = anisotropic(radial + rng.normal(size=100), shell, weight)
-    assert np.abs(np.bincount(shell, weight * rest)).max() <= 900 * 20 * 9 * 2.3e-16
+def test_anisotropic_part_of_a_radial_map_is_zero_and_of_another_has_nothing_radial():
+    rng, s = np.random.default_rng(1), np.linspace(0.02, 0.5, 400)
+    radial, weight = splines(s, 8, even_in=3), rng.integers(1, 9, 400)
+    curve = 900 - 4000 * s + 9000 * s**2 - 7000 * s**3  # a cubic, which the splines contain
+    tolerance = 4000 * 0.48 * AT_THE_END  # the slope of the curve times the range of s
+    assert np.abs(anisotropic(curve, radial, weight)).max() <= tolerance
+    rest = anisotropic(curve + 50 * rng.normal(size=400), radial, weight)
+    assert np.abs(radial * weight @ rest).max() <= tolerance * weight.sum()
+    assert np.std(rest) == pytest.approx(50, rel=0.1)  # 8 of 400 degrees of freedom are gone
 
 
 def test_a_radial_map_has_empty_anisotropic_planes_and_full_total_ones(tmp_path):
-    make_run(tmp_path, d_min=8.0)
+    make_run(tmp_path, d_min=5.0)
     with h5py.File(tmp_path / "map.h5", "r+") as file:
-        profile = 1000.0 / (1 + file["shell"][()])
+        profile = 1000.0 * (1 - file["inverse_d"][()]) ** 3
         file["observed"][...] = file["calculated"][...] = profile
     orbits = RunFiles(tmp_path).orbits
-    assert all(np.abs(values).max() < 1e-9 for values in anisotropic_maps(orbits).values())
+    tolerance = 3000 * 0.2 * AT_THE_END  # the slope of the profile times the range of 1/d
+    assert all(np.abs(values).max() <= tolerance for values in anisotropic_maps(orbits).values())
     assert np.allclose(total_maps(orbits)["calculated"], profile, rtol=1e-12)
-    assert len(sections_of(tmp_path, maps.sections).figures()) == 2  # planes of one colour are drawn all the same
+    assert len(sections_of(tmp_path, maps.sections).figures()) == 2
 
 
 def test_anisotropic_maps_are_scaled_by_their_own_regression(tmp_path):
-    make_run(tmp_path, d_min=8.0)
+    make_run(tmp_path, d_min=5.0)
     orbits = RunFiles(tmp_path).orbits
-    pattern = anisotropic(np.cos(np.arange(len(orbits.shell))), orbits.shell, orbits.multiplicity)
-    radial = 100.0 / (1 + orbits.shell)
+    s = orbits.inverse_d
+    pattern = anisotropic(np.cos(np.arange(len(s))), splines(s, 13, even_in=3), orbits.multiplicity)
     # What is observed has another radial profile, which a regression of the whole maps would be drawn to.
-    changed = orbits._replace(observed=3 * pattern + 7 * radial, calculated=pattern - radial)
+    changed = orbits._replace(observed=3 * pattern + 700 * (1 - s) ** 3, calculated=pattern - 100 * s**2)
     found = anisotropic_maps(changed)
-    assert np.allclose(found["observed"], 3 * pattern, atol=1e-9)
-    assert np.allclose(found["calculated"], 3 * pattern, atol=1e-9)
-    assert np.abs(found["difference"]).max() < 1e-9
+    tolerance = 2100 * 0.2 * AT_THE_END  # the slope of the profile times the range of 1/d
+    assert np.allclose(found["observed"], 3 * pattern, rtol=0, atol=tolerance)
+    assert np.allclose(found["calculated"], 3 * pattern, rtol=0, atol=tolerance)
+    assert np.abs(found["difference"]).max() <= 2 * tolerance
+
+
+def test_held_out_orbits_do_not_bend_the_radial_curve(tmp_path):
+    make_run(tmp_path, d_min=5.0)
+    orbits = RunFiles(tmp_path).orbits
+    held_out = np.arange(len(orbits.shell)) % 10 == 0
+    observed = 1000 * (1 - orbits.inverse_d) ** 3 + np.where(held_out, 50.0, 0.0)
+    found = anisotropic_maps(orbits._replace(observed=observed, held_out=held_out))
+    tolerance = 3000 * 0.2 * AT_THE_END  # the slope of the profile times the range of 1/d
+    assert np.allclose(found["observed"], np.where(held_out, 50.0, 0.0), rtol=0, atol=tolerance)
 
 
 # ---- held-out orbits -----------------------------------------------------------------------------------------------
