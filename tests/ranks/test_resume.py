@@ -45,7 +45,7 @@ def test_an_unfinished_run_goes_on_with_a_further_goal_or_other_ranks(hpcfit, tw
     assert first.returncode == 0, first.stderr
     second = hpcfit(*words(two_sources, tmp_path / "run"))
     assert second.returncode == 0, second.stderr
-    assert "resuming from" in second.stderr
+    assert "resuming after" in second.stderr
     assert fingerprint(tmp_path / "run") == fingerprint(finished)
 
 
@@ -53,6 +53,7 @@ def test_an_unfinished_run_goes_on_with_a_further_goal_or_other_ranks(hpcfit, tw
 def test_without_a_whole_checkpoint_it_begins_again_and_says_so(hpcfit, two_sources, finished, tmp_path, left):
     shutil.copytree(finished, tmp_path / "run")
     (tmp_path / "run/metrics.json").unlink()
+    shutil.rmtree(tmp_path / "run/fits")
     for checkpoint in (tmp_path / "run/checkpoints").iterdir():
         if left == "no checkpoint":
             checkpoint.unlink()
@@ -72,6 +73,7 @@ def test_another_run_is_neither_continued_nor_replaced(hpcfit, two_sources, fini
     assert_one_clear_error(done, ['"theta":0.0', '"theta":0.5'])
     assert contents(tmp_path / "run") == before
     shutil.rmtree(tmp_path / "run/checkpoints")
+    shutil.rmtree(tmp_path / "run/fits")
     before = contents(tmp_path / "run")
     done = hpcfit(*words(two_sources, tmp_path / "run", "problem.theta=0.5"))
     assert_one_clear_error(done, ["no whole checkpoint", "--overwrite"])

@@ -1,0 +1,122 @@
+"""A run of several fits that is interrupted: those that have ended are not repeated, and the result is the same."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from hpcfit.testsystems import synthetic
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+
+# Three starts, two thetas in three folds, the fits of all orbits, the final one, and two resamples of either kind.
+STUDY = 'theta = [0.01, 0.1]\nfolds = 3\nresamples = 2\nstarts = ["prior", "clusters"]\n'
+SETTINGS = ("optimizer.max_steps=40", "checkpoint.every_steps=2", "run.report=false")
+FITS = 3 + 2 * 3 + 2 + 1 + 2 * 2
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """130 frames with two labels, whose spread falls on other reflections; the map has more of the second."""
+    H = len(synthetic.cubic_reflections(2.0))
+    a, b = (synthetic.gaussian_frames(n, H, seed, bragg=1.0) for n, seed in ((70, 0), (60, 1)))
+    sources = [synthetic.Source("A", a, "A"), synthetic.Source("B", b[:, ::-1], "B")]
+    w_t = np.r_[np.full(70, 0.2 / 70), np.full(60, 0.8 / 60)]
+    folder = tmp_path_factory.mktemp("study")
+    return synthetic.write_problem(folder, sources, w_t, d_min=2.0, noise=0.1, options=STUDY)
+
+
+def words(config, directory, *more):
+    given = (f"run.directory={directory}", *SETTINGS)
+    return ["optimize", str(config), *more, *(word for setting in given for word in ("--set", setting))]
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    """The directory of the study in one go, on one rank."""
+    directory = tmp_path_factory.mktemp("whole") / "run"
+    command = [sys.executable, "-m", "hpcfit", *words(config, directory)]
+    subprocess.run(command, check=True, capture_output=True, timeout=110, cwd=ROOT)
+    return directory
+
+
+SAME = ("fitted", "uniform", "theta", "starts", "cross_validation", "l_curve", "errors", "fits", "final_fit", "steps",
+        "evaluations", "loss", "stopped")  # fmt: skip
+
+
+def result(directory):
+    """What of the metrics no interruption may change."""
+    metrics = json.loads((directory / "metrics.json").read_text())
+    return {name: metrics[name] for name in SAME} | {"weights": (directory / "weights.csv").read_text()}
+
+
+def interrupted(mpiexec, config, directory, number, *, after):
+    """A study on two ranks, of which one gets a signal when so many fits have ended; its exit code."""
+    import psutil
+
+    command = [mpiexec, "-n", "2", sys.executable, "-m", "hpcfit", *words(config, directory)]
+    job = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 100
+    while len(list((directory / "fits").glob("*.h5"))) < after:
+        assert job.poll() is None, job.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    ranks = [p.pid for p in psutil.Process(job.pid).children(recursive=True) if "python" in p.name()]
+    os.kill(ranks[-1], number)
+    job.communicate(timeout=30)
+    return job.returncode
+
+
+def test_the_study_has_all_its_fits(whole):
+    metrics = result(whole)
+    assert len(metrics["fits"]) == FITS
+    assert len(set(metrics["fits"])) == FITS
+    assert len(list((whole / "fits").glob("*.h5"))) == FITS
+    assert {row["start"] for row in metrics["starts"]} == {"prior", "A", "B"}
+    assert [row["theta"] for row in metrics["cross_validation"]] == [None, 0.1, 0.01]
+    assert set(metrics["errors"]) == {"frames", "orbits"}
+
+
+@pytest.mark.parametrize(("number", "code", "ranks"), [(signal.SIGTERM, 75, 1), (signal.SIGKILL, None, 3)])
+def test_an_interrupted_study_ends_as_the_whole_one_on_other_ranks(
+    hpcfit, mpiexec, config, whole, tmp_path, number, code, ranks
+):
+    run = tmp_path / "run"
+    ended = interrupted(mpiexec, config, run, number, after=5)
+    assert ended == code if code else ended != 0
+    assert not (run / "metrics.json").exists(), "the study ended before it was interrupted"
+    kept = {path.name: path.stat().st_mtime_ns for path in (run / "fits").glob("*.h5")}
+    assert 5 <= len(kept) < FITS
+    done = hpcfit(*words(config, run, "--resume"), ranks=ranks, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("has ended before") >= len(kept)
+    assert {path.name: path.stat().st_mtime_ns for path in (run / "fits").glob("*.h5") if path.name in kept} == kept
+    assert result(run) == result(whole)
+
+
+@pytest.mark.parametrize("damage", ["cut", "of another run"])
+def test_a_record_that_is_damaged_or_foreign_is_run_again(hpcfit, config, whole, tmp_path, damage):
+    import h5py
+
+    shutil.copytree(whole, run := tmp_path / "run")
+    (run / "metrics.json").unlink()
+    record = run / "fits/start_A.h5"
+    if damage == "cut":
+        record.write_bytes(record.read_bytes()[: record.stat().st_size // 2])
+    else:
+        with h5py.File(record, "r+") as file:
+            file.attrs["identity"] = json.dumps({"problem": "another"})
+    before = record.read_bytes()
+    done = hpcfit(*words(config, run, "--resume"), timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert ("is damaged" in done.stderr) == (damage == "cut")
+    assert done.stderr.count("has ended before") == FITS - 1
+    assert record.read_bytes() != before
+    assert result(run) == result(whole)
