@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -161,7 +162,8 @@ class Run:
         if record is not None:
             return self._remembered(name, record)
         one = OneFit.of(self, name, evaluate, tolerance)
-        logger.info("fit '%s'", name)
+        if not tolerance:
+            logger.info("fit '%s'", name)
         before = self.recorder.count
         outcome = one.loop(one.restart(start) or one.first_step(start))
         if outcome.stop.interrupted:
@@ -277,7 +279,9 @@ class OneFit:
             watchdog.stop()
 
     def _hooks(self, chosen: OptimizerConfig) -> list[Any]:
-        progress = [hooks.Progress(self.run.recorder.describe)] if self.run.session.world.is_root else []
+        lines = 0 if self.tolerance else math.inf  # of many short fits that are only compared, one line each is enough
+        describe = self.run.recorder.describe
+        progress = [hooks.Progress(describe, lines)] if self.run.session.world.is_root else []
         small = [
             hooks.SmallGradient(chosen.gradient_tolerance),
             hooks.SmallChange(max(chosen.relative_tolerance, self.tolerance), chosen.patience),

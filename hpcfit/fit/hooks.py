@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import math
 import signal
 import statistics
 import sys
@@ -98,17 +99,19 @@ class Signals:
 
 @dataclass
 class Progress:
-    """Log lines whose number grows with the logarithm of the steps, and at least one every ``seconds``."""
+    """Log lines whose number grows with the logarithm of the steps, as long as there are ``lines`` left, and at least one
+    every ``seconds``."""
 
     describe: Callable[[], str]
+    lines: float = math.inf
     seconds: float = 10.0
     _last: float = field(default_factory=time.monotonic)
 
     def __call__(self, step: Step) -> None:
         """Log the last evaluation where it is due."""
-        due = str(step.number).rstrip("0") in ("1", "2", "5")
+        due = str(step.number).rstrip("0") in ("1", "2", "5") and self.lines > 0
         if due or time.monotonic() - self._last > self.seconds:
-            self._last = time.monotonic()
+            self._last, self.lines = time.monotonic(), self.lines - 1
             logger.info("step %d  %s  |gradient| %.2e", step.number, self.describe(), step.gradient_norm)
 
 

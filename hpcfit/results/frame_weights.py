@@ -86,7 +86,7 @@ def _weight_table(case: Any, w: dict[str, np.ndarray]) -> WeightTable:
             f"{case.store.folder}: the frame ids in the shards are not those of the catalog",
             remedy="prepare the store again",
         )
-    weight = np.where(w["w"][held] > 2 * ABSENT, w["w"][held], 0.0)
+    weight = np.where(np.abs(w["w"][held]) > 2 * ABSENT, w["w"][held], 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):  # a weight of 0, or below 0, has no logarithm
         log_weight = np.log(weight)
     kT = gas_constant / 1000 * case.config.problem.temperature  # kJ/mol
