@@ -1,7 +1,9 @@
 """Bootstrap resamples: how often each frame, or each orbit, is drawn.
 
 Frames of a trajectory are not independent, so that single ones must not be drawn: blocks of successive frames are
-(Künsch, 10.1214/aos/1176347265), here disjoint ones. Orbits are drawn one by one (Efron, 10.1214/aos/1176344552).
+(Künsch, 10.1214/aos/1176347265), here disjoint ones. Trajectories of one state differ by more than blocks of one do
+where something is frozen in each of them: whole ones are drawn first (Davison & Hinkley 1997, section 3.8). Orbits are
+drawn one by one (Efron, 10.1214/aos/1176344552).
 """
 
 from __future__ import annotations
@@ -22,17 +24,33 @@ def blocks_per_source(source: np.ndarray) -> np.ndarray:
     return np.clip(frames // 2, 1, BLOCKS)
 
 
-def resampled_blocks(source: np.ndarray, n_blocks_per_source: np.ndarray | int, seed: int) -> np.ndarray:
+def resampled_sources(label: np.ndarray, seed: int) -> np.ndarray:
+    """How often resample ``seed`` holds each source, [sources] int: of each label as many draws as it has sources.
+
+    label: [sources], anything that can be compared. A source with a label of its own is held once.
+    """
+    counts, rng = np.empty(len(label), int), np.random.default_rng((seed, 1))
+    for name in np.unique(label):
+        rows = np.flatnonzero(label == name)
+        counts[rows] = np.bincount(rng.integers(len(rows), size=len(rows)), minlength=len(rows))
+    return counts
+
+
+def resampled_blocks(
+    source: np.ndarray, n_blocks_per_source: np.ndarray | int, seed: int, times: np.ndarray | int = 1
+) -> np.ndarray:
     """How often resample ``seed`` holds each frame, [T] int.
 
     source: [T] number of each frame's source, the frames of one source in the order of time. The frames of a source
     are cut into its number of blocks (at most its frames), whose lengths differ by one at most, and as many blocks are
-    drawn with replacement: each source keeps its number of frames, but for such differences. Raises InputError where
+    drawn with replacement: each source keeps its number of frames, but for such differences. times: how often each
+    source was drawn itself, by ascending number; as many times the blocks are drawn. Raises InputError where
     every source is one block, so that nothing can be drawn in another way.
     """
     names, of_frame, frames = np.unique(source, return_inverse=True, return_counts=True)
     n_blocks = np.minimum(np.broadcast_to(n_blocks_per_source, names.shape), frames)
-    if n_blocks.max(initial=0) < 2:
+    times = np.broadcast_to(times, names.shape)
+    if n_blocks.max(initial=0) < 2 and np.all(times == 1):
         raise InputError(
             f"{len(of_frame)} frames of {len(names)} sources make {n_blocks.sum()} blocks, one a source:"
             " every resample would be the same",
@@ -40,7 +58,7 @@ def resampled_blocks(source: np.ndarray, n_blocks_per_source: np.ndarray | int, 
         )
     counts, rng = np.empty(len(of_frame), int), np.random.default_rng(seed)
     for number, n in enumerate(n_blocks):
-        drawn = np.bincount(rng.integers(n, size=n), minlength=n)
+        drawn = np.bincount(rng.integers(n, size=n * times[number]), minlength=n)
         rows = np.flatnonzero(of_frame == number)
         counts[rows] = drawn[np.arange(len(rows)) * n // len(rows)]
     return counts

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.problems.resampling import blocks_per_source, resampled_blocks, resampled_orbits
+from hpcfit.problems.resampling import blocks_per_source, resampled_blocks, resampled_orbits, resampled_sources
 
 
 @pytest.mark.parametrize(("frames", "blocks"), [(1, 1), (2, 1), (3, 1), (4, 2), (19, 9), (20, 10), (1000, 10)])
@@ -47,6 +47,23 @@ def test_the_variance_of_a_mean_is_that_of_correlated_frames():
     # Relative error of a variance: sqrt(2 / 400) from as many blocks, and the same from as many resamples: 10 %.
     assert np.var(means) == pytest.approx(expected, rel=4 * 0.1)
     assert np.var(means) > 4 / len(values)  # four times that of independent frames
+
+
+def test_a_source_that_is_drawn_twice_has_twice_as_many_blocks():
+    source = np.repeat([0, 1, 2], 20)
+    counts = resampled_blocks(source, 10, seed=4, times=np.array([2, 0, 1]))
+    assert [counts[source == s].sum() for s in range(3)] == [40, 0, 20]
+    assert np.all(counts.reshape(-1, 2) == counts[::2, None])
+
+
+def test_what_is_frozen_in_each_trajectory_varies_from_resample_to_resample():
+    """Each of 30 sources has one value: the mean of as many draws has the variance of the values, / 30."""
+    label, values = np.repeat(["a", "b"], [30, 1]), np.random.default_rng(2).standard_normal(31)
+    draws = np.array([resampled_sources(label, seed) for seed in range(400)])
+    assert np.all(draws[:, :30].sum(axis=1) == 30)
+    assert np.all(draws[:, 30] == 1)  # a label with one source
+    # Relative error of a variance from 400 resamples: sqrt(2 / 400).
+    assert np.var(draws[:, :30] @ values[:30] / 30) == pytest.approx(np.var(values[:30]) / 30, rel=4 * 0.07)
 
 
 def test_the_seed_decides_which_blocks():
