@@ -45,13 +45,14 @@ class Selections:
         return (self.evaluate.frames.rows.ids >= 0).astype(float)
 
     def losses(self, population: np.ndarray, shared: Any) -> np.ndarray:
-        """The loss of each of n selections [n, blocks, 64], [n]; the same on every rank. One pass."""
+        """The loss of each of n selections [n, blocks, 64], [n], NaN of none; the same on every rank. One pass."""
         add, problem = self.evaluate.add, self.evaluate.problem
         pieces = [
             _population_sums(problem, population[:, chunk.rows], chunk.data) for chunk in self.evaluate.frames.chunks()
         ]
         sliced = add(pieces, axis=1, over="frames")
-        counts = np.array([self.count(chosen) for chosen in population], float)
+        # The map of no frames is 0, not 0 / 0: its CC is undefined, but its sums are finite.
+        counts = np.array([max(self.count(chosen), 1) for chosen in population], float)
         parts = _population_summaries(problem, sliced, counts, shared)
         return np.asarray(_losses(problem, add([parts], axis=0, over="slices"), shared))
 
@@ -124,8 +125,11 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Genetic:
-    """A genetic algorithm over selections (DEAP; Fortin et al. 2012, JMLR 13, 2171): tournaments, uniform crossover,
-    flips of single frames, and the best of a generation kept. Every rank runs it alike.
+    """A genetic algorithm over selections (DEAP; Fortin et al. 2012, JMLR 13, 2171): tournaments, crossover at two
+    points, flips of single frames, and the best of a generation kept. Every rank runs it alike.
+
+    Successive frames of a trajectory are alike, so that what a selection is worth lies in its stretches: it begins with
+    some, and two points hand them on whole, where a uniform crossover would mix them.
 
     population: selections; crossover, mutation: probabilities of a pair and of a selection; flips: frames that a
     mutation flips on average; tournament: selections of which the best is taken; patience: generations without a
@@ -149,12 +153,10 @@ class Genetic:
             raise ValueError("crossover and mutation are probabilities, and flips must be positive")
 
     def start(self, params: Params, evaluate: Evaluate) -> SelectionState:
-        """All frames, and random selections of different sizes."""
+        """All frames, and others by ``_drawn``."""
         held = self._held()
-        rng = np.random.default_rng(self.seed)
-        shares = np.linspace(0.1, 0.9, self.population - 1)
-        population = np.stack([held, *(held & (rng.random(len(held)) < share) for share in shares)])
-        population[:, np.flatnonzero(held)[:2]] |= ~np.any(population[:, held], axis=1)[:, None]
+        population = np.zeros((self.population, len(held)), bool)
+        population[:, held] = self._drawn(np.count_nonzero(held))
         here = evaluate(self._params(population[0], params))
         return SelectionState(here.params, here.loss, here.gradient, population.astype(np.uint8), 0, 0, "")
 
@@ -169,11 +171,27 @@ class Genetic:
         children = [_Selection(person) for person in parents]
         for one, other in zip(children[::2], children[1::2]):
             if random.random() < self.crossover:
-                tools.cxUniform(one, other, 0.5)
+                tools.cxTwoPoint(one, other)
         for child in children:
             if random.random() < self.mutation:
                 tools.mutFlipBit(child, self.flips / len(child))
         return self._next(state, np.array([list(elite[0]), *children], np.uint8), evaluate)
+
+    def _drawn(self, n_frames: int) -> np.ndarray:
+        """Selections of n frames, [population, n] bool: all frames; stretches of them, and single frames from all over.
+
+        From 2 % of the frames to all, evenly in the logarithm: how many belong together is not known.
+        """
+        rng = np.random.default_rng(self.seed)
+        chosen = np.ones((self.population, n_frames), bool)
+        sizes = np.ceil(np.geomspace(0.02, 1.0, self.population - 1) * n_frames).clip(min(2, n_frames)).astype(int)
+        for number, size in enumerate(sizes, 1):
+            chosen[number] = np.arange(n_frames) < size
+            if number % 2:
+                chosen[number] = np.roll(chosen[number], rng.integers(n_frames - size + 1))
+            else:
+                rng.shuffle(chosen[number])
+        return chosen
 
     def _next(self, state: SelectionState, held_only: np.ndarray, evaluate: Evaluate) -> SelectionState:
         """The state of the new generation, moved to its best selection so far."""
