@@ -14,22 +14,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from hpcfit.config import ExperimentConfig
-from hpcfit.data.experiment import read_map
-from hpcfit.data.reference import Reflections
 from hpcfit.physics.network_model import hessian, normal_modes
 from hpcfit.physics.scattering import DensityFFT
-from hpcfit.testsystems.synthetic import write_map
 
 CELL = (48.5, 48.5, 63.5, 90.0, 90.0, 90.0)
 SPACE_GROUP, LAUE = "P 41", "4/m"
 D_MIN = 3.0
 TOPOLOGY, TRAJECTORY, MAP = "snase_crystal.pdb", "snase_crystal_163.dcd", "snc_diffuse.lat"
 PROTEIN_CHAINS = "ABCD"
-# index of the file -> index of the coordinates; a rotation, so that the hand stays
-REINDEXED = np.array([[0, 1, 0], [1, 0, 0], [0, 0, -1]])  # k, h, -l
+AS_IN_FILE, AS_COORDINATES = "h,k,l", "k,h,-l"  # a rotation, so that the hand stays
 
 
 class Molecules(NamedTuple):
@@ -87,16 +82,9 @@ def prepare_config(sources: Sequence[str], store: str) -> str:
     return f'[frames]\nstore = "{store}"\n[prepare]\n{crystal}' + "".join(sources)
 
 
-def experiment(data: Path) -> ExperimentConfig:
-    """The measured map with the indices of its file, which are not those of the coordinates."""
-    return ExperimentConfig(file=data / MAP, cell=CELL, space_group=SPACE_GROUP)
-
-
-def write_measured(data: Path, path: Path) -> ExperimentConfig:
-    """Write the measured map with the indices of the coordinates, as .npz; returns what reads it."""
-    found = read_map(experiment(data))
-    write_map(path, Reflections(found.hkl @ REINDEXED.T, found.ndiv, CELL, SPACE_GROUP), found.intensity)
-    return ExperimentConfig(file=path)
+def experiment(data: Path, reindex: str) -> ExperimentConfig:
+    """The measured map in the folder of the data, with its indices changed by the operator."""
+    return ExperimentConfig(file=data / MAP, cell=CELL, space_group=SPACE_GROUP, reindex=reindex)
 
 
 def molecules(data: Path, hkl: np.ndarray) -> Molecules:
@@ -117,20 +105,8 @@ def correlation(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
     return float(np.sum(weight * x * y) / np.sqrt(np.sum(weight * x * x) * np.sum(weight * y * y)))
 
 
-def anisotropic(values: np.ndarray, inverse_d: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """What is left of values [n] without a smooth function of |h|: a spline through the means of narrow shells.
-
-    As `anisolt` of LUNUS: shells are as wide as the diagonal of a voxel, and the spline is taken at each voxel's own
-    1/d, [n], A^-1. The mean of a shell alone would leave the slope of the rings within it.
-    """
-    radius = inverse_d / np.linalg.norm(1 / np.array(CELL[:3]))
-    shell = (radius + 0.5).astype(int)
-    total = np.bincount(shell, weight)
-    knots = np.flatnonzero(total)
-    return values - CubicSpline(knots, np.bincount(shell, weight * values)[knots] / total[knots])(radius)
-
-
-def minus_shell_means(values: np.ndarray, shell: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """What is left of values [n] without the weighted mean of the shell, [n], that each is in."""
-    mean = np.bincount(shell, weight * values) / np.bincount(shell, weight)
-    return values - mean[shell]
+def without(values: np.ndarray, functions: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """What the best combination of functions [J, n] leaves of values [n], by least squares with weights [n]."""
+    root = np.sqrt(weight)
+    coefficients = np.linalg.lstsq(root[:, None] * functions.T, root * values, rcond=None)[0]
+    return values - coefficients @ functions

@@ -63,11 +63,12 @@ def test_greedy_removes_the_same_frames_as_the_reference(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # structure factors of 21 frames
 @pytest.mark.filterwarnings("ignore::UserWarning:MDAnalysis")
 def test_greedy_removes_the_same_frames_of_a_crystal(shared_data, tmp_path):
     data = shared_data / "diffuse/snase"
     prepare = tmp_path / "prepare.toml"
-    short = snase.short_simulation(data).replace("label", "stride = 4\nlabel")
+    short = snase.short_simulation(data).replace("label", "stride = 8\nlabel")
     prepare.write_text(snase.prepare_config([short], "frames.store"))
     run_prepare(load_config(prepare), Ranks())
     fit = snase_table.Fit(snase_table.Setting("frames", snase.AS_IN_FILE, "P1"), "greedy", "total")
@@ -75,4 +76,4 @@ def test_greedy_removes_the_same_frames_of_a_crystal(shared_data, tmp_path):
     text = snase_table.fit_config(fit, data, tmp_path / "frames.store")
     config.write_text(text.replace(f"folds = {snase_table.FOLDS}\n", ""))
     expected = assert_same_search(load_config(config, OPTIONS))
-    assert len(expected.removed) > 10
+    assert len(expected.removed) > 5

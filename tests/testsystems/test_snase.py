@@ -7,10 +7,13 @@ import MDAnalysis
 import numpy as np
 import pytest
 
-from hpcfit.config import load_config
+from hpcfit.config import FrameWeightsConfig, load_config
 from hpcfit.data.experiment import read_map
+from hpcfit.data.reference import Reflections
 from hpcfit.physics import reciprocal
 from hpcfit.physics.null_models import rigid_translations
+from hpcfit.problems.observed import splines
+from hpcfit.problems.orbits import match_orbits
 from hpcfit.testsystems import snase
 
 
@@ -26,28 +29,21 @@ def test_the_config_names_every_source_and_the_crystal(tmp_path):
     assert (prepare.cell, prepare.space_group, prepare.d_min) == (snase.CELL, "P 41", 3.0)
 
 
-def means(group, values, n):
-    count = np.bincount(group, minlength=n)
-    return np.bincount(group, values, n) / np.where(count, count, np.nan)
-
-
-@pytest.mark.parametrize("reindexed", [True, False])
-def test_the_map_has_the_axes_of_the_coordinates_when_reindexed(shared_data, tmp_path, reindexed):
-    data = shared_data / "diffuse/snase"
-    measured = read_map(snase.write_measured(data, tmp_path / "map.npz") if reindexed else snase.experiment(data))
-    hkl = reciprocal.sphere(snase.CELL, (1, 1, 1), snase.D_MIN)
-    inv_d2 = reciprocal.inverse_d2(hkl, (1, 1, 1), snase.CELL)
-    x = rigid_translations(snase.molecules(data, hkl).F_mh, inv_d2, 0.4)
-    both = np.concatenate([hkl, measured.hkl])
-    orbit, size = reciprocal.laue_orbits(both, reciprocal.laue_operations(snase.LAUE), (1, 1, 1))
-    x, inverse_d = (means(orbit[: len(hkl)], values, len(size)) for values in (x, np.sqrt(inv_d2)))
-    y = means(orbit[len(hkl) :], measured.intensity, len(size))
-    use = np.isfinite(x) & np.isfinite(y)
-    assert use.sum() == 3008
-    x, y = (snase.anisotropic(values[use], inverse_d[use], size[use]) for values in (x, y))
-    found = snase.correlation(x, y, size[use])
+@pytest.mark.parametrize("reindex", [snase.AS_COORDINATES, snase.AS_IN_FILE])
+def test_the_map_has_the_axes_of_the_coordinates_when_reindexed(shared_data, reindex):
+    data, choice = shared_data / "diffuse/snase", FrameWeightsConfig(kind="frame-weights", laue=snase.LAUE, d_min=3.0)
+    reflections = Reflections(reciprocal.sphere(snase.CELL, (1, 1, 1), 3.0), (1, 1, 1), snase.CELL, snase.SPACE_GROUP)
+    measured = read_map(snase.experiment(data, reindex))
+    orbits = match_orbits(reflections, measured, choice)
+    assert len(orbits.observed) == 3008
+    inv_d2 = reciprocal.inverse_d2(reflections.hkl, (1, 1, 1), snase.CELL)
+    x_h = rigid_translations(snase.molecules(data, reflections.hkl).F_mh, inv_d2, 0.4)
+    x = np.bincount(orbits.orbit, x_h[orbits.column]) / np.bincount(orbits.orbit)
+    radial = splines(orbits.inverse_d, 23, even_in=3)
+    left = [snase.without(values, radial, orbits.multiplicity) for values in (x, orbits.observed)]
+    found = snase.correlation(*left, orbits.multiplicity)
     # nothing in common: 1 / sqrt(3008) = 0.018; what both indexings share by the mirror of 4/mmm stays
-    assert (found > 0.35) if reindexed else (found < 0.1)
+    assert (found > 0.35) if reindex == snase.AS_COORDINATES else (found < 0.1)
 
 
 def test_a_weight_counts_as_so_many_equal_values():
@@ -57,24 +53,15 @@ def test_a_weight_counts_as_so_many_equal_values():
     assert snase.correlation(x, y, times) == pytest.approx(repeated, abs=1e-13)
 
 
-def test_shell_means_are_taken_away_and_nothing_else():
+def test_functions_are_taken_away_and_nothing_else():
     rng = np.random.default_rng(1)
-    shell, weight, values = np.repeat(np.arange(5), 20), rng.integers(1, 9, 100), rng.random(100)
-    left = snase.minus_shell_means(values, shell, weight)
-    np.testing.assert_allclose(np.bincount(shell, weight * left), 0, atol=1e-13)
-    np.testing.assert_allclose(snase.minus_shell_means(values + 7.0 * shell**2, shell, weight), left, atol=1e-12)
-    # within a shell all differences stay
-    np.testing.assert_allclose(np.diff(left[:20]), np.diff(values[:20]), atol=1e-13)
-
-
-def test_a_smooth_function_of_the_radius_leaves_less_in_narrow_shells_with_a_spline():
-    hkl = reciprocal.sphere(snase.CELL, (1, 1, 1), snase.D_MIN)
-    inv_d2 = reciprocal.inverse_d2(hkl, (1, 1, 1), snase.CELL)
-    weight, rings = np.ones(len(hkl)), np.exp(-8 * inv_d2) * inv_d2
-    smooth = snase.anisotropic(rings, np.sqrt(inv_d2), weight)
-    shells = snase.minus_shell_means(rings, reciprocal.shells(inv_d2, 20)[0], weight)
-    assert smooth.var() < 1e-3 * rings.var()
-    assert smooth.var() < 0.05 * shells.var()
+    functions, weight, values = rng.random((3, 100)), rng.integers(1, 9, 100), rng.random(100)
+    left = snase.without(values, functions, weight)
+    # 100 values of size 1 and weights below 9: rounding of sums is below 1000 x 2e-16
+    np.testing.assert_allclose(functions @ (weight * left), 0, atol=1e-11)
+    more = values + [1.0, -3.0, 2.0] @ functions
+    np.testing.assert_allclose(snase.without(more, functions, weight), left, atol=1e-11)
+    np.testing.assert_allclose(snase.without(left, functions, weight), left, atol=1e-11)
 
 
 def test_the_network_moves_each_residue_as_a_whole(shared_data, tmp_path):
