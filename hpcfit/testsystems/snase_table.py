@@ -27,7 +27,8 @@ THETAS = (0.0, 0.1)  # whose rows are shown beside that of the chosen one
 AGREEMENT = ("cc", "cc_anisotropic")
 FREE = {"cc": "cc_free", "cc_anisotropic": "cc_free_anisotropic"}
 COLUMNS = (
-    "ensemble", "frames", "map", "d_min", "orbits", "maximised", "weights", "theta", "ess", "evaluations", "evaluations_of_all_fits",
+    "ensemble", "frames", "map", "d_min", "orbits", "maximised", "weights", "theta", "ess",
+    "evaluations", "evaluations_of_all_fits",
     *(f"{cc}{suffix}" for cc in AGREEMENT for suffix in ("", "_error_frames", "_error_orbits")),
     *(f"{free}{suffix}" for free in FREE.values() for suffix in ("", "_error", "_gain", "_gain_error")),
 )  # fmt: skip
