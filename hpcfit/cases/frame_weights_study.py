@@ -21,7 +21,7 @@ from hpcfit.fit.state import gather_rows
 from hpcfit.log import logger
 from hpcfit.problems.base import FrameRows, Params
 from hpcfit.problems.frame_weights import FrameWeights
-from hpcfit.problems.resampling import blocks_per_source, resampled_blocks
+from hpcfit.problems.resampling import blocks_per_source, resampled_blocks, resampled_sources
 
 if TYPE_CHECKING:
     from hpcfit.cases.frame_weights import FrameWeightsCase
@@ -66,6 +66,11 @@ class Study:
                     seed = self.case.config.run.seed + number
                     yield f"random {number + 1}", problem.random_start(seed, rows)
 
+    @property
+    def _one_fit(self) -> bool:
+        """Whether there is one start and one theta, so that there is nothing to compare."""
+        return len(self.case.config.problem.thetas) == 1 and len(list(self.starts())) == 1
+
     def _group_starts(self) -> Iterator[tuple[str, Params]]:
         """Nearly all weight on the frames of one group, of those with at least two frames, where there are several."""
         groups, rows = self.case.groups, self._rows
@@ -79,14 +84,11 @@ class Study:
             yield name, self._problem.at_weights(np.where(number == group, IN_GROUP / frames, outside), rows)
 
     def compare_starts(self, theta: float) -> list[tuple[Params, Fitted]]:
-        """A fit from every start, best misfit first."""
-        problem, starts = self.at(theta), dict(self.starts())
-        if len(starts) == 1:
-            [(name, params)] = starts.items()
-            return [(params, self.fits.fit(f"start {name}", params, problem))]
+        """A fit from every start, best misfit first; as exact as the config asks where it is the result itself."""
+        problem, tolerance = self.at(theta), 0.0 if self._one_fit else ENOUGH
         found = [
-            (params, self.fits.fit(f"start {name}", params, problem, tolerance=ENOUGH))
-            for name, params in starts.items()
+            (params, self.fits.fit(f"start {name}", params, problem, tolerance=tolerance))
+            for name, params in self.starts()
         ]
         return sorted(found, key=lambda pair: pair[1].metrics["misfit"])
 
@@ -95,35 +97,53 @@ class Study:
     def cross_validate(self, start: Params) -> list[dict[str, Any]]:
         """Each theta judged by the folds it was not fitted to, largest first; each row with the misfits of its folds.
 
-        Within a fold a fit begins where that of the next larger theta ended, so that no orbit that is held out has been
-        seen; the first begins at ``start``. The prior weights themselves are the limit of large theta.
+        start: of every fold. The prior weights themselves are the limit of large theta.
         """
         case, choice = self.case, self.case.config.problem
         fold_of = folds(case.orbits, choice, choice.n_folds)
         thetas, scores = choice.thetas[::-1], []
         for fold in range(choice.n_folds):
             problem = case.with_orbits(self._problem, case.chosen.without(fold_of == fold), self.fits.evaluate.grid)
-            params, scores_of_fold = start, []
             evaluate = replace(self.fits.evaluate, problem=problem)
-            prior = evaluate.value(problem.init(0, self._rows))
-            scores_of_fold.append(_judged(evaluate.metrics(prior)))
-            for theta in thetas:
-                fitted = self.fits.fit(
-                    f"theta {theta:g} fold {fold}", params, self.at(theta, problem), tolerance=ENOUGH
-                )
-                params = fitted.params
-                scores_of_fold.append(_judged(fitted.metrics))
-            scores.append(scores_of_fold)
+            prior = _judged(evaluate.metrics(evaluate.value(problem.init(0, self._rows))))
+            path = self._path(start, problem, f" fold {fold}")
+            scores.append([prior, *(_judged(path[theta].metrics) for theta in thetas)])
         names = (None, *thetas)
         return [_theta_row(name, [fold[n] for fold in scores]) for n, name in enumerate(names)]
 
-    def l_curve(self, start: Params) -> Iterator[tuple[float, Fitted]]:
+    def l_curve(self, best: Fitted) -> Iterator[tuple[float, Fitted]]:
         """A fit of all orbits at each theta, largest first."""
-        params = start
-        for theta in self.case.config.problem.thetas[::-1]:
-            fitted = self.fits.fit(f"theta {theta:g}", params, self.at(theta), tolerance=ENOUGH)
-            params = fitted.params
-            yield theta, fitted
+        path = self._path(best.params, self._problem)
+        return ((theta, path[theta]) for theta in self.case.config.problem.thetas[::-1])
+
+    def _path(self, start: Params, problem: FrameWeights, of: str = "") -> dict[float, Fitted]:
+        """A fit at each theta: from ``start`` at the one that starts were compared at, then outwards, each from where
+        that of its neighbour ended.
+
+        On the way down from the largest theta, where the loss has one basin, a fit would end in any of those that
+        there are at smaller ones.
+        """
+        thetas = self.case.config.problem.thetas
+        middle, found = thetas.index(_middle(thetas)), {}
+        for way in (thetas[middle:], thetas[:middle][::-1]):
+            params = found[thetas[middle]].params if found else start
+            for theta in way:
+                found[theta] = self.fits.fit(f"theta {theta:g}{of}", params, self.at(theta, problem), tolerance=ENOUGH)
+                params = found[theta].params
+        return found
+
+    def without_details(self, start: Params, best: Fitted) -> Params:
+        """Where folds begin: ``start``, or with several groups their summed weights where it led to, within each as the
+        prior weights are. That is its basin, but knows of single frames nothing that held-out orbits have told.
+        """
+        if len(self.case.groups.names) < 2:
+            return start
+        rows, number = self._rows, self.case.groups.number
+        prior = np.where(number >= 0, np.exp(self.case.prior.log_weights(self.case.blocks)), 0.0)
+        factor = self.group_sums(self.weights(best, rows)) / self.group_sums(prior)
+        # Some weight on every group, as at the starts: one of 0 would never come back.
+        factor = IN_GROUP * factor + 1 - IN_GROUP
+        return self._problem.at_weights(np.exp(rows.log_prior) * factor[number[self.fits.evaluate.grid.blocks]], rows)
 
     def final(self, start: Params, best: Fitted, theta: float | None) -> Fitted:
         """The best start at the chosen theta; None stands for the prior weights themselves."""
@@ -132,23 +152,23 @@ class Study:
             at = self.fits.evaluate.value(prior)
             metrics = {"loss": at.loss, **self.fits.evaluate.metrics(at)}
             return Fitted("prior weights", at.params, metrics, 0, 0, "no theta made held-out orbits agree better")
-        thetas = self.case.config.problem.thetas
-        only = len(thetas) == 1 and best.name.startswith("start") and len(dict(self.starts())) == 1
-        return best if only else self.fits.fit("final", best.params, self.at(theta))
+        return best if self._one_fit else self.fits.fit("final", best.params, self.at(theta))
 
     # ---- errors ----------------------------------------------------------------------------------------------------
 
     def resample_frames(self, final: Fitted, theta: float) -> list[tuple[np.ndarray, Fitted]]:
-        """Weights and fit of each resample of blocks of frames within their sources; the copies of a frame summed."""
-        source = self._source_numbers()
-        n_blocks = blocks_per_source(source[source >= 0])
-        if n_blocks.max(initial=0) < 2:
-            logger.warning("no errors by resampling frames: every source has less than 4 frames")
+        """Weights and fit of each resample of sources within their labels, and of blocks of frames within sources; the
+        copies of a frame summed."""
+        source, label = self._source_numbers(), self._source_labels()
+        held = source >= 0
+        n_blocks = blocks_per_source(source[held])
+        if n_blocks.max(initial=0) < 2 and len(set(label)) == len(label):
+            logger.warning("no errors by resampling frames: every source has a label of its own and less than 4 frames")
             return []
         found = []
         for seed in range(1, self.case.config.problem.resamples + 1):
             counts = np.zeros(source.shape)
-            counts[source >= 0] = resampled_blocks(source[source >= 0], n_blocks, seed)
+            counts[held] = resampled_blocks(source[held], n_blocks, seed, resampled_sources(label, seed))
             rows = _drawn(self._rows, counts[self.fits.evaluate.grid.blocks])
             fitted = self.fits.fit(f"frames {seed}", final.params, self.at(theta), rows, tolerance=ENOUGH)
             found.append((self.weights(fitted, rows), fitted))
@@ -201,6 +221,11 @@ class Study:
         """Of all frames that take part, in ascending order."""
         return sorted({self.case.store.shards[block.shard].source for block in self.case.blocks})
 
+    def _source_labels(self) -> np.ndarray:
+        """The label of each source, [sources]; a source without one is a state of its own."""
+        labels = {self.case.store.shards[b.shard].source: name for b, name in zip(self.case.blocks, self.case.labels())}
+        return np.array([labels[name] for name in self.source_names])
+
     def _source_numbers(self) -> np.ndarray:
         """The number of each frame's source, [all blocks, 64], -1 where there is no frame."""
         names = [self.case.store.shards[block.shard].source for block in self.case.blocks]
@@ -229,6 +254,7 @@ def _theta_row(theta: float | None, folds_: list[dict[str, float]]) -> dict[str,
     columns = {name: [fold[name] for fold in folds_] for name in folds_[0]}
     return (
         {"theta": theta, "folds": columns["misfit_free"]}
+        | {f"{name}_folds": columns[name] for name in ("cc_free", "cc_free_anisotropic")}
         | {name: float(np.mean(values)) for name, values in columns.items()}
         | {f"{name}_error": float(np.std(values, ddof=1) / np.sqrt(len(values))) for name, values in columns.items()}
     )
@@ -249,6 +275,21 @@ def choose_theta(rows: list[dict[str, Any]]) -> int:
     return best
 
 
+def lost_anisotropy(rows: list[dict[str, Any]], theta: float | None) -> list[str]:
+    """A warning where, at the theta taken, what is left of rings agrees worse in held-out orbits than at the prior
+    weights, by more than two standard errors of the differences within folds. rows: of the cross-validation."""
+    prior, taken = (next(row for row in rows if row["theta"] == value) for value in (None, theta))
+    lost = np.subtract(prior["cc_free_anisotropic_folds"], taken["cc_free_anisotropic_folds"])
+    mean, error = np.mean(lost), np.std(lost, ddof=1) / np.sqrt(len(lost))
+    if not mean > 2 * error:
+        return []
+    return [
+        f"these weights make the anisotropic CC of held-out orbits worse: {taken['cc_free_anisotropic']:.3f}, at the"
+        f" prior weights {prior['cc_free_anisotropic']:.3f}, a loss of {mean:.3f} +- {error:.3f}. What they gain is in"
+        " the rings, which say little of structure: compare [problem] anisotropic = true"
+    ]
+
+
 def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     """All fits of the case; what they found beside the result itself, which ``fits.final`` is told. Collective."""
     work = Study(case, fits)
@@ -259,11 +300,12 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     found: dict[str, Any] = {"starts": starts, "warnings": undecided(starts)}
     theta: float | None = thetas[0]
     if case.config.problem.n_folds:
-        rows = work.cross_validate(start)
+        rows = work.cross_validate(work.without_details(start, best))
         if len(thetas) > 1:
-            found["l_curve"] = [{"theta": value, **fitted.metrics} for value, fitted in work.l_curve(start)]
+            found["l_curve"] = [{"theta": value, **fitted.metrics} for value, fitted in work.l_curve(best)]
             theta = rows[choose_theta(rows)]["theta"]
         found["cross_validation"] = rows
+        found["warnings"] = [*found["warnings"], *lost_anisotropy(rows, theta)]
     found["theta"] = theta
     final = work.final(start, best, theta)
     fits.final(final, work.at(theta or 0.0))
@@ -313,7 +355,9 @@ def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:
             continue
         groups = np.array([work.group_sums(w) for w, _ in fits])
         sources = np.array([work.source_sums(w) for w, _ in fits])
-        metrics = {key: [fitted.metrics[key] for _, fitted in fits] for key in ("cc", "cc_anisotropic", "ess")}
+        metrics = {
+            key: [fitted.metrics[key] for _, fitted in fits] for key in ("misfit", "cc", "cc_anisotropic", "ess")
+        }
         found[name] = {
             "resamples": len(fits),
             "groups": dict(zip(work.case.groups.names, groups.std(axis=0, ddof=1).tolist())),
