@@ -106,10 +106,25 @@ class FrameWeightsConfig(Table):
                     f"{key} = {getattr(self, key)} has no effect on objective = '{self.objective}', only on"
                     f" {' and '.join(ONLY_OF[key])}"
                 )
-        if self.sigmas is False and self.objective == "poisson":
+        if self.sigmas is not None and self.objective == "poisson":
             raise ValueError("sigmas has no effect on objective = 'poisson': counts know their variance")
-        if self.sigmas and self.objective == "poisson":
-            raise ValueError("sigmas = true has no effect on objective = 'poisson': counts know their variance")
+        return self
+
+    @model_validator(mode="after")
+    def _no_detail_without_its_subject(self) -> FrameWeightsConfig:
+        held_out = self.hold_out > 0 or self.fold is not None or self.n_folds > 0
+        needs = {
+            "random_starts": ("random" in self.starts, '"random" among starts'),
+            "n_clusters": (self.clusters != "labels", "clusters other than labels"),
+            "dropping_percentile": (self.dropping_rounds > 0, "dropping_rounds"),
+            "hold_out_block": (held_out and self.hold_out_by == "blocks", 'hold_out_by = "blocks"'),
+            "hold_out_by": (held_out, "hold_out or folds"),
+            "hold_out_seed": (held_out, "hold_out or folds"),
+        }
+        for key in changed(self) & needs.keys():
+            there, words = needs[key]
+            if not there:
+                raise ValueError(f"{key} = {getattr(self, key)} has no effect without {words}")
         return self
 
     @model_validator(mode="after")

@@ -99,8 +99,8 @@ class Signals:
 
 @dataclass
 class Progress:
-    """Log lines whose number grows with the logarithm of the steps, as long as there are ``lines`` left, and at least one
-    every ``seconds``."""
+    """Log lines whose number grows with the logarithm of the steps, as long as there are ``lines`` left, and at least
+    one every ``seconds``."""
 
     describe: Callable[[], str]
     lines: float = math.inf

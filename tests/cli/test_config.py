@@ -70,6 +70,12 @@ def test_mistakes_are_named(tmp_path, extra, message):
 
 # Every option that something else of the table makes meaningless: its line, the line that does, what is said of both.
 WITHOUT_EFFECT = [
+    ("random_starts = 3", "starts = ['prior']", "random_starts = 3 has no effect without .*random"),
+    ("n_clusters = 4", "clusters = 'labels'", "n_clusters = 4 has no effect without clusters other than labels"),
+    ("dropping_percentile = 20", "dropping_rounds = 0", "dropping_percentile = 20.0 has no effect without"),
+    ("hold_out_block = 5", "hold_out = 0.1", "hold_out_block = 5 has no effect without hold_out_by"),
+    ("hold_out_seed = 5", "theta = 0", "hold_out_seed = 5 has no effect without hold_out or folds"),
+    ("hold_out_by = 'blocks'", "theta = 0", "hold_out_by = blocks has no effect without hold_out or folds"),
     ("anisotropic = true", "objective = 'gaussian'", "anisotropic = True has no effect on objective = 'gaussian'"),
     ("anisotropic = true", "objective = 'student-t'", "anisotropic = True has no effect on objective = 'student-t'"),
     ("anisotropic = true", "objective = 'poisson'", "anisotropic = True has no effect on objective = 'poisson'"),
@@ -83,7 +89,7 @@ WITHOUT_EFFECT = [
     ("model_error = true", "objective = 'pearson'", "model_error = True has no effect .* gaussian and student-t"),
     ("model_error = true", "objective = 'poisson'", "model_error = True has no effect .* gaussian and student-t"),
     ("model_error = true", "objective = 'cross-entropy'", "model_error = True has no effect .* gaussian and student-t"),
-    ("sigmas = true", "objective = 'poisson'", "sigmas = true has no effect on objective = 'poisson'"),
+    ("sigmas = true", "objective = 'poisson'", "sigmas has no effect on objective = 'poisson'"),
     ("sigmas = false", "objective = 'poisson'", "sigmas has no effect on objective = 'poisson'"),
     ("theta = 0.1", "weights = 'sigmoid'", "theta = 0.1 prices .* 'sigmoid' do not have"),
     ("theta = [0, 0.1]", "weights = 'free'", "theta = .*0.1.* prices .* 'free' do not have"),
