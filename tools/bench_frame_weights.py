@@ -1,0 +1,437 @@
+#!/usr/bin/env python
+"""Value and gradient of frame weights on one core: plain JAX, hpcfit in two passes and in one, on the same data.
+
+Usage: tools/bench_frame_weights.py [--case 200x51521 --case 2048x20000] [--rounds 5] [--steps 5] [--evaluations 1500]
+       tools/bench_frame_weights.py --kernels [--case 2048x20000]
+
+The ways, each a process of its own on one core with one thread, which take turns in rounds:
+
+    plain     what one would write: einsum of complex64 F and |F|^2, -Pearson's CC through softmax, jit(value_and_grad)
+    reverse   run.gradient = "reverse": two passes over the frames
+    adjoint   one pass, on a complex64 and on a float16 store
+
+Medians over rounds, with ranges: wall and CPU time of a value and gradient; GB/s of the structure factors read once, by
+CPU time; the share of the faster of two plain streams (JAX's and Numba's) in the same process and round; the peak of
+memory while stepping. Other programs on the machine disturb CPU time less than the clock.
+
+Of the first case also evaluations, passes over the frames and CPU-seconds until CC is as near to the best as 1e-3,
+1e-4, 1e-5, from uniform weights: Adam 0.05 for plain, L-BFGS for hpcfit; the best is from L-BFGS in float64. The
+frames are correlated Gaussian ones, and the map is that of smooth weights with 5 % of noise. --kernels times the loops
+of one pass alone for K = 1 ... 5 sums and several widths of a strip.
+"""
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+CASES = ("200x51521", "2048x20000")
+GAPS = (1e-3, 1e-4, 1e-5)
+NOISE, BRAGG = 0.05, 5.0
+LONG = 1500  # evaluations at most of the fits whose end is compared with
+WAYS = {
+    "plain": ("complex64", ""),
+    "reverse complex64": ("complex64", "reverse"),
+    "reverse float16": ("float16", "reverse"),
+    "adjoint complex64": ("complex64", "auto"),
+    "adjoint float16": ("float16", "auto"),
+}
+BYTES = {"complex64": 8, "float16": 4}
+# Before any thread pool is made, here and in the children.
+ONE_THREAD = {
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "JAX_PLATFORMS": "cpu",
+}
+
+
+class Case(NamedTuple):
+    """A problem on the disk. folder: float16 and complex64 stores, F and y as NumPy files, a config."""
+
+    frames: int
+    reflections: int
+    folder: Path
+
+    def bytes(self, way):
+        """Of the structure factors as the way holds them, without padding."""
+        return self.frames * self.reflections * BYTES[WAYS[way][0]]
+
+
+class Round(NamedTuple):
+    """Seconds of a step by the clock and on the CPU, bytes per CPU-second of the two streams."""
+
+    wall: float
+    cpu: float
+    jax_stream: float
+    numba_stream: float
+
+    @property
+    def stream(self):
+        return max(self.jax_stream, self.numba_stream)
+
+
+class Clock:
+    """Wall and CPU seconds since it was made, of all threads."""
+
+    def __init__(self):
+        self._begun = time.perf_counter(), time.process_time()
+
+    def __call__(self):
+        return time.perf_counter() - self._begun[0], time.process_time() - self._begun[1]
+
+
+# ---- the data ----------------------------------------------------------------------------------------------------
+
+
+def make_case(folder, frames, reflections):
+    """Write it; see ``Case``."""
+    from dataclasses import replace
+
+    from hpcfit.data.reference import Encoding
+    from hpcfit.physics.scattering import diffuse_intensity
+    from hpcfit.testsystems import synthetic
+    from hpcfit.testsystems.known_truth import true_weights
+
+    folder.mkdir()
+    d_min = 10 * (2 * np.pi / 3 / (1.03 * reflections)) ** (1 / 3)  # half a sphere of a 10 A cell, and a little more
+    every = synthetic.cubic_reflections(d_min)
+    kept = replace(every, hkl=every.hkl[:reflections])
+    F_th = synthetic.gaussian_frames(frames, reflections, seed=0, bragg=BRAGG).astype(np.complex64)
+    for dtype in BYTES:
+        sources = [synthetic.Source("frames", F_th)]
+        synthetic.write_store(folder / dtype, kept, sources, Encoding(dtype), shard_frames=512)
+    y = diffuse_intensity(F_th, true_weights(frames))
+    y *= 1 + NOISE * np.random.default_rng(1).standard_normal(reflections)
+    synthetic.write_map(folder / "map.npz", kept, y)
+    np.save(folder / "F.npy", F_th)
+    np.save(folder / "y.npy", y)
+    (folder / "config.toml").write_text(
+        '[frames]\nstore = "float16"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n'
+        'theta = 0.0\nstarts = ["prior"]\nresamples = 0\n'
+    )
+    return Case(frames, reflections, folder)
+
+
+# ---- the ways, in processes of their own ---------------------------------------------------------------------------
+
+
+class Plain:
+    """What a user would write; F is an argument, or XLA would fold |F|^2 into the program."""
+
+    passes = 2  # forward and back
+
+    def __init__(self, case):
+        import jax
+        import jax.numpy as jnp
+        import optax
+
+        def loss(u, F, y):
+            w = jax.nn.softmax(u)
+            x = jnp.einsum("t,th->h", w, jnp.abs(F) ** 2) - jnp.abs(jnp.einsum("t,th->h", w, F)) ** 2
+            x, y = x - x.mean(), y - y.mean()
+            return -jnp.sum(x * y) / jnp.sqrt(jnp.sum(x * x) * jnp.sum(y * y))
+
+        self._value_and_grad = jax.jit(jax.value_and_grad(loss))
+        self._data = jnp.asarray(np.load(case.folder / "F.npy")), jnp.asarray(np.load(case.folder / "y.npy"), "f4")
+        self._start, self._adam = jnp.zeros(case.frames), optax.adam(0.05)
+
+    def step(self):
+        value, gradient = self._value_and_grad(self._start, *self._data)
+        return float(value), gradient.block_until_ready()
+
+    def descend(self, cap):
+        """CC at each evaluation."""
+        import optax
+
+        u, state = self._start, self._adam.init(self._start)
+        for _ in range(cap):
+            value, gradient = self._value_and_grad(u, *self._data)
+            yield -float(value)
+            updates, state = self._adam.update(gradient, state)
+            u = optax.apply_updates(u, updates)
+
+
+class Engine:
+    """hpcfit's value and gradient, in this process."""
+
+    def __init__(self, case, way, *more):
+        from hpcfit.commands.session import open_session
+        from hpcfit.config import load_config
+        from hpcfit.fit.inner import InnerProduct
+        from hpcfit.fit.reduction import choose_sum
+        from hpcfit.ranks import Ranks
+
+        dtype, gradient = WAYS[way]
+        options = [f"frames.store={case.folder / dtype}", f"run.gradient={gradient}", *more]
+        session = open_session(load_config(case.folder / "config.toml", options), Ranks(), "step")
+        add = choose_sum(session.config.run.reductions, session.grid)
+        self._evaluate = session.case.gradient(session.grid, session.device.memory, add)
+        self._inner = InnerProduct(add)
+        self._start = self._evaluate.problem.init(0, self._evaluate.frames.rows)
+        self.passes = self._evaluate.passes
+
+    def step(self):
+        return self._evaluate(self._start)
+
+    def descend(self, cap, **options):
+        """CC at each evaluation of L-BFGS, until it stalls."""
+        from hpcfit.fit.optimizers import choose_optimizer
+
+        seen = []
+
+        def evaluate(params):
+            found = self._evaluate(params)
+            seen.append(-found.loss)
+            return found
+
+        optimizer = choose_optimizer("lbfgs", options, None, self._inner, None, self._evaluate)
+        state, told = optimizer.start(self._start, evaluate), 0
+        while not state.stalled and len(seen) < cap:
+            yield from seen[told:]
+            told = len(seen)
+            state = optimizer.step(state, evaluate)
+        yield from seen[told:]
+
+
+def serve(pipe, case, way, core):
+    """Answer what the parent asks for until it asks for nothing."""
+    os.sched_setaffinity(0, {core})
+    engine = Plain(case) if way == "plain" else Engine(case, way)
+    reset_peak()
+    for _ in range(3):  # the first compiles
+        engine.step()
+    pipe.send((engine.passes, peak_bytes()))
+    streams = None
+    while (asked := pipe.recv()) is not None:
+        name, argument = asked
+        if name == "round":
+            streams = streams or make_streams()
+            pipe.send(one_round(engine, argument, streams))
+        else:
+            pipe.send(descent(engine, argument))
+
+
+def one_round(engine, steps, streams):
+    clock = Clock()
+    for _ in range(steps):
+        engine.step()
+    wall, cpu = clock()
+    return Round(wall / steps, cpu / steps, *(stream() for stream in streams))
+
+
+def descent(engine, cap):
+    """(CC, CPU-seconds so far) of each evaluation; the compiled program is warm."""
+    clock = Clock()
+    return [(cc, clock()[1]) for cc in engine.descend(cap)]
+
+
+def best_cc(pipe, case, core):
+    """Of a long fit in float64."""
+    os.sched_setaffinity(0, {core})
+    engine = Engine(case, "adjoint complex64", "run.precision=float64")
+    pipe.send(max(engine.descend(LONG, memory=20, noise=1e-14)))
+
+
+def reset_peak():
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        print("(the peak of memory includes reading the frames: /proc/self/clear_refs cannot be written)")
+
+
+def peak_bytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+
+def make_streams(megabytes=256):
+    """(jax, numba): each reads so much memory and returns bytes per CPU-second."""
+    from numba import njit
+
+    from hpcfit.machine import memory_bandwidth
+
+    @njit(fastmath=True)
+    def add(values):
+        total = np.float32(0)
+        for value in values:
+            total += value
+        return total
+
+    values = np.ones(megabytes << 18, np.float32)
+    add(values)
+
+    def numba_stream():
+        return values.nbytes / min(cpu_seconds(lambda: add(values)) for _ in range(3))
+
+    # Its best of three is by the clock; the least disturbed of these is as near to CPU time as it comes.
+    return lambda: memory_bandwidth(megabytes), numba_stream
+
+
+def cpu_seconds(run):
+    clock = Clock()
+    run()
+    return clock()[1]
+
+
+# ---- the parent ----------------------------------------------------------------------------------------------------
+
+
+class Child:
+    """A way in its own process."""
+
+    def __init__(self, context, case, way, core):
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, case, way, core), daemon=True)
+        self._process.start()
+        self.passes, self.peak = self._pipe.recv()
+
+    def ask(self, name, argument):
+        self._pipe.send((name, argument))
+        return self._pipe.recv()
+
+    def end(self):
+        self._pipe.send(None)
+        self._process.join()
+
+
+def compare(case, chosen, core, *, converge):
+    context = multiprocessing.get_context("spawn")
+    children = {way: Child(context, case, way, core) for way in WAYS}
+    rounds = {way: [] for way in WAYS}
+    for _ in range(chosen.rounds):
+        for way, child in children.items():
+            rounds[way].append(child.ask("round", chosen.steps))
+    print_steps(case, children, rounds, chosen)
+    if converge:
+        best = in_child(context, best_cc, case, core)
+        courses = {way: child.ask("descent", chosen.evaluations) for way, child in children.items()}
+        print_descents(children, courses, best)
+    for child in children.values():
+        child.end()
+
+
+def in_child(context, function, *arguments):
+    ours, theirs = context.Pipe()
+    process = context.Process(target=function, args=(theirs, *arguments), daemon=True)
+    process.start()
+    result = ours.recv()
+    process.join()
+    return result
+
+
+def print_steps(case, children, rounds, chosen):
+    print(f"\n{case.frames} frames x {case.reflections} reflections; {chosen.rounds} rounds of {chosen.steps} steps")
+    print(f"{'':19}{'passes':>7}{'CPU ms':>9}{'range':>15}{'wall ms':>9}{'GB/s':>7}{'of stream':>11}{'range':>13}"
+          f"{'x plain':>9}{'peak MB':>9}")  # fmt: skip
+    for way, taken in rounds.items():
+        size = case.bytes(way)
+        cpu, wall = [1e3 * r.cpu for r in taken], [1e3 * r.wall for r in taken]
+        share = [size / r.cpu / r.stream for r in taken]
+        faster = [plain.cpu / r.cpu for plain, r in zip(rounds["plain"], taken)]
+        print(
+            f"{way:19}{children[way].passes:7}{median(cpu):9.2f}{spread(cpu, 1):>15}{median(wall):9.2f}"
+            f"{size / median(cpu) / 1e6:7.2f}{median(share):11.2f}{spread(share, 2):>13}{median(faster):9.2f}"
+            f"{children[way].peak / 1e6:9.0f}"
+        )
+    every = [r for taken in rounds.values() for r in taken]
+    for name in ("jax_stream", "numba_stream"):
+        rates = [getattr(r, name) / 1e9 for r in every]
+        print(f"{name.replace('_', ' '):19}{median(rates):16.2f} GB/s, range {spread(rates, 1)}")
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; shares are of the faster stream, by CPU time")
+
+
+def print_descents(children, courses, best):
+    uniform = courses["plain"][0][0]
+    print(f"\nbest CC {best:.7f}, at uniform weights {uniform:.7f}; evaluations / passes / CPU-s to a gap of")
+    print(f"{'':19}" + "".join(f"{gap:>22.0e}" for gap in GAPS))
+    for way, course in courses.items():
+        row = f"{way:19}"
+        for gap in GAPS:
+            first = next((n for n, (cc, _) in enumerate(course, 1) if best - cc <= gap), None)
+            if first is None:
+                row += f"{f'> {len(course)}':>22}"
+            else:
+                row += f"{f'{first} / {first * children[way].passes} / {course[first - 1][1]:.2f}':>22}"
+        print(row)
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def spread(values, digits):
+    return f"{min(values):.{digits}f}-{max(values):.{digits}f}"
+
+
+# ---- the loops of one pass alone -----------------------------------------------------------------------------------
+
+
+def time_kernels(frames, reflections, rounds):
+    """CPU time of ``physics.one_pass`` by type, number of sums and width of a strip."""
+    from hpcfit.physics.one_pass import strip_reflections
+
+    _, stream = make_streams()
+    print(f"\none pass over {frames} frames x {reflections} reflections: GB/s by CPU time, share of Numba's stream")
+    print(f"{'type':9}{'strip':>6}" + "".join(f"{f'K = {K}':>15}" for K in range(1, 6)))
+    for dtype in ("float16", "float32"):
+        rule = strip_reflections(frames, np.dtype(dtype).itemsize, 1)
+        for strip in sorted({16, 32, 64, 96, 128, rule}):
+            found = [kernel_rate(frames, reflections, dtype, strip, K, rounds, stream) for K in range(1, 6)]
+            cells = "".join(f"{f'{rate / 1e9:.1f} ({share:.2f})':>15}" for rate, share in found)
+            print(f"{dtype:9}{strip:6}{cells}{'  by the rule' if strip == rule else ''}")
+
+
+def kernel_rate(frames, reflections, dtype, strip, K, rounds, stream):
+    """(bytes per CPU-second, share of the stream), medians."""
+    from hpcfit.physics.one_pass import FRAMES, Coefficients, Orbits, one_pass
+
+    rows, strips = -(-frames // FRAMES) * FRAMES, max(1, 2048 // strip)
+    tiles, width = -(-reflections // (strips * strip)), strips * strip
+    rng = np.random.default_rng(0)
+    data = np.empty((tiles, strips, rows, 2 * strip), dtype)
+    data[:] = rng.standard_normal(data.shape[1:], dtype=np.float32)
+    orbits = Orbits(np.ones((tiles, width)), np.tile(np.arange(width, dtype=np.int32), (tiles, 1)))
+    coefficients = Coefficients(rng.random((tiles, K - 1, width)), np.ones((tiles, width)), 1)
+    held, F0 = np.arange(rows) < frames, np.zeros((tiles, width, 2))
+    w_t = np.where(held, 1 / frames, 0).astype(np.float32)
+    size = data.nbytes * frames // rows
+    run = lambda: one_pass(w_t, 1.0, data, orbits, coefficients, F0, held=held)  # noqa: E731
+    run()
+    rates = [(size / cpu_seconds(run), stream()) for _ in range(rounds)]
+    return median(rate for rate, _ in rates), median(rate / plain for rate, plain in rates)
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", action="append", help="FRAMESxREFLECTIONS, several times")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="of each way in a round")
+    parser.add_argument("--evaluations", type=int, default=1500, help="at most, of a fit; 0: no fits")
+    parser.add_argument("--kernels", action="store_true", help="the loops of one pass alone")
+    return parser.parse_args()
+
+
+def main():
+    chosen = options()
+    os.environ |= ONE_THREAD
+    core = min(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core})
+    for number, words in enumerate(chosen.case or CASES):
+        frames, reflections = (int(word) for word in words.split("x"))
+        if chosen.kernels:
+            time_kernels(frames, reflections, chosen.rounds)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            case = make_case(Path(folder) / "case", frames, reflections)
+            compare(case, chosen, core, converge=number == 0 and chosen.evaluations > 0)
+
+
+if __name__ == "__main__":
+    main()
