@@ -171,9 +171,7 @@ class _Halves:
 
     def _pull_summary(self, at: _At, sums_bar, common_bar, shared_bar, clock) -> tuple[Statistics, Tree]:
         with clock("compute"):
-            bars, shared_parts = jax.block_until_ready(
-                _summaries_vjp(self.problem, at.statistics, at.params.shared, sums_bar)
-            )
+            bars, shared_parts = jax.block_until_ready(self._summary_bars(at, sums_bar))
         with clock("reduce"):
             common_more, shared_more = self.add([(bars.common, shared_parts)], axis=0, over="slices")
         plus = bind(jax.tree.map, lambda a, b: np.asarray(a) + b)
@@ -201,6 +199,9 @@ class Reverse(_Halves):
     """Two passes over the frames: one adds the statistics, one pulls their cotangents back to the parameters."""
 
     passes = 2
+
+    def _summary_bars(self, at: _At, sums_bar: Tree) -> tuple[Statistics, Tree]:
+        return _summaries_vjp(self.problem, at.statistics, at.params.shared, sums_bar)
 
     def _pass(self, params: Params, blocks: Block, common: Tree, clock: Stopwatch) -> tuple[Tree, None]:
         pieces = []
@@ -236,16 +237,19 @@ class Adjoint(_Halves):
     threads: int = 1
     passes = 1
 
+    def _summary_bars(self, at: _At, sums_bar: Tree) -> tuple[Statistics, Tree]:
+        return _summaries_vjp_to_common(self.problem, at.statistics, at.params.shared, sums_bar)
+
     @cached_property
-    def _directions(self) -> Tree:
-        return self.problem.directions()
+    def _prepared(self) -> Tree:
+        return self.problem.prepare(self.frames.rows)
 
     def _pass(self, params: Params, blocks: Block, common: Tree, clock: Stopwatch) -> tuple[Tree, Any]:
         w_t = np.asarray(_weights(self.problem, params, blocks)).ravel()
         pieces = []
         for chunk in self._timed_chunks(clock):
             with clock("compute"):
-                made = self.problem.one_pass(w_t, common, chunk, self._directions, self.threads)
+                made = self.problem.one_pass(w_t, common, chunk, self._prepared, self.threads)
                 pieces.append(jax.block_until_ready(made))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
 
@@ -368,6 +372,20 @@ def _summaries_vjp(problem: Problem, statistics: Statistics, shared: Tree, sums_
     def one(sliced, tile):
         _, vjp = jax.vjp(lambda s, q: problem.summary(s, q, tile), Statistics(statistics.common, sliced), shared)
         return vjp(sums_bar)
+
+    return _each(one, statistics.sliced, problem.tiles)
+
+
+@jax.jit
+def _summaries_vjp_to_common(
+    problem: Problem, statistics: Statistics, shared: Tree, sums_bar: Tree
+) -> tuple[Statistics, Tree]:
+    """Without what belongs to the tiles, which one pass over the frames pulls back by other means."""
+
+    def one(sliced, tile):
+        of_common = lambda common, q: problem.summary(Statistics(common, sliced), q, tile)  # noqa: E731
+        common_bar, shared_bar = jax.vjp(of_common, statistics.common, shared)[1](sums_bar)
+        return Statistics(common_bar, None), shared_bar
 
     return _each(one, statistics.sliced, problem.tiles)
 

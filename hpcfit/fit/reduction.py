@@ -46,7 +46,7 @@ class ReproducibleSum:
         if not parts[0]:
             return chunks[0]
         exponents = self._exponents(parts, self.grid.parts(over))
-        scales = [math.ldexp(1.0, k) for k in exponents]
+        scales = np.ldexp(1.0, exponents)
         integers = _added(_integer_sums(leaves, axis, scales) for leaves in parts)
         totals = _together(self.grid.ranks(over).sum, integers)
         return jax.tree.unflatten(
@@ -111,7 +111,7 @@ def _float_sums(leaves: Sequence[jax.Array], axis: int | tuple[int, ...]) -> lis
 
 
 @partial(jax.jit, static_argnames="axis")
-def _integer_sums(leaves: Sequence[jax.Array], axis: int | tuple[int, ...], scales: Sequence[float]) -> list[jax.Array]:
+def _integer_sums(leaves: Sequence[jax.Array], axis: int | tuple[int, ...], scales: np.ndarray) -> list[jax.Array]:
     """rint(x 2^k) as int64, added."""
     return [
         jnp.sum(jnp.rint(leaf.astype(jnp.float64) * scale).astype(jnp.int64), axis=axis)

@@ -70,13 +70,22 @@ class Sums(NamedTuple):
 
 
 def one_pass(
-    w_t: Any, total: float, data: Any, orbits: Orbits, coefficients: Coefficients, F0: Any = None, *, threads: int = 1
+    w_t: Any,
+    total: float,
+    data: Any,
+    orbits: Orbits,
+    coefficients: Coefficients,
+    F0: Any = None,
+    *,
+    held: Any = None,
+    threads: int = 1,
 ) -> Sums:
     """Moments and partial gradients (see the module) of all tiles; x and G have the units of s^2, here share's.
 
     w_t: [T] float32 or float64, 0 for frames that pad; total: W, the sum of the weights.
     data: [tiles, strips, T, 2 strip] float16, float32 or float64, real and imaginary parts alternating.
     F0: [tiles, width, 2] in units of s, with width = strips * strip; None: zero.
+    held: [T] bool, which of the rows are frames; the others pad, and need not be read. None: all of them.
     threads: of a CPU, each with tiles of its own; a GPU uses what it has.
     A frame that is not finite makes G not finite. Raises ValueError if T or strip is not a multiple of 64 or 16, or the
     data have a wider type than the weights.
@@ -92,10 +101,15 @@ def one_pass(
     if jax.default_backend() == "cpu":
         from hpcfit.physics import one_pass_cpu
 
-        return Sums(*one_pass_cpu.sums(w_t, total, data, F0, orbits, coefficients, threads))
+        return Sums(*one_pass_cpu.sums(w_t, total, data, F0, orbits, coefficients, threads, held))
     from hpcfit.physics import one_pass_xla
 
     return Sums(*one_pass_xla.sums(w_t, total, data, F0, orbits, coefficients))
+
+
+def as_read(arrays: Any) -> Any:
+    """A tree of arrays of JAX as the pass reads them without a copy: on a CPU those of NumPy."""
+    return jax.tree.map(np.asarray, arrays) if jax.default_backend() == "cpu" else arrays
 
 
 def strip_reflections(n_frames: int, itemsize: int, largest_orbit: int) -> int:

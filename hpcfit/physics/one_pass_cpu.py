@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hpcfit.physics.one_pass import Coefficients, Orbits
 
 FRAMES = 64
+TOGETHER = 8  # frames whose weighted values are added before they meet the running sum
 CACHE_LINE = 64
 HALVES_IN_HARDWARE = platform.machine() != "x86_64" or binding.get_host_cpu_features().get("f16c", False)
 # Sums may be reordered, or they could not be formed in vectors; NaN and infinity keep their meaning.
@@ -41,6 +42,7 @@ def sums(
     orbits: Orbits,
     coefficients: Coefficients,
     threads: int,
+    held: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """m1, m2 and G as ``one_pass.Sums``; each thread takes a run of tiles."""
     w_t, data, kind = np.ascontiguousarray(w_t), np.ascontiguousarray(data), w_t.dtype
@@ -50,12 +52,13 @@ def sums(
     tiles, width, K = *np.shape(powered), np.shape(basis)[1] + 1
     given = [np.ascontiguousarray(values, float) for values in (F0, orbits.share, basis, powered)]
     orbit = np.ascontiguousarray(orbits.orbit, np.int32)
+    used = np.ones(len(w_t) // TOGETHER, bool) if held is None else held.reshape(-1, TOGETHER).any(axis=1)
     m1, m2, G = np.empty((tiles, width, 2), kind), np.empty((tiles, width), kind), np.zeros((tiles, K, len(w_t)), kind)
 
     def arguments(own: slice) -> tuple:
         c_kj = np.empty((K, data.shape[-1]), kind)
         arrays = (array[own] for array in (data, *given, orbit, m1, m2, G))
-        return w_t, float(total), power, c_kj, tuple(c_kj), (kind.type(0),) * K, *arrays
+        return w_t, used, float(total), power, c_kj, tuple(c_kj), (kind.type(0),) * K, *arrays
 
     def run(own: slice) -> None:
         _tiles(*arguments(own))
@@ -89,8 +92,11 @@ def _make_ready(arguments: tuple) -> None:
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
-def _tiles(w_t, total, power, c_kj, rows, zeros, data, F0, share, basis, powered, orbit, m1, m2, G):
-    """Fill m1, m2 and G; c_kj [K, 2 strip]: room for the coefficients of a strip, and ``rows`` its K rows."""
+def _tiles(w_t, used, total, power, c_kj, rows, zeros, data, F0, share, basis, powered, orbit, m1, m2, G):
+    """Fill m1, m2 and G; c_kj [K, 2 strip]: room for the coefficients of a strip, and ``rows`` its K rows.
+
+    used: which eights of rows hold a frame.
+    """
     n = data.shape[3] // 2
     e_j, x_o = np.empty(2 * n, w_t.dtype), np.empty(share.shape[1])
     sums, block = np.empty((2, 2 * n)), np.empty((2, 2 * n), w_t.dtype)
@@ -98,21 +104,23 @@ def _tiles(w_t, total, power, c_kj, rows, zeros, data, F0, share, basis, powered
         for strip in range(data.shape[1]):
             own = slice(strip * n, (strip + 1) * n)
             f_tj = data[tile, strip]
-            _add_moments(w_t, f_tj, sums, block)
+            _add_moments(w_t, used, f_tj, sums, block)
             _centre(total, sums, F0[tile, own], m1[tile, own], m2[tile, own], e_j)
             _intensities(total, sums, F0[tile, own], share[tile, own], orbit[tile, own], x_o)
             _coefficients(share[tile, own], orbit[tile, own], basis[tile], powered[tile], x_o, power, c_kj)
-            _add_gradients(f_tj, e_j, rows, zeros, G[tile])
+            _add_gradients(used, f_tj, e_j, rows, zeros, G[tile])
 
 
 @_compiled
-def _add_moments(w_t, f_tj, sums, block):
+def _add_moments(w_t, used, f_tj, sums, block):
     """sums = (sum_t w_t f_tj, sum_t w_t f_tj^2) in float64, by blocks of 64 frames in the type of w_t."""
     sums[:] = 0
     for first in range(0, len(w_t), FRAMES):
         block[:] = 0
         b1_j, b2_j = block[0], block[1]
-        for t in range(first, first + FRAMES, 8):
+        for t in range(first, first + FRAMES, TOGETHER):
+            if not used[t // TOGETHER]:
+                continue
             w_a = (w_t[t], w_t[t + 1], w_t[t + 2], w_t[t + 3])
             w_b = (w_t[t + 4], w_t[t + 5], w_t[t + 6], w_t[t + 7])
             for j in range(f_tj.shape[1]):
@@ -171,10 +179,12 @@ def _coefficients(share, orbit, basis, powered, x_o, power, c_kj):
 
 
 @_compiled
-def _add_gradients(f_tj, e_j, rows, zeros, G):
+def _add_gradients(used, f_tj, e_j, rows, zeros, G):
     """G_kt += sum_j c_kj f_tj (f_tj + e_j), four frames at a time, and fetch the next strip into the cache."""
     n_frames, n = f_tj.shape
     for t in range(0, n_frames, 4):
+        if not used[t // TOGETHER]:
+            continue
         for j in range(0, 4 * n, CACHE_LINE // f_tj.itemsize):
             _fetch(f_tj, (n_frames + t) * n + j)
         g0, g1, g2, g3 = zeros, zeros, zeros, zeros

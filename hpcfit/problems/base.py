@@ -148,10 +148,10 @@ class OnePassProblem(Problem, Protocol):
     def weights(self, params: Params, block: Block) -> Any:
         """The weight of each of 64 frames, [64]; 0 for padding."""
 
-    def directions(self) -> Tree:
-        """What the pass needs to know of the loss, leaves [tiles, ...]."""
+    def prepare(self, frames: FrameRows) -> Tree:
+        """What every pass needs to know of the loss, the tiles and the frames."""
 
-    def one_pass(self, w_t: Any, common: Tree, chunk: Any, directions: Tree, threads: int) -> tuple[Tree, Any]:
+    def one_pass(self, w_t: Any, common: Tree, chunk: Any, prepared: Tree, threads: int) -> tuple[Tree, Any]:
         """(sliced [tiles, ...], rows [tiles, K, T]) from all frames of the tiles of a chunk."""
 
     def coefficients(self, sums_bar: Tree, tile: Tree) -> Any:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.physics.moments import weighted_moments
-from hpcfit.physics.one_pass import Coefficients, Orbits, one_pass
+from hpcfit.physics.one_pass import Coefficients, Orbits, as_read, one_pass
 from hpcfit.problems.base import Block, Cell, FrameRows, Params, Reduce, Statistics
 from hpcfit.problems.objectives import (
     Directions,
@@ -63,6 +63,15 @@ class FitSums(NamedTuple):
     objective: Any
     leakage: jax.Array
     total: jax.Array
+
+
+class Prepared(NamedTuple):
+    """For ``one_pass``. of_tiles: F0, share, orbit, basis and powered, leaves [tiles, ...]; power: of x in the last of
+    the directions; held: [T], which rows are frames."""
+
+    of_tiles: tuple
+    power: int
+    held: np.ndarray
 
 
 class Tiles(NamedTuple):
@@ -224,7 +233,8 @@ class FrameWeights:
         x_h, bragg = self._intensity(statistics, tile)
         x = jax.ops.segment_sum(x_h * tile.share, tile.orbit, x_h.shape[0])
         terms = self._terms(tile, x, tile.weight, common.w**2 / common.ww)
-        plain = terms._replace(weight=tile.multiplicity * tile.drawn)
+        # What is only reported is not differentiated.
+        plain = terms._replace(x=jax.lax.stop_gradient(x), weight=tile.multiplicity * tile.drawn)
         shells = self._shell_sums(plain, tile)
         radial = spline_sums(plain, tile.radial, self.n_radial, self.parts)
         leakage = jnp.zeros(()) if self.kind.normalised else jnp.sum(jnp.abs(self._leakage(common, bragg) * tile.share))
@@ -295,25 +305,23 @@ class FrameWeights:
 
     def directions(self) -> Directions:
         """How the objective sees x in each tile, leaves [tiles, K - 1, width] and [tiles, width]."""
-        power = None
+        basis, powered, power = _directions(self)
+        return Directions(basis, powered, int(power[0]))
 
-        def one(tile):
-            nonlocal power
-            terms = self._terms(tile, jnp.zeros_like(tile.y), tile.weight, jnp.ones(()))
-            basis, powered, power = self.objective.directions(terms)
-            return basis, powered
-
-        return Directions(*jax.jit(jax.vmap(one))(self.tiles), power)
+    def prepare(self, frames: FrameRows) -> Prepared:
+        """What every pass reads beside the frames."""
+        tiles, (basis, powered, power) = self.tiles, self.directions()
+        F0 = jnp.zeros((*tiles.share.shape, 2)) if self.kind.normalised else tiles.F0
+        return Prepared(as_read((F0, tiles.share, tiles.orbit, basis, powered)), power, frames.ids.ravel() >= 0)
 
     def one_pass(
-        self, w_t: np.ndarray, common: WeightSums, chunk: Any, directions: Directions, threads: int
+        self, w_t: np.ndarray, common: WeightSums, chunk: Any, prepared: Prepared, threads: int
     ) -> tuple[Moments, Any]:
         """Moments and rows [tiles, K, T] of the tiles of a chunk; chunk.data: [tiles, strips, T, 2 strip]."""
-        constants, of = self.tiles, chunk.tiles
+        F0, share, orbit, basis, powered = (leaf[chunk.tiles] for leaf in prepared.of_tiles)
         m1, m2, rows = one_pass(
-            w_t.astype(self.precision), float(common.w), chunk.data, Orbits(constants.share[of], constants.orbit[of]),
-            Coefficients(directions.basis[of], directions.powered[of], directions.power),
-            None if self.kind.normalised else constants.F0[of], threads=threads,
+            w_t.astype(self.precision), float(common.w), chunk.data, Orbits(share, orbit),
+            Coefficients(basis, powered, prepared.power), F0, held=prepared.held, threads=threads,
         )  # fmt: skip
         return Moments(m1, m2), rows
 
@@ -321,6 +329,16 @@ class FrameWeights:
         """[K] of one tile."""
         nothing = jnp.zeros_like(tile.y)
         return self.objective.coefficients(sums_bar.objective, self._terms(tile, nothing, nothing, jnp.ones(())))
+
+
+@jax.jit
+def _directions(problem: FrameWeights) -> Directions:
+    """Of all tiles. Compiled once for all fits of a study, which differ in orbits and regularisers alone."""
+
+    def one(tile):
+        return problem.objective.directions(problem._terms(tile, jnp.zeros_like(tile.y), tile.weight, jnp.ones(())))
+
+    return jax.vmap(one)(problem.tiles)
 
 
 def _steps(u: jax.Array, block: Block) -> jax.Array:

@@ -230,3 +230,13 @@ def test_what_does_not_fit_is_refused(problem):
 )
 def test_the_width_of_a_strip(n_frames, itemsize, largest_orbit, expected):
     assert strip_reflections(n_frames, itemsize, largest_orbit) == expected
+
+
+def test_rows_that_hold_no_frame_are_not_read(problem):
+    """HELD = 100 frames fill 13 eights: what lies beyond them does not matter, and the bits are those of zeros."""
+    w_t, total, data, *rest = problem
+    spoilt = np.where(np.arange(T)[:, None] < 104, data, np.float32(np.nan))
+    expected = one_pass(w_t, total, data, *rest)
+    found = one_pass(w_t, total, spoilt, *rest, held=np.arange(T) < HELD)
+    assert all(np.array_equal(mine, all_rows) for mine, all_rows in zip(found, expected))
+    assert np.isnan(one_pass(w_t, total, spoilt, *rest).m1).all()
