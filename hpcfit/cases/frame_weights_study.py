@@ -290,6 +290,17 @@ def lost_anisotropy(rows: list[dict[str, Any]], theta: float | None) -> list[str
     ]
 
 
+def collapsed(ess: float, n_frames: int) -> list[str]:
+    """A warning where the weights are all but on one of several frames."""
+    if ess >= 2 or n_frames <= 2:
+        return []
+    return [
+        f"nearly all weight is on one of {n_frames} frames (ESS {ess:.2f}): this is no ensemble, and no weights of"
+        " these frames suit the map. Check that they contain the solvent and have the indices of the map ([experiment]"
+        " reindex), or compare [problem] anisotropic = true"
+    ]
+
+
 def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     """All fits of the case; what they found beside the result itself, which ``fits.final`` is told. Collective."""
     work = Study(case, fits)
@@ -308,6 +319,7 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
         found["warnings"] = [*found["warnings"], *lost_anisotropy(rows, theta)]
     found["theta"] = theta
     final = work.final(start, best, theta)
+    found["warnings"] = [*found["warnings"], *collapsed(final.metrics["ess"], case.n_frames)]
     fits.final(final, work.at(theta or 0.0))
     if case.config.problem.resamples and theta is not None and case.config.problem.weights != "binary":
         found["errors"] = errors(work, final, theta)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcfit.cases.frame_weights_study import lost_anisotropy
+from hpcfit.cases.frame_weights_study import collapsed, lost_anisotropy
 
 PRIOR = [0.1, 0.4, 0.2, 0.3]  # of the folds, which differ by more than any fit changes them
 
@@ -28,3 +28,8 @@ def test_a_loss_of_held_out_anisotropy_is_named_where_it_is_larger_than_its_erro
     assert all("0.225" in text and "0.250" in text and "0.025 +- 0.003" in text for text in found)
     assert lost_anisotropy(rows, None) == []  # the prior weights were taken
     assert lost_anisotropy(rows, 0.1) == []
+
+
+@pytest.mark.parametrize(("ess", "n_frames", "warned"), [(1.0, 256, True), (40.0, 256, False), (1.5, 2, False)])
+def test_weights_on_a_single_frame_are_no_ensemble(ess, n_frames, warned):
+    assert len(collapsed(ess, n_frames)) == warned
