@@ -42,17 +42,24 @@ def choose_orbits(orbits: OrbitMap, choice: FrameWeightsConfig) -> OrbitChoice:
     chosen = OrbitChoice(np.zeros(n, int), np.ones(n))
     if choice.hold_out:
         test = held_out(
-            orbits.hkl, by=choice.hold_out_by, fraction=choice.hold_out, seed=choice.hold_out_seed,
+            _representatives(orbits), by=choice.hold_out_by, fraction=choice.hold_out, seed=choice.hold_out_seed,
             block=choice.hold_out_block,
         )  # fmt: skip
-        chosen = OrbitChoice(test.astype(int), chosen.drawn)
+        chosen = OrbitChoice(test[orbits.mates].astype(int), chosen.drawn)
     if choice.fold is not None:
         chosen = chosen.without(folds(orbits, choice, choice.folds) == choice.fold)
     return chosen.resampled(choice.bootstrap) if choice.bootstrap else chosen
 
 
 def folds(orbits: OrbitMap, choice: FrameWeightsConfig, number: int) -> np.ndarray:
-    """The fold of each orbit, [n]."""
-    return folds_of(
-        orbits.hkl, by=choice.hold_out_by, folds=number, block=choice.hold_out_block, seed=choice.hold_out_seed
-    )
+    """The fold of each orbit, [n]: mates are in one, so that what is held out has no copy in the fit."""
+    fold = folds_of(
+        _representatives(orbits), by=choice.hold_out_by, folds=number, block=choice.hold_out_block,
+        seed=choice.hold_out_seed,
+    )  # fmt: skip
+    return fold[orbits.mates]
+
+
+def _representatives(orbits: OrbitMap) -> np.ndarray:
+    """One reflection of each set of mates, by ascending resolution."""
+    return orbits.hkl[np.unique(orbits.mates, return_index=True)[1]]

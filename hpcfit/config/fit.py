@@ -29,7 +29,7 @@ class OptimizerConfig(Table):
     clip_norm: Positive | None = None
     max_steps: Count = 500
     gradient_tolerance: NonNegative = 1e-9
-    relative_tolerance: NonNegative = 1e-9
+    relative_tolerance: NonNegative = 1e-8
     patience: Annotated[int, Field(ge=1, le=99)] = 10
     wall_clock_minutes: Positive | None = None
 

@@ -155,11 +155,17 @@ def laue_orbits(hkl, operations, ndiv) -> tuple[np.ndarray, np.ndarray]:
     return rank[inverse], len(operations) // fixed[np.sort(first)]
 
 
+def maps_lattice(operations, ndiv) -> bool:
+    """Whether operations map the lattice of fractional indices hkl / ndiv to itself."""
+    n = np.asarray(ndiv, np.int64)
+    return not np.any(np.asarray(operations, np.int64) * n[:, None] % n)
+
+
 def _on_lattice(operations, ndiv) -> np.ndarray:
     """Operations acting on hkl instead of hkl / ndiv: N M N^-1, which must stay integer."""
     operations, n = np.asarray(operations, np.int64), np.asarray(ndiv, np.int64)
     scaled = operations * n[:, None]
-    if np.any(scaled % n):
+    if not maps_lattice(operations, ndiv):
         raise InputError(
             f"a supercell of {tuple(int(i) for i in n)} unit cells breaks the symmetry that was asked for",
             remedy="use the same number of cells along equivalent axes, or a lower Laue class",

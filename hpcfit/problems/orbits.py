@@ -23,8 +23,8 @@ class OrbitMap:
     column: [H] column in the store; orbit: [H] orbit of each, in 0 ... n - 1, in the order of resolution. Of each
     orbit, [n]: observed (mean over its measured voxels), sigma of that mean or None, halves [n, 2] (means of two
     independent sets of measurements, NaN where there are none) or None, multiplicity (reflections of the full sphere),
-    shell, hkl [n, 3] of one reflection, inverse_d (1/A). left_out: how many store reflections and voxels are not used,
-    by reason.
+    shell, hkl [n, 3] of one reflection, inverse_d (1/A), mates (the same number for orbits that the symmetry of the
+    map makes equal). left_out: how many store reflections and voxels are not used, by reason.
     """
 
     column: np.ndarray
@@ -36,6 +36,7 @@ class OrbitMap:
     shell: np.ndarray
     hkl: np.ndarray
     inverse_d: np.ndarray
+    mates: np.ndarray
     left_out: dict[str, int]
 
 
@@ -76,8 +77,18 @@ def match_orbits(reflections: Reflections, measured: DiffuseMap, choice: FrameWe
     shell, _ = reciprocal.shells(inverse_d2, choice.shells)
     halves = _half_sets(measured, used_voxels, voxel_orbit)
     return OrbitMap(
-        column, column_orbit, observed, sigma, halves, size[in_both], shell, hkl, np.sqrt(inverse_d2), left_out
-    )
+        column, column_orbit, observed, sigma, halves, size[in_both], shell, hkl, np.sqrt(inverse_d2),
+        _mates(hkl, reflections.ndiv, measured.space_group), left_out,
+    )  # fmt: skip
+
+
+def _mates(hkl: np.ndarray, ndiv: tuple, space_group: str) -> np.ndarray:
+    """Which orbits the map's own symmetry makes equal, [n], by first appearance: where a fit averages over less of it
+    than the map has, an orbit has copies."""
+    operations = reciprocal.laue_operations(space_group)
+    if not reciprocal.maps_lattice(operations, ndiv):
+        return np.arange(len(hkl))
+    return reciprocal.laue_orbits(hkl, operations, ndiv)[0]
 
 
 def _half_sets(measured: DiffuseMap, used_voxels: np.ndarray, voxel_orbit: np.ndarray) -> np.ndarray | None:

@@ -234,8 +234,9 @@ def _frames_and_orbits() -> tuple[np.ndarray, OrbitMap]:
     shell = np.sort(rng.integers(0, SHELLS, n))
     multiplicity = rng.integers(1, 9, n)
     return F_th, OrbitMap(
-        np.arange(H), orbit, observed, sigma, None, multiplicity, shell, np.zeros((n, 3), int), inverse_d, {}
-    )
+        np.arange(H), orbit, observed, sigma, None, multiplicity, shell, np.zeros((n, 3), int), inverse_d,
+        np.arange(n), {},
+    )  # fmt: skip
 
 
 def system(

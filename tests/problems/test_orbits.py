@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hpcfit.cases.orbit_choice import folds
 from hpcfit.config import FrameWeightsConfig
 from hpcfit.data.experiment import DiffuseMap
 from hpcfit.data.reference import Reflections
@@ -98,3 +99,20 @@ def test_zero_variance_of_the_map():
     store = reflections()
     with pytest.raises(InputError, match="zero variance"):
         match_orbits(store, measured(store.hkl, np.ones(len(store))), choice())
+
+
+def test_copies_of_an_orbit_are_held_out_with_it():
+    """A map of P 41 fitted in P1: the four mates of a reflection have one intensity, and must not be parted."""
+    cell = (10.0, 10.0, 12.0, 90.0, 90.0, 90.0)
+    hkl = sphere(cell, (1, 1, 1), 1.5)
+    store = Reflections(hkl, (1, 1, 1), cell, "P 41")
+    found = DiffuseMap(hkl, (1, 1, 1), np.arange(len(hkl)) + 1.0, None, cell, "P 41", "a map")
+    wanted = choice(laue="P1", folds=4, theta=0.0)
+    orbits = match_orbits(store, found, wanted)
+    fold = folds(orbits, wanted, 4)
+    h, k, l = orbits.hkl.T
+    mate = {tuple(index): number for number, index in enumerate(orbits.hkl.tolist())}
+    turned = [mate.get(tuple(m), mate.get(tuple(-np.array(m)))) for m in np.stack([-k, h, l], axis=1).tolist()]
+    assert None not in turned
+    assert np.array_equal(fold[turned], fold)
+    assert len(np.unique(fold)) == 4

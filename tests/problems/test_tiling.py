@@ -15,7 +15,8 @@ def orbit_map(sizes):
     shuffled = np.random.default_rng(1).permutation(len(orbit))
     none = np.zeros(len(sizes))
     hkl = np.zeros((len(sizes), 3), int)
-    return OrbitMap(column[shuffled], orbit[shuffled], none, None, None, none, none.astype(int), hkl, none, {})
+    zeros = none.astype(int)
+    return OrbitMap(column[shuffled], orbit[shuffled], none, None, None, none, zeros, hkl, none, zeros, {})
 
 
 SIZES = {
