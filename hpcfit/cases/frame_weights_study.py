@@ -17,6 +17,7 @@ import numpy as np
 
 from hpcfit.cases.fits import Fits, Fitted
 from hpcfit.cases.orbit_choice import folds
+from hpcfit.cases.study_conclusions import choose_theta, collapsed, judged, lost_anisotropy, theta_row, undecided
 from hpcfit.fit.state import gather_rows
 from hpcfit.log import logger
 from hpcfit.problems.base import FrameRows, Params
@@ -105,11 +106,11 @@ class Study:
         for fold in range(choice.n_folds):
             problem = case.with_orbits(self._problem, case.chosen.without(fold_of == fold), self.fits.evaluate.grid)
             evaluate = replace(self.fits.evaluate, problem=problem)
-            prior = _judged(evaluate.metrics(evaluate.value(problem.init(0, self._rows))))
+            prior = judged(evaluate.metrics(evaluate.value(problem.init(0, self._rows))))
             path = self._path(start, problem, f" fold {fold}")
-            scores.append([prior, *(_judged(path[theta].metrics) for theta in thetas)])
+            scores.append([prior, *(judged(path[theta].metrics) for theta in thetas)])
         names = (None, *thetas)
-        return [_theta_row(name, [fold[n] for fold in scores]) for n, name in enumerate(names)]
+        return [theta_row(name, [fold[n] for fold in scores]) for n, name in enumerate(names)]
 
     def l_curve(self, best: Fitted) -> Iterator[tuple[float, Fitted]]:
         """A fit of all orbits at each theta, largest first."""
@@ -159,6 +160,11 @@ class Study:
     def resample_frames(self, final: Fitted, theta: float) -> list[tuple[np.ndarray, Fitted]]:
         """Weights and fit of each resample of sources within their labels, and of blocks of frames within sources; the
         copies of a frame summed."""
+        if not self._problem.kind.normalised:
+            logger.warning(
+                "no errors by resampling frames: weights that need not sum to 1 have no prior to draw them in"
+            )
+            return []
         source, label = self._source_numbers(), self._source_labels()
         held = source >= 0
         n_blocks = blocks_per_source(source[held])
@@ -246,61 +252,6 @@ def _drawn(rows: FrameRows, counts: np.ndarray) -> FrameRows:
     return FrameRows(np.where(taking_part, rows.ids, -1), log_prior, follows, rows.total)
 
 
-def _judged(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: metrics[name] for name in ("misfit", "misfit_free", "cc_free", "cc_free_anisotropic", "ess")}
-
-
-def _theta_row(theta: float | None, folds_: list[dict[str, float]]) -> dict[str, Any]:
-    columns = {name: [fold[name] for fold in folds_] for name in folds_[0]}
-    return (
-        {"theta": theta, "folds": columns["misfit_free"]}
-        | {f"{name}_folds": columns[name] for name in ("cc_free", "cc_free_anisotropic")}
-        | {name: float(np.mean(values)) for name, values in columns.items()}
-        | {f"{name}_error": float(np.std(values, ddof=1) / np.sqrt(len(values))) for name, values in columns.items()}
-    )
-
-
-def choose_theta(rows: list[dict[str, Any]]) -> int:
-    """The row of the theta to take: the largest whose held-out misfit is the best one, to one standard error.
-
-    rows: largest theta first. The error is that of the paired differences over the folds, since all thetas were judged
-    by the same orbits (the one-standard-error rule, Breiman, Friedman, Olshen & Stone 1984).
-    """
-    means = [row["misfit_free"] for row in rows]
-    best = int(np.argmin(means))
-    for number, row in enumerate(rows):
-        difference = np.subtract(row["folds"], rows[best]["folds"])
-        if np.mean(difference) <= np.std(difference, ddof=1) / np.sqrt(len(difference)):
-            return number
-    return best
-
-
-def lost_anisotropy(rows: list[dict[str, Any]], theta: float | None) -> list[str]:
-    """A warning where, at the theta taken, what is left of rings agrees worse in held-out orbits than at the prior
-    weights, by more than two standard errors of the differences within folds. rows: of the cross-validation."""
-    prior, taken = (next(row for row in rows if row["theta"] == value) for value in (None, theta))
-    lost = np.subtract(prior["cc_free_anisotropic_folds"], taken["cc_free_anisotropic_folds"])
-    mean, error = np.mean(lost), np.std(lost, ddof=1) / np.sqrt(len(lost))
-    if not mean > 2 * error:
-        return []
-    return [
-        f"these weights make the anisotropic CC of held-out orbits worse: {taken['cc_free_anisotropic']:.3f}, at the"
-        f" prior weights {prior['cc_free_anisotropic']:.3f}, a loss of {mean:.3f} +- {error:.3f}. What they gain is in"
-        " the rings, which say little of structure: compare [problem] anisotropic = true"
-    ]
-
-
-def collapsed(ess: float, n_frames: int) -> list[str]:
-    """A warning where the weights are all but on one of several frames."""
-    if ess >= 2 or n_frames <= 2:
-        return []
-    return [
-        f"nearly all weight is on one of {n_frames} frames (ESS {ess:.2f}): this is no ensemble, and no weights of"
-        " these frames suit the map. Check that they contain the solvent and have the indices of the map ([experiment]"
-        " reindex), or compare [problem] anisotropic = true"
-    ]
-
-
 def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     """All fits of the case; what they found beside the result itself, which ``fits.final`` is told. Collective."""
     work = Study(case, fits)
@@ -317,7 +268,8 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
             theta = rows[choose_theta(rows)]["theta"]
         found["cross_validation"] = rows
         found["warnings"] = [*found["warnings"], *lost_anisotropy(rows, theta)]
-    found["theta"] = theta
+    if case.config.problem.weights == "simplex":
+        found["theta"] = theta
     final = work.final(start, best, theta)
     found["warnings"] = [*found["warnings"], *collapsed(final.metrics["ess"], case.n_frames)]
     fits.final(final, work.at(theta or 0.0))
@@ -343,19 +295,6 @@ def _start_rows(work: Study, fits: list[Fitted]) -> list[dict[str, Any]]:
         }
         rows.append(about | fitted.metrics)
     return rows
-
-
-def undecided(starts: list[dict[str, Any]]) -> list[str]:
-    """A sentence for each start that reaches the best misfit, to a thousandth of it, with other weights."""
-    best = starts[0]
-    same = [row for row in starts[1:] if row["misfit"] - best["misfit"] <= 1e-3 * abs(best["misfit"])]
-    return [
-        f"the starts '{best['start']}' and '{row['start']}' reach the same misfit ({best['misfit']:.5g} and"
-        f" {row['misfit']:.5g}) with weights of which {100 * row['distance']:.0f} % lie on other frames: the map does"
-        " not decide between them"
-        for row in same
-        if row["distance"] > 0.1
-    ]
 
 
 def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import json
 import numpy as np
 import pytest
 
-from hpcfit.cases.frame_weights_study import _drawn, choose_theta
+from hpcfit.cases.frame_weights_study import _drawn
+from hpcfit.cases.study_conclusions import choose_theta
 from hpcfit.cases.orbit_choice import OrbitChoice
 from hpcfit.commands.optimize import run_optimize
 from hpcfit.config import load_config

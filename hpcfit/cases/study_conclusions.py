@@ -1,0 +1,78 @@
+"""What is concluded from the fits of a study: which theta to take, and what a reader must be warned of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def judged(metrics: dict[str, float]) -> dict[str, float]:
+    """What of a fit's metrics its fold is remembered by."""
+    return {name: metrics[name] for name in ("misfit", "misfit_free", "cc_free", "cc_free_anisotropic", "ess")}
+
+
+def theta_row(theta: float | None, folds: list[dict[str, float]]) -> dict[str, Any]:
+    """Means and standard errors over the folds (``judged``), and some of their values one by one. theta: None for the
+    prior weights."""
+    columns = {name: [fold[name] for fold in folds] for name in folds[0]}
+    return (
+        {"theta": theta, "folds": columns["misfit_free"]}
+        | {f"{name}_folds": columns[name] for name in ("cc_free", "cc_free_anisotropic")}
+        | {name: float(np.mean(values)) for name, values in columns.items()}
+        | {f"{name}_error": float(np.std(values, ddof=1) / np.sqrt(len(values))) for name, values in columns.items()}
+    )
+
+
+def choose_theta(rows: list[dict[str, Any]]) -> int:
+    """The row of the theta to take: the largest whose held-out misfit is the best one, to one standard error.
+
+    rows: largest theta first. The error is that of the paired differences over the folds, since all thetas were judged
+    by the same orbits (the one-standard-error rule, Breiman, Friedman, Olshen & Stone 1984).
+    """
+    means = [row["misfit_free"] for row in rows]
+    best = int(np.argmin(means))
+    for number, row in enumerate(rows):
+        difference = np.subtract(row["folds"], rows[best]["folds"])
+        if np.mean(difference) <= np.std(difference, ddof=1) / np.sqrt(len(difference)):
+            return number
+    return best
+
+
+def lost_anisotropy(rows: list[dict[str, Any]], theta: float | None) -> list[str]:
+    """A warning where, at the theta taken, what is left of rings agrees worse in held-out orbits than at the prior
+    weights, by more than two standard errors of the differences within folds. rows: of the cross-validation."""
+    prior, taken = (next(row for row in rows if row["theta"] == value) for value in (None, theta))
+    lost = np.subtract(prior["cc_free_anisotropic_folds"], taken["cc_free_anisotropic_folds"])
+    mean, error = np.mean(lost), np.std(lost, ddof=1) / np.sqrt(len(lost))
+    if not mean > 2 * error:
+        return []
+    return [
+        f"these weights make the anisotropic CC of held-out orbits worse: {taken['cc_free_anisotropic']:.3f}, at the"
+        f" prior weights {prior['cc_free_anisotropic']:.3f}, a loss of {mean:.3f} +- {error:.3f}. What they gain is in"
+        " the rings, which say little of structure: compare [problem] anisotropic = true"
+    ]
+
+
+def collapsed(ess: float, n_frames: int) -> list[str]:
+    """A warning where the weights are all but on one of several frames."""
+    if ess >= 2 or n_frames <= 2:
+        return []
+    return [
+        f"nearly all weight is on one of {n_frames} frames (ESS {ess:.2f}): this is no ensemble, and no weights of"
+        " these frames suit the map. Check that they contain the solvent and have the indices of the map ([experiment]"
+        " reindex), or compare [problem] anisotropic = true"
+    ]
+
+
+def undecided(starts: list[dict[str, Any]]) -> list[str]:
+    """A sentence for each start that reaches the best misfit, to a thousandth of it, with other weights."""
+    best = starts[0]
+    same = [row for row in starts[1:] if row["misfit"] - best["misfit"] <= 1e-3 * abs(best["misfit"])]
+    return [
+        f"the starts '{best['start']}' and '{row['start']}' reach the same misfit ({best['misfit']:.5g} and"
+        f" {row['misfit']:.5g}) with weights of which {100 * row['distance']:.0f} % lie on other frames: the map does"
+        " not decide between them"
+        for row in same
+        if row["distance"] > 0.1
+    ]
