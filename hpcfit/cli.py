@@ -58,7 +58,7 @@ def optimize(
     overwrite: Overwrite = False,
     monitor: Monitor = False,
 ) -> int:
-    """Fit the problem of a config; under srun or mpiexec on all ranks."""
+    """Fit the problem of a config, with the errors that it asks for; under srun or mpiexec on all ranks."""
     settings, ranks = _open(config, [*(overrides or ()), *["monitor.dask=true"] * monitor])
     from hpcfit.commands.optimize import run_optimize
 

@@ -43,7 +43,8 @@ def _log_step(session: Session) -> None:
     if not world.is_root:
         return
     passed = passes * load.largest_share(shape).bytes
-    logger.info("%-12s %.1f MB read by the largest rank in %d passes", "each step", passed / 1e6, passes)
+    words = "one pass" if passes == 1 else f"{passes} passes"
+    logger.info("%-12s %.1f MB read by the largest rank in %s", "each step", passed / 1e6, words)
     logger.info(
         "%-12s %.3g s a step, if the passes reach %.0f %% of the %.1f GB/s measured on the slowest rank",
         "predicted", cost.seconds, 100 * STREAM_SHARE[passes], slowest / 1e9,

@@ -40,7 +40,7 @@ def test_check_prints_what_a_run_would_be_and_leaves_nothing(hpcfit, two_sources
         "1 x 1",
         "core",
         "block sums",
-        "in 2 passes",
+        "in one pass",
         "s a step, if the passes reach",
         "ready to run",
     ):
