@@ -101,7 +101,7 @@ def rows(fit: Fit, metrics: dict[str, Any]) -> Iterator[Row]:
     row |= _fit_columns(metrics["fitted"]) | _errors(metrics)
     if "l_curve" in metrics:
         row["theta"] = "uniform" if metrics["theta"] is None else metrics["theta"]
-    yield row | (_held_out(metrics, metrics["theta"]) if "cross_validation" in metrics else {})
+    yield row | (_held_out(metrics, metrics.get("theta", 0.0)) if "cross_validation" in metrics else {})
 
 
 def _setting_columns(fit: Fit, metrics: dict[str, Any]) -> Row:
