@@ -114,7 +114,9 @@ def theta(run: RunFiles) -> Section | None:
     rows = m.get("cross_validation")
     if not rows:
         return None
-    chosen = m.get("theta")
+    if "theta" not in m:  # weights that have no prior to leave
+        return Section("Held-out orbits", [_theta_table(m, rows, None)])
+    chosen = m["theta"]
     said = Text(PRIOR_CHOSEN, warning=True) if chosen is None else Text(captions.THETA_RULE)
     pictures = _theta_figures(m, rows, chosen) if len(rows) > 2 else []
     known = [said] if len(rows) > 2 or chosen is None else []

@@ -4,6 +4,7 @@ Not proven here: that a figure is pleasant to look at, and that a real run write
 """
 
 import copy
+import json
 
 import h5py
 import numpy as np
@@ -383,3 +384,10 @@ def test_held_out_orbits_get_a_panel_of_their_own(tmp_path):
     sentence = "On the right: the orbits that the fit did not see"
     assert sentence not in before
     assert sentence in after
+
+
+def test_selections_have_held_out_orbits_but_no_theta(tmp_path):
+    metrics = make_study(tmp_path)
+    del metrics["theta"]
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    assert study.theta(RunFiles(tmp_path)).title == "Held-out orbits"
