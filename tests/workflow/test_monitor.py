@@ -138,7 +138,7 @@ def test_prometheus_finds_the_gauges(fit):
     row = next(row for row in history(directory) if row["step"] == float(found["hpcfit_step"]))
     for name in ("loss", "cc", "cc_anisotropic", "ess", "kl"):
         assert float(found[f"hpcfit_{name}"]) == row[name]
-    assert float(found["hpcfit_passes"]) == 2 * row["evaluation"]
+    assert float(found["hpcfit_passes"]) == row["passes"]
     assert 0 <= float(found["hpcfit_checkpoint_age_seconds"]) < 3600
     for part in ("compute", "reduce", "read"):
         for rank in (0, 1):
