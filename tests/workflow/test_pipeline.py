@@ -53,7 +53,7 @@ def test_from_a_simulation_to_a_fit_on_two_ranks(tmp_path, hpcfit):
     config.write_text(config.read_text() + tables('trajectory = "trajectories/springs*"', supercell=2) + CLUSTER)
     done = hpcfit("pipeline", config, "--ranks", 2, timeout=120)
     assert done.returncode == 0, done.stderr
-    for words in ("2 replicas of 6 frames", "12 frames x", "optimize on 2 ranks", "2 x 1 (frames x slices)"):
+    for words in ("2 replicas of 6 frames", "12 frames x", "optimize on 2 ranks", "1 x 2 (frames x slices)"):
         assert words in done.stderr
     assert json.loads((tmp_path / "run/metrics.json").read_text())
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "trajectories").rglob("*.h5")}

@@ -20,10 +20,10 @@ def run(tmp_path):
     optimizer = SimpleNamespace(max_steps=1000, wall_clock_minutes=None)
     config = SimpleNamespace(run=SimpleNamespace(directory=tmp_path), optimizer=optimizer)
     weights = {"groups": {"A": (1.0, 1.0)}, "width": 0.05, "first": 0, "frames": [3]}
-    case = SimpleNamespace(live_weights=lambda grid, rows: lambda params: weights, summary=lambda: {"frames": 3})
+    case = SimpleNamespace(live_weights=lambda *about: lambda params: weights, summary=lambda: {"frames": 3})
     session = SimpleNamespace(config=config, world=Ranks(), case=case, grid=None)
-    evaluate = SimpleNamespace(frames=SimpleNamespace(rows=SimpleNamespace(total=3)))
-    recorder = SimpleNamespace(last={}, spent={}, params=object())
+    evaluate = SimpleNamespace(problem=None, passes=2, frames=SimpleNamespace(rows=SimpleNamespace(total=3)))
+    recorder = SimpleNamespace(last={}, spent={}, params=object(), step=0)
     return SimpleNamespace(session=session, evaluate=evaluate, recorder=recorder)
 
 
@@ -32,6 +32,7 @@ def step(run, reporter, number, *, compute=0.02, reduce=0.005):
     spent = run.recorder.spent
     run.recorder.last = {"evaluation": number + 1, "loss": -0.5, "cc": number / 100, "gradient_norm": 1e-3}
     run.recorder.spent = {"compute": spent.get("compute", 0.0) + compute, "reduce": spent.get("reduce", 0.0) + reduce}
+    run.recorder.step = number + 1  # that of the next evaluation
     reporter(Step(number, None, 1e-3, ()))
 
 
