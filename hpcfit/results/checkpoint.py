@@ -110,6 +110,8 @@ class Checkpoints:
             if file.attrs["fit"] != self.fit:
                 return None
             self._begun = True
+            if self.grid.world.is_root:
+                logger.info("resuming from %s", path)
             ids = file["local"]["ids"][:]
             shared = {name: value[()] for name, value in file.get("shared", {}).items()}
             rows = slice(self.grid.blocks.start, self.grid.blocks.stop)

@@ -202,6 +202,8 @@ def test_a_point_that_fails_is_in_the_table_and_nothing_is_run_twice(hpcfit, two
         maps,
         "--set",
         "problem.folds=2",
+        "--set",
+        "problem.fold=0",
         "--directory",
         folder,
         *SHORT,
