@@ -119,7 +119,7 @@ class Run:
     records: FitRecords
     more: Sequence[Hook] = ()  # hooks of every fit
     result: tuple[Fitted, Gradient] | None = None
-    stopped: str = ""
+    counted: int = 0  # evaluations of the fits that have ended
     names: list[str] = field(default_factory=list)
 
     @classmethod
@@ -127,7 +127,8 @@ class Run:
         """Read this rank's frames and build gradient and recorder."""
         config, grid = session.config, session.grid
         add = choose_sum(config.run.reductions, grid)
-        evaluate = session.case.gradient(grid, session.device.memory, add)
+        # Ranks that share frames find the same damaged shard: one error is enough.
+        evaluate = session.world.on_all(lambda: session.case.gradient(grid, session.device.memory, add))
         recorder = Recorder(evaluate, InnerProduct(add), session.world)
         limits = {"limits": config.optimizer.model_dump_json(exclude={"wall_clock_minutes"})}
         records = FitRecords(config.run.directory / "fits", grid, session.identity() | limits)
@@ -164,12 +165,11 @@ class Run:
         one = OneFit.of(self, name, evaluate, tolerance)
         if not tolerance:
             logger.info("fit '%s'", name)
-        before = self.recorder.count
         outcome = one.loop(one.restart(start) or one.first_step(start))
         if outcome.stop.interrupted:
             one.checkpoints.save(outcome.last)
             raise Interrupted(outcome.stop)
-        fitted = self._ended(name, evaluate, outcome, self.recorder.count - before)
+        fitted = self._ended(name, evaluate, outcome)
         self._keep(fitted)
         one.checkpoints.save(outcome.last)
         return fitted
@@ -182,7 +182,9 @@ class Run:
             frames=frames if rows is None else frames._replace(rows=rows),
         )
 
-    def _ended(self, name: str, evaluate: Gradient, outcome: Outcome, evaluations: int) -> Fitted:
+    def _ended(self, name: str, evaluate: Gradient, outcome: Outcome) -> Fitted:
+        # Since the fit before ended: some may be those of a run that was interrupted.
+        evaluations, self.counted = self.recorder.count - self.counted, self.recorder.count
         state = outcome.last.state
         at = evaluate.value(state.params)
         metrics = {"loss": float(state.loss), **evaluate.metrics(at)}
@@ -196,6 +198,7 @@ class Run:
         self.records.save(fitted.name, Record(fitted.params, facts, self.recorder.count))
 
     def _remembered(self, name: str, record: Record) -> Fitted:
+        self.counted = record.evaluations
         self.recorder.fit_ended(record.facts["steps"])
         return Fitted(name, record.params, **record.facts)
 

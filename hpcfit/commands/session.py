@@ -52,7 +52,7 @@ def check_config(config: Config, command: str) -> None:
     """Raise InputError for what the tables alone cannot know: missing tables, an optimizer's name and options."""
     config.require("frames", "experiment", "problem", command=command)
     chosen, weights = config.optimizer, config.problem.weights
-    choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None, metric=None, gradient=None)
+    choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None, metric=None)
     if (chosen.name in SELECTING) != (weights == "binary"):
         raise InputError(
             f"[problem] weights = '{weights}' with [optimizer] name = '{chosen.name}': selecting frames and weighing"

@@ -295,6 +295,15 @@ def _each(function: Callable, *trees: Tree) -> Tree:
     return jax.lax.map(lambda slices: function(*slices), trees, batch_size=batch)
 
 
+def _each_alike(function: Callable, *trees: Tree) -> Tree:
+    """The same for what costs little. A loop of one turn would be no loop to the compiler, which might then add in
+    another order than in the loops of other ranks: it gets two."""
+    if jax.tree.leaves(trees)[0].shape[0] != 1:
+        return _each(function, *trees)
+    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), trees)
+    return jax.tree.map(lambda leaf: leaf[:1], _each(function, *twice))
+
+
 def _over_cells(function: Callable, params: Params, cells: Cell, tiles: Tree) -> Tree:
     """``function(params of block, cell, slice of tiles)`` of each tile and block; leaves [tiles, blocks, ...]."""
 
@@ -323,7 +332,7 @@ def _pull(problem: Problem, params: Params, cells: Cell, sliced_bar: Tree) -> Pa
 
 def _over_blocks(function: Callable, params: Params, blocks: Block, *more: Tree) -> Tree:
     """``function(params of block, block, ...)`` for each block; the leaves are [blocks, ...]."""
-    return _each(
+    return _each_alike(
         lambda local, block, *rest: function(Params(params.shared, local), block, *rest), params.local, blocks, *more
     )
 
@@ -356,7 +365,7 @@ def _combined(problem: Problem, rows: jax.Array, sums_bar: Tree) -> jax.Array:
         coefficients = problem.coefficients(sums_bar, tile)
         return sum(c * row.astype(c.dtype) for c, row in zip(coefficients, rows_kt))
 
-    return _each(one, rows, problem.tiles)
+    return _each_alike(one, rows, problem.tiles)
 
 
 @jax.jit
@@ -364,7 +373,7 @@ def _summaries(problem: Problem, statistics: Statistics, shared: Tree) -> Tree:
     def one(sliced, tile):
         return problem.summary(Statistics(statistics.common, sliced), shared, tile)
 
-    return _each(one, statistics.sliced, problem.tiles)
+    return _each_alike(one, statistics.sliced, problem.tiles)
 
 
 @jax.jit
@@ -373,7 +382,7 @@ def _summaries_vjp(problem: Problem, statistics: Statistics, shared: Tree, sums_
         _, vjp = jax.vjp(lambda s, q: problem.summary(s, q, tile), Statistics(statistics.common, sliced), shared)
         return vjp(sums_bar)
 
-    return _each(one, statistics.sliced, problem.tiles)
+    return _each_alike(one, statistics.sliced, problem.tiles)
 
 
 @jax.jit
@@ -387,7 +396,7 @@ def _summaries_vjp_to_common(
         common_bar, shared_bar = jax.vjp(of_common, statistics.common, shared)[1](sums_bar)
         return Statistics(common_bar, None), shared_bar
 
-    return _each(one, statistics.sliced, problem.tiles)
+    return _each_alike(one, statistics.sliced, problem.tiles)
 
 
 @jax.jit

@@ -235,7 +235,12 @@ OWN = {"lbfgs": Lbfgs, "exponentiated-gradient": ExponentiatedGradient, **SELECT
 
 
 def choose_optimizer(
-    name: str, options: dict[str, Any], clip_norm: float | None, inner: InnerProduct, metric: Callable, gradient: Any
+    name: str,
+    options: dict[str, Any],
+    clip_norm: float | None,
+    inner: InnerProduct,
+    metric: Callable,
+    gradient: Any = None,
 ) -> Optimizer:
     """The optimizer that the config names, with its options; raises InputError on an unknown name or option.
 
