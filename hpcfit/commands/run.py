@@ -169,6 +169,8 @@ class Run:
         if outcome.stop.interrupted:
             one.checkpoints.save(outcome.last)
             raise Interrupted(outcome.stop)
+        if not tolerance:
+            logger.info("stopped after step %d: %s", outcome.last.number, outcome.stop.reason)
         fitted = self._ended(name, evaluate, outcome)
         self._keep(fitted)
         one.checkpoints.save(outcome.last)

@@ -40,7 +40,7 @@ def recovered(folder, noise, options):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("_whole_affinity")
-@pytest.mark.parametrize("noise", [0.05, 0.3])
+@pytest.mark.parametrize("noise", [0.3])
 def test_the_divergence_that_is_chosen_brings_the_weights_closer_to_the_truth(tmp_path, noise):
     free = recovered(tmp_path / "free", noise, "theta = 0.0\n")
     held = recovered(tmp_path / "held", noise, "")
