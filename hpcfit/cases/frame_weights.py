@@ -273,7 +273,7 @@ class FrameWeightsCase:
 
     def _reader(self, source: Any, memory: int) -> Callable:
         keep = self._keeps_in_memory(source.factors.bytes, memory)
-        return (InMemory if keep else FromDisk)(source, _place()).chunks
+        return (InMemory if keep else FromDisk)(source, _place(source)).chunks
 
     def _keeps_in_memory(self, needed: int, memory: int) -> bool:
         residence = self.config.frames.residence
@@ -301,12 +301,14 @@ def _slice(grid: Grid) -> slice:
     return slice(grid.tiles.start, grid.tiles.stop)
 
 
-def _place() -> Callable[[np.ndarray], Any]:
-    """Onto the rank's device; on a CPU the arrays are there already."""
+def _place(source: ByFrames | ByReflections) -> Callable[[np.ndarray], Any]:
+    """Onto the rank's device, once; what one pass reads on a CPU stays an array of NumPy, as its kernel wants it."""
     import jax
 
     device = jax.local_devices()[0]
-    return (lambda chunk: chunk) if device.platform == "cpu" else (lambda chunk: jax.device_put(chunk, device))
+    if device.platform == "cpu" and isinstance(source, ByReflections):
+        return lambda chunk: chunk
+    return lambda chunk: jax.device_put(chunk, device)
 
 
 def _warn_of_unused_symmetry(orbits: OrbitMap, measured: DiffuseMap, laue: str) -> None:
