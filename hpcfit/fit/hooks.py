@@ -64,14 +64,16 @@ class SmallChange:
 
 @dataclass
 class WallClock:
-    """Ends when root's clock says so; the run is to be continued."""
+    """Ends when root's clock says so; the run is to be continued. The time counts from the first call, over all fits, so
+    that every continuation makes a step."""
 
     ranks: Ranks
     minutes: float
-    _start: float = field(default_factory=time.monotonic)
+    _start: float | None = None
 
     def __call__(self, step: Step) -> Stop | None:
         """Ask root's clock."""
+        self._start = time.monotonic() if self._start is None else self._start
         over = self.ranks.bcast(time.monotonic() - self._start > 60 * self.minutes)
         return (
             Stop(f"{self.minutes:g} minutes of wall clock used (optimizer.wall_clock_minutes)", interrupted=True)
