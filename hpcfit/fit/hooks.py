@@ -64,8 +64,8 @@ class SmallChange:
 
 @dataclass
 class WallClock:
-    """Ends when root's clock says so; the run is to be continued. The time counts from the first call, over all fits, so
-    that every continuation makes a step."""
+    """Ends when root's clock says so; the run is to be continued. The time counts from the first call, over all fits,
+    so that every continuation makes a step."""
 
     ranks: Ranks
     minutes: float
