@@ -10,8 +10,8 @@ from hpcfit.commands.session import log_session, open_session
 from hpcfit.config import Config, RunConfig
 from hpcfit.errors import EXIT_REQUEUE, InputError, together
 from hpcfit.fit import hooks
-from hpcfit.fit.gradient import Stopwatch
 from hpcfit.fit.loop import Stop
+from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks, keep_exit_code

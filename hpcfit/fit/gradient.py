@@ -12,7 +12,6 @@ tile are in cache it also makes the few rows of dS/dw that the loss can see, and
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ import numpy as np
 
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.reduction import Sum
+from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.problems.base import Block, Cell, FrameRows, Params, Problem, Statistics
 
 Tree = Any
@@ -262,27 +262,6 @@ class Adjoint(_Halves):
             bar = _weights_vjp(self.problem, at.params, at.blocks, w_bar.reshape(at.blocks.ids.shape))
         with clock("reduce"):
             return Params(self.add([bar.shared], axis=0, over="frames"), bar.local)
-
-
-class Stopwatch:
-    """Seconds by name, added up."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-
-    def __call__(self, name: str) -> _Lap:
-        return _Lap(self, name)
-
-
-class _Lap:
-    def __init__(self, watch: Stopwatch, name: str):
-        self.watch, self.name = watch, name
-
-    def __enter__(self):
-        self.start = time.perf_counter()
-
-    def __exit__(self, *_):
-        self.watch.seconds[self.name] = self.watch.seconds.get(self.name, 0.0) + time.perf_counter() - self.start
 
 
 # ---- what runs on the device -------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Selecting frames instead of weighing them: weights 0 or equal, searched by removal or by a genetic algorithm.
 
 Both searches ask for the loss of many selections at once, which costs a pass over the frames, not one each: the
-statistics are linear in the weights, so that leaving out a frame subtracts what it alone contributes, and a population
-of selections is one matrix product.
+statistics are linear in the weights (``problems.base.SelectableProblem``), so that leaving out a frame subtracts what
+it alone contributes, and a population of selections is one matrix product.
 """
 
 from __future__ import annotations
