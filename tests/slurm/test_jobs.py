@@ -18,12 +18,13 @@ from tests.slurm.conftest import Slurm
 FIT = '[frames]\nstore = "s"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n'
 CLUSTERS = ("", '[cluster]\nkind = "slurm"\n', '[cluster]\nkind = "allocation"\n')
 
-# Stands in for hpcfit: stops at the warning with 75, and ends well when it is started again.
+# Stands in for hpcfit: stops at the warning with 75, and ends well when it is started again. Like hpcfit it keeps this
+# code when srun terminates it because another rank has left with 75 a moment before.
 STUB = """#!/bin/bash
 again=${SLURM_RESTART_COUNT:-0}
+trap 'trap "" USR1 TERM; exit 75' USR1 TERM
 echo "start $again on task $SLURM_PROCID with $OMP_NUM_THREADS $HDF5_USE_FILE_LOCKING $SLURM_MPI_TYPE"
 [ "$again" -gt 0 ] && exit 0
-trap 'exit 75' USR1
 while :; do sleep 0.1; done
 """
 
