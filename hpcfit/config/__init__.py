@@ -1,28 +1,48 @@
 """The config of a run: ``load_config`` gives a ``Config`` of frozen, typed tables."""
 
 from hpcfit.config.fit import CheckpointConfig, GridConfig, OptimizerConfig, RunConfig
+from hpcfit.config.force_map import (
+    BeadsConfig,
+    ConstraintsConfig,
+    FeaturesConfig,
+    ForceMapConfig,
+    ForceMatchingConfig,
+    MapConfig,
+    NeuralConfig,
+    SimulationConfig,
+    ridges,
+)
+from hpcfit.config.frame_weights import FrameWeightsConfig
 from hpcfit.config.frames import ExperimentConfig, FramesConfig, PrepareConfig, SourceConfig
 from hpcfit.config.load import Config, load_config
-from hpcfit.config.problem import FrameWeightsConfig
 from hpcfit.config.table import BLOCK_FRAMES, Table
 from hpcfit.config.workflow import ClusterConfig, MonitorConfig, SimulateConfig, SystemConfig
 
 __all__ = [
     "BLOCK_FRAMES",
+    "BeadsConfig",
     "CheckpointConfig",
     "ClusterConfig",
     "Config",
+    "ConstraintsConfig",
     "ExperimentConfig",
+    "FeaturesConfig",
+    "ForceMapConfig",
+    "ForceMatchingConfig",
     "FrameWeightsConfig",
     "FramesConfig",
     "GridConfig",
+    "MapConfig",
     "MonitorConfig",
+    "NeuralConfig",
     "OptimizerConfig",
     "PrepareConfig",
     "RunConfig",
     "SimulateConfig",
+    "SimulationConfig",
     "SourceConfig",
     "SystemConfig",
     "Table",
     "load_config",
+    "ridges",
 ]

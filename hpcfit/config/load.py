@@ -5,13 +5,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Annotated, TypeVar, get_args
 
 from pydantic import Field, ValidationError
 
 from hpcfit.config.fit import CheckpointConfig, GridConfig, OptimizerConfig, RunConfig
+from hpcfit.config.force_map import ForceMapConfig
+from hpcfit.config.frame_weights import FrameWeightsConfig
 from hpcfit.config.frames import ExperimentConfig, FramesConfig, PrepareConfig
-from hpcfit.config.problem import FrameWeightsConfig
 from hpcfit.config.table import Table
 from hpcfit.config.workflow import ClusterConfig, MonitorConfig, SimulateConfig
 from hpcfit.errors import InputError, nearest
@@ -27,7 +28,7 @@ class Config(Table):
     frames: FramesConfig | None = None
     prepare: PrepareConfig = Field(default_factory=PrepareConfig)
     experiment: ExperimentConfig | None = None
-    problem: FrameWeightsConfig | None = None
+    problem: Annotated[FrameWeightsConfig | ForceMapConfig, Field(discriminator="kind")] | None = None
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     grid: GridConfig = Field(default_factory=GridConfig)
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
@@ -102,33 +103,43 @@ def _sentence(item: dict, kind: type[Table]) -> str:
     location = [str(part) for part in item["loc"] if str(part).isdigit() or str(part).isidentifier()]
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
-        return f"unknown key '{key}' = {item['input']!r}: {nearest(location[-1], _fields(location[:-1], kind))}"
+        return f"unknown key '{key}' = {item['input']!r}: {nearest(location[-1], _fields(item['loc'][:-1], kind))}"
     if item["type"] == "missing":
         return f"missing key '{key}'"
     if item["type"] == "literal_error":
-        valid = item["ctx"]["expected"]
-        names = valid.replace("'", "").replace(" or ", ", ").split(", ")
-        return f"'{key}' = {item['input']!r}: must be {valid}; {nearest(str(item['input']), names)}"
+        return f"'{key}' = {item['input']!r}: must be {item['ctx']['expected']}; {_nearest(item, 'expected')}"
+    if item["type"] == "union_tag_not_found":
+        return f"missing key '{key}.kind'"
+    if item["type"] == "union_tag_invalid":
+        found, valid = item["ctx"]["tag"], item["ctx"]["expected_tags"]
+        return f"'{key}.kind' = '{found}': must be {valid}; {nearest(found, _names(valid))}"
     message = item["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
     return f"'{key}'{shown}: {message[0].lower()}{message[1:]}"
 
 
-def _fields(location: Sequence[str], table: type[Table]) -> list[str]:
+def _nearest(item: dict, among: str) -> str:
+    return nearest(str(item["input"]), _names(item["ctx"][among]))
+
+
+def _names(words: str) -> list[str]:
+    """The names in pydantic's "'a', 'b' or 'c'"."""
+    return words.replace("'", "").replace(" or ", ", ").split(", ")
+
+
+def _fields(location: Sequence[str | int], table: type[Table]) -> list[str]:
     """The valid keys of the table at ``location`` below ``table`` (``prepare.source.0`` included)."""
-    for name in location:
-        if not name.isdigit():
-            table = _table_in(table.model_fields[name].annotation)
-    return list(table.model_fields)
+    inside: list[type[Table]] = [table]
+    for part in map(str, location):
+        if part in inside[0].model_fields:
+            inside = _tables_in(inside[0].model_fields[part].annotation)
+        elif len(inside) > 1:  # which of several kinds of tables it is
+            inside = [one for one in inside if part in get_args(one.model_fields["kind"].annotation)] or inside
+    return list(inside[0].model_fields)
 
 
-def _table_in(annotation: object) -> type[Table]:
-    """The table class inside ``X``, ``X | None`` or ``list[X]``."""
+def _tables_in(annotation: object) -> list[type[Table]]:
+    """The table classes inside ``X``, ``X | Y | None`` or ``list[X]``."""
     if isinstance(annotation, type) and issubclass(annotation, Table):
-        return annotation
-    return next(found for found in map(_table_in_or_none, get_args(annotation)) if found)
-
-
-def _table_in_or_none(annotation: object) -> type[Table] | None:
-    is_table = isinstance(annotation, type) and issubclass(annotation, Table)
-    return annotation if is_table else None
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _tables_in(part)]

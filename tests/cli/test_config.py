@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hpcfit.config import load_config
-from hpcfit.config.problem import AUTO_FOLDS, AUTO_THETA
+from hpcfit.config.frame_weights import AUTO_FOLDS, AUTO_THETA
 from hpcfit.errors import InputError
 
 MINIMAL = '[frames]\nstore = "s"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n'

@@ -33,10 +33,12 @@ class Identities:
             content["frames"]["store"] = self._of_store(config.frames.store)
         if config.experiment:
             content["experiment"]["file"] = self._of_file("[experiment] file", config.experiment.file)
-        if config.problem and isinstance(config.problem.prior, Path):
-            content["problem"]["prior"] = self._of_file("[problem] prior", config.problem.prior)
-        if config.problem and isinstance(config.problem.clusters, Path):
-            content["problem"]["clusters"] = self._of_file("[problem] clusters", config.problem.clusters)
+        for key, path in config.problem.files.items() if config.problem else ():
+            *tables, name = key.split(".")
+            inner = content["problem"]
+            for table in tables:
+                inner = inner[table]
+            inner[name] = self._of_file(f"[problem] {key}", path)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
 
 

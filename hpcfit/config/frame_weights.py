@@ -1,4 +1,4 @@
-"""The [problem] tables, one for each kind."""
+"""The [problem] table of kind "frame-weights"."""
 
 from __future__ import annotations
 
@@ -68,6 +68,11 @@ class FrameWeightsConfig(Table):
         if self.theta == "auto":
             return AUTO_THETA
         return tuple(sorted(set(self.theta))) if isinstance(self.theta, list) else (self.theta,)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input files that it names, by key."""
+        return {key: value for key in ("prior", "clusters") if isinstance(value := getattr(self, key), Path)}
 
     @property
     def n_folds(self) -> int:
