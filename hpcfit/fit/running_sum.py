@@ -1,0 +1,89 @@
+"""Additions in a stream: of many large arrays that come one after another and are not to be kept.
+
+``fit.reduction`` needs the largest part of a quantity before it adds; of a stream it is known only at the end. Here
+each number is cut into two 64-bit integers of fixed exponents, whose additions have no order: the sum has the same bits
+for any number of ranks and any order of the parts.
+
+    x = h 2^HIGH + l 2^LOW,    h = rint(x 2^-HIGH),  l = rint((x - h 2^HIGH) 2^-LOW)
+
+Parts may be as large as 2^(HIGH + 62) together; what is rounded off a part is at most 2^(LOW - 1), 3e-14.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+
+from hpcfit.errors import NumericalError
+from hpcfit.ranks import Ranks
+
+HIGH, LOW = -4, -44
+LARGEST = 2.0 ** (HIGH + 61)  # of the magnitudes of all parts together
+
+
+class RunningSum(Protocol):
+    """The sum of arrays of one shape."""
+
+    def add(self, part: np.ndarray) -> None:
+        """Add an array, float64."""
+
+    def total(self, ranks: Ranks) -> np.ndarray:
+        """The sum over all parts of all ranks, float64; collective."""
+
+
+class ReproducibleRunningSum:
+    """The same bits in any order; 16 bytes a number."""
+
+    def __init__(self, shape: Sequence[int]):
+        self._high, self._low = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._magnitude = 0.0
+
+    def add(self, part: np.ndarray) -> None:
+        """See ``RunningSum``. Raises NumericalError for what is not finite, or too large."""
+        part = np.asarray(part, np.float64)
+        self._magnitude += float(np.max(np.abs(part), initial=0.0))
+        if not self._magnitude < LARGEST:
+            raise _not_summable(self._magnitude)
+        high = np.rint(part * 2.0**-HIGH)
+        self._high += high.astype(np.int64)
+        self._low += np.rint((part - high * 2.0**HIGH) * 2.0**-LOW).astype(np.int64)
+
+    def total(self, ranks: Ranks) -> np.ndarray:
+        """See ``RunningSum``."""
+        magnitude = float(ranks.sum(np.array([self._magnitude]))[0])
+        if not magnitude < LARGEST:
+            raise _not_summable(magnitude)
+        high, low = ranks.sum(self._high), ranks.sum(self._low)
+        return high * 2.0**HIGH + low * 2.0**LOW
+
+
+class FastRunningSum:
+    """float64 in the order in which the parts come; 8 bytes a number."""
+
+    def __init__(self, shape: Sequence[int]):
+        self._sum = np.zeros(shape)
+
+    def add(self, part: np.ndarray) -> None:
+        """See ``RunningSum``. Raises NumericalError for what is not finite."""
+        self._sum += part
+
+    def total(self, ranks: Ranks) -> np.ndarray:
+        """See ``RunningSum``."""
+        total = ranks.sum(self._sum)
+        if not np.all(np.isfinite(total)):
+            raise _not_summable(float(np.max(np.abs(total))))
+        return total
+
+
+def running_sum(name: Literal["reproducible", "fast"], shape: Sequence[int]) -> RunningSum:
+    """The running sum that ``[run] reductions`` names."""
+    return {"reproducible": ReproducibleRunningSum, "fast": FastRunningSum}[name](shape)
+
+
+def _not_summable(magnitude: float) -> NumericalError:
+    return NumericalError(
+        f"a sum over frames has parts of magnitude {magnitude:.3g}, more than {LARGEST:.3g} or no number",
+        remedy="run `hpcfit store verify` on the store, and check the units of its sources",
+    )
