@@ -22,7 +22,8 @@ from hpcfit.data.files import remove_leftovers, sha256_of_file
 from hpcfit.data.given_weights import write_given_weights
 from hpcfit.data.mtz_source import MtzSource
 from hpcfit.data.reference import Encoding, Reference
-from hpcfit.data.shard import ShardPlan, ShardWriter, open_shard
+from hpcfit.data.shard import ShardWriter, open_shard
+from hpcfit.data.shard_file import ShardPlan
 from hpcfit.data.sources import (
     FrameSource,
     all_on_store,

@@ -16,6 +16,7 @@ from hpcfit.data.frame import Frame
 from hpcfit.errors import InputError
 
 PARTICLES = "particles/trajectory"
+CHUNK_BYTES = 4 << 20
 
 
 class Element(NamedTuple):
@@ -43,10 +44,13 @@ class Rows(NamedTuple):
 
 
 class TrajectoryWriter:
-    """Writes rows into a file that is to have so many frames; a file that gets no rows stays without H5MD."""
+    """Writes rows into a file that is to have so many frames; a file that gets no rows stays without H5MD.
 
-    def __init__(self, file: h5py.File, n_frames: int):
-        self._file, self._n_frames = file, n_frames
+    chunk_frames: values lie in HDF5 chunks of so many frames, of at most CHUNK_BYTES; without it in one piece.
+    """
+
+    def __init__(self, file: h5py.File, n_frames: int, chunk_frames: int | None = None):
+        self._file, self._n_frames, self._chunk_frames = file, n_frames, chunk_frames
 
     def write(self, start: int, rows: Rows) -> None:
         """Write rows from frame ``start`` on; all rows of a file have the same values."""
@@ -73,9 +77,21 @@ class TrajectoryWriter:
 
     def _create_element(self, element: Element, shape: tuple[int, ...]) -> None:
         group = self._file.create_group(element.path)
-        group.create_dataset("value", (self._n_frames, *shape), element.dtype).attrs["unit"] = element.unit
+        chunks = self._chunks(shape, np.dtype(element.dtype).itemsize)
+        data = group.create_dataset("value", (self._n_frames, *shape), element.dtype, chunks=chunks)
+        data.attrs["unit"] = element.unit
         # Hard links: H5MD lets elements share them.
         group["step"], group["time"] = self._file[PARTICLES]["step"], self._file[PARTICLES]["time"]
+
+    def _chunks(self, shape: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
+        """So many frames of all particles, or of as many of them as CHUNK_BYTES hold."""
+        if self._chunk_frames is None:
+            return None
+        frames = min(self._chunk_frames, self._n_frames)
+        if not shape:
+            return (frames,)
+        a_particle = frames * itemsize * int(np.prod(shape[1:]))
+        return (frames, min(shape[0], max(1, CHUNK_BYTES // a_particle)), *shape[1:])
 
 
 def read_rows(file: h5py.File) -> Rows:
