@@ -86,8 +86,8 @@ def reduced(beads: Beads, group: np.ndarray) -> Reduced:
     """
     group = np.asarray(group, int)
     _check_weights(beads, group)
-    sums = np.asarray(beads.M.sum(axis=1)).ravel()
-    beads = Beads(beads.names, scipy.sparse.csr_array(scipy.sparse.diags_array(1 / sums) @ beads.M))
+    M = scipy.sparse.csr_array(beads.M, dtype=float)
+    beads = Beads(beads.names, scipy.sparse.csr_array(scipy.sparse.diags_array(1 / M.sum(axis=1)) @ M))
     n_groups = int(group.max()) + 1
     A = (beads.M @ _membership(group, n_groups).T).toarray()
     found = Reduced(beads, group, A, np.bincount(group[group >= 0], minlength=n_groups).astype(float))
