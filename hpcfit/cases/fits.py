@@ -19,10 +19,17 @@ class Fitted(NamedTuple):
     stopped: str
 
 
-class Fits(Protocol):
-    """evaluate: value and gradient of the problem as the config has it, on all frames of this rank."""
+class Result(NamedTuple):
+    """What a study has named the result: the fit, and the gradient that it was made with."""
 
+    fitted: Fitted
     evaluate: Gradient
+
+
+class Fits(Protocol):
+    """evaluate: what ``Case.gradient`` gave, on all frames of this rank."""
+
+    evaluate: Gradient | None
 
     def fit(
         self,
@@ -31,13 +38,14 @@ class Fits(Protocol):
         problem: Problem | None = None,
         rows: FrameRows | None = None,
         *,
+        evaluate: Gradient | None = None,
         tolerance: float = 0.0,
     ) -> Fitted:
         """Minimise from ``start``; collective. A fit that has ended before an interruption is not run again.
 
-        problem, rows: of this fit, where they differ from those of ``evaluate``. tolerance: a relative one that is
-        enough, where it is larger than that of the config.
+        problem, rows: of this fit, where they differ from those of ``evaluate``, by default that of the run. tolerance:
+        a relative one that is enough, where it is larger than that of the config.
         """
 
-    def final(self, fitted: Fitted) -> None:
+    def final(self, fitted: Fitted, problem: Problem) -> None:
         """Say that this is the result, after which no more is fitted but to tell its errors."""

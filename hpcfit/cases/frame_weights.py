@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.cases.fits import Fits
+from hpcfit.cases.fits import Fits, Result
 from hpcfit.cases.frame_groups import FrameGroups, group_frames
 from hpcfit.cases.live_weights import LiveWeights
 from hpcfit.cases.orbit_choice import OrbitChoice, choose_orbits
 from hpcfit.cases.prior import Prior, open_prior
-from hpcfit.config import BLOCK_FRAMES, Config
+from hpcfit.config import BLOCK_FRAMES, Config, GridConfig
 from hpcfit.data.catalog import Block, Store, open_store
 from hpcfit.data.experiment import DiffuseMap, read_map
 from hpcfit.data.files import sha256_of_file
 from hpcfit.data.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Adjoint, Frames, Gradient, Reverse
-from hpcfit.fit.grid import Grid, Load
+from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.reduction import Sum
 from hpcfit.log import logger
-from hpcfit.problems.base import FrameRows, Params
+from hpcfit.problems.base import FrameRows
 from hpcfit.problems.frame_weights import FrameWeights, Regularisers, Tiles
 from hpcfit.problems.observed import Observed, observe
 from hpcfit.problems.orbits import OrbitMap, match_orbits
@@ -85,10 +85,24 @@ class FrameWeightsCase:
         """The label of each block, or its source where it has none."""
         return [self.store.shards[block.shard].label or self.store.shards[block.shard].source for block in self.blocks]
 
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of frames."""
+        return len(self.blocks)
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of reflections."""
+        return len(self.tiling.columns)
+
+    def shape(self, size: int, grid: GridConfig) -> Shape:
+        """By the cost of a step."""
+        return choose_shape(size, grid.frames, grid.slices, self.load())
+
     def load(self) -> Load:
         """Blocks, tiles, 3 sums a reflection, and whether one pass is enough on one row of frames."""
         cell = BLOCK_FRAMES * self.tiling.width * 2 * self.store.encoding.storage.itemsize
-        return Load(len(self.blocks), len(self.tiling.columns), cell, 3 * self.tiling.width, self._one_pass)
+        return Load(self.n_blocks, self.n_tiles, cell, 3 * self.tiling.width, self._one_pass)
 
     @property
     def _one_pass(self) -> bool:
@@ -256,13 +270,16 @@ class FrameWeightsCase:
             remedy="use frames that differ: `hpcfit store info` shows the sources",
         )
 
-    def write_results(
-        self, directory: Any, evaluate: Gradient, params: Params, facts: dict[str, Any]
-    ) -> dict[str, Any]:
+    def write_results(self, directory: Any, result: Result, facts: dict[str, Any]) -> dict[str, Any]:
         """See ``results.frame_weights``."""
         from hpcfit.results.frame_weights import write_results
 
-        return write_results(directory, self, evaluate, params, facts)
+        return write_results(directory, self, result.evaluate, result.fitted.params, facts)
+
+    def headline(self, metrics: dict[str, Any]) -> list[str]:
+        """The fitted metrics beside those of uniform weights."""
+        fitted, uniform = metrics["fitted"], metrics["uniform"]
+        return [f"{name:16s} {fitted[name]:.6f}  (uniform weights: {uniform[name]:.6f})" for name in fitted]
 
     def _blocks(self, grid: Grid) -> Sequence[Block]:
         return self.blocks[grid.blocks.start : grid.blocks.stop]

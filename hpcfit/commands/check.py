@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hpcfit.cases.base import SteppedCase
 from hpcfit.commands.rank_map import rank_map
 from hpcfit.commands.session import Session, log_session, open_session
 from hpcfit.config import Config
@@ -22,7 +23,8 @@ def run_check(config: Config, world: Ranks) -> None:
         logger.warning("%s already holds a run: `optimize` will ask for --resume or --overwrite", config.run.directory)
     log_session(session)
     _log_ranks(session)
-    _log_step(session)
+    if isinstance(session.case, SteppedCase):
+        _log_step(session)
     logger.info("this config is ready to run")
 
 

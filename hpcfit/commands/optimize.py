@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from hpcfit.cases.base import Case
 from hpcfit.commands.monitoring import monitored
 from hpcfit.commands.run import Interrupted, Run
 from hpcfit.commands.session import log_session, open_session
@@ -54,13 +55,12 @@ def run_optimize(
             found = session.case.study(run)
         except Interrupted as interruption:
             return _interrupted(world, directory, interruption.stop)
-    fitted, evaluate = run.result
-    world.on_root(lambda: directory.close(Stop(fitted.stopped)))
+    world.on_root(lambda: directory.close(Stop(run.stopped)))
     with phases("results"):
         facts = {**found, **run.facts(bandwidth)}
         facts["phases"] = [{"name": name, "seconds": seconds} for name, seconds in phases.seconds.items()]
-        metrics = session.case.write_results(directory, evaluate, fitted.params, facts)
-    world.on_root(lambda: _finish(directory, metrics, config.run))
+        metrics = session.case.write_results(directory, run.result, facts)
+    world.on_root(lambda: _finish(directory, session.case, metrics, config.run))
     return 0
 
 
@@ -95,13 +95,12 @@ def _interrupted(world: Ranks, directory: RunDirectory, stop: Stop) -> int:
     return EXIT_REQUEUE
 
 
-def _finish(directory: RunDirectory, metrics: dict[str, Any], run: RunConfig) -> None:
+def _finish(directory: RunDirectory, case: Case, metrics: dict[str, Any], run: RunConfig) -> None:
     if run.report:
         from hpcfit.results.report import write_report
 
         write_report(directory.path)
-    fitted, uniform = metrics["fitted"], metrics["uniform"]
-    for name in fitted:
-        logger.info("%-16s %.6f  (uniform weights: %.6f)", name, fitted[name], uniform[name])
+    for line in case.headline(metrics):
+        logger.info("%s", line)
     for warning in metrics["warnings"]:
         logger.warning("%s", warning)

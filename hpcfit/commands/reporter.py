@@ -46,7 +46,9 @@ class Reporter:
         session = run.session
         self.state = "running"
         self._run, self._every, self._root = run, every, session.world.is_root
-        self._weights = session.case.live_weights(session.grid, run.evaluate.problem, run.evaluate.frames.rows)
+        self._weights = run.evaluate and session.case.live_weights(
+            session.grid, run.evaluate.problem, run.evaluate.frames.rows
+        )
         self._latest: Moment | None = None
         self._reported: deque[Moment] = deque(maxlen=REPORTS_OF_PACE)
         self._points: deque[dict[str, float]] = deque(self._earlier() if self._root else (), maxlen=10 * MAX_EARLIER)
@@ -83,7 +85,7 @@ class Reporter:
         session = self._run.session
         summary = "; ".join(f"{name} {value}" for name, value in list(session.case.summary().items())[:2])
         return {
-            "ranks": session.world.size, "frames": self._run.evaluate.frames.rows.total, "every": self._every,
+            "ranks": session.world.size, "frames": session.case.n_frames, "every": self._every,
             "max_steps": session.config.optimizer.max_steps, "summary": summary,
         }  # fmt: skip
 
@@ -98,7 +100,8 @@ class Reporter:
     def _new_points(self) -> list[dict[str, float]]:
         rows = [self._points.popleft() for _ in range(len(self._points))]
         limit = MAX_POINTS if self._reported else MAX_EARLIER
-        return [_point(row) | {"passes": self._run.evaluate.passes * row["evaluation"]} for row in thinned(rows, limit)]
+        passes = self._run.recorder.evaluate.passes
+        return [_point(row) | {"passes": passes * row["evaluation"]} for row in thinned(rows, limit)]
 
     def _earlier(self) -> list[dict[str, float]]:
         """What a continued run did before: the last evaluation of each step."""

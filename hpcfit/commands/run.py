@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.cases.fits import Fitted
+from hpcfit.cases.fits import Fitted, Result
 from hpcfit.commands.session import Session
-from hpcfit.config import OptimizerConfig
+from hpcfit.config import BLOCK_FRAMES, OptimizerConfig
 from hpcfit.errors import together
 from hpcfit.fit import hooks
 from hpcfit.fit.gradient import Evaluation, Gradient
+from hpcfit.fit.grid import Grid
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
 from hpcfit.fit.optimizers import SELECTING, Optimizer, choose_optimizer
-from hpcfit.fit.reduction import Sum, choose_sum
+from hpcfit.fit.reduction import choose_sum
 from hpcfit.log import logger
 from hpcfit.problems.base import FrameRows, Params, Problem
 from hpcfit.ranks import Ranks
@@ -32,11 +33,11 @@ from hpcfit.results.run_directory import RunDirectory
 class Recorder:
     """``evaluate`` for optimizers: counts, and writes one row of history for each evaluation on root.
 
-    fit: the number of the fit that evaluations belong to; step: that the next one belongs to, over all fits.
+    evaluate: of the present fit. fit: the number of the fit that evaluations belong to; step: that the next one belongs
+    to, over all fits.
     """
 
-    evaluate: Gradient
-    inner: InnerProduct
+    evaluate: Gradient | None
     world: Ranks
     directory: RunDirectory | None = None
     count: int = 0
@@ -49,6 +50,11 @@ class Recorder:
     last: dict[str, float] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
     _before: int = 0  # steps of earlier fits
+
+    @property
+    def inner(self) -> InnerProduct:
+        """Of the parameters of the present fit."""
+        return InnerProduct(self.evaluate.add)
 
     def begin(self, directory: RunDirectory, count: int) -> None:
         """Write to ``directory`` from evaluation ``count`` on."""
@@ -113,50 +119,49 @@ class Run:
     """The parts of one run. It is what a case's study is given (``cases.fits.Fits``)."""
 
     session: Session
-    evaluate: Gradient
-    add: Sum
+    evaluate: Gradient | None
     recorder: Recorder
     records: FitRecords
     more: Sequence[Hook] = ()  # hooks of every fit
-    result: tuple[Fitted, Gradient] | None = None
+    result: Result | None = None
     counted: int = 0  # evaluations of the fits that have ended
     names: list[str] = field(default_factory=list)
 
     @classmethod
     def open(cls, session: Session) -> Run:
-        """Read this rank's frames and build gradient and recorder."""
+        """Read this rank's frames, where the case knows already what to fit, and build gradient and recorder."""
         config, grid = session.config, session.grid
         add = choose_sum(config.run.reductions, grid)
         # Ranks that share frames find the same damaged shard: one error is enough.
         evaluate = session.world.on_all(lambda: session.case.gradient(grid, session.device.memory, add))
-        recorder = Recorder(evaluate, InnerProduct(add), session.world)
+        recorder = Recorder(evaluate, session.world)
         limits = {"limits": config.optimizer.model_dump_json(exclude={"wall_clock_minutes"})}
         records = FitRecords(config.run.directory / "fits", grid, session.identity() | limits)
-        return cls(session, evaluate, add, recorder, records)
+        return cls(session, evaluate, recorder, records)
 
     def evaluations_kept(self) -> int | None:
         """Evaluations until the newest checkpoint or record of a fit, from which a continued run goes on; None where
         there is none. Raises InputError where a checkpoint is of another run. Collective."""
-        checkpoint = self._checkpoints("", self.evaluate).newest_evaluations()
+        no_rows = np.empty((0, BLOCK_FRAMES), np.int64)
+        checkpoint = self._checkpoints("", self.session.grid, no_rows).newest_evaluations()
         recorded = self.session.world.on_root(self.records.evaluations)
         return max(checkpoint or 0, recorded) if checkpoint is not None or recorded else None
 
-    def _checkpoints(self, name: str, evaluate: Gradient) -> Checkpoints:
+    def _checkpoints(self, name: str, grid: Grid, ids: np.ndarray) -> Checkpoints:
         saves = self.session.config.checkpoint
         return Checkpoints(
-            self.session.config.run.directory / "checkpoints", self.session.grid, evaluate.frames.rows.ids,
-            self.session.identity(), lambda: self.recorder.count, name, saves.keep, saves.every_steps,
-            saves.every_minutes,
+            self.session.config.run.directory / "checkpoints", grid, ids, self.session.identity(),
+            lambda: self.recorder.count, name, saves.keep, saves.every_steps, saves.every_minutes,
         )  # fmt: skip
 
     # ---- the fits --------------------------------------------------------------------------------------------------
 
     def fit(
         self, name: str, start: Params, problem: Problem | None = None, rows: FrameRows | None = None, *,
-        tolerance: float = 0.0,
+        evaluate: Gradient | None = None, tolerance: float = 0.0,
     ) -> Fitted:  # fmt: skip
         """See ``cases.fits.Fits``. Raises Interrupted."""
-        evaluate = self._gradient(problem, rows)
+        evaluate = evaluate or self._gradient(problem, rows)
         self.names.append(name)
         self.recorder.next_fit(evaluate)
         record = self.records.load(name, start)
@@ -206,31 +211,43 @@ class Run:
 
     def final(self, fitted: Fitted, problem: Problem) -> None:
         """See ``cases.fits.Fits``."""
-        self.result = fitted, self._gradient(problem, None)
+        self.result = Result(fitted, self._gradient(problem, None))
+
+    @property
+    def stopped(self) -> str:
+        """Why the run has ended."""
+        return "all is done" if self.result is None else self.result.fitted.stopped
 
     # ---- what the results say of the run ---------------------------------------------------------------------------
 
     def facts(self, bandwidth: float) -> dict[str, Any]:
-        """About the run rather than the result: why it stopped, steps, rate; collective."""
-        grid, spent, (fitted, _) = self.session.grid, self.recorder.spent, self.result
-        passed = self.evaluate.passes * self.session.case.bytes_held(grid) * max(self.recorder.timed, 0)
+        """About the run rather than the result, and of its final fit, if there is one; collective."""
+        grid = self.session.grid
+        facts = {
+            "identity": self.session.identity(),
+            "ranks": self.session.world.size,
+            "grid": [grid.shape.frames, grid.shape.slices],
+            "grid_reason": grid.shape.reason,
+            "fits": self.names,
+            "evaluations_of_all_fits": self.recorder.count,
+        }
+        return facts if self.result is None else facts | self._facts_of_fit(bandwidth)
+
+    def _facts_of_fit(self, bandwidth: float) -> dict[str, Any]:
+        """Why the final fit stopped, steps, rate; collective."""
+        spent, fitted = self.recorder.spent, self.result.fitted
+        passed = self.evaluate.passes * self.session.case.bytes_held(self.session.grid) * max(self.recorder.timed, 0)
         rates = self.session.world.gather((passed / (spent["compute"] + spent["read"]) if spent else 0.0, bandwidth))
         if rates is None:
             return {}
         rate, reference = np.mean(rates, axis=0)
         return {
-            "identity": self.session.identity(),
-            "ranks": self.session.world.size,
-            "grid": [grid.shape.frames, grid.shape.slices],
-            "grid_reason": grid.shape.reason,
             "passes": self.evaluate.passes,
             "stopped": fitted.stopped,
             "steps": fitted.steps,
             "loss": fitted.metrics["loss"],
             "evaluations": fitted.evaluations,
-            "fits": self.names,
             "final_fit": self.names.index(fitted.name) if fitted.name in self.names else None,
-            "evaluations_of_all_fits": self.recorder.count,
             "rate": {
                 "gb_per_s_per_rank": rate / 1e9,
                 "bandwidth_gb_per_s": reference / 1e9,
@@ -257,7 +274,7 @@ class OneFit:
             chosen.name, chosen.options, chosen.clip_norm, run.recorder.inner,
             lambda p: evaluate.problem.metric(p, rows), evaluate,
         )  # fmt: skip
-        return cls(run, tolerance, optimizer, run._checkpoints(name, evaluate))
+        return cls(run, tolerance, optimizer, run._checkpoints(name, evaluate.grid, rows.ids))
 
     def restart(self, start: Params) -> Step | None:
         """Where the newest checkpoint of this fit left it; collective."""

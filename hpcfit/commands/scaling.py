@@ -10,7 +10,7 @@ from hpcfit.cases.base import Case
 from hpcfit.cases.kinds import open_case
 from hpcfit.commands.scaling_options import Beyond, Jobs
 from hpcfit.commands.scaling_plan import Plan, plan_points
-from hpcfit.commands.session import check_config
+from hpcfit.commands.session import check_config, stepped
 from hpcfit.commands.step import identity
 from hpcfit.config import Config
 from hpcfit.errors import InputError, together
@@ -40,7 +40,7 @@ def run_scaling(
     """
     _check_no_launcher()
     check_config(config, "scaling")
-    case = open_case(config, Ranks())
+    case = stepped(open_case(config, Ranks()), config, "scaling")
     points = plan_points(plan, case.load())
     check_is_writable(directory)
     check_mode(directory, plan.mode)

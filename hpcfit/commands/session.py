@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcfit.cases.base import Case
+from hpcfit.cases.base import Case, SteppedCase
 from hpcfit.cases.kinds import open_case
-from hpcfit.config import Config
-from hpcfit.errors import InputError
-from hpcfit.fit.grid import Grid, choose_shape, make_grid
+from hpcfit.config import Config, OptimizerConfig
+from hpcfit.errors import InputError, together
+from hpcfit.fit.grid import Grid, make_grid
 from hpcfit.fit.optimizers import SELECTING, choose_optimizer
 from hpcfit.log import logger
 from hpcfit.machine import Device, choose_device
@@ -36,23 +36,46 @@ def open_session(config: Config, world: Ranks, command: str) -> Session:
     world.on_root(lambda: check_config(config, command))
     device = choose_device(config.run, world)
     case = open_case(config, world)
-    load = case.load()
-    shape = world.on_root(lambda: choose_shape(world.size, config.grid.frames, config.grid.slices, load))
-    if shape.frames > load.n_blocks and world.is_root:
+    shape = world.on_root(lambda: case.shape(world.size, config.grid))
+    if shape.frames > case.n_blocks and world.is_root:
         logger.warning(
             "%d ranks along frames for %d blocks of 64 frames: %d ranks have nothing to do",
             shape.frames,
-            load.n_blocks,
-            shape.frames - load.n_blocks,
+            case.n_blocks,
+            shape.frames - case.n_blocks,
         )
-    return Session(config, world, device, case, make_grid(world, shape, load.n_blocks, load.n_tiles))
+    return Session(config, world, device, case, make_grid(world, shape, case.n_blocks, case.n_tiles))
 
 
 def check_config(config: Config, command: str) -> None:
     """Raise InputError for what the tables alone cannot know: missing tables, an optimizer's name and options."""
-    config.require("frames", "experiment", "problem", command=command)
-    chosen, weights = config.optimizer, config.problem.weights
+    config.require("frames", "problem", command=command)
+    chosen = config.optimizer
     choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None, metric=None)
+    if config.problem.kind == "frame-weights":
+        config.require("experiment", command=command)
+        _check_search(chosen, config.problem.weights)
+    elif chosen.name in SELECTING:
+        raise InputError(
+            f"[optimizer] name = '{chosen.name}' selects frames, [problem] kind = '{config.problem.kind}' selects none",
+            remedy="use name = 'lbfgs', or an elementwise one such as 'adam'",
+        )
+
+
+def stepped(case: Case, config: Config, command: str) -> SteppedCase:
+    """The case, whose steps are to be timed. Raises InputError, on all ranks, for a kind that has no such step."""
+    if not isinstance(case, SteppedCase):
+        raise together(
+            InputError(
+                f"`hpcfit {command}` times the steps of a fit, and [problem] kind = '{config.problem.kind}' is solved"
+                " in closed form from one pass over the frames",
+                remedy="`hpcfit optimize` says what its passes took; tools/bench_force_map.py times them",
+            )
+        )
+    return case
+
+
+def _check_search(chosen: OptimizerConfig, weights: str) -> None:
     if (chosen.name in SELECTING) != (weights == "binary"):
         raise InputError(
             f"[problem] weights = '{weights}' with [optimizer] name = '{chosen.name}': selecting frames and weighing"

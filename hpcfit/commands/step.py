@@ -14,7 +14,7 @@ import numpy as np
 from hpcfit import __version__
 from hpcfit.cases.base import Case
 from hpcfit.commands.arguments import at_least_one
-from hpcfit.commands.session import Session, log_session, open_session
+from hpcfit.commands.session import Session, log_session, open_session, stepped
 from hpcfit.config import BLOCK_FRAMES, Config
 from hpcfit.data.files import write_text
 from hpcfit.errors import InputError, together
@@ -45,6 +45,7 @@ def run_step(
     """
     world.on_root(lambda: at_least_one("--steps", steps))
     session = open_session(config, world, "step")
+    stepped(session.case, config, "step")
     grid = session.grid if blocks is None else _leading(session.grid, blocks)
     log_session(session)
     times, frames = _time(session, grid, steps)

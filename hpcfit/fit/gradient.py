@@ -84,6 +84,7 @@ class Gradient(Protocol):
     problem: Problem
     frames: Frames
     grid: Grid
+    add: Sum
     passes: int
 
     def __call__(self, params: Params) -> Evaluation: ...
