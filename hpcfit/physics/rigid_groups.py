@@ -1,7 +1,7 @@
 """Atoms that constraints join: a force map gives all atoms of a rigid group one coefficient.
 
-The gradient of a distance constraint between atoms i and j is along r_ij with opposite signs, so that a map W constant in
-the configuration is orthogonal to it only with W_Ii = W_Ij (Ciccotti, Kapral and Vanden-Eijnden,
+The gradient of a distance constraint between atoms i and j is along r_ij with opposite signs, so that a map W constant
+in the configuration is orthogonal to it only with W_Ii = W_Ij (Ciccotti, Kapral and Vanden-Eijnden,
 10.1002/cphc.200400669; Kramer and others, 10.1021/acs.jpclett.3c00444). Atoms joined through any chain of constraints
 share one coefficient.
 """
