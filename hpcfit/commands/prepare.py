@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -15,10 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcfit.commands.dealing import Advance, Dealer, OverCrew, OverRanks
+from hpcfit.commands.prepare_forces import PreparedForces, prepare_forces
 from hpcfit.commands.reference import agreed_reference
+from hpcfit.commands.shard_making import check_seen, cut_into_shards, missing_plans, tidied
 from hpcfit.config import Config, PrepareConfig
 from hpcfit.data.catalog import write_catalog
-from hpcfit.data.files import remove_leftovers, sha256_of_file
+from hpcfit.data.files import sha256_of_file
 from hpcfit.data.given_weights import write_given_weights
 from hpcfit.data.mtz_source import MtzSource
 from hpcfit.data.reference import Encoding, Reference
@@ -28,7 +29,6 @@ from hpcfit.data.sources import (
     FrameSource,
     all_on_store,
     entries,
-    file_name,
     is_simulation,
     open_sources,
     sharing_elements,
@@ -36,14 +36,12 @@ from hpcfit.data.sources import (
     with_checksums,
     with_unique_names,
 )
-from hpcfit.errors import DamagedFile, InputError
 from hpcfit.log import logger
 from hpcfit.physics.scattering import FFTError
 from hpcfit.ranks import Ranks
 from hpcfit.workflow.stopping import stopped_by_signals
 
 FFT_SAMPLE = 200  # reflections
-SEEN_SECONDS = 60.0  # by which a network file system may be late to show what another node wrote
 
 
 class Prepared(NamedTuple):
@@ -62,27 +60,31 @@ class Prepared(NamedTuple):
         return self.computed / self.seconds
 
 
-def run_prepare(config: Config, ranks: Ranks) -> Prepared:
+def run_prepare(config: Config, ranks: Ranks) -> Prepared | PreparedForces:
     """Make the store of `config`, or what is missing of it. Collective; every rank gets the same result.
 
     Raises InputError for inputs that cannot be used, and for a store that was begun with other settings.
     """
     with stopped_by_signals():
-        return _prepare(config, OverRanks(ranks))
+        return _prepared(config, OverRanks(ranks))
 
 
-def run_prepare_on_cluster(config: Config) -> Prepared:
+def run_prepare_on_cluster(config: Config) -> Prepared | PreparedForces:
     """The same, bit for bit, as tasks on the [cluster] of `config`; this process deals them out."""
     from hpcfit.workflow.cluster.opening import open_cluster
 
     config.require("frames", "cluster", command="prepare")
     with open_cluster(config.cluster, "prepare") as crew:
-        return _prepare(config, OverCrew(crew, "prepare"))
+        return _prepared(config, OverCrew(crew, "prepare"))
+
+
+def _prepared(config: Config, dealer: Dealer) -> Prepared | PreparedForces:
+    config.require("frames", command="prepare")
+    return prepare_forces(config, dealer) if config.prepare.content == "forces" else _prepare(config, dealer)
 
 
 def _prepare(config: Config, dealer: Dealer) -> Prepared:
     begun = time.monotonic()
-    config.require("frames", command="prepare")
     prepare, folder = config.prepare, config.frames.store
     opened = _open_sources(prepare, dealer)
     settings = _settings(prepare, opened)
@@ -91,11 +93,11 @@ def _prepare(config: Config, dealer: Dealer) -> Prepared:
     encoding = Encoding(prepare.dtype, prepare.mantissa_bits, prepare.compression)
     work = Work(folder, tuple(sources), reference, encoding, shlex.join(sys.argv))
     plans = shard_plans(work, prepare)
-    missing = _missing(folder, plans, dealer)
+    missing = missing_plans(folder, plans, _is_there, dealer)
     _announce(work, plans, missing)
     dealer.dealt_frames(partial(write_shard, dealer.share(work)), missing, lambda plan: (plan.file, plan.n_frames))
-    dealer.on_root(lambda: _check_seen(folder, missing))
-    dealer.on_root(lambda: _tidied(folder))  # what a worker left that died
+    dealer.on_root(lambda: check_seen(folder, missing))
+    dealer.on_root(lambda: tidied(folder))  # what a worker left that died
     dealer.on_root(lambda: write_given_weights(folder, sources))
     dealer.on_root(lambda: write_catalog(folder, plans, reference, encoding))
     error = dealer.on_root(lambda: _fft_error(sources))
@@ -130,7 +132,7 @@ def _open_sources(prepare: PrepareConfig, dealer: Dealer) -> list[FrameSource]:
 
 def _settings(prepare: PrepareConfig, sources: Sequence[FrameSource]) -> dict[str, str]:
     """Everything that decides the bytes of a store, as text: what a restart must find unchanged."""
-    chosen = prepare.model_dump(mode="json", exclude={"source"})
+    chosen = prepare.model_dump(mode="json", exclude={"source", "content"})
     settings = {key: json.dumps(value) for key, value in chosen.items()}
     settings["sources"] = ", ".join(source.name for source in sources)
     for source in sources:
@@ -148,49 +150,16 @@ def _identity(source: FrameSource) -> str:
 
 def shard_plans(work: Work, prepare: PrepareConfig) -> list[ShardPlan]:
     """Each source cut into shards; names and digests are functions of source and range, never of ranks."""
-    plans, first_id = [], 0
     shared = [work.reference.digest(), work.encoding, [prepare.positions, prepare.forces, prepare.oversampling]]
-    for source in work.sources:
-        identity = [source.name, source.label, _identity(source)]
-        for start in range(0, source.n_frames, prepare.shard_frames):
-            stop = min(start + prepare.shard_frames, source.n_frames)
-            plans.append(_plan(source, identity, (start, stop, first_id + start), shared))
-        first_id += source.n_frames
-    return plans
-
-
-def _plan(source: FrameSource, identity: list[str], numbers: tuple[int, int, int], shared: list) -> ShardPlan:
-    """The digest is of what decides the bytes: the source, the range, and what all shards share."""
-    start, stop, first_id = numbers
-    what = [identity, numbers, *shared]
-    digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()
-    file = f"{file_name(source.name)}.{start:07d}-{stop:07d}.h5"
-    path, inputs = str(source.path), dict(source.inputs)
-    return ShardPlan(file, source.name, source.label, path, first_id, start, stop, digest, inputs)
-
-
-def _missing(folder: Path, plans: Sequence[ShardPlan], dealer: Dealer) -> list[ShardPlan]:
-    """The plans without a complete shard of the same digest."""
-    dealer.on_root(lambda: _tidied(folder))
-    there = dealer.dealt(partial(_is_there, folder), plans, at_once=50)
-    return [plan for plan, complete in zip(plans, there) if not complete]
-
-
-def _tidied(folder: Path) -> None:
-    for path in remove_leftovers(folder):
-        logger.info("removed %s, which a process left that has ended", path)
+    return cut_into_shards(work.sources, _identity, prepare.shard_frames, shared)
 
 
 def _is_there(folder: Path, plan: ShardPlan) -> bool:
     if not (folder / plan.file).exists():
         return False
-    try:
-        with open_shard(folder / plan.file) as shard:
-            shard.check_header()
-            return shard.plan == plan.digest
-    except DamagedFile as error:
-        logger.warning("%s", str(error).splitlines()[0] + "; it is made again")
-        return False
+    with open_shard(folder / plan.file) as shard:
+        shard.check_header()
+        return shard.plan == plan.digest
 
 
 def _announce(work: Work, plans: Sequence[ShardPlan], missing: Sequence[ShardPlan]) -> None:
@@ -216,19 +185,6 @@ def write_shard(work: Work, plan: ShardPlan, advance: Advance) -> None:
         for frame in work.source(plan).frames(plan.start, plan.stop):
             shard.append(frame)
             advance()
-
-
-def _check_seen(folder: Path, made: Sequence[ShardPlan]) -> None:
-    """Raise InputError if what other processes wrote is not to be seen from here."""
-    end = time.monotonic() + SEEN_SECONDS
-    for plan in made:
-        while not (folder / plan.file).exists():
-            if time.monotonic() > end:
-                raise InputError(
-                    f"{folder / plan.file} was written, but is not to be seen on {socket.gethostname()}",
-                    remedy="put [frames] store on a file system that all nodes share",
-                )
-            time.sleep(0.1)
 
 
 def _fft_error(sources: Sequence[FrameSource]) -> FFTError | None:

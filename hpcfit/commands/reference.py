@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit.commands.dealing import Dealer, batches
+from hpcfit.commands.shard_making import check_same_settings
 from hpcfit.config import Config, PrepareConfig
 from hpcfit.config.table import changed
 from hpcfit.data.catalog import REFERENCE, read_reference, read_reference_settings, write_reference
@@ -51,14 +52,7 @@ def agreed_reference(
 def _existing(folder: Path, settings: dict[str, str]) -> Reference | None:
     if not (folder / REFERENCE).exists():
         return None
-    before = read_reference_settings(folder)
-    for key in sorted(before.keys() | settings.keys()):
-        if before.get(key) != settings.get(key):
-            raise InputError(
-                f"the store {folder} was prepared with {key} = {before.get(key, 'nothing')};"
-                f" the config has {settings.get(key, 'nothing')}",
-                remedy="go back to that setting, or give [frames] store another folder",
-            )
+    check_same_settings(folder, read_reference_settings(folder), settings)
     return read_reference(folder)
 
 

@@ -16,8 +16,19 @@ from hpcfit.config.table import (
     Loose,
     Positive,
     Table,
+    changed,
     relative_to_config,
 )
+
+# Which kinds of source, and which keys of [prepare] beside shard_frames, mean something for which content.
+SOURCE_KINDS = {
+    "structure-factors": ("trajectory", "mtz", "lunus", "store"),
+    "forces": ("trajectory", "arrays", "deepmd"),
+}
+OF_STRUCTURE_FACTORS = {
+    "d_min", "cell", "space_group", "supercell", "dtype", "mantissa_bits", "compression", "positions", "forces",
+    "sample", "oversampling",
+}  # fmt: skip
 
 
 class FramesConfig(Table):
@@ -29,24 +40,45 @@ class FramesConfig(Table):
     _path = field_validator("store")(relative_to_config)
 
 
+class ArrayKeys(Table):
+    """The names of arrays in a file of them; box and time are left out where the file has none of the default name."""
+
+    positions: str = "positions"
+    forces: str = "forces"
+    box: str = "box"
+    time: str = "time"
+
+
 class SourceConfig(Table):
+    """Inputs of one kind, with what they need.
+
+    Of forces: arrays (NumPy .npz or HDF5), with their units and the names of arrays in `keys`; deepmd: folders of
+    DeePMD-kit (A and eV unless said otherwise); topology and `system` (an OpenMM System in XML: masses, constraints).
+    """
+
     label: str = ""
     store: FilePath | None = None
     mtz: str | None = None
     lunus: str | None = None
     columns: Annotated[tuple[str, str], Loose] | None = None
     topology: FilePath | None = None
+    system: FilePath | None = None
     trajectory: list[str] = []
+    arrays: list[str] = []
+    deepmd: list[str] = []
+    keys: ArrayKeys = Field(default_factory=ArrayKeys)
+    length_unit: Literal["A", "nm", "bohr"] | None = None
+    energy_unit: Literal["kJ/mol", "kcal/mol", "eV", "hartree"] | None = None
     start: Annotated[int, Field(ge=0)] = 0
     stop: Count | None = None
     stride: Count = 1
 
-    @field_validator("trajectory", mode="before")
+    @field_validator("trajectory", "arrays", "deepmd", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
-    @field_validator("topology", "store")
+    @field_validator("topology", "system", "store")
     @classmethod
     def _path(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         return None if value is None else relative_to_config(value, info)
@@ -56,26 +88,56 @@ class SourceConfig(Table):
     def _pattern(cls, value: str | None, info: ValidationInfo) -> str | None:
         return None if value is None else str(relative_to_config(Path(value), info))
 
-    @field_validator("trajectory")
+    @field_validator("trajectory", "arrays", "deepmd")
     @classmethod
     def _trajectory_paths(cls, value: list[str], info: ValidationInfo) -> list[str]:
         return [str(relative_to_config(Path(item), info)) for item in value]
 
     @model_validator(mode="after")
     def _one_kind(self) -> SourceConfig:
-        given = [name for name in ("trajectory", "mtz", "lunus", "store") if getattr(self, name)]
+        given = self._given
         if len(given) != 1:
             raise ValueError(
-                f"a source has one of `trajectory`, `mtz`, `lunus` and `store`; this one has {given or 'none'}"
+                "a source has one of `trajectory`, `mtz`, `lunus` and `store`, or, of forces, one of `trajectory`,"
+                f" `arrays` and `deepmd`; this one has {given or 'none'}"
             )
         if self.columns is not None and self.mtz is None:
             raise ValueError("`columns` names the columns of MTZ files; this source has none")
-        if self.topology is not None and not self.trajectory:
+        if self.topology is not None and given[0] not in SOURCE_KINDS["forces"]:
             raise ValueError("`topology` belongs to a trajectory; this source has none")
         return self
 
+    @model_validator(mode="after")
+    def _keys_of_this_kind(self) -> SourceConfig:
+        if self.arrays and None in (self.topology, self.length_unit, self.energy_unit):
+            raise ValueError(
+                "arrays say neither atoms nor units: give `topology`, `length_unit` (A, nm, bohr) and `energy_unit`"
+                " (kJ/mol, kcal/mol, eV, hartree); forces are in energy_unit/length_unit"
+            )
+        if not (self.arrays or self.deepmd) and (self.length_unit or self.energy_unit):
+            raise ValueError(
+                f"the units of {self.kind} are known: length_unit = {self.length_unit!r}, energy_unit ="
+                f" {self.energy_unit!r} would have no effect"
+            )
+        if self.keys != ArrayKeys() and not self.arrays:
+            raise ValueError("`keys` names arrays of `arrays`; this source has none")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which input it is: `trajectory`, `mtz`, `lunus`, `store`, `arrays` or `deepmd`."""
+        return self._given[0]
+
+    @property
+    def _given(self) -> list[str]:
+        kinds = dict.fromkeys(name for names in SOURCE_KINDS.values() for name in names)
+        return [name for name in kinds if getattr(self, name)]
+
 
 class PrepareConfig(Table):
+    """What `hpcfit prepare` makes of which sources: a store of structure factors, or of positions and forces."""
+
+    content: Literal["structure-factors", "forces"] = "structure-factors"
     source: list[SourceConfig] = []
     d_min: Positive | None = None
     cell: Cell | None = None
@@ -89,6 +151,24 @@ class PrepareConfig(Table):
     shard_frames: Annotated[int, Field(ge=BLOCK_FRAMES, multiple_of=BLOCK_FRAMES)] = 512
     sample: Annotated[int, Field(ge=2)] = 64
     oversampling: Annotated[float, Field(ge=1.25, le=4)] = 1.5
+
+    @model_validator(mode="after")
+    def _keys_of_this_content(self) -> PrepareConfig:
+        without_effect = sorted(changed(self) & OF_STRUCTURE_FACTORS)
+        if self.content == "forces" and without_effect:
+            raise ValueError(
+                f"with content = 'forces' {', '.join(without_effect)} would have no effect;"
+                " its keys are source, shard_frames"
+            )
+        for source in self.source:
+            if source.kind not in SOURCE_KINDS[self.content]:
+                raise ValueError(
+                    f"`{source.kind}` gives no {self.content.replace('-', ' ')}; with content = '{self.content}' a"
+                    f" source has one of {', '.join(SOURCE_KINDS[self.content])}"
+                )
+            if source.system is not None and self.content != "forces":
+                raise ValueError("`system` has an effect with content = 'forces' only")
+        return self
 
     @model_validator(mode="after")
     def _mantissa_of_float32(self) -> PrepareConfig:

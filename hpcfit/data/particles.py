@@ -53,8 +53,9 @@ class Particles:
 
     @functools.cached_property
     def virtual_sites(self) -> np.ndarray:
-        """The particles without mass, [v] int."""
-        return np.flatnonzero(self.masses == 0)
+        """The particles without mass and element, [v] int."""
+        bare = np.array([not element for element in self.elements])
+        return np.flatnonzero((self.masses == 0) & bare)
 
     def label(self, particle: int) -> str:
         """A particle as an error names it: number from 0, name, residue, chain."""
@@ -70,8 +71,9 @@ class Particles:
         """
         import MDAnalysis
 
+        universe = self._universe
         try:
-            chosen = self._universe.select_atoms(selection).indices
+            chosen = universe.select_atoms(selection).indices
         except (MDAnalysis.SelectionError, MDAnalysis.NoDataError, ValueError, TypeError, AttributeError) as error:
             raise InputError(
                 f"selection '{selection}' is not understood: {error}",
@@ -89,28 +91,57 @@ class Particles:
     def _universe(self):
         import MDAnalysis
 
+        chains = list(dict.fromkeys(self.chains))
+        number = {chain: row for row, chain in enumerate(chains)}
         universe = MDAnalysis.Universe.empty(
-            len(self), self.n_residues, len(set(self.chains)), self.residue, self._segments, trajectory=False
-        )
+            len(self), self.n_residues, len(chains),
+            atom_resindex=self.residue, residue_segindex=[number[chain] for chain in self.chains],
+        )  # fmt: skip
         per_atom = {"names": self.names, "elements": self.elements, "types": self.elements, "masses": self.masses}
         per_atom["chainIDs"] = [self.chains[residue] for residue in self.residue]
         for name, values in per_atom.items():
             universe.add_TopologyAttr(name, list(values))
         universe.add_TopologyAttr("resnames", list(self.residue_names))
         universe.add_TopologyAttr("resids", list(self.residue_numbers))
-        universe.add_TopologyAttr("segids", list(dict.fromkeys(self.chains)))
+        universe.add_TopologyAttr("segids", chains)
         universe.add_TopologyAttr("bonds", [tuple(pair) for pair in self.bonds.tolist()])
         return universe
 
-    @property
-    def _segments(self) -> np.ndarray:
-        """[residues] number of the chain."""
-        known = {chain: number for number, chain in enumerate(dict.fromkeys(self.chains))}
-        return np.array([known[chain] for chain in self.chains], int)
+    def changed(self, **parts) -> Particles:
+        """The same particles with other `masses`, `bonds`, `constraints`, ..."""
+        return replace(self, **parts)
 
-    def with_constraints(self, constraints: np.ndarray | None) -> Particles:
-        """The same particles with these constraints, or with unknown ones."""
-        return replace(self, constraints=constraints)
+    def subset(self, kept: np.ndarray) -> Particles:
+        """Some of the particles, in their order, with the residues, bonds and constraints that are left of them."""
+        kept = np.unique(np.asarray(kept, int))
+        number = np.full(len(self), -1)
+        number[kept] = np.arange(len(kept))
+        residues, residue = np.unique(self.residue[kept], return_inverse=True)
+
+        def left(pairs: np.ndarray | None) -> np.ndarray | None:
+            return None if pairs is None else number[pairs][(number[pairs] >= 0).all(axis=1)]
+
+        def rows(values: tuple, chosen: np.ndarray) -> tuple:
+            return tuple(values[row] for row in chosen)
+
+        of_residues = (rows(getattr(self, name), residues) for name in ("residue_names", "residue_numbers", "chains"))
+        names, elements = rows(self.names, kept), rows(self.elements, kept)
+        pairs = (left(self.bonds), left(self.constraints))
+        return Particles(names, elements, residue, *of_residues, self.masses[kept], *pairs)
+
+    def difference(self, other: Particles) -> str:
+        """What differs between two sets of particles, in words; nothing where they are the same."""
+        if len(self) != len(other):
+            return f"{len(self)} and {len(other)} particles"
+        for name in (*TEXTS, "residue_numbers"):
+            for row, (mine, its) in enumerate(zip(getattr(self, name), getattr(other, name))):
+                if mine != its:
+                    return f"{name.replace('_', ' ')} ({mine!r} and {its!r} at {row})"
+        for name in ("residue", "masses", *PAIRS):
+            mine, its = getattr(self, name), getattr(other, name)
+            if (mine is None) != (its is None) or (mine is not None and not np.array_equal(mine, its)):
+                return f"{name} ({_size(mine)} and {_size(its)})" if name in PAIRS else name
+        return ""
 
     def digest(self) -> str:
         """Identifies the particles: SHA-256 of everything about them, 16 digits."""
@@ -169,6 +200,10 @@ def _check(particles: Particles) -> None:
 
 def _are_below(numbers: np.ndarray | None, count: int) -> bool:
     return numbers is None or not numbers.size or (numbers.min() >= 0 and numbers.max() < count)
+
+
+def _size(pairs: np.ndarray | None) -> str:
+    return "unknown" if pairs is None else str(len(pairs))
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -37,8 +37,8 @@ def has_elements(path: Path) -> bool:
     return _kind(path) in ("ase", "pieces")
 
 
-def open_positions(path: Path, topology: Path | None) -> tuple[Topology, int]:
-    """Elements, cell and number of frames of a trajectory; `topology` where the format has no elements.
+def open_positions(path: Path, topology: Path | Topology | None) -> tuple[Topology, int]:
+    """Elements, cell and number of frames of a trajectory; `topology`, read or not, where the format has no elements.
 
     Raises InputError for files that are missing, damaged, of unknown format, or of other atoms than the topology.
     """
@@ -75,7 +75,7 @@ def read_topology(path: Path) -> Topology:
 def _pdb_topology(path: Path) -> Topology:
     import MDAnalysis
 
-    with _quiet():
+    with quiet():
         try:
             universe = MDAnalysis.Universe(str(path), to_guess=())
             elements = tuple(str(e).capitalize() for e in universe.atoms.elements)
@@ -88,7 +88,7 @@ def _pdb_topology(path: Path) -> Topology:
             f"topology {path} has no element for atom {elements.index('') + 1} (columns 77-78)",
             remedy="write the elements, for instance with gemmi convert",
         )
-    return Topology(elements, _cell_or_none(universe.dimensions))
+    return Topology(elements, cell_or_none(universe.dimensions))
 
 
 def _mmcif_topology(path: Path) -> Topology:
@@ -103,29 +103,33 @@ def _mmcif_topology(path: Path) -> Topology:
     except (RuntimeError, ValueError) as error:
         raise InputError(f"topology {path} cannot be read as mmCIF: {error}", remedy="check the file") from None
     elements = tuple(symbol.capitalize() for symbol, model in rows if model == rows[0][1])
-    return Topology(elements, _cell_or_none(cell.parameters if cell.is_crystal() else None))
+    return Topology(elements, cell_or_none(cell.parameters if cell.is_crystal() else None))
 
 
-def _cell_or_none(cell) -> tuple[float, ...] | None:
+def cell_or_none(cell) -> tuple[float, ...] | None:
     # A CRYST1 of 1 x 1 x 1 A says that there is no cell.
     if cell is None or min(cell[:3]) <= 1.0:
         return None
     return tuple(map(float, cell))
 
 
-def _with_topology(path: Path, topology: Path | None) -> tuple[Topology, int]:
+def _with_topology(path: Path, topology: Path | Topology | None) -> tuple[Topology, int]:
     if topology is None:
         raise InputError(f"{path} holds no elements", remedy="give topology = a PDB or mmCIF file of the same atoms")
-    atoms = read_topology(topology)
+    atoms = topology if isinstance(topology, Topology) else read_topology(topology)
     with _md_reader(path, len(atoms.elements)) as reader:
         if reader.n_atoms != len(atoms.elements):
             raise InputError(
-                f"{path} has {reader.n_atoms} atoms, topology {topology} has {len(atoms.elements)}",
+                f"{path} has {reader.n_atoms} atoms, {_named(topology)} has {len(atoms.elements)}",
                 remedy="give the topology of this trajectory",
             )
         first = reader[0] if reader.n_frames else None
-        box = None if first is None else _cell_or_none(first.dimensions)
+        box = None if first is None else cell_or_none(first.dimensions)
         return atoms._replace(cell=box or atoms.cell), reader.n_frames
+
+
+def _named(topology: Path | Topology) -> str:
+    return "its topology" if isinstance(topology, Topology) else f"topology {topology}"
 
 
 @contextlib.contextmanager
@@ -135,7 +139,7 @@ def _md_reader(path: Path, n_atoms: int) -> Iterator:
     is_h5md = path.suffix.lower() in H5MD
     if is_h5md and not h5py.is_hdf5(path):
         raise InputError(f"trajectory {path} is no HDF5 file", remedy="check that it is whole")
-    with _quiet():
+    with quiet():
         try:
             opened = reader(str(path), "H5MD" if is_h5md else None, n_atoms=n_atoms)
         except (OSError, ValueError, EOFError, TypeError, RuntimeError, KeyError) as error:
@@ -154,7 +158,7 @@ def _md_snapshots(path: Path, rows: range, n_atoms: int) -> Iterator[Snapshot]:
                     f"{path}, frame {row} cannot be read: {error}",
                     remedy="the file is truncated: repair it, or use the frames before with stop",
                 ) from None
-            box = None if _cell_or_none(step.dimensions) is None else step.triclinic_dimensions.astype(float)
+            box = None if cell_or_none(step.dimensions) is None else step.triclinic_dimensions.astype(float)
             forces = step.forces.copy() if step.has_forces else None
             yield Snapshot(step.positions.astype(float), box, forces, float(step.time))
 
@@ -170,7 +174,7 @@ def _ase_topology(path: Path) -> tuple[Topology, int]:
                 remedy="give frames of the same atoms",
             )
     cell = images[0].cell.cellpar() if images[0].cell.rank == 3 else None
-    return Topology(elements, _cell_or_none(cell)), len(images)
+    return Topology(elements, cell_or_none(cell)), len(images)
 
 
 def _ase_snapshots(path: Path, rows: range) -> Iterator[Snapshot]:
@@ -204,7 +208,7 @@ def _ase_images(path: str, _modified: int) -> list:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the warnings of MDAnalysis on what a PDB lacks, or on its plans; what hpcfit needs it checks itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -132,19 +132,31 @@ def open_trajectory(path: Path, topology: Path | None, label: str, frames: slice
 
     Raises InputError for files that are missing, damaged, of unknown format, of other atoms, or without frames.
     """
+    atoms, rows = opened_rows(path, topology, frames)
+    return TrajectorySource(path.name, label, path, atoms, rows, _digests(path, topology, rows))
+
+
+def opened_rows(path: Path, topology: Path | Topology | None, frames: slice) -> tuple[Topology, range]:
+    """Elements and cell of a trajectory, and which of its frames are used; raises as `open_trajectory`."""
     atoms, n_frames = open_positions(path, topology)
+    rows = chosen_rows(path, n_frames, frames)
+    if path.suffix.lower() == ".dcd":
+        _check_dcd_count(path, n_frames, frames.stop)
+    if path.is_dir():
+        check_finished(path, frames.stop)
+    _check_whole(path, atoms, rows)
+    return atoms, rows
+
+
+def chosen_rows(path: Path, n_frames: int, frames: slice) -> range:
+    """The frames start:stop:stride of a file; InputError where there are none."""
     rows = range(n_frames)[frames]
     if not rows:
         raise InputError(
             f"{path} has {n_frames} frames; {frames.start}:{frames.stop}:{frames.step} selects none",
             remedy="correct start, stop and stride of this [[prepare.source]]",
         )
-    if path.suffix.lower() == ".dcd":
-        _check_dcd_count(path, n_frames, frames.stop)
-    if path.is_dir():
-        check_finished(path, frames.stop)
-    _check_whole(path, atoms, rows)
-    return TrajectorySource(path.name, label, path, atoms, rows, _digests(path, topology, rows))
+    return rows
 
 
 def _digests(path: Path, topology: Path | None, rows: range) -> dict[str, str]:

@@ -327,7 +327,7 @@ def test_each_name_is_looked_at_a_few_times_only(tmp_path, monkeypatch):
 
 def test_a_store_that_this_node_does_not_see_is_an_error(tmp_path, runs, monkeypatch):
     """As if another node wrote to a disk of its own."""
-    monkeypatch.setattr(prepare, "SEEN_SECONDS", 0.1)
+    monkeypatch.setattr("hpcfit.commands.shard_making.SEEN_SECONDS", 0.1)
     monkeypatch.setattr(prepare, "write_shard", lambda work, plan, advance: None)
     with pytest.raises(InputError, match=r"one_run.extxyz.0000000-0000064.h5 was written, but is not to be seen on"):
         run(tmp_path)

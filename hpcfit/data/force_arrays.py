@@ -1,0 +1,269 @@
+"""Positions and forces in arrays: NumPy archives, HDF5 datasets, and folders of DeePMD-kit."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpcfit.config import BLOCK_FRAMES
+from hpcfit.config.frames import ArrayKeys
+from hpcfit.data.files import sha256_of_file
+from hpcfit.data.foreign_hdf5 import dataset, opened
+from hpcfit.data.snapshot import Snapshot
+from hpcfit.data.units import Units
+from hpcfit.errors import InputError
+
+HDF5 = (".h5", ".hdf5", ".hdf")
+
+
+class ArrayFile(NamedTuple):
+    """Arrays [T, n, 3] of positions and forces in one file; optional box and time [T].
+
+    box: [T, 3, 3] (rows are cell vectors), [T, 9], [T, 3] (lengths), or [3, 3] or [9] for all frames. box, time: the
+    names of these arrays, None where there are none.
+    """
+
+    path: Path
+    n_frames: int
+    n_atoms: int
+    positions: str
+    forces: str
+    box: str | None
+    time: str | None
+    units: Units
+    elements: tuple[str, ...] = ()  # arrays have none
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """File -> SHA-256."""
+        return {str(self.path): sha256_of_file(self.path)}
+
+    def snapshots(self, rows: range) -> Iterator[Snapshot]:
+        """The frames `rows`, one by one, read in blocks."""
+        for start in range(0, len(rows), BLOCK_FRAMES):
+            yield from self._block(rows[start : start + BLOCK_FRAMES])
+
+    def _block(self, rows: range) -> Iterator[Snapshot]:
+        chosen = slice(rows.start, rows.stop, rows.step)
+        positions = self.units.positions(_read(self.path, self.positions, chosen).astype(float))
+        forces = self.units.forces(_read(self.path, self.forces, chosen).astype(float))
+        box = None if self.box is None else self.units.positions(self._boxes(chosen, len(rows)))
+        time = None if self.time is None else _read(self.path, self.time, chosen).astype(float)
+        for row in range(len(rows)):
+            at = None if time is None else float(time[row])
+            yield Snapshot(positions[row], None if box is None else box[row], forces[row], at)
+
+    def _boxes(self, chosen: slice, frames: int) -> np.ndarray:
+        if _shape(self.path, self.box) in ((3, 3), (9,)):
+            box = _read(self.path, self.box, slice(None)).reshape(1, 3, 3)
+            return np.broadcast_to(box.astype(float), (frames, 3, 3))
+        box = _read(self.path, self.box, chosen).astype(float)
+        return box[:, None, :] * np.eye(3) if box.shape[1:] == (3,) else box.reshape(frames, 3, 3)
+
+
+def open_arrays(path: Path, keys: ArrayKeys, units: Units, n_atoms: int) -> ArrayFile:
+    """Open a .npz or HDF5 file of arrays for so many atoms.
+
+    Raises InputError for a file that cannot be read, lacks an array, or has one of another shape.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist", remedy="correct [[prepare.source]] arrays")
+    if path.suffix.lower() not in (".npz", *HDF5):
+        raise InputError(f"{path} is no file of arrays", remedy=f"give one of .npz, {', '.join(HDF5)}")
+    shape, forces = _shape(path, keys.positions), _shape(path, keys.forces)
+    if len(shape) != 3 or shape[2] != 3 or shape != forces:
+        raise InputError(
+            f"{path}: {keys.positions} has shape {list(shape)}, {keys.forces} has {list(forces)}",
+            remedy="positions and forces are both [frames, atoms, 3]",
+        )
+    if shape[1] != n_atoms:
+        raise InputError(
+            f"{path} has {shape[1]} atoms, its topology has {n_atoms}", remedy="give the topology of these arrays"
+        )
+    box, time = (_optional(path, keys, name) for name in ("box", "time"))
+    allowed = {"box": [(3, 3), (9,), (shape[0], 3, 3), (shape[0], 9), (shape[0], 3)], "time": [(shape[0],)]}
+    for what, name in (("box", box), ("time", time)):
+        if name is not None and _shape(path, name) not in allowed[what]:
+            raise InputError(
+                f"{path}: {name} has shape {list(_shape(path, name))}, which is no {what} of {shape[0]} frames",
+                remedy=f"write it in one of the shapes {', '.join(str(list(one)) for one in allowed[what])}",
+            )
+    return ArrayFile(path, shape[0], n_atoms, keys.positions, keys.forces, box, time, units)
+
+
+def _optional(path: Path, keys: ArrayKeys, name: str) -> str | None:
+    """The array's name; None where the config does not name it and the file has none of the default name."""
+    given = getattr(keys, name)
+    return given if name in keys.model_fields_set or given in _names(path) else None
+
+
+def _names(path: Path) -> Sequence[str]:
+    if path.suffix.lower() in HDF5:
+        with opened(path) as file:
+            return list(file)
+    return _archive(str(path), path.stat().st_mtime_ns).files
+
+
+def _shape(path: Path, name: str) -> tuple[int, ...]:
+    if path.suffix.lower() in HDF5:
+        with opened(path) as file:
+            return dataset(file, name).shape
+    return _member(str(path), path.stat().st_mtime_ns, name).shape
+
+
+def _read(path: Path, name: str, rows: slice) -> np.ndarray:
+    if path.suffix.lower() in HDF5:
+        with opened(path) as file:
+            return dataset(file, name)[rows]
+    return _member(str(path), path.stat().st_mtime_ns, name)[rows]
+
+
+@functools.lru_cache(maxsize=4)
+def _member(path: str, modified: int, name: str) -> np.ndarray:
+    """An array of an archive, which NumPy reads whole: so it is kept while its frames are in use."""
+    archive = _archive(path, modified)
+    if name not in archive.files:
+        raise InputError(
+            f"{path} has no array {name}; it has {', '.join(archive.files)}",
+            remedy="name it in the source: keys = { positions = ..., forces = ..., box = ..., time = ... }",
+        )
+    with _readable(path):
+        return archive[name]
+
+
+@functools.lru_cache(maxsize=2)
+def _archive(path: str, _modified: int) -> Any:
+    with _readable(path):
+        return np.load(path, allow_pickle=False)
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turns what NumPy raises for damaged files into an error with the file."""
+    try:
+        yield
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} cannot be read by NumPy: {error}", remedy="check that it was written and copied whole"
+        ) from None
+
+
+class DeepmdFolder(NamedTuple):
+    """A system of DeePMD-kit: type.raw, type_map.raw and set.*/{coord,force,box}.npy. ends: of the sets, in frames."""
+
+    folder: Path
+    sets: tuple[str, ...]
+    ends: tuple[int, ...]
+    periodic: bool
+    units: Units
+    elements: tuple[str, ...]
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of all sets."""
+        return self.ends[-1]
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms."""
+        return len(self.elements)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """File -> SHA-256."""
+        names = ("coord.npy", "force.npy", *["box.npy"] * self.periodic)
+        files = [self.folder / one / name for one in self.sets for name in names]
+        return {str(file): sha256_of_file(file) for file in (self.folder / "type.raw", *files)}
+
+    def snapshots(self, rows: range) -> Iterator[Snapshot]:
+        """The frames `rows`, counted through the sets in their order."""
+        number, arrays = -1, {}
+        for row in rows:
+            found = int(np.searchsorted(self.ends, row, side="right"))
+            if found != number:
+                number, arrays = found, {name: _npy(self.folder / self.sets[found], name) for name in self._files}
+            at = row - (self.ends[number - 1] if number else 0)
+            values = {name: array[at].astype(float).reshape(-1, 3) for name, array in arrays.items()}
+            box = self.units.positions(values["box"]) if self.periodic else None
+            yield Snapshot(self.units.positions(values["coord"]), box, self.units.forces(values["force"]), None)
+
+    @property
+    def _files(self) -> tuple[str, ...]:
+        return ("coord", "force", "box") if self.periodic else ("coord", "force")
+
+
+def open_deepmd(folder: Path, units: Units) -> DeepmdFolder:
+    """Open a system of DeePMD-kit. Raises InputError that names the file that is missing, damaged or of other atoms."""
+    elements = _deepmd_elements(folder)
+    sets = sorted(path for path in folder.glob("set.*") if path.is_dir())
+    if not sets:
+        raise InputError(f"{folder} has no set.*", remedy="give a folder in the format deepmd/npy")
+    periodic = not (folder / "nopbc").exists()
+    widths = {"coord": 3 * len(elements), "force": 3 * len(elements), **({"box": 9} if periodic else {})}
+    frames = []
+    for one in sets:
+        if (one / "real_atom_types.npy").exists():
+            raise InputError(
+                f"{one} is of the mixed format: its frames are of different systems",
+                remedy="convert it to deepmd/npy, a folder for each system",
+            )
+        shapes = {name: _npy(one, name).shape for name in widths}
+        frames.append(shapes["coord"][0])
+        for name, width in widths.items():
+            if shapes[name] != (frames[-1], width):
+                raise InputError(
+                    f"{one / name}.npy has shape {list(shapes[name])}; {frames[-1]} frames of the {len(elements)} atoms"
+                    f" in {folder / 'type.raw'} have {[frames[-1], width]}",
+                    remedy="give a folder whose files are of one system",
+                )
+    ends = tuple(itertools.accumulate(frames))
+    return DeepmdFolder(folder, tuple(one.name for one in sets), ends, periodic, units, elements)
+
+
+def _deepmd_elements(folder: Path) -> tuple[str, ...]:
+    from ase.data import atomic_numbers
+
+    texts = []
+    for name in ("type.raw", "type_map.raw"):
+        try:
+            texts.append((folder / name).read_text(encoding="utf-8").split())
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{folder / name} cannot be read: {error}", remedy="give a folder in the format deepmd/npy, with both"
+            ) from None
+    types, known = texts
+    try:
+        elements = tuple(known[int(number)] for number in types if int(number) >= 0)
+    except (ValueError, IndexError):
+        raise InputError(
+            f"{folder / 'type.raw'} has types that are none of the {len(known)} in type_map.raw",
+            remedy="correct one of them: types count from 0",
+        ) from None
+    if len(elements) < len(types) or not elements:
+        raise InputError(
+            f"{folder / 'type.raw'} has {len(types)} types, {len(types) - len(elements)} of them negative",
+            remedy="correct it: a type for each atom, counted from 0",
+        )
+    if unknown := set(elements) - atomic_numbers.keys() | {"X"} & set(elements):
+        raise InputError(
+            f"{folder / 'type_map.raw'}: {', '.join(sorted(unknown))} is no element",
+            remedy="name each type by its element",
+        )
+    return elements
+
+
+def _npy(folder: Path, name: str) -> np.ndarray:
+    """An array [T, width] of a set, mapped and not read."""
+    path = folder / f"{name}.npy"
+    if name == "force" and not path.exists():
+        raise InputError(f"{folder} has no forces: {path} does not exist", remedy="give sets with force.npy")
+    with _readable(str(path)):
+        return np.load(path, mmap_mode="r", allow_pickle=False)

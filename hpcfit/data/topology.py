@@ -1,0 +1,248 @@
+"""Particles from the files of a simulation: PDB or mmCIF for names, residues and bonds, and a System of OpenMM."""
+
+from __future__ import annotations
+
+import warnings
+import xml.etree.ElementTree as xml
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hpcfit.data.bonding import IONS, formula, guessed_bonds, molecules
+from hpcfit.data.particles import Particles
+from hpcfit.data.positions import cell_or_none, quiet
+from hpcfit.errors import InputError
+from hpcfit.log import logger
+from hpcfit.physics.scattering import orthogonalization
+
+PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")
+
+
+class SystemFacts(NamedTuple):
+    """What a System of OpenMM says of its n particles. masses: [n] amu; constraints: [c, 2]; sites: [v], virtual."""
+
+    masses: np.ndarray
+    constraints: np.ndarray
+    sites: np.ndarray
+
+
+def read_system(path: Path) -> SystemFacts:
+    """The facts of a System that OpenMM serialized to a file. Raises InputError for another file."""
+    if not path.is_file():
+        raise InputError(f"system {path} does not exist", remedy="correct [[prepare.source]] system")
+    return parse_system(path.read_text(encoding="utf-8", errors="replace"), str(path))
+
+
+def parse_system(text: str, name: str) -> SystemFacts:
+    """The facts of a System as XML; ``name`` is what errors call it."""
+    try:
+        root = xml.fromstring(text)
+        if root.tag != "System":
+            raise ValueError(f"it holds <{root.tag}>")
+        particles = root.findall("Particles/Particle")
+        masses = np.array([float(particle.attrib["mass"]) for particle in particles])
+        rows = [(int(row.attrib["p1"]), int(row.attrib["p2"])) for row in root.findall("Constraints/Constraint")]
+    except (xml.ParseError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{name} is not a System that OpenMM serialized: {error}",
+            remedy="write one with openmm.XmlSerializer.serialize(system)",
+        ) from None
+    sites = [number for number, particle in enumerate(particles) if len(particle)]
+    return SystemFacts(masses, np.array(rows, np.int32).reshape(-1, 2), np.array(sites, int))
+
+
+class _Atoms(NamedTuple):
+    """The atoms of a structure file in its order, and its box."""
+
+    names: tuple[str, ...]
+    elements: tuple[str, ...]
+    residue: np.ndarray
+    residue_names: tuple[str, ...]
+    residue_numbers: tuple[int, ...]
+    chains: tuple[str, ...]
+    positions: np.ndarray
+    box: np.ndarray | None
+
+
+def read_particles(path: Path, system: SystemFacts | None = None) -> Particles:
+    """The particles of a PDB or mmCIF file, with the masses and constraints of its System where there is one.
+
+    Bonds are those that OpenMM makes for standard residues and CONECT records; atoms that it leaves alone in a residue
+    are bonded by distance. Without a System masses are those of the elements, and constraints are not known.
+    Raises InputError for files that cannot be read, or that are of other particles than the System.
+    """
+    atoms = _read_atoms(path)
+    if system is not None and len(system.masses) != len(atoms.names):
+        raise InputError(
+            f"topology {path} has {len(atoms.names)} atoms, its System has {len(system.masses)} particles",
+            remedy="give the files of one system; virtual sites stand in the structure too",
+        )
+    _check_elements(path, atoms, system)
+    particles = Particles(*atoms[:6], _masses(atoms.elements), _bonds(path, atoms))
+    return particles if system is None else with_system(particles, system)
+
+
+def with_system(particles: Particles, system: SystemFacts) -> Particles:
+    """The particles with the masses and constraints of their System; InputError where that has another number."""
+    if len(system.masses) != len(particles):
+        raise InputError(
+            f"the trajectory has {len(particles)} atoms, its System has {len(system.masses)} particles",
+            remedy="give the System of this trajectory",
+        )
+    return particles.changed(masses=system.masses, constraints=system.constraints)
+
+
+def guessed_particles(elements: Sequence[str], positions: np.ndarray, box: np.ndarray | None) -> Particles:
+    """Particles of which only elements and positions (A) are known: bonds by distance, residues are molecules.
+
+    A molecule is named by its formula, and its atoms by element and number.
+    """
+    bonds = guessed_bonds(elements, positions, box)
+    residue = molecules(len(elements), bonds)
+    members = np.split(np.argsort(residue, kind="stable"), np.cumsum(np.bincount(residue))[:-1])
+    names = [""] * len(elements)
+    for atoms in members:
+        of = [elements[atom] for atom in atoms]
+        for place, atom in enumerate(atoms):
+            names[atom] = f"{of[place]}{of[: place + 1].count(of[place])}"
+    formulas = tuple(formula([elements[atom] for atom in atoms]) for atoms in members)
+    numbers, chains = tuple(range(1, len(members) + 1)), ("",) * len(members)
+    return Particles(
+        tuple(names), tuple(elements), residue, formulas, numbers, chains, _masses(tuple(elements)), bonds
+    )  # fmt: skip
+
+
+def _masses(elements: Sequence[str]) -> np.ndarray:
+    """[n] amu; particles without an element have none."""
+    import gemmi
+
+    known = {element: gemmi.Element(element).weight if element else 0.0 for element in set(elements)}
+    return np.array([known[element] for element in elements])
+
+
+def _check_elements(path: Path, atoms: _Atoms, system: SystemFacts | None) -> None:
+    sites = set() if system is None else set(system.sites.tolist())
+    for number, element in enumerate(atoms.elements):
+        if not element and number not in sites:
+            raise InputError(
+                f"topology {path} has no element for atom {number} ({atoms.names[number]})",
+                remedy="write the elements, for instance with gemmi convert; if it is a virtual site, give system ="
+                " the System of OpenMM that says so",
+            )
+
+
+def _read_atoms(path: Path) -> _Atoms:
+    if not path.is_file():
+        raise InputError(f"topology {path} does not exist", remedy="correct [[prepare.source]] topology")
+    suffix = path.suffix.lower()
+    if suffix not in PDB + MMCIF:
+        raise InputError(f"topology {path}: '{suffix}' is not read", remedy=f"give one of {', '.join(PDB + MMCIF)}")
+    try:
+        atoms = _pdb_atoms(path) if suffix in PDB else _mmcif_atoms(path)
+    except (ValueError, OSError, IndexError, RuntimeError, AttributeError) as error:
+        raise InputError(f"topology {path} cannot be read: {error}", remedy="check the file") from None
+    if not atoms.names:
+        raise InputError(f"topology {path} has no atoms", remedy="give the file that the simulation started from")
+    return atoms
+
+
+def _pdb_atoms(path: Path) -> _Atoms:
+    import MDAnalysis
+
+    with quiet():
+        universe = MDAnalysis.Universe(str(path), to_guess=())
+        atoms, residues = universe.atoms, universe.residues
+        try:
+            elements = tuple(str(element).capitalize() for element in atoms.elements)
+        except MDAnalysis.NoDataError:
+            elements = ("",) * len(atoms)
+        chains = tuple(str(residue.atoms[0].chainID).strip() for residue in residues)
+        box = _box(universe.dimensions)
+        positions = atoms.positions.astype(float)
+    names, residue_names = tuple(map(str, atoms.names)), tuple(map(str, residues.resnames))
+    numbers = tuple(map(int, residues.resids))
+    return _Atoms(names, elements, atoms.resindices, residue_names, numbers, chains, positions, box)
+
+
+# For each field the columns of mmCIF, the author's first: they are what a PDB file has.
+COLUMNS = [
+    "type_symbol", "?auth_atom_id", "?label_atom_id", "?auth_comp_id", "?label_comp_id", "?auth_seq_id",
+    "?label_seq_id", "?auth_asym_id", "?label_asym_id", "?pdbx_PDB_ins_code", "?pdbx_PDB_model_num",
+    "Cartn_x", "Cartn_y", "Cartn_z",
+]  # fmt: skip
+
+
+def _mmcif_atoms(path: Path) -> _Atoms:
+    import gemmi
+
+    block = gemmi.cif.read(str(path)).sole_block()
+    table = block.find("_atom_site.", COLUMNS)
+    rows = [[_value(row, column) for column in range(len(COLUMNS))] for row in table]
+    rows = [row for row in rows if row[10] == rows[0][10]]
+    # Atoms of one residue follow each other.
+    of = [(row[5] or row[6], row[3] or row[4], row[7] or row[8], row[9]) for row in rows]
+    starts = [number for number in range(len(of)) if number == 0 or of[number] != of[number - 1]]
+    residue = np.searchsorted(starts, np.arange(len(of)), side="right") - 1
+    numbers, names, chains, _ = zip(*(of[start] for start in starts)) if starts else ((),) * 4
+    cell = gemmi.make_structure_from_block(block).cell
+    positions = np.array([[float(value) for value in row[11:]] for row in rows]).reshape(-1, 3)
+    elements = tuple("" if row[0] in ("", "X") else row[0].capitalize() for row in rows)
+    return _Atoms(
+        tuple(row[1] or row[2] for row in rows), elements, residue, names,
+        tuple(int(number) if number else 0 for number in numbers), chains, positions,
+        _box(cell.parameters if cell.is_crystal() else None),
+    )  # fmt: skip
+
+
+def _value(row, column: int) -> str:
+    """A value of a row; nothing where the column is missing or the value unknown."""
+    import gemmi
+
+    return "" if not row.has(column) or gemmi.cif.is_null(row[column]) else row.str(column)
+
+
+def _box(cell) -> np.ndarray | None:
+    cell = cell_or_none(cell)
+    return None if cell is None else orthogonalization(cell).T
+
+
+def _bonds(path: Path, atoms: _Atoms) -> np.ndarray:
+    """Bonds as OpenMM makes them, and by distance where it knows none."""
+    known = _openmm_bonds(path, atoms)
+    if known is None:
+        return guessed_bonds(atoms.elements, atoms.positions, atoms.box)
+    alone = _without_bonds(atoms, known)
+    if not alone.any():
+        return known
+    guessed = guessed_bonds(atoms.elements, atoms.positions, atoms.box)
+    added = guessed[alone[guessed].any(axis=1)]
+    logger.info("%s: %d bonds of atoms that OpenMM does not know were found by distance", path, len(added))
+    return np.concatenate([known, added])
+
+
+def _without_bonds(atoms: _Atoms, bonds: np.ndarray) -> np.ndarray:
+    """[n] bool: atoms without bonds in a residue of several; not virtual sites and ions."""
+    alone = np.array([bool(element) and element not in IONS for element in atoms.elements])
+    alone[bonds] = False
+    return alone & (np.bincount(atoms.residue)[atoms.residue] > 1)
+
+
+def _openmm_bonds(path: Path, atoms: _Atoms) -> np.ndarray | None:
+    """[b, 2]; None where there is no OpenMM, or it does not read these very atoms."""
+    try:
+        from openmm import app
+    except ImportError:
+        return None
+    reader = app.PDBFile if path.suffix.lower() in PDB else app.PDBxFile
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            topology = reader(str(path)).topology
+        except Exception:  # it raises whatever its parsing met; the file was read already
+            return None
+    elements = ["" if atom.element is None else atom.element.symbol for atom in topology.atoms()]
+    if len(elements) != len(atoms.names) or any(a and b and a != b for a, b in zip(elements, atoms.elements)):
+        return None  # alternate locations, of which OpenMM takes one
+    return np.array([(a.index, b.index) for a, b in topology.bonds()], np.int32).reshape(-1, 2)
