@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from hpcfit.fit.gradient import Gradient
+from hpcfit.fit.grid import Grid
 from hpcfit.problems.base import FrameRows, Params, Problem
 
 
@@ -27,8 +28,9 @@ class Result(NamedTuple):
 
 
 class Fits(Protocol):
-    """evaluate: what ``Case.gradient`` gave, on all frames of this rank."""
+    """grid: the ranks. evaluate: what ``Case.gradient`` gave, on all frames of this rank."""
 
+    grid: Grid
     evaluate: Gradient | None
 
     def fit(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from hpcfit.cases.base import Case
+from hpcfit.cases.force_map import ForceMapCase
 from hpcfit.cases.frame_weights import FrameWeightsCase
 from hpcfit.config import Config
 from hpcfit.ranks import Ranks
 
 KINDS = {
     "frame-weights": FrameWeightsCase,
+    "force-map": ForceMapCase,
 }
 
 

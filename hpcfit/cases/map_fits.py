@@ -226,7 +226,7 @@ def choose_map(choice: MapConfig, found: Sequence[FoundMap]) -> FoundMap:
     if not valid:
         raise InputError(
             f"none of the maps {', '.join(by_name)} gives the mean force of these beads under these constraints",
-            remedy="add 'basic' or 'optimal' to [problem.map] methods, or name one as `use` to map with it all the same",
+            remedy="add 'basic' or 'optimal' to [problem.map] methods, or name one as `use` to map with it anyhow",
         )
     return min(valid, key=lambda one: one.held_out.mean())
 

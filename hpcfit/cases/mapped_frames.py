@@ -69,7 +69,7 @@ class MappedFrames:
     mapping: Mapping
     maps: Sequence[NamedMap]
     write: int
-    basis: Basis
+    basis: Basis | None
     mean_force: MeanForce | None
     noise_sd: float
     kT: float
@@ -133,6 +133,9 @@ class MappedFrames:
 
     def _normal(self, R, F, box, rows: slice) -> NormalEquations:
         """Of some frames of a block; always as many, of weight 0 where they are not meant: one shape, one program."""
+        if self.basis is None:
+            square = np.sum(F[rows] ** 2, axis=(0, 1, 2))
+            return NormalEquations(np.zeros((0, 0)), np.zeros((0, F.shape[-1])), square, np.zeros(0), F[rows, ..., 0].size)
         weights = np.zeros(BLOCK_FRAMES, np.float32)
         weights[rows] = 1
         fill = [(0, BLOCK_FRAMES - len(R))]
@@ -158,7 +161,7 @@ class _Sums:
 
     @classmethod
     def empty(cls, work: MappedFrames) -> _Sums:
-        K, columns, n = work.basis.size, work.columns, work.frames.parts.n
+        K, columns, n = work.basis.size if work.basis else 0, work.columns, work.frames.parts.n
         shapes = NormalEquations((K, K), (K, columns), (columns,), (K,), ())
         normal = NormalEquations(*(BlockSums(n, shape, work.reductions) for shape in shapes))
         spans = BlockSums(1, (len(work.maps), len(SPANS)), work.reductions)

@@ -139,6 +139,11 @@ class Run:
         records = FitRecords(config.run.directory / "fits", grid, session.identity() | limits)
         return cls(session, evaluate, recorder, records)
 
+    @property
+    def grid(self) -> Grid:
+        """See ``cases.fits.Fits``."""
+        return self.session.grid
+
     def evaluations_kept(self) -> int | None:
         """Evaluations until the newest checkpoint or record of a fit, from which a continued run goes on; None where
         there is none. Raises InputError where a checkpoint is of another run. Collective."""

@@ -1,0 +1,238 @@
+"""What `hpcfit optimize` does for a force map: products of forces, maps, mapped frames, and a force field on them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpcfit.cases.beads import read_matrix
+from hpcfit.cases.fits import Fits
+from hpcfit.cases.force_map import ForceMapCase
+from hpcfit.cases.force_passes import BlockSums, add_products, assembled_on_root, product_sums
+from hpcfit.cases.map_fits import (
+    Evidence,
+    FoundMap,
+    Learning,
+    choose_map,
+    covariance,
+    find_map,
+    learning_curve,
+    methods,
+    warnings_of,
+)
+from hpcfit.cases.mapped_frames import MappedFrames, MappedSums, MeanForce, NamedMap
+from hpcfit.errors import InputError
+from hpcfit.log import logger
+from hpcfit.physics.cg_basis import Basis, BasisOptions, make_basis, observed_ranges, united, validity_basis
+from hpcfit.physics.force_products import DenseProducts
+from hpcfit.physics.map_statistics import noise_map
+from hpcfit.physics.mapped_positions import Mapping
+
+MOST_BEADS = 600  # of which all pairs are a basis
+TEST_FIELDS = 12
+
+
+class Found(NamedTuple):
+    """The maps, on every rank; evidence and learning on root only, None elsewhere."""
+
+    maps: tuple[FoundMap, ...]
+    chosen: FoundMap
+    evidence: Evidence | None
+    learning: dict[str, list[Learning]] | None
+    warnings: list[str]
+
+
+class Findings(NamedTuple):
+    """What is written of a study."""
+
+    found: Found
+    named: list[NamedMap]
+    sums: MappedSums
+    basis: Basis | None
+    mean_force: MeanForce | None
+    matching: Any
+    passes: list[dict[str, Any]]
+
+
+@dataclass
+class ForceMapStudy:
+    """One study; every method is collective."""
+
+    case: ForceMapCase
+    fits: Fits
+    passes: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self) -> Findings:
+        """All of it."""
+        case = self.case
+        mapping = Mapping.of(case.reduced.beads.M)
+        total, ranges = self._first_pass(mapping)
+        found = self.fits.grid.world.on_root(lambda: self._maps(total))
+        for text in found.warnings:
+            if self.fits.grid.world.is_root:
+                logger.warning("%s", text)
+        basis, named = self._basis(ranges), self._named(found)
+        mean_force = self._mean_force()
+        sums = self._second_pass(mapping, named, found, basis, mean_force)
+        matching = None
+        if case.config.problem.force_matching is not None:
+            from hpcfit.cases.coarse_force_field import match_forces
+
+            matching = match_forces(case, self.fits, sums, basis, found)
+        return Findings(found, named, sums, basis, mean_force, matching, self.passes)
+
+    # ---- first pass ------------------------------------------------------------------------------------------------
+
+    def _first_pass(self, mapping: Mapping) -> tuple[np.ndarray | None, dict[str, tuple[float, float]]]:
+        """Products of reduced forces, on root, and the ranges of the beads' coordinates, on all ranks."""
+        case, grid = self.case, self.fits.grid
+        options, types, bonds = self._options()
+        sums = product_sums(case.products, grid, case.parts.n, case.config.run.reductions)
+        largest = BlockSums(1, (), "fast")
+
+        def read() -> dict[str, tuple[float, float]]:
+            ranges: dict[str, tuple[float, float]] = {}
+            for visit in case.frames.visits(grid.blocks):
+                add_products(case.products, visit, sums)
+                largest.add(0, np.sum(visit.frames.forces.astype(float) ** 2))
+                if self._has_basis:
+                    R = mapping(visit.frames.positions, visit.frames.box).astype(np.float32)
+                    ranges = united([ranges, observed_ranges(types, bonds, options, R, visit.frames.box)])
+            return ranges
+
+        with self._timed("products of forces"):
+            ranges = grid.world.on_all(read)
+            total = assembled_on_root(case.products, grid, sums)
+            parts = grid.world.gather(ranges)
+            ranges = grid.world.bcast(united(parts) if parts is not None else None)
+            if not largest.total(grid.frames)[0] > 0:
+                raise InputError(
+                    f"all forces of {case.store.folder} are 0",
+                    remedy="prepare the store from frames with forces",
+                )
+        return total, ranges
+
+    @property
+    def _has_basis(self) -> bool:
+        n = self.case.reduced.n_beads
+        if self.case.config.problem.force_matching is not None and not 2 <= n <= MOST_BEADS:
+            raise InputError(
+                f"[problem.force_matching] {n} beads: its functions are of all pairs, of 2 to {MOST_BEADS} beads",
+                remedy="leave force_matching out; mapped frames can be used by other programs",
+            )
+        return 2 <= n <= MOST_BEADS
+
+    def _options(self) -> tuple[BasisOptions, list[str], np.ndarray]:
+        """Of the basis: options, types of the beads, and bonds."""
+        case, choice = self.case, self.case.config.problem.force_matching
+        if choice is None:
+            options = BasisOptions("gaussian", pair_functions=TEST_FIELDS, exclusions=0)
+            return options, ["bead"] * case.reduced.n_beads, np.empty((0, 2), int)
+        ends = None if choice.pair_range == "auto" else choice.pair_range[1]
+        options = BasisOptions(
+            choice.pairs, choice.pair_functions, choice.bonded_functions, choice.exclusions,
+            dihedrals=choice.dihedrals, cutoff=ends if case.store.periodic else None,
+        )  # fmt: skip
+        if case.store.periodic and ends is None:
+            raise InputError(
+                f"[problem.force_matching] pair_range = 'auto': the frames of {case.store.folder} are periodic, where"
+                " forces between pairs must end within half the box",
+                remedy="set pair_range = [0.0, the distance (A) where they end]",
+            )
+        return options, case.types, np.asarray(case.coarse.bonds)
+
+    def _basis(self, ranges: dict[str, tuple[float, float]]) -> Basis | None:
+        if not self._has_basis:
+            return None
+        choice = self.case.config.problem.force_matching
+        if choice is None:
+            low, high = next(iter(ranges.values()))
+            return validity_basis(self.case.reduced.n_beads, (low, high), TEST_FIELDS)
+        options, types, bonds = self._options()
+        if choice.pair_range != "auto":
+            pairs = {label for label in ranges if label.startswith("pairs ")}
+            ranges = ranges | dict.fromkeys(pairs, tuple(choice.pair_range))
+        return make_basis(types, bonds, options, ranges)
+
+    # ---- maps ------------------------------------------------------------------------------------------------------
+
+    def _maps(self, total: np.ndarray) -> Found:
+        """On root."""
+        case, choice = self.case, self.case.config.problem
+        dense = isinstance(case.products, DenseProducts)
+        evidence = Evidence(total, case.parts.frames, None if dense else case.products.support)
+        wanted = choice.map.methods
+        tied = case.tied if "tied" in wanted or choice.map.ridge_towards == "tied" else None
+        asked = methods(
+            choice.map, case.reduced, case.local if "local" in wanted else None, tied,
+            case.of_file if "file" in wanted else None,
+        )  # fmt: skip
+        with self._timed("maps"):
+            found = tuple(
+                find_map(method, evidence, case.reduced, choice.bootstrap, case.config.run.seed) for method in asked
+            )
+            learning = {
+                one.name: learning_curve(method, evidence, one.ridge or 0.0)
+                for method, one in zip(asked, found)
+                if case.parts.n >= 3
+            }
+        return Found(found, choose_map(choice.map, found), evidence, learning, warnings_of(found, case.n_frames))
+
+    def _named(self, found: Found) -> list[NamedMap]:
+        """The maps in terms of atoms, with the noise that the config adds to the beads."""
+        noise, kT = self.case.config.problem.map.noise, self.case.kT
+
+        def named() -> list[NamedMap]:
+            return [
+                NamedMap(one.name, self.case.reduced.spread(one.C),
+                         noise_map(covariance(one, found.evidence), noise**2, kT) if noise else None)
+                for one in found.maps
+            ]  # fmt: skip
+
+        return self.fits.grid.world.on_root(named)
+
+    # ---- second pass -----------------------------------------------------------------------------------------------
+
+    def _mean_force(self) -> MeanForce | None:
+        path = self.case.config.problem.reference
+        if path is None:
+            return None
+        table = self.fits.grid.world.on_root(lambda: read_matrix(path, "[problem] reference"))
+        if table.shape[1] < 2 or np.any(np.diff(table[:, 0]) <= 0):
+            raise InputError(
+                f"[problem] reference {path} has shape {list(table.shape)}, or distances that do not rise",
+                remedy="give two columns, r (A) ascending and the mean force (kJ/mol/A)",
+            )
+        return MeanForce(table[:, 0], table[:, 1])
+
+    def _second_pass(
+        self, mapping: Mapping, named: list[NamedMap], found: Found, basis: Basis | None, mean_force: MeanForce | None
+    ) -> MappedSums:
+        case, run = self.case, self.case.config.run
+        number = [one.name for one in named].index(found.chosen.name)
+        work = MappedFrames(
+            case.frames, mapping, named, number, basis, mean_force, case.config.problem.map.noise or 0.0, case.kT,
+            run.seed, run.reductions,
+        )  # fmt: skip
+        with self._timed("mapped frames"):
+            made_from = case.made_from(found.chosen.name, named[number].W)
+            return work.run(case.mapped_folder, case.coarse, made_from, self.fits.grid.world)
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - begun
+        self.passes.append({"name": name, "seconds": seconds})
+        if self.fits.grid.world.is_root:
+            logger.info("%s: %d frames, %.3g s", name, self.case.n_frames, seconds)
+
+
+def study(case: ForceMapCase, fits: Fits) -> dict[str, Any]:
+    """All that is found, for ``results.force_map``; collective."""
+    return {"findings": ForceMapStudy(case, fits).run()}
