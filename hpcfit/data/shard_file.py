@@ -151,8 +151,8 @@ class BlockWriter(Generic[Item]):
 
 
 def crc32_of(values: np.ndarray) -> int:
-    """CRC-32 of the values of a contiguous array."""
-    return zlib.crc32(values.data.cast("B") if values.size else b"")
+    """CRC-32 of the values of an array, in C order."""
+    return zlib.crc32(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
 
 
 def small_datasets_digest(group: h5py.Group, names: Sequence[str]) -> str:
