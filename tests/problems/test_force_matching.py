@@ -2,6 +2,8 @@
 and two rigid waters whose exact mean force is known (shared data; the numbers are those of shared/reference/force_map).
 """
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
@@ -69,7 +71,6 @@ def test_coefficients_have_the_errors_of_least_squares():
 
 def test_the_residual_is_that_of_optimism():
     """train = s2 (1 - K/n), test = s2 (1 + K/n'): here K/n is 1/50, and s2 is known to 0.8 %."""
-    _, Phi, F = made_up(noise=(3.0,), rows=30, seed=4)
     many = [fit_forces(sums_of(*made_up(noise=(3.0,), rows=30, seed=s)[1:]), ridges=[0.0]) for s in range(100)]
     train, test = np.mean([fit.train for fit in many]), np.mean([fit.test.value for fit in many])
     error = 3 * 9 * np.sqrt(2 / (100 * B * 30))
@@ -99,7 +100,7 @@ def test_functions_without_samples_stay_zero_and_are_reported():
 
 
 def test_constants_are_set_to_nothing_and_change_no_force():
-    theta, Phi, F = made_up()
+    _, Phi, F = made_up()
     Phi = Phi - Phi.mean(axis=-1, keepdims=True)  # the same coefficient for all functions gives no force
     sums = sums_of(Phi, F)
     fit = fit_forces(sums, ridges=[0.0], constants=np.ones((1, K)))
@@ -241,5 +242,5 @@ def dimer_sums(R, maps, basis, blocks=10):
     edges = np.linspace(0, len(R), blocks + 1).astype(int)
     return stacked([
         normal_equations(basis, R[a:b].astype(np.float32), maps[a:b].astype(np.float32))
-        for a, b in zip(edges, edges[1:])
+        for a, b in itertools.pairwise(edges)
     ])  # fmt: skip
