@@ -115,11 +115,12 @@ def feature_gram(
     return _feature_gram(features, positions, forces, box, kT, held)
 
 
-def solve_features(gram: np.ndarray, ridge: float = 0.0) -> np.ndarray:
+def solve_features(gram: np.ndarray, ridge: float = 1e-3) -> np.ndarray:
     """theta [K] of the least mean square of c0's force plus theta's.
 
-    gram: sums or means of ``feature_gram``; ridge: times the mean square of a feature times |theta|^2. Features that
-    the frames do not tell apart get the smallest theta.
+    gram: sums or means of ``feature_gram``; ridge: times the mean square of a feature times |theta|^2. Without
+    one, distances that few frames have get coefficients that new frames pay for; features that no frame tells apart get
+    the smallest theta.
     """
     one = np.zeros((1, len(gram)))
     one[0, 0] = 1
