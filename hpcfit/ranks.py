@@ -131,7 +131,7 @@ class Ranks:
         self._comm.Abort(code)
 
     def _allreduce(self, values: np.ndarray, operation: str) -> np.ndarray:
-        values = np.ascontiguousarray(values)
+        values = np.asarray(values, order="C")
         if self.size == 1:
             return values
         from mpi4py import MPI

@@ -258,8 +258,8 @@ class ForceMapCase:
         )
 
     def write_results(self, directory: Any, result: Result | None, facts: dict[str, Any]) -> dict[str, Any]:
-        """See ``results.force_map``."""
-        from hpcfit.results.force_map import write_results
+        """See ``cases.force_map_results``."""
+        from hpcfit.cases.force_map_results import write_results
 
         return write_results(directory, self, facts)
 

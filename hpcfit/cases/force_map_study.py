@@ -32,24 +32,25 @@ from hpcfit.physics.cg_basis import Basis, BasisOptions, make_basis, observed_ra
 from hpcfit.physics.force_products import DenseProducts
 from hpcfit.physics.map_statistics import noise_map
 from hpcfit.physics.mapped_positions import Mapping
+from hpcfit.ranks import Ranks
 
 MOST_BEADS = 600  # of which all pairs are a basis
 TEST_FIELDS = 12
 
 
 class Found(NamedTuple):
-    """The maps, on every rank; evidence and learning on root only, None elsewhere."""
+    """The maps. learning: curves by the name of the map."""
 
     maps: tuple[FoundMap, ...]
     chosen: FoundMap
-    evidence: Evidence | None
-    learning: dict[str, list[Learning]] | None
+    learning: dict[str, list[Learning]]
     warnings: list[str]
 
 
 class Findings(NamedTuple):
-    """What is written of a study."""
+    """What is written of a study, on all ranks of ``world``."""
 
+    world: Ranks
     found: Found
     named: list[NamedMap]
     sums: MappedSums
@@ -61,10 +62,11 @@ class Findings(NamedTuple):
 
 @dataclass
 class ForceMapStudy:
-    """One study; every method is collective."""
+    """One study; every method is collective. evidence: on root, once the frames have been read."""
 
     case: ForceMapCase
     fits: Fits
+    evidence: Evidence | None = None
     passes: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self) -> Findings:
@@ -84,7 +86,7 @@ class ForceMapStudy:
             from hpcfit.cases.coarse_force_field import match_forces
 
             matching = match_forces(case, self.fits, sums, basis, found)
-        return Findings(found, named, sums, basis, mean_force, matching, self.passes)
+        return Findings(self.fits.grid.world, found, named, sums, basis, mean_force, matching, self.passes)
 
     # ---- first pass ------------------------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class ForceMapStudy:
         """On root."""
         case, choice = self.case, self.case.config.problem
         dense = isinstance(case.products, DenseProducts)
-        evidence = Evidence(total, case.parts.frames, None if dense else case.products.support)
+        evidence = self.evidence = Evidence(total, case.parts.frames, None if dense else case.products.support)
         wanted = choice.map.methods
         tied = case.tied if "tied" in wanted or choice.map.ridge_towards == "tied" else None
         asked = methods(
@@ -181,7 +183,7 @@ class ForceMapStudy:
                 for method, one in zip(asked, found)
                 if case.parts.n >= 3
             }
-        return Found(found, choose_map(choice.map, found), evidence, learning, warnings_of(found, case.n_frames))
+        return Found(found, choose_map(choice.map, found), learning, warnings_of(found, case.n_frames))
 
     def _named(self, found: Found) -> list[NamedMap]:
         """The maps in terms of atoms, with the noise that the config adds to the beads."""
@@ -190,7 +192,7 @@ class ForceMapStudy:
         def named() -> list[NamedMap]:
             return [
                 NamedMap(one.name, self.case.reduced.spread(one.C),
-                         noise_map(covariance(one, found.evidence), noise**2, kT) if noise else None)
+                         noise_map(covariance(one, self.evidence), noise**2, kT) if noise else None)
                 for one in found.maps
             ]  # fmt: skip
 

@@ -75,8 +75,8 @@ class FoundMap(NamedTuple):
     """One map with what is known of its noise.
 
     C: [N, q]. fitted, held_out: mean square of each bead, [N], of the frames that it was fitted to, and of blocks that
-    it was not fitted to; held_out_error: its standard error over blocks. curve: (ridge, held out over all beads) for
-    each ridge tried. error: standard deviation of C over resampled blocks. check: of validity.
+    it was not fitted to; held_out_error: its standard error over blocks; total_error: that of its mean over beads.
+    curve: (ridge, held out over all beads) for each ridge tried. error: standard deviation of C over resampled blocks. check: of validity.
     """
 
     name: str
@@ -86,6 +86,7 @@ class FoundMap(NamedTuple):
     fitted: np.ndarray
     held_out: np.ndarray
     held_out_error: np.ndarray
+    total_error: float
     curve: tuple[tuple[float, float], ...]
     error: np.ndarray | None
     check: MapCheck
@@ -147,7 +148,8 @@ def find_map(method: Method, evidence: Evidence, reduced: Reduced, resamples: in
     values = held_out[best]
     return FoundMap(
         method.name, C, method.p, best if method.ridges else None, evidence.mean_square(C), share @ values,
-        _error(values, share), tuple(score.items()) if method.ridges else (),
+        _error(values, share), float(_error(values.mean(axis=1, keepdims=True), share)[0]),
+        tuple(score.items()) if method.ridges else (),
         _bootstrap(method, evidence, best, resamples, seed), check_map(C, reduced),
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
+from scipy.interpolate import CubicSpline
 
 from hpcfit.cases.force_passes import AtomisticFrames, BlockSums, Reductions, Visit
 from hpcfit.config import BLOCK_FRAMES
@@ -43,8 +44,8 @@ class MeanForce(NamedTuple):
     f: np.ndarray
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
-        """By linear interpolation; at the ends the nearest one."""
-        return np.interp(r, self.r, self.f)
+        """By a cubic spline; beyond the ends the nearest one."""
+        return CubicSpline(self.r, self.f)(np.clip(r, self.r[0], self.r[-1]))
 
 
 class MappedSums(NamedTuple):
@@ -135,7 +136,8 @@ class MappedFrames:
         """Of some frames of a block; always as many, of weight 0 where they are not meant: one shape, one program."""
         if self.basis is None:
             square = np.sum(F[rows] ** 2, axis=(0, 1, 2))
-            return NormalEquations(np.zeros((0, 0)), np.zeros((0, F.shape[-1])), square, np.zeros(0), F[rows, ..., 0].size)
+            none = np.zeros((0, F.shape[-1]))
+            return NormalEquations(np.zeros((0, 0)), none, square, np.zeros(0), F[rows, ..., 0].size)
         weights = np.zeros(BLOCK_FRAMES, np.float32)
         weights[rows] = 1
         fill = [(0, BLOCK_FRAMES - len(R))]

@@ -155,7 +155,7 @@ def fit_forces(
     penalty = _Penalty.of(blocks, constants, roughness, smoothness)
     without = _without_each(blocks)
     candidates = [np.array([penalty.solve(part, ridge) for part in _each_block(without)]) for ridge in ridges]
-    scores = [_weighted(chi2(blocks, theta), blocks.rows) for theta in candidates]
+    scores = [block_mean(chi2(blocks, theta), blocks.rows) for theta in candidates]
     best = int(np.argmin([score.value for score in scores]))
     whole = _total(blocks)
     theta, left_out = penalty.solve(whole, ridges[best]), candidates[best]
@@ -225,7 +225,7 @@ def _jackknife_error(left_out: np.ndarray) -> np.ndarray:
     return np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean(axis=0)) ** 2, axis=0))
 
 
-def _weighted(values: np.ndarray, rows: np.ndarray) -> Estimate:
+def block_mean(values: np.ndarray, rows: np.ndarray) -> Estimate:
     """The mean of block means [B] that have so many rows, and its standard error."""
     share = rows / rows.sum()
     mean = float(share @ values)
@@ -259,9 +259,9 @@ def _compared(blocks: NormalEquations, number: int, reference: int, constants, r
     along = penalty.solve(_total(of_reference), ridge)
     fitted = np.array([penalty.solve(part, ridge) for part in _each_block(_without_each(difference))])
     rows, means = blocks.rows, difference.rhs / blocks.rows[:, None]
-    fields = [_weighted(column, rows) for column in means.T]
+    fields = [block_mean(column, rows) for column in means.T]
     values, errors = (np.array([field[part] for field in fields]) for part in (0, 1))
-    cross, other = _weighted(means @ along, rows), _weighted(np.sum(means * fitted, axis=1), rows)
+    cross, other = block_mean(means @ along, rows), block_mean(np.sum(means * fitted, axis=1), rows)
     z = np.append(np.abs(_z(values, errors)), [abs(cross.z), max(other.z, 0.0)])
     one = 2 * scipy.stats.t.sf(z.max(), len(rows) - 1)
     doubt = float(min(1.0, one * len(z)))
@@ -283,7 +283,7 @@ def decomposition(F: np.ndarray, mean_force: np.ndarray, field: np.ndarray, bloc
     rows = np.bincount(index).astype(float)
     if len(rows) < 2:
         raise InputError("all frames are of one statistical block; errors need 2 or more", remedy="divide the frames")
-    of = lambda values: _weighted(np.bincount(index, values.mean(axis=1)) / rows, rows)  # noqa: E731
+    of = lambda values: block_mean(np.bincount(index, values.mean(axis=1)) / rows, rows)  # noqa: E731
     return Decomposition(
         of((F - U) ** 2), of((f - U) ** 2), of((F - f) ** 2), of(2 * (F - f) * (f - U)), of(F - f)
     )  # fmt: skip

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from hpcfit import __version__
 from hpcfit.config import Config
@@ -27,7 +28,7 @@ HISTORY, STOPPED, METRICS = "history.jsonl", "stopped.json", "metrics.json"
 MONITOR = "monitor.json"  # where the dashboard of a run is, as long as it has one
 RESULTS = (
     METRICS, STOPPED, HISTORY, MONITOR, "history.h5", "weights.csv", "weights.h5", "sources.csv", "map.h5",
-    "report.html",
+    "maps.h5", "force_map.npy", "report.html",
 )  # fmt: skip
 LIBRARIES = ("numpy", "jax", "jaxlib", "h5py", "mpi4py", "optax", "gemmi", "scipy")
 
@@ -109,6 +110,11 @@ class RunDirectory:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(rows)
+
+    def write_npy(self, name: str, array: np.ndarray) -> None:
+        """A NumPy file, whole."""
+        with written_whole(self.path / name) as temporary, open(temporary, "wb") as file:
+            np.save(file, array)
 
     def write_h5(self, name: str, datasets: dict[str, Any], attributes: dict[str, Any]) -> None:
         """An HDF5 file of datasets, whole."""
