@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shlex
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hpcfit.commands.dealing import Advance, Dealer
 from hpcfit.commands.shard_making import check_same_settings, check_seen, cut_into_shards, missing_plans, tidied
@@ -29,6 +30,9 @@ from hpcfit.data.particles import Particles
 from hpcfit.data.shard_file import ShardPlan
 from hpcfit.data.sources import with_unique_names
 from hpcfit.log import logger
+
+if TYPE_CHECKING:
+    from hpcfit.workflow.simulation.replicas import Replica
 
 
 class PreparedForces(NamedTuple):
@@ -70,8 +74,7 @@ def prepare_forces(config: Config, dealer: Dealer) -> PreparedForces:
     entries = dealer.on_root(lambda: force_entries(prepare))
     opened = dealer.dealt(open_force_source, entries)
     sources = dealer.on_all(lambda: with_unique_names(sharing_elements(opened)))
-    simulated = partial(_simulated, config.simulate)
-    particles, periodic = dealer.on_root(lambda: agreed_particles(sources, simulated))
+    particles, periodic = dealer.on_root(lambda: agreed_particles(sources, _Simulations(config.simulate)))
     dealer.on_root(lambda: _begun(folder, particles, _settings(prepare.shard_frames, sources, particles)))
     work = ForceWork(folder, tuple(sources), particles, shlex.join(sys.argv))
     plans = cut_into_shards(sources, _identity, prepare.shard_frames, [particles.digest(), "forces"])
@@ -97,17 +100,35 @@ def write_force_frames(work: ForceWork, plan: ShardPlan, advance: Advance) -> No
             advance()
 
 
-def _simulated(simulate: SimulateConfig | None, digest: str) -> Simulated | None:
-    """The structure and System of the replica with these settings, if [simulate] of the config has it."""
-    from hpcfit.workflow.simulation.model import build_model
-    from hpcfit.workflow.simulation.platforms import import_openmm
-    from hpcfit.workflow.simulation.replicas import all_replicas
+class _Simulations:
+    """What [simulate] of a config says of trajectories in pieces: each system is built once for all its replicas."""
 
-    for replica in all_replicas(simulate) if simulate is not None else ():
-        if replica.settings.digest == digest:
-            model = build_model(replica.system, replica.temperature, simulate.pressure)
-            return Simulated(replica.system.topology, import_openmm().XmlSerializer.serialize(model.system))
-    return None
+    def __init__(self, simulate: SimulateConfig | None):
+        self._simulate = simulate
+        self._built: dict[str, Simulated] = {}
+
+    def __call__(self, digest: str) -> Simulated | None:
+        """The structure and System of the replica with these settings, if the config has it."""
+        replica = self._replicas.get(digest)
+        if replica is None:
+            return None
+        name = replica.system.name
+        self._built[name] = self._built.get(name) or self._build(replica)
+        return self._built[name]
+
+    @functools.cached_property
+    def _replicas(self) -> dict[str, Replica]:
+        from hpcfit.workflow.simulation.replicas import all_replicas
+
+        found = [] if self._simulate is None else all_replicas(self._simulate)
+        return {replica.settings.digest: replica for replica in found}
+
+    def _build(self, replica: Replica) -> Simulated:
+        from hpcfit.workflow.simulation.model import build_model
+        from hpcfit.workflow.simulation.platforms import import_openmm
+
+        model = build_model(replica.system, replica.temperature, self._simulate.pressure)
+        return Simulated(replica.system.topology, import_openmm().XmlSerializer.serialize(model.system))
 
 
 def _settings(shard_frames: int, sources: Sequence[ForceSource], particles: Particles) -> dict[str, str]:

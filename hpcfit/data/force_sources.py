@@ -273,8 +273,14 @@ def _described(source: ForceSource, simulated: Callable[[str], Simulated | None]
             " has its settings",
             remedy="keep the [simulate] table that made it in the config, or give the source topology and system",
         )
-    facts = parse_system(from_config.system, f"the System of {source.path}")
-    return _written(source, read_particles(from_config.topology, facts))
+    return _written(source, _of_simulation(from_config))
+
+
+@functools.lru_cache(maxsize=2)
+def _of_simulation(simulated: Simulated) -> Particles:
+    """Those of all particles that were simulated, the same for all replicas of a system."""
+    facts = parse_system(simulated.system, f"the System of {simulated.topology}")
+    return read_particles(simulated.topology, facts)
 
 
 def _written(source: ForceSource, particles: Particles) -> Particles:

@@ -88,7 +88,9 @@ def _pdb_topology(path: Path) -> Topology:
             f"topology {path} has no element for atom {elements.index('') + 1} (columns 77-78)",
             remedy="write the elements, for instance with gemmi convert",
         )
-    return Topology(elements, cell_or_none(universe.dimensions))
+    cell = cell_or_none(universe.dimensions)
+    universe.trajectory.close()
+    return Topology(elements, cell)
 
 
 def _mmcif_topology(path: Path) -> Topology:

@@ -161,6 +161,7 @@ def _pdb_atoms(path: Path) -> _Atoms:
         chains = tuple(str(residue.atoms[0].chainID).strip() for residue in residues)
         box = _box(universe.dimensions)
         positions = atoms.positions.astype(float)
+        universe.trajectory.close()
     names, residue_names = tuple(map(str, atoms.names)), tuple(map(str, residues.resnames))
     numbers = tuple(map(int, residues.resids))
     return _Atoms(names, elements, atoms.resindices, residue_names, numbers, chains, positions, box)
