@@ -31,9 +31,11 @@ def write_results(directory: RunDirectory, case: ForceMapCase, facts: dict[str, 
 
 
 def _write(directory: RunDirectory, case: ForceMapCase, findings: Findings, metrics: dict[str, Any]) -> None:
+    M = case.reduced.beads.M.tocoo()
     datasets = {"beads": list(case.reduced.beads.names), "atoms": list(case.particles.names),
                 "residue": case.particles.residue, "residue_names": list(case.particles.residue_names),
-                "group": case.reduced.group}  # fmt: skip
+                "residue_numbers": list(case.particles.residue_numbers), "group": case.reduced.group,
+                "M/bead": M.coords[0], "M/atom": M.coords[1], "M/coefficient": M.data}  # fmt: skip
     for one, named in zip(findings.found.maps, findings.named):
         W = named.W.tocoo()
         values = {"bead": W.coords[0], "atom": W.coords[1], "coefficient": W.data, "fitted": one.fitted,

@@ -28,7 +28,7 @@ HISTORY, STOPPED, METRICS = "history.jsonl", "stopped.json", "metrics.json"
 MONITOR = "monitor.json"  # where the dashboard of a run is, as long as it has one
 RESULTS = (
     METRICS, STOPPED, HISTORY, MONITOR, "history.h5", "weights.csv", "weights.h5", "sources.csv", "map.h5",
-    "maps.h5", "force_map.npy", "report.html",
+    "maps.h5", "force_map.npy", "potentials.h5", "simulation.h5", "report.html",
 )  # fmt: skip
 LIBRARIES = ("numpy", "jax", "jaxlib", "h5py", "mpi4py", "optax", "gemmi", "scipy")
 
