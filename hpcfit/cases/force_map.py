@@ -25,7 +25,8 @@ from hpcfit.errors import InputError
 from hpcfit.fit.grid import Grid, Shape, fitting_shapes
 from hpcfit.fit.reduction import Sum
 from hpcfit.physics.bead_support import support_in_residue, support_within, tied_classes
-from hpcfit.physics.force_map import Reduced, reduced
+from hpcfit.physics.feature_map import Features, features_of
+from hpcfit.physics.force_map import Reduced, basic_map, reduced
 from hpcfit.physics.force_products import DenseProducts, LocalProducts, Products
 from hpcfit.physics.rigid_groups import rigid_groups
 
@@ -62,6 +63,8 @@ class ForceMapCase:
         _ = self.products
         if self.config.problem.map.file is not None:
             _ = self.of_file
+        if "features" in self.config.problem.map.methods:
+            _ = self.features
         if self.config.problem.reference is not None and self.reduced.n_beads != 2:
             raise InputError(
                 f"[problem] reference is a mean force between two beads; there are {self.reduced.n_beads}",
@@ -118,6 +121,15 @@ class ForceMapCase:
                 remedy="give a map made for these constraints",
             )
         return np.hstack([C, np.zeros((reduced.n_beads, reduced.n_beads))])
+
+    @cached_property
+    def features(self) -> list[Features]:
+        """The functions of each bead's method features, which are added to its basic map."""
+        choice, basic = self.config.problem.map, basic_map(self.reduced)
+        return [
+            features_of(bead, self.reduced, basic, self.local[bead], choice.features.functions, choice.features.cutoff)
+            for bead in range(self.reduced.n_beads)
+        ]
 
     @cached_property
     def products(self) -> Products:

@@ -13,9 +13,17 @@ import numpy as np
 from hpcfit.cases.beads import read_matrix
 from hpcfit.cases.fits import Fits
 from hpcfit.cases.force_map import ForceMapCase
-from hpcfit.cases.force_passes import BlockSums, add_products, assembled_on_root, product_sums
+from hpcfit.cases.force_passes import (
+    BlockSums,
+    add_feature_products,
+    add_products,
+    assembled_on_root,
+    padded,
+    product_sums,
+)
 from hpcfit.cases.map_fits import (
     Evidence,
+    FeatureEvidence,
     FoundMap,
     Learning,
     choose_map,
@@ -73,8 +81,8 @@ class ForceMapStudy:
         """All of it."""
         case = self.case
         mapping = Mapping.of(case.reduced.beads.M)
-        total, ranges = self._first_pass(mapping)
-        found = self.fits.grid.world.on_root(lambda: self._maps(total))
+        total, of_features, ranges = self._first_pass(mapping)
+        found = self.fits.grid.world.on_root(lambda: self._maps(total, of_features))
         for text in found.warnings:
             if self.fits.grid.world.is_root:
                 logger.warning("%s", text)
@@ -90,17 +98,25 @@ class ForceMapStudy:
 
     # ---- first pass ------------------------------------------------------------------------------------------------
 
-    def _first_pass(self, mapping: Mapping) -> tuple[np.ndarray | None, dict[str, tuple[float, float]]]:
-        """Products of reduced forces, on root, and the ranges of the beads' coordinates, on all ranks."""
+    def _first_pass(
+        self, mapping: Mapping
+    ) -> tuple[np.ndarray | None, np.ndarray | None, dict[str, tuple[float, float]]]:
+        """Products of reduced forces, on root, of features, if there are any, and the ranges of the beads' coordinates
+        on all ranks."""
         case, grid = self.case, self.fits.grid
         options, types, bonds = self._options()
         sums = product_sums(case.products, grid, case.parts.n, case.config.run.reductions)
+        features = case.features if "features" in case.config.problem.map.methods else []
+        featured = [
+            BlockSums(case.parts.n, 2 * (one.n_features + 1,), case.config.run.reductions) for one in features
+        ]
         largest = BlockSums(1, (), "fast")
 
         def read() -> dict[str, tuple[float, float]]:
             ranges: dict[str, tuple[float, float]] = {}
             for visit in case.frames.visits(grid.blocks):
                 add_products(case.products, visit, sums)
+                add_feature_products(features, visit, case.kT, featured)
                 largest.add(0, np.sum(visit.frames.forces.astype(float) ** 2))
                 if self._has_basis:
                     R = mapping(visit.frames.positions, visit.frames.box).astype(np.float32)
@@ -110,6 +126,7 @@ class ForceMapStudy:
         with self._timed("products of forces"):
             ranges = grid.world.on_all(read)
             total = assembled_on_root(case.products, grid, sums)
+            of_features = padded([one.total(grid.frames) for one in featured]) if featured else None
             parts = grid.world.gather(ranges)
             ranges = grid.world.bcast(united(parts) if parts is not None else None)
             if not largest.total(grid.frames)[0] > 0:
@@ -117,7 +134,7 @@ class ForceMapStudy:
                     f"all forces of {case.store.folder} are 0",
                     remedy="prepare the store from frames with forces",
                 )
-        return total, ranges
+        return total, of_features, ranges
 
     @property
     def _has_basis(self) -> bool:
@@ -163,23 +180,26 @@ class ForceMapStudy:
 
     # ---- maps ------------------------------------------------------------------------------------------------------
 
-    def _maps(self, total: np.ndarray) -> Found:
+    def _maps(self, total: np.ndarray, of_features: np.ndarray | None) -> Found:
         """On root."""
         case, choice = self.case, self.case.config.problem
         dense = isinstance(case.products, DenseProducts)
         evidence = self.evidence = Evidence(total, case.parts.frames, None if dense else case.products.support)
         wanted = choice.map.methods
         tied = case.tied if "tied" in wanted or choice.map.ridge_towards == "tied" else None
+        featured = None
+        if of_features is not None:
+            featured = (case.features, FeatureEvidence(of_features, case.parts.frames))
         asked = methods(
-            choice.map, case.reduced, case.local if "local" in wanted else None, tied,
-            case.of_file if "file" in wanted else None,
+            choice.map, case.reduced, evidence, case.local if "local" in wanted else None, tied,
+            case.of_file if "file" in wanted else None, featured,
         )  # fmt: skip
         with self._timed("maps"):
             found = tuple(
-                find_map(method, evidence, case.reduced, choice.bootstrap, case.config.run.seed) for method in asked
+                find_map(method, case.reduced, choice.bootstrap, case.config.run.seed) for method in asked
             )
             learning = {
-                one.name: learning_curve(method, evidence, one.ridge or 0.0)
+                one.name: learning_curve(method, one.ridge or 0.0)
                 for method, one in zip(asked, found)
                 if case.parts.n >= 3
             }
@@ -192,7 +212,8 @@ class ForceMapStudy:
         def named() -> list[NamedMap]:
             return [
                 NamedMap(one.name, self.case.reduced.spread(one.C),
-                         noise_map(covariance(one, self.evidence), noise**2, kT) if noise else None)
+                         noise_map(covariance(one, self.evidence), noise**2, kT) if noise else None,
+                         () if one.theta is None else tuple(zip(self.case.features, one.theta)), kT)
                 for one in found.maps
             ]  # fmt: skip
 

@@ -16,6 +16,7 @@ from hpcfit.data.shard_list import Block
 from hpcfit.errors import InputError
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.running_sum import RunningSum, running_sum
+from hpcfit.physics.feature_map import Features, feature_gram
 from hpcfit.physics.force_products import Products
 from hpcfit.physics.virtual_sites import spread_forces
 from hpcfit.ranks import Ranks
@@ -123,6 +124,24 @@ def add_products(products: Products, visit: Visit, sums: dict[int, BlockSums]) -
         reduced = products.reduced(visit.frames.forces[piece.rows])
         for tile, total in sums.items():
             total.add(piece.part, products.tile(reduced, tile))
+
+
+def add_feature_products(features: Sequence[Features], visit: Visit, kT: float, sums: Sequence[BlockSums]) -> None:
+    """The products of the forces of each bead's features, to its sums."""
+    frames = visit.frames
+    held = np.zeros(len(frames.forces), bool)
+    for piece in visit.pieces:
+        held[:] = False
+        held[piece.rows] = True
+        for of_bead, total in zip(features, sums):
+            products = feature_gram(of_bead, frames.positions, frames.forces, frames.box, kT, held)
+            total.add(piece.part, np.asarray(products))
+
+
+def padded(totals: Sequence[np.ndarray]) -> np.ndarray:
+    """[B, N, K, K] of the products of N beads, [B, k, k] each, 0 where a bead has fewer than the most."""
+    most = max(total.shape[-1] for total in totals)
+    return np.stack([np.pad(total, [(0, 0), *2 * [(0, most - total.shape[-1])]]) for total in totals], axis=1)
 
 
 def product_sums(products: Products, grid: Grid, n: int, reductions: Reductions) -> dict[int, BlockSums]:

@@ -15,8 +15,8 @@ from hpcfit.config import MapConfig, ridges
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics.beads import Reduced
+from hpcfit.physics.feature_map import Features, feature_mean_square, solve_features
 from hpcfit.physics.force_map import (
-    CONSISTENT,
     FRAMES_PER_COEFFICIENT,
     MapCheck,
     basic_map,
@@ -33,7 +33,6 @@ from hpcfit.physics.force_map import (
 )
 
 LEARNING_SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-FITTED = ("optimal", "local", "tied")
 
 
 @dataclass(frozen=True)
@@ -62,25 +61,56 @@ class Evidence:
         return np.stack([self.mean_square(C, row) for row in np.eye(len(self.frames))])
 
 
+@dataclass(frozen=True)
+class FeatureEvidence:
+    """Products of the forces of features (``physics.feature_map``), by statistical block; otherwise as ``Evidence``.
+
+    sums: [B, N, 1 + K, 1 + K], padded with 0 where a bead has fewer features than K.
+    """
+
+    sums: np.ndarray
+    frames: np.ndarray
+
+    mean = Evidence.mean
+
+    def mean_square(self, theta: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+        """Of coefficients [N, K]."""
+        pairs = zip(theta, self.mean(counts))
+        return np.array([feature_mean_square(of_bead, gram) for of_bead, gram in pairs])
+
+    def of_blocks(self, theta: np.ndarray) -> np.ndarray:
+        """The same of each block, [B, N]."""
+        return np.stack([self.mean_square(theta, row) for row in np.eye(len(self.frames))])
+
+
 class Method(NamedTuple):
-    """How one kind of map follows from mean products. fit(gram, ridge) -> C [N, q]. p: free coefficients, [N]."""
+    """How one kind of map follows from mean products.
+
+    fit(gram, ridge): its coefficients, C [N, q]; of features theta [N, K]. p: free coefficients, [N]. evidence: what
+    the products are taken from. linear: C of the map that features are added to, None for others.
+    """
 
     name: str
     fit: Callable[[np.ndarray, float], np.ndarray]
     p: np.ndarray
     ridges: tuple[float, ...]
+    evidence: Evidence | FeatureEvidence
+    linear: np.ndarray | None = None
 
 
 class FoundMap(NamedTuple):
     """One map with what is known of its noise.
 
-    C: [N, q]. fitted, held_out: mean square of each bead, [N], of the frames that it was fitted to, and of blocks that
+    C: [N, q]; theta: [N, K], of features that are added to it. fitted, held_out: mean square of each bead, [N], of the
+    frames that it was fitted to, and of blocks that
     it was not fitted to; held_out_error: its standard error over blocks; total_error: that of its mean over beads.
-    curve: (ridge, held out over all beads) for each ridge tried. error: standard deviation of C over resampled blocks. check: of validity.
+    curve: (ridge, held out over all beads) for each ridge tried. error: standard deviation of C over resampled blocks.
+    check: of validity.
     """
 
     name: str
     C: np.ndarray
+    theta: np.ndarray | None
     p: np.ndarray
     ridge: float | None
     fitted: np.ndarray
@@ -94,35 +124,55 @@ class FoundMap(NamedTuple):
     @property
     def valid(self) -> bool:
         """Whether its mean force is that of the potential of mean force, by its coefficients."""
-        return self.check.consistency < CONSISTENT and self.check.orthogonality < CONSISTENT
+        return self.check.valid
 
 
 def methods(
-    choice: MapConfig, reduced: Reduced, local: np.ndarray | None, tied: tuple[np.ndarray, np.ndarray] | None,
-    of_file: np.ndarray | None,
+    choice: MapConfig, reduced: Reduced, evidence: Evidence, local: np.ndarray | None,
+    tied: tuple[np.ndarray, np.ndarray] | None, of_file: np.ndarray | None,
+    featured: tuple[Sequence[Features], FeatureEvidence] | None,
 ) -> list[Method]:  # fmt: skip
     """The methods of the config. local: support of method local; tied: support and classes of method tied; of_file: C
-    of method file."""
+    of method file; featured: functions of each bead and their products, of method features."""
     none, tried = np.zeros(reduced.n_beads), ridges(choice.ridge)
     towards = _target(choice, reduced, tied)
     makers = {
-        "slice": lambda: Method("slice", lambda gram, ridge: slice_map(reduced), none, ()),
-        "basic": lambda: Method("basic", lambda gram, ridge: basic_map(reduced), none, ()),
-        "file": lambda: Method("file", lambda gram, ridge: of_file, none, ()),
-        "optimal": lambda: Method(
-            "optimal", lambda gram, ridge: optimal_map(gram, reduced, ridge, towards(gram)),
-            free_coefficients(reduced), tried,
+        "slice": lambda: (lambda gram, ridge: slice_map(reduced), none, ()),
+        "basic": lambda: (lambda gram, ridge: basic_map(reduced), none, ()),
+        "file": lambda: (lambda gram, ridge: of_file, none, ()),
+        "optimal": lambda: (
+            lambda gram, ridge: optimal_map(gram, reduced, ridge, towards(gram)), free_coefficients(reduced), tried,
         ),
-        "local": lambda: Method(
-            "local", lambda gram, ridge: local_map(gram, reduced, local, ridge, towards(gram)),
+        "local": lambda: (
+            lambda gram, ridge: local_map(gram, reduced, local, ridge, towards(gram)),
             free_coefficients(reduced, local), tried,
         ),
-        "tied": lambda: Method(
-            "tied", lambda gram, ridge: tied_map(gram, reduced, *tied, ridge, towards(gram)),
+        "tied": lambda: (
+            lambda gram, ridge: tied_map(gram, reduced, *tied, ridge, towards(gram)),
             free_coefficients(reduced, *tied), tried,
         ),
     }  # fmt: skip
-    return [makers[name]() for name in choice.methods if name in makers]
+    found = []
+    for name in choice.methods:
+        if name == "features":
+            found.append(_with_features(*featured, basic_map(reduced), tried))
+        else:
+            found.append(Method(name, *makers[name](), evidence))
+    return found
+
+
+def _with_features(
+    features: Sequence[Features], evidence: FeatureEvidence, linear: np.ndarray, tried: tuple[float, ...]
+) -> Method:
+    def fit(grams: np.ndarray, ridge: float) -> np.ndarray:
+        theta = np.zeros((len(features), grams.shape[-1] - 1))
+        for bead, (of_bead, gram) in enumerate(zip(features, grams)):
+            used = of_bead.n_features + 1
+            theta[bead, : used - 1] = solve_features(gram[:used, :used], ridge)
+        return theta
+
+    p = np.array([of_bead.n_features for of_bead in features], float)
+    return Method("features", fit, p, tried, evidence, linear)
 
 
 def _target(choice: MapConfig, reduced: Reduced, tied) -> Callable[[np.ndarray], np.ndarray | None]:
@@ -135,28 +185,32 @@ def _target(choice: MapConfig, reduced: Reduced, tied) -> Callable[[np.ndarray],
     return lambda gram: None
 
 
-def find_map(method: Method, evidence: Evidence, reduced: Reduced, resamples: int, seed: int) -> FoundMap:
+def find_map(method: Method, reduced: Reduced, resamples: int, seed: int) -> FoundMap:
     """Fit one map to all blocks, at the ridge whose maps have the least noise on blocks left out."""
+    evidence = method.evidence
     folds = 1 - np.eye(len(evidence.frames))
     tried = method.ridges or (0.0,)
-    _check_determined(method, evidence, tried)
-    held_out = {ridge: _held_out(method, evidence, folds, ridge) for ridge in tried}
+    _check_determined(method, tried)
+    held_out = {ridge: _held_out(method, folds, ridge) for ridge in tried}
     share = evidence.frames / evidence.frames.sum()
     score = {ridge: float((share @ values).mean()) for ridge, values in held_out.items()}
     best = min(tried, key=score.__getitem__)
-    C = method.fit(evidence.mean(), best)
-    values = held_out[best]
+    fitted = method.fit(evidence.mean(), best)
+    values, featured = held_out[best], method.linear is not None
+    C = method.linear if featured else fitted
     return FoundMap(
-        method.name, C, method.p, best if method.ridges else None, evidence.mean_square(C), share @ values,
+        method.name, C, fitted if featured else None, method.p, best if method.ridges else None,
+        evidence.mean_square(fitted), share @ values,
         _error(values, share), float(_error(values.mean(axis=1, keepdims=True), share)[0]),
         tuple(score.items()) if method.ridges else (),
-        _bootstrap(method, evidence, best, resamples, seed), check_map(C, reduced),
+        None if featured else _bootstrap(method, best, resamples, seed), check_map(C, reduced),
     )  # fmt: skip
 
 
-def _check_determined(method: Method, evidence: Evidence, tried: Sequence[float]) -> None:
+def _check_determined(method: Method, tried: Sequence[float]) -> None:
     """Raise InputError where the frames of a fit have fewer force components than the map has coefficients."""
-    components = 3 * int(evidence.frames.sum() - evidence.frames.max())
+    frames = method.evidence.frames
+    components = 3 * int(frames.sum() - frames.max())
     p = float(method.p.max())
     if p >= components and not max(tried) > 0:
         raise InputError(
@@ -166,8 +220,9 @@ def _check_determined(method: Method, evidence: Evidence, tried: Sequence[float]
         )
 
 
-def _held_out(method: Method, evidence: Evidence, folds: np.ndarray, ridge: float) -> np.ndarray:
+def _held_out(method: Method, folds: np.ndarray, ridge: float) -> np.ndarray:
     """Mean square on each block of the map fitted to the others, [B, N]."""
+    evidence = method.evidence
     if not method.ridges:
         return evidence.of_blocks(method.fit(evidence.mean(), ridge))
     return np.stack([evidence.mean_square(method.fit(evidence.mean(fold), ridge), 1 - fold) for fold in folds])
@@ -179,8 +234,9 @@ def _error(values: np.ndarray, share: np.ndarray) -> np.ndarray:
     return np.sqrt(n / (n - 1) * np.sum((share[:, None] * (values - mean)) ** 2, axis=0))
 
 
-def _bootstrap(method: Method, evidence: Evidence, ridge: float, resamples: int, seed: int) -> np.ndarray | None:
+def _bootstrap(method: Method, ridge: float, resamples: int, seed: int) -> np.ndarray | None:
     """Standard deviation of the coefficients over resampled blocks, [N, q]."""
+    evidence = method.evidence
     if not (method.ridges and resamples):
         return None
     random, n = np.random.default_rng([seed, 0]), len(evidence.frames)
@@ -200,8 +256,9 @@ class Learning(NamedTuple):
     predicted: float  # the fitted one by the law of optimism
 
 
-def learning_curve(method: Method, evidence: Evidence, ridge: float) -> list[Learning]:
+def learning_curve(method: Method, ridge: float) -> list[Learning]:
     """How the noise falls with the number of frames; the last third of the blocks is what all are judged by."""
+    evidence = method.evidence
     n = len(evidence.frames)
     test = (np.arange(n) >= n - max(n // 3, 1)).astype(float)
     usable, points = n - int(test.sum()), []
@@ -256,7 +313,9 @@ def warnings_of(found: Sequence[FoundMap], n_frames: int) -> list[str]:
 
 
 def covariance(one: FoundMap, evidence: Evidence) -> np.ndarray:
-    """Mean F_I F_J per component, [N, N]; of local products only its diagonal is known."""
+    """Mean F_I F_J per component, [N, N]; of local products and of features only its diagonal is known."""
+    if one.theta is not None:
+        return np.diag(one.fitted)
     if evidence.support is None:
         return residual_matrix(one.C, evidence.mean())
     return np.diag(evidence.mean_square(one.C))

@@ -22,6 +22,7 @@ from hpcfit.data.shard_file import ShardPlan
 from hpcfit.data.shard_list import CATALOG
 from hpcfit.errors import InputError
 from hpcfit.physics.cg_basis import Basis, NormalEquations, normal_equations
+from hpcfit.physics.feature_map import Features, mapped_forces
 from hpcfit.physics.map_statistics import NoiseMap
 from hpcfit.physics.mapped_positions import Mapping, nearest_image
 from hpcfit.ranks import Ranks
@@ -30,11 +31,26 @@ SPANS = (1, 2, 4, 8, 16, 32, 64)  # frames of a mean, in the scan for correlatio
 
 
 class NamedMap(NamedTuple):
-    """A map to be applied. W: [N, n]. noise: of the beads, where the config adds some."""
+    """A map to be applied. W: [N, n]. noise: of the beads, where the config adds some. features: functions and
+    coefficients of each bead that are added to W, with kT, kJ/mol."""
 
     name: str
     W: scipy.sparse.csr_array
     noise: NoiseMap | None
+    features: Sequence[tuple[Features, np.ndarray]] = ()
+    kT: float = 0.0
+
+    def __call__(self, frames: ForceFrames) -> np.ndarray:
+        """Mapped forces [T, N, 3], float64, kJ/mol/A."""
+        if self.features:
+            of_beads = [
+                mapped_forces(one, theta[: one.n_features], frames.positions, frames.forces, frames.box, self.kT)
+                for one, theta in self.features
+            ]
+            return np.stack(of_beads, axis=1).astype(np.float64)
+        T, n = frames.forces.shape[:2]
+        flat = frames.forces.transpose(1, 0, 2).reshape(n, -1).astype(np.float64)
+        return (self.W @ flat).reshape(-1, T, 3).transpose(1, 0, 2)
 
 
 class MeanForce(NamedTuple):
@@ -111,8 +127,7 @@ class MappedFrames:
         """R [T, N, 3] and the forces of all maps F [T, N, 3, W] of one block, float64. first_id: of its shard."""
         frames = visit.frames
         R = self.mapping(frames.positions, frames.box)
-        flat = frames.forces.transpose(1, 0, 2).reshape(frames.forces.shape[1], -1).astype(np.float64)
-        F = np.stack([(one.W @ flat).reshape(R.shape[1], len(R), 3).transpose(1, 0, 2) for one in self.maps], axis=-1)
+        F = np.stack([one(frames) for one in self.maps], axis=-1)
         if not self.noise_sd:
             return R, F
         first = first_id + visit.block.index * BLOCK_FRAMES
