@@ -1,12 +1,21 @@
-"""Two water molecules: a topology, and the System of rigid TIP3P as far as hpcfit reads it, masses and constraints."""
+"""Two water molecules: a topology, the System of rigid TIP3P as far as hpcfit reads it (masses and constraints), and
+Systems of TIP3P in a harmonic field, rigid and flexible, for OpenMM to run.
+
+Two TIP3P molecules in a field that keeps them together are what the authors of least-noise force maps compared maps on
+(10.1021/acs.jpclett.3c00444). OpenMM is imported inside the functions.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 NAMES = ("O", "H1", "H2")
 MASSES = (15.99943, 1.007947, 1.007947)
 DISTANCES = {(0, 1): 0.09572, (0, 2): 0.09572, (1, 2): 0.15139}  # nm, of TIP3P
+FIELD = 3.0  # kJ/mol/nm^2: each atom has the energy FIELD r^2 / 2
+ANGLE = 104.52  # degrees, H-O-H
 _CRYST1 = "CRYST1{:9.3f}{:9.3f}{:9.3f}{:7.2f}{:7.2f}{:7.2f} P 1           1"
 
 
@@ -35,4 +44,43 @@ def write_system(path: Path, molecules: int = 2) -> Path:
         '<PeriodicBoxVectors><A x="2" y="0" z="0"/><B x="0" y="2" z="0"/><C x="0" y="0" z="2"/></PeriodicBoxVectors>'
         f"<Particles>{particles}</Particles><Constraints>{''.join(rows)}</Constraints><Forces/></System>\n"
     )
+    return path
+
+
+def molecule() -> np.ndarray:
+    """Positions of O, H and H in A, the oxygen at the origin, in the plane z = 0."""
+    bond, half = 10 * DISTANCES[0, 1], np.radians(ANGLE / 2)
+    x, y = bond * np.cos(half), bond * np.sin(half)
+    return np.array([[0.0, 0.0, 0.0], [x, y, 0.0], [x, -y, 0.0]])
+
+
+def write_simulated(folder: Path) -> tuple[Path, dict[str, Path]]:
+    """Write what `hpcfit simulate` runs: a topology, and the Systems "rigid" and "flexible" in the harmonic field."""
+    apart = np.array([1.5, 0.0, 0.0])
+    topology = write_topology(folder / "dimer.pdb", 2, np.concatenate([molecule() - apart, molecule() + apart]))
+    return topology, {
+        name: _write_text(folder / f"{name}.xml", field_system(topology, rigid=name == "rigid"))
+        for name in ("rigid", "flexible")
+    }
+
+
+def field_system(topology: Path, *, rigid: bool) -> str:
+    """TIP3P without cut-off in the field, as OpenMM serializes it; the centre of mass moves as the field has it."""
+    import openmm
+    from openmm import app
+
+    forces = app.ForceField("tip3p.xml")
+    system = forces.createSystem(
+        app.PDBFile(str(topology)).topology, nonbondedMethod=app.NoCutoff, constraints=None, rigidWater=rigid,
+        removeCMMotion=False,
+    )  # fmt: skip
+    field = openmm.CustomExternalForce(f"{FIELD / 2}*(x^2 + y^2 + z^2)")
+    for atom in range(system.getNumParticles()):
+        field.addParticle(atom)
+    system.addForce(field)
+    return openmm.XmlSerializer.serialize(system)
+
+
+def _write_text(path: Path, text: str) -> Path:
+    path.write_text(text)
     return path
