@@ -57,8 +57,6 @@ ABOVE_CEILING = (
 
 HEAVIEST = "The {n} heaviest frames. ΔG = −kT ln(T w) at {temperature:g} K; a uniform weight has ΔG = 0."
 
-RATE = "The rate against the bandwidth that a plain read of memory reached on the same rank, the baseline."
-
 
 def convergence(with_baseline: bool, of_fit: str, note: str) -> str:
     """Under CC, loss, gradient norm and ESS against evaluations; `of_fit` says which fit is shown."""

@@ -9,8 +9,7 @@ import numpy as np
 
 from hpcfit.problems.observed import splines
 from hpcfit.results import frame_weights_captions as captions
-from hpcfit.results.frame_weights_numbers import plural
-from hpcfit.results.page import Figure, Section, Table, Text, change, correlation, grouped, number
+from hpcfit.results.page import Figure, Section, Table, Text, change, correlation, grouped, number, plural
 from hpcfit.results.planes import Plane, anisotropic, choose_levels, plane, plane_axes, plane_name, scaled_to
 from hpcfit.results.run_files import Orbits, RunFiles
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
-from hpcfit.results.page import correlation, grouped, number, significant
+from hpcfit.results.page import correlation, number, significant
 
 KINDS_OF_ERRORS = ("frames", "orbits")
 
@@ -68,28 +67,6 @@ def resamples(metrics: Mapping[str, Any]) -> str:
     return " and ".join(f"{errors[kind]['resamples']} resamples of {kind}" for kind in known)
 
 
-def plus_minus(shown: Markup | str, error: float | None) -> Markup:
-    """A number with its error to two digits, where there is one."""
-    return Markup("{}").format(shown) if error is None else Markup("{} ± {}").format(shown, _error(error))
-
-
-def _error(value: float) -> Markup:
-    """Two digits, without powers of ten beside a number that has none."""
-    if not 1e-5 <= value < 1:
-        return significant(value, 2)
-    return number(value, f"{value:.{1 - math.floor(math.log10(value))}f}")
-
-
-def near_zero(value: float) -> Markup:
-    """Three digits; what rounding leaves of 0 reads 0."""
-    return number(value, "0") if abs(value) < 1e-12 else significant(value)
-
-
 def share(weight: float) -> Markup:
     """A sum of weights: four decimals, and powers of ten where those would read 0."""
     return number(weight, f"{weight:.4f}") if weight == 0 or abs(weight) >= 1e-3 else significant(weight)
-
-
-def plural(n: int, noun: str) -> str:
-    """1 frame, 2 frames."""
-    return f"{grouped(n)} {noun}" if n == 1 else f"{grouped(n)} {noun}s"

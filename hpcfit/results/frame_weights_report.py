@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from hpcfit.results import frame_weights_captions as captions
-from hpcfit.results.frame_weights_numbers import MISFIT, error_of, minimised, near_zero, plural, plus_minus, resamples
+from hpcfit.results.frame_weights_numbers import MISFIT, error_of, minimised, resamples
 from hpcfit.results.page import (
     Card,
     Cards,
     Figure,
-    Fold,
     Section,
-    Table,
     Text,
-    bar,
     correlation,
-    duration,
     grouped,
-    percent,
+    near_zero,
+    plural,
+    plus_minus,
     significant,
 )
 from hpcfit.results.run_files import RunFiles
+from hpcfit.results.run_sections import phases, rate
 
 MEANING = {
     "misfit": ("misfit", "what the fit minimises, without the price of leaving the prior"),
@@ -165,40 +162,4 @@ def _fit_shown(run: RunFiles) -> tuple[int, str]:
 
 def time(run: RunFiles) -> Section:
     """Phases, and the rate against the measured bandwidth."""
-    times = {phase["name"]: phase["seconds"] for phase in run.metrics["phases"]}
-    total, longest = sum(times.values()), max(times.values(), default=0.0)
-    rows = [
-        [name, duration(seconds), percent(seconds / total if total else None), bar(seconds, longest)]
-        for name, seconds in times.items()
-    ]
-    rows.append(["total", duration(total), "", ""])
-    return Section("Time", [Table(("phase", "time", "share", ""), rows, "How long each phase took."), _rate(run)])
-
-
-def _rate(run: RunFiles) -> Table:
-    """The rate of the fit, and where the time of its evaluations went."""
-    rate, history = run.metrics.get("rate") or {}, run.history
-    rows = [
-        ["structure factors read by each rank", _with_unit(rate.get("gb_per_s_per_rank"), "GB/s")],
-        ["measured memory bandwidth per rank", _with_unit(rate.get("bandwidth_gb_per_s"), "GB/s")],
-        ["rate / bandwidth", percent(rate.get("fraction"))],
-        ["median evaluation: computing", duration(_median(history["compute_seconds"]))],
-        ["median evaluation: reducing over ranks", duration(_median(history["reduce_seconds"]))],
-    ]
-    return Table(("rate", ""), rows, captions.RATE)
-
-
-def _with_unit(value: float | None, unit: str) -> str:
-    return significant(value) if value is None else significant(value) + f" {unit}"
-
-
-def _median(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else None
-
-
-def settings(run: RunFiles) -> Section:
-    """Config and environment, folded."""
-    environment = json.dumps(run.environment, indent=2, ensure_ascii=False)
-    folds = [Fold("config.toml, with every default", run.config_text), Fold("environment.json", environment)]
-    return Section("Settings", folds)
+    return Section("Time", [phases(run), rate(run, "structure factors")])

@@ -10,8 +10,20 @@ from markupsafe import Markup
 
 from hpcfit.results import frame_weights_study_captions as captions
 from hpcfit.results.frame_weights_captions import PRIOR_CHOSEN
-from hpcfit.results.frame_weights_numbers import Measure, error_by, measures, minimised, plus_minus, share
-from hpcfit.results.page import Figure, Section, Table, Text, change, correlation, grouped, number, percent, significant
+from hpcfit.results.frame_weights_numbers import Measure, error_by, measures, minimised, share
+from hpcfit.results.page import (
+    Figure,
+    Section,
+    Table,
+    Text,
+    change,
+    correlation,
+    grouped,
+    number,
+    percent,
+    plus_minus,
+    significant,
+)
 from hpcfit.results.run_files import RunFiles
 
 # Misfits are the same within their error by orbits, and at least within this much,

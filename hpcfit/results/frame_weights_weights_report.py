@@ -12,16 +12,18 @@ from scipy.constants import gas_constant
 
 from hpcfit.results import frame_weights_captions as captions
 from hpcfit.results import frame_weights_study_captions as study_captions
-from hpcfit.results.frame_weights_numbers import (
-    KINDS_OF_ERRORS,
-    error_by,
-    error_of,
+from hpcfit.results.frame_weights_numbers import KINDS_OF_ERRORS, error_by, error_of, resamples, share
+from hpcfit.results.page import (
+    Figure,
+    Section,
+    Table,
+    bar,
+    correlation,
+    grouped,
     near_zero,
     plus_minus,
-    resamples,
-    share,
+    significant,
 )
-from hpcfit.results.page import Figure, Section, Table, bar, correlation, grouped, significant
 from hpcfit.results.run_files import RunFiles, SourceWeights
 
 HEAVIEST = 10

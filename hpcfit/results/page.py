@@ -159,6 +159,28 @@ def duration(seconds: float | None) -> Markup:
     return number(seconds, shown)
 
 
+def plus_minus(shown: Markup | str, error: float | None) -> Markup:
+    """A number with its error to two digits, where there is one."""
+    return Markup("{}").format(shown) if error is None else Markup("{} ± {}").format(shown, _error(error))
+
+
+def _error(value: float) -> Markup:
+    """Two digits, without powers of ten beside a number that has none."""
+    if not 1e-5 <= value < 1:
+        return significant(value, 2)
+    return number(value, f"{value:.{1 - math.floor(math.log10(value))}f}")
+
+
+def near_zero(value: float) -> Markup:
+    """Three digits; what rounding leaves of 0 reads 0."""
+    return number(value, "0") if abs(value) < 1e-12 else significant(value)
+
+
+def plural(n: int, noun: str) -> str:
+    """1 frame, 2 frames."""
+    return f"{grouped(n)} {noun}" if n == 1 else f"{grouped(n)} {noun}s"
+
+
 def bar(value: float, largest: float, mark: float | None = None) -> Markup:
     """A bar of `value` on the scale 0 .. largest, with a tick at `mark` where there is one."""
     shapes = Markup('<span class="fill" style="width:{}%"></span>').format(_share_of(value, largest))

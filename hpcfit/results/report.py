@@ -15,6 +15,7 @@ from hpcfit.results import frame_weights_study_report as study
 from hpcfit.results.frame_weights_weights_report import weights
 from hpcfit.results.page import Section, render
 from hpcfit.results.run_files import RunFiles
+from hpcfit.results.run_sections import settings
 
 Builder = Callable[[RunFiles], Section | None]  # None where the run has nothing of the kind
 
@@ -40,10 +41,10 @@ CONTENTS = {
             study.dropping,
             maps.agreement,
             whole.time,
-            whole.settings,
+            settings,
         ),
         files=("config.toml", "environment.json", "history.jsonl", "sources.csv", "weights.h5", "map.h5"),
-        unfinished=(whole.so_far, whole.convergence, whole.settings),
+        unfinished=(whole.so_far, whole.convergence, settings),
     ),
 }
 

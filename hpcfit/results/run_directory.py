@@ -90,6 +90,11 @@ class RunDirectory:
             self._history.write(json.dumps(row) + "\n")
             self._history.flush()
 
+    @property
+    def rows(self) -> list[dict]:
+        """The history so far, a row an evaluation."""
+        return self._rows
+
     def close(self, stop: Stop) -> None:
         """Close the history, write it as columns, and say why the fit ended: results follow, or a continuation."""
         self._history.close()
