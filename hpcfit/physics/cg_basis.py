@@ -337,8 +337,7 @@ def normal_equations(
 
 def class_functions(family: Family, number: int, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """phi [Q, functions] of one class at coordinates q [Q], and phi' (1/A or 1/rad)."""
-    values, slopes = _functions(family, jnp.asarray(q, float), jnp.full(len(q), number))
-    return np.asarray(values), np.asarray(slopes)
+    return _functions(family, np.asarray(q, float), np.full(len(q), number), np)
 
 
 def _check_box(basis: Basis, box: Any, weights: Any = None) -> None:
@@ -429,44 +428,44 @@ def _seen(family: Family, q: jax.Array) -> jax.Array:
     return inside & (q < jnp.asarray(family.high, q.dtype)[family.group])[:, None] if family.cut else inside
 
 
-def _functions(family: Family, q: jax.Array, group: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """phi [T, functions] of terms of these classes, and phi'."""
-    step = jnp.asarray(family.step, q.dtype)[group][:, None]
-    inside = _clamped(family, q, group)[:, None]
-    u = (inside - jnp.asarray(family.centres, q.dtype)[group]) / step
+def _functions(family: Family, q: Any, group: Any, xp: Any = jnp) -> tuple[Any, Any]:
+    """phi [T, functions] of terms of these classes, and phi'; xp: NumPy or jax.numpy, whatever q is of."""
+    step = xp.asarray(family.step, q.dtype)[group][:, None]
+    inside = _clamped(family, q, group, xp)[:, None]
+    u = (inside - xp.asarray(family.centres, q.dtype)[group]) / step
     if family.periodic:
         u = (u + family.functions / 2) % family.functions - family.functions / 2
     if family.shape == "b-spline":
-        values, slopes = _b_spline(u)
+        values, slopes = _b_spline(u, xp)
         slopes = slopes / step
         # beyond the range the energy goes on straight
         return values + slopes * (q[:, None] - inside), slopes
-    values = jnp.exp(-0.5 * (u / family.width) ** 2)
+    values = xp.exp(-0.5 * (u / family.width) ** 2)
     slopes = -values * u / family.width**2 / step
     if not family.cut:
         return values, slopes
-    end = jnp.asarray(family.high, q.dtype)[group][:, None]
-    taper, its_slope = _taper(q[:, None], end - REACH * step, end)
+    end = xp.asarray(family.high, q.dtype)[group][:, None]
+    taper, its_slope = _taper(q[:, None], end - REACH * step, end, xp)
     return values * taper, slopes * taper + values * its_slope
 
 
-def _clamped(family: Family, q: jax.Array, group: jax.Array) -> jax.Array:
+def _clamped(family: Family, q: Any, group: Any, xp: Any = jnp) -> Any:
     """The coordinate, or the end of the range that it lies beyond, where functions go on straight."""
     if family.shape == "gaussian" or family.periodic:
         return q
-    low, high = (jnp.asarray(end, q.dtype)[group] for end in (family.low, family.high))
-    return jnp.maximum(q, low) if family.cut else jnp.clip(q, low, high)
+    low, high = (xp.asarray(end, q.dtype)[group] for end in (family.low, family.high))
+    return xp.maximum(q, low) if family.cut else xp.clip(q, low, high)
 
 
-def _b_spline(u: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _b_spline(u: Any, xp: Any) -> tuple[Any, Any]:
     """The cubic B-spline on knots -2, -1, 0, 1, 2, and its derivative."""
-    a = jnp.abs(u)
-    outer = jnp.maximum(2 - a, 0)
-    values = jnp.where(a < 1, 2 / 3 - a * a + a**3 / 2, outer**3 / 6)
-    return values, jnp.sign(u) * jnp.where(a < 1, -2 * a + 1.5 * a * a, -(outer**2) / 2)
+    a = xp.abs(u)
+    outer = xp.maximum(2 - a, 0)
+    values = xp.where(a < 1, 2 / 3 - a * a + a**3 / 2, outer**3 / 6)
+    return values, xp.sign(u) * xp.where(a < 1, -2 * a + 1.5 * a * a, -(outer**2) / 2)
 
 
-def _taper(r: jax.Array, begin: jax.Array, end: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _taper(r: Any, begin: Any, end: Any, xp: Any) -> tuple[Any, Any]:
     """From 1 to 0 with two continuous derivatives, 1 - x^3 (10 - 15 x + 6 x^2), and its derivative."""
-    x = jnp.clip((r - begin) / (end - begin), 0, 1)
+    x = xp.clip((r - begin) / (end - begin), 0, 1)
     return 1 - x**3 * (10 - 15 * x + 6 * x * x), -30 * x * x * (1 - x) ** 2 / (end - begin)

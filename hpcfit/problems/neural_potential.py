@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.internal_coordinates import (
     angles,
     bonded_terms,
@@ -36,7 +37,6 @@ from hpcfit.physics.internal_coordinates import (
 )  # fmt: skip
 from hpcfit.problems.base import Block, Cell, FrameRows, Params, Reduce, Statistics
 
-GAS_CONSTANT = 8.31446261815324e-3  # kJ/mol/K
 STIFFEST = 0.01  # A or rad, the least standard deviation of a bond or angle that makes a spring
 REPULSION = 12  # power of the prior's repulsion
 BONDED = 8  # features of bonds (2), angles (2) and dihedrals (4)
