@@ -6,44 +6,133 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcfit.cases.fits import Fits
+from hpcfit.cases.coarse_simulation import Simulated, simulate
+from hpcfit.cases.fits import Fits, Fitted, Until
 from hpcfit.cases.force_map import ForceMapCase
-from hpcfit.cases.mapped_frames import MappedSums
-from hpcfit.config import ridges
+from hpcfit.cases.map_fits import FoundMap
+from hpcfit.cases.mapped_frames import MappedFrames, MappedSums
+from hpcfit.cases.neural_frames import (
+    frames_grid,
+    held_out_parts,
+    neural_gradient,
+    neural_rows,
+    sample_of,
+    training_order,
+)
+from hpcfit.config import ForceMatchingConfig, ridges
+from hpcfit.errors import InputError, nearest
 from hpcfit.log import logger
-from hpcfit.physics.cg_basis import Basis
 from hpcfit.problems.force_matching import LinearFit, fit_forces
+from hpcfit.problems.neural_potential import Architecture, NeuralForceMatching, neural_force_matching
+from hpcfit.workflow.coarse_grained.tables import Term, make_terms
+
+
+class TrainedPotential(NamedTuple):
+    """A neural potential of one map. noise_floor: what the noise of its forces is at least, (kJ/mol/A)^2."""
+
+    map: str
+    problem: NeuralForceMatching
+    fitted: Fitted
+    noise_floor: float
 
 
 class Matched(NamedTuple):
-    """Force fields. linear: of each map; theta: their coefficients, [maps, K]; metrics: what is reported."""
+    """Force fields. linear, terms: of each map; theta: coefficients of the linear ones, [maps, K]."""
 
     linear: list[LinearFit]
+    terms: list[list[Term]]
     theta: np.ndarray
+    neural: list[TrainedPotential]
+    simulated: Simulated | None
     metrics: dict[str, Any]
 
 
-def match_forces(case: ForceMapCase, fits: Fits, sums: MappedSums, basis: Basis, found: Any) -> Matched:
+def match_forces(
+    case: ForceMapCase, fits: Fits, work: MappedFrames, sums: MappedSums, found: tuple[FoundMap, ...], chosen: FoundMap
+) -> Matched:
     """Fit the linear model to each map's forces, and what else the config asks for; collective."""
-    choice, names = case.config.problem.force_matching, [one.name for one in found.maps]
-    world = fits.grid.world
-
-    def linear() -> list[LinearFit]:
-        return [
+    choice, names, world = case.config.problem.force_matching, [one.name for one in found], fits.grid.world
+    basis = work.basis
+    linear = world.on_root(
+        lambda: [
             fit_forces(sums.normal, number, ridges(choice.ridge), basis.constants()) for number in range(len(names))
         ]
-
-    fitted = world.on_root(linear)
+    )
+    coverage = sums.normal.coverage.sum(axis=0)
+    terms = world.on_root(
+        lambda: [
+            make_terms(basis, one.coefficients, coverage, case.config.problem.temperature, case.store.periodic)
+            for one in linear
+        ]
+    )
     if world.is_root:
-        for name, one in zip(names, fitted):
+        for name, one in zip(names, linear):
             logger.info("linear model of map %s: %d functions, residual %.6g +- %.2g (kJ/mol/A)^2 held out",
                         name, basis.size, one.test.value, one.test.error)  # fmt: skip
+    neural = [] if choice.neural is None else _train(case, fits, work, sums, found, chosen)
+    simulated = None
+    if choice.simulation is not None:
+        simulated = world.on_root(lambda: simulate(case, terms[names.index(chosen.name)], neural[:1]))
     metrics = {
         "functions": basis.size,
-        "linear": [
-            {"map": name, "ridge": one.ridge, "train": one.train, "held_out": list(one.test),
-             "empty": int(one.empty.sum()), "curve": list(zip(one.ridges, one.held_out))}
-            for name, one in zip(names, fitted)
-        ],
+        "linear": [_of_linear(name, one) for name, one in zip(names, linear)],
+        "neural": [_of_neural(one) for one in neural],
+        "simulation": None if simulated is None else simulated.metrics,
+    }
+    return Matched(linear, terms, np.array([one.coefficients for one in linear]), neural, simulated, metrics)
+
+
+def _of_linear(name: str, one: LinearFit) -> dict[str, Any]:
+    return {
+        "map": name, "ridge": one.ridge, "train": one.train, "held_out": list(one.test),
+        "empty": int(one.empty.sum()), "curve": [list(pair) for pair in zip(one.ridges, one.held_out)],
     }  # fmt: skip
-    return Matched(fitted, np.array([one.coefficients for one in fitted]), metrics)
+
+
+def _of_neural(one: TrainedPotential) -> dict[str, Any]:
+    metrics = one.fitted.metrics
+    return {
+        "map": one.map, "residual": metrics["residual"], "residual_free": metrics["residual_free"],
+        "noise_floor": one.noise_floor, "steps": one.fitted.steps, "evaluations": one.fitted.evaluations,
+        "stopped": one.fitted.stopped,
+    }  # fmt: skip
+
+
+def _train(
+    case: ForceMapCase, fits: Fits, work: MappedFrames, sums: MappedSums, found: tuple[FoundMap, ...], chosen: FoundMap
+) -> list[TrainedPotential]:
+    """A neural potential for the chosen map, and for those to compare it with; collective."""
+    choice, run = case.config.problem.force_matching, case.config.run
+    names = [one.name for one in found]
+    _check_compared(choice, names)
+    grid = frames_grid(fits.grid.world, case.n_blocks)
+    part = held_out_parts(case.parts.n, choice.neural.hold_out)
+    rows = fits.grid.world.on_all(lambda: neural_rows(work, grid, part))
+    R, box = sample_of(rows[0], work, grid)
+    mean_square = sums.normal.square.sum(axis=0) / sums.normal.rows.sum()
+    # The mean force is common to valid maps, so noises differ as mean squares do: what is above the least is noise.
+    least = min(float(mean_square[k]) for k, one in enumerate(found) if one.valid or len(found) == 1)
+    neural, trained = choice.neural, []
+    for number in training_order(names, chosen.name, neural.compare):
+        problem = neural_force_matching(
+            case.types, np.asarray(case.coarse.bonds), R, float(mean_square[number]), case.config.problem.temperature,
+            box, Architecture(neural.width, neural.depth, neural.functions, neural.cutoff), neural.weight_decay,
+            run.precision,
+        )  # fmt: skip
+        gradient = neural_gradient(problem, rows[number], work, grid)
+        floor = max(float(mean_square[number]) - least, 0.0)
+        fitted = fits.fit(
+            f"neural {names[number]}", problem.init(run.seed), evaluate=gradient, until=Until("residual_free", floor)
+        )
+        trained.append(TrainedPotential(names[number], problem, fitted, floor))
+    return trained
+
+
+def _check_compared(choice: ForceMatchingConfig, names: list[str]) -> None:
+    for name in choice.neural.compare:
+        if name not in names:
+            raise InputError(
+                f"[problem.force_matching.neural] compare names '{name}', which is not among the maps"
+                f" {', '.join(names)}",
+                remedy=nearest(name, names),
+            )

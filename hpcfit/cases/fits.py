@@ -27,6 +27,13 @@ class Result(NamedTuple):
     evaluate: Gradient
 
 
+class Until(NamedTuple):
+    """Ends a fit when a metric of held-out frames comes no nearer to its ``floor`` (see ``fit.hooks.HeldOut``)."""
+
+    metric: str
+    floor: float
+
+
 class Fits(Protocol):
     """grid: the ranks. evaluate: what ``Case.gradient`` gave, on all frames of this rank."""
 
@@ -41,12 +48,13 @@ class Fits(Protocol):
         rows: FrameRows | None = None,
         *,
         evaluate: Gradient | None = None,
+        until: Until | None = None,
         tolerance: float = 0.0,
     ) -> Fitted:
         """Minimise from ``start``; collective. A fit that has ended before an interruption is not run again.
 
-        problem, rows: of this fit, where they differ from those of ``evaluate``, by default that of the run. tolerance:
-        a relative one that is enough, where it is larger than that of the config.
+        problem, rows: of this fit, where they differ from those of ``evaluate``, by default that of the run. until:
+        what else ends it. tolerance: a relative one that is enough, where it is larger than that of the config.
         """
 
     def final(self, fitted: Fitted, problem: Problem) -> None:

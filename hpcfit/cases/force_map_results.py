@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcfit.cases.coarse_models import write_models
 from hpcfit.cases.force_map import ForceMapCase
 from hpcfit.cases.force_map_study import Findings
 from hpcfit.cases.map_fits import FoundMap
@@ -47,6 +48,8 @@ def _write(directory: RunDirectory, case: ForceMapCase, findings: Findings, metr
     chosen = next(named for named in findings.named if named.name == findings.found.chosen.name)
     if np.prod(chosen.W.shape) <= LARGEST_MATRIX:
         directory.write_npy("force_map.npy", chosen.W.toarray())
+    if findings.matching is not None:
+        write_models(directory, case, findings)
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
 
 

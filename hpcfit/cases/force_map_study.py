@@ -88,12 +88,15 @@ class ForceMapStudy:
                 logger.warning("%s", text)
         basis, named = self._basis(ranges), self._named(found)
         mean_force = self._mean_force()
-        sums = self._second_pass(mapping, named, found, basis, mean_force)
+        work = self._mapped_frames(mapping, named, found, basis, mean_force)
+        with self._timed("mapped frames"):
+            sums = work.run(case.mapped_folder, case.coarse, self._origin(found, named), self.fits.grid.world)
         matching = None
         if case.config.problem.force_matching is not None:
             from hpcfit.cases.coarse_force_field import match_forces
 
-            matching = match_forces(case, self.fits, sums, basis, found)
+            with self._timed("force matching"):
+                matching = match_forces(case, self.fits, work, sums, found.maps, found.chosen)
         return Findings(self.fits.grid.world, found, named, sums, basis, mean_force, matching, self.passes)
 
     # ---- first pass ------------------------------------------------------------------------------------------------
@@ -233,18 +236,19 @@ class ForceMapStudy:
             )
         return MeanForce(table[:, 0], table[:, 1])
 
-    def _second_pass(
+    def _mapped_frames(
         self, mapping: Mapping, named: list[NamedMap], found: Found, basis: Basis | None, mean_force: MeanForce | None
-    ) -> MappedSums:
+    ) -> MappedFrames:
         case, run = self.case, self.case.config.run
         number = [one.name for one in named].index(found.chosen.name)
-        work = MappedFrames(
+        return MappedFrames(
             case.frames, mapping, named, number, basis, mean_force, case.config.problem.map.noise or 0.0, case.kT,
             run.seed, run.reductions,
         )  # fmt: skip
-        with self._timed("mapped frames"):
-            made_from = case.made_from(found.chosen.name, named[number].W)
-            return work.run(case.mapped_folder, case.coarse, made_from, self.fits.grid.world)
+
+    def _origin(self, found: Found, named: list[NamedMap]) -> dict[str, str]:
+        """What the coarse-grained store says of how it was made."""
+        return next(self.case.made_from(one.name, one.W) for one in named if one.name == found.chosen.name)
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,8 +102,8 @@ class MappedFrames:
     def run(self, folder: Path, particles: Particles, made_from: dict[str, Any], world: Ranks) -> MappedSums:
         """Write the coarse-grained store and add up; collective. A rank takes whole shards."""
         store = self.frames.store
-        shards = sorted({block.shard for block in self.frames.parts.blocks})
-        plans = _plans(store, shards, made_from)
+        shards = list(self.first_ids)
+        plans = _plans(store, self.first_ids, made_from)
         world.on_root(lambda: _begin(folder, particles, made_from))
         sums = _Sums.empty(self)
         numbers = [number for number, block in enumerate(self.frames.parts.blocks)
@@ -118,19 +119,27 @@ class MappedFrames:
             with ForceShardWriter(folder, plans[shard], particles) as writer:
                 for _ in range(sum(blocks[number].shard == shard for number in numbers)):
                     visit = next(visits)
-                    R, F = self.mapped(visit, plans[shard].first_id)
+                    R, F = self.mapped(visit)
                     beads = ForceFrames(R.astype(np.float32), F[..., self.write].astype(np.float32), visit.frames.box)
                     writer.extend(beads, visit.origin)
                     self._add(visit, R, F, sums)
 
-    def mapped(self, visit: Visit, first_id: int) -> tuple[np.ndarray, np.ndarray]:
-        """R [T, N, 3] and the forces of all maps F [T, N, 3, W] of one block, float64. first_id: of its shard."""
+    @cached_property
+    def first_ids(self) -> dict[int, int]:
+        """The id of the first mapped frame of each shard that is mapped; ids are counted over these."""
+        frames = {block.shard: self.frames.store.shards[block.shard].frames for block in self.frames.parts.blocks}
+        shards = sorted(frames)
+        ends = np.cumsum([frames[shard] for shard in shards])
+        return {shard: int(end) - frames[shard] for shard, end in zip(shards, ends)}
+
+    def mapped(self, visit: Visit) -> tuple[np.ndarray, np.ndarray]:
+        """R [T, N, 3] and the forces of all maps F [T, N, 3, W] of one block, float64."""
         frames = visit.frames
         R = self.mapping(frames.positions, frames.box)
         F = np.stack([one(frames) for one in self.maps], axis=-1)
         if not self.noise_sd:
             return R, F
-        first = first_id + visit.block.index * BLOCK_FRAMES
+        first = self.first_ids[visit.block.shard] + visit.block.index * BLOCK_FRAMES
         eps = np.stack([self._noise(first + row, R.shape[1]) for row in range(len(R))])
         n = -self.kT * eps / self.noise_sd**2
         noised = [one.noise.Lambda1 @ F[..., k] + one.noise.Lambda2 @ n for k, one in enumerate(self.maps)]
@@ -201,9 +210,9 @@ class _Sums:
         return MappedSums(normal, self.products.total(world), self.spans.total(world)[0], spanned)
 
 
-def _plans(store: ForceStore, shards: Sequence[int], made_from: dict[str, Any]) -> list[ShardPlan]:
-    plans, first = [], 0
-    for number in shards:
+def _plans(store: ForceStore, first_ids: dict[int, int], made_from: dict[str, Any]) -> list[ShardPlan]:
+    plans = []
+    for number, first in first_ids.items():
         shard = store.shards[number]
         what = json.dumps([shard.plan, shard.file, first, made_from], sort_keys=True)
         digest = hashlib.sha256(what.encode()).hexdigest()
@@ -213,7 +222,6 @@ def _plans(store: ForceStore, shards: Sequence[int], made_from: dict[str, Any]) 
                 {shard.file: shard.plan},
             )
         )  # fmt: skip
-        first += shard.frames
     return plans
 
 

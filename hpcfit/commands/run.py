@@ -6,11 +6,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from hpcfit.cases.fits import Fitted, Result
+from hpcfit.cases.fits import Fitted, Result, Until
 from hpcfit.commands.session import Session
 from hpcfit.config import BLOCK_FRAMES, OptimizerConfig
 from hpcfit.errors import together
@@ -82,6 +83,11 @@ class Recorder:
         if self.world.is_root:
             self.directory.add_evaluation(self._row(evaluation))
         return evaluation
+
+    def of_this_fit(self, metric: str) -> list[float]:
+        """A metric after each of its steps so far, those before an interruption too; on root."""
+        rows = [row for row in self.directory.rows if row["fit"] == self.fit]
+        return list({row["step"]: row[metric] for row in rows}.values())
 
     def after(self, step: Step) -> None:
         """As a hook: what is evaluated from now on belongs to the next step."""
@@ -163,7 +169,7 @@ class Run:
 
     def fit(
         self, name: str, start: Params, problem: Problem | None = None, rows: FrameRows | None = None, *,
-        evaluate: Gradient | None = None, tolerance: float = 0.0,
+        evaluate: Gradient | None = None, until: Until | None = None, tolerance: float = 0.0,
     ) -> Fitted:  # fmt: skip
         """See ``cases.fits.Fits``. Raises Interrupted."""
         evaluate = evaluate or self._gradient(problem, rows)
@@ -172,7 +178,7 @@ class Run:
         record = self.records.load(name, start)
         if record is not None:
             return self._remembered(name, record)
-        one = OneFit.of(self, name, evaluate, tolerance)
+        one = OneFit.of(self, name, evaluate, until, tolerance)
         if not tolerance:
             logger.info("fit '%s'", name)
         outcome = one.loop(one.restart(start) or one.first_step(start))
@@ -267,19 +273,20 @@ class OneFit:
     """One fit of a run, from its start or its checkpoint to its end."""
 
     run: Run
+    until: Until | None
     tolerance: float
     optimizer: Optimizer
     checkpoints: Checkpoints
 
     @classmethod
-    def of(cls, run: Run, name: str, evaluate: Gradient, tolerance: float) -> OneFit:
+    def of(cls, run: Run, name: str, evaluate: Gradient, until: Until | None, tolerance: float) -> OneFit:
         """With the optimizer of the config, for a gradient of its own."""
         chosen, rows = run.session.config.optimizer, evaluate.frames.rows
         optimizer = choose_optimizer(
             chosen.name, chosen.options, chosen.clip_norm, run.recorder.inner,
             lambda p: evaluate.problem.metric(p, rows), evaluate,
         )  # fmt: skip
-        return cls(run, tolerance, optimizer, run._checkpoints(name, evaluate.grid, rows.ids))
+        return cls(run, until, tolerance, optimizer, run._checkpoints(name, evaluate.grid, rows.ids))
 
     def restart(self, start: Params) -> Step | None:
         """Where the newest checkpoint of this fit left it; collective."""
@@ -314,4 +321,7 @@ class OneFit:
             hooks.SmallChange(max(chosen.relative_tolerance, self.tolerance), chosen.patience),
         ]
         converged = [] if chosen.name in SELECTING else small  # a search over selections says itself when it ends
+        if self.until is not None:
+            values = partial(self.run.recorder.of_this_fit, self.until.metric)
+            converged.append(hooks.HeldOut(self.run.session.world, values, self.until.floor, chosen.patience))
         return [*converged, hooks.MaxSteps(chosen.max_steps), self.checkpoints, *progress]

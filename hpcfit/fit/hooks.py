@@ -62,6 +62,34 @@ class SmallChange:
         )
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Ends when what a metric of held-out frames has above ``floor`` did not shrink by a share ``progress`` of itself
+    in ``patience`` steps. values: the metric after each step of the fit so far, on root; all ranks hear root."""
+
+    ranks: Ranks
+    values: Callable[[], list[float]]
+    floor: float
+    patience: int
+    progress: float = 1e-3
+
+    def __call__(self, step: Step) -> Stop | None:
+        """Compare the least value until ``patience`` steps ago with the least since then."""
+        return self.ranks.bcast(self._judged() if self.ranks.is_root else None)
+
+    def _judged(self) -> Stop | None:
+        above = np.array(self.values()) - self.floor
+        if len(above) <= self.patience:
+            return None
+        before, since = np.min(above[: -self.patience]), np.min(above[-self.patience :])
+        if since < (1 - self.progress) * before:
+            return None
+        return Stop(
+            f"held-out frames: {before:.5g} above the floor, not {100 * self.progress:g} % less in {self.patience}"
+            " steps (optimizer.patience)"
+        )
+
+
 @dataclass
 class WallClock:
     """Ends when root's clock says so; the run is to be continued. The time counts from the first call, over all fits,
