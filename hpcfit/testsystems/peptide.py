@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.data.bonding import guessed_bonds, molecules
+from hpcfit.data.force_store import open_force_store, read_block
 from hpcfit.errors import InputError
+from hpcfit.physics.cg_basis import Basis, BasisOptions, basis_forces, make_basis, observed_ranges, united
 
 CLN025 = ("ACE", "TYR", "TYR", "ASP", "PRO", "GLU", "THR", "GLY", "THR", "TRP", "TYR", "NME")
 HYDROGEN_MASS = 3.0  # amu, with which steps of 4 fs keep the energy
@@ -118,3 +120,42 @@ def write_simulated(source: Path, name: str, folder: Path) -> tuple[Path, Path]:
     topology.write_text("".join(kept))
     serialized.write_text(openmm.XmlSerializer.serialize(system))
     return topology, serialized
+
+
+# ---- what the noise of forces costs force matching -----------------------------------------------------------------
+
+
+def right_sides(folder: Path, basis: Basis) -> np.ndarray:
+    """phi_k . F of each frame of a coarse-grained store and each function of the basis, [T, K], kJ/mol/A^2.
+
+    Their mean is the right side of the normal equations of force matching; their variance is what a linear model needs
+    frames to overcome.
+    """
+    store = open_force_store(folder)
+    found = []
+    for block in store.blocks():
+        frames = read_block(store, block)
+        Phi = np.asarray(basis_forces(basis, frames.positions))
+        found.append(np.einsum("tnxk,tnx->tk", Phi.astype(float), frames.forces.astype(float)))
+    return np.concatenate(found)
+
+
+def bead_basis(folder: Path) -> Basis:
+    """B-splines of bonds, angles, dihedrals and pairs of the beads of a coarse-grained store, all beads alike."""
+    store, options = open_force_store(folder), BasisOptions()
+    types, bonds = ["bead"] * len(store.particles), np.asarray(store.particles.bonds)
+    frames = (read_block(store, block).positions for block in store.blocks())
+    return make_basis(types, bonds, options, united(observed_ranges(types, bonds, options, R) for R in frames))
+
+
+def variance_ratios(noisy: Path, quiet: Path) -> dict[str, np.ndarray]:
+    """How much larger the variance of the right sides is by the forces of one store than by those of another of the
+    same frames, for each function that moved, by kind of term."""
+    basis = bead_basis(quiet)
+    first, second = (right_sides(folder, basis).var(axis=0) for folder in (noisy, quiet))
+    seen = second > 1e-6 * second.max()
+    return {
+        family.kind: first[columns][seen[columns]] / second[columns][seen[columns]]
+        for family in basis.families
+        for columns in [np.arange(family.columns.start, family.columns.stop)]
+    }
