@@ -9,9 +9,13 @@ from typing import NamedTuple
 from hpcfit.data.files import write_text
 from hpcfit.errors import InputError, nearest
 from hpcfit.log import logger
+from hpcfit.results import force_map_noise_report as noise
+from hpcfit.results import force_map_potentials_report as potentials
+from hpcfit.results import force_map_report as force_map
 from hpcfit.results import frame_weights_map_report as maps
 from hpcfit.results import frame_weights_report as whole
 from hpcfit.results import frame_weights_study_report as study
+from hpcfit.results.force_map_coefficients_report import coefficients
 from hpcfit.results.frame_weights_weights_report import weights
 from hpcfit.results.page import Section, render
 from hpcfit.results.run_files import RunFiles
@@ -45,6 +49,22 @@ CONTENTS = {
         ),
         files=("config.toml", "environment.json", "history.jsonl", "sources.csv", "weights.h5", "map.h5"),
         unfinished=(whole.so_far, whole.convergence, settings),
+    ),
+    "force-map": Contents(
+        finished=(
+            force_map.outcome,
+            force_map.maps,
+            coefficients,
+            noise.learning,
+            noise.correlation,
+            noise.validity,
+            potentials.matching,
+            potentials.simulation,
+            force_map.time,
+            settings,
+        ),
+        files=("config.toml", "environment.json", "maps.h5"),
+        unfinished=(force_map.so_far, potentials.fits_so_far, settings),
     ),
 }
 

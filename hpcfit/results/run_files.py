@@ -14,6 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.results.force_map_files import (
+    Maps,
+    Potentials,
+    SimulatedBeads,
+    read_maps,
+    read_potentials,
+    read_simulation,
+)
 from hpcfit.results.history_file import AGAIN, History, read_history
 
 
@@ -90,6 +98,12 @@ class RunFiles:
     def history(self) -> History:
         return read_history(self.path("history.jsonl"))
 
+    @property
+    def evaluated(self) -> bool:
+        """Whether the history has a row: a run may end without a fit that evaluates anything."""
+        path = self.directory / "history.jsonl"
+        return path.is_file() and path.stat().st_size > 0
+
     @functools.cached_property
     def sources(self) -> list[dict[str, Any]]:
         """Rows of sources.csv: source, label (str), frames (int), uniform_weight, weight (float)."""
@@ -127,6 +141,21 @@ class RunFiles:
         table = self._datasets("map.h5", names, {"held_out": False})
         attributes = {name: self._attribute("map.h5", name) for name in ("ndiv", "cell", "laue")}
         return Orbits(**table, **attributes)
+
+    @functools.cached_property
+    def maps(self) -> Maps:
+        """Of kind "force-map"."""
+        return read_maps(self.path("maps.h5"))
+
+    @functools.cached_property
+    def potentials(self) -> Potentials:
+        """Of kind "force-map" with force matching."""
+        return read_potentials(self.path("potentials.h5"))
+
+    @functools.cached_property
+    def simulation(self) -> SimulatedBeads:
+        """Of kind "force-map" with a simulation of its beads."""
+        return read_simulation(self.path("simulation.h5"))
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path(name)

@@ -1,0 +1,195 @@
+"""The HDF5 files of a run of kind "force-map", read and checked: maps, potentials, simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpcfit.errors import InputError
+from hpcfit.results.history_file import AGAIN
+
+
+class BeadNoise(NamedTuple):
+    """Mean |F|^2 of each bead of one map, [N], (kJ/mol/A)^2, on frames that it was not fitted to; with its error."""
+
+    held_out: np.ndarray
+    error: np.ndarray
+
+
+class Coefficients(NamedTuple):
+    """W of one map, one entry each. error: by the bootstrap, NaN where it is not known."""
+
+    bead: np.ndarray
+    atom: np.ndarray
+    value: np.ndarray
+    error: np.ndarray
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What maps.h5 says. noise: of each map by its name; coefficients: of those that have constant ones.
+
+    residue: [n], the index of each atom's residue; group: [n], of its rigid group, -1 for atoms left out. M: the
+    configurational map.
+    """
+
+    chosen: str
+    beads: list[str]
+    atoms: list[str]
+    residue: np.ndarray
+    residue_names: list[str]
+    residue_numbers: np.ndarray
+    group: np.ndarray
+    M: Coefficients
+    noise: dict[str, BeadNoise]
+    coefficients: dict[str, Coefficients]
+
+    def own_groups(self, bead: int) -> np.ndarray:
+        """The rigid groups that a bead has atoms in."""
+        return np.unique(self.group[self.M.atom[self.M.bead == bead]])
+
+    def is_own(self) -> np.ndarray:
+        """Whether an atom is in a rigid group that a bead has atoms in, bool [N, n]."""
+        return np.array([np.isin(self.group, self.own_groups(bead)) for bead in range(len(self.beads))])
+
+    def residue_label(self, residue: int) -> str:
+        """GLY 7."""
+        return f"{self.residue_names[residue]} {self.residue_numbers[residue]}"
+
+
+def read_maps(path: Path) -> Maps:
+    """maps.h5. Raises InputError that names it."""
+    with _opened(path) as file:
+        names = [name for name in file if name != "M" and hasattr(file[name], "keys")]
+        noise = {name: BeadNoise(file[name]["held_out"][()], file[name]["held_out_error"][()]) for name in names}
+        constant = {name: _coefficients(file[name]) for name in names if "coefficient" in file[name]}
+        return Maps(
+            _text(file.attrs["chosen"]), _texts(file["beads"]), _texts(file["atoms"]), file["residue"][()],
+            _texts(file["residue_names"]), file["residue_numbers"][()], file["group"][()], _coefficients(file["M"]),
+            noise, constant,
+        )  # fmt: skip
+
+
+def _coefficients(group: Any) -> Coefficients:
+    value = group["coefficient"][()]
+    error = group["error"][()] if "error" in group else np.full(len(value), np.nan)
+    return Coefficients(group["bead"][()], group["atom"][()], value, error)
+
+
+class Potential(NamedTuple):
+    """One term of a fitted force field. kind: pairs, bonds, angles or dihedrals; q: A or rad; U, error: kJ/mol.
+
+    samples: how often frames were in the reach of its functions.
+    """
+
+    kind: str
+    label: str
+    q: np.ndarray
+    U: np.ndarray
+    error: np.ndarray
+    dU: np.ndarray
+    samples: float
+
+
+class Exact(NamedTuple):
+    """The exact mean force between two beads. r: A; U: kJ/mol; f: kJ/mol/A."""
+
+    r: np.ndarray
+    U: np.ndarray
+    f: np.ndarray
+
+
+class Potentials(NamedTuple):
+    """By map and term; exact: where it is known."""
+
+    of_map: dict[str, dict[str, Potential]]
+    exact: Exact | None
+
+
+def read_potentials(path: Path) -> Potentials:
+    """potentials.h5. Raises InputError that names it."""
+    with _opened(path) as file:
+        exact = Exact(*(file["exact"][key][()] for key in Exact._fields)) if "exact" in file else None
+        of_map = {name: {term: _potential(term, file[name][term]) for term in file[name]}
+                  for name in file if name != "exact"}  # fmt: skip
+        return Potentials(of_map, exact)
+
+
+def _potential(name: str, group: Any) -> Potential:
+    kind, _, label = name.partition(" ")
+    curves = (group[key][()] for key in ("q", "U", "error", "dU"))
+    return Potential(kind, label, *curves, float(np.sum(group["coverage"][()])))
+
+
+class FreeEnergy(NamedTuple):
+    """Free energies along one coordinate, kJ/mol, of the mapped frames and of the model; infinite where no frame is.
+
+    divergence, error: how far the two distributions are apart.
+    """
+
+    name: str
+    label: str
+    x: np.ndarray
+    reference: np.ndarray
+    reference_error: np.ndarray
+    model: np.ndarray
+    model_error: np.ndarray
+    divergence: float
+    error: float
+
+
+class Slow(NamedTuple):
+    """Free energies in two slow coordinates, [nx, ny], kJ/mol, of the mapped frames and of the model."""
+
+    edges_x: np.ndarray
+    edges_y: np.ndarray
+    reference: np.ndarray
+    model: np.ndarray
+    divergence: float
+    error: float
+
+
+class SimulatedBeads(NamedTuple):
+    profiles: list[FreeEnergy]
+    slow: Slow | None
+
+
+def read_simulation(path: Path) -> SimulatedBeads:
+    """simulation.h5. Raises InputError that names it."""
+    with _opened(path) as file:
+        profiles = [_free_energy(name.removeprefix("profile "), file[name])
+                    for name in file if name.startswith("profile ")]  # fmt: skip
+        slow = None
+        if "tica" in file:
+            slow = Slow(*(file["tica"][key][()] for key in Slow._fields[:4]), *file["tica/divergence"][()])
+        return SimulatedBeads(profiles, slow)
+
+
+def _free_energy(name: str, group: Any) -> FreeEnergy:
+    curves = (group[key][()] for key in ("x", "reference", "reference_error", "model", "model_error"))
+    return FreeEnergy(name, _texts(group["label"])[0], *curves, *(float(value) for value in group["divergence"][()]))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, open to be read; what is missing or broken in it is an InputError with its path."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            yield file
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: {error}", remedy=AGAIN) from None
+
+
+def _texts(dataset: Any) -> list[str]:
+    return [_text(value) for value in dataset[()]]
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

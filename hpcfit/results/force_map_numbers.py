@@ -1,0 +1,72 @@
+"""What the metrics of a run of kind "force-map" say to more than one section: forces in the unit of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from hpcfit.results.page import plus_minus, significant
+
+REFERENCE = "basic"  # the valid map that needs no fit
+DIGITS = 4  # of mean squares
+
+
+class ForceUnit(NamedTuple):
+    """The unit of forces on the page. factor: from kJ/mol/A."""
+
+    name: str
+    factor: float
+
+    @classmethod
+    def of(cls, metrics: Mapping[str, Any]) -> ForceUnit:
+        return cls(metrics["unit"]["name"].replace("/A", "/Å"), metrics["unit"]["factor"])
+
+    @property
+    def squared(self) -> str:
+        return f"({self.name})²"
+
+    def square(self, value: float | np.ndarray | None) -> Any:
+        """A mean square, (kJ/mol/A)^2, in this unit squared."""
+        return None if value is None else value * self.factor**2
+
+    def shown(self, value: float | None, error: float | None = None, power: int = 2) -> Markup:
+        """A force to the power 1 or 2, with its error where there is one."""
+        scale = self.factor**power
+        converted = None if value is None else value * scale
+        return plus_minus(significant(converted, DIGITS), None if error is None else abs(error) * scale)
+
+
+def map_named(metrics: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """The row of a map; None where the run has none of that name."""
+    return next((row for row in metrics["maps"] if row["name"] == name), None)
+
+
+def chosen_map(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return map_named(metrics, metrics["chosen"])
+
+
+def shown_first(names: Sequence[str], metrics: Mapping[str, Any]) -> list[str]:
+    """The chosen map and the basic one beside it, of those there are."""
+    return [name for name in dict.fromkeys((metrics["chosen"], REFERENCE)) if name in names]
+
+
+def data_efficiency(metrics: Mapping[str, Any]) -> float | None:
+    """How many frames of the basic map carry as much as one of the chosen map: the ratio of what force fields leave of
+    their forces, or of their mean squares where none was fitted; None where there is nothing to compare."""
+    chosen, matched = metrics["chosen"], metrics.get("force_matching")
+    if chosen == REFERENCE or map_named(metrics, REFERENCE) is None or not chosen_map(metrics)["valid"]:
+        return None
+    if matched:
+        held_out = {row["map"]: row["held_out"][0] for row in matched["linear"]}
+    else:
+        held_out = {row["name"]: row["held_out"] for row in metrics["maps"]}
+    return held_out[REFERENCE] / held_out[chosen] if held_out[chosen] > 0 else None
+
+
+def inefficiency(metrics: Mapping[str, Any], name: str) -> float | None:
+    """g of a map at the largest span."""
+    rows = metrics.get("inefficiency", {}).get("of", {}).get(name)
+    return rows[-1] if rows else None
