@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -48,21 +49,25 @@ class StatisticalBlocks:
     @property
     def n_frames(self) -> int:
         """Frames of all."""
-        return sum(block.frames for block in self.blocks)
+        return int(self._begins[-1])
 
     @property
     def frames(self) -> np.ndarray:
         """Frames of each, [n]."""
         return np.diff(self._first)
 
-    @property
+    @cached_property
+    def _begins(self) -> np.ndarray:
+        """The first frame of each block, and the end of the last."""
+        return np.cumsum([0, *(block.frames for block in self.blocks)])
+
+    @cached_property
     def _first(self) -> np.ndarray:
         return -(-np.arange(self.n + 1) * self.n_frames // self.n)
 
     def pieces(self, number: int) -> list[Piece]:
         """Of a block of frames, by its number in ``blocks``."""
-        begin = sum(block.frames for block in self.blocks[:number])
-        first, end = self._first, begin + self.blocks[number].frames
+        first, (begin, end) = self._first, self._begins[number : number + 2].tolist()
         parts = range(int(np.searchsorted(first, begin, "right")) - 1, int(np.searchsorted(first, end, "left")))
         return [
             Piece(part, slice(max(first[part], begin) - begin, min(first[part + 1], end) - begin)) for part in parts
