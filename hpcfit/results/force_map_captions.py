@@ -115,14 +115,17 @@ RIDGE_OF_FITS = (
     "taken."
 )
 POTENTIALS = (
-    "Terms of the fitted force fields, each 0 at its minimum, where frames have sampled them; bands: standard errors "
-    "by leaving out one statistical block at a time. Blue: the chosen map, '{name}'.{basic} Where the bands overlap, "
-    "the maps give the same potential; the narrower band is the gain.{cut}"
+    "{kind} terms of the fitted force fields, most sampled first, each 0 at its minimum and drawn where frames have "
+    "sampled it; bands: standard errors by leaving out one statistical block at a time. Blue: the chosen map, "
+    "'{name}'.{basic}{cut}"
 )
-BESIDE_BASIC = " Grey: the basic map, the baseline."
+BESIDE_BASIC = (
+    " Grey: the basic map, the baseline. Where the bands overlap, the maps give the same potential; the narrower band "
+    "is the gain."
+)
 EXACT = " Black, dashed: the exact potential of mean force."
 CUT = " Energies above {limit} kJ/mol (15 kT) lie outside the panels."
-LEFT_OUT = " Shown are the first {shown} of {n} terms."
+LEFT_OUT = " Shown are {shown} of {n} terms."
 MEAN_FORCE = (
     "Force between the two beads of the fitted potentials, −dU/dr, beside the exact mean force (black, dashed), the "
     "baseline, and their difference from it. A valid map lies on it; what an invalid one misses, no number of frames "

@@ -25,7 +25,7 @@ def heat_map(maps: Maps, W: np.ndarray):
     order = np.argsort(maps.residue, kind="stable")
     n_beads, n_atoms = W.shape
     figure, axis = plt.subplots(figsize=(9, 1.5 + min(6.0, 0.24 * n_beads)))
-    limit = float(np.abs(W).max()) or 1.0
+    limit = 1.2 * float(np.abs(W).max()) or 1.0  # the ends of the colours are too dark for frames to be seen
     mesh = axis.pcolormesh(
         np.arange(n_atoms + 1), np.arange(n_beads + 1), np.ma.masked_equal(W[:, order], 0.0), cmap=DIVERGING,
         norm=Normalize(-limit, limit), rasterized=True,

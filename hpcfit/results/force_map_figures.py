@@ -190,6 +190,6 @@ def inefficiency(spans: Sequence[int], of: Mapping[str, Sequence[float]]):
     axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.minorticks_off()
     axis.set(xlabel="span s, frames", ylabel="g(s)")
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.12 * max(1.0, *(max(values) for values in of.values())))
     axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=7, borderpad=0, borderaxespad=0.3)
     return figure

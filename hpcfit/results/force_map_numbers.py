@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
-from hpcfit.results.page import plus_minus, significant
+from hpcfit.results.page import grouped, number, plus_minus, significant
 
 REFERENCE = "basic"  # the valid map that needs no fit
 DIGITS = 4  # of mean squares
@@ -35,8 +36,16 @@ class ForceUnit(NamedTuple):
     def shown(self, value: float | None, error: float | None = None, power: int = 2) -> Markup:
         """A force to the power 1 or 2, with its error where there is one."""
         scale = self.factor**power
-        converted = None if value is None else value * scale
-        return plus_minus(significant(converted, DIGITS), None if error is None else abs(error) * scale)
+        converted, width = (None if one is None else float(one) * scale for one in (value, error))
+        if converted is None or not width or not math.isfinite(converted * width):
+            return significant(converted, DIGITS)
+        return plus_minus(_as_precise(converted, width), width)
+
+
+def _as_precise(value: float, error: float) -> Markup:
+    """A number to the place of its error's second digit, never less than one before the decimal point."""
+    decimals = min(max(0, 1 - math.floor(math.log10(error))), 12)
+    return number(value, f"{value:.{decimals}f}" if decimals else grouped(round(value)))
 
 
 def map_named(metrics: Mapping[str, Any], name: str) -> dict[str, Any] | None:

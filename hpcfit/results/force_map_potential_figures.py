@@ -41,7 +41,7 @@ def potentials(terms: Sequence[Mapping[str, Potential]], exact: Exact | None, li
         axis.set(title=shortened(first.label, 26), xlim=(span.min(), span.max()), ylim=(-0.04 * highest, highest))
         axis.xaxis.set_major_locator(MaxNLocator(4))
     kind = next(iter(terms[0].values())).kind
-    figure.supxlabel("degrees" if kind in ANGULAR else "Å", fontsize=9)
+    figure.supxlabel("angle, degrees" if kind in ANGULAR else "distance, Å", fontsize=9)
     figure.supylabel("U, kJ/mol", fontsize=9)
     _legend_above(figure, grid.flat[0])
     return figure

@@ -15,7 +15,7 @@ from hpcfit.results.force_map_numbers import REFERENCE, ForceUnit, shown_first
 from hpcfit.results.page import Figure, Section, Table, Text, number, plural, plus_minus, significant
 from hpcfit.results.run_files import RunFiles
 
-KINDS = ("pairs", "bonds", "angles", "dihedrals")
+KINDS = {"bonds": "Bond", "angles": "Angle", "dihedrals": "Dihedral", "pairs": "Pair"}
 MOST_TERMS = 12  # of a kind that are drawn
 HIGHEST = 15.0  # kT that is drawn
 
@@ -89,7 +89,7 @@ def _of_kind(run: RunFiles, kind: str, terms: list[dict[str, Potential]], limit:
     svg = figures.potentials(terms[:MOST_TERMS], exact, limit)
     drawn = [one for of_map in terms[:MOST_TERMS] for one in of_map.values()]
     caption = captions.POTENTIALS.format(
-        kind=kind.capitalize(), name=m["chosen"], basic=captions.BESIDE_BASIC if len(terms[0]) > 1 else "",
+        kind=KINDS[kind], name=m["chosen"], basic=captions.BESIDE_BASIC if len(terms[0]) > 1 else "",
         cut=captions.CUT.format(limit=f"{limit:.0f}") if any(np.ptp(one.U) > limit for one in drawn) else "",
     )  # fmt: skip
     caption += captions.EXACT if exact is not None else ""

@@ -90,8 +90,9 @@ def maps(run: RunFiles) -> Section:
     m = run.metrics
     unit = ForceUnit.of(m)
     table = Table(_head(unit), [_cells(row, m, unit) for row in m["maps"]], captions.MAPS, text_columns=2)
-    noise = {row["name"]: run.maps.noise[row["name"]] for row in m["maps"] if row["name"] in run.maps.noise}
-    scaled = {name: type(one)(*(unit.square(part) for part in one)) for name, one in noise.items()}
+    noise = {row["name"]: run.maps.noise[row["name"]] for row in m["maps"]}
+    scaled = {name: one._replace(held_out=unit.square(one.held_out), error=unit.square(one.error))
+              for name, one in noise.items()}  # fmt: skip
     invalid = [row["name"] for row in m["maps"] if not row["valid"]]
     svg = force_map_figures.bead_noise(scaled, run.maps.beads, invalid, unit.squared)
     return Section("Maps", [table, Figure(svg, "Held-out mean squared force of each bead and map", captions.BEADS)])
@@ -99,7 +100,8 @@ def maps(run: RunFiles) -> Section:
 
 def _head(unit: ForceUnit) -> tuple[str, ...]:
     squares = (f"mean |F|² fitted, {unit.squared}", "held out", "predicted")
-    return ("map", "", "ridge", "free", "frames asked", "of frames", *squares, "M Wᵀ − 1", "in rigid groups")
+    validity = ("M\u00a0Wᵀ\u00a0−\u00a01", "in rigid groups")
+    return ("map", "", "ridge", "free", "frames asked", "of frames", *squares, *validity)
 
 
 def _cells(row: dict[str, Any], m: dict[str, Any], unit: ForceUnit) -> list[Markup | str]:

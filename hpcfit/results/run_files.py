@@ -145,7 +145,14 @@ class RunFiles:
     @functools.cached_property
     def maps(self) -> Maps:
         """Of kind "force-map"."""
-        return read_maps(self.path("maps.h5"))
+        found, listed = read_maps(self.path("maps.h5")), [row["name"] for row in self.metrics["maps"]]
+        if set(listed) != set(found.noise):
+            odd = ", ".join(f"'{name}'" for name in sorted(set(listed) ^ set(found.noise)))
+            raise InputError(
+                f"{self.path('maps.h5')} and {self.path('metrics.json')} name different maps: only one has {odd}",
+                remedy=AGAIN,
+            )
+        return found
 
     @functools.cached_property
     def potentials(self) -> Potentials:
