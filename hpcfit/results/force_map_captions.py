@@ -111,21 +111,20 @@ MATCHING = (
     "same for valid maps, it is noise alone. empty: functions that no frame has seen."
 )
 RIDGE_OF_FITS = (
-    "Residual on held-out blocks against the ridge of the force field, 0 drawn at the left edge. Ringed: the strength "
-    "taken."
+    "Residual on held-out blocks against the ridge of the force field; no ridge, the baseline, is drawn at the left "
+    "edge. Ringed: the strength taken."
 )
 POTENTIALS = (
-    "{kind} terms of the fitted force fields, most sampled first, each 0 at its minimum and drawn where frames have "
-    "sampled it; bands: standard errors by leaving out one statistical block at a time. Blue: the chosen map, "
-    "'{name}'.{basic}{cut}"
+    "{kind} terms of the fitted force fields, each 0 at its minimum and drawn where frames have sampled it; bands: "
+    "standard errors by leaving out one statistical block at a time. Blue: the chosen map, '{name}'.{basic}{cut}"
 )
 BESIDE_BASIC = (
-    " Grey: the basic map, the baseline. Where the bands overlap, the maps give the same potential; the narrower band "
-    "is the gain."
+    " Grey: the basic map, the baseline; the narrower band is the gain. Curves of different minima are shifted "
+    "against each other."
 )
 EXACT = " Black, dashed: the exact potential of mean force."
 CUT = " Energies above {limit} kJ/mol (15 kT) lie outside the panels."
-LEFT_OUT = " Shown are {shown} of {n} terms."
+LEFT_OUT = " Shown are the {shown} of {n} terms with most samples."
 MEAN_FORCE = (
     "Force between the two beads of the fitted potentials, −dU/dr, beside the exact mean force (black, dashed), the "
     "baseline, and their difference from it. A valid map lies on it; what an invalid one misses, no number of frames "
@@ -138,8 +137,10 @@ NEURAL = (
 )
 LEARNING_OF_FITS = (
     "Residual of the fitted and of the held-out frames at each evaluation. Where the held-out one (green) rises while "
-    "the other falls, the network follows noise. Dashed: the linear force field on held-out frames, the baseline; "
-    "dotted: the noise floor."
+    "the other falls, the network follows noise."
+)
+LEVELS_OF_FITS = (
+    " Dashed: the linear force field on held-out frames, the baseline; dotted: the noise floor, where it is near."
 )
 
 SIMULATION = "The {model} model was simulated: {frames}, compared with {reference} of the mapped simulation."

@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, ScalarFo
 from hpcfit.results.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
 from hpcfit.results.figures import index_axis
 from hpcfit.results.force_map_files import BeadNoise
+from hpcfit.results.page import grouped
 from hpcfit.results.weights_figures import shortened
 
 # Grey is the baseline; Okabe and Ito's colours for the rest.
@@ -22,6 +23,7 @@ MAP_COLOURS = {
 MAP_MARKS = dict(zip(MAP_COLOURS, "vsoD^P*"))
 MOST_BARS = 40  # beads that are drawn one by one
 LOGARITHMIC = 20.0  # largest over least, from which an axis of noise is logarithmic
+NEAR = 1.6  # times the highest value: how far above the curves their baseline is drawn
 ABOVE_ZERO = 0.1  # of the least ridge above 0: where a ridge of 0 is drawn
 
 
@@ -85,11 +87,11 @@ def _bead_axis(axis, beads: Sequence[str]) -> None:
 def learning(curves: Mapping[str, Sequence[Mapping[str, float]]], basic: float | None, unit: str):
     """A panel for each fitted map: mean |F|^2 of the frames fitted, of those that follow, and by the law of optimism.
 
-    basic: the held-out one of the basic map, where there is one.
+    basic: the held-out one of the basic map, where there is one; far above the curves it is only named.
     """
     figure, axes = _panels(len(curves), sharey=True)
-    logarithmic = _far_apart([row[key] for rows in curves.values() for row in rows for key in ("fitted", "held_out")],
-                             basic)  # fmt: skip
+    values = [row[key] for rows in curves.values() for row in rows for key in ("fitted", "held_out")]
+    level, how = f"basic map, held out: {basic or 0:.4g}", {"color": SOFT, "linestyle": "--", "linewidth": 1}
     for axis, (name, rows) in zip(axes, curves.items()):
         frames, fitted, held_out, predicted = (
             np.array([np.nan if row[key] is None else row[key] for row in rows], float)
@@ -99,11 +101,13 @@ def learning(curves: Mapping[str, Sequence[Mapping[str, float]]], basic: float |
         axis.plot(frames, np.where(np.isfinite(predicted), predicted, np.nan), color=INK, linestyle=":", marker="x",
                   label="predicted for held-out frames")  # fmt: skip
         axis.plot(frames, fitted, color=BLUE, marker="o", label="fitted")
-        if basic is not None:
-            axis.axhline(basic, color=SOFT, linestyle="--", linewidth=1, label="basic map, held out")
+        if basic is not None and basic <= NEAR * max(values):
+            axis.axhline(basic, label=level, **how)
+        elif basic is not None:
+            axis.plot([], [], label=f"{level}, above the panel", **how)
         axis.set_xscale("log")
         _plain_logarithmic(axis.xaxis)
-        if logarithmic:
+        if _far_apart(values):
             axis.set_yscale("log")
             _plain_logarithmic(axis.yaxis)
         axis.set(title=name, xlabel="frames fitted")
@@ -112,8 +116,8 @@ def learning(curves: Mapping[str, Sequence[Mapping[str, float]]], basic: float |
     return figure
 
 
-def _far_apart(values: Sequence[float], basic: float | None) -> bool:
-    known = [value for value in (*values, basic) if value is not None and np.isfinite(value) and value > 0]
+def _far_apart(values: Sequence[float]) -> bool:
+    known = [value for value in values if np.isfinite(value) and value > 0]
     return bool(known) and max(known) > 3 * min(known)
 
 
@@ -121,7 +125,7 @@ def _plain_logarithmic(axis) -> None:
     """Ticks at 1, 2, 5 times powers of ten, written as plain numbers."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
     axis.set_minor_locator(LogLocator(subs=range(1, 10), numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}".replace(",", "\u202f")))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: grouped(round(value)) if value >= 1 else f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -157,7 +161,7 @@ def ridge_curves(curves: Mapping[str, Sequence[tuple[float, float]]], chosen: Ma
         axis.set_xscale("log")
         axis.minorticks_off()
         axis.set_xticks(x, ["0" if r == 0 else _power(r) for r in ridge])
-        if _far_apart(value, None):
+        if _far_apart(value):
             axis.set_yscale("log")
             _plain_logarithmic(axis.yaxis)
         axis.set(title=name, xlabel=labels[0])

@@ -84,7 +84,7 @@ def _comparison(m: dict[str, Any]) -> list[Table]:
     compared, unit = m.get("comparison"), ForceUnit.of(m)
     if not compared:
         return []
-    head = ("map", "verdict", f"cross, {unit.squared}", "cross, s.e.", "difference, s.e.", "probability")
+    head = ("map", "verdict", unit.head("cross"), "cross, s.e.", "difference, s.e.", "probability")
     rows = [
         [row["name"], row["verdict"], unit.shown(*row["cross"]), _errors(row["cross_in_errors"]),
          _errors(row["difference_in_errors"]), significant(row["doubt"], 2)]
@@ -97,8 +97,8 @@ def _comparison(m: dict[str, Any]) -> list[Table]:
 
 def _decomposition(m: dict[str, Any]) -> list[Table]:
     unit = ForceUnit.of(m)
-    head = ("potential", "map", f"χ², {unit.squared}", "error of the potential", "noise", "cross", "cross, s.e.",
-            f"bias, {unit.name}")  # fmt: skip
+    head = ("potential", "map", unit.head("χ²"), "error of the potential", "noise", "cross", "cross, s.e.",
+            unit.head("bias", 1))  # fmt: skip
     rows = [
         [row["potential"], row["map"], *(unit.shown(*row[key]) for key in ("chi2", "pmf_error", "noise", "cross")),
          _errors(row["cross_in_errors"]), unit.shown(*row["bias"], power=1)]

@@ -29,6 +29,11 @@ class ForceUnit(NamedTuple):
     def squared(self) -> str:
         return f"({self.name})²"
 
+    def head(self, title: str, power: int = 2) -> Markup:
+        """The head of a column, its unit in one piece."""
+        unit = self.squared if power == 2 else self.name
+        return Markup('{}, <span style="white-space: nowrap">{}</span>').format(title, unit)
+
     def square(self, value: float | np.ndarray | None) -> Any:
         """A mean square, (kJ/mol/A)^2, in this unit squared."""
         return None if value is None else value * self.factor**2

@@ -10,41 +10,51 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from hpcfit.results.drawing import BLUE, GREEN, INK, SOFT, drawn
-from hpcfit.results.figures import FEW
+from hpcfit.results.figures import FEW, index_axis
 from hpcfit.results.force_map_figures import style
 from hpcfit.results.force_map_files import Exact, FreeEnergy, Potential, Slow
 from hpcfit.results.map_figures import SEQUENTIAL
 from hpcfit.results.weights_figures import shortened
 
 COLUMNS = 4
+NEAR = 0.7  # of the least residual: from where on a noise floor is drawn
 ANGULAR = ("angles", "dihedrals")
 MODEL, REFERENCE = (BLUE, "model"), (SOFT, "mapped frames")
 
 
 @drawn
 def potentials(terms: Sequence[Mapping[str, Potential]], exact: Exact | None, limit: float):
-    """A panel a term, of each map by its name: U with its error. limit: the highest energy that is drawn, kJ/mol."""
-    columns = min(COLUMNS, len(terms))
+    """A panel a term, of each map by its name: U with its error. exact: drawn with a single term of pairs; limit: the
+    highest energy that is drawn, kJ/mol."""
+    columns = COLUMNS if len(terms) > COLUMNS else 2 if len(terms) > 1 else 1
     rows = -(-len(terms) // columns)
-    size = (9, 0.8 + (2.1 if columns == COLUMNS else 3.0) * rows)
+    size = (9, 0.8 + (2.2 if columns == COLUMNS else 2.8) * rows)
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for axis in grid.flat[len(terms) :]:
         axis.set_visible(False)
     for axis, of_map in zip(grid.flat, terms):
-        first = next(iter(of_map.values()))
-        for number, (name, one) in enumerate(of_map.items()):
-            _band(axis, _shown(one), one.U - one.U.min(), one.error, (SOFT, BLUE)[number == 0], name)
-        if exact is not None:
-            axis.plot(exact.r, exact.U - exact.U.min(), color=INK, linestyle="--", linewidth=1, label="exact")
-        span = _shown(first)
-        highest = min(limit, 1.05 * max(float(np.ptp(one.U)) for one in of_map.values()) or 1.0)
-        axis.set(title=shortened(first.label, 26), xlim=(span.min(), span.max()), ylim=(-0.04 * highest, highest))
-        axis.xaxis.set_major_locator(MaxNLocator(4))
-    kind = next(iter(terms[0].values())).kind
-    figure.supxlabel("angle, degrees" if kind in ANGULAR else "distance, Å", fontsize=9)
-    figure.supylabel("U, kJ/mol", fontsize=9)
-    _legend_above(figure, grid.flat[0])
+        _term(axis, of_map, exact if len(_of_pairs(terms)) == 1 else None, limit)
+    for axis in grid[:, 0]:
+        axis.set_ylabel("U, kJ/mol")
+    _legend_above(figure, max(grid.flat, key=lambda axis: len(axis.get_legend_handles_labels()[0])))
     return figure
+
+
+def _of_pairs(terms: Sequence[Mapping[str, Potential]]) -> list[Mapping[str, Potential]]:
+    return [of_map for of_map in terms if next(iter(of_map.values())).kind == "pairs"]
+
+
+def _term(axis, of_map: Mapping[str, Potential], exact: Exact | None, limit: float) -> None:
+    first = next(iter(of_map.values()))
+    for number, (name, one) in enumerate(of_map.items()):
+        _band(axis, _shown(one), one.U - one.U.min(), one.error, (BLUE, SOFT)[number > 0], name)
+    if exact is not None and first.kind == "pairs":
+        axis.plot(exact.r, exact.U - exact.U.min(), color=INK, linestyle="--", linewidth=1, label="exact")
+    span = _shown(first)
+    highest = min(limit, 1.05 * max(float(np.ptp(one.U)) for one in of_map.values()) or 1.0)
+    axis.set(title=shortened(f"{first.kind} {first.label}", 30), xlim=(span.min(), span.max()),
+             ylim=(-0.04 * highest, highest), xlabel="degrees" if first.kind in ANGULAR else "Å")  # fmt: skip
+    axis.xaxis.set_major_locator(MaxNLocator(5))
 
 
 def _shown(one: Potential) -> np.ndarray:
@@ -111,10 +121,10 @@ def fits(curves: Sequence[FitCurve], unit: str):
         axis.plot(x, one.residual_free, color=GREEN, marker=mark and "s", label="held out")
         if one.linear is not None:
             axis.axhline(one.linear, color=SOFT, linestyle="--", linewidth=1, label="linear force field, held out")
-        if one.floor:
+        if one.floor and one.floor > NEAR * np.nanmin(one.residual):
             axis.axhline(one.floor, color=INK, linestyle=":", linewidth=1, label="noise floor")
         axis.set(title=one.name, xlabel="evaluations of this fit")
-        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        index_axis(axis, x)
     grid[0, 0].set_ylabel(f"residual, {unit}")
     _legend_above(figure, grid[0, 0])
     return figure

@@ -15,6 +15,7 @@ from hpcfit.results.force_map_numbers import REFERENCE, ForceUnit, shown_first
 from hpcfit.results.page import Figure, Section, Table, Text, number, plural, plus_minus, significant
 from hpcfit.results.run_files import RunFiles
 
+# In the order that they are drawn.
 KINDS = {"bonds": "Bond", "angles": "Angle", "dihedrals": "Dihedral", "pairs": "Pair"}
 MOST_TERMS = 12  # of a kind that are drawn
 HIGHEST = 15.0  # kT that is drawn
@@ -35,8 +36,8 @@ def _residuals(m: dict[str, Any], unit: ForceUnit) -> Table:
     linear = {row["map"]: row for row in found["linear"]}
     basic = linear.get(REFERENCE)
     invalid = {row["name"] for row in m["maps"] if not row["valid"]}
-    removed = (f"noise removed, {unit.squared}",) if basic else ()
-    head = ("map", "", f"residual fitted, {unit.squared}", "held out", *removed, "ridge", "empty")
+    removed = (unit.head("noise removed"),) if basic else ()
+    head = ("map", "", unit.head("residual fitted"), "held out", *removed, "ridge", "empty")
     rows = []
     for name, row in linear.items():
         said = [word for word, so in (("chosen", name == m["chosen"]), ("INVALID", name in invalid)) if so]
@@ -69,7 +70,10 @@ def _potentials(run: RunFiles) -> list[Figure]:
     names = shown_first(found.of_map, m)
     terms = _terms(found.of_map, names)
     limit = HIGHEST * gas_constant / 1000 * m["temperature"]
-    return [_of_kind(run, kind, of_kind, limit) for kind in KINDS if (of_kind := terms.get(kind))]
+    of_kinds = {KINDS[kind]: terms[kind] for kind in KINDS if kind in terms}
+    if of_kinds and all(len(of_kind) == 1 for of_kind in of_kinds.values()):
+        of_kinds = {"All": [of_map for of_kind in of_kinds.values() for of_map in of_kind]}
+    return [_drawn_terms(run, title, of_kind, limit) for title, of_kind in of_kinds.items()]
 
 
 def _terms(of_map: Mapping[str, Mapping[str, Potential]], names: Sequence[str]) -> dict[str, list[dict]]:
@@ -82,19 +86,19 @@ def _terms(of_map: Mapping[str, Mapping[str, Potential]], names: Sequence[str]) 
             for kind, of_kind in by_kind.items()}  # fmt: skip
 
 
-def _of_kind(run: RunFiles, kind: str, terms: list[dict[str, Potential]], limit: float) -> Figure:
+def _drawn_terms(run: RunFiles, title: str, terms: list[dict[str, Potential]], limit: float) -> Figure:
     from hpcfit.results import force_map_potential_figures as figures
 
-    m, exact = run.metrics, run.potentials.exact if kind == "pairs" and len(terms) == 1 else None
+    m, exact = run.metrics, run.potentials.exact
     svg = figures.potentials(terms[:MOST_TERMS], exact, limit)
     drawn = [one for of_map in terms[:MOST_TERMS] for one in of_map.values()]
     caption = captions.POTENTIALS.format(
-        kind=KINDS[kind], name=m["chosen"], basic=captions.BESIDE_BASIC if len(terms[0]) > 1 else "",
+        kind=title, name=m["chosen"], basic=captions.BESIDE_BASIC if len(terms[0]) > 1 else "",
         cut=captions.CUT.format(limit=f"{limit:.0f}") if any(np.ptp(one.U) > limit for one in drawn) else "",
     )  # fmt: skip
     caption += captions.EXACT if exact is not None else ""
     caption += captions.LEFT_OUT.format(shown=MOST_TERMS, n=len(terms)) if len(terms) > MOST_TERMS else ""
-    return Figure(svg, f"Potentials of {kind}", caption)
+    return Figure(svg, f"{title} terms of the fitted force fields", caption)
 
 
 def _mean_force(run: RunFiles, unit: ForceUnit) -> list[Figure]:
@@ -114,7 +118,7 @@ def _neural(m: dict[str, Any], unit: ForceUnit) -> list[Table]:
     rows = m["force_matching"].get("neural") or ()
     linear = {row["map"]: row for row in m["force_matching"]["linear"]}
     counts, levels = ("steps", "evaluations"), ("held out", "linear, held out", "noise floor")
-    head = ("map", "stopped", f"residual fitted, {unit.squared}", *levels, *counts)
+    head = ("map", "stopped", unit.head("residual fitted"), *levels, *counts)
     cells = [
         [row["map"], row["stopped"], unit.shown(row["residual"]), unit.shown(row["residual_free"]),
          unit.shown(*linear[row["map"]]["held_out"]) if row["map"] in linear else "", unit.shown(row["noise_floor"]),
@@ -141,7 +145,8 @@ def _fits(run: RunFiles, unit: ForceUnit) -> list[Figure]:
         levels = (unit.square(level.get(name)) for level in (linear, floor))
         curves.append(figures.FitCurve(name, *(unit.square(history[key]) for key in ("residual", "residual_free")),
                                        *levels))  # fmt: skip
-    caption = " ".join(filter(None, [captions.LEARNING_OF_FITS, run.history.note]))
+    levels = captions.LEVELS_OF_FITS if run.finished else ""
+    caption = " ".join(filter(None, [captions.LEARNING_OF_FITS + levels, run.history.note]))
     return [Figure(figures.fits(curves, unit.squared), "Residuals of neural potentials at each evaluation", caption)]
 
 

@@ -79,7 +79,7 @@ def _efficiency(m: dict[str, Any]) -> list[Card]:
     correlated = ""
     if g and basic:
         span = m["inefficiency"]["spans"][-1]
-        correlated = Markup("over {} frames: {}").format(span, significant(factor * basic / g))
+        correlated = Markup("with the correlation over {} frames: {}").format(span, significant(factor * basic / g))
     return [Card("data efficiency", Markup("{} ×").format(significant(factor)), correlated, meaning)]
 
 
@@ -98,8 +98,8 @@ def maps(run: RunFiles) -> Section:
     return Section("Maps", [table, Figure(svg, "Held-out mean squared force of each bead and map", captions.BEADS)])
 
 
-def _head(unit: ForceUnit) -> tuple[str, ...]:
-    squares = (f"mean |F|² fitted, {unit.squared}", "held out", "predicted")
+def _head(unit: ForceUnit) -> tuple[Markup | str, ...]:
+    squares = (unit.head("mean |F|² fitted"), "held out", "predicted")
     validity = ("M\u00a0Wᵀ\u00a0−\u00a01", "in rigid groups")
     return ("map", "", "ridge", "free", "frames asked", "of frames", *squares, *validity)
 

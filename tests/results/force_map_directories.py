@@ -83,16 +83,18 @@ def write_maps(path: Path, residues=RESIDUES, chosen="local", **names) -> None:
                 group["error"] = np.where(own & (atom % ATOMS < 2), 0.0, 0.015625 * (1 + bead % 3))
 
 
-def write_potentials(path: Path, exact: bool = True) -> None:
-    """A single class of pairs, angles and bonds."""
+def write_potentials(path: Path, exact: bool = True, angles: int = 2) -> None:
+    """Terms of one class of pairs and of bonds, and ``angles`` of angles."""
+    terms = [("pairs one-one", 3.0, 9.0), ("bonds one-one", 3.0, 4.0)]
+    terms += [(f"angles one-one-{number}", 1.5, 2.6) for number in range(angles)]
     with h5py.File(path, "w") as file:
         for name in MAPS:
-            for term, low, high in (("pairs one-one", 3.0, 9.0), ("angles one-one-one", 1.5, 2.6), ("bonds o-o", 3, 4)):
+            for number, (term, low, high) in enumerate(terms):
                 q = np.linspace(low, high, 60)
                 U = 4.0 * (q - (low + high) / 2) ** 2 + (name == "slice") * q
                 group = file.create_group(f"{name}/{term}")
                 group["q"], group["U"], group["error"] = q, U - U.min(), np.full(60, 0.3)
-                group["dU"], group["coverage"] = np.gradient(U, q), np.full(12, 100.0)
+                group["dU"], group["coverage"] = np.gradient(U, q), np.full(12, 100.0 + number)
         if exact:
             r = np.linspace(2.5, 10.0, 80)
             file["exact/r"], file["exact/U"], file["exact/f"] = r, 4.0 * (r - 6) ** 2, -8.0 * (r - 6)
