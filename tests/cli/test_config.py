@@ -1,9 +1,11 @@
 """The config: what is valid round-trips, every mistake is one error that names key, value and nearest valid name."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from hpcfit import config as tables
 from hpcfit.config import load_config
 from hpcfit.config.frame_weights import AUTO_FOLDS, AUTO_THETA
 from hpcfit.errors import InputError
@@ -199,21 +201,74 @@ def test_the_examples_are_valid(path):
     assert load_config(path).frames.store.is_absolute()
 
 
-def test_the_example_shows_every_key(tmp_path):
-    """Each key of each table stands in the example, commented out or not, and each commented default is the default."""
-    import re
+COMMON = {
+    "run": tables.RunConfig, "frames": tables.FramesConfig, "prepare": tables.PrepareConfig,
+    "prepare.source": tables.SourceConfig, "experiment": tables.ExperimentConfig,
+    "optimizer": tables.OptimizerConfig, "grid": tables.GridConfig, "checkpoint": tables.CheckpointConfig,
+    "simulate": tables.SimulateConfig, "simulate.system": tables.SystemConfig, "monitor": tables.MonitorConfig,
+}  # fmt: skip
+FORCE_MAP = {
+    "problem": tables.ForceMapConfig, "problem.beads": tables.BeadsConfig,
+    "problem.constraints": tables.ConstraintsConfig, "problem.map": tables.MapConfig,
+    "problem.map.features": tables.FeaturesConfig, "problem.force_matching": tables.ForceMatchingConfig,
+    "problem.force_matching.neural": tables.NeuralConfig, "problem.force_matching.simulation": tables.SimulationConfig,
+}  # fmt: skip
+TABLES_WITHIN = {
+    "source", "system", "beads", "constraints", "map", "force_matching", "features", "neural", "simulation",
+}  # fmt: skip
 
-    from hpcfit import config as tables
 
-    text = (Path(__file__).parents[2] / "config/frame_weights.toml").read_text()
-    kinds = {
-        "run": tables.RunConfig, "frames": tables.FramesConfig, "prepare": tables.PrepareConfig,
-        "prepare.source": tables.SourceConfig, "experiment": tables.ExperimentConfig,
-        "problem": tables.FrameWeightsConfig, "optimizer": tables.OptimizerConfig, "grid": tables.GridConfig,
-        "checkpoint": tables.CheckpointConfig, "simulate": tables.SimulateConfig,
-        "simulate.system": tables.SystemConfig, "monitor": tables.MonitorConfig,
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("example", "kinds"),
+    [("frame_weights", COMMON | {"problem": tables.FrameWeightsConfig}), ("force_map", FORCE_MAP)],
+)
+def test_the_examples_show_every_key(example, kinds):
+    """Each key of each table stands in an example, commented out or not."""
+    text = (Path(__file__).parents[2] / f"config/{example}.toml").read_text()
     for name, table in kinds.items():
         sections = re.findall(rf"^#? ?\[+{re.escape(name)}\]+.*?(?=^#? ?\[|\Z)", text, re.MULTILINE | re.DOTALL)
         shown = set(re.findall(r"^(?:# )?(\w+) = ", "".join(sections), re.MULTILINE))
-        assert shown | {"source", "system"} >= set(table.model_fields), name
+        assert shown | TABLES_WITHIN >= set(table.model_fields), name
+
+
+FORCE_MAP_MINIMAL = '[frames]\nstore = "s"\n[problem]\nkind = "force-map"\n[problem.beads]\nresidue = "CA"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("weight = 1", ["unknown key 'problem.beads.weight'", "did you mean 'weights'"]),
+        ('each = "name CA"', ["residue", "each", "one of"]),
+        ("atoms = [[0], []]", ["problem.beads.atoms"]),
+        ('weights = "equal"', ["weights = 'equal' has no effect"]),
+        ('[problem.map]\nmethods = ["optimal"]\nsupport = 3', ["support = 3 has no effect"]),
+        ('[problem.map]\nmethods = ["basic"]\nridge = 0.1', ["ridge = 0.1 has no effect"]),
+        ('[problem.map]\nuse = "tied"', ["use = 'tied' is not among methods"]),
+        ('[problem.map]\nmethods = ["file"]', ["method file needs file"]),
+        ('[problem.map]\nmethods = ["optimal", "local"]\ngram = "local"', ["gram = 'local'", "optimal"]),
+        ('[problem.constraints]\nvirtual_sites = "done"', ["virtual_sites = 'done' has no effect without system"]),
+        ('[problem.force_matching.simulation]\nmodel = "neural"', ["needs [problem.force_matching.neural]"]),
+        ("[problem.force_matching.neural]\nhold_out = 1.0", ["problem.force_matching.neural.hold_out"]),
+        ('[problem.mapp]\nmethods = ["basic"]', ["unknown key 'problem.mapp'", "did you mean 'map'"]),
+    ],
+)
+def test_mistakes_of_a_force_map_are_named(tmp_path, more, expected):
+    with pytest.raises(InputError) as caught:
+        load_config(written(tmp_path, FORCE_MAP_MINIMAL + more + "\n"))
+    for words in expected:
+        assert words in str(caught.value)
+
+
+def test_a_force_map_round_trips(tmp_path):
+    more = "[problem.map]\nridge = [0.1, 0.01]\n[problem.force_matching]\nbonds = [[0, 1]]\npair_range = [0.0, 9.0]\n"
+    config = load_config(written(tmp_path, FORCE_MAP_MINIMAL + more))
+    assert tables.ridges(config.problem.map.ridge) == (0.01, 0.1)
+    assert config.problem.force_matching.bonds == [(0, 1)]
+    assert load_config(written(tmp_path, config.to_toml())) == config
+
+
+def test_the_kind_of_problem_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"'problem.kind' = 'force-maps'.*did you mean 'force-map'"):
+        load_config(written(tmp_path, FORCE_MAP_MINIMAL.replace('"force-map"', '"force-maps"')))
+    with pytest.raises(InputError, match=r"missing key 'problem.kind'"):
+        load_config(written(tmp_path, FORCE_MAP_MINIMAL.replace('kind = "force-map"\n', "")))
