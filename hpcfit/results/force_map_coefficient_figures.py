@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 
-from hpcfit.results.drawing import BLUE, INK, PALE, drawn
+from hpcfit.results.drawing import BLUE, PALE, drawn
 from hpcfit.results.force_map_files import Maps
-from hpcfit.results.map_figures import DIVERGING
+from hpcfit.results.map_figures import DIVERGING, UNMEASURED
 from hpcfit.results.weights_figures import shortened
 
 MOST_ATOMS, MOST_BEADS = 600, 60  # of a heat map
@@ -27,10 +27,10 @@ def heat_map(maps: Maps, W: np.ndarray):
     figure, axis = plt.subplots(figsize=(9, 1.5 + min(6.0, 0.24 * n_beads)))
     limit = 1.2 * float(np.abs(W).max()) or 1.0  # the ends of the colours are too dark for frames to be seen
     mesh = axis.pcolormesh(
-        np.arange(n_atoms + 1), np.arange(n_beads + 1), np.ma.masked_equal(W[:, order], 0.0), cmap=DIVERGING,
+        np.arange(n_atoms + 1), np.arange(n_beads + 1), W[:, order], cmap=DIVERGING,
         norm=Normalize(-limit, limit), rasterized=True,
     )  # fmt: skip
-    axis.add_collection(LineCollection(_frames(maps.is_own()[:, order]), colors=INK, linewidths=0.8))
+    axis.add_collection(LineCollection(_frames(maps.is_own()[:, order]), colors="black", linewidths=0.8))
     axis.set_yticks(np.arange(n_beads) + 0.5, [shortened(name, 20) for name in maps.beads], fontsize=_font(n_beads, 30))
     axis.invert_yaxis()
     axis.grid(visible=False)
@@ -55,7 +55,7 @@ def _atom_axis(axis, maps: Maps, order: np.ndarray) -> None:
     first = np.flatnonzero(np.diff(residue, prepend=-1))
     if len(first) > 1:
         middle = (first + np.append(first[1:], len(residue))) / 2
-        axis.vlines(first[1:], 0, len(maps.beads), color=INK, linewidth=0.4, alpha=0.5)
+        axis.vlines(first[1:], 0, len(maps.beads), color=UNMEASURED, linewidth=0.5)
         names = [maps.residue_label(number) for number in residue[first]]
         crowded = len(names) > 14
         axis.set_xticks(middle, names, rotation=90 if crowded else 0, fontsize=_font(len(names), 45))

@@ -24,8 +24,8 @@ MODEL, REFERENCE = (BLUE, "model"), (SOFT, "mapped frames")
 
 @drawn
 def potentials(terms: Sequence[Mapping[str, Potential]], exact: Exact | None, limit: float):
-    """A panel a term, of each map by its name: U with its error. exact: drawn with a single term of pairs; limit: the
-    highest energy that is drawn, kJ/mol."""
+    """A panel a term, of each map by its name: U with its error. exact: drawn with terms of pairs; limit: the highest
+    energy that is drawn, kJ/mol."""
     columns = COLUMNS if len(terms) > COLUMNS else 2 if len(terms) > 1 else 1
     rows = -(-len(terms) // columns)
     size = (9, 0.8 + (2.2 if columns == COLUMNS else 2.8) * rows)
@@ -33,21 +33,18 @@ def potentials(terms: Sequence[Mapping[str, Potential]], exact: Exact | None, li
     for axis in grid.flat[len(terms) :]:
         axis.set_visible(False)
     for axis, of_map in zip(grid.flat, terms):
-        _term(axis, of_map, exact if len(_of_pairs(terms)) == 1 else None, limit)
+        _term(axis, of_map, exact, limit)
     for axis in grid[:, 0]:
         axis.set_ylabel("U, kJ/mol")
     _legend_above(figure, max(grid.flat, key=lambda axis: len(axis.get_legend_handles_labels()[0])))
     return figure
 
 
-def _of_pairs(terms: Sequence[Mapping[str, Potential]]) -> list[Mapping[str, Potential]]:
-    return [of_map for of_map in terms if next(iter(of_map.values())).kind == "pairs"]
-
-
 def _term(axis, of_map: Mapping[str, Potential], exact: Exact | None, limit: float) -> None:
     first = next(iter(of_map.values()))
     for number, (name, one) in enumerate(of_map.items()):
-        _band(axis, _shown(one), one.U - one.U.min(), one.error, (BLUE, SOFT)[number > 0], name)
+        _band(axis, _shown(one), one.U - one.U.min(), one.error, (BLUE, SOFT)[number > 0], name,
+              len(of_map) - number)  # fmt: skip
     if exact is not None and first.kind == "pairs":
         axis.plot(exact.r, exact.U - exact.U.min(), color=INK, linestyle="--", linewidth=1, label="exact")
     span = _shown(first)
@@ -61,12 +58,12 @@ def _shown(one: Potential) -> np.ndarray:
     return np.degrees(one.q) if one.kind in ANGULAR else one.q
 
 
-def _band(axis, x: np.ndarray, y: np.ndarray, error: np.ndarray, colour: str, label: str) -> None:
-    """A line with the band of its error, in the order drawn; nothing where it is not finite."""
+def _band(axis, x: np.ndarray, y: np.ndarray, error: np.ndarray, colour: str, label: str, above: int = 0) -> None:
+    """A line with the band of its error, nothing where it is not finite. above: others that are drawn with it."""
     y = np.where(np.isfinite(y), y, np.nan)
     width = np.where(np.isfinite(error), error, 0.0)
     axis.fill_between(x, y - width, y + width, color=colour, alpha=0.25, linewidth=0)
-    axis.plot(x, y, color=colour, label=label)
+    axis.plot(x, y, color=colour, label=label, zorder=2 + 0.1 * above)
 
 
 def _legend_above(figure, axis) -> None:

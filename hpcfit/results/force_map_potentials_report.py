@@ -89,7 +89,8 @@ def _terms(of_map: Mapping[str, Mapping[str, Potential]], names: Sequence[str]) 
 def _drawn_terms(run: RunFiles, title: str, terms: list[dict[str, Potential]], limit: float) -> Figure:
     from hpcfit.results import force_map_potential_figures as figures
 
-    m, exact = run.metrics, run.potentials.exact
+    m, pairs = run.metrics, [one for one in terms if next(iter(one.values())).kind == "pairs"]
+    exact = run.potentials.exact if len(pairs) == 1 else None
     svg = figures.potentials(terms[:MOST_TERMS], exact, limit)
     drawn = [one for of_map in terms[:MOST_TERMS] for one in of_map.values()]
     caption = captions.POTENTIALS.format(

@@ -175,6 +175,13 @@ def test_missing_groups_of_potentials_and_simulation_are_skipped(tmp_path):
     ]  # fmt: skip
 
 
+def test_the_exact_potential_is_drawn_and_named_with_the_pair_alone(reported):
+    _, text, _ = reported
+    said = {caption.split()[0]: "exact" in caption for caption in re.findall(r"<figcaption>(.*?)</figcaption>", text)
+            if "terms of the fitted force fields" in caption}  # fmt: skip
+    assert said == {"Bond": False, "Angle": False, "Pair": True}
+
+
 def test_of_many_terms_those_with_most_samples_are_drawn(tmp_path):
     make_force_map(tmp_path)
     write_potentials(tmp_path / "potentials.h5", angles=15)
