@@ -285,7 +285,14 @@ def _each_alike(function: Callable, *trees: Tree) -> Tree:
 
 
 def _over_cells(function: Callable, params: Params, cells: Cell, tiles: Tree) -> Tree:
-    """``function(params of block, cell, slice of tiles)`` of each tile and block; leaves [tiles, blocks, ...]."""
+    """``function(params of block, cell, slice of tiles)`` of each tile and block; leaves [tiles, blocks, ...].
+
+    A rank with a single cell computes it twice, for the reason that ``_each_alike`` gives."""
+    if cells.data.shape[:2] == (1, 1):
+        again = lambda leaf, axis=0: jnp.concatenate([leaf, leaf], axis=axis)  # noqa: E731
+        twice = Cell(again(cells.data, 1), again(cells.ids), again(cells.log_prior))
+        both = _over_cells(function, Params(params.shared, jax.tree.map(again, params.local)), twice, tiles)
+        return jax.tree.map(lambda leaf: leaf[:, :1], both)
 
     def tile(data, constants):
         return _each(
