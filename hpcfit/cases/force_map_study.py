@@ -113,14 +113,12 @@ class ForceMapStudy:
         featured = [
             BlockSums(case.parts.n, 2 * (one.n_features + 1,), case.config.run.reductions) for one in features
         ]
-        largest = BlockSums(1, (), "fast")
 
         def read() -> dict[str, tuple[float, float]]:
             ranges: dict[str, tuple[float, float]] = {}
             for visit in case.frames.visits(grid.blocks):
                 add_products(case.products, visit, sums)
                 add_feature_products(features, visit, case.kT, featured)
-                largest.add(0, np.sum(visit.frames.forces.astype(float) ** 2))
                 if self._has_basis:
                     R = mapping(visit.frames.positions, visit.frames.box).astype(np.float32)
                     ranges = united([ranges, observed_ranges(types, bonds, options, R, visit.frames.box)])
@@ -132,11 +130,6 @@ class ForceMapStudy:
             of_features = padded([one.total(grid.frames) for one in featured]) if featured else None
             parts = grid.world.gather(ranges)
             ranges = grid.world.bcast(united(parts) if parts is not None else None)
-            if not largest.total(grid.frames)[0] > 0:
-                raise InputError(
-                    f"all forces of {case.store.folder} are 0",
-                    remedy="prepare the store from frames with forces",
-                )
         return total, of_features, ranges
 
     @property
@@ -187,6 +180,10 @@ class ForceMapStudy:
         """On root."""
         case, choice = self.case, self.case.config.problem
         dense = isinstance(case.products, DenseProducts)
+        if not np.any(total):
+            raise InputError(
+                f"all forces of {case.store.folder} are 0", remedy="prepare the store from frames with forces"
+            )
         evidence = self.evidence = Evidence(total, case.parts.frames, None if dense else case.products.support)
         wanted = choice.map.methods
         tied = case.tied if "tied" in wanted or choice.map.ridge_towards == "tied" else None

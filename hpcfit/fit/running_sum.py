@@ -20,6 +20,7 @@ from hpcfit.errors import NumericalError
 from hpcfit.ranks import Ranks
 
 HIGH, LOW = -4, -44
+IN_CACHE = 1 << 14  # numbers that go through all steps together
 LARGEST = 2.0 ** (HIGH + 61)  # of the magnitudes of all parts together
 
 
@@ -27,7 +28,7 @@ class RunningSum(Protocol):
     """The sum of arrays of one shape."""
 
     def add(self, part: np.ndarray) -> None:
-        """Add an array, float64."""
+        """Add an array of the shape, in any real type."""
 
     def total(self, ranks: Ranks) -> np.ndarray:
         """The sum over all parts of all ranks, float64; collective."""
@@ -42,13 +43,21 @@ class ReproducibleRunningSum:
 
     def add(self, part: np.ndarray) -> None:
         """See ``RunningSum``. Raises NumericalError for what is not finite, or too large."""
-        part = np.asarray(part, np.float64)
-        self._magnitude += float(np.max(np.abs(part), initial=0.0))
+        flat, high, low = (np.asarray(array).reshape(-1) for array in (part, self._high, self._low))
+        largest = float(max(np.max(flat, initial=0.0), -np.min(flat, initial=0.0)))
+        self._magnitude += largest
         if not self._magnitude < LARGEST:
             raise _not_summable(self._magnitude)
-        high = np.rint(part * 2.0**-HIGH)
-        self._high += high.astype(np.int64)
-        self._low += np.rint((part - high * 2.0**HIGH) * 2.0**-LOW).astype(np.int64)
+        for first in range(0, len(flat), IN_CACHE):
+            own = slice(first, first + IN_CACHE)
+            rest = flat[own].astype(np.float64)
+            whole = np.rint(rest * 2.0**-HIGH)
+            high[own] += whole.astype(np.int64)
+            whole *= 2.0**HIGH
+            rest -= whole
+            rest *= 2.0**-LOW
+            np.rint(rest, out=rest)
+            low[own] += rest.astype(np.int64)
 
     def total(self, ranks: Ranks) -> np.ndarray:
         """See ``RunningSum``."""
