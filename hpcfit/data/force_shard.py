@@ -17,6 +17,7 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -195,9 +196,18 @@ class ForceShard(OpenShard):
     def origin(self, block: int | None = None) -> Origin:
         """Where the frames of a block come from, or, without one, all frames."""
         rows = slice(None) if block is None else slice(block * BLOCK_FRAMES, (block + 1) * BLOCK_FRAMES)
+        return Origin(*(part[rows] for part in self._origins))
+
+    @cached_property
+    def _origins(self) -> Origin:
+        """Of all frames: they are read at once, since many small reads of HDF5 take longer than the frames."""
         group = self._group
-        files = list(group["source_file"].asstr()[rows])
-        return Origin(group["frame_id"][rows], files, group["source_index"][rows], self._file[PARTICLES]["time"][rows])
+        files, time = list(group["source_file"].asstr()[:]), self._file[PARTICLES]["time"][:]
+        return Origin(group["frame_id"][:], files, group["source_index"][:], time)
+
+    @cached_property
+    def _checksums(self) -> np.ndarray:
+        return self._group["checksums"][:]
 
     def read(self, block: int) -> ForceFrames:
         """One block: exactly the frames it has, at most 64. Raises DamagedFile; InputError for what is not finite."""
@@ -216,15 +226,16 @@ class ForceShard(OpenShard):
             ) from None
 
     def _check(self, block: int, column: int, name: str, values: np.ndarray) -> None:
-        expected, found = int(self._group["checksums"][block, column]), crc32_of(values)
-        first_id, last_id = self._ids(block)
+        expected, found = int(self._checksums[block, column]), crc32_of(values)
         if expected != found:
+            first_id, last_id = self._ids(block)
             raise damaged(
                 self.path,
                 f"{name} of block {block}, frames {first_id} to {last_id}:"
                 f" checksum {found:08x}, written as {expected:08x}",
             )
         if not np.all(np.isfinite(values)):
+            first_id, _ = self._ids(block)
             row, particle = (int(number) for number in np.argwhere(~np.isfinite(values))[0][:2])
             raise InputError(
                 f"shard {self.path}: {_noun(name)} of atom {particle} in frame {first_id + row} is"
