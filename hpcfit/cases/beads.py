@@ -65,16 +65,16 @@ def _named_atoms(choice: BeadsConfig, particles: Particles) -> np.ndarray:
     return np.array(found)
 
 
-def _groups(choice: BeadsConfig, particles: Particles) -> dict[str, np.ndarray]:
-    """The atoms of each bead that is a centre."""
+def _groups(choice: BeadsConfig, particles: Particles) -> list[tuple[str, np.ndarray]]:
+    """Name and atoms of each bead that is a centre; residues of several chains may have one name."""
     if choice.centers is not None:
-        return {selection: particles.select(selection) for selection in choice.centers}
+        return [(selection, particles.select(selection)) for selection in choice.centers]
     if choice.atoms is not None:
-        return {f"bead {number}": _in_range(atoms, particles) for number, atoms in enumerate(choice.atoms)}
+        return [(f"bead {number}", _in_range(atoms, particles)) for number, atoms in enumerate(choice.atoms)]
     inside = CENTRES[choice.residue]
     chosen = np.intersect1d(particles.select(choice.selection), particles.select(inside))
     by_residue = np.split(chosen, np.flatnonzero(np.diff(particles.residue[chosen])) + 1)
-    return {_residue_name(particles, atoms[0]): atoms for atoms in by_residue if len(atoms)}
+    return [(_residue_name(particles, atoms[0]), atoms) for atoms in by_residue if len(atoms)]
 
 
 def _in_range(atoms: Sequence[int], particles: Particles) -> np.ndarray:
@@ -88,9 +88,11 @@ def _in_range(atoms: Sequence[int], particles: Particles) -> np.ndarray:
     return np.array(atoms)
 
 
-def _centres(groups: dict[str, np.ndarray], particles: Particles, weights: Literal["mass", "equal"]) -> Beads:
+def _centres(
+    groups: Sequence[tuple[str, np.ndarray]], particles: Particles, weights: Literal["mass", "equal"]
+) -> Beads:
     rows, columns, values = [], [], []
-    for number, (name, atoms) in enumerate(groups.items()):
+    for number, (name, atoms) in enumerate(groups):
         real = atoms[particles.masses[atoms] > 0]
         if weights == "mass" and not len(real):
             raise InputError(f"bead '{name}' has no mass", remedy="set weights = 'equal', or choose other atoms")
@@ -99,7 +101,7 @@ def _centres(groups: dict[str, np.ndarray], particles: Particles, weights: Liter
         columns += real.tolist()
         values += (share / share.sum()).tolist()
     M = scipy.sparse.csr_array((values, (rows, columns)), (len(groups), len(particles)))
-    return Beads(_unique(list(groups)), M)
+    return Beads(_unique([name for name, _ in groups]), M)
 
 
 def _of_matrix(path: Path, particles: Particles) -> Beads:
@@ -116,7 +118,7 @@ def read_matrix(path: Path, what: str) -> np.ndarray:
     """A matrix of numbers, from .npy or from text (spaces or commas). Raises InputError naming ``what``."""
     try:
         if path.suffix == ".npy":
-            matrix = np.load(path, allow_pickle=False)
+            matrix = np.load(path, allow_pickle=False).astype(float)
         else:
             text = path.read_text(encoding="utf-8").replace(",", " ")
             matrix = np.loadtxt(text.splitlines(), ndmin=2)
@@ -127,7 +129,7 @@ def read_matrix(path: Path, what: str) -> np.ndarray:
             f"{what} {path} has shape {list(matrix.shape)} or numbers that are not finite",
             remedy="give beads x atoms, all finite",
         )
-    return matrix.astype(float)
+    return matrix
 
 
 def _residue_name(particles: Particles, atom: int) -> str:

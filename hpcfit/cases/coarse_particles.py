@@ -40,7 +40,7 @@ def bead_types(particles: Particles, by: Literal["residue", "one", "each"]) -> l
     if by == "each":
         return [f"{number}" for number in range(len(particles))]
     several = np.bincount(particles.residue)[particles.residue] > 1
-    place = np.arange(len(particles)) - np.searchsorted(particles.residue, particles.residue)
+    place = [int(np.sum(particles.residue[:bead] == r)) for bead, r in enumerate(particles.residue)]
     return [
         particles.residue_names[r] + (f".{p}" if more else "") for r, p, more in zip(particles.residue, place, several)
     ]
