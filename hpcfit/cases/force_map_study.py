@@ -36,7 +36,7 @@ from hpcfit.cases.map_fits import (
 from hpcfit.cases.mapped_frames import MappedFrames, MappedSums, MeanForce, NamedMap
 from hpcfit.errors import InputError
 from hpcfit.log import logger
-from hpcfit.physics.cg_basis import Basis, BasisOptions, make_basis, observed_ranges, united, validity_basis
+from hpcfit.physics.cg_basis import Basis, BasisOptions, ObservedRanges, make_basis, united, validity_basis
 from hpcfit.physics.force_products import DenseProducts
 from hpcfit.physics.map_statistics import noise_map
 from hpcfit.physics.mapped_positions import Mapping
@@ -108,6 +108,7 @@ class ForceMapStudy:
         on all ranks."""
         case, grid = self.case, self.fits.grid
         options, types, bonds = self._options()
+        observe = ObservedRanges(types, bonds, options) if self._has_basis else None
         sums = product_sums(case.products, grid, case.parts.n, case.config.run.reductions)
         features = case.features if "features" in case.config.problem.map.methods else []
         featured = [
@@ -119,9 +120,9 @@ class ForceMapStudy:
             for visit in case.frames.visits(grid.blocks):
                 add_products(case.products, visit, sums)
                 add_feature_products(features, visit, case.kT, featured)
-                if self._has_basis:
+                if observe is not None:
                     R = mapping(visit.frames.positions, visit.frames.box).astype(np.float32)
-                    ranges = united([ranges, observed_ranges(types, bonds, options, R, visit.frames.box)])
+                    ranges = united([ranges, observe(R, visit.frames.box)])
             return ranges
 
         with self._timed("products of forces"):

@@ -227,22 +227,37 @@ def validity_basis(n_beads: int, range: tuple[float, float], functions: int = 12
     return make_basis(["bead"] * n_beads, np.zeros((0, 2), int), options, {"pairs": range})
 
 
+class ObservedRanges:
+    """Finds the least and the largest coordinate of each class in frames; of pairs, below the cut-off.
+
+    The terms are looked up once: frames come block by block.
+    """
+
+    def __init__(self, types: Sequence[str], bonds: np.ndarray, options: BasisOptions):
+        self._cutoff = options.cutoff
+        self._terms = {
+            kind: terms for kind, terms in _terms(types, bonds, options).items() if kind != "dihedrals"
+        }
+
+    def __call__(self, R: np.ndarray, box: np.ndarray | None = None) -> dict[str, tuple[float, float]]:
+        """Of frames R [F, N, 3], A, with boxes [F, 3, 3] or none."""
+        found: dict[str, tuple[float, float]] = {}
+        for kind, (beads, group, labels) in self._terms.items():
+            q = np.asarray(_coordinates(kind, jnp.asarray(R), beads, box))
+            for number, label in enumerate(labels):
+                of_class = q if len(labels) == 1 else q[:, group == number]
+                if kind == "pairs" and self._cutoff is not None:
+                    of_class = of_class[of_class < self._cutoff]
+                if of_class.size:
+                    found[f"{kind} {label}"] = (float(of_class.min()), float(of_class.max()))
+        return found
+
+
 def observed_ranges(
     types: Sequence[str], bonds: np.ndarray, options: BasisOptions, R: np.ndarray, box: np.ndarray | None = None
 ) -> dict[str, tuple[float, float]]:
-    """The least and the largest coordinate of each class in frames R [F, N, 3]; of pairs, below the cut-off."""
-    found: dict[str, tuple[float, float]] = {}
-    for kind, (beads, group, labels) in _terms(types, bonds, options).items():
-        if kind == "dihedrals":
-            continue
-        q = np.asarray(_coordinates(kind, jnp.asarray(R), beads, box))
-        for number, label in enumerate(labels):
-            of_class = q[:, group == number]
-            if kind == "pairs" and options.cutoff is not None:
-                of_class = of_class[of_class < options.cutoff]
-            if of_class.size:
-                found[f"{kind} {label}"] = (float(of_class.min()), float(of_class.max()))
-    return found
+    """``ObservedRanges`` of frames that are all there."""
+    return ObservedRanges(types, bonds, options)(R, box)
 
 
 def united(ranges: Iterable[Ranges]) -> dict[str, tuple[float, float]]:
