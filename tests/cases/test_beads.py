@@ -134,7 +134,7 @@ def test_a_residue_with_two_atoms_of_the_name_is_named():
 def test_a_selection_that_comes_twice_is_two_beads_which_no_map_tells_apart():
     beads = open_beads(BeadsConfig(centers=["name CB and segid A"] * 2), particles())
     assert beads.names == ("name CB and segid A", "name CB and segid A (2)")
-    with pytest.raises(InputError, match=r"beads 'name CB and segid A' .*, 'name CB and segid A \(2\)' .*lie in one rigid group"):
+    with pytest.raises(InputError, match=r"'name CB and segid A \(2\)' .*lie in one rigid group"):
         reduced(beads, np.arange(N))
 
 
