@@ -15,7 +15,8 @@ from hpcfit.results.run_files import RunFiles
 PLAN = "sweep.json"
 LOG, EXIT_CODE = "log.txt", "exit_code"  # of one point: what `hpcfit optimize` said, and how it last ended
 QUANTITIES = (
-    "cc", "cc_anisotropic", "cc_free", "cc_free_anisotropic", "ess", "kl", "loss", "steps", "seconds",
+    "cc", "cc_anisotropic", "cc_free", "cc_free_anisotropic", "ess", "kl", "held_out", "train", "loss", "steps",
+    "seconds",
 )  # fmt: skip
 ERROR_LINES = 8  # of a failed point's log
 
@@ -136,9 +137,12 @@ def outcome_of(point: Point) -> Outcome:
 
 def _quantities(directory: Path) -> dict[str, float]:
     run = RunFiles(directory)
-    found = {**run.metrics["fitted"], "loss": run.metrics["loss"], "steps": run.metrics["steps"]}
-    # Of all evaluations, those before a restart too: the phases of metrics.json are those of the last start.
-    seconds = sum(float(run.history[f"{part}_seconds"].sum()) for part in ("read", "compute", "reduce"))
+    found = run.metrics["fitted"] | {name: run.metrics[name] for name in ("loss", "steps") if name in run.metrics}
+    if run.evaluated:
+        # Of all evaluations, those before a restart too: the phases of metrics.json are those of the last start.
+        seconds = sum(float(run.history[f"{part}_seconds"].sum()) for part in ("read", "compute", "reduce"))
+    else:
+        seconds = sum(phase["seconds"] for phase in run.metrics["phases"])
     return {name: value for name, value in (found | {"seconds": seconds}).items() if name in QUANTITIES}
 
 

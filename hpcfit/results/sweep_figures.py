@@ -16,7 +16,8 @@ from hpcfit.results.sweep import Outcome, Sweep, shown
 
 PANELS = {
     "cc": "CC", "cc_anisotropic": "CC, anisotropic", "cc_free": "CC free", "loss": "loss", "ess": "ESS, frames",
-    "kl": "KL from prior, nats", "seconds": "seconds of evaluations",
+    "kl": "KL from prior, nats", "held_out": "mean |F|², held out", "train": "mean |F|², fitted",
+    "seconds": "seconds of evaluations",
 }  # fmt: skip
 MOST_PANELS = 6
 LOOKS = ((BLUE, "o", "-"), (ORANGE, "^", "-"), (GREEN, "s", "-"), (INK, "D", "--"), (SOFT, "v", "--"), (BLUE, "x", ":"))

@@ -37,7 +37,9 @@ def write_sweep(sweep: Sweep) -> None:
 
 def print_table(sweep: Sweep) -> None:
     """A line a point on standard output: its values, state and main quantities."""
-    head = [*(axis.key for axis in sweep.axes), "state", "cc", "cc_free", "ess", "directory"]
+    found = {name for outcome in sweep.outcomes for name in outcome.quantities}
+    shown = ("held_out", "train") if "held_out" in found else ("cc", "cc_free", "ess")
+    head = [*(axis.key for axis in sweep.axes), "state", *shown, "directory"]
     rows = [[_text(_row(outcome).get(name)) for name in head] for outcome in sweep.outcomes]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):

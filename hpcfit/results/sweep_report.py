@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial as bind
 
 from markupsafe import Markup
 
@@ -27,6 +28,8 @@ STATES = ("finished", "failed", "unfinished", "not started")
 COLUMNS: dict[str, tuple[str, Callable[[float | None], Markup]]] = {
     "cc": ("CC", correlation), "cc_anisotropic": ("CC, anisotropic", correlation), "cc_free": ("CC free", correlation),
     "ess": ("ESS", significant), "kl": ("KL, nats", significant),
+    "held_out": ("mean |F|², held out, (kJ/mol/Å)²", bind(significant, digits=5)),
+    "train": ("mean |F|², fitted", bind(significant, digits=5)),
     "steps": ("steps", lambda n: number(n, "" if n is None else grouped(round(n)))), "seconds": ("time", duration),
 }  # fmt: skip
 NO_HOLD_OUT = (
@@ -37,6 +40,12 @@ UNFINISHED = "Calling the same `hpcfit sweep` again goes on with what is unfinis
 HELD_OUT = (
     "CC free is that of the orbits held out of the fit: it can choose between points, CC of the fitted ones cannot."
 )
+HELD_OUT_BLOCKS = (
+    "The mean square of the mapped forces on blocks of frames that a map was not fitted to: the noise of a valid map"
+    " above that of others. It can choose between points, that of the fitted frames cannot."
+)
+# What points are chosen by: whether more of it is better, and the title of its card.
+JUDGES = {"cc_free": (True, "highest CC free"), "held_out": (False, "least held-out mean |F|²")}
 
 
 def sweep_page(sweep: Sweep) -> str:
@@ -50,22 +59,30 @@ def _outcome(sweep: Sweep) -> Section:
     cards = [
         Card(state, str(count), "", f"of {len(sweep.outcomes)} points") for state, count in counts.items() if count
     ]
-    judged = "cc_free" in _recorded(sweep)
+    judge = _judge(sweep)
+    said = {"cc_free": HELD_OUT, "held_out": HELD_OUT_BLOCKS}.get(judge, NO_HOLD_OUT)
     left = counts["unfinished"] + counts["not started"]
     unfinished = [Text(UNFINISHED, warning=True)] if left else []
-    note = [Text(HELD_OUT if judged else NO_HOLD_OUT, warning=not judged)] if counts["finished"] else []
+    note = [Text(said, warning=judge is None)] if counts["finished"] else []
     return Section("Outcome", [Cards([*cards, *_best(sweep)]), *note, *unfinished])
 
 
+def _judge(sweep: Sweep) -> str | None:
+    """The quantity that points can be chosen by."""
+    return next((name for name in JUDGES if name in _recorded(sweep)), None)
+
+
 def _best(sweep: Sweep) -> list[Card]:
-    """The combination with the highest CC free, of those whose points are all finished; nothing where there is none."""
-    judged = [mean for mean in sweep.means() if mean.is_complete and "cc_free" in mean.mean]
+    """The best combination, of those whose points are all finished; nothing where none can be judged."""
+    judge = _judge(sweep)
+    judged = [mean for mean in sweep.means() if mean.is_complete and judge in mean.mean]
     if not judged:
         return []
-    best = max(judged, key=lambda mean: mean.mean["cc_free"])
-    spread = Markup("± {}").format(significant(best.deviation.get("cc_free"), 2)) if best.deviation else ""
+    more, title = JUDGES[judge]
+    best = (max if more else min)(judged, key=lambda mean: mean.mean[judge])
+    spread = Markup("± {}").format(significant(best.deviation.get(judge), 2)) if best.deviation else ""
     where = ", ".join(f"{key} = {shown(value)}" for key, value in best.values.items()) or "all points"
-    return [Card("highest CC free", correlation(best.mean["cc_free"]), spread, where)]
+    return [Card(title, COLUMNS[judge][1](best.mean[judge]), spread, where)]
 
 
 def _recorded(sweep: Sweep) -> list[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from hpcfit.config import Config
 from hpcfit.data.catalog import open_store
 from hpcfit.data.files import sha256_of_file
+from hpcfit.data.force_store import FORCES, open_force_store
+from hpcfit.data.shard_list import content_of
 from hpcfit.errors import InputError
 
 WITHOUT_EFFECT = {
@@ -23,7 +25,7 @@ class Identities:
     """The hashes of fits. Each file is read once: what changes it later makes other fits only in the next object."""
 
     def __init__(self):
-        self._of_store = cache(lambda folder: open_store(folder).digest())
+        self._of_store = cache(_store_digest)
         self._of_file = cache(_digest)
 
     def __call__(self, config: Config) -> str:
@@ -40,6 +42,11 @@ class Identities:
                 inner = inner[table]
             inner[name] = self._of_file(f"[problem] {key}", path)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
+
+
+def _store_digest(folder: Path) -> str:
+    opened = open_force_store if content_of(folder) == FORCES else open_store
+    return opened(folder).digest()
 
 
 def _digest(named: str, path: Path) -> str:
