@@ -6,8 +6,13 @@ Not proved: that a peptide with crossed chains or broken bonds is taken apart ri
 import numpy as np
 import pytest
 
+from hpcfit.data.force_shard import ForceFrames, Origin, write_force_shard
+from hpcfit.data.force_store import write_force_catalog, write_particles
+from hpcfit.data.particles import Particles
+from hpcfit.data.shard_file import ShardPlan
 from hpcfit.data.topology import read_particles
 from hpcfit.errors import InputError
+from hpcfit.physics.cg_basis import basis_energies
 from hpcfit.testsystems import dipeptide, peptide
 
 
@@ -57,3 +62,55 @@ def test_a_system_for_openmm_has_constrained_bonds_of_heavy_hydrogen(tmp_path):
     masses = [found.getParticleMass(atom)._value for atom in range(found.getNumParticles())]
     assert np.allclose([masses[atom] for atom in hydrogens], peptide.HYDROGEN_MASS)
     assert found.getNumConstraints() == len(hydrogens) == 8  # NH3+, CH2, NH, CH2
+
+
+# ---- what the noise of forces costs force matching -----------------------------------------------------------------
+
+
+def write_beads(folder, positions, forces):
+    """A coarse-grained store of a chain of beads; positions and forces [T, n, 3]."""
+    T, n = positions.shape[:2]
+    bonds = np.column_stack([np.arange(n - 1), np.arange(1, n)])
+    beads = Particles(
+        tuple(f"B{bead}" for bead in range(n)), ("",) * n, np.arange(n), ("BED",) * n, tuple(range(1, n + 1)),
+        ("A",) * n, np.ones(n), bonds,
+    )  # fmt: skip
+    folder.mkdir()
+    write_particles(folder, beads, {})
+    plan = ShardPlan("x.h5", "x", "", "x", 0, 0, T, "")
+    frames = ForceFrames(positions.astype(np.float32), forces.astype(np.float32), None)
+    origin = Origin(np.arange(T), ["x"] * T, np.arange(T), np.arange(T, dtype=float))
+    write_force_shard(folder, plan, beads, frames, origin)
+    write_force_catalog(folder, [plan], beads, periodic=False)
+
+
+@pytest.fixture
+def chain():
+    """Positions and forces of 100 frames of 5 beads."""
+    random = np.random.default_rng(0)
+    straight = np.column_stack([3.8 * np.arange(5), 2.0 * (np.arange(5) % 2), np.arange(5) % 3])
+    return straight + random.normal(0, 0.3, (100, 5, 3)), random.normal(0, 10, (100, 5, 3))
+
+
+def test_right_sides_are_minus_the_work_of_the_forces_against_each_function(tmp_path, chain):
+    """phi_k . F = -F . grad u_k: the energy u_k after a small step along F, by a difference."""
+    # As the store has them, float32: a function of a narrow range would see what is rounded off.
+    positions, forces = (values.astype(np.float32).astype(float) for values in chain)
+    write_beads(tmp_path / "a", positions, forces)
+    basis = peptide.bead_basis(tmp_path / "a")
+    found = peptide.right_sides(tmp_path / "a", basis)
+    step = 1e-6
+    along = [np.asarray(basis_energies(basis, positions + sign * step * forces)) for sign in (1, -1)]
+    expected = -(along[0] - along[1]) / (2 * step)
+    # Internal coordinates in float32 are known to 1e-6 of 10 A, and a function changes over 0.1 A: 1e-4 of its forces.
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_twice_the_force_has_four_times_the_variance(tmp_path, chain):
+    positions, forces = chain
+    write_beads(tmp_path / "a", positions, 2 * forces)
+    write_beads(tmp_path / "b", positions, forces)
+    ratios = peptide.variance_ratios(tmp_path / "a", tmp_path / "b")
+    assert set(ratios) == {"pairs", "bonds", "angles", "dihedrals"}
+    for found in ratios.values():
+        np.testing.assert_allclose(found, 4.0, rtol=1e-5)
