@@ -14,7 +14,6 @@ from hpcfit.errors import InputError
 from hpcfit.workflow.jobs.job import POINT_CONFIG, Job, Points, check_time, program, render, template
 from hpcfit.workflow.jobs.site import Site, load_site, site_names
 
-FIT = ("frames", "experiment", "problem")
 # The jobs of a chain that spread over nodes, by the kind of the [cluster]; elsewhere only the fit does.
 ON_NODES = {None: {"prepare", "optimize"}, "allocation": {"simulate", "prepare", "optimize"}}
 
@@ -91,7 +90,7 @@ def _check_unused(options: Mapping[str, object], where: str) -> None:
 
 
 def _optimize(request: Request, settings: Config, site: Site) -> Job:
-    settings.require(*FIT, command="optimize")
+    settings.require_fit(command="optimize")
     return request.job(request.command("optimize", "--resume", "auto"))
 
 
@@ -127,20 +126,20 @@ def _tasks(request: Request, cluster: ClusterConfig, site: Site) -> Job:
 
 
 def _pipeline(request: Request, settings: Config, site: Site) -> Job:
-    settings.require(*FIT, command="pipeline")
+    settings.require_fit(command="pipeline")
     ranks = request.nodes * (request.ranks_per_node or site.ranks_per_node)
     return request.job(request.command("pipeline", "--ranks", str(ranks)), start="driver")
 
 
 def _scaling(request: Request, settings: Config, site: Site) -> Job:
-    settings.require(*FIT, command="scaling")
+    settings.require_fit(command="scaling")
     ranks = request.nodes * (request.ranks_per_node or site.ranks_per_node)
     series = [2**power for power in range(ranks.bit_length()) if 2**power < ranks]
     return request.job(request.command("scaling", "--ranks", ",".join(map(str, [*series, ranks]))), start="driver")
 
 
 def _sweep(request: Request, settings: Config, site: Site) -> Job:
-    settings.require(*FIT, command="sweep")
+    settings.require_fit(command="sweep")
     if request.points is None:
         raise InputError(
             "--kind sweep runs over the points of a file, which is missing",
@@ -158,7 +157,7 @@ def _report(request: Request, settings: Config, site: Site) -> Job:
 
 def _chain(request: Request, settings: Config, site: Site) -> str:
     """A shell script that submits a job for each part of the config, each after the one before."""
-    settings.require(*FIT, command="optimize")
+    settings.require_fit(command="optimize")
     kinds = [*(["simulate"] if settings.simulate else []), "prepare", "optimize", "report"]
     before = [word for job in request.after for word in ("--after", job)]
     links = [

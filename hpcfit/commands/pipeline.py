@@ -22,7 +22,7 @@ def run_pipeline(path: Path, config: Config, overrides: Sequence[str] = (), rank
     memory are theirs. Raises InputError, and Stopped at a signal; during the fit signals are passed on to it.
     """
     _check_is_one_process()
-    config.require("frames", "experiment", "problem", command="pipeline")
+    config.require_fit(command="pipeline")
     config = config.model_copy(update={"cluster": config.cluster or _cluster_here()})
     with stopped_by_signals():
         if config.simulate is not None:

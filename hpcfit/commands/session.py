@@ -49,11 +49,10 @@ def open_session(config: Config, world: Ranks, command: str) -> Session:
 
 def check_config(config: Config, command: str) -> None:
     """Raise InputError for what the tables alone cannot know: missing tables, an optimizer's name and options."""
-    config.require("frames", "problem", command=command)
+    config.require_fit(command=command)
     chosen = config.optimizer
     choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None, metric=None)
     if config.problem.kind == "frame-weights":
-        config.require("experiment", command=command)
         _check_search(chosen, config.problem.weights)
     elif chosen.name in SELECTING:
         raise InputError(

@@ -43,6 +43,12 @@ class Config(Table):
                     f"the config has no [{name}] table, which `hpcfit {command}` needs", remedy=f"add [{name}]"
                 )
 
+    def require_fit(self, *, command: str) -> None:
+        """Raise unless the tables are there that its kind of problem is fitted with."""
+        self.require("frames", "problem", command=command)
+        if self.problem.kind == "frame-weights":
+            self.require("experiment", command=command)
+
     def to_toml(self) -> str:
         """The resolved config, with every default, as TOML text that ``load_config`` reads back."""
         import tomli_w
