@@ -12,7 +12,7 @@ from hpcfit.data.particles import Particles
 from hpcfit.data.shard_file import ShardPlan
 from hpcfit.data.topology import read_particles
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import basis_energies
+from hpcfit.physics.cg_basis import basis_energies, validity_basis
 from hpcfit.testsystems import dipeptide, peptide
 
 
@@ -97,13 +97,13 @@ def test_right_sides_are_minus_the_work_of_the_forces_against_each_function(tmp_
     # As the store has them, float32: a function of a narrow range would see what is rounded off.
     positions, forces = (values.astype(np.float32).astype(float) for values in chain)
     write_beads(tmp_path / "a", positions, forces)
-    basis = peptide.bead_basis(tmp_path / "a")
+    basis = validity_basis(5, (2.0, 18.0))
     found = peptide.right_sides(tmp_path / "a", basis)
     step = 1e-6
     along = [np.asarray(basis_energies(basis, positions + sign * step * forces)) for sign in (1, -1)]
     expected = -(along[0] - along[1]) / (2 * step)
-    # Internal coordinates in float32 are known to 1e-6 of 10 A, and a function changes over 0.1 A: 1e-4 of its forces.
-    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+    # Distances in float32 are known to 1e-6 A, and functions are 1.5 A wide: 1e-6 of the forces, and as many terms.
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_twice_the_force_has_four_times_the_variance(tmp_path, chain):
