@@ -17,6 +17,7 @@ from hpcfit.cases.coarse_particles import bead_types, coarse_particles
 from hpcfit.cases.fits import Fits, Result
 from hpcfit.cases.force_passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.cases.held_distances import HeldDistances, check_by_frames, open_constraints
+from hpcfit.cases.mapped_frames import check_folder
 from hpcfit.config import Config, GridConfig
 from hpcfit.data.files import sha256_of_file
 from hpcfit.data.force_store import ForceStore, open_force_store
@@ -25,13 +26,13 @@ from hpcfit.errors import InputError
 from hpcfit.fit.grid import Grid, Shape, fitting_shapes
 from hpcfit.fit.reduction import Sum
 from hpcfit.physics.bead_support import support_in_residue, support_within, tied_classes
+from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.feature_map import Features, features_of
 from hpcfit.physics.force_map import Reduced, basic_map, reduced
 from hpcfit.physics.force_products import DenseProducts, LocalProducts, Products
 from hpcfit.physics.rigid_groups import rigid_groups
 
 LARGEST_DENSE = 4000  # reduced forces: their products take 8 q^2 bytes a statistical block
-GAS_CONSTANT = 8.31446261815324e-3  # kJ/mol/K
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class ForceMapCase:
 
     def _check(self) -> None:
         """What can be known to be wrong before a frame is read."""
+        check_folder(self.mapped_folder, self.store.folder)
         _ = self.products
         if self.config.problem.map.file is not None:
             _ = self.of_file

@@ -11,11 +11,11 @@ from hpcfit.cases.coarse_models import write_models
 from hpcfit.cases.force_map import ForceMapCase
 from hpcfit.cases.force_map_study import Findings
 from hpcfit.cases.map_fits import FoundMap
-from hpcfit.cases.mapped_frames import SPANS
+from hpcfit.cases.mapped_frames import SPANS, MappedSums
 from hpcfit.data.units import Units
 from hpcfit.physics.cg_basis import NormalEquations
 from hpcfit.physics.map_statistics import FRAMES_PER_COEFFICIENT, optimism
-from hpcfit.problems.force_matching import MapComparison, block_mean, compare_maps
+from hpcfit.problems.force_matching import MapComparison, compare_maps, decomposition
 from hpcfit.results.run_directory import RunDirectory
 
 LARGEST_MATRIX = 10_000_000  # coefficients of a force_map.npy; maps.h5 has every map in sparse form
@@ -160,37 +160,24 @@ def _decomposition(findings: Findings) -> Iterator[dict[str, Any]]:
     if findings.mean_force is None:
         return
     n, sums = len(findings.named), findings.sums
-    components = sums.normal.rows
-    exact, direction = 2 * n, 2 * n + 1
     models: dict[str, np.ndarray] = {"none": np.zeros((n, sums.normal.gram.shape[-1]))}
     if findings.matching is not None:
         models["fitted"] = findings.matching.theta
     for name, theta in models.items():
         for number, one in enumerate(findings.named):
-            column = n + number
-            parts = _products_with(sums, theta[number], components)
-            F, f, U = (column, exact, None)
-            values = {
-                "chi2": parts(F, F) - 2 * parts(F, U) + parts(U, U),
-                "pmf_error": parts(f, f) - 2 * parts(f, U) + parts(U, U),
-                "noise": parts(F, F) - 2 * parts(F, f) + parts(f, f),
-                "cross": 2 * (parts(F, f) - parts(F, U) - parts(f, f) + parts(f, U)),
-                "bias": parts(F, direction) - parts(f, direction),
-            }
-            found = {key: block_mean(RADIAL * value, components) for key, value in values.items()}
+            products = RADIAL * _four_products(sums, n + number, 2 * n, theta[number])
+            found = decomposition(products, sums.normal.rows)
             yield {"potential": name, "map": one.name,
-                   **{key: [one.value, one.error] for key, one in found.items()},
-                   "cross_in_errors": found["cross"].z}  # fmt: skip
+                   **{key: [part.value, part.error] for key, part in found._asdict().items()},
+                   "cross_in_errors": found.cross.z}  # fmt: skip
 
 
-def _products_with(sums: Any, theta: np.ndarray, components: np.ndarray):
-    """<a . b> of each block, for columns a and b, or the force of a potential where one is None."""
-
-    def of(a: int | None, b: int | None) -> np.ndarray:
-        if a is not None and b is not None:
-            return sums.products[:, a, b] / components
-        if a is not None:
-            return sums.normal.rhs[:, :, a] @ theta / components
-        return np.einsum("k,bkl,l->b", theta, sums.normal.gram, theta) / components
-
-    return of
+def _four_products(sums: MappedSums, column: int, exact: int, theta: np.ndarray) -> np.ndarray:
+    """[B, 4, 4], of a map's radial force, the mean force, that of a linear model, and the direction of the pair."""
+    columns = [column, exact, exact + 1]
+    found = np.empty((len(sums.products), 4, 4))
+    known = [0, 1, 3]
+    found[np.ix_(range(len(found)), known, known)] = sums.products[:, columns][:, :, columns]
+    found[:, 2, known] = found[:, known, 2] = np.einsum("bkc,k->bc", sums.normal.rhs[..., columns], theta)
+    found[:, 2, 2] = np.einsum("k,bkl,l->b", theta, sums.normal.gram, theta)
+    return found

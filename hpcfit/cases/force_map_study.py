@@ -83,9 +83,6 @@ class ForceMapStudy:
         mapping = Mapping.of(case.reduced.beads.M)
         total, of_features, ranges = self._first_pass(mapping)
         found = self.fits.grid.world.on_root(lambda: self._maps(total, of_features))
-        for text in found.warnings:
-            if self.fits.grid.world.is_root:
-                logger.warning("%s", text)
         basis, named = self._basis(ranges), self._named(found)
         mean_force = self._mean_force()
         work = self._mapped_frames(mapping, named, found, basis, mean_force)

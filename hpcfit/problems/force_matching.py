@@ -89,7 +89,7 @@ class Decomposition(NamedTuple):
     """chi^2 = pmf_error + noise + cross, per component, (kJ/mol/A)^2.
 
     pmf_error: <|f* - F_U|^2>. noise: <|F - f*|^2>. cross: 2 <(F - f*) . (f* - F_U)>, 0 for every U if the map is valid.
-    bias: <F - f*>.
+    bias: <(F - f*) . e> along a field e.
     """
 
     chi2: Estimate
@@ -273,17 +273,15 @@ def _z(values: np.ndarray, errors: np.ndarray) -> np.ndarray:
     return np.divide(values, errors, out=np.zeros_like(values), where=errors > 0)
 
 
-def decomposition(F: np.ndarray, mean_force: np.ndarray, field: np.ndarray, block: np.ndarray) -> Decomposition:
-    """chi^2 of a field F_U [T, ...] against mapped forces F [T, ...], where the exact mean force [T, ...] is known.
+def decomposition(products: np.ndarray, rows: np.ndarray) -> Decomposition:
+    """chi^2 of a field F_U against mapped forces F, where the exact mean force f* is known.
 
-    All in kJ/mol/A, of the same frames; block: [T], the statistical block of each. Components are averaged over.
+    products: [B, 4, 4], of statistical blocks, sums over frames and components of the products of F, f*, F_U and a
+    field e that the bias is taken along; rows: [B], how many components. kJ/mol/A. Raises InputError for less than two
+    blocks.
     """
-    F, f, U = (np.asarray(values, float).reshape(len(F), -1) for values in (F, mean_force, field))
-    index = np.unique(np.asarray(block), return_inverse=True)[1]
-    rows = np.bincount(index).astype(float)
     if len(rows) < 2:
         raise InputError("all frames are of one statistical block; errors need 2 or more", remedy="divide the frames")
-    of = lambda values: block_mean(np.bincount(index, values.mean(axis=1)) / rows, rows)  # noqa: E731
-    return Decomposition(
-        of((F - U) ** 2), of((f - U) ** 2), of((F - f) ** 2), of(2 * (F - f) * (f - U)), of(F - f)
-    )  # fmt: skip
+    F, f, U, e = np.eye(4)
+    of = lambda a, b: block_mean(np.einsum("i,bij,j->b", a, products, b) / rows, rows)  # noqa: E731
+    return Decomposition(of(F - U, F - U), of(f - U, f - U), of(F - f, F - f), of(2 * (F - f), f - U), of(F - f, e))

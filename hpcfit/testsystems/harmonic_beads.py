@@ -16,8 +16,7 @@ from hpcfit.data.force_shard import ForceFrame, ForceShardWriter
 from hpcfit.data.force_store import ForceStore, write_force_catalog, write_particles
 from hpcfit.data.particles import Particles
 from hpcfit.data.shard_file import ShardPlan
-
-GAS_CONSTANT = 8.31446261815324e-3  # kJ/mol/K
+from hpcfit.physics.constants import GAS_CONSTANT
 
 
 @dataclass(frozen=True)

@@ -158,10 +158,17 @@ def test_a_biased_map_is_found_and_the_reference_agrees_with_itself():
     assert "differ" in biased.verdict
 
 
+def products_of(F: np.ndarray, f: np.ndarray, U: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What ``decomposition`` is made from, of frames [T, ...]; the bias is the mean of all components."""
+    all_four = np.stack([np.reshape(a, (len(F), -1)) for a in (F, f, U, np.ones(F.shape))])
+    blocks = [all_four[:, block == b] for b in np.unique(block)]
+    return np.array([np.einsum("itc,jtc->ij", b, b) for b in blocks]), np.array([b[0].size for b in blocks])
+
+
 def test_the_decomposition_adds_up():
     rng = np.random.default_rng(2)
     f, U, noise = rng.normal(size=(3, 5000, 4, 3)) * np.array([3.0, 2.0, 5.0])[:, None, None, None]
-    found = decomposition(f + noise, f, U, np.arange(5000) // 500)
+    found = decomposition(*products_of(f + noise, f, U, np.arange(5000) // 500))
     parts = found.pmf_error.value + found.noise.value + found.cross.value
     assert found.chi2.value == pytest.approx(parts, rel=1e-12)
     # of 60,000 components: s.d. of a mean square sqrt(2 / 60000) of it
@@ -169,7 +176,7 @@ def test_the_decomposition_adds_up():
     assert found.pmf_error.value == pytest.approx(13, rel=4 * np.sqrt(2 / 60000))
     assert abs(found.cross.z) < 4.8  # t with 9 degrees, probability 1e-3
     with pytest.raises(InputError, match="one statistical block"):
-        decomposition(f, f, U, np.zeros(5000))
+        decomposition(*products_of(f, f, U, np.zeros(5000)))
 
 
 # ---- two rigid waters ----------------------------------------------------------------------------------------------
@@ -208,7 +215,9 @@ def test_chi2_of_rigid_waters_is_error_of_the_model_and_noise(waters):
     r = np.linalg.norm(u, axis=1)
     radial = 10 * np.einsum("tx,txm->tm", u / r[:, None], maps[:, 0] - maps[:, 1]) / 2
     block = np.arange(len(r)) * 10 // len(r)
-    basic, sliced = (decomposition(radial[:, m], 10 * exact(r), np.zeros(len(r)), block) for m in (0, 1))
+    basic, sliced = (
+        decomposition(*products_of(radial[:, m], 10 * exact(r), np.zeros(len(r)), block)) for m in (0, 1)
+    )
     assert basic.noise.value == pytest.approx(1664, rel=0.02)
     assert basic.pmf_error.value == pytest.approx(14445, rel=0.02)
     assert abs(basic.cross.z) < 4.8

@@ -15,6 +15,7 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.physics.constants import GAS_CONSTANT
+from hpcfit.physics.mapped_positions import nearest_image
 
 
 class Profile(NamedTuple):
@@ -43,9 +44,7 @@ class Comparison(NamedTuple):
 def pair_distance(R: np.ndarray, i: int, j: int, box: np.ndarray | None = None) -> np.ndarray:
     """[T], A, of frames [T, N, 3], boxes [T, 3, 3] or none; the nearest image."""
     u = np.asarray(R[:, i] - R[:, j], float)
-    if box is not None:
-        u -= np.einsum("ti,tij->tj", np.round(np.einsum("ti,tij->tj", u, np.linalg.inv(box))), box)
-    return np.linalg.norm(u, axis=1)
+    return np.linalg.norm(u if box is None else nearest_image(u, box), axis=1)
 
 
 def end_to_end(R: np.ndarray) -> np.ndarray:
