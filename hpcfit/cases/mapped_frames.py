@@ -16,8 +16,15 @@ from scipy.interpolate import CubicSpline
 
 from hpcfit.cases.force_passes import AtomisticFrames, BlockSums, Reductions, Visit
 from hpcfit.config import BLOCK_FRAMES
+from hpcfit.data.files import disk_errors
 from hpcfit.data.force_shard import ForceFrames, ForceShardWriter
-from hpcfit.data.force_store import ForceStore, open_force_store, write_force_catalog, write_particles
+from hpcfit.data.force_store import (
+    PARTICLES_FILE,
+    ForceStore,
+    read_particles_settings,
+    write_force_catalog,
+    write_particles,
+)
 from hpcfit.data.particles import Particles
 from hpcfit.data.shard_file import ShardPlan
 from hpcfit.data.shard_list import CATALOG
@@ -28,6 +35,7 @@ from hpcfit.physics.map_statistics import NoiseMap
 from hpcfit.physics.mapped_positions import Mapping, nearest_image
 from hpcfit.ranks import Ranks
 
+MADE_FROM = "made_from"  # the setting by which the particles of a mapped store are known
 SPANS = (1, 2, 4, 8, 16, 32, 64)  # frames of a mean, in the scan for correlation
 
 
@@ -104,7 +112,7 @@ class MappedFrames:
         store = self.frames.store
         shards = list(self.first_ids)
         plans = _plans(store, self.first_ids, made_from)
-        world.on_root(lambda: _begin(folder, particles, made_from))
+        world.on_root(lambda: _begin(folder, particles, made_from, store.folder))
         sums = _Sums.empty(self)
         numbers = [number for number, block in enumerate(self.frames.parts.blocks)
                    if shards.index(block.shard) % world.size == world.rank]  # fmt: skip
@@ -225,11 +233,24 @@ def _plans(store: ForceStore, first_ids: dict[int, int], made_from: dict[str, An
     return plans
 
 
-def _begin(folder: Path, particles: Particles, made_from: dict[str, Any]) -> None:
-    """Begin a store in a folder that is empty or holds one that was mapped before."""
-    if (folder / CATALOG).exists() and not open_force_store(folder).made_from:
+def check_folder(folder: Path, source: Path) -> None:
+    """Raise InputError unless a folder is empty or holds a store that was mapped, other than the one that is read."""
+    if folder.resolve() == source.resolve():
+        raise InputError(
+            f"[problem] mapped = {folder} is the store whose frames are to be mapped", remedy="name another folder"
+        )
+    particles = folder / PARTICLES_FILE
+    there = particles.exists() or (folder / CATALOG).exists()
+    if there and not (particles.exists() and MADE_FROM in read_particles_settings(folder)):
         raise InputError(
             f"[problem] mapped = {folder} holds a store that was not made by mapping",
             remedy="name another folder",
         )
-    write_particles(folder, particles, {"made_from": json.dumps(made_from)})
+
+
+def _begin(folder: Path, particles: Particles, made_from: dict[str, Any], source: Path) -> None:
+    """Begin a store; the list of one that was there goes first, or an interruption would leave one that is half new."""
+    check_folder(folder, source)
+    with disk_errors(folder / CATALOG):
+        (folder / CATALOG).unlink(missing_ok=True)
+    write_particles(folder, particles, {MADE_FROM: json.dumps(made_from)})

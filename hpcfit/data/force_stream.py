@@ -37,12 +37,12 @@ class _Reader:
 def force_frames(store: ForceStore, blocks: Sequence[Block]) -> Iterator[tuple[Block, ForceFrames, Origin]]:
     """Each block with its frames and where they are from. Raises DamagedFile or InputError naming shard and frames."""
     reader = _Reader(store)
-    with ThreadPoolExecutor(1, thread_name_prefix="hpcfit-read") as thread:
-        try:
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="hpcfit-read") as thread:
             waiting = thread.submit(reader, blocks[0]) if blocks else None
             for block, following in zip(blocks, [*blocks[1:], None]):
                 frames, origin = waiting.result()
                 waiting = None if following is None else thread.submit(reader, following)
                 yield block, frames, origin
-        finally:
-            thread.submit(reader.close).result()
+    finally:
+        reader.close()  # by whoever drops the generator, even when the interpreter ends and starts no work any more
