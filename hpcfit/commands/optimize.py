@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from hpcfit.cases.base import Case
+from hpcfit.cases.base import Case, SteppedCase
 from hpcfit.commands.monitoring import monitored
 from hpcfit.commands.run import Interrupted, Run
 from hpcfit.commands.session import log_session, open_session
@@ -39,8 +39,8 @@ def run_optimize(
             logger.info("%s holds the result of this config already: nothing to do", directory.path)
             return 0
         log_session(session)
-    with phases("measure bandwidth"):
-        bandwidth = memory_bandwidth()
+    with phases("measure bandwidth"):  # which the rate of steps is compared with
+        bandwidth = memory_bandwidth() if isinstance(session.case, SteppedCase) else 0.0
     with phases("read frames"):
         run = Run.open(session)
     with phases("start"):
