@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.cases.coarse_simulation import Simulated, simulate
-from hpcfit.cases.fits import Fits, Fitted, Until
+from hpcfit.cases.fits import Fits, Until
 from hpcfit.cases.force_map import ForceMapCase
 from hpcfit.cases.map_fits import FoundMap
 from hpcfit.cases.mapped_frames import MappedFrames, MappedSums
 from hpcfit.cases.neural_frames import (
+    TrainedPotential,
     frames_grid,
     held_out_parts,
     neural_gradient,
@@ -23,17 +24,8 @@ from hpcfit.config import ForceMatchingConfig, ridges
 from hpcfit.errors import InputError, nearest
 from hpcfit.log import logger
 from hpcfit.problems.force_matching import LinearFit, fit_forces
-from hpcfit.problems.neural_potential import Architecture, NeuralForceMatching, neural_force_matching
+from hpcfit.problems.neural_potential import Architecture, neural_force_matching
 from hpcfit.workflow.coarse_grained.tables import Term, make_terms
-
-
-class TrainedPotential(NamedTuple):
-    """A neural potential of one map. noise_floor: what the noise of its forces is at least, (kJ/mol/A)^2."""
-
-    map: str
-    problem: NeuralForceMatching
-    fitted: Fitted
-    noise_floor: float
 
 
 class Matched(NamedTuple):

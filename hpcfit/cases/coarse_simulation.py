@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hpcfit.cases.force_map import ForceMapCase
+from hpcfit.cases.neural_frames import TrainedPotential
 from hpcfit.data.force_store import open_force_store
 from hpcfit.data.force_stream import force_frames
 from hpcfit.log import logger
@@ -27,9 +28,6 @@ from hpcfit.workflow.coarse_grained.free_energy import (
 from hpcfit.workflow.coarse_grained.openmm_model import build_system
 from hpcfit.workflow.coarse_grained.simulate import Langevin, simulate_forces, simulate_system
 from hpcfit.workflow.coarse_grained.tables import Term
-
-if TYPE_CHECKING:
-    from hpcfit.cases.coarse_force_field import TrainedPotential
 
 WALKERS = 4
 MOST_REFERENCE = 20_000  # mapped frames that are compared with

@@ -17,7 +17,7 @@ from hpcfit.cases.coarse_particles import bead_types, coarse_particles
 from hpcfit.cases.fits import Fits, Result
 from hpcfit.cases.force_passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.cases.held_distances import HeldDistances, check_by_frames, open_constraints
-from hpcfit.cases.mapped_frames import check_folder
+from hpcfit.cases.mapped_frames import MeanForce, check_folder
 from hpcfit.config import Config, GridConfig
 from hpcfit.data.files import sha256_of_file
 from hpcfit.data.force_store import ForceStore, open_force_store
@@ -72,6 +72,7 @@ class ForceMapCase:
                 f"[problem] reference is a mean force between two beads; there are {self.reduced.n_beads}",
                 remedy="leave reference out",
             )
+        _ = self.mean_force
 
     # ---- what follows from the config ------------------------------------------------------------------------------
 
@@ -123,6 +124,20 @@ class ForceMapCase:
                 remedy="give a map made for these constraints",
             )
         return np.hstack([C, np.zeros((reduced.n_beads, reduced.n_beads))])
+
+    @cached_property
+    def mean_force(self) -> MeanForce | None:
+        """[problem] reference."""
+        path = self.config.problem.reference
+        if path is None:
+            return None
+        table = read_matrix(path, "[problem] reference")
+        if min(table.shape) < 2 or np.any(np.diff(table[:, 0]) <= 0):
+            raise InputError(
+                f"[problem] reference {path} has shape {list(table.shape)}, or distances that do not rise",
+                remedy="give two columns, r (A) ascending and the mean force (kJ/mol/A)",
+            )
+        return MeanForce(table[:, 0], table[:, 1])
 
     @cached_property
     def features(self) -> list[Features]:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcfit.cases.beads import read_matrix
 from hpcfit.cases.fits import Fits
 from hpcfit.cases.force_map import ForceMapCase
 from hpcfit.cases.force_passes import (
@@ -84,7 +83,7 @@ class ForceMapStudy:
         total, of_features, ranges = self._first_pass(mapping)
         found = self.fits.grid.world.on_root(lambda: self._maps(total, of_features))
         basis, named = self._basis(ranges), self._named(found)
-        mean_force = self._mean_force()
+        mean_force = case.mean_force
         work = self._mapped_frames(mapping, named, found, basis, mean_force)
         with self._timed("mapped frames"):
             sums = work.run(case.mapped_folder, case.coarse, self._origin(found, named), self.fits.grid.world)
@@ -218,18 +217,6 @@ class ForceMapStudy:
         return self.fits.grid.world.on_root(named)
 
     # ---- second pass -----------------------------------------------------------------------------------------------
-
-    def _mean_force(self) -> MeanForce | None:
-        path = self.case.config.problem.reference
-        if path is None:
-            return None
-        table = self.fits.grid.world.on_root(lambda: read_matrix(path, "[problem] reference"))
-        if table.shape[1] < 2 or np.any(np.diff(table[:, 0]) <= 0):
-            raise InputError(
-                f"[problem] reference {path} has shape {list(table.shape)}, or distances that do not rise",
-                remedy="give two columns, r (A) ascending and the mean force (kJ/mol/A)",
-            )
-        return MeanForce(table[:, 0], table[:, 1])
 
     def _mapped_frames(
         self, mapping: Mapping, named: list[NamedMap], found: Found, basis: Basis | None, mean_force: MeanForce | None

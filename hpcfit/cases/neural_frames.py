@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from hpcfit.cases.fits import Fitted
 from hpcfit.cases.mapped_frames import MappedFrames
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.data.stream import Chunk
@@ -17,6 +19,15 @@ from hpcfit.fit.reduction import choose_sum
 from hpcfit.problems.base import FrameRows
 from hpcfit.problems.neural_potential import NeuralForceMatching, rows_of
 from hpcfit.ranks import Ranks
+
+
+class TrainedPotential(NamedTuple):
+    """A neural potential of one map. noise_floor: what the noise of its forces is at least, (kJ/mol/A)^2."""
+
+    map: str
+    problem: NeuralForceMatching
+    fitted: Fitted
+    noise_floor: float
 
 
 def frames_grid(world: Ranks, n_blocks: int) -> Grid:
