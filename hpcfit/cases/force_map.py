@@ -297,7 +297,8 @@ class ForceMapCase:
         unit = metrics["unit"]
         lines = [
             f"map {one['name']:9s} mean |F|^2 {one['held_out'] * unit['factor'] ** 2:.6g} +-"
-            f" {one['held_out_error'] * unit['factor'] ** 2:.2g} ({unit['name']})^2 on held-out blocks"
+            f" {one['held_out_error'] * unit['factor'] ** 2:.2g} ({unit['name']})^2 on held-out blocks;"
+            f" |M W^T - 1| {one['consistency']:.1e}, within rigid groups {one['orthogonality']:.1e}"
             + ("" if one["valid"] else "  INVALID")
             for one in metrics["maps"]
         ]
