@@ -20,8 +20,7 @@ from hpcfit.cases.neural_frames import (
     sample_of,
     training_order,
 )
-from hpcfit.config import ForceMatchingConfig, ridges
-from hpcfit.errors import InputError, nearest
+from hpcfit.config import ridges
 from hpcfit.log import logger
 from hpcfit.problems.force_matching import LinearFit, fit_forces
 from hpcfit.problems.neural_potential import Architecture, neural_force_matching
@@ -96,7 +95,6 @@ def _train(
     """A neural potential for the chosen map, and for those to compare it with; collective."""
     choice, run = case.config.problem.force_matching, case.config.run
     names = [one.name for one in found]
-    _check_compared(choice, names)
     grid = frames_grid(fits.grid.world, case.n_blocks)
     part = held_out_parts(case.parts.n, choice.neural.hold_out)
     rows = fits.grid.world.on_all(lambda: neural_rows(work, grid, part))
@@ -118,13 +116,3 @@ def _train(
         )
         trained.append(TrainedPotential(names[number], problem, fitted, floor))
     return trained
-
-
-def _check_compared(choice: ForceMatchingConfig, names: list[str]) -> None:
-    for name in choice.neural.compare:
-        if name not in names:
-            raise InputError(
-                f"[problem.force_matching.neural] compare names '{name}', which is not among the maps"
-                f" {', '.join(names)}",
-                remedy=nearest(name, names),
-            )

@@ -18,11 +18,11 @@ from hpcfit.cases.fits import Fits, Result
 from hpcfit.cases.force_passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.cases.held_distances import HeldDistances, check_by_frames, open_constraints
 from hpcfit.cases.mapped_frames import MeanForce, check_folder
-from hpcfit.config import Config, GridConfig
+from hpcfit.config import Config, ForceMatchingConfig, GridConfig
 from hpcfit.data.files import sha256_of_file
 from hpcfit.data.force_store import ForceStore, open_force_store
 from hpcfit.data.particles import Particles
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, nearest
 from hpcfit.fit.grid import Grid, Shape, fitting_shapes
 from hpcfit.fit.reduction import Sum
 from hpcfit.physics.bead_support import support_in_residue, support_within, tied_classes
@@ -32,6 +32,7 @@ from hpcfit.physics.force_map import Reduced, basic_map, reduced
 from hpcfit.physics.force_products import DenseProducts, LocalProducts, Products
 from hpcfit.physics.rigid_groups import rigid_groups
 
+MOST_BEADS = 600  # of which all pairs are a basis
 LARGEST_DENSE = 4000  # reduced forces: their products take 8 q^2 bytes a statistical block
 
 
@@ -73,6 +74,30 @@ class ForceMapCase:
                 remedy="leave reference out",
             )
         _ = self.mean_force
+        if self.config.problem.force_matching is not None:
+            self._check_matching(self.config.problem.force_matching)
+
+    def _check_matching(self, choice: ForceMatchingConfig) -> None:
+        n, names = self.reduced.n_beads, self.config.problem.map.methods
+        if not 2 <= n <= MOST_BEADS:
+            raise InputError(
+                f"[problem.force_matching] {n} beads: its functions are of all pairs, of 2 to {MOST_BEADS} beads",
+                remedy="leave force_matching out; mapped frames can be used by other programs",
+            )
+        if self.store.periodic and choice.pair_range == "auto":
+            raise InputError(
+                f"[problem.force_matching] pair_range = 'auto': the frames of {self.store.folder} are periodic, where"
+                " forces between pairs must end within half the box",
+                remedy="set pair_range = [0.0, the distance (A) where they end]",
+            )
+        for name in choice.neural.compare if choice.neural is not None else ():
+            if name not in names:
+                raise InputError(
+                    f"[problem.force_matching.neural] compare names '{name}', which is not among the maps"
+                    f" {', '.join(names)}",
+                    remedy=nearest(name, names),
+                )
+        _ = self.coarse
 
     # ---- what follows from the config ------------------------------------------------------------------------------
 

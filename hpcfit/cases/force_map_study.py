@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.cases.fits import Fits
-from hpcfit.cases.force_map import ForceMapCase
+from hpcfit.cases.force_map import MOST_BEADS, ForceMapCase
 from hpcfit.cases.force_passes import (
     BlockSums,
     add_feature_products,
@@ -41,7 +41,6 @@ from hpcfit.physics.map_statistics import noise_map
 from hpcfit.physics.mapped_positions import Mapping
 from hpcfit.ranks import Ranks
 
-MOST_BEADS = 600  # of which all pairs are a basis
 TEST_FIELDS = 12
 
 
@@ -131,13 +130,7 @@ class ForceMapStudy:
 
     @property
     def _has_basis(self) -> bool:
-        n = self.case.reduced.n_beads
-        if self.case.config.problem.force_matching is not None and not 2 <= n <= MOST_BEADS:
-            raise InputError(
-                f"[problem.force_matching] {n} beads: its functions are of all pairs, of 2 to {MOST_BEADS} beads",
-                remedy="leave force_matching out; mapped frames can be used by other programs",
-            )
-        return 2 <= n <= MOST_BEADS
+        return 2 <= self.case.reduced.n_beads <= MOST_BEADS
 
     def _options(self) -> tuple[BasisOptions, list[str], np.ndarray]:
         """Of the basis: options, types of the beads, and bonds."""
@@ -150,12 +143,6 @@ class ForceMapStudy:
             choice.pairs, choice.pair_functions, choice.bonded_functions, choice.exclusions,
             dihedrals=choice.dihedrals, cutoff=ends if case.store.periodic else None,
         )  # fmt: skip
-        if case.store.periodic and ends is None:
-            raise InputError(
-                f"[problem.force_matching] pair_range = 'auto': the frames of {case.store.folder} are periodic, where"
-                " forces between pairs must end within half the box",
-                remedy="set pair_range = [0.0, the distance (A) where they end]",
-            )
         return options, case.types, np.asarray(case.coarse.bonds)
 
     def _basis(self, ranges: dict[str, tuple[float, float]]) -> Basis | None:
