@@ -47,7 +47,7 @@ class FitRecords:
         with h5py.File(path, "r") as file:
             rows = slice(self.grid.blocks.start, self.grid.blocks.stop)
             shared = {key: value[()] for key, value in file.get("shared", {}).items()}
-            local = {key: value[rows] for key, value in file["local"].items()}
+            local = {key: value[rows] for key, value in file.get("local", {}).items()}
             params = from_arrays({"params": template}, Arrays(shared, local))["params"]
             return Record(params, json.loads(file.attrs["facts"]), int(file.attrs["evaluations"]))
 

@@ -1,5 +1,7 @@
 """Mapped frames in memory for a neural potential: the rows, who is held out, and the residual that follows."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -16,10 +18,13 @@ from hpcfit.cases.neural_frames import (
     sample_of,
     training_order,
 )
+from hpcfit.commands.optimize import run_optimize
+from hpcfit.config import load_config
 from hpcfit.data.force_store import open_force_store, read_block
 from hpcfit.physics.map_statistics import noise_map
 from hpcfit.physics.mapped_positions import Mapping
 from hpcfit.problems.neural_potential import Architecture, neural_force_matching
+from hpcfit.ranks import Ranks
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from tests.fit.thread_ranks import on_ranks
 
@@ -143,3 +148,59 @@ def test_the_residuals_are_those_of_fitted_and_held_out_frames(work):
     assert metrics["residual"] == pytest.approx(square[~held].mean(), rel=1e-12)
     assert metrics["residual_free"] == pytest.approx(square[held].mean(), rel=1e-12)
     assert loss == pytest.approx(square[~held].mean() / 50.0, rel=1e-12)
+
+
+RUN = """
+[run]
+directory = "run"
+report = false
+[frames]
+store = "store"
+[problem]
+kind = "force-map"
+blocks = 7
+bootstrap = 0
+[problem.beads]
+each = "index 0 3 6"
+[problem.map]
+methods = ["basic", "optimal"]
+use = "optimal"
+ridge = 0.0
+[problem.force_matching]
+bonds = "none"
+pair_functions = 5
+types = "one"
+[problem.force_matching.neural]
+width = 4
+depth = 1
+functions = 3
+compare = ["basic"]
+[optimizer]
+max_steps = 2
+[checkpoint]
+every_steps = 1
+"""
+SAME = ("fit", "step", "evaluation", "loss", "residual", "residual_free", "gradient_norm")
+
+
+def test_a_run_interrupted_after_every_step_is_the_run_that_was_not(tmp_path):
+    """By the wall clock, in either of two potentials: each continuation makes a step."""
+    r, f = SYSTEM.frames(150, 4)
+    write_force_store(tmp_path / "store", SYSTEM.particles, {"a": (r, f, None)})
+    (tmp_path / "config.toml").write_text(RUN)
+    found = {}
+    for name, sets in {"whole": [], "pieces": ["optimizer.wall_clock_minutes=3e-6"]}.items():
+        config = load_config(tmp_path / "config.toml", [f"run.directory='{tmp_path / name}'", *sets])
+        codes = [run_optimize(config, Ranks(), overwrite=True)]
+        while codes[-1] == 75 and len(codes) < 20:
+            codes.append(run_optimize(config, Ranks(), resume="newest"))
+        assert codes[-1] == 0
+        history = map(json.loads, (tmp_path / name / "history.jsonl").read_text().splitlines())
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        found[name] = [[row[key] for key in SAME] for row in history], metrics["force_matching"], len(codes)
+    assert found["whole"][2] == 1
+    assert found["pieces"][2] >= 4
+    assert found["pieces"][:2] == found["whole"][:2]
+    neural = found["whole"][1]["neural"]
+    assert [one["map"] for one in neural] == ["optimal", "basic"]
+    assert [one["noise_floor"] > 0 for one in neural] == [False, True]
