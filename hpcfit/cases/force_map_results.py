@@ -10,7 +10,7 @@ import numpy as np
 from hpcfit.cases.coarse_models import write_models
 from hpcfit.cases.force_map import ForceMapCase
 from hpcfit.cases.force_map_study import Findings
-from hpcfit.cases.map_fits import FoundMap
+from hpcfit.cases.map_fits import FoundMap, Learning
 from hpcfit.cases.mapped_frames import SPANS, MappedSums
 from hpcfit.data.units import Units
 from hpcfit.physics.cg_basis import NormalEquations
@@ -70,7 +70,7 @@ def _metrics(case: ForceMapCase, findings: Findings) -> dict[str, Any]:
         "chosen": best.name,
         "mapped": str(case.mapped_folder),
         "noise": choice.map.noise,
-        "learning": {name: [point._asdict() for point in points] for name, points in found.learning.items()},
+        "learning": {name: [_of_point(point) for point in points] for name, points in found.learning.items()},
         "inefficiency": _inefficiency(findings),
         "comparison": _comparison(findings),
         "decomposition": list(_decomposition(findings)),
@@ -101,6 +101,11 @@ def _of_map(one: FoundMap, n_frames: int) -> dict[str, Any]:
         "orthogonality": one.check.orthogonality,
         "valid": one.valid,
     }
+
+
+def _of_point(point: Learning) -> dict[str, Any]:
+    """JSON has no infinite numbers."""
+    return point._asdict() | ({} if np.isfinite(point.predicted) else {"predicted": None})
 
 
 def _inefficiency(findings: Findings) -> dict[str, Any]:
