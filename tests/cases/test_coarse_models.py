@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
+from hpcfit.cases.coarse_models import curve
 from hpcfit.commands.optimize import run_optimize
 from hpcfit.config import load_config
 from hpcfit.data.force_store import open_force_store, read_block
+from hpcfit.physics.cg_basis import validity_basis
 from hpcfit.physics.internal_coordinates import COORDINATES, bonded_terms, pairs_beyond
+from hpcfit.problems.force_matching import Estimate, LinearFit
 from hpcfit.ranks import Ranks
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
+from hpcfit.workflow.coarse_grained.tables import make_terms
 
 openmm = pytest.importorskip("openmm")
 
@@ -231,3 +235,19 @@ def test_the_fitted_potential_is_the_exact_one_within_its_errors(pair):
     none, fitted = (next(row for row in exact if row["potential"] == name) for name in ("none", "fitted"))
     assert abs(fitted["pmf_error"][0]) < 0.02 * none["pmf_error"][0]
     assert abs(none["cross_in_errors"]) < 4
+
+
+def test_errors_are_those_of_the_jackknife_with_the_least_value_held_at_0():
+    rng, n = np.random.default_rng(0), 7
+    basis = validity_basis(2, (1.0, 5.0), 6)
+    theta, left_out = rng.normal(size=6), rng.normal(size=(n, 6))
+    (term,) = make_terms(basis, theta, np.full(6, 100.0), 300.0)
+    fit = LinearFit(theta, np.zeros(6), np.zeros(6, bool), 0.0, (0.0,), (1.0,), 1.0, Estimate(1.0, 0.1), left_out)
+    found = curve(term, fit)
+    phi = np.exp(-0.5 * ((found.q[:, None] - np.linspace(1, 5, 6)) / 0.8) ** 2)
+    inside = (found.q >= 1) & (found.q <= 5)  # where no wall is
+    lowest = int(np.argmin(found.U))
+    assert inside[lowest]
+    np.testing.assert_allclose(found.U[inside], (phi @ theta - phi[lowest] @ theta)[inside], atol=1e-12)
+    values = left_out @ (phi - phi[lowest]).T
+    np.testing.assert_allclose(found.error[inside], np.sqrt((n - 1) * np.var(values, axis=0))[inside], atol=1e-12)

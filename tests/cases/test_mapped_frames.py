@@ -38,9 +38,7 @@ def particles_of(n: int) -> Particles:
 def stored(folder, r, f, cuts=(), box=None):
     """Sources "s0", "s1", ... of the frames between the cuts."""
     ends = [0, *cuts, len(r)]
-    sources = {
-        f"s{k}": (r[a:b], f[a:b], None if box is None else box[a:b]) for k, (a, b) in enumerate(pairwise(ends))
-    }
+    sources = {f"s{k}": (r[a:b], f[a:b], None if box is None else box[a:b]) for k, (a, b) in enumerate(pairwise(ends))}
     return write_force_store(folder, particles_of(r.shape[1]), sources)
 
 

@@ -204,8 +204,7 @@ AT_ONCE = [
 ]  # fmt: skip
 
 
-SAID = [unknown_key, structure_factors_for_forces, beads_in_one_rigid_group, constraints_that_contradict_the_store,
-        mapped_onto_another_store]  # fmt: skip
+SAID = [unknown_key, beads_in_one_rigid_group, mapped_onto_another_store]
 
 
 def files_of(folder) -> dict:
@@ -256,7 +255,6 @@ def no_valid_map(folder):
 RANKS_OF = [
     (forces_that_are_all_0, 1), (no_valid_map, 1),
     pytest.param(more_coefficients_than_frames, 2, marks=pytest.mark.mpi),
-    pytest.param(constraints_that_are_not_held, 2, marks=pytest.mark.mpi),
 ]  # fmt: skip
 
 
