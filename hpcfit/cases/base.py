@@ -50,7 +50,7 @@ class Case(Protocol):
         self, grid: Grid, problem: Problem, frames: FrameRows
     ) -> Callable[[Params], dict[str, Any]] | None:
         """For a monitor: a function of the newest parameters that sums up the weights of this rank's rows, called in a
-        thread beside the fit (see ``cases.live_weights``); None where another rank holds the same rows."""
+        thread beside the fit (see ``frame_weights.live_weights``); None where another rank holds the same rows."""
 
     def undefined_loss(self) -> InputError:
         """Why the loss at the start may not be a number, and what to do."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hpcfit.cases.base import Case
-from hpcfit.cases.force_map import ForceMapCase
-from hpcfit.cases.frame_weights import FrameWeightsCase
+from hpcfit.cases.force_map.case import ForceMapCase
+from hpcfit.cases.frame_weights.case import FrameWeightsCase
 from hpcfit.config import Config
 from hpcfit.ranks import Ranks
 

@@ -59,7 +59,7 @@ class BeadsConfig(Table):
 
 
 class ConstraintsConfig(Table):
-    """Which distances the simulation held fixed; what is given together is united.
+    """Which distances the simulation held fixed; what is given together is united, and must not contradict the store.
 
     store: those that the frames came with. system: an OpenMM System. rules: by the topology. pairs: atom numbers from
     0. virtual_sites: of the system; whether the forces on them are to be given to their parents, or have been (as by

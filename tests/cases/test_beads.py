@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcfit.cases.beads import open_beads, read_matrix, residues_of
+from hpcfit.cases.force_map.beads import open_beads, read_matrix, residues_of
 from hpcfit.config import BeadsConfig
 from hpcfit.data.particles import Particles
 from hpcfit.errors import InputError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
-from hpcfit.cases.coarse_models import curve
+from hpcfit.cases.force_map.models import curve
 from hpcfit.commands.optimize import run_optimize
 from hpcfit.config import load_config
 from hpcfit.data.force_store import open_force_store, read_block

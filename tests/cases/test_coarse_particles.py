@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hpcfit.cases.beads import open_beads
-from hpcfit.cases.coarse_particles import bead_types, coarse_particles
+from hpcfit.cases.force_map.beads import open_beads
+from hpcfit.cases.force_map.coarse_particles import bead_types, coarse_particles
 from hpcfit.config import BeadsConfig
 from hpcfit.data.particles import Particles
 from hpcfit.errors import InputError

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from hpcfit.cases.force_passes import (
+from hpcfit.cases.force_map.held_distances import HeldDistances
+from hpcfit.cases.force_map.passes import (
     AtomisticFrames,
     BlockSums,
     StatisticalBlocks,
@@ -14,7 +15,6 @@ from hpcfit.cases.force_passes import (
     padded,
     product_sums,
 )
-from hpcfit.cases.held_distances import HeldDistances
 from hpcfit.data.shard_list import Block
 from hpcfit.errors import InputError
 from hpcfit.fit.grid import Shape, make_grid

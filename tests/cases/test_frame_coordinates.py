@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcfit.cases.frame_coordinates import read_coordinates
+from hpcfit.cases.frame_weights.coordinates import read_coordinates
 from hpcfit.errors import InputError
 
 

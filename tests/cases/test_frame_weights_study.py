@@ -9,9 +9,9 @@ import json
 import numpy as np
 import pytest
 
-from hpcfit.cases.frame_weights_study import _drawn
-from hpcfit.cases.orbit_choice import OrbitChoice
-from hpcfit.cases.study_conclusions import choose_theta
+from hpcfit.cases.frame_weights.conclusions import choose_theta
+from hpcfit.cases.frame_weights.orbit_choice import OrbitChoice
+from hpcfit.cases.frame_weights.study import _drawn
 from hpcfit.commands.optimize import run_optimize
 from hpcfit.config import load_config
 from hpcfit.physics.scattering import diffuse_intensity

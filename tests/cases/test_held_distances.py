@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import pytest
 
-from hpcfit.cases import held_distances
-from hpcfit.cases.held_distances import SAMPLE_BLOCKS, HeldDistances, check_by_frames, open_constraints
+from hpcfit.cases.force_map import held_distances
+from hpcfit.cases.force_map.held_distances import SAMPLE_BLOCKS, HeldDistances, check_by_frames, open_constraints
 from hpcfit.config import ConstraintsConfig
 from hpcfit.data.particles import Particles
 from hpcfit.errors import InputError

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from hpcfit.cases.live_weights import BIN, MAX_GROUPS, LiveWeights
+from hpcfit.cases.frame_weights.live_weights import BIN, MAX_GROUPS, LiveWeights
 from hpcfit.problems.base import FrameRows, Params
 from tests.problems.systems import system
 

@@ -8,7 +8,7 @@ import pytest
 import scipy.linalg
 import scipy.sparse
 
-from hpcfit.cases.map_fits import (
+from hpcfit.cases.force_map.map_fits import (
     Evidence,
     FeatureEvidence,
     choose_map,

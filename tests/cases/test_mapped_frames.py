@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from hpcfit.cases.force_map_results import _decomposition, _inefficiency
-from hpcfit.cases.force_passes import AtomisticFrames, StatisticalBlocks
-from hpcfit.cases.held_distances import HeldDistances
-from hpcfit.cases.mapped_frames import SPANS, MappedFrames, MeanForce, NamedMap, check_folder
+from hpcfit.cases.force_map.held_distances import HeldDistances
+from hpcfit.cases.force_map.mapped_frames import SPANS, MappedFrames, MeanForce, NamedMap, check_folder
+from hpcfit.cases.force_map.passes import AtomisticFrames, StatisticalBlocks
+from hpcfit.cases.force_map.results import _decomposition, _inefficiency
 from hpcfit.data.force_shard import ForceShardWriter, open_force_shard
 from hpcfit.data.force_store import open_force_store, read_block, write_particles
 from hpcfit.data.particles import Particles

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from hpcfit.cases.force_passes import AtomisticFrames, StatisticalBlocks
-from hpcfit.cases.held_distances import HeldDistances
-from hpcfit.cases.mapped_frames import MappedFrames, NamedMap
-from hpcfit.cases.neural_frames import (
+from hpcfit.cases.force_map.held_distances import HeldDistances
+from hpcfit.cases.force_map.mapped_frames import MappedFrames, NamedMap
+from hpcfit.cases.force_map.neural_frames import (
     frames_grid,
     held_out_parts,
     neural_gradient,
@@ -18,6 +17,7 @@ from hpcfit.cases.neural_frames import (
     sample_of,
     training_order,
 )
+from hpcfit.cases.force_map.passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.commands.optimize import run_optimize
 from hpcfit.config import load_config
 from hpcfit.data.force_store import open_force_store, read_block

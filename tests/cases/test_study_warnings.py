@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcfit.cases.study_conclusions import collapsed, lost_anisotropy
+from hpcfit.cases.frame_weights.conclusions import collapsed, lost_anisotropy
 
 PRIOR = [0.1, 0.4, 0.2, 0.3]  # of the folds, which differ by more than any fit changes them
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfit.cases.prior import open_prior
+from hpcfit.cases.frame_weights.prior import open_prior
 from hpcfit.commands import prepare
 from hpcfit.config import load_config
 from hpcfit.data import lunus_source

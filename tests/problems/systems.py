@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from hpcfit.cases.frame_weights import FrameWeightsCase
-from hpcfit.cases.orbit_choice import OrbitChoice
+from hpcfit.cases.frame_weights.case import FrameWeightsCase
+from hpcfit.cases.frame_weights.orbit_choice import OrbitChoice
 from hpcfit.config import FrameWeightsConfig
 from hpcfit.data.reference import Encoding, Reference, centred_pairs
 from hpcfit.data.stream import Chunk

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcfit.cases.orbit_choice import folds
+from hpcfit.cases.frame_weights.orbit_choice import folds
 from hpcfit.config import FrameWeightsConfig
 from hpcfit.data.experiment import DiffuseMap
 from hpcfit.data.reference import Reflections

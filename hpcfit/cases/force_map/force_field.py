@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcfit.cases.coarse_simulation import Simulated, simulate
 from hpcfit.cases.fits import Fits, Until
-from hpcfit.cases.force_map import ForceMapCase
-from hpcfit.cases.map_fits import FoundMap
-from hpcfit.cases.mapped_frames import MappedFrames, MappedSums
-from hpcfit.cases.neural_frames import (
+from hpcfit.cases.force_map.case import ForceMapCase
+from hpcfit.cases.force_map.map_fits import FoundMap
+from hpcfit.cases.force_map.mapped_frames import MappedFrames, MappedSums
+from hpcfit.cases.force_map.neural_frames import (
     TrainedPotential,
     frames_grid,
     held_out_parts,
@@ -20,6 +19,7 @@ from hpcfit.cases.neural_frames import (
     sample_of,
     training_order,
 )
+from hpcfit.cases.force_map.simulation import Simulated, simulate
 from hpcfit.config import ridges
 from hpcfit.log import logger
 from hpcfit.problems.force_matching import LinearFit, fit_forces

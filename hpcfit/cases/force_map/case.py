@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from hpcfit.cases.beads import open_beads, read_matrix
-from hpcfit.cases.coarse_particles import bead_types, coarse_particles
 from hpcfit.cases.fits import Fits, Result
-from hpcfit.cases.force_passes import AtomisticFrames, StatisticalBlocks
-from hpcfit.cases.held_distances import HeldDistances, check_by_frames, open_constraints
-from hpcfit.cases.mapped_frames import MeanForce, check_folder
+from hpcfit.cases.force_map.beads import open_beads, read_matrix
+from hpcfit.cases.force_map.coarse_particles import bead_types, coarse_particles
+from hpcfit.cases.force_map.held_distances import HeldDistances, check_by_frames, open_constraints
+from hpcfit.cases.force_map.mapped_frames import MeanForce, check_folder
+from hpcfit.cases.force_map.passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.config import Config, ForceMatchingConfig, GridConfig
 from hpcfit.data.files import sha256_of_file
 from hpcfit.data.force_store import ForceStore, open_force_store
@@ -296,8 +296,8 @@ class ForceMapCase:
         """What is iterated, if anything, is known only when the frames have been mapped."""
 
     def study(self, fits: Fits) -> dict[str, Any]:
-        """See ``cases.force_map_study``."""
-        from hpcfit.cases.force_map_study import study
+        """See ``cases.force_map.study``."""
+        from hpcfit.cases.force_map.study import study
 
         return study(self, fits)
 
@@ -312,8 +312,8 @@ class ForceMapCase:
         )
 
     def write_results(self, directory: Any, result: Result | None, facts: dict[str, Any]) -> dict[str, Any]:
-        """See ``cases.force_map_results``."""
-        from hpcfit.cases.force_map_results import write_results
+        """See ``cases.force_map.results``."""
+        from hpcfit.cases.force_map.results import write_results
 
         return write_results(directory, self, facts)
 

@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcfit.cases.fits import Fits, Fitted
-from hpcfit.cases.orbit_choice import folds
-from hpcfit.cases.study_conclusions import choose_theta, collapsed, judged, lost_anisotropy, theta_row, undecided
+from hpcfit.cases.frame_weights.conclusions import (
+    choose_theta,
+    collapsed,
+    judged,
+    lost_anisotropy,
+    theta_row,
+    undecided,
+)
+from hpcfit.cases.frame_weights.orbit_choice import folds
 from hpcfit.fit.state import gather_rows
 from hpcfit.log import logger
 from hpcfit.problems.base import FrameRows, Params
@@ -25,7 +32,7 @@ from hpcfit.problems.frame_weights import FrameWeights
 from hpcfit.problems.resampling import blocks_per_source, resampled_blocks, resampled_sources
 
 if TYPE_CHECKING:
-    from hpcfit.cases.frame_weights import FrameWeightsCase
+    from hpcfit.cases.frame_weights.case import FrameWeightsCase
 
 IN_GROUP = 0.98  # of the weight, at a start in a group of frames
 ENOUGH = 1e-6  # relative tolerance of fits that are only compared: far below the errors they are compared by

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hpcfit.cases.frame_coordinates import read_coordinates
+from hpcfit.cases.frame_weights.coordinates import read_coordinates
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.data.catalog import Block, Store
 from hpcfit.data.stream import StructureFactors

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.cases.force_map import ForceMapCase
-from hpcfit.cases.neural_frames import TrainedPotential
+from hpcfit.cases.force_map.case import ForceMapCase
+from hpcfit.cases.force_map.neural_frames import TrainedPotential
 from hpcfit.data.force_store import open_force_store
 from hpcfit.data.force_stream import force_frames
 from hpcfit.log import logger

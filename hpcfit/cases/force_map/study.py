@@ -11,16 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.cases.fits import Fits
-from hpcfit.cases.force_map import MOST_BEADS, ForceMapCase
-from hpcfit.cases.force_passes import (
-    BlockSums,
-    add_feature_products,
-    add_products,
-    assembled_on_root,
-    padded,
-    product_sums,
-)
-from hpcfit.cases.map_fits import (
+from hpcfit.cases.force_map.case import MOST_BEADS, ForceMapCase
+from hpcfit.cases.force_map.map_fits import (
     Evidence,
     FeatureEvidence,
     FoundMap,
@@ -32,7 +24,15 @@ from hpcfit.cases.map_fits import (
     methods,
     warnings_of,
 )
-from hpcfit.cases.mapped_frames import MappedFrames, MappedSums, MeanForce, NamedMap
+from hpcfit.cases.force_map.mapped_frames import MappedFrames, MappedSums, MeanForce, NamedMap
+from hpcfit.cases.force_map.passes import (
+    BlockSums,
+    add_feature_products,
+    add_products,
+    assembled_on_root,
+    padded,
+    product_sums,
+)
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics.cg_basis import Basis, BasisOptions, ObservedRanges, make_basis, united, validity_basis
@@ -88,7 +88,7 @@ class ForceMapStudy:
             sums = work.run(case.mapped_folder, case.coarse, self._origin(found, named), self.fits.grid.world)
         matching = None
         if case.config.problem.force_matching is not None:
-            from hpcfit.cases.coarse_force_field import match_forces
+            from hpcfit.cases.force_map.force_field import match_forces
 
             with self._timed("force matching"):
                 matching = match_forces(case, self.fits, work, sums, found.maps, found.chosen)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from hpcfit.cases.beads import residues_of
+from hpcfit.cases.force_map.beads import residues_of
 from hpcfit.data.particles import Particles
 from hpcfit.errors import InputError
 from hpcfit.physics.beads import Beads

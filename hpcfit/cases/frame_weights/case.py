@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from hpcfit.cases.fits import Fits, Result
-from hpcfit.cases.frame_groups import FrameGroups, group_frames
-from hpcfit.cases.live_weights import LiveWeights
-from hpcfit.cases.orbit_choice import OrbitChoice, choose_orbits
-from hpcfit.cases.prior import Prior, open_prior
+from hpcfit.cases.frame_weights.groups import FrameGroups, group_frames
+from hpcfit.cases.frame_weights.live_weights import LiveWeights
+from hpcfit.cases.frame_weights.orbit_choice import OrbitChoice, choose_orbits
+from hpcfit.cases.frame_weights.prior import Prior, open_prior
 from hpcfit.config import BLOCK_FRAMES, Config, GridConfig
 from hpcfit.data.catalog import Block, Store, open_store
 from hpcfit.data.experiment import DiffuseMap, read_map
@@ -253,8 +253,8 @@ class FrameWeightsCase:
         return follows
 
     def study(self, fits: Fits) -> dict[str, Any]:
-        """See ``cases.frame_weights_study``."""
-        from hpcfit.cases.frame_weights_study import study
+        """See ``cases.frame_weights.study``."""
+        from hpcfit.cases.frame_weights.study import study
 
         return study(self, fits)
 

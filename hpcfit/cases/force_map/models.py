@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcfit.cases.coarse_force_field import Matched
-from hpcfit.cases.coarse_simulation import Simulated
-from hpcfit.cases.force_map import ForceMapCase
+from hpcfit.cases.force_map.case import ForceMapCase
+from hpcfit.cases.force_map.force_field import Matched
+from hpcfit.cases.force_map.simulation import Simulated
 from hpcfit.data.files import write_text
 from hpcfit.data.force_store import open_force_store, read_block
 from hpcfit.log import logger

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.cases.coarse_models import write_models
-from hpcfit.cases.force_map import ForceMapCase
-from hpcfit.cases.force_map_study import Findings
-from hpcfit.cases.map_fits import FoundMap, Learning
-from hpcfit.cases.mapped_frames import SPANS, MappedSums
+from hpcfit.cases.force_map.case import ForceMapCase
+from hpcfit.cases.force_map.map_fits import FoundMap, Learning
+from hpcfit.cases.force_map.mapped_frames import SPANS, MappedSums
+from hpcfit.cases.force_map.models import write_models
+from hpcfit.cases.force_map.study import Findings
 from hpcfit.data.units import Units
 from hpcfit.physics.cg_basis import NormalEquations
 from hpcfit.physics.map_statistics import FRAMES_PER_COEFFICIENT, optimism

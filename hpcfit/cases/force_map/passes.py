@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from hpcfit.cases.held_distances import HeldDistances
+from hpcfit.cases.force_map.held_distances import HeldDistances
 from hpcfit.data.force_shard import ForceFrames, Origin
 from hpcfit.data.force_store import ForceStore
 from hpcfit.data.force_stream import force_frames

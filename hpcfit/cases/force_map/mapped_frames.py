@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 from scipy.interpolate import CubicSpline
 
-from hpcfit.cases.force_passes import AtomisticFrames, BlockSums, Reductions, Visit
+from hpcfit.cases.force_map.passes import AtomisticFrames, BlockSums, Reductions, Visit
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.data.files import disk_errors
 from hpcfit.data.force_shard import ForceFrames, ForceShardWriter

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from hpcfit.cases.fits import Fitted
-from hpcfit.cases.mapped_frames import MappedFrames
+from hpcfit.cases.force_map.mapped_frames import MappedFrames
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.data.stream import Chunk
 from hpcfit.fit.gradient import Frames, Reverse

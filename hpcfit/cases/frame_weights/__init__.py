@@ -1,0 +1,1 @@
+"""Kind "frame-weights": what it reads, which fits it takes, what it concludes."""
