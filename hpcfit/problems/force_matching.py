@@ -64,8 +64,8 @@ class MapComparison(NamedTuple):
     """One map against the reference.
 
     fields: <(F_w - F_ref) . G_k> per component with standard errors, [K]. cross: the same along the field fitted to the
-    reference's forces. difference: along the field fitted to the difference of the forces in the other blocks; positive
-    where the two mean forces differ. doubt: the probability that two valid maps look as different by chance. agrees:
+    reference's forces in the other blocks. difference: along the field fitted to the difference of the forces there;
+    positive where the two mean forces differ. doubt: the probability that two valid maps look as different by chance. agrees:
     whether it is above ``DOUBT``.
     """
 
@@ -256,12 +256,15 @@ def _compared(blocks: NormalEquations, number: int, reference: int, constants, r
     # square is not that of the difference, and is not used
     difference = of_reference._replace(rhs=blocks.rhs[..., number] - blocks.rhs[..., reference])
     penalty = _Penalty.of(of_reference, constants, None, 0.0)
-    along = penalty.solve(_total(of_reference), ridge)
-    fitted = np.array([penalty.solve(part, ridge) for part in _each_block(_without_each(difference))])
+    # Fields fitted in the same block would follow the noise of the forces that they are then compared with.
+    along, fitted = (
+        np.array([penalty.solve(part, ridge) for part in _each_block(_without_each(forces))])
+        for forces in (of_reference, difference)
+    )
     rows, means = blocks.rows, difference.rhs / blocks.rows[:, None]
     fields = [block_mean(column, rows) for column in means.T]
     values, errors = (np.array([field[part] for field in fields]) for part in (0, 1))
-    cross, other = block_mean(means @ along, rows), block_mean(np.sum(means * fitted, axis=1), rows)
+    cross, other = (block_mean(np.sum(means * theta, axis=1), rows) for theta in (along, fitted))
     z = np.append(np.abs(_z(values, errors)), [abs(cross.z), max(other.z, 0.0)])
     one = 2 * scipy.stats.t.sf(z.max(), len(rows) - 1)
     doubt = float(min(1.0, one * len(z)))

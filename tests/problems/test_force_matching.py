@@ -146,6 +146,14 @@ def test_valid_maps_are_rarely_called_invalid():
     assert np.mean(z**2) == pytest.approx(9 / 7, abs=0.25)
 
 
+def test_a_field_fitted_to_few_noisy_forces_calls_no_map_invalid():
+    """Fitted to the forces that it is compared with, the field of 6 functions and 40 rows would hold 6/40 of the noise
+    of the reference, and a map without noise would lack it. t with 9 degrees: 100 z have a mean of 0 +- 0.113."""
+    few = [compare_maps(sums_of(*made_up(noise=(20.0, 1.0), bias=(0, 0), rows=4, seed=s)[1:]))[1] for s in range(100)]
+    assert abs(np.mean([each.cross.z for each in few])) < 4 * 0.113
+    assert sum(not each.agrees for each in few) < 6  # 1 is expected; 6 have probability 6e-4
+
+
 def test_a_biased_map_is_found_and_the_reference_agrees_with_itself():
     _, Phi, F = made_up(noise=(1.0, 1.0, 8.0), bias=(0, 0.3, 0.0))
     reference, biased, noisy = compare_maps(sums_of(Phi, F))
