@@ -65,8 +65,8 @@ class MapComparison(NamedTuple):
 
     fields: <(F_w - F_ref) . G_k> per component with standard errors, [K]. cross: the same along the field fitted to the
     reference's forces in the other blocks. difference: along the field fitted to the difference of the forces there;
-    positive where the two mean forces differ. doubt: the probability that two valid maps look as different by chance. agrees:
-    whether it is above ``DOUBT``.
+    positive where the two mean forces differ. doubt: the probability that two valid maps look as different by chance.
+    agrees: whether it is above ``DOUBT``.
     """
 
     fields: np.ndarray
