@@ -20,10 +20,11 @@ def run(tmp_path):
     optimizer = SimpleNamespace(max_steps=1000, wall_clock_minutes=None)
     config = SimpleNamespace(run=SimpleNamespace(directory=tmp_path), optimizer=optimizer)
     weights = {"groups": {"A": (1.0, 1.0)}, "width": 0.05, "first": 0, "frames": [3]}
-    case = SimpleNamespace(live_weights=lambda *about: lambda params: weights, summary=lambda: {"frames": 3})
+    live_weights, summary = lambda *about: lambda params: weights, lambda: {"frames": 3}
+    case = SimpleNamespace(live_weights=live_weights, summary=summary, n_frames=3)
     session = SimpleNamespace(config=config, world=Ranks(), case=case, grid=None)
-    evaluate = SimpleNamespace(problem=None, passes=2, frames=SimpleNamespace(rows=SimpleNamespace(total=3)))
-    recorder = SimpleNamespace(last={}, spent={}, params=object(), step=0)
+    evaluate = SimpleNamespace(problem=None, passes=2, frames=SimpleNamespace(rows=None))
+    recorder = SimpleNamespace(evaluate=evaluate, last={}, spent={}, params=object(), step=0)
     return SimpleNamespace(session=session, evaluate=evaluate, recorder=recorder)
 
 
