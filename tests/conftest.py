@@ -23,12 +23,18 @@ def _double_precision():
     jax.config.update("jax_enable_x64", True)
 
 
-@pytest.fixture
-def _whole_affinity():
-    """Commands pin the process they run in to one core: give the test process its cores back."""
-    cores = os.sched_getaffinity(0)
+@pytest.fixture(scope="session")
+def _cores():
+    """The cores that the test process begins with."""
+    return os.sched_getaffinity(0)
+
+
+@pytest.fixture(autouse=True)
+def _whole_affinity(_cores):
+    """Commands pin the process they run in to one core, also in fixtures of a module: give it its cores back."""
+    os.sched_setaffinity(0, _cores)
     yield
-    os.sched_setaffinity(0, cores)
+    os.sched_setaffinity(0, _cores)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,6 @@ def frames(shared_data, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_whole_affinity")
 @pytest.mark.parametrize("target", ["100p", "mixture"])
 def test_the_classes_of_the_target_are_found_in_the_iodide(frames, tmp_path, target):
     """By the default settings, in P1, from the prior weights and from each class."""

@@ -7,7 +7,6 @@ This does not prove that there are no better basins than those of the starts.
 import json
 
 import numpy as np
-import pytest
 
 from hpcfit.commands.optimize import run_optimize
 from hpcfit.config import load_config
@@ -17,7 +16,6 @@ from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_fra
 POPULATIONS = {"A": 24, "B": 24, "C": 8}
 
 
-@pytest.mark.usefixtures("_whole_affinity")
 def test_all_thetas_are_judged_in_the_basin_of_the_best_start(tmp_path):
     """The smallest population alone is the target. From A or B the fit does not get there, nor from the one basin that
     is left at the largest theta: folds that came down from there ended at CC 0.63 to 0.75."""

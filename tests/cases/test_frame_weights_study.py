@@ -164,7 +164,6 @@ def test_errors_tell_the_spread_over_resamples(by_default):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_whole_affinity")
 def test_frames_of_least_weight_are_dropped_round_by_round(tmp_path, frames):
     options = "dropping_rounds = 2\ndropping_percentile = 25\n"
     metrics, _ = optimized(tmp_path, frames, options, "optimizer.max_steps=20")

@@ -18,7 +18,6 @@ from hpcfit.testsystems.argyrodite import all_frames
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_problem
 from tests.physics.reference_greedy import greedy_removal
 
-pytestmark = pytest.mark.usefixtures("_whole_affinity")
 # Sums of float32 would not tell a removal from another one that is as good to 1e-7.
 OPTIONS = ["run.precision=float64", "run.report=false"]
 REMOVAL = """[problem]

@@ -43,7 +43,6 @@ def fits(folder, structures, case, n_frames=FRAMES, options=SIMPLEX, limits=TIGH
     return results
 
 
-@pytest.mark.usefixtures("_whole_affinity")
 class TestMixtures:
     def test_fifty_fifty_from_five_random_starts(self, tmp_path, structures):
         for shares, metrics in fits(tmp_path, structures, CASES["both right"]):
@@ -72,7 +71,6 @@ class TestMixtures:
         assert np.ptp([shares[0] for shares, _ in results]) > 0.1
 
 
-@pytest.mark.usefixtures("_whole_affinity")
 class TestSigmoidWeights:
     """Of two single frames x = a (1 - a) |F_1|^2 + b (1 - b) |F_2|^2 - 2 a b Re F_1 F_2*, which is proportional to
     |F_1 - F_2|^2 just where a + b = 1: elsewhere there is Bragg intensity in it."""

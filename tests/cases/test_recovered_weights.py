@@ -39,7 +39,6 @@ def recovered(folder, noise, options):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.usefixtures("_whole_affinity")
 @pytest.mark.parametrize("noise", [0.3])
 def test_the_divergence_that_is_chosen_brings_the_weights_closer_to_the_truth(tmp_path, noise):
     free = recovered(tmp_path / "free", noise, "theta = 0.0\n")

@@ -37,7 +37,6 @@ def test_parts_do_not_overlap_and_lie_within_the_label():
         assert starts[-1] + n <= frames
 
 
-@pytest.mark.usefixtures("_whole_affinity")
 @pytest.mark.parametrize("alike", [True, False])
 def test_ensembles_that_scatter_alike_are_inseparable(tmp_path, alike):
     """The map is that of a third ensemble like a; b has the same spread over reflections, or its mirror image."""

@@ -113,7 +113,6 @@ def test_options_without_effect_are_errors():
         Beyond(memory_share=0.0)
 
 
-@pytest.mark.usefixtures("_whole_affinity")
 def test_check_predicts_by_the_same_model(toy, caplog):
     with caplog.at_level("INFO", logger="hpcfit"):
         run_check(load_config(toy), Ranks())
@@ -183,7 +182,6 @@ def test_step_by_itself_on_leading_blocks(toy, hpcfit, tmp_path):
     assert "of a plain stream" in done.stderr
 
 
-@pytest.mark.usefixtures("_whole_affinity")
 def test_more_leading_blocks_than_there_are(toy):
     with pytest.raises(InputError, match="--blocks 4: the data set has 3 blocks"):
         run_step(load_config(toy), Ranks(), blocks=4)

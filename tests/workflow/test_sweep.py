@@ -296,7 +296,6 @@ def test_a_fit_may_outlive_many_workers(monkeypatch):
 # ---- a worker's child ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("_whole_affinity")
 def test_children_side_by_side_have_cores_of_their_own():
     cores = os.sched_getaffinity(0)
     if len(cores) < 2:
