@@ -54,7 +54,15 @@ def check_config(config: Config, command: str) -> None:
     choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None, metric=None)
     if config.problem.kind == "frame-weights":
         _check_search(chosen, config.problem.weights)
-    elif chosen.name in SELECTING:
+        return
+    if config.frames.residence != "auto" or config.experiment is not None:
+        what = "[experiment]" if config.experiment is not None else f"[frames] residence = '{config.frames.residence}'"
+        raise InputError(
+            f"{what} has no effect on [problem] kind = '{config.problem.kind}', whose frames are streamed and compared"
+            " with no map",
+            remedy="leave it out",
+        )
+    if chosen.name in SELECTING:
         raise InputError(
             f"[optimizer] name = '{chosen.name}' selects frames, [problem] kind = '{config.problem.kind}' selects none",
             remedy="use name = 'lbfgs', or an elementwise one such as 'adam'",

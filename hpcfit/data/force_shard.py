@@ -174,11 +174,6 @@ class ForceShard(OpenShard):
         return len(self._group["checksums"])
 
     @property
-    def n_particles(self) -> int:
-        """Particles in each frame."""
-        return self._values["positions"].shape[1]
-
-    @property
     def periodic(self) -> bool:
         """Whether frames have a box."""
         return "box" in self._values

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfit.data.force_shard import ForceFrame, ForceShardWriter
+from hpcfit.data.force_shard import ForceFrames, Origin, write_force_shard
 from hpcfit.data.force_store import ForceStore, write_force_catalog, write_particles
 from hpcfit.data.particles import Particles
 from hpcfit.data.shard_file import ShardPlan
@@ -90,9 +90,9 @@ def write_force_store(
     plans, first = [], 0
     for name, (positions, forces, box) in sources.items():
         plan = ShardPlan(f"{name}.h5", name, "", name, first, 0, len(positions), f"plan of {name}")
-        with ForceShardWriter(folder, plan, particles, command="test") as shard:
-            for row, (r, f) in enumerate(zip(positions, forces)):
-                shard.append(ForceFrame(row, r, f, None if box is None else box[row], float(row)))
+        rows = np.arange(len(positions))
+        origin = Origin(first + rows, [name] * len(rows), rows, rows.astype(float))
+        write_force_shard(folder, plan, particles, ForceFrames(positions, forces, box), origin)
         plans.append(plan)
         first += len(positions)
     periodic = any(box is not None for _, _, box in sources.values())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hpcfit import config as tables
+from hpcfit.commands.session import check_config
 from hpcfit.config import load_config
 from hpcfit.config.frame_weights import AUTO_FOLDS, AUTO_THETA
 from hpcfit.errors import InputError
@@ -265,6 +266,21 @@ def test_a_force_map_round_trips(tmp_path):
     assert tables.ridges(config.problem.map.ridge) == (0.01, 0.1)
     assert config.problem.force_matching.bonds == [(0, 1)]
     assert load_config(written(tmp_path, config.to_toml())) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[experiment]\nfile = "map.npz"\n', r"\[experiment\] has no effect"),
+        ('[optimizer]\nname = "greedy"\n', "'greedy' selects frames"),
+    ],
+)
+def test_tables_of_frame_weights_are_refused_where_they_have_no_effect(tmp_path, text, expected):
+    with pytest.raises(InputError, match=expected):
+        check_config(load_config(written(tmp_path, FORCE_MAP_MINIMAL + text)), "optimize")
+    kept = FORCE_MAP_MINIMAL.replace('store = "s"', 'store = "s"\nresidence = "disk"')
+    with pytest.raises(InputError, match="residence = 'disk' has no effect"):
+        check_config(load_config(written(tmp_path, kept)), "optimize")
 
 
 def test_the_kind_of_problem_is_named(tmp_path):
