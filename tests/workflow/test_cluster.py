@@ -128,12 +128,12 @@ def test_an_address_that_does_not_answer_is_one_error_with_the_address(monkeypat
     assert "remedy: start one" in str(caught.value)
 
 
-def test_no_worker_within_the_patience_is_an_error():
+def test_no_worker_within_the_patience_is_an_error(running):
     from distributed import LocalCluster
 
     config = {"kind": "address", "patience": 0.3}
     with (
-        LocalCluster(n_workers=0, dashboard_address=ANY_PORT) as empty,
+        LocalCluster(n_workers=0, dashboard_address=ANY_PORT, loop=running.client.loop) as empty,
         pytest.raises(InputError, match=r"no worker came within 0.3 s \(\[cluster\] patience\)"),
         open_cluster(ClusterConfig(address=empty.scheduler_address, **config), "test"),
     ):

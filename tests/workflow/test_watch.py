@@ -145,13 +145,18 @@ def test_lines_come_with_the_evaluations_and_end_with_the_run(run):
         assert watch.wait(30) == 0
 
 
+@pytest.fixture
+def _interruptible():
+    """Children heed interrupts, as in a terminal: tests that a shell began in the background inherit a disregard."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_ends_it_without_a_traceback(run):
-    """As in a terminal: what a shell starts in the background inherits that it ignores interrupts."""
     command = [sys.executable, "-m", "hpcfit", "watch", str(run), "--every", "0.05"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as watch:  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as watch:
         assert "running" in watch.stdout.readline()
         watch.send_signal(signal.SIGINT)
         assert watch.wait(30) == 0
