@@ -16,7 +16,8 @@ from hpcfit.data.force_shard import ForceShardWriter, open_force_shard
 from hpcfit.data.force_store import open_force_store, read_block, write_particles
 from hpcfit.data.particles import Particles
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import basis_forces, validity_basis
+from hpcfit.physics.cg_basis import validity_basis
+from hpcfit.physics.cg_forces import basis_forces
 from hpcfit.physics.map_statistics import noise_map
 from hpcfit.physics.mapped_positions import Mapping
 from hpcfit.ranks import Ranks

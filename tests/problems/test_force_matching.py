@@ -9,7 +9,8 @@ import pytest
 from scipy.interpolate import CubicSpline
 
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import NormalEquations, basis_forces, normal_equations, validity_basis
+from hpcfit.physics.cg_basis import validity_basis
+from hpcfit.physics.cg_forces import NormalEquations, basis_forces, normal_equations
 from hpcfit.problems.force_matching import chi2, compare_maps, decomposition, fit_forces, stacked
 
 B, ROWS, K = 10, 300, 6

@@ -12,7 +12,8 @@ from hpcfit.data.particles import Particles
 from hpcfit.data.shard_file import ShardPlan
 from hpcfit.data.topology import read_particles
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import basis_energies, validity_basis
+from hpcfit.physics.cg_basis import validity_basis
+from hpcfit.physics.cg_forces import basis_energies
 from hpcfit.testsystems import dipeptide, peptide
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import BasisOptions, basis_energies, basis_forces, make_basis, normal_equations
+from hpcfit.physics.cg_basis import BasisOptions, make_basis
+from hpcfit.physics.cg_forces import basis_energies, basis_forces, normal_equations
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.internal_coordinates import COORDINATES
 from hpcfit.workflow.coarse_grained import free_energy

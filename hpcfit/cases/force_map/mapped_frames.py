@@ -29,7 +29,8 @@ from hpcfit.data.particles import Particles
 from hpcfit.data.shard_file import ShardPlan
 from hpcfit.data.shard_list import CATALOG
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import Basis, NormalEquations, normal_equations
+from hpcfit.physics.cg_basis import Basis
+from hpcfit.physics.cg_forces import NormalEquations, normal_equations
 from hpcfit.physics.feature_map import Features, mapped_forces
 from hpcfit.physics.map_statistics import NoiseMap
 from hpcfit.physics.mapped_positions import Mapping, nearest_image

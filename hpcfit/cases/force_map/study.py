@@ -35,7 +35,8 @@ from hpcfit.cases.force_map.passes import (
 )
 from hpcfit.errors import InputError
 from hpcfit.log import logger
-from hpcfit.physics.cg_basis import Basis, BasisOptions, ObservedRanges, make_basis, united, validity_basis
+from hpcfit.physics.cg_basis import Basis, BasisOptions, make_basis, validity_basis
+from hpcfit.physics.cg_ranges import ObservedRanges, united
 from hpcfit.physics.force_products import DenseProducts
 from hpcfit.physics.map_statistics import noise_map
 from hpcfit.physics.mapped_positions import Mapping

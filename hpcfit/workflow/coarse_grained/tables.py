@@ -20,7 +20,8 @@ import numpy as np
 
 from hpcfit.data.files import write_text
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import Basis, Family, class_functions
+from hpcfit.physics.cg_basis import Basis, Family
+from hpcfit.physics.cg_forces import class_functions
 from hpcfit.physics.constants import GAS_CONSTANT
 
 WALL = 100.0  # kT per A^2 or rad^2: a thermal width of 0.1 A or rad
