@@ -316,23 +316,32 @@ def _unflattened(architecture: Architecture, leaves: Sequence[jax.Array]) -> eqx
 # ---- making the problem --------------------------------------------------------------------------------------------
 
 
+class BeadSample(NamedTuple):
+    """Beads in some of their frames, of which the prior and the scales of features are made.
+
+    types: of the N beads. bonds: [b, 2]. R: [T, N, 3], A. box: [T, 3, 3], A, rows are the cell vectors, or None.
+    """
+
+    types: Sequence[str]
+    bonds: np.ndarray
+    R: np.ndarray
+    box: np.ndarray | None = None
+
+
 def neural_force_matching(
-    types: Sequence[str],
-    bonds: np.ndarray,
-    R: np.ndarray,
+    sample: BeadSample,
     mean_square: float,
     temperature: float,
-    box: np.ndarray | None = None,
     architecture: Architecture = Architecture(),
     weight_decay: float = 0.0,
     precision: str = "float32",
 ) -> NeuralForceMatching:
-    """The problem of N beads of these types and bonds [b, 2].
+    """The problem of these beads.
 
-    R: [T, N, 3] (A), a sample of the frames, with boxes [T, 3, 3] or None: what the prior and the scales of features
-    are made of. mean_square: of a component of the forces, (kJ/mol/A)^2; temperature: K. Raises InputError for forces
-    that are all 0, and for less than two frames.
+    mean_square: of a component of the forces, (kJ/mol/A)^2; temperature: K. Raises InputError for forces that are all
+    0, and for less than two frames.
     """
+    types, bonds, R, box = sample
     if not mean_square > 0:
         raise InputError(f"the mean squared force is {mean_square}", remedy="check the forces and the map")
     if len(R) < 2:

@@ -23,7 +23,7 @@ from hpcfit.config import load_config
 from hpcfit.data.force_store import open_force_store, read_block
 from hpcfit.physics.map_statistics import noise_map
 from hpcfit.physics.mapped_positions import Mapping
-from hpcfit.problems.neural_potential import Architecture, neural_force_matching
+from hpcfit.problems.neural_potential import Architecture, BeadSample, neural_force_matching
 from hpcfit.ranks import Ranks
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from tests.fit.thread_ranks import on_ranks
@@ -128,11 +128,10 @@ def test_the_residuals_are_those_of_fitted_and_held_out_frames(work):
     def of_rank(world):
         grid = frames_grid(world, len(work.frames.parts.blocks))
         rows = neural_rows(work, grid, PART)[0]
-        R, box = sample_of(rows, work, grid)
+        sample = BeadSample(["a", "b", "a"], np.empty((0, 2), int), *sample_of(rows, work, grid))
         problem = neural_force_matching(
-            ["a", "b", "a"], np.empty((0, 2), int), R, 50.0, SYSTEM.temperature, box,
-            Architecture(4, 1, 3, 15.0), precision="float64",
-        )  # fmt: skip
+            sample, 50.0, SYSTEM.temperature, Architecture(4, 1, 3, 15.0), precision="float64"
+        )
         gradient = neural_gradient(problem, rows, work, grid)
         at = gradient.value(problem.init(0))
         return problem, rows, gradient.metrics(at), float(at.loss)

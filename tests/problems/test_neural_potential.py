@@ -15,7 +15,7 @@ from hpcfit.fit.optimizers import Lbfgs, Optax
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.problems.base import Cell, FrameRows, Params
-from hpcfit.problems.neural_potential import Architecture, neural_force_matching, rows_of
+from hpcfit.problems.neural_potential import Architecture, BeadSample, neural_force_matching, rows_of
 from hpcfit.ranks import Ranks
 
 N, KT = 5, GAS_CONSTANT * 300
@@ -44,7 +44,9 @@ def known_forces(R):
 
 def problem_of(R, F, precision="float64", architecture=SMALL, box=None, **options):
     square = float(np.mean(F**2))
-    return neural_force_matching(TYPES, BONDS, R, square, 300.0, box, architecture, precision=precision, **options)
+    return neural_force_matching(
+        BeadSample(TYPES, BONDS, R, box), square, 300.0, architecture, precision=precision, **options
+    )
 
 
 def gradient_of(problem, rows):
@@ -169,7 +171,7 @@ def test_beads_of_a_fluid_may_change_places():
     R = np.array([[4.0 * x, 4.0 * y, 0] for x in range(3) for y in range(2)]) + rng.normal(scale=0.4, size=(20, 6, 3))
     types = ["A", "A", "B", "A", "B", "A"]
     options = {"architecture": SMALL, "precision": "float64"}
-    problem = neural_force_matching(types, np.zeros((0, 2), int), R, 1.0, 300.0, **options)
+    problem = neural_force_matching(BeadSample(types, np.zeros((0, 2), int), R), 1.0, 300.0, **options)
     shared, swap = problem.init(0).shared, [3, 0, 4, 1, 2, 5]
     energy = jax.jit(problem.energy)
     assert energy(shared, R[0][swap]) == pytest.approx(float(energy(shared, R[0])), rel=1e-12)

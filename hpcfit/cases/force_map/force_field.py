@@ -23,7 +23,7 @@ from hpcfit.cases.force_map.simulation import Simulated, simulate
 from hpcfit.config import ridges
 from hpcfit.log import logger
 from hpcfit.problems.force_matching import LinearFit, fit_forces
-from hpcfit.problems.neural_potential import Architecture, neural_force_matching
+from hpcfit.problems.neural_potential import Architecture, BeadSample, neural_force_matching
 from hpcfit.workflow.coarse_grained.tables import Term, make_terms
 
 
@@ -98,15 +98,15 @@ def _train(
     grid = frames_grid(fits.grid.world, case.n_blocks)
     part = held_out_parts(case.parts.n, choice.neural.hold_out)
     rows = fits.grid.world.on_all(lambda: neural_rows(work, grid, part))
-    R, box = sample_of(rows[0], work, grid)
+    sample = BeadSample(case.types, np.asarray(case.coarse.bonds), *sample_of(rows[0], work, grid))
     mean_square = sums.normal.square.sum(axis=0) / sums.normal.rows.sum()
     # The mean force is common to valid maps, so noises differ as mean squares do: what is above the least is noise.
     least = min(float(mean_square[k]) for k, one in enumerate(found) if one.valid or len(found) == 1)
     neural, trained = choice.neural, []
+    architecture = Architecture(neural.width, neural.depth, neural.functions, neural.cutoff)
     for number in training_order(names, chosen.name, neural.compare):
         problem = neural_force_matching(
-            case.types, np.asarray(case.coarse.bonds), R, float(mean_square[number]), case.config.problem.temperature,
-            box, Architecture(neural.width, neural.depth, neural.functions, neural.cutoff), neural.weight_decay,
+            sample, float(mean_square[number]), case.config.problem.temperature, architecture, neural.weight_decay,
             run.precision,
         )  # fmt: skip
         gradient = neural_gradient(problem, rows[number], work, grid)
