@@ -1,33 +1,22 @@
 """The files of a coarse-grained model after a run: tables, System and structure agree, and with closed forms."""
 
-import json
-
 import h5py
 import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
 from hpcfit.cases.force_map.models import curve
-from hpcfit.commands.optimize import run_optimize
-from hpcfit.config import load_config
 from hpcfit.data.force_store import open_force_store, read_block
 from hpcfit.physics.cg_basis import validity_basis
 from hpcfit.physics.internal_coordinates import COORDINATES, bonded_terms, pairs_beyond
 from hpcfit.problems.force_matching import Estimate, LinearFit
-from hpcfit.ranks import Ranks
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from hpcfit.workflow.coarse_grained.tables import make_terms
+from tests.cases.force_map_runs import force_map_config, optimized
 
 openmm = pytest.importorskip("openmm")
 
-CHAIN = """
-[run]
-directory = "run"
-report = false
-[frames]
-store = "store"
-[problem]
-kind = "force-map"
+CHAIN = force_map_config("""
 blocks = 6
 bootstrap = 0
 [problem.beads]
@@ -42,16 +31,8 @@ bonded_functions = 6
 [problem.force_matching.simulation]
 frames = 80
 interval = 0.02
-"""
+""")
 BEADS = 5
-
-
-def run_of(folder, text):
-    """The run directory and its metrics."""
-    (folder / "config.toml").write_text(text)
-    config = load_config(folder / "config.toml", [])
-    assert run_optimize(config, Ranks(), overwrite=True) == 0
-    return config.run.directory, json.loads((config.run.directory / "metrics.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +43,7 @@ def chain(tmp_path_factory):
     i = np.arange(3 * BEADS) // 3
     r += 3.0 * np.stack([0 * i, i % 2, (i // 2) % 2], axis=1)
     write_force_store(folder / "store", system.particles, {"a": (r, f, None)})
-    return run_of(folder, CHAIN)
+    return folder / "run", optimized(folder, CHAIN)
 
 
 def table(path) -> np.ndarray:
@@ -175,14 +156,7 @@ def test_the_simulation_is_written_with_errors_of_both(chain):
     assert told["reference_frames"] == 500
 
 
-PAIR = """
-[run]
-directory = "run"
-report = false
-[frames]
-store = "store"
-[problem]
-kind = "force-map"
+PAIR = force_map_config("""
 bootstrap = 0
 reference = "exact.txt"
 [problem.beads]
@@ -194,7 +168,7 @@ ridge = 0.0
 types = "one"
 bonds = "none"
 pair_functions = 10
-"""
+""")
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +182,7 @@ def pair(tmp_path_factory):
     stiffness = 1 / (apart @ np.linalg.inv(system.bead_stiffness(M)) @ apart)
     grid = np.linspace(0, 12, 200)
     np.savetxt(folder / "exact.txt", np.stack([grid, -stiffness * grid], axis=1))
-    return (*run_of(folder, PAIR), float(stiffness))
+    return folder / "run", optimized(folder, PAIR), float(stiffness)
 
 
 def test_the_exact_potential_is_the_integral_of_its_force(pair):

@@ -1,43 +1,20 @@
 """Whole runs of kind "force-map" at the edge of what there is: one bead, few frames, virtual sites, several chains."""
 
-import json
-
 import numpy as np
 import pytest
 
-from hpcfit.commands.optimize import run_optimize
-from hpcfit.config import load_config
 from hpcfit.data.force_store import open_force_store, read_block
-from hpcfit.ranks import Ranks
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
+from tests.cases.force_map_runs import force_map_config, optimized
 
 SYSTEM = HarmonicBeads(12)
-CONFIG = """
-[run]
-directory = "run"
-report = {report}
-[frames]
-store = "store"
-[problem]
-kind = "force-map"
-blocks = {blocks}
-bootstrap = 5
-[problem.beads]
-{beads}
-{more}
-"""
 BASIC = "[problem.map]\nmethods = ['basic']\n"
 
 
-def run_of(folder, beads='residue = "CA"', blocks=5, more="", report="true") -> dict:
-    """Metrics that are JSON, as every program reads it."""
-    (folder / "config.toml").write_text(CONFIG.format(beads=beads, blocks=blocks, more=more, report=report))
-    assert run_optimize(load_config(folder / "config.toml", []), Ranks(), overwrite=True) == 0
-
-    def none(constant):
-        raise AssertionError(f"{constant} is no number of JSON")
-
-    return json.loads((folder / "run/metrics.json").read_text(), parse_constant=none)
+def run_of(folder, beads='residue = "CA"', blocks=5, more="", report=True) -> dict:
+    """The metrics of a run with 5 resamples."""
+    keys = f"blocks = {blocks}\nbootstrap = 5\n[problem.beads]\n{beads}\n{more}"
+    return optimized(folder, force_map_config(keys, report=report))
 
 
 def written(folder):
@@ -76,7 +53,7 @@ def test_residues_of_one_number_in_two_chains_are_beads_each(tmp_path):
     r, f = SYSTEM.frames(100, 3)
     particles = SYSTEM.particles.changed(chains=("A", "A", "B", "B"), residue_numbers=(1, 2, 1, 2))
     write_force_store(tmp_path / "store", particles, {"a": (r, f, None)})
-    metrics = run_of(tmp_path, 'residue = "center-of-mass"', more=BASIC, report="false")
+    metrics = run_of(tmp_path, 'residue = "center-of-mass"', more=BASIC, report=False)
     assert metrics["beads"] == 4
     assert written(tmp_path / "run/mapped")[1].shape == (100, 4, 3)
 
@@ -97,7 +74,7 @@ def test_forces_of_virtual_sites_are_given_to_their_parents_in_both_passes(tmp_p
     f = f.astype(np.float32)
     for key, share in (("redistribute", 1.0), ("done", 0.0)):
         constraints = f"[problem.constraints]\nsystem = 'system.xml'\nvirtual_sites = '{key}'\n"
-        metrics = run_of(tmp_path, 'each = "index 0 6"', more=constraints + BASIC, report="false")
+        metrics = run_of(tmp_path, 'each = "index 0 6"', more=constraints + BASIC, report=False)
         expected = f[:, [0, 6]] + share * f[:, 3:4] * np.array([0.25, 0.75])[:, None]
         np.testing.assert_allclose(written(tmp_path / "run/mapped")[1], expected, atol=1e-4)
         assert metrics["maps"][0]["held_out"] == pytest.approx(np.mean(expected.astype(float) ** 2), rel=1e-5)

@@ -3,33 +3,18 @@
 The numbers are those that were measured on the same files by other programs.
 """
 
-import json
-
 import h5py
 import numpy as np
 import pytest
 
-from hpcfit.commands.optimize import run_optimize
-from hpcfit.config import load_config
 from hpcfit.data.particles import Particles
-from hpcfit.ranks import Ranks
 from hpcfit.testsystems.harmonic_beads import write_force_store
+from tests.cases.force_map_runs import force_map_config, optimized
 
 NM, KCAL = 10.0, 4.184
 
-COMMON = """
-[run]
-directory = "run"
-report = false
-[frames]
-store = "store"
-[problem]
-kind = "force-map"
+CLN025 = force_map_config("""
 bootstrap = 0
-{more}
-"""
-CLN025 = COMMON.format(
-    more="""
 temperature = 350.0
 unit = "kcal/mol/A"
 [problem.beads]
@@ -37,10 +22,9 @@ each = "name CA"
 [problem.map]
 methods = ["slice", "basic", "optimal"]
 ridge = 0.0
-"""
-)
-DIMER = COMMON.format(
-    more="""
+""")
+DIMER = force_map_config("""
+bootstrap = 0
 unit = "kJ/mol/nm"
 reference = "exact.txt"
 [problem.beads]
@@ -49,15 +33,7 @@ residue = "O"
 rules = ["rigid-water"]
 [problem.map]
 methods = ["slice", "basic"]
-"""
-)
-
-
-def run_of(folder, text) -> dict:
-    (folder / "config.toml").write_text(text)
-    config = load_config(folder / "config.toml", [])
-    assert run_optimize(config, Ranks(), overwrite=True) == 0
-    return json.loads((config.run.directory / "metrics.json").read_text())
+""")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +53,7 @@ def cln025(shared_data, tmp_path_factory):
             masses=file["masses"][:], bonds=np.empty((0, 2), int), constraints=file["constraints"][:],
         )  # fmt: skip
     write_force_store(folder / "store", particles, {"a": (r, f, None)})
-    return run_of(folder, CLN025)
+    return optimized(folder, CLN025)
 
 
 def test_cln025_has_the_noise_of_the_reference(cln025):
@@ -111,7 +87,7 @@ def dimer(shared_data, tmp_path_factory):
     exact = np.load(data / "exact_rigid.npy")
     exact = exact[np.unique(exact[:, 0], return_index=True)[1]]
     np.savetxt(folder / "exact.txt", np.stack([NM * exact[:, 0], exact[:, 2] / NM], axis=1))
-    return run_of(folder, DIMER)
+    return optimized(folder, DIMER)
 
 
 def row(metrics, name) -> dict:

@@ -1,27 +1,17 @@
 """Kind "force-map" from a store to results, on atoms on springs whose maps and mean forces are known exactly."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from hpcfit.commands.optimize import run_optimize
-from hpcfit.config import load_config
 from hpcfit.data.force_store import open_force_store, read_block
-from hpcfit.ranks import Ranks
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
+from tests.cases.force_map_runs import force_map_config, optimized
 
 SYSTEM = HarmonicBeads(12)
 FRAMES = 1500
-CONFIG = """
-[run]
-directory = "run"
-report = false
-[frames]
-store = "store"
-[problem]
-kind = "force-map"
+CONFIG = force_map_config("""
 [problem.beads]
 residue = "CA"
 [problem.map]
@@ -29,7 +19,7 @@ methods = ["slice", "basic", "optimal", "local"]
 use = "optimal"
 support = 4
 ridge = 0.0
-"""
+""")
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +35,13 @@ def bead_matrix() -> np.ndarray:
     return np.eye(SYSTEM.n)[::3]
 
 
-def optimized(folder, *sets: str, text: str = CONFIG) -> dict:
-    """The metrics of a run in a folder of its own."""
-    (folder / "config.toml").write_text(text)
-    config = load_config(folder / "config.toml", sets)
-    assert run_optimize(config, Ranks(), overwrite=True) == 0
-    return json.loads((config.run.directory / "metrics.json").read_text())
-
-
 def of_maps(metrics: dict) -> dict:
     return {one["name"]: one for one in metrics["maps"]}
 
 
 @pytest.fixture(scope="module")
 def metrics(folder):
-    return optimized(folder)
+    return optimized(folder, CONFIG)
 
 
 def exact_mean_square(W: np.ndarray) -> float:
@@ -106,7 +88,7 @@ def test_frames_are_mapped_one_by_one_with_their_origin(folder, metrics):
 
 def test_mapped_frames_are_frames_for_another_run(folder, metrics):
     again = optimized(
-        folder, "frames.store='run/mapped'", "run.directory='again'", "problem.beads={particles=true}",
+        folder, CONFIG, "frames.store='run/mapped'", "run.directory='again'", "problem.beads={particles=true}",
         "problem.map={methods=['basic']}",
     )  # fmt: skip
     chosen = of_maps(metrics)["optimal"]
@@ -119,7 +101,7 @@ def test_a_map_without_constraints_that_are_there_is_invalid_and_is_said_to_be(t
     r, f = SYSTEM.frames(256, 3)
     particles = replace(SYSTEM.particles, constraints=np.array([[0, 1]]))
     write_force_store(tmp_path / "store", particles, {"a": (r, f, None)})
-    found = optimized(tmp_path, "problem.constraints.check=false", "problem.map={methods=['slice','basic']}")
+    found = optimized(tmp_path, CONFIG, "problem.constraints.check=false", "problem.map={methods=['slice','basic']}")
     assert [one["valid"] for one in found["maps"]] == [False, True]
     assert found["chosen"] == "basic"
     assert "map 'slice' is invalid" in found["warnings"][0]

@@ -26,6 +26,7 @@ from hpcfit.physics.mapped_positions import Mapping
 from hpcfit.problems.neural_potential import Architecture, BeadSample, neural_force_matching
 from hpcfit.ranks import Ranks
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
+from tests.cases.force_map_runs import force_map_config
 from tests.fit.thread_ranks import on_ranks
 
 SYSTEM, FRAMES = HarmonicBeads(7), 230
@@ -149,14 +150,7 @@ def test_the_residuals_are_those_of_fitted_and_held_out_frames(work):
     assert loss == pytest.approx(square[~held].mean() / 50.0, rel=1e-12)
 
 
-RUN = """
-[run]
-directory = "run"
-report = false
-[frames]
-store = "store"
-[problem]
-kind = "force-map"
+RUN = force_map_config("""
 blocks = 7
 bootstrap = 0
 [problem.beads]
@@ -178,7 +172,7 @@ compare = ["basic"]
 max_steps = 2
 [checkpoint]
 every_steps = 1
-"""
+""")
 SAME = ("fit", "step", "evaluation", "loss", "residual", "residual_free", "gradient_norm")
 
 

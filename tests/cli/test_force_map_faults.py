@@ -15,24 +15,18 @@ from hpcfit.ranks import Ranks
 from hpcfit.testsystems import synthetic
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from hpcfit.testsystems.water_dimer import write_system
+from tests.cases.force_map_runs import force_map_config
 from tests.cli.test_faults import mounted
 from tests.conftest import assert_one_clear_error
 from tests.data.force_inputs import WRITERS, table, truth, write_config
 
 SYSTEM, FRAMES = HarmonicBeads(12), 130
-CONFIG = """
-[run]
-directory = "run"
-report = false
-[frames]
-store = "store"
-[problem]
-kind = "force-map"
+CONFIG = force_map_config("""
 blocks = 5
 bootstrap = 0
 [problem.beads]
 residue = "CA"
-"""
+""")
 
 
 @pytest.fixture(scope="module")

@@ -9,18 +9,13 @@ import numpy as np
 import pytest
 
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
+from tests.cases.force_map_runs import force_map_config
 from tests.conftest import assert_one_clear_error
 
 pytestmark = [pytest.mark.mpi, pytest.mark.timeout(300)]
 
 ATOMS, FRAMES = 300, 230  # more than one panel of products; four blocks, the last one short
-CONFIG = """
-[run]
-report = false
-[frames]
-store = "store"
-[problem]
-kind = "force-map"
+CONFIG = force_map_config("""
 blocks = 7
 bootstrap = 3
 [problem.beads]
@@ -41,7 +36,7 @@ functions = 3
 cutoff = 30.0
 [optimizer]
 max_steps = 3
-"""
+""")
 
 
 @pytest.fixture(scope="module")
