@@ -1,7 +1,9 @@
 """A fitted linear model as an OpenMM System: tabulated terms, which OpenMM's own tools can simulate.
 
-Each class is one force with a cubic spline through its energies in the fitted range (Continuous1DFunction) and the
-continuation of ``tables`` outside. OpenMM's units: nm, kJ/mol, ps, amu.
+There is one force a kind of term, for all of its classes: each force costs time at every step, and a protein has
+hundreds of classes. Its table has a row a class, with the energies in its fitted range at equal steps, between which
+OpenMM puts cubic splines (Continuous2DFunction; a row's number is a whole one, where rows do not mix). Outside of its
+range a class goes on as ``tables`` says. OpenMM's units: nm, kJ/mol, ps, amu.
 """
 
 from __future__ import annotations
@@ -16,18 +18,22 @@ from hpcfit.physics.internal_coordinates import smallest_width
 from hpcfit.workflow.coarse_grained.tables import Term
 from hpcfit.workflow.simulation.platforms import import_openmm
 
-POINTS = 2000  # of a table
+POINTS = 500  # of the table of a class
 MARGIN = 10  # points beyond each end, where OpenMM's spline has no curvature
 PER_NM = 10.0  # A
-# The coordinate of a bonded term in OpenMM's language, and hpcfit's units in one of OpenMM's.
-BONDED = {
+# The coordinate of a term in OpenMM's language, and hpcfit's units in one of OpenMM's.
+COORDINATES = {
+    "pairs": ("r", PER_NM),
     "bonds": ("distance(p1,p2)", PER_NM),
     "angles": ("angle(p1,p2,p3)", 1.0),
     "dihedrals": ("dihedral(p1,p2,p3,p4)", 1.0),
 }
+ON_A_CIRCLE = f"U({MARGIN} + {POINTS - 1}*(0.5 + q/{2 * np.pi!r}), number)"
 CONTINUED = (
-    "U(min(max({q}, {low}), {high})) + {below}*min({q}-{low}, 0) + {above}*max({q}-{high}, 0)"
-    " + 0.5*{floor}*min({q}-{low}, 0)^2 + 0.5*{ceiling}*max({q}-{high}, 0)^2"
+    f"U({MARGIN} + {POINTS - 1}*(inside - low(number))/(high(number) - low(number)), number)"
+    " + below(number)*under + above(number)*over + 0.5*floor(number)*under^2 + 0.5*ceiling(number)*over^2;"
+    " inside = min(max(q, low(number)), high(number));"
+    " under = min(q - low(number), 0); over = max(q - high(number), 0)"
 )
 
 
@@ -45,13 +51,13 @@ def build_system(
     if box is not None:
         _check_box(terms, box)
         system.setDefaultPeriodicBoxVectors(*(openmm.Vec3(*vector) for vector in np.asarray(box, float) / PER_NM))
-    excluded = _excluded(terms, len(types))
-    for term in terms:
-        maker = _pair_force if term.kind == "pairs" else _bonded_force
-        force = maker(openmm, term, box is not None)
-        if term.kind == "pairs":
-            _choose_pairs(force, term, types, excluded)
-        force.setName(f"{term.kind} {term.label}")
+    for kind in COORDINATES:
+        alike = [term for term in terms if term.kind == kind]
+        if not alike:
+            continue
+        force = _pair_force(openmm, alike, types) if kind == "pairs" else _bonded_force(openmm, alike)
+        _make_periodic(force, alike, box is not None)
+        force.setName(kind)
         system.addForce(force)
     return system
 
@@ -71,82 +77,82 @@ def _check_box(terms: Sequence[Term], box: np.ndarray) -> None:
         )
 
 
-def _pair_force(openmm: Any, term: Term, periodic: bool) -> Any:
-    force = openmm.CustomNonbondedForce(_expression(term, "r"))
-    _add_table(openmm, force, term, PER_NM)
-    if periodic:
-        force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffPeriodic)
-        force.setCutoffDistance(term.high / PER_NM)
-    return force
-
-
-def _choose_pairs(force: Any, term: Term, types: Sequence[str], excluded: np.ndarray) -> None:
-    """The pairs of a class: all of its two types, but for those that no class has."""
-    for _ in types:
-        force.addParticle([])
-    force.addInteractionGroup(*(np.flatnonzero(np.asarray(types) == types[bead]).tolist() for bead in term.beads[0]))
-    for pair in excluded.tolist():
+def _pair_force(openmm: Any, terms: Sequence[Term], types: Sequence[str]) -> Any:
+    force = openmm.CustomNonbondedForce(_expression(terms, "number = class(type1, type2)"))
+    force.addPerParticleParameter("type")
+    _add_tables(openmm, force, terms)
+    names = sorted(set(types))
+    class_of = np.zeros((len(names), len(names)))
+    for number, term in enumerate(terms):
+        i, j = (names.index(types[bead]) for bead in term.beads[0])
+        class_of[i, j] = class_of[j, i] = number
+    force.addTabulatedFunction("class", openmm.Discrete2DFunction(*class_of.shape, class_of.ravel().tolist()))
+    for name in types:
+        force.addParticle([names.index(name)])
+    for pair in _excluded(terms, len(types)).tolist():
         force.addExclusion(*pair)
+    return force
 
 
 def _excluded(terms: Sequence[Term], n_beads: int) -> np.ndarray:
     """The pairs that are in no class."""
     there = np.zeros((n_beads, n_beads), bool)
     for term in terms:
-        if term.kind == "pairs":
-            there[tuple(term.beads.T)] = True
+        there[tuple(term.beads.T)] = True
     i, j = np.triu_indices(n_beads, 1)
     return np.stack([i, j], axis=1)[~(there | there.T)[i, j]]
 
 
-def _bonded_force(openmm: Any, term: Term, periodic: bool) -> Any:
-    """Of all terms of a class: the only force of OpenMM with bonds, angles and dihedrals from tables."""
-    coordinate, per_unit = BONDED[term.kind]
-    size = term.beads.shape[1]
-    force = openmm.CustomCompoundBondForce(size, _expression(term, coordinate))
-    _add_table(openmm, force, term, per_unit)
-    force.setUsesPeriodicBoundaryConditions(periodic)
-    for beads in term.beads.tolist():
-        force.addBond(beads, [])
+def _bonded_force(openmm: Any, terms: Sequence[Term]) -> Any:
+    """The only force of OpenMM with bonds, angles and dihedrals from tables."""
+    force = openmm.CustomCompoundBondForce(terms[0].beads.shape[1], _expression(terms))
+    force.addPerBondParameter("number")
+    _add_tables(openmm, force, terms)
+    for number, term in enumerate(terms):
+        for beads in term.beads.tolist():
+            force.addBond(beads, [number])
     return force
 
 
-def _add_table(openmm: Any, force: Any, term: Term, per_unit: float) -> None:
-    force.addTabulatedFunction("U", _table(openmm, term, per_unit))
-    if term.family.periodic:
+def _make_periodic(force: Any, terms: Sequence[Term], periodic: bool) -> None:
+    if terms[0].kind != "pairs":
+        force.setUsesPeriodicBoundaryConditions(periodic)
+    elif periodic:
+        force.setNonbondedMethod(force.CutoffPeriodic)
+        force.setCutoffDistance(max(term.high for term in terms) / PER_NM)
+
+
+def _expression(terms: Sequence[Term], *definitions: str) -> str:
+    coordinate, _ = COORDINATES[terms[0].kind]
+    energy = ON_A_CIRCLE if terms[0].family.periodic else CONTINUED
+    return "; ".join([energy, f"q = {coordinate}", *definitions])
+
+
+def _add_tables(openmm: Any, force: Any, terms: Sequence[Term]) -> None:
+    """U of all classes at equal steps, and what each is continued by."""
+    rows = [_table(term) for term in terms]
+    rows = rows if len(rows) > 1 else 2 * rows  # OpenMM wants two at least
+    points = len(rows[0])
+    table = openmm.Continuous2DFunction(points, len(rows), np.ravel(rows).tolist(), 0, points - 1, 0, len(rows) - 1)
+    force.addTabulatedFunction("U", table)
+    if terms[0].family.periodic:
         return
-    for name, value in _continuation(term, per_unit).items():
-        force.addGlobalParameter(f"{name}_{_tag(term)}", value)
+    found = [_continuation(term) for term in terms]
+    for name in found[0]:
+        force.addTabulatedFunction(name, openmm.Discrete1DFunction([one[name] for one in found]))
 
 
-def _table(openmm: Any, term: Term, per_unit: float) -> Any:
-    """U at equal steps: of the range and a margin, or of the circle."""
-    if term.family.periodic:
-        values = term(np.linspace(-np.pi, np.pi, POINTS))[0]
-        values[-1] = values[0]
-        return openmm.Continuous1DFunction(values.tolist(), -np.pi, np.pi, True)
-    step = (term.high - term.low) / (POINTS - 1)
-    ends = term.low - MARGIN * step, term.high + MARGIN * step
-    values = term(np.linspace(*ends, POINTS + 2 * MARGIN))[0]
-    return openmm.Continuous1DFunction(values.tolist(), ends[0] / per_unit, ends[1] / per_unit)
+def _table(term: Term) -> np.ndarray:
+    """U of the range, or of the circle, and of the margin on both sides."""
+    low, high = (-np.pi, np.pi) if term.family.periodic else (term.low, term.high)
+    return term(low + (high - low) * np.arange(-MARGIN, POINTS + MARGIN) / (POINTS - 1))[0]
 
 
-def _continuation(term: Term, per_unit: float) -> dict[str, float]:
+def _continuation(term: Term) -> dict[str, float]:
+    _, per_unit = COORDINATES[term.kind]
     slopes = term(np.array([term.low, term.high]))[1] * per_unit
     floor, ceiling = (wall * per_unit**2 for wall in term.walls)
     return {
         "low": term.low / per_unit, "high": term.high / per_unit, "below": slopes[0], "above": slopes[1],
         "floor": floor, "ceiling": ceiling,
     }  # fmt: skip
-
-
-def _expression(term: Term, coordinate: str) -> str:
-    if term.family.periodic:
-        return f"U({coordinate})"
-    names = {name: f"{name}_{_tag(term)}" for name in ("low", "high", "below", "above", "floor", "ceiling")}
-    return CONTINUED.format(q=coordinate, **names)
-
-
-def _tag(term: Term) -> str:
-    """What tells the parameters of one class from those of others: OpenMM shares them by name."""
-    return f"{term.kind}{term.number}"
