@@ -13,6 +13,21 @@ import pytest
 from hpcfit.testsystems import synthetic
 
 ROOT = Path(__file__).resolve().parents[1]
+OF_PROCESSES = tuple(ROOT / "tests" / folder for folder in ("cli", "ranks", "slurm", "workflow"))
+
+
+def pytest_configure() -> None:
+    """Where tests run side by side (pytest-xdist), each of their processes has a core of its own."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts processes: `tools/test` runs it alone, the rest side by side."""
+    for item in items:
+        if item.get_closest_marker("mpi") or any(folder in item.path.parents for folder in OF_PROCESSES):
+            item.add_marker("processes")
 
 
 @pytest.fixture(scope="session", autouse=True)
