@@ -281,12 +281,9 @@ class OneFit:
     @classmethod
     def of(cls, run: Run, name: str, evaluate: Gradient, until: Until | None, tolerance: float) -> OneFit:
         """With the optimizer of the config, for a gradient of its own."""
-        chosen, rows = run.session.config.optimizer, evaluate.frames.rows
-        optimizer = choose_optimizer(
-            chosen.name, chosen.options, chosen.clip_norm, run.recorder.inner,
-            lambda p: evaluate.problem.metric(p, rows), evaluate,
-        )  # fmt: skip
-        return cls(run, until, tolerance, optimizer, run._checkpoints(name, evaluate.grid, rows.ids))
+        chosen = run.session.config.optimizer
+        optimizer = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, run.recorder.inner, evaluate)
+        return cls(run, until, tolerance, optimizer, run._checkpoints(name, evaluate.grid, evaluate.frames.rows.ids))
 
     def restart(self, start: Params) -> Step | None:
         """Where the newest checkpoint of this fit left it; collective."""

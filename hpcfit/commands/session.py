@@ -51,7 +51,7 @@ def check_config(config: Config, command: str) -> None:
     """Raise InputError for what the tables alone cannot know: missing tables, an optimizer's name and options."""
     config.require_fit(command=command)
     chosen = config.optimizer
-    choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None, metric=None)
+    choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None)
     if config.problem.kind == "frame-weights":
         _check_search(chosen, config.problem.weights)
         return

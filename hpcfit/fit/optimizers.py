@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import jax
 import numpy as np
 
 from hpcfit.errors import InputError, nearest
-from hpcfit.fit.gradient import Evaluation
+from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.selection import Genetic, Greedy, Selections
 from hpcfit.problems.base import Params
@@ -190,7 +189,7 @@ class ExponentiatedGradient:
     """Multiplicative updates of weights on the simplex, w <- w exp(-eta dL/dw) / Z (Kivinen and Warmuth 1997,
     10.1006/inco.1996.2612), with backtracking: a natural-gradient step in the log-weights."""
 
-    metric: Callable[[Params], Params]
+    weighing: Gradient
     inner: InnerProduct
     step_length: float = 1.0
     shrink: float = 0.5
@@ -209,20 +208,16 @@ class ExponentiatedGradient:
 
     def step(self, state: GradientState, evaluate: Evaluate) -> GradientState:
         """One accepted step; its length is remembered for the next."""
-        direction = jax.tree.map(_divide, state.gradient, self.metric(state.params))
+        problem = self.weighing.problem
+        direction = problem.natural_direction(state.gradient, self.weighing.frames.rows)
         slope = self.inner(state.gradient, direction)
         length = float(state.inner)
         for _ in range(self.max_trials):
-            here = evaluate(combine([1.0, length], [state.params, direction]))
+            here = evaluate(problem.multiplied(state.params, direction, length))
             if here.loss <= state.loss + self.armijo * length * slope:
                 return GradientState(here.params, here.loss, here.gradient, length * self.grow, "")
             length *= self.shrink
         return state._replace(stalled="no shorter step lowers the loss: this is the precision of the loss")
-
-
-def _divide(gradient: np.ndarray, metric: np.ndarray) -> np.ndarray:
-    """-g / m, and 0 where the weight has vanished (padding, or below the smallest float)."""
-    return -np.divide(gradient, metric, out=np.zeros(np.shape(gradient)), where=np.asarray(metric) > 0)
 
 
 SELECTING = {"greedy": Greedy, "genetic": Genetic}  # for weights that are 0 or equal
@@ -239,12 +234,11 @@ def choose_optimizer(
     options: dict[str, Any],
     clip_norm: float | None,
     inner: InnerProduct,
-    metric: Callable,
-    gradient: Any = None,
+    gradient: Gradient | None = None,
 ) -> Optimizer:
     """The optimizer that the config names, with its options; raises InputError on an unknown name or option.
 
-    gradient: of the problem on this rank's frames, for those that select frames.
+    gradient: of the problem on this rank's frames, for those that select or multiply weights.
     """
     if name in OWN and clip_norm is not None:
         raise InputError(
@@ -257,7 +251,7 @@ def choose_optimizer(
         )
     if name == "exponentiated-gradient":
         keys = ("step_length", "shrink", "grow", "armijo", "max_trials")
-        return _built(ExponentiatedGradient, name, options, keys, inner=inner, metric=metric)
+        return _built(ExponentiatedGradient, name, options, keys, inner=inner, weighing=gradient)
     if name in SELECTING:
         keys = tuple(key for key in SELECTING[name].__dataclass_fields__ if key != "selections")
         return _built(SELECTING[name], name, options, keys, selections=Selections(gradient))

@@ -97,9 +97,6 @@ class Problem(Protocol):
     def gauge(self, params: Params, frames: FrameRows, reduce: Reduce) -> Params:
         """Equivalent parameters at which the sums are well scaled (weights that sum to 1)."""
 
-    def metric(self, params: Params, frames: FrameRows) -> Params:
-        """The diagonal of the parameters' natural metric, at gauged parameters; for natural-gradient steps."""
-
     def of_frames(self, params: Params, block: Block) -> Tree:
         """The sums over 64 frames that need no data; additive. Padding contributes nothing."""
 
@@ -130,6 +127,16 @@ class SelectableProblem(Problem, Protocol):
 
     def equal_weights(self, n: Any) -> Tree:
         """``of_frames`` summed over n frames of weight 1."""
+
+
+class SimplexProblem(Problem, Protocol):
+    """A problem of weights that sum to 1 (``fit.optimizers.ExponentiatedGradient``)."""
+
+    def natural_direction(self, gradient: Params, frames: FrameRows) -> Params:
+        """Downhill by the natural metric of the parameters, from the gradient at gauged ones."""
+
+    def multiplied(self, params: Params, direction: Params, length: float) -> Params:
+        """The parameters after a step along such a direction that multiplies each weight by a positive factor."""
 
 
 class OnePassProblem(Problem, Protocol):

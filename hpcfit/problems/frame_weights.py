@@ -40,11 +40,11 @@ class WeightSums(NamedTuple):
 
     w: jax.Array  # sum w
     ww: jax.Array  # sum w^2, for the effective sample size
-    wu: jax.Array  # sum w u, for the Kullback-Leibler divergence; u = ln(w / w0)
+    wl: jax.Array  # sum w l, for the Kullback-Leibler divergence; l = ln(w / w0) on the simplex
     ww0: jax.Array  # sum w w0
     w0w0: jax.Array  # sum w0^2
     absolute: jax.Array  # sum |w|
-    steps: jax.Array  # sum of (u_t - u_(t-1))^2 along the trajectories
+    steps: jax.Array  # sum of (l_t - l_(t-1))^2 along the trajectories
 
 
 class Moments(NamedTuple):
@@ -104,9 +104,9 @@ class Tiles(NamedTuple):
 class Regularisers:
     """What leaving the prior weights w0 costs, added to the misfit:
 
-        theta KL(w || w0) + l1 sum |w| + l2 T sum (w - w0)^2 + smoothness / T sum (u_t - u_(t-1))^2
+        theta KL(w || w0) + l1 sum |w| + l2 T sum (w - w0)^2 + smoothness / T sum (l_t - l_(t-1))^2
 
-    The last runs over successive frames of each trajectory.
+    The last runs over successive frames of each trajectory, l = ln(w / w0) on the simplex and u of other weights.
     """
 
     theta: float = 0.0
@@ -122,8 +122,8 @@ class FrameWeights:
 
     Parameters: one u a frame, local, from which ``kind`` makes its weight; the nuisances of the objective, shared.
     total: frames of the data set. tile_shells: the most resolution shells that one tile has. n_radial: splines of the
-    anisotropic CC. parts: 2 if some orbits are held out of the fit and judged apart, else 1. neighbours: whether u is
-    compared along trajectories (``Regularisers.smoothness``).
+    anisotropic CC. parts: 2 if some orbits are held out of the fit and judged apart, else 1. neighbours: whether they
+    are compared along trajectories (``Regularisers.smoothness``).
     """
 
     tiles: Tiles
@@ -166,15 +166,21 @@ class FrameWeights:
         return np.asarray(self.kind.weights(params.local["u"], frames.ids, frames.log_prior, self.total))
 
     def gauge(self, params: Params, frames: FrameRows, reduce: Reduce) -> Params:
-        """On the simplex: shift u so that the weights sum to 1; intensity, CC and KL do not change."""
+        """On the simplex: divide u so that the weights sum to 1; intensity, CC and KL do not change."""
         return Params(params.shared, {"u": self.kind.gauge(np.asarray(params.local["u"]), frames, reduce)})
 
-    def metric(self, params: Params, frames: FrameRows) -> Params:
-        """The weights: the Fisher metric of the log-weights. A natural-gradient step is an exponentiated gradient."""
-        return Params(
-            jax.tree.map(np.ones_like, params.shared),
-            {"u": np.where(frames.ids >= 0, np.exp(params.local["u"] + frames.log_prior), 0.0)},
-        )
+    def natural_direction(self, gradient: Params, frames: FrameRows) -> Params:
+        """Downhill by Fisher's metric of the weights, 4 w0 in u; nuisances by their own."""
+        metric = 4 * np.exp(frames.log_prior)
+        down = np.where(frames.ids >= 0, -gradient.local["u"] / metric, 0.0)
+        return Params(jax.tree.map(np.negative, gradient.shared), {"u": down})
+
+    def multiplied(self, params: Params, direction: Params, length: float) -> Params:
+        """Gauged parameters of the simplex after a step that multiplies weights by exp(2 length direction / u)."""
+        u = params.local["u"]
+        rate = np.divide(direction.local["u"], u, out=np.zeros_like(u), where=u != 0)
+        shared = jax.tree.map(lambda value, step: value + length * step, params.shared, direction.shared)
+        return Params(shared, {"u": u * np.exp(length * rate)})
 
     # ---- sums over frames ----------------------------------------------------------------------------------------
 
@@ -184,11 +190,23 @@ class FrameWeights:
 
     def of_frames(self, params: Params, block: Block) -> WeightSums:
         """What the regularisers and the effective sample size are made of."""
-        w, u = self.weights(params, block), params.local["u"]
+        w, level = self.weights(params, block), self.kind.level(params.local["u"])
         w0 = jnp.where(block.ids >= 0, jnp.exp(block.log_prior), 0.0)
-        steps = _steps(u, block) if self.neighbours else jnp.zeros(())
-        sums = (w, w * w, w * u, w * w0, w0 * w0, jnp.abs(w))
+        steps = self._steps(level, block) if self.neighbours else jnp.zeros(())
+        sums = (w, w * w, w * level, w * w0, w0 * w0, jnp.abs(w))
         return WeightSums(*(jnp.sum(values) for values in sums), steps)
+
+    def _steps(self, level: jax.Array, block: Block) -> jax.Array:
+        """The sum of (l_t - l_(t-1))^2 over the rows that follow another one.
+
+        A step from block to block counts half in each of them, and its gradient in each is that by the block's row.
+        """
+        before, after = (self.kind.level(beside["u"]) for beside in (block.before, block.after))
+        within = jnp.where(block.follows[1:], level[1:] - level[:-1], 0.0)
+        first = jnp.where(block.follows[0], level[0] - before, 0.0)
+        last = jnp.where(block.followed, level[-1] - after, 0.0)
+        across = first**2 + last**2
+        return jnp.sum(within**2) + across - jax.lax.stop_gradient(across) / 2
 
     def partial(self, params: Params, cell: Cell) -> Moments:
         """Moments of 64 frames in one tile; cell.data: [64, 2 width], real and imaginary parts alternating."""
@@ -278,7 +296,7 @@ class FrameWeights:
 
     def divergence(self, common: WeightSums) -> jax.Array:
         """KL(p || w0) = sum p ln(p / w0) with p = w / sum w."""
-        return common.wu / common.w - jnp.log(common.w)
+        return common.wl / common.w - jnp.log(common.w)
 
     def metrics(self, sums: FitSums, common: WeightSums, shared: dict) -> dict[str, jax.Array]:
         """CC, total and anisotropic, also of held-out orbits; the misfit where it is none of them; Kish's effective
@@ -339,18 +357,6 @@ def _directions(problem: FrameWeights) -> Directions:
         return problem.objective.directions(problem._terms(tile, jnp.zeros_like(tile.y), tile.weight, jnp.ones(())))
 
     return jax.vmap(one)(problem.tiles)
-
-
-def _steps(u: jax.Array, block: Block) -> jax.Array:
-    """The sum of (u_t - u_(t-1))^2 over the rows that follow another one.
-
-    A step from block to block counts half in each of them, and in each its gradient is that by the row of the block.
-    """
-    within = jnp.where(block.follows[1:], u[1:] - u[:-1], 0.0)
-    first = jnp.where(block.follows[0], u[0] - block.before["u"], 0.0)
-    last = jnp.where(block.followed, u[-1] - block.after["u"], 0.0)
-    across = first**2 + last**2
-    return jnp.sum(within**2) + across - jax.lax.stop_gradient(across) / 2
 
 
 def shell_correlations(sums: PearsonSums) -> np.ndarray:

@@ -160,10 +160,6 @@ class NeuralForceMatching:
         """All parameters are as good as any."""
         return params
 
-    def metric(self, params: Params, frames: FrameRows) -> Params:
-        """No natural metric is known: ones."""
-        return jax.tree.map(np.ones_like, params)
-
     def energy(self, shared: dict, R: jax.Array, box: jax.Array | None = None) -> jax.Array:
         """U of one frame R [N, 3] (A) in a cell [3, 3] or none, kJ/mol, to a constant."""
         R = jnp.asarray(R, self.precision)

@@ -1,8 +1,11 @@
 """What a weight may be: on the simplex, in (0, 1) each for itself, or any number.
 
-    simplex   w = w0 exp(u) / sum     Guinier's diffuse intensity is defined for these; the default
+    simplex   w = w0 u^2 / sum        Guinier's diffuse intensity is defined for these; the default
     sigmoid   w = 1 / (1 + exp(-u))   and
     free      w = u / T               as the first published program had them
+
+On the simplex u is an amplitude: Fisher's metric of the weights is Euclid's of sqrt(w0) u, and a weight that the
+optimum does not want reaches zero within few steps, where the logarithms of a softmax would go to infinity.
 
 Where W = sum w is not 1, the intensity M2 - |M1|^2 is W Var(F) + W (1 - W) |<F>|^2: it carries some of the Bragg
 intensity |<F>|^2, which is reported as the leakage.
@@ -37,33 +40,39 @@ class WeightKind(Protocol):
     def gauge(self, u: np.ndarray, frames: FrameRows, reduce: Reduce) -> np.ndarray:
         """Equivalent u at which the sums are well scaled."""
 
+    def level(self, u):
+        """What is compared along trajectories. Traced."""
+
 
 @dataclass(frozen=True)
 class Simplex:
-    """u = ln(w / w0); a shift of all u changes nothing."""
+    """u^2 = w / w0; a common factor of all u changes nothing, nor does a sign."""
 
     normalised = True
 
     def weights(self, u, ids, log_prior, total: int):
         """Not divided by their sum: after ``gauge`` it is 1."""
-        return jnp.where(ids >= 0, jnp.exp(u + log_prior), 0.0)
+        return jnp.where(ids >= 0, u**2 * jnp.exp(log_prior), 0.0)
 
     def parameters(self, w, frames: FrameRows) -> np.ndarray:
-        """ln(w / w0)."""
-        return np.where(frames.ids >= 0, np.log(np.where(frames.ids >= 0, w, 1.0)) - frames.log_prior, 0.0)
+        """The root of w / w0."""
+        return np.where(frames.ids >= 0, np.sqrt(w / np.exp(frames.log_prior)), 0.0)
 
     def random(self, normal: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Weights that differ from the prior by factors of some e."""
-        return normal
+        return np.exp(normal / 2)
 
     def gauge(self, u: np.ndarray, frames: FrameRows, reduce: Reduce) -> np.ndarray:
-        """Shift u so that the weights sum to 1."""
+        """Divide u so that the weights sum to 1."""
         held = frames.ids >= 0
-        log_w = u + frames.log_prior
-        largest = reduce.max(np.max(log_w[held], initial=-np.inf))
-        powers = np.where(held, np.exp(np.minimum(log_w - largest, 0.0)), 0.0)
-        total = float(reduce.sum(powers.sum(axis=1)))
-        return np.where(held, u - largest - np.log(total), 0.0)
+        u = np.where(held, u, 0.0)
+        u = u / reduce.max(np.max(np.abs(u), initial=0.0))
+        total = float(reduce.sum(np.sum(np.where(held, u**2 * np.exp(frames.log_prior), 0.0), axis=1)))
+        return u / np.sqrt(total)
+
+    def level(self, u):
+        """ln(w / w0), finite also for a weight of zero."""
+        return jnp.log(jnp.maximum(u**2, np.finfo(float).tiny))
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,10 @@ class Sigmoid:
         """There is none."""
         return np.where(frames.ids >= 0, u, 0.0)
 
+    def level(self, u):
+        """u."""
+        return u
+
 
 @dataclass(frozen=True)
 class Free:
@@ -111,6 +124,10 @@ class Free:
     def gauge(self, u: np.ndarray, frames: FrameRows, reduce: Reduce) -> np.ndarray:
         """There is none."""
         return np.where(frames.ids >= 0, u, 0.0)
+
+    def level(self, u):
+        """u."""
+        return u
 
 
 # "binary" is the simplex on which an optimizer moves between 0 and equal weights (``fit.selection``).

@@ -24,7 +24,7 @@ from hpcfit.fit.loop import Step
 from hpcfit.fit.state import Arrays, check_agreement, from_arrays, gather_rows, to_arrays
 from hpcfit.log import logger
 
-SCHEMA = 2  # 2: a checkpoint names its fit
+SCHEMA = 3  # 2: a checkpoint names its fit; 3: weights of the simplex are squares of the parameters
 
 
 class Restart(NamedTuple):

@@ -24,9 +24,12 @@ def rows():
 @pytest.fixture
 def params(rows):
     """Gauged: the weights sum to 1."""
-    u = np.where(rows.ids >= 0, np.random.default_rng(0).normal(size=(4, 64)), 0.0)
-    w = np.where(rows.ids >= 0, np.exp(u + rows.log_prior), 0.0)
-    return Params({}, {"u": np.where(rows.ids >= 0, u - np.log(w.sum()), 0.0)})
+    u = np.where(rows.ids >= 0, np.exp(np.random.default_rng(0).normal(size=(4, 64)) / 2), 0.0)
+    return Params({}, {"u": u / np.sqrt(np.sum(weights(u, rows)))})
+
+
+def weights(u, rows):
+    return np.where(rows.ids >= 0, u**2 * np.exp(rows.log_prior), 0.0)
 
 
 def part(rows, params, blocks):
@@ -47,7 +50,7 @@ def bins(report):
 
 def test_groups_and_histogram_are_those_of_the_weights(rows, params):
     report = part(rows, params, range(4))
-    w = np.where(rows.ids >= 0, np.exp(params.local["u"] + rows.log_prior), 0.0)
+    w = weights(params.local["u"], rows)
     assert report["groups"]["A"] == pytest.approx((w[0].sum() + w[2].sum(), 128 / 224))
     assert report["groups"]["C"] == pytest.approx((w[3].sum(), 32 / 224))
     assert sum(now for now, _ in report["groups"].values()) == pytest.approx(1.0)
@@ -74,6 +77,6 @@ def test_many_labels_are_summed_as_one_but_for_the_most_common():
     ids = np.arange(64 * blocks).reshape(blocks, 64)
     rows = FrameRows(ids, np.full(ids.shape, -np.log(ids.size)), ids >= 0, ids.size)
     labels = [f"source {number}" for number in range(blocks)]
-    report = LiveWeights.of(problem(), rows, labels, range(blocks))(Params({}, {"u": np.zeros(ids.shape)}))
+    report = LiveWeights.of(problem(), rows, labels, range(blocks))(Params({}, {"u": np.ones(ids.shape)}))
     assert len(report["groups"]) == MAX_GROUPS + 1
     assert report["groups"]["all others"] == pytest.approx((10 / blocks, 10 / blocks))

@@ -8,11 +8,12 @@ import pytest
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Evaluation
 from hpcfit.fit.grid import Shape, make_grid
-from hpcfit.fit.inner import InnerProduct, combine
+from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.optimizers import choose_optimizer
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.problems.base import Params
 from hpcfit.ranks import Ranks
+from tests.problems.systems import system
 
 
 class Problem(NamedTuple):
@@ -56,6 +57,13 @@ def as_vector(params):
     return np.concatenate([params.shared["p"], params.local["q"].ravel()])
 
 
+class OneRank:
+    """Sums and maxima over ranks where there is one."""
+
+    sum = staticmethod(np.sum)
+    max = staticmethod(float)
+
+
 def inner_product():
     return InnerProduct(ReproducibleSum(make_grid(Ranks(), Shape(1, 1, ""), 1, 1)))
 
@@ -69,7 +77,7 @@ def minimise(problem, name, options, steps):
         calls.append(problem.value(x))
         return Evaluation(float(calls[-1]), as_params(problem.gradient(x)), params, None, None, {})
 
-    optimizer = choose_optimizer(name, options, None, inner_product(), lambda p: combine([0.0], [p]))
+    optimizer = choose_optimizer(name, options, None, inner_product())
     state = optimizer.start(as_params(problem.start), evaluate)
     losses = [state.loss]
     for _ in range(steps):
@@ -91,7 +99,7 @@ def test_lbfgs_reaches_the_minimum_and_never_climbs(problem):
 def test_lbfgs_direction_equals_the_textbook_recursion():
     """The recursion on coefficients of the Gram matrix against that on vectors (Nocedal and Wright, algorithm 7.4)."""
     problem = rosenbrock()
-    optimizer = choose_optimizer("lbfgs", {"memory": 5}, None, inner_product(), None)
+    optimizer = choose_optimizer("lbfgs", {"memory": 5}, None, inner_product())
 
     def evaluate(params):
         x = as_vector(params)
@@ -143,7 +151,7 @@ def test_schedule_from_the_config():
 
 def test_clipping_is_by_the_norm_of_the_whole_vector():
     problem, clip = quadratic(), 0.5
-    optimizer = choose_optimizer("sgd", {"learning_rate": 1.0}, clip, inner_product(), None)
+    optimizer = choose_optimizer("sgd", {"learning_rate": 1.0}, clip, inner_product())
 
     def evaluate(params):
         return Evaluation(0.0, as_params(problem.gradient(as_vector(params))), params, None, None, {})
@@ -155,30 +163,21 @@ def test_clipping_is_by_the_norm_of_the_whole_vector():
 
 def test_exponentiated_gradient_is_multiplicative():
     """min <c, w> on the simplex: the weights after one step are w exp(-eta c) / Z."""
-    n, cost = 64, np.linspace(0, 1, 64)
-
-    def weights(params):
-        w = np.exp(params.local["q"] - params.local["q"].max())
-        return w / w.sum()
+    weighing = system().reverse()
+    problem, rows = weighing.problem, weighing.frames.rows
+    cost = np.linspace(0, 1, rows.ids.size).reshape(rows.ids.shape)
 
     def evaluate(params):
-        w = weights(params)
-        gradient = w * (cost - np.sum(cost * w))
-        gauged = Params({}, {"q": np.log(w * n)})
-        return Evaluation(float(np.sum(cost * w)), Params({}, {"q": gradient}), gauged, None, None, {})
+        params = problem.gauge(params, rows, OneRank())
+        w = problem.weights_of(params, rows)
+        loss = np.sum(cost * w)
+        gradient = np.divide(2 * w * (cost - loss), params.local["u"], out=np.zeros_like(w), where=rows.ids >= 0)
+        return Evaluation(float(loss), Params({}, {"u": gradient}), params, None, None, {})
 
-    optimizer = choose_optimizer(
-        "exponentiated-gradient",
-        {"step_length": 0.7},
-        None,
-        inner_product(),
-        lambda p: Params({}, {"q": np.exp(p.local["q"]) / n}),
-    )
-    state = optimizer.start(Params({}, {"q": np.zeros((1, n))}), evaluate)
-    expected = np.exp(-0.7 * cost)
-    np.testing.assert_allclose(
-        weights(optimizer.step(state, evaluate).params).ravel(), expected / expected.sum(), rtol=1e-12
-    )
+    optimizer = choose_optimizer("exponentiated-gradient", {"step_length": 0.7}, None, inner_product(), weighing)
+    state = optimizer.step(optimizer.start(problem.init(0, rows), evaluate), evaluate)
+    expected = np.where(rows.ids >= 0, np.exp(-0.7 * cost), 0.0)
+    np.testing.assert_allclose(problem.weights_of(state.params, rows), expected / expected.sum(), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -197,9 +196,9 @@ def test_exponentiated_gradient_is_multiplicative():
 )
 def test_unknown_names_are_refused_with_the_nearest(name, options, message):
     with pytest.raises(InputError, match=message):
-        choose_optimizer(name, options, None, inner_product(), None)
+        choose_optimizer(name, options, None, inner_product())
 
 
 def test_clip_norm_has_no_silent_no_effect():
     with pytest.raises(InputError, match="clip_norm"):
-        choose_optimizer("lbfgs", {}, 1.0, inner_product(), None)
+        choose_optimizer("lbfgs", {}, 1.0, inner_product())

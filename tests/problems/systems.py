@@ -129,7 +129,7 @@ class System:
             return 1 / (1 + np.exp(-u_t))
         if self.choice.weights == "free":
             return u_t / T
-        w_t = np.exp(u_t) * (1 / T if w0_t is None else w0_t)
+        w_t = u_t**2 * (1 / T if w0_t is None else w0_t)
         return w_t / w_t.sum()
 
     def x(self, w_t: np.ndarray) -> np.ndarray:
@@ -174,7 +174,8 @@ class System:
         """Of all regularisers."""
         choice, normalised = self.choice, self.choice.weights == "simplex"
         theta = choice.thetas[0] if normalised else 0.0
-        steps = (u_t[1:] - u_t[:-1])[FOLLOWS.ravel()[1:T]]
+        level = np.log(u_t**2) if normalised else u_t
+        steps = (level[1:] - level[:-1])[FOLLOWS.ravel()[1:T]]
         kl = np.sum(w_t * np.log(w_t / w0_t)) if normalised else 0.0
         return (
             theta * kl
@@ -268,6 +269,12 @@ def all_orbits(found: System) -> System:
 def params_of(u_t: np.ndarray, shared: dict | None = None) -> Params:
     """With zeros where there is no frame."""
     return Params(shared or {}, {"u": np.pad(u_t, (0, 128 - T)).reshape(2, 64)})
+
+
+def amplitudes(levels: np.ndarray) -> np.ndarray:
+    """u on the simplex, gauged for uniform prior weights, whose ln w are these levels but for a constant."""
+    u = np.exp(levels / 2)
+    return u / np.sqrt(np.mean(u**2))
 
 
 def orbit_means(orbits: OrbitMap, x_h: np.ndarray) -> np.ndarray:

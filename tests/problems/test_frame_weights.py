@@ -13,14 +13,16 @@ from hpcfit.problems.base import Cell, FrameRows, Params, Statistics
 from hpcfit.problems.frame_weights import shell_correlations
 from hpcfit.problems.objectives import part_of
 from tests.problems import systems
-from tests.problems.systems import IDS, SHELLS, T, all_orbits, difference, params_of, pearson, system
+from tests.problems.systems import IDS, SHELLS, T, all_orbits, amplitudes, difference, params_of, pearson, system
 
 FRAMES = (0, 17, 39, 40, 63, 64, T - 1)  # the borders of blocks and trajectories among them
 
 
 @pytest.fixture(scope="module")
 def u_t():
-    return 0.7 * np.random.default_rng(7).standard_normal(T)
+    """Amplitudes of both signs."""
+    rng = np.random.default_rng(7)
+    return amplitudes(0.7 * rng.standard_normal(T)) * rng.choice([-1, 1], T)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +37,8 @@ def evaluate(made):
 
 def flat(made):
     """Parameters near uniform weights, of any kind."""
-    noise = np.random.default_rng(8).standard_normal(T)
-    return {"simplex": noise, "sigmoid": noise / 3 - np.log(T - 1), "free": 1 + noise / 2}[made.choice.weights]
+    noise, weights = np.random.default_rng(8).standard_normal(T), made.choice.weights
+    return {"simplex": amplitudes(noise), "sigmoid": noise / 3 - np.log(T - 1), "free": 1 + noise / 2}[weights]
 
 
 # ---- intensity -----------------------------------------------------------------------------------------------------
@@ -113,14 +115,14 @@ def test_regularisers_and_their_gradients_are_those_of_the_definitions(name):
 
 
 def test_smoothness_is_closed_for_a_ramp():
-    """Steps of equal size within trajectories: 88 frames of 90 follow another one (0 and 40 begin)."""
-    ramp = 0.01 * np.arange(T)
+    """Steps of ln w of equal size within trajectories: 88 frames of 90 follow another one (0 and 40 begin)."""
+    ramp = np.exp(0.005 * np.arange(T))
     plain, smooth = system().reverse(), system(smoothness=3.0).reverse()
     costs = smooth.value(params_of(ramp)).loss - plain.value(params_of(ramp)).loss
     assert costs == pytest.approx(3.0 / T * 88 * 1e-4, rel=1e-9)
-    jump = np.where(np.arange(T) < 40, 0.0, 5.0)  # at the border of the trajectories: free of charge
+    jump = np.where(np.arange(T) < 40, 1.0, np.exp(2.5))  # at the border of the trajectories: free of charge
     assert smooth.value(params_of(jump)).loss == pytest.approx(plain.value(params_of(jump)).loss, abs=1e-12)
-    beside = np.where(np.arange(T) < 41, 0.0, 5.0)
+    beside = np.where(np.arange(T) < 41, 1.0, np.exp(2.5))
     dear = smooth.value(params_of(beside)).loss - plain.value(params_of(beside)).loss
     assert dear == pytest.approx(3.0 / T * 25, rel=1e-9)
     assert np.count_nonzero(systems.FOLLOWS) == 88
@@ -140,15 +142,15 @@ def test_l1_is_the_sum_where_weights_are_positive_and_distance_is_of_shares():
 
 def test_the_loss_does_not_see_the_gauge(u_t):
     evaluate = system(theta=0.1).reverse()
-    here, shifted = evaluate(params_of(u_t)), evaluate(params_of(u_t + 5))
-    assert shifted.loss == pytest.approx(here.loss, abs=1e-13)
-    np.testing.assert_allclose(shifted.gradient.local["u"], here.gradient.local["u"], atol=1e-13)
-    # sum_t dL/du_t = 0 because a common shift changes nothing
-    assert abs(here.gradient.local["u"].sum()) < 1e-13
+    here, scaled = evaluate(params_of(u_t)), evaluate(params_of(u_t * -5))
+    assert scaled.loss == pytest.approx(here.loss, abs=1e-13)
+    np.testing.assert_allclose(scaled.gradient.local["u"], -here.gradient.local["u"], atol=1e-13)
+    # sum_t u_t dL/du_t = 0 because a common factor changes nothing
+    assert abs(np.sum(here.params.local["u"] * here.gradient.local["u"])) < 1e-13
 
 
 def test_weights_far_apart_do_not_overflow(evaluate):
-    result = evaluate.value(params_of(np.linspace(-900, 900, T)))
+    result = evaluate.value(params_of(np.geomspace(1e-300, 1e300, T)))
     assert float(result.statistics.common.w) == pytest.approx(1.0, abs=1e-12)
 
 
@@ -170,6 +172,45 @@ def test_fast_sums_agree_to_1e_10(made, u_t):
     np.testing.assert_allclose(other.gradient.local["u"], one.gradient.local["u"], atol=1e-10)
 
 
+def test_a_weight_of_zero_is_a_regular_point(made, u_t):
+    """Its gradient is 0, with a divergence and a smoothness as without; nothing is infinite."""
+    evaluate = system(theta=0.3, smoothness=0.1).reverse()
+    found = evaluate(params_of(np.where(np.arange(T) == 17, 0.0, u_t)))
+    assert np.isfinite(found.loss)
+    assert np.all(np.isfinite(found.gradient.local["u"]))
+    assert found.gradient.local["u"].ravel()[17] == 0
+
+
+def test_a_natural_step_multiplies_weights_by_the_exponentials_of_their_gradient(u_t):
+    """w exp(-eta dL/dw) / Z, dL/dw by differences; its slope is the change of the loss with eta."""
+    w0_t = np.random.default_rng(9).random(T) + 0.1
+    w0_t /= w0_t.sum()
+    made = system(theta=0.2)
+    evaluate = made.reverse(np.pad(np.log(w0_t), (0, 128 - T)).reshape(2, 64))
+    here, rows, problem = evaluate(params_of(u_t)), evaluate.frames.rows, evaluate.problem
+    direction = problem.natural_direction(here.gradient, rows)
+
+    def after(length):
+        return problem.multiplied(here.params, direction, length)
+
+    w_t = made.weights(u_t, w0_t)
+
+    def loss(w):
+        return made.loss(np.sqrt(w / w0_t), w0_t=w0_t)
+
+    eta = 0.5
+    moved = problem.weights_of(evaluate(after(eta)).params, rows).ravel()
+    slopes = {t: difference(lambda w, t=t: loss(np.where(np.arange(T) == t, w, w_t)), w_t[t], 1e-6) for t in FRAMES}
+    # Of the normalisation nothing is left in the ratio of two weights.
+    first = FRAMES[0]
+    for t in FRAMES[1:]:
+        expected = w_t[t] / w_t[first] * np.exp(-eta * (slopes[t] - slopes[first]))
+        assert moved[t] / moved[first] == pytest.approx(expected, rel=1e-6)
+    assert np.all(moved[T:] == 0)
+    slope = np.sum(here.gradient.local["u"] * direction.local["u"])
+    assert difference(lambda eta: evaluate.value(after(eta)).loss, 0.0, 1e-5) == pytest.approx(float(slope), rel=1e-6)
+
+
 def test_partial_is_additive(made, evaluate, u_t):
     """partial(a ++ b) == partial(a) + partial(b): splitting a block by padding changes nothing but rounding."""
     chunk = next(evaluate.frames.chunks())
@@ -184,7 +225,7 @@ def test_partial_is_additive(made, evaluate, u_t):
 
 
 def test_a_prior_shifts_weights_and_divergence(u_t):
-    """Weights w0 exp(u) / Z; KL and the square distance are to w0; uniform weights are u = -ln(T w0) + constant."""
+    """Weights w0 u^2 / Z; KL and the square distance are to w0; uniform weights are u = 1 / sqrt(w0)."""
     w0_t = np.random.default_rng(9).random(T) + 0.1
     w0_t /= w0_t.sum()
     log_prior = np.pad(np.log(w0_t), (0, 128 - T)).reshape(2, 64)
@@ -197,9 +238,6 @@ def test_a_prior_shifts_weights_and_divergence(u_t):
     assert evaluate.metrics(evaluate.value(uniform))["ess"] == pytest.approx(T, rel=1e-12)
     w_t = made.weights(u_t, w0_t)
     np.testing.assert_allclose(problem.weights_of(result.params, rows).ravel()[:T], w_t, rtol=1e-12)
-    metric = problem.metric(result.params, rows).local["u"].ravel()
-    np.testing.assert_allclose(metric[:T], w_t, rtol=1e-12)
-    assert np.all(metric[T:] == 0)
     assert evaluate.metrics(evaluate.value(problem.init(0, rows)))["kl"] == pytest.approx(0, abs=1e-12)
 
 
@@ -226,8 +264,9 @@ def test_a_random_start_is_a_function_of_seed_and_frame_id(weights, mean, varian
     assert np.array_equal(whole[4:], rank)
     assert not np.array_equal(whole, problem.random_start(4, FrameRows(ids, ids * 0.0, ids > 0, 640)).local["u"])
     # Standard errors of mean and variance from 640 numbers; four of them.
-    assert abs(whole.mean() - mean) < 4 * np.sqrt(variance / 640)
-    assert abs(whole.var() - variance) < 4 * variance * np.sqrt(2 / 640)
+    drawn = np.log(whole**2) if weights == "simplex" else whole
+    assert abs(drawn.mean() - mean) < 4 * np.sqrt(variance / 640)
+    assert abs(drawn.var() - variance) < 4 * variance * np.sqrt(2 / 640)
 
 
 # ---- metrics -------------------------------------------------------------------------------------------------------
@@ -237,7 +276,7 @@ def test_ess_and_divergence_of_two_levels(evaluate):
     # a frames of weight p/a each and T - a of (1 - p)/(T - a): closed forms of both
     a, p = 30, 0.7
     w_t = np.r_[np.full(a, p / a), np.full(T - a, (1 - p) / (T - a))]
-    metrics = evaluate.metrics(evaluate.value(params_of(np.log(w_t))))
+    metrics = evaluate.metrics(evaluate.value(params_of(np.sqrt(w_t))))
     assert metrics["ess"] == pytest.approx(1 / (p**2 / a + (1 - p) ** 2 / (T - a)), rel=1e-12)
     assert metrics["kl"] == pytest.approx(p * np.log(p * T / a) + (1 - p) * np.log((1 - p) * T / (T - a)), rel=1e-12)
 

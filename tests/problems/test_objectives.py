@@ -11,14 +11,29 @@ import numpy as np
 import pytest
 
 from hpcfit.problems.objectives import OrbitTerms, ProfiledGaussian, Splines, part_of
-from tests.problems.systems import IN_ONE_PASS, OBJECTIVES, T, all_orbits, difference, params_of, pearson, system
+from tests.problems.systems import (
+    IN_ONE_PASS,
+    OBJECTIVES,
+    T,
+    all_orbits,
+    amplitudes,
+    difference,
+    params_of,
+    pearson,
+    system,
+)  # fmt: skip
 
 FRAMES = (0, 17, 39, 40, 63, 64, T - 1)  # the borders of blocks and trajectories among them
 
 
 @pytest.fixture
-def u_t():
+def level_t():
     return 0.7 * np.random.default_rng(7).standard_normal(T)
+
+
+@pytest.fixture
+def u_t(level_t):
+    return amplitudes(level_t)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -75,10 +90,10 @@ def test_held_out_orbits_are_judged_with_the_nuisances_of_the_fitted_ones(u_t, n
     ("name", "weights"),
     [*((name, "simplex") for name in IN_ONE_PASS), ("pearson, anisotropic", "sigmoid"), ("gaussian", "free")],
 )
-def test_one_pass_gives_what_two_give(u_t, name, weights):
+def test_one_pass_gives_what_two_give(u_t, level_t, name, weights):
     made = system(weights=weights, **OBJECTIVES[name])
     # Where weights need not sum to 1 they begin near it: the cross-entropy wants x > 0.
-    u_t = {"simplex": u_t, "sigmoid": u_t / 5 - np.log(T - 1), "free": 1 + u_t / 5}[weights]
+    u_t = {"simplex": u_t, "sigmoid": level_t / 5 - np.log(T - 1), "free": 1 + level_t / 5}[weights]
     two, one = (way(params_of(u_t)) for way in (made.reverse(), made.adjoint()))
     assert np.isfinite(two.loss)
     # Sums of 128 frames and 64 reflections in another order: 100 units of 1e-16; the misfit divides small numbers.
