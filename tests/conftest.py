@@ -76,12 +76,12 @@ def mpiexec() -> str:
 
 @pytest.fixture
 def hpcfit(mpiexec):
-    """``hpcfit(*arguments, ranks=1, timeout=60)``: run the command on so many ranks.
+    """``hpcfit(*arguments, ranks=1, timeout=300)``: run the command on so many ranks.
 
     Gives a finished process with its output.
     """
 
-    def run(*arguments, ranks: int = 1, timeout: float = 90, prefix=()) -> subprocess.CompletedProcess:
+    def run(*arguments, ranks: int = 1, timeout: float = 300, prefix=()) -> subprocess.CompletedProcess:
         launcher = [mpiexec, "-n", str(ranks)] if ranks > 1 else []
         command = [*prefix, *launcher, sys.executable, "-m", "hpcfit", *map(str, arguments)]
         return subprocess.run(

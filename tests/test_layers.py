@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 def check(root: Path) -> subprocess.CompletedProcess:
     command = [sys.executable, REPOSITORY / "tools" / "layers", root]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def write(root: Path, files: dict[str, str]) -> None:

@@ -166,7 +166,7 @@ def test_a_signal_before_the_first_step_is_not_lost(hpcfit, two_sources, tmp_pat
         assert line, "the run ended"
     time.sleep(0.05)
     job.send_signal(signal.SIGTERM)
-    _, errors = job.communicate(timeout=60)
+    _, errors = job.communicate(timeout=300)
     assert job.returncode == 75, errors
     assert "SIGTERM" in errors
 

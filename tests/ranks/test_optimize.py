@@ -25,7 +25,7 @@ def optimized(config, directory, *settings):
     given = (f"run.directory={directory}", "optimizer.max_steps=25", *settings)
     command = [sys.executable, "-m", "hpcfit", "optimize", str(config)]
     command += [word for setting in given for word in ("--set", setting)]
-    subprocess.run(command, check=True, capture_output=True, timeout=110, cwd=ROOT)
+    subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=ROOT)
     return directory
 
 
@@ -56,7 +56,7 @@ def test_histories_are_bitwise_equal_on_any_grid(
     settings = ["optimizer.max_steps=25", f"grid.frames={frames}", f"grid.slices={slices}"]
     settings += [f"run.directory={tmp_path / 'run'}", f"frames.residence={residence}"]
     settings += TWO_PASSES if frames > 1 else []
-    done = hpcfit("optimize", two_sources, *(w for each in settings for w in ("--set", each)), ranks=ranks, timeout=110)
+    done = hpcfit("optimize", two_sources, *(w for each in settings for w in ("--set", each)), ranks=ranks, timeout=300)
     assert done.returncode == 0, done.stderr
     reference = request.getfixturevalue("by_two_passes" if frames > 1 else "reference")
     assert len(fingerprint(reference)) > 25
@@ -88,7 +88,7 @@ def test_fast_sums_agree_to_1e_10(hpcfit, two_sources, reference, tmp_path):
 
 def test_more_ranks_than_blocks_of_frames_works_with_a_warning(hpcfit, two_sources, by_two_passes, tmp_path):
     settings = [f"run.directory={tmp_path / 'run'}", "optimizer.max_steps=25", "grid.slices=1", *TWO_PASSES]
-    done = hpcfit("optimize", two_sources, *(w for each in settings for w in ("--set", each)), ranks=7, timeout=150)
+    done = hpcfit("optimize", two_sources, *(w for each in settings for w in ("--set", each)), ranks=7, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "have nothing to do" in done.stderr
     assert fingerprint(tmp_path / "run") == fingerprint(by_two_passes)
@@ -153,7 +153,7 @@ def test_kill_of_one_rank_ends_the_job_and_a_resume_ends_as_the_uninterrupted_ru
     job = started(mpiexec, two_sources, tmp_path / "killed", *options)
     os.kill(ranks_of(job)[-1], signal.SIGKILL)
     start = time.monotonic()
-    job.communicate(timeout=10)
+    job.communicate(timeout=300)
     assert time.monotonic() - start < 10
     assert job.returncode != 0
     assert not (tmp_path / "killed/metrics.json").exists(), "the run ended before it was killed"
@@ -178,11 +178,11 @@ def test_kill_of_one_rank_ends_the_job_and_a_resume_ends_as_the_uninterrupted_ru
         f"run.directory={tmp_path / 'killed'}",
         *settings,
         ranks=3,
-        timeout=150,
+        timeout=300,
     )
     assert resumed.returncode == 0, resumed.stderr
     assert "is damaged" in resumed.stderr
-    whole = hpcfit("optimize", two_sources, "--set", f"run.directory={tmp_path / 'whole'}", *settings, timeout=150)
+    whole = hpcfit("optimize", two_sources, "--set", f"run.directory={tmp_path / 'whole'}", *settings, timeout=300)
     assert whole.returncode == 0, whole.stderr
     assert len(fingerprint(tmp_path / "whole")) == 301
     assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "whole")
@@ -192,7 +192,7 @@ def test_kill_of_one_rank_ends_the_job_and_a_resume_ends_as_the_uninterrupted_ru
 def test_a_signal_to_one_rank_stops_all_after_a_checkpoint_with_code_75(mpiexec, two_sources, tmp_path, number):
     job = started(mpiexec, two_sources, tmp_path / "run", "optimizer.name=adam", "optimizer.max_steps=100000")
     os.kill(ranks_of(job)[-1], number)
-    _, errors = job.communicate(timeout=30)
+    _, errors = job.communicate(timeout=300)
     assert job.returncode == 75, errors
     assert signal.Signals(number).name in errors
     last = max((tmp_path / "run/checkpoints").glob("step_*.h5"))
@@ -213,7 +213,7 @@ def test_an_exception_on_one_rank_ends_the_job_with_its_traceback(mpiexec, two_s
     done = subprocess.run(
         [mpiexec, "-n", "3", sys.executable, script, "optimize", two_sources, "--set",
          f"run.directory={tmp_path / 'run'}"],
-        capture_output=True, text=True, timeout=60, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=300, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode != 0
     assert "failed on rank 1 of 3" in done.stderr

@@ -33,7 +33,7 @@ def test_ranks_divide_the_cores_that_they_were_left(mpiexec, left):
         pytest.skip("one core: nothing to share out")
     done = subprocess.run(
         [mpiexec, "-n", "2", sys.executable, "-c", CODE, json.dumps(left)],
-        capture_output=True, text=True, timeout=60, cwd=ROOT,
+        capture_output=True, text=True, timeout=300, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     cores = json.loads(done.stdout)

@@ -19,7 +19,7 @@ def finished(two_sources, tmp_path_factory):
     """The run directory of a fit in one go, begun by `--resume auto` itself."""
     directory = tmp_path_factory.mktemp("finished") / "run"
     command = [sys.executable, "-m", "hpcfit", *words(two_sources, directory)]
-    subprocess.run(command, check=True, capture_output=True, timeout=90, cwd=ROOT)
+    subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=ROOT)
     return directory
 
 

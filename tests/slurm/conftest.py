@@ -110,13 +110,13 @@ def running_cluster(name: str, *options: str):
     """A cluster of its own, which is gone afterwards."""
     directory = Path(f"/tmp/hpcfit-{os.getpid()}-{name}")  # sockets need short names: pytest's own folders are too deep
     started = subprocess.run(
-        [TOOL, "up", "--directory", directory, *options], capture_output=True, text=True, timeout=60, check=False
+        [TOOL, "up", "--directory", directory, *options], capture_output=True, text=True, timeout=300, check=False
     )
     assert started.returncode == 0, started.stderr
     try:
         yield Slurm(directory, environment(started.stdout))
     finally:
-        subprocess.run([TOOL, "down", "--directory", directory], check=True, timeout=60)
+        subprocess.run([TOOL, "down", "--directory", directory], check=True, timeout=300)
 
 
 def environment(exported: str) -> dict[str, str]:

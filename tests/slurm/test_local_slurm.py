@@ -20,7 +20,7 @@ sleep 600
 
 
 def tool(*words, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([TOOL, *words], capture_output=True, text=True, timeout=60, check=False, **options)
+    return subprocess.run([TOOL, *words], capture_output=True, text=True, timeout=300, check=False, **options)
 
 
 def alive(process: str) -> bool:
@@ -79,7 +79,7 @@ def test_it_works_for_a_user_without_rights(installed):
     def as_nobody(*command, **options):
         return subprocess.run(
             command, user="nobody", group="nogroup", extra_groups=[], cwd="/", capture_output=True, text=True,
-            timeout=60, check=False, **options,
+            timeout=300, check=False, **options,
         )  # fmt: skip
 
     up = as_nobody("/usr/bin/python3", "-", "up", "--nodes=2", "--directory", directory, input=script)

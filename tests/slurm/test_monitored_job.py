@@ -12,7 +12,7 @@ from hpcfit.workflow.slurm import end_of_job
 from tests.slurm.conftest import Slurm
 from tests.workflow import browser
 
-pytestmark = [pytest.mark.mpi, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.mpi, pytest.mark.timeout(300)]
 
 SCRIPT = """#!/bin/bash
 #SBATCH --nodes=2 --ntasks-per-node=1 --time=10 --output=job.log

@@ -38,7 +38,7 @@ def uninterrupted(two_sources, tmp_path_factory):
     """The run directory of the same fit in one go, on one rank."""
     directory = tmp_path_factory.mktemp("uninterrupted") / "run"
     command = [sys.executable, "-m", "hpcfit", "optimize", str(two_sources), *settings(directory)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=ROOT)
+    subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=ROOT)
     return directory
 
 
@@ -53,7 +53,7 @@ class Job:
 
     def wait_for_progress(self) -> None:
         """Until this start of the job has written checkpoints of its own."""
-        self.slurm.wait_until(lambda: self.newest() > self.step + 10 or self.has_ended(), "new checkpoints", timeout=90)
+        self.slurm.wait_until(lambda: self.newest() > self.step + 10 or self.has_ended(), "new checkpoints", timeout=300)
         assert not self.has_ended(), self.log()
         self.step = self.newest()
         assert not (self.folder / "run/metrics.json").exists(), "the run ended before it was interrupted"
@@ -80,7 +80,7 @@ class Job:
 
     def ends_like(self, uninterrupted: Path) -> None:
         """It ends, and nothing shows in the result."""
-        assert self.slurm.wait(self.id, "COMPLETED", timeout=120)["Restarts"] == str(self.restarts)
+        assert self.slurm.wait(self.id, "COMPLETED", timeout=300)["Restarts"] == str(self.restarts)
         assert self.log().count("resuming from") == self.restarts
         assert fingerprint(self.folder / "run") == fingerprint(uninterrupted)
         for name in ("fitted", "steps", "evaluations"):

@@ -50,7 +50,7 @@ def test_a_cancelled_worker_job_costs_no_frame(slurm, config, tmp_path):
     with subprocess.Popen(command, env=slurm.environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
         slurm.wait_until(lambda: sum(map(is_at_work, found)) == 2, "both workers at work")
         slurm.ok("scancel", worker_jobs(slurm)[0])
-        _, said = running.communicate(timeout=100)
+        _, said = running.communicate(timeout=300)
     assert running.returncode == 0, said
     assert "lost its worker" in said
     assert not worker_jobs(slurm)

@@ -27,7 +27,7 @@ def expected(two_sources, tmp_path_factory):
     """The history of the same fit without any launcher."""
     directory = tmp_path_factory.mktemp("expected") / "run"
     command = [sys.executable, *optimize(two_sources, directory)[1:]]
-    subprocess.run(command, check=True, capture_output=True, timeout=90, cwd=ROOT)
+    subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=ROOT)
     return fingerprint(directory)
 
 

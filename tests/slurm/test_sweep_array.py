@@ -48,7 +48,7 @@ def test_a_killed_array_is_continued(sweep, slurm: Slurm, tmp_path):
     assert again.returncode == 2
     assert f"array job {job} of the sweep in {folder} has not ended" in again.stderr
 
-    slurm.wait_until(lambda: len(finished(folder)) >= 4, "four points finished", timeout=90)
+    slurm.wait_until(lambda: len(finished(folder)) >= 4, "four points finished", timeout=300)
     slurm.ok("scancel", job)
     slurm.wait_until(lambda: job not in slurm.ok("squeue", "--noheader", "--format=%F"), "the array has ended")
     done = finished(folder)

@@ -48,7 +48,7 @@ def batch(slurm, folder: Path, command: str, *options) -> str:
     """Run a command as a batch job to its end; what it wrote."""
     script = folder / "job.sh"
     script.write_text(f"#!/bin/bash\n#SBATCH --output=job.out --time=5 {' '.join(options)}\n{command}\n")
-    fields = slurm.wait(slurm.sbatch(script), timeout=110)
+    fields = slurm.wait(slurm.sbatch(script), timeout=300)
     said = (folder / "job.out").read_text()
     assert fields["JobState"] == "COMPLETED", said
     return said

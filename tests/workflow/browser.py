@@ -48,14 +48,14 @@ def columns(opened, name: str) -> np.ndarray:
     return np.array(max(found, key=len, default=[]), float)
 
 
-def take_in_until(opened, condition, seconds: float = 60) -> None:
+def take_in_until(opened, condition, seconds: float = 240) -> None:
     """Take in the updates of a window, as a browser does, until a condition is true."""
     deadline = time.monotonic() + seconds
     opened._connection._loop_until(lambda: bool(condition()) or time.monotonic() > deadline)
     assert condition()
 
 
-def wait_for(condition, seconds: float = 60):
+def wait_for(condition, seconds: float = 240):
     """What a condition gives as soon as it gives something true."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -68,7 +68,7 @@ def photograph(*arguments) -> tuple[str, np.ndarray]:
     """`tools/screenshot` of a page: the text on it, and its pixels [height, width, 3]."""
     picture = next(argument for argument in map(str, arguments) if argument.endswith(".png"))
     command = [sys.executable, str(ROOT / "tools/screenshot"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, np.asarray(Image.open(picture).convert("RGB")).astype(int)
 

@@ -51,14 +51,14 @@ def test_from_a_simulation_to_a_fit_on_two_ranks(tmp_path, hpcfit):
     config = write_springs(tmp_path, atoms=20, frames=6, piece=3, replicas=2, interval=0.02, equilibration=0.02)
     write_map(tmp_path / "map.npz", (EDGE / 2,) * 3 + (90.0,) * 3)
     config.write_text(config.read_text() + tables('trajectory = "trajectories/springs*"', supercell=2) + CLUSTER)
-    done = hpcfit("pipeline", config, "--ranks", 2, timeout=120)
+    done = hpcfit("pipeline", config, "--ranks", 2, timeout=300)
     assert done.returncode == 0, done.stderr
     for words in ("2 replicas of 6 frames", "12 frames x", "optimize on 2 ranks", "1 x 2 (frames x slices)"):
         assert words in done.stderr
     assert json.loads((tmp_path / "run/metrics.json").read_text())
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "trajectories").rglob("*.h5")}
     assert len(written) >= 4
-    again = hpcfit("pipeline", config, "--ranks", 2, timeout=120)
+    again = hpcfit("pipeline", config, "--ranks", 2, timeout=300)
     assert again.returncode == 0, again.stderr
     for words in ("12 frames were there", "holds the result of this config already"):
         assert words in again.stderr
@@ -75,7 +75,7 @@ def stopped(config, rows, number):
         assert time.monotonic() < end
         time.sleep(0.02)
     driver.send_signal(number)
-    _, errors = driver.communicate(timeout=60)
+    _, errors = driver.communicate(timeout=300)
     return driver.returncode, errors
 
 

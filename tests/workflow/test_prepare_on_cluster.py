@@ -129,7 +129,7 @@ def test_a_killed_worker_costs_nothing_but_time(emptied):
     driver = started(config)
     workers = [p for p in psutil.Process(driver.pid).children(recursive=True) if "spawn" in " ".join(p.cmdline())]
     workers[0].send_signal(signal.SIGKILL)
-    _, errors = driver.communicate(timeout=90)
+    _, errors = driver.communicate(timeout=300)
     assert driver.returncode == 0, errors
     assert "lost its worker" in errors
     assert checksums(config.parent / "store") == expected
@@ -139,7 +139,7 @@ def test_a_stopped_preparation_ends_with_75_and_goes_on_later(emptied, hpcfit):
     config, expected = emptied
     driver = started(config)
     driver.send_signal(signal.SIGTERM)
-    _, errors = driver.communicate(timeout=90)
+    _, errors = driver.communicate(timeout=300)
     assert driver.returncode == 75, errors
     assert "stopped by SIGTERM" in errors
     assert not (config.parent / "store/catalog.json").exists()
