@@ -53,7 +53,8 @@ class Job:
 
     def wait_for_progress(self) -> None:
         """Until this start of the job has written checkpoints of its own."""
-        self.slurm.wait_until(lambda: self.newest() > self.step + 10 or self.has_ended(), "new checkpoints", timeout=300)
+        started = self.step + 10
+        self.slurm.wait_until(lambda: self.newest() > started or self.has_ended(), "new checkpoints", timeout=300)
         assert not self.has_ended(), self.log()
         self.step = self.newest()
         assert not (self.folder / "run/metrics.json").exists(), "the run ended before it was interrupted"
