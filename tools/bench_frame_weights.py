@@ -191,7 +191,7 @@ class Engine:
             seen.append(-found.loss)
             return found
 
-        optimizer = choose_optimizer("lbfgs", options, None, self._inner, None, self._evaluate)
+        optimizer = choose_optimizer("lbfgs", options, None, self._inner)
         state, told = optimizer.start(self._start, evaluate), 0
         while not state.stalled and len(seen) < cap:
             yield from seen[told:]
