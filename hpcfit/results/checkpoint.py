@@ -150,10 +150,10 @@ class Checkpoints:
         return None
 
     def _check_is_ours(self, path: Path, file: h5py.File) -> None:
-        if file.attrs["schema"] > SCHEMA:
+        if file.attrs["schema"] != SCHEMA:
             raise InputError(
                 f"{path} has schema {file.attrs['schema']} (hpcfit {file.attrs['hpcfit_version']});"
-                f" hpcfit {__version__} reads up to {SCHEMA}",
+                f" hpcfit {__version__} reads {SCHEMA}",
                 remedy="resume with the version that wrote it, or start anew",
             )
         written = json.loads(file.attrs["identity"])

@@ -1,9 +1,11 @@
 """`--resume auto`: begins, continues or does nothing, as the run directory is; and what it will not do."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
 
+import h5py
 import pytest
 
 from tests.conftest import ROOT, assert_one_clear_error, fingerprint
@@ -78,6 +80,24 @@ def test_another_run_is_neither_continued_nor_replaced(hpcfit, two_sources, fini
     done = hpcfit(*words(two_sources, tmp_path / "run", "problem.theta=0.5"))
     assert_one_clear_error(done, ["no whole checkpoint", "--overwrite"])
     assert contents(tmp_path / "run") == before
+
+
+def test_a_checkpoint_of_another_layout_is_not_continued(hpcfit, two_sources, finished, tmp_path):
+    """Whole, with a checksum that fits: written by a version whose parameters meant something else."""
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run/metrics.json").unlink()
+    shutil.rmtree(tmp_path / "run/fits")
+    *older, newest = sorted((tmp_path / "run/checkpoints").iterdir())
+    for path in older:
+        path.unlink()
+    with h5py.File(newest, "r+") as file:
+        schema = int(file.attrs["schema"])
+        file.attrs["schema"] = schema - 1
+    step = newest.name.split(".")[0]
+    digest = hashlib.sha256(newest.read_bytes()).hexdigest()[:16]
+    newest.rename(newest.with_name(f"{step}.{digest}.h5"))
+    done = hpcfit(*words(two_sources, tmp_path / "run"))
+    assert_one_clear_error(done, [f"has schema {schema - 1} ", f"reads {schema}", "or start anew"])
 
 
 def test_without_auto_there_must_be_something_to_resume(hpcfit, two_sources, tmp_path):
