@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +105,19 @@ def two_sources(tmp_path_factory) -> Path:
     return synthetic.write_problem(folder, sources, w_t / w_t.sum(), noise=0.05)
 
 
+def wait_for(condition, seconds: float = 240):
+    """What a condition gives as soon as it gives something true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{condition} stayed {found!r}"
+        time.sleep(0.05)
+    return found
+
+
 def history(directory: Path) -> list[dict]:
-    """The rows of a run's history."""
-    return [json.loads(line) for line in (directory / "history.jsonl").read_text().splitlines()]
+    """The whole rows of a run's history, which may still grow."""
+    lines = (directory / "history.jsonl").read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 # What must not depend on ranks, launcher or interruptions: everything in the history but times.

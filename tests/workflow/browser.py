@@ -21,7 +21,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PAT
 
 def get(address: str) -> str:
     """The body of a page; an error unless it answers 200."""
-    with urllib.request.urlopen(address, timeout=30) as answer:
+    with urllib.request.urlopen(address, timeout=300) as answer:
         assert answer.status == 200
         return answer.read().decode()
 
@@ -55,19 +55,10 @@ def take_in_until(opened, condition, seconds: float = 240) -> None:
     assert condition()
 
 
-def wait_for(condition, seconds: float = 240):
-    """What a condition gives as soon as it gives something true."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{condition} stayed {found!r}"
-        time.sleep(0.1)
-    return found
-
-
 def photograph(*arguments) -> tuple[str, np.ndarray]:
     """`tools/screenshot` of a page: the text on it, and its pixels [height, width, 3]."""
     picture = next(argument for argument in map(str, arguments) if argument.endswith(".png"))
-    command = [sys.executable, str(ROOT / "tools/screenshot"), *map(str, arguments)]
+    command = [sys.executable, str(ROOT / "tools/screenshot"), "--seconds", "240", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, np.asarray(Image.open(picture).convert("RGB")).astype(int)

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import psutil
@@ -17,10 +16,11 @@ import pytest
 from distributed import Client, rpc
 
 from hpcfit.workflow.cluster.addresses import free_address, loopback_of, tunnel
+from hpcfit.workflow.pages.monitor import Monitor, Place
 from hpcfit.workflow.pages.style import COLORS
-from tests.conftest import ROOT, history
+from tests.conftest import ROOT, history, wait_for
 from tests.workflow import browser
-from tests.workflow.browser import columns, get, needs_chromium, photograph, share_of, text, wait_for
+from tests.workflow.browser import columns, get, needs_chromium, photograph, share_of, text
 
 pytestmark = pytest.mark.mpi
 
@@ -29,7 +29,7 @@ STEADY = [
     "optimizer.name=adam", "optimizer.options.learning_rate=0.002", "optimizer.gradient_tolerance=0",
     "optimizer.relative_tolerance=0", "run.report=false", "monitor.every=0.1",
 ]  # fmt: skip
-ENDLESS = ("optimizer.max_steps=1000000", "optimizer.wall_clock_minutes=15")
+ENDLESS = ("optimizer.max_steps=1000000000", "optimizer.wall_clock_minutes=60")
 HPCFIT = [sys.executable, "-m", "hpcfit"]
 
 
@@ -44,8 +44,10 @@ def arguments(config, directory, *settings):
 def running(mpiexec, config, directory, *settings):
     """A monitored fit of two ranks in the background; ended with SIGTERM, if it has not ended itself."""
     command = [mpiexec, "-n", "2", *HPCFIT, *arguments(config, directory, *settings), "--monitor"]
+    (scratch := directory.parent / "scratch").mkdir()
     with open(directory.parent / f"{directory.name}.log", "w+", encoding="utf-8") as log:
-        job = subprocess.Popen(command, cwd=ROOT, stderr=log, stdout=log)
+        job = subprocess.Popen(command, cwd=ROOT, stderr=log, stdout=log, env=os.environ | {"TMPDIR": str(scratch)})
+        job.scratch = lambda: list(scratch.glob("hpcfit-monitor-*"))
         job.log = lambda: Path(log.name).read_text(encoding="utf-8")
         try:
             yield job
@@ -74,7 +76,7 @@ def ask(scheduler: str, operation: str, **parameters):
         async with rpc(scheduler) as server:
             return await getattr(server, operation)(**parameters)
 
-    return asyncio.run(asyncio.wait_for(call(), 30))
+    return asyncio.run(asyncio.wait_for(call(), 300))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,9 @@ def fit(mpiexec, two_sources, tmp_path_factory):
     with running(mpiexec, two_sources, directory, *settings) as job:
         wait_for((directory / "monitor.json").exists)
         dashboard = json.loads((directory / "monitor.json").read_text())["dashboard"]
-        wait_for(lambda: "rank-1" in workers(dashboard) and "hpcfit_step{" in get(f"{dashboard}/metrics"))
+        wait_for(lambda: [worker["status"] for worker in workers(dashboard).values()] == ["paused", "paused"])
+        for words in ("hpcfit_checkpoint_age_seconds{", 'part="read",rank="0"', 'part="read",rank="1"'):
+            wait_for(lambda words=words: words in get(f"{dashboard}/metrics"))
         yield job, directory, dashboard
 
 
@@ -120,11 +124,11 @@ def test_the_page_follows_the_fit(fit):
     _, directory, dashboard = fit
     assert 'href="hpcfit"' in get(f"{dashboard}/workers")
     with browser.session(f"{dashboard}/hpcfit") as opened:
-        browser.take_in_until(opened, lambda: "of at most 1000000" in text(opened))
+        browser.take_in_until(opened, lambda: "of at most 1000000000" in text(opened))
         shown = text(opened)
         for words in ("running on 2 ranks", "CC anisotropic", "of 300 frames", "|gradient|", "checkpoint", "x mean"):
             assert words in shown
-        assert "wall clock (optimizer.wall_clock_minutes)" in shown, "that ends before a million steps"
+        assert "wall clock (optimizer.wall_clock_minutes)" in shown, "that ends before so many steps"
         before = columns(opened, "step")
         browser.take_in_until(opened, lambda: columns(opened, "step")[-1] > before[-1])
         steps, cc = (columns(opened, name).tolist() for name in ("step", "cc"))
@@ -133,7 +137,7 @@ def test_the_page_follows_the_fit(fit):
         assert cc == [rows[step]["cc"] for step in steps[: len(cc)]]
         browser.take_in_until(opened, lambda: sorted(columns(opened, "rank")) == [0, 1])
         assert columns(opened, "now").sum() == pytest.approx(1.0)
-        assert columns(opened, "before") == pytest.approx([190 / 300, 110 / 300])
+        assert sorted(columns(opened, "before")) == pytest.approx([110 / 300, 190 / 300]), "the heavier first, now"
         assert columns(opened, "frames").sum() == 300
 
 
@@ -158,8 +162,9 @@ def test_a_real_browser_draws_the_page(fit, tmp_path):
     assert "slowest rank" in shown
     assert pixels.shape[1] == 1440
     lower = pixels[pixels.shape[0] // 2 :]  # two of the three rows of figures
-    for color in COLORS[:3]:  # computing and weights by label, reductions, the histogram
-        assert share_of(lower, color) > 0.003
+    # Computing and weights by label, reductions, the histogram: one of its 40 bars is 0.002 of this, its legend 0.0002.
+    for color in COLORS[:3]:
+        assert share_of(lower, color) > 0.001
 
 
 @needs_chromium
@@ -179,6 +184,7 @@ def test_the_fit_outlives_its_dashboard(fit):
     seen = len(history(directory))
     wait_for(lambda: len(history(directory)) > seen + 100)
     assert job.poll() is None
+    wait_for(lambda: not job.scratch())
     assert job.log().count("WARNING") == 1, job.log()
     assert "Traceback" not in job.log()
 
@@ -190,7 +196,7 @@ def test_a_signal_ends_a_monitored_fit_at_once_and_nothing_stays(fit):
     assert job.wait(300) == 75
     assert "Traceback" not in job.log()
     assert not (directory / "monitor.json").exists()
-    assert not list(Path(tempfile.gettempdir()).glob("hpcfit-monitor-*"))
+    assert not job.scratch()
     assert json.loads((directory / "stopped.json").read_text())["interrupted"]
 
 
@@ -222,12 +228,16 @@ def scheduler(tmp_path):
                "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(tmp_path / "scheduler.json")]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
     try:
-        file = tmp_path / "scheduler.json"
-        wait_for(lambda: file.exists() and file.read_text().strip().endswith("}"))
-        yield process, json.loads(file.read_text())["address"]
+        yield process, wait_for(lambda: address_in(tmp_path / "scheduler.json"))
     finally:
         process.kill()
         process.wait()
+
+
+def address_in(file):
+    """The address in a scheduler's file; nothing as long as it is not whole."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(file.read_text())["address"]
 
 
 def test_a_fit_joins_a_scheduler_that_deals_it_no_task_and_is_killed(
@@ -255,18 +265,32 @@ def test_a_fit_joins_a_scheduler_that_deals_it_no_task_and_is_killed(
     assert "Traceback" not in job.log()
 
 
-def test_an_address_that_does_not_answer_is_one_warning(hpcfit_of_module, two_sources, unwatched, tmp_path):
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen()
-        address = f"tcp://127.0.0.1:{deaf.getsockname()[1]}"
-        settings = (*FINITE, f"monitor.address={address}", "monitor.dask=true")
-        done = hpcfit_of_module(*arguments(two_sources, tmp_path / "run", *settings))
+@pytest.fixture
+def deaf():
+    """The address of a scheduler that does not answer."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_an_address_that_does_not_answer_is_one_warning(hpcfit_of_module, two_sources, deaf, unwatched, tmp_path):
+    settings = (*FINITE, f"monitor.address={deaf}", "monitor.dask=true")
+    done = hpcfit_of_module(*arguments(two_sources, tmp_path / "run", *settings))
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "run") == unwatched
     assert done.stderr.count("goes on without its dashboard") == 1
-    assert f"{address}: nothing answered" in done.stderr, "until the end of the run, or for as long as it waits"
+    assert f"{deaf}: nothing answered" in done.stderr, "until the end of the run, or for as long as it waits"
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_ends_before_its_monitor_has_begun_is_not_waited_for(deaf, caplog):
+    monitor = Monitor(
+        Place(deaf, None), 0, name="rank-0", message=dict, every=1.0, cores=os.sched_getaffinity(0)
+    )  # fmt: skip
+    monitor._ending.set()  # as `close` does; the thread has come no further than to its start
+    monitor._run()
+    assert "nothing answered until the end of the run" in caplog.text
 
 
 def test_a_dashboard_that_cannot_be_is_one_warning(hpcfit_of_module, two_sources, unwatched, tmp_path):

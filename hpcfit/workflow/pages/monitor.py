@@ -133,6 +133,8 @@ class Monitor:
     async def _live(self) -> None:
         loop, end = asyncio.get_running_loop(), asyncio.Event()
         self._wake = lambda: loop.call_soon_threadsafe(end.set)
+        if self._ending.is_set():  # before there was anybody to wake
+            end.set()
         async with AsyncExitStack() as opened:
             if self._rank == 0 and self._place.dashboard:
                 await opened.enter_async_context(_scheduler(self._place))
@@ -140,7 +142,7 @@ class Monitor:
             await self._started(worker, end)
             if self._rank == 0 and not self._place.dashboard:
                 await _install_page(worker)
-            while not (end.is_set() or self._ending.is_set()):
+            while not end.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(end.wait(), self._every)
                 if worker.status != Status.paused:
