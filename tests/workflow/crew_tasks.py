@@ -3,10 +3,65 @@
 import os
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from hpcfit.errors import InputError
 from hpcfit.workflow.cluster.progress import report
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A folder at which tasks wait until a test opens it: what the test does meanwhile is never too late."""
+
+    folder: Path
+
+    def wait(self) -> None:
+        """Leave this process's id there, and wait."""
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / str(os.getpid())).touch()
+        while not (self.folder / "open").exists():
+            time.sleep(0.05)
+
+    def waiting(self) -> list[int]:
+        """The processes that have come so far."""
+        return [int(path.name) for path in self.folder.glob("[0-9]*")]
+
+    def open(self) -> None:
+        """From now on nobody waits."""
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "open").touch()
+
+
+def held_after_two_shards(gate: Gate, work, *arguments, **keywords):
+    """A task of `hpcfit prepare`: it waits at a gate beside the store once two shards are there."""
+    if len(list((gate.folder.parent / "store").glob("*.xyz.*.h5"))) >= 2:
+        gate.wait()
+    return work(*arguments, **keywords)
+
+
+def held_after_two_pieces(gate: Gate, work, replica):
+    """A replica of `hpcfit simulate` that waits when its second piece is there."""
+    from hpcfit.workflow.simulation import simulate
+
+    add = simulate.add_piece
+
+    def add_and_wait(folder, piece):
+        add(folder, piece)
+        if piece.number == 1:
+            gate.wait()
+
+    simulate.add_piece = add_and_wait
+    try:
+        return work(replica)
+    finally:
+        simulate.add_piece = add
+
+
+def held_but_the_first(gate: Gate, number):
+    if number:
+        gate.wait()
+    return number
 
 
 def square(number):
@@ -39,11 +94,13 @@ def dies_always(number):
     return number
 
 
-def damaged_input(folder: Path, number):
+def damaged_input(folder: Path, gate: Gate, number):
+    """Number 3 fails; those after it wait."""
     if number == 3:
         raise InputError("three.xyz, frame 7: NaN", remedy="repair the file")
-    time.sleep(0.02)
     (folder / str(number)).touch()
+    if number > 3:
+        gate.wait()
 
 
 def divides_by_zero(number):
@@ -58,7 +115,6 @@ def slowly(seconds, number):
 def reports(number):
     for frame in range(1, 4):
         report("prepare", f"shard{number}", frame, 4, 12.5, "frames/s")
-    time.sleep(0.05)
 
 
 class DiesWhenUnpacked:

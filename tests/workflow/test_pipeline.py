@@ -5,18 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
 from hpcfit.physics import reciprocal
 from tests.cli.test_prepare_faults import CELL, write_trajectory
-from tests.conftest import ROOT, assert_one_clear_error, history
+from tests.conftest import ROOT, assert_one_clear_error, history, wait_for
 from tests.workflow.simulations import EDGE, write_springs
 
 CLUSTER = '[cluster]\nworkers = 2\ndashboard = "127.0.0.1:0"\n'
 D_MIN = 2.5
+SHORT, ENDLESS = "max_steps = 5\n", "max_steps = 1000000000\ngradient_tolerance = 0\nrelative_tolerance = 0\n"
 
 
 def write_map(path, cell):
@@ -31,7 +31,7 @@ def tables(source, supercell=1):
     return (
         f'[frames]\nstore = "store"\n[prepare]\nd_min = {D_MIN}\nshard_frames = 64\nsample = 4\n'
         f'supercell = {[supercell] * 3}\n[[prepare.source]]\n{source}\n[experiment]\nfile = "map.npz"\n'
-        '[problem]\nkind = "frame-weights"\n[optimizer]\nname = "adam"\nmax_steps = 5\n'
+        f'[problem]\nkind = "frame-weights"\n[optimizer]\nname = "adam"\n{SHORT}'
         '[run]\ndirectory = "run"\nreport = false\n'
     )
 
@@ -51,14 +51,14 @@ def test_from_a_simulation_to_a_fit_on_two_ranks(tmp_path, hpcfit):
     config = write_springs(tmp_path, atoms=20, frames=6, piece=3, replicas=2, interval=0.02, equilibration=0.02)
     write_map(tmp_path / "map.npz", (EDGE / 2,) * 3 + (90.0,) * 3)
     config.write_text(config.read_text() + tables('trajectory = "trajectories/springs*"', supercell=2) + CLUSTER)
-    done = hpcfit("pipeline", config, "--ranks", 2, timeout=300)
+    done = hpcfit("pipeline", config, "--ranks", 2)
     assert done.returncode == 0, done.stderr
     for words in ("2 replicas of 6 frames", "12 frames x", "optimize on 2 ranks", "1 x 2 (frames x slices)"):
         assert words in done.stderr
     assert json.loads((tmp_path / "run/metrics.json").read_text())
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "trajectories").rglob("*.h5")}
     assert len(written) >= 4
-    again = hpcfit("pipeline", config, "--ranks", 2, timeout=300)
+    again = hpcfit("pipeline", config, "--ranks", 2)
     assert again.returncode == 0, again.stderr
     for words in ("12 frames were there", "holds the result of this config already"):
         assert words in again.stderr
@@ -69,18 +69,16 @@ def stopped(config, rows, number):
     """Start the pipeline, send it a signal when the fit has more than so many evaluations; its exit code and errors."""
     command = [sys.executable, "-m", "hpcfit", "pipeline", str(config), "--ranks", "1"]
     driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"})
-    path, end = config.parent / "run/history.jsonl", time.monotonic() + 60
-    while not path.exists() or len(path.read_text().splitlines()) <= rows:
-        assert driver.poll() is None, driver.stderr.read()
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    run = config.parent / "run"
+    wait_for(lambda: driver.poll() is not None or ((run / "history.jsonl").exists() and len(history(run)) > rows))
+    assert driver.poll() is None, driver.stderr.read()
     driver.send_signal(number)
     _, errors = driver.communicate(timeout=300)
     return driver.returncode, errors
 
 
 def test_a_signal_reaches_the_fit_and_the_next_call_goes_on(config):
-    config.write_text(config.read_text().replace("max_steps = 5", "max_steps = 1000000"))
+    config.write_text(config.read_text().replace(SHORT, ENDLESS))
     code, errors = stopped(config, 3, signal.SIGTERM)
     assert code == 75, errors
     first = history(config.parent / "run")

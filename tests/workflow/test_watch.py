@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,9 +80,10 @@ def test_a_history_that_is_cut_or_done_again_in_place_is_followed(run):
 def test_every_state_is_told(run):
     live = LiveRun(run)
     assert live.state().name == "running"
-    os.utime(run / "history.jsonl", (time.time() - 3600,) * 2)
+    written = time.time() - 3600
+    os.utime(run / "history.jsonl", (written, written))
     assert live.state().name == "silent"
-    assert time.strftime("%Y-%m-%d %H", time.localtime(time.time() - 3600)) in live.state().text
+    assert time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(written)) in live.state().text
     (run / "stopped.json").write_text('{"reason": "signal SIGUSR1", "interrupted": true}', encoding="utf-8")
     assert live.state().text == "interrupted: signal SIGUSR1; `--resume` continues it"
     (run / "stopped.json").write_text('{"reason": "100 steps done", "interrupted": false}', encoding="utf-8")
@@ -126,8 +128,9 @@ def test_once_prints_the_table(run):
     (run / "checkpoints/step_00000005.0123456789abcdef.h5").touch()
     append(run, row(11, cc=0.95, cc_free=0.7))
     shown = printed(run)
-    for words in ("running", "10 of at most 100", "0.950000", "cc_free", "0.700000", "100 ms", "1 s ago"):
+    for words in ("running", "10 of at most 100", "0.950000", "cc_free", "0.700000", "100 ms"):
         assert words in shown, shown
+    assert re.search(r"\d s ago", shown), shown
     for words in ("computing 50 ms, reductions 30 ms, reading 10 ms", "ends at the latest", "optimizer.max_steps"):
         assert words in shown, shown
     assert "▁▁▁▁▁▁▁▁▁▁█" in shown
@@ -142,7 +145,7 @@ def test_lines_come_with_the_evaluations_and_end_with_the_run(run):
         assert watch.poll() is None
         (run / "metrics.json").write_text("{}", encoding="utf-8")
         assert "finished" in watch.stdout.readline()
-        assert watch.wait(30) == 0
+        assert watch.wait(300) == 0
 
 
 @pytest.fixture
@@ -159,7 +162,7 @@ def test_an_interrupt_ends_it_without_a_traceback(run):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as watch:
         assert "running" in watch.stdout.readline()
         watch.send_signal(signal.SIGINT)
-        assert watch.wait(30) == 0
+        assert watch.wait(300) == 0
         assert watch.stderr.read() == ""
 
 
