@@ -5,20 +5,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import ase.io
 import numpy as np
-import psutil
 import pytest
 
 from hpcfit.data.catalog import open_store
 from hpcfit.data.files import sha256_of_file
 from tests.cli.test_prepare_faults import write_trajectory
-from tests.conftest import ROOT, assert_one_clear_error
+from tests.conftest import ROOT, assert_one_clear_error, wait_for
 from tests.data.test_prepare import D_MIN, FRAMES, MTZ, folder, runs  # noqa: F401  (fixtures)
 from tests.data.test_shard import flip_byte
+from tests.workflow.crew_tasks import Gate
+from tests.workflow.held import held
 
 CLUSTER = '[cluster]\nworkers = 2\ndashboard = "127.0.0.1:0"\n'
 
@@ -57,20 +57,19 @@ def test_a_cluster_and_ranks_write_the_bytes_of_one_process(tmp_path, mixed, hpc
 
 
 def started(config):
-    """`hpcfit prepare` with its standard error piped; ends when its first two shards are there."""
-    command = [sys.executable, "-m", "hpcfit", "prepare", str(config)]
+    """`hpcfit prepare`, its standard error piped, and the gate at which both workers wait with two shards done."""
+    gate = Gate(config.parent / "gate")
+    shutil.rmtree(gate.folder, ignore_errors=True)
+    command = held("held_after_two_shards", gate, "prepare", config)
     driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"})
-    end = time.monotonic() + 60
-    while len(list((config.parent / "store").glob("*.xyz.*.h5"))) < 2:
-        assert driver.poll() is None, driver.stderr.read()
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    return driver
+    wait_for(lambda: len(gate.waiting()) == 2 or driver.poll() is not None)
+    assert driver.poll() is None, driver.stderr.read()
+    return driver, gate
 
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    """The config of a preparation that takes seconds, and what its store must be."""
+    """The config of a preparation of 20 shards, and what its store must be."""
     folder = tmp_path_factory.mktemp("long")  # noqa: F811
     for name in "ab":
         write_trajectory(folder / f"{name}.xyz", n_frames=640)
@@ -126,9 +125,9 @@ def emptied(long):
 
 def test_a_killed_worker_costs_nothing_but_time(emptied):
     config, expected = emptied
-    driver = started(config)
-    workers = [p for p in psutil.Process(driver.pid).children(recursive=True) if "spawn" in " ".join(p.cmdline())]
-    workers[0].send_signal(signal.SIGKILL)
+    driver, gate = started(config)
+    os.kill(gate.waiting()[0], signal.SIGKILL)
+    gate.open()
     _, errors = driver.communicate(timeout=300)
     assert driver.returncode == 0, errors
     assert "lost its worker" in errors
@@ -137,7 +136,7 @@ def test_a_killed_worker_costs_nothing_but_time(emptied):
 
 def test_a_stopped_preparation_ends_with_75_and_goes_on_later(emptied, hpcfit):
     config, expected = emptied
-    driver = started(config)
+    driver, _ = started(config)
     driver.send_signal(signal.SIGTERM)
     _, errors = driver.communicate(timeout=300)
     assert driver.returncode == 75, errors

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,8 +25,9 @@ from hpcfit.workflow.simulation import platforms, simulate
 from hpcfit.workflow.simulation.dynamics import Dynamics
 from hpcfit.workflow.simulation.model import build_model
 from hpcfit.workflow.simulation.simulate import simulate_replica
-from tests.conftest import ROOT, assert_one_clear_error
-from tests.workflow import simulations
+from tests.conftest import ROOT, assert_one_clear_error, wait_for
+from tests.workflow import crew_tasks, simulations
+from tests.workflow.held import held
 
 openmm = pytest.importorskip("openmm")
 
@@ -147,52 +148,44 @@ def test_the_same_replica_made_again_has_the_same_bytes(undisturbed, tmp_path):
 
 @pytest.fixture
 def thirty_frames(tmp_path):
-    """The config of two replicas that take long enough to be interrupted, and what they give in peace."""
-    config = simulations.write_dipeptide(tmp_path, replicas=2, frames=30, piece=3, interval=0.4)
+    """The config of two replicas, what they give in peace, and a gate at which others may be made to wait."""
+    config = simulations.write_dipeptide(tmp_path, replicas=2, frames=30, piece=3)
     expected = simulations.replicas(config, f"simulate.directory='{tmp_path / 'undisturbed'}'")
     for replica in expected:
         simulate_replica(replica)
-    return config, expected
+    return config, expected, crew_tasks.Gate(tmp_path / "gate")
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(thirty_frames):
-    config, expected = thirty_frames
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(thirty_frames, hpcfit):
+    config, expected, gate = thirty_frames
     found = simulations.replicas(config)
-    command = [sys.executable, "-m", "hpcfit", "simulate", str(config)]
+    command = held("held_after_two_pieces", gate, "simulate", config)
     running = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
-    wait_for(found[0].folder / piece_file(1))
+    wait_for((found[0].folder / piece_file(1)).exists)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
-    assert not (found[0].folder / piece_file(9)).exists()  # else it was killed too late
     (found[0].folder / f".piece_00002.h5.{socket.gethostname()}.{running.pid}.01234567.tmp").write_bytes(b"half")
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = hpcfit("simulate", config)
     assert done.returncode == 0, done.stderr
     assert "ns/day" in done.stderr
     assert all(map(same_files, found, expected))
 
 
-def wait_for(path, seconds=60):
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.005)
-
-
 def test_a_killed_worker_costs_no_frame(thirty_frames, caplog):
     from hpcfit.workflow.cluster.opening import open_cluster
 
-    config, expected = thirty_frames
+    config, expected, gate = thirty_frames
     found = simulations.replicas(config)
-    with open_cluster(ClusterConfig(workers=2), "simulate") as crew:
-        first, _ = crew.client.run(os.getpid).values()
+    work = partial(crew_tasks.held_after_two_pieces, gate, simulate_replica)
 
-        def kill_first():
-            wait_for(found[0].folder / piece_file(0))
-            os.kill(first, signal.SIGKILL)
+    def kill_one():
+        os.kill(wait_for(gate.waiting)[0], signal.SIGKILL)
+        gate.open()
 
-        killer = threading.Thread(target=kill_first)
+    with open_cluster(ClusterConfig(workers=2, dashboard="127.0.0.1:0"), "simulate") as crew:
+        killer = threading.Thread(target=kill_one)
         killer.start()
-        done = crew.map(simulate_replica, found, names=[replica.name for replica in found])
+        done = crew.map(work, found, names=[replica.name for replica in found])
         killer.join()
     assert "lost its worker" in caplog.text
     assert [simulated.frames for simulated in done] == [30, 30]

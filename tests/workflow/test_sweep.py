@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -33,7 +32,7 @@ from hpcfit.workflow.sweeps.sweep import (
     split_values,
     write_plan,
 )  # fmt: skip
-from tests.conftest import ROOT, assert_one_clear_error
+from tests.conftest import ROOT, assert_one_clear_error, wait_for
 
 SHORT = ["--set", "optimizer.max_steps=2", "--set", "run.report=false"]
 
@@ -296,6 +295,13 @@ def test_a_fit_may_outlive_many_workers(monkeypatch):
 # ---- a worker's child ---------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def _own_locks(monkeypatch, tmp_path):
+    """Locks of cores that nothing else on this machine knows."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+@pytest.mark.usefixtures("_own_locks")
 def test_children_side_by_side_have_cores_of_their_own():
     cores = os.sched_getaffinity(0)
     if len(cores) < 2:
@@ -305,21 +311,20 @@ def test_children_side_by_side_have_cores_of_their_own():
     def hold():
         with own_cores(1):
             taken.append(os.sched_getaffinity(0))
-            release.wait(30)
+            release.wait()
 
-    holders = [threading.Thread(target=hold) for _ in range(len(cores) + 1)]
+    holders = [threading.Thread(target=hold, daemon=True) for _ in range(len(cores) + 1)]
     for holder in holders:
         holder.start()
-    end = time.monotonic() + 30
-    while len(taken) < len(cores) and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_for(lambda: len(taken) >= len(cores))
     assert sorted(core for mask in taken for core in mask) == sorted(cores)  # one each; the last one waits
     release.set()
     for holder in holders:
-        holder.join(30)
+        holder.join()
     assert len(taken) == len(cores) + 1
 
 
+@pytest.mark.usefixtures("_own_locks")
 def test_who_wants_more_cores_than_there_are_has_them_all():
     available = os.sched_getaffinity(0)
     with own_cores(len(available) + 1) as held:
@@ -374,9 +379,6 @@ def test_a_child_is_told_to_end_when_its_parent_is_killed(tmp_path):
     running = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert running.stdout.readline() == "ready\n"
     running.send_signal(signal.SIGKILL)
-    running.wait(10)
-    end = time.monotonic() + 10
-    while not said.exists() and time.monotonic() < end:
-        time.sleep(0.05)
+    running.wait()
     running.stdout.close()
-    assert said.read_text() == "told\n"
+    wait_for(lambda: said.exists() and said.read_text() == "told\n")
