@@ -28,7 +28,7 @@ class Slurm:
     directory: Path
     environment: dict[str, str]
 
-    def run(self, *command, timeout: float = 90, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess:
+    def run(self, *command, timeout: float = 300, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess:
         """Run a command (srun, scontrol, hpcfit ...) to its end, with further environment variables."""
         return subprocess.run(
             [str(word) for word in command], capture_output=True, text=True, timeout=timeout, cwd=cwd, check=False,
@@ -50,7 +50,7 @@ class Slurm:
         shown = self.ok("scontrol", "--oneliner", "show", "job", job)
         return dict(re.findall(r"(\S+?)=(\S*)", shown))
 
-    def wait(self, job: str, *states: str, timeout: float = 60) -> dict[str, str]:
+    def wait(self, job: str, *states: str, timeout: float = 240) -> dict[str, str]:
         """Wait until the job is in one of ``states`` (by default: has ended); its fields."""
         states = states or ENDED
         return self.wait_until(lambda: self._job_in(job, states), f"job {job} {' or '.join(states)}", timeout)
@@ -60,7 +60,7 @@ class Slurm:
         assert fields["JobState"] in states or fields["JobState"] not in ENDED, fields
         return fields if fields["JobState"] in states else None
 
-    def wait_until(self, condition, what: str, timeout: float = 60):
+    def wait_until(self, condition, what: str, timeout: float = 240):
         """The first true value of ``condition()``."""
         end = time.monotonic() + timeout
         while not (value := condition()):

@@ -1,5 +1,6 @@
 """Dask on a real Slurm: worker jobs, the tasks of an srun, and a batch script that starts its own workers."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from hpcfit.workflow.cluster.opening import open_cluster
 from tests.cli.test_prepare_faults import CELL, write_trajectory
 from tests.conftest import assert_one_clear_error, history
 from tests.workflow import crew_tasks
-from tests.workflow.test_pipeline import tables, write_map
+from tests.workflow.held import held
+from tests.workflow.test_pipeline import ENDLESS, SHORT, tables, write_map
 from tests.workflow.test_prepare_on_cluster import checksums
 
 LOOPBACK = 'interface = "lo"\ndashboard = "127.0.0.1:0"\n'
@@ -48,7 +50,7 @@ def batch(slurm, folder: Path, command: str, *options) -> str:
     """Run a command as a batch job to its end; what it wrote."""
     script = folder / "job.sh"
     script.write_text(f"#!/bin/bash\n#SBATCH --output=job.out --time=5 {' '.join(options)}\n{command}\n")
-    fields = slurm.wait(slurm.sbatch(script), timeout=300)
+    fields = slurm.wait(slurm.sbatch(script))
     said = (folder / "job.out").read_text()
     assert fields["JobState"] == "COMPLETED", said
     return said
@@ -65,7 +67,7 @@ def test_worker_jobs_write_the_bytes_of_one_process(slurm, config, expected, tmp
     assert "2 worker jobs of 1 cores" in said
     assert_quiet(said)
     assert checksums(tmp_path / "store") == expected
-    assert slurm.ok("squeue", "--noheader") == ""
+    slurm.wait_until(lambda: slurm.ok("squeue", "--noheader") == "", "no job left")
 
 
 def worker_jobs(tmp_path, **keys):
@@ -84,21 +86,22 @@ def test_a_cancelled_worker_job_is_replaced(slurm_here, tmp_path, monkeypatch, c
         slurm_here.ok("scancel", before[0])
         found += results
         assert sorted(found) == [(number, number) for number in range(20 * cores)]
+        slurm_here.wait_until(lambda: len({*jobs(slurm_here)} - {before[0]}) == 2, "another job")
         slurm_here.wait_until(lambda: crew.size == 2 * cores, "new workers")
-        after = jobs(slurm_here)
-        assert len(after) == 2
-        assert before[0] not in after
+        assert before[0] not in jobs(slurm_here)
     assert f"job {before[0]}: CANCELLED" in caplog.text
     slurm_here.wait_until(lambda: not jobs(slurm_here), "no worker job left")
 
 
 def test_more_jobs_are_submitted_where_work_waits(slurm_here, tmp_path):
+    gate = crew_tasks.Gate(tmp_path / "gate")
     with worker_jobs(tmp_path, jobs=1, maximum_jobs=3) as crew:
         assert crew.size == 1
-        results = crew.completed(partial(crew_tasks.slowly, 0.2), range(200))
+        results = crew.completed(partial(crew_tasks.held_but_the_first, gate), range(200))
         next(results)
         slurm_here.wait_until(lambda: crew.size == 3, "three workers")
         results.close()
+        gate.open()
 
 
 def test_jobs_that_end_again_and_again_end_the_work(slurm_here, tmp_path, monkeypatch):
@@ -108,7 +111,8 @@ def test_jobs_that_end_again_and_again_end_the_work(slurm_here, tmp_path, monkey
     prologue = [f"test ! -e {bad} || {{ echo the node has gone bad >&2; exit 1; }}"]
 
     def work(crew):
-        results = crew.completed(partial(crew_tasks.slowly, 0.1), range(1000))
+        gate = crew_tasks.Gate(tmp_path / "gate")
+        results = crew.completed(partial(crew_tasks.held_but_the_first, gate), range(10))
         next(results)
         bad.touch()
         slurm_here.ok("scancel", *jobs(slurm_here))
@@ -155,7 +159,7 @@ def test_a_batch_script_prepares_and_fits_in_its_allocation(slurm, config, tmp_p
 
 def test_a_signal_to_the_batch_script_reaches_the_fit(slurm, config, tmp_path):
     path = config(ALLOCATION)
-    path.write_text(path.read_text().replace("max_steps = 5", "max_steps = 1000000"))
+    path.write_text(path.read_text().replace(SHORT, ENDLESS))
     script, rows = tmp_path / "job.sh", tmp_path / "run/history.jsonl"
     script.write_text(
         "#!/bin/bash\n#SBATCH --output=job.out --time=5 --ntasks=2\n"
@@ -171,13 +175,12 @@ def test_a_signal_to_the_batch_script_reaches_the_fit(slurm, config, tmp_path):
 
 def test_workers_that_all_end_in_an_allocation_end_the_work(slurm, config, tmp_path):
     """And two workers of one core each share the two cores of the one task."""
-    for name in "cdef":
-        write_trajectory(tmp_path / f"{name}.xyz", n_frames=2000)
-    path = config(f"{ALLOCATION}workers = 2\n")
+    gate = crew_tasks.Gate(tmp_path / "gate")
+    command = held("held_after_two_shards", gate, "prepare", config(f"{ALLOCATION}workers = 2\n"))
     script = tmp_path / "job.sh"
-    script.write_text(f"#!/bin/bash\n#SBATCH -o job.out -t 5 -n 1 -c 2\npython -m hpcfit prepare {path}\n")
+    script.write_text(f"#!/bin/bash\n#SBATCH -o job.out -t 5 -n 1 -c 2\n{shlex.join(command)}\n")
     job = slurm.sbatch(script)
-    slurm.wait_until(lambda: len(list((tmp_path / "store").glob("*.xyz.*.h5"))) > 1, "a shard")
+    slurm.wait_until(lambda: len(gate.waiting()) == 2, "both workers at work")
     slurm.ok("scancel", f"{job}.0")
     assert slurm.wait(job, "FAILED")["ExitCode"] == "1:0"
     said = (tmp_path / "job.out").read_text()
