@@ -125,7 +125,6 @@ def by_default(tmp_path_factory, frames):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_defaults_find_the_label_that_the_map_is_of(by_default):
     metrics, (_, of_b) = by_default
     assert of_b > 0.95

@@ -62,7 +62,6 @@ def test_greedy_removes_the_same_frames_as_the_reference(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # structure factors of 21 frames
 @pytest.mark.filterwarnings("ignore::UserWarning:MDAnalysis")
 def test_greedy_removes_the_same_frames_of_a_crystal(shared_data, tmp_path):
     data = shared_data / "diffuse/snase"

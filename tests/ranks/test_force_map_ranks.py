@@ -12,7 +12,7 @@ from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from tests.cases.force_map_runs import force_map_config
 from tests.conftest import assert_one_clear_error
 
-pytestmark = [pytest.mark.mpi, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.mpi
 
 ATOMS, FRAMES = 300, 230  # more than one panel of products; four blocks, the last one short
 CONFIG = force_map_config("""

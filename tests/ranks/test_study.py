@@ -14,7 +14,7 @@ import pytest
 from hpcfit.testsystems import synthetic
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.mpi, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 # Three starts, two thetas in three folds, the fits of all orbits, the final one, and two resamples of either kind.
 STUDY = 'theta = [0.01, 0.1]\nfolds = 3\nresamples = 2\nstarts = ["prior", "clusters"]\n'

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT, fingerprint
 from tests.slurm.conftest import ENDED, Slurm
 
-pytestmark = [pytest.mark.mpi, pytest.mark.timeout(600)]  # three starts
+pytestmark = pytest.mark.mpi
 
 # Adam far beyond its optimum: nothing but the number of steps ends it, and that is each start's own.
 SETTINGS = (

@@ -43,7 +43,6 @@ def sweep(slurm: Slurm, two_sources, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # 12 fits, each with its start-up
 def test_a_killed_array_is_continued(sweep, slurm: Slurm, tmp_path):
     folder = tmp_path / "sweep"
     first = sweep()
