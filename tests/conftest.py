@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from hpcfit.testsystems import synthetic
-from tests.standing_ranks import ROOT, StandingRanks
 
+ROOT = Path(__file__).resolve().parents[1]
 OF_PROCESSES = tuple(ROOT / "tests" / folder for folder in ("cli", "ranks", "slurm", "workflow"))
 
 
@@ -77,9 +77,9 @@ def mpiexec() -> str:
 
 @pytest.fixture
 def hpcfit(mpiexec):
-    """``hpcfit(*arguments, ranks=1, timeout=300)``: run the command on so many ranks, in processes of its own.
+    """``hpcfit(*arguments, ranks=1, timeout=300)``: run the command on so many ranks.
 
-    Gives a finished process with its output. Where a test is not about processes, `standing` is the fast one.
+    Gives a finished process with its output.
     """
 
     def run(*arguments, ranks: int = 1, timeout: float = 300, prefix=()) -> subprocess.CompletedProcess:
@@ -90,21 +90,6 @@ def hpcfit(mpiexec):
         )
 
     return run
-
-
-@pytest.fixture(scope="session")
-def standing(mpiexec):
-    """As `hpcfit`, on ranks that stay from test to test, with the environment that they were started with."""
-    groups = {}
-
-    def run(*arguments, ranks: int = 1, timeout: float = 300) -> subprocess.CompletedProcess:
-        if ranks not in groups:
-            groups[ranks] = StandingRanks([mpiexec, "-n", str(ranks)] if ranks > 1 else [])
-        return groups[ranks].run([*map(str, arguments)], timeout)
-
-    yield run
-    for group in groups.values():
-        group.close()
 
 
 @pytest.fixture(scope="session")
@@ -127,11 +112,6 @@ def wait_for(condition, seconds: float = 240):
         assert time.monotonic() < deadline, f"{condition} stayed {found!r}"
         time.sleep(0.05)
     return found
-
-
-def sets(*settings: str) -> list[str]:
-    """The words of a command line that set keys of the config."""
-    return [word for setting in settings for word in ("--set", setting)]
 
 
 def history(directory: Path) -> list[dict]:

@@ -2,29 +2,21 @@
 
 import csv
 import json
-import math
-import os
-import shutil
-import signal
 import socket
 import subprocess
 import sys
+import time
 
 import h5py
 import numpy as np
 import pytest
 
-from hpcfit.commands.optimize import run_optimize
-from hpcfit.commands.run import Run
-from hpcfit.config import load_config
-from hpcfit.ranks import Ranks
-from hpcfit.workflow.stopping import handled_by
-from tests.conftest import ROOT, assert_one_clear_error, history, sets
+from tests.conftest import ROOT, assert_one_clear_error
 from tests.data.test_shard import flip_byte
 
 
-def test_help_lists_the_commands_and_imports_nothing_heavy(standing):
-    done = standing("--help")
+def test_help_lists_the_commands_and_imports_nothing_heavy(hpcfit):
+    done = hpcfit("--help")
     assert done.returncode == 0
     for command in (
         "simulate", "prepare", "check", "optimize", "report", "store", "doctor", "pipeline", "job", "sweep",
@@ -39,8 +31,8 @@ def test_help_lists_the_commands_and_imports_nothing_heavy(standing):
         assert f"'{heavy}'" not in modules
 
 
-def test_check_prints_what_a_run_would_be_and_leaves_nothing(standing, two_sources):
-    done = standing("check", two_sources)
+def test_check_prints_what_a_run_would_be_and_leaves_nothing(hpcfit, two_sources):
+    done = hpcfit("check", two_sources)
     assert done.returncode == 0, done.stderr
     for words in (
         "300 of 300",
@@ -57,13 +49,13 @@ def test_check_prints_what_a_run_would_be_and_leaves_nothing(standing, two_sourc
 
 
 @pytest.mark.mpi
-def test_check_and_doctor_show_every_rank(standing, two_sources):
+def test_check_and_doctor_show_every_rank(hpcfit, two_sources):
     ranks = [[str(rank), socket.gethostname(), str(rank)] for rank in range(2)]  # rank, node, number on the node
-    done = standing("check", two_sources, ranks=2)
+    done = hpcfit("check", two_sources, ranks=2)
     assert done.returncode == 0, done.stderr
     said = [line.partition("INFO ")[2].split()[:3] for line in done.stderr.splitlines()]
     assert [line for line in said if line in ranks] == ranks
-    doctor = standing("doctor", ranks=2)
+    doctor = hpcfit("doctor", ranks=2)
     assert doctor.returncode == 0, doctor.stderr
     assert "MPI sees 2 ranks" in doctor.stdout
     assert "PMI_SIZE = 2" in doctor.stdout
@@ -72,24 +64,26 @@ def test_check_and_doctor_show_every_rank(standing, two_sources):
     assert [line.split()[:3] for line in doctor.stdout.splitlines()[-2:]] == ranks
 
 
-def test_store_info_and_verify(standing, two_sources, tmp_path):
+def test_store_info_and_verify(hpcfit, two_sources, tmp_path):
+    import shutil
+
     store = tmp_path / "store"
     shutil.copytree(two_sources.parent / "frames.store", store)
-    info = standing("store", "info", store)
+    info = hpcfit("store", "info", store)
     assert info.returncode == 0
     for words in ("first", "second", "190", "110", "float16", "618"):
         assert words in info.stdout
-    assert standing("store", "verify", store).returncode == 0
+    assert hpcfit("store", "verify", store).returncode == 0
     flip_byte(store / "first.000000.h5")
-    damaged = standing("store", "verify", store)
+    damaged = hpcfit("store", "verify", store)
     assert damaged.returncode == 2
     assert "first.000000.h5" in damaged.stderr
     assert "frames 0 to 63" in damaged.stderr
 
 
-def test_optimize_leaves_a_whole_run_directory_and_report_rebuilds_it(standing, two_sources, tmp_path):
+def test_optimize_leaves_a_whole_run_directory_and_report_rebuilds_it(hpcfit, two_sources, tmp_path):
     run = tmp_path / "run"
-    done = standing("optimize", two_sources, "--set", f"run.directory={run}", "--set", "optimizer.max_steps=3")
+    done = hpcfit("optimize", two_sources, "--set", f"run.directory={run}", "--set", "optimizer.max_steps=3")
     assert done.returncode == 0, done.stderr
     names = {path.name for path in run.iterdir()}
     assert names >= {
@@ -100,19 +94,39 @@ def test_optimize_leaves_a_whole_run_directory_and_report_rebuilds_it(standing, 
     assert metrics["fitted"]["cc"] > metrics["uniform"]["cc"]
     assert "max_steps" in metrics["stopped"]
     (run / "report.html").unlink()
-    assert standing("report", run).returncode == 0
+    assert hpcfit("report", run).returncode == 0
     assert "<html" in (run / "report.html").read_text()[:200]
     # the resolved config runs by itself
-    options = sets(f"run.directory={tmp_path / 'again'}", "run.report=false")
-    again = standing("optimize", run / "config.toml", "--overwrite", *options)
+    again = hpcfit(
+        "optimize",
+        run / "config.toml",
+        "--overwrite",
+        "--set",
+        f"run.directory={tmp_path / 'again'}",
+        "--set",
+        "run.report=false",
+    )
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "again/metrics.json").read_text())["fitted"] == metrics["fitted"]
 
 
-def test_weights_are_a_table_in_which_everything_agrees(standing, two_sources, tmp_path):
+def test_weights_are_a_table_in_which_everything_agrees(hpcfit, two_sources, tmp_path):
+    import math
+
+    import h5py
+
     run = tmp_path / "run"
-    options = (f"run.directory={run}", "optimizer.max_steps=2", "run.report=false", "problem.temperature=250")
-    done = standing("optimize", two_sources, *sets(*options))
+    options = [
+        "--set",
+        f"run.directory={run}",
+        "--set",
+        "optimizer.max_steps=2",
+        "--set",
+        "run.report=false",
+        "--set",
+        "problem.temperature=250",
+    ]
+    done = hpcfit("optimize", two_sources, *options)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((run / "weights.csv").read_text().splitlines()))
     assert [int(row["frame"]) for row in rows] == list(range(300))
@@ -132,30 +146,40 @@ def test_weights_are_a_table_in_which_everything_agrees(standing, two_sources, t
         assert file["weight"][:].tolist() == w
 
 
-def test_a_signal_before_the_first_step_is_not_lost(two_sources, tmp_path, monkeypatch):
+def test_a_signal_before_the_first_step_is_not_lost(hpcfit, two_sources, tmp_path):
     """SIGTERM while frames are being read: the run stops at its first step, with a checkpoint."""
-    whole = Run.open
+    import signal
 
-    def opened(session):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return whole(session)
+    command = [
+        sys.executable,
+        "-m",
+        "hpcfit",
+        "optimize",
+        str(two_sources),
+        "--set",
+        f"run.directory={tmp_path / 'run'}",
+    ]
+    job = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    line = ""
+    while "grid" not in line:
+        line = job.stderr.readline()
+        assert line, "the run ended"
+    time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    _, errors = job.communicate(timeout=300)
+    assert job.returncode == 75, errors
+    assert "SIGTERM" in errors
 
-    monkeypatch.setattr(Run, "open", opened)
-    config = load_config(two_sources, [f"run.directory={tmp_path / 'run'}"])
-    with handled_by(signal.SIG_IGN):
-        assert run_optimize(config, Ranks()) == 75
-    (checkpoint,) = (tmp_path / "run/checkpoints").iterdir()
-    assert checkpoint.name.startswith("step_00000000.")
-    assert len(history(tmp_path / "run")) == 1
 
-
-def test_prior_weights_from_an_earlier_run(standing, two_sources, tmp_path):
+def test_prior_weights_from_an_earlier_run(hpcfit, two_sources, tmp_path):
     """With a high price of leaving them, the weights stay at the prior: those of the first run."""
+    import numpy as np
+
     first, second = tmp_path / "first", tmp_path / "second"
     common = ["--set", "run.report=false", "--set", "optimizer.max_steps=3"]
-    assert standing("optimize", two_sources, *common, "--set", f"run.directory={first}").returncode == 0
+    assert hpcfit("optimize", two_sources, *common, "--set", f"run.directory={first}").returncode == 0
     prior = ["--set", f"problem.prior={first / 'weights.csv'}", "--set", "problem.theta=1e6"]
-    done = standing("optimize", two_sources, *common, *prior, "--set", f"run.directory={second}")
+    done = hpcfit("optimize", two_sources, *common, *prior, "--set", f"run.directory={second}")
     assert done.returncode == 0, done.stderr
     tables = [np.genfromtxt(run / "weights.csv", delimiter=",", names=True, usecols=4) for run in (first, second)]
     np.testing.assert_allclose(tables[1]["weight"], tables[0]["weight"], rtol=1e-4)
@@ -165,10 +189,10 @@ def test_prior_weights_from_an_earlier_run(standing, two_sources, tmp_path):
     assert metrics["uniform"]["kl"] > 1e-4
 
 
-def test_only_the_chosen_sources_take_part(standing, two_sources, tmp_path):
+def test_only_the_chosen_sources_take_part(hpcfit, two_sources, tmp_path):
     run = tmp_path / "run"
     options = ["--set", f"run.directory={run}", "--set", "optimizer.max_steps=1", "--set", "run.report=false"]
-    done = standing("optimize", two_sources, *options, "--set", 'frames.exclude=["A"]')
+    done = hpcfit("optimize", two_sources, *options, "--set", 'frames.exclude=["A"]')
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((run / "weights.csv").read_text().splitlines()))
     assert {row["source"] for row in rows} == {"second"}
@@ -176,9 +200,9 @@ def test_only_the_chosen_sources_take_part(standing, two_sources, tmp_path):
     assert sum(float(row["weight"]) for row in rows) == pytest.approx(1, abs=1e-12)
 
 
-def test_a_fold_is_held_out_judged_and_shown(standing, two_sources, tmp_path):
+def test_a_fold_is_held_out_judged_and_shown(hpcfit, two_sources, tmp_path):
     run = tmp_path / "run"
-    done = standing(
+    done = hpcfit(
         "optimize", two_sources, "--set", f"run.directory={run}", "--set", "problem.folds=5", "--set", "problem.fold=2",
         "--set", "optimizer.max_steps=5",
     )  # fmt: skip
@@ -195,6 +219,6 @@ def test_a_fold_is_held_out_judged_and_shown(standing, two_sources, tmp_path):
     assert "CC free" in (run / "report.html").read_text()
 
 
-def test_a_fold_outside_the_folds_is_an_error(standing, two_sources):
-    done = standing("check", two_sources, "--set", "problem.folds=3", "--set", "problem.fold=3")
+def test_a_fold_outside_the_folds_is_an_error(hpcfit, two_sources):
+    done = hpcfit("check", two_sources, "--set", "problem.folds=3", "--set", "problem.fold=3")
     assert_one_clear_error(done, ["fold = 3", "folds = 3"])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hpcfit.testsystems import synthetic
-from tests.conftest import assert_one_clear_error, sets
+from tests.conftest import assert_one_clear_error
 from tests.data.test_shard import flip_byte
 
 RANKS = [1, pytest.param(3, marks=pytest.mark.mpi)]
@@ -142,9 +142,9 @@ FAULTS = [
 
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_one_clear_error(standing, problem, fault, ranks):
+def test_one_clear_error(hpcfit, problem, fault, ranks):
     expected = fault(problem)
-    assert_one_clear_error(standing("optimize", problem / "config.toml", ranks=ranks), expected)
+    assert_one_clear_error(hpcfit("optimize", problem / "config.toml", ranks=ranks), expected)
     assert not (problem / "run/metrics.json").exists()
 
 
@@ -155,10 +155,8 @@ def mounted(folder, options):
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"no right to mount a tmpfs: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture
@@ -176,15 +174,27 @@ def read_only(tmp_path):
 
 
 @pytest.mark.parametrize("ranks", RANKS)
-def test_a_full_disk_keeps_what_was_complete(hpcfit, standing, problem, small_disk, ranks):
-    """The disk fills up during the run: the error names the file, and the checkpoints written before are whole.
-
-    In processes of its own: HDF5 keeps a file open that it could not write.
-    """
+def test_a_full_disk_keeps_what_was_complete(hpcfit, problem, small_disk, ranks):
+    """The disk fills up during the run: the error names the file, and the checkpoints written before are whole."""
     (small_disk / "ballast").write_bytes(bytes(1_380_000))
-    keys = (f"run.directory={small_disk / 'run'}", "checkpoint.every_steps=1", "optimizer.relative_tolerance=0")
-    run = ["optimize", problem / "config.toml", *sets(*keys)]
-    done = hpcfit(*run, *sets("optimizer.max_steps=12", "checkpoint.keep=50"), ranks=ranks)
+    options = [
+        "--set",
+        f"run.directory={small_disk / 'run'}",
+        "--set",
+        "checkpoint.every_steps=1",
+        "--set",
+        "checkpoint.keep=50",
+    ]
+    run = [
+        "optimize",
+        problem / "config.toml",
+        *options,
+        "--set",
+        "optimizer.max_steps=12",
+        "--set",
+        "optimizer.relative_tolerance=0",
+    ]
+    done = hpcfit(*run, ranks=ranks)
     assert done.returncode == 2, done.stderr
     assert "No space left on device" in done.stderr or "write" in done.stderr
     assert "cannot write" in done.stderr
@@ -192,18 +202,30 @@ def test_a_full_disk_keeps_what_was_complete(hpcfit, standing, problem, small_di
     assert done.stderr.count("hpcfit: error") == 1, done.stderr
     assert list((small_disk / "run/checkpoints").glob("step_*.h5"))
     (small_disk / "ballast").unlink()
-    further = sets("optimizer.max_steps=13", "checkpoint.keep=3", "run.report=false")
-    again = standing(*run, "--resume", *further, ranks=ranks)
+    again = hpcfit(
+        *run[:-2],
+        "--set",
+        "optimizer.max_steps=13",
+        "--set",
+        "optimizer.relative_tolerance=0",
+        "--resume",
+        "--set",
+        "run.report=false",
+        "--set",
+        "checkpoint.keep=3",
+        ranks=ranks,
+    )
     assert again.returncode == 0, again.stderr
     assert "resuming from" in again.stderr
 
 
 @pytest.mark.parametrize("ranks", RANKS)
-def test_a_run_directory_that_cannot_be_written(standing, problem, ranks):
+def test_a_run_directory_that_cannot_be_written(hpcfit, problem, ranks):
     """A path below a file cannot be made by anyone, root included."""
     (problem / "occupied").write_text("a file")
-    directory = sets(f"run.directory={problem / 'occupied/run'}")
-    done = standing("optimize", problem / "config.toml", *directory, ranks=ranks)
+    done = hpcfit(
+        "optimize", problem / "config.toml", "--set", f"run.directory={problem / 'occupied/run'}", ranks=ranks
+    )
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr
     assert str(problem / "occupied/run") in done.stderr
@@ -212,41 +234,41 @@ def test_a_run_directory_that_cannot_be_written(standing, problem, ranks):
 
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("command", ["check", "optimize"])
-def test_a_read_only_run_directory_is_found_before_anything_is_read(standing, problem, read_only, command, ranks):
-    done = standing(command, problem / "config.toml", "--set", f"run.directory={read_only / 'run'}", ranks=ranks)
+def test_a_read_only_run_directory_is_found_before_anything_is_read(hpcfit, problem, read_only, command, ranks):
+    done = hpcfit(command, problem / "config.toml", "--set", f"run.directory={read_only / 'run'}", ranks=ranks)
     assert done.returncode == 2, done.stderr
     assert "Read-only file system" in done.stderr
     assert str(read_only) in done.stderr
     assert done.stderr.count("hpcfit: error") == 1
 
 
-def test_overwrite_keeps_the_old_run_until_the_new_one_is_sound(standing, problem):
-    run = ["optimize", problem / "config.toml", *sets("optimizer.max_steps=2", "run.report=false")]
-    assert standing(*run).returncode == 0
+def test_overwrite_keeps_the_old_run_until_the_new_one_is_sound(hpcfit, problem):
+    run = ["optimize", problem / "config.toml", "--set", "optimizer.max_steps=2", "--set", "run.report=false"]
+    assert hpcfit(*run).returncode == 0
     before = {path: path.read_bytes() for path in sorted((problem / "run").rglob("*.*"))}
     flip_byte(problem / "frames.store/second.000000.h5")
-    assert standing(*run, "--overwrite").returncode == 2
+    assert hpcfit(*run, "--overwrite").returncode == 2
     assert {path: path.read_bytes() for path in sorted((problem / "run").rglob("*.*"))} == before
 
 
-def test_resume_of_a_run_that_had_ended_ends_where_it_was(standing, problem):
-    run = ["optimize", problem / "config.toml", *sets("optimizer.max_steps=2", "run.report=false")]
-    assert standing(*run).returncode == 0
+def test_resume_of_a_run_that_had_ended_ends_where_it_was(hpcfit, problem):
+    run = ["optimize", problem / "config.toml", "--set", "optimizer.max_steps=2", "--set", "run.report=false"]
+    assert hpcfit(*run).returncode == 0
     weights = (problem / "run/weights.csv").read_bytes()
-    again = standing(*run, "--resume")
+    again = hpcfit(*run, "--resume")
     assert again.returncode == 0, again.stderr
     assert (problem / "run/weights.csv").read_bytes() == weights
     assert "has ended before" in again.stderr
 
 
-def test_a_flipped_byte_anywhere_in_a_checkpoint_is_noticed(standing, problem):
-    run = ["optimize", problem / "config.toml", *sets("run.report=false", "checkpoint.every_steps=1")]
-    assert standing(*run, "--set", "optimizer.max_steps=3").returncode == 0
+def test_a_flipped_byte_anywhere_in_a_checkpoint_is_noticed(hpcfit, problem):
+    run = ["optimize", problem / "config.toml", "--set", "run.report=false", "--set", "checkpoint.every_steps=1"]
+    assert hpcfit(*run, "--set", "optimizer.max_steps=3").returncode == 0
     newest = max((problem / "run/checkpoints").glob("step_*.h5"))
     content = bytearray(newest.read_bytes())
     content[1448] ^= 1  # in a header, where HDF5 itself would hang
     newest.write_bytes(content)
-    again = standing(*run, "--resume", "--set", "optimizer.max_steps=4")
+    again = hpcfit(*run, "--resume", "--set", "optimizer.max_steps=4")
     assert again.returncode == 0, again.stderr
     assert f"{newest.name} is damaged" in again.stderr
     assert "step_00000002" in again.stderr

@@ -219,9 +219,9 @@ def test_what_can_be_known_before_frames_are_read_is_found_when_inputs_are_opene
 
 
 @pytest.mark.parametrize("fault", SAID, ids=lambda fault: fault.__name__)
-def test_check_says_it(standing, problem, fault):
+def test_check_says_it(hpcfit, problem, fault):
     expected = fault(problem)
-    assert_one_clear_error(standing("check", problem / "config.toml"), expected)
+    assert_one_clear_error(hpcfit("check", problem / "config.toml"), expected)
 
 
 def more_coefficients_than_frames(folder):
@@ -253,32 +253,32 @@ RANKS_OF = [
 
 
 @pytest.mark.parametrize(("fault", "ranks"), RANKS_OF, ids=lambda value: getattr(value, "__name__", value))
-def test_one_clear_error(standing, problem, fault, ranks):
+def test_one_clear_error(hpcfit, problem, fault, ranks):
     expected = fault(problem)
-    assert_one_clear_error(standing("optimize", problem / "config.toml", ranks=ranks), expected)
+    assert_one_clear_error(hpcfit("optimize", problem / "config.toml", ranks=ranks), expected)
     assert not (problem / "run/metrics.json").exists()
     assert not (problem / "run/mapped/catalog.json").exists()
 
 
-def test_nan_in_the_source_of_one_shard_is_found_by_prepare(standing, tmp_path):
+def test_nan_in_the_source_of_one_shard_is_found_by_prepare(hpcfit, tmp_path):
     """Of three shards of 64 frames, in the second."""
     what = truth(140)
     what.forces[100, 4, 1] = np.nan
     WRITERS["run.npz"][0](tmp_path / "run.npz", what)
     config = write_config(tmp_path, table("run.npz"))
-    done = standing("prepare", config)
+    done = hpcfit("prepare", config)
     assert_one_clear_error(done, ["run.npz, frame 100", "nan", "repair the trajectory, or leave the frame out"])
     assert not (tmp_path / "store/catalog.json").exists()
 
 
 @pytest.mark.parametrize("command", ["step", "scaling"])
-def test_what_times_steps_says_that_there_are_none(standing, problem, command):
-    assert_one_clear_error(standing(command, problem / "config.toml"), ["force-map"])
+def test_what_times_steps_says_that_there_are_none(hpcfit, problem, command):
+    assert_one_clear_error(hpcfit(command, problem / "config.toml"), ["force-map"])
 
 
-def test_check_prints_sizes(standing, problem):
+def test_check_prints_sizes(hpcfit, problem):
     """16 reduced forces of 12 groups and 4 beads in 5 blocks of two integers: 20 kB."""
-    done = standing("check", problem / "config.toml")
+    done = hpcfit("check", problem / "config.toml")
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
     for words in ("130 of 130 in 2 shards, 5 statistical blocks", "12 in 12 rigid groups; constraints: 0 of the store",
@@ -296,19 +296,19 @@ def full(folder, bytes_free):
 
 
 @pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.mpi)])
-def test_a_full_disk_while_frames_are_mapped(hpcfit, standing, problem, tmp_path, ranks):
+def test_a_full_disk_while_frames_are_mapped(hpcfit, problem, tmp_path, ranks):
     """Particles fit, shards do not; there is no list of shards, and with room the run is repeated. Of one bead, for
     which no functions of pairs are compiled."""
     changed(problem, 'residue = "CA"', "each = 'index 3'")
     with full(tmp_path / "disk", 60_000) as disk:
         run = ["optimize", problem / "config.toml", "--set", f"problem.mapped={disk / 'mapped'}", "--overwrite"]
-        done = hpcfit(*run, ranks=ranks)  # of its own: HDF5 keeps a file open that it could not write
+        done = hpcfit(*run, ranks=ranks)
         assert_one_clear_error(done, ["cannot write", str(disk / "mapped"), "MB free"])
         assert not (disk / "mapped/catalog.json").exists()
         if ranks > 1:
             return
         (disk / "ballast").unlink()
-        again = standing(*run)
+        again = hpcfit(*run, ranks=ranks)
         assert again.returncode == 0, again.stderr
         with h5py.File(disk / "mapped/b.h5") as shard:
             assert len(shard["particles/trajectory/force/value"]) == 60

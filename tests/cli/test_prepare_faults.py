@@ -77,24 +77,24 @@ def no_files(folder):
 @pytest.mark.parametrize(
     "fault", [nan_positions, missing_column, no_common_reflections, no_files], ids=lambda f: f.__name__
 )
-def test_one_clear_error(standing, tmp_path, fault, ranks):
+def test_one_clear_error(hpcfit, tmp_path, fault, ranks):
     expected = fault(tmp_path)
-    assert_one_clear_error(standing("prepare", tmp_path / "config.toml", ranks=ranks), expected)
+    assert_one_clear_error(hpcfit("prepare", tmp_path / "config.toml", ranks=ranks), expected)
     assert not (tmp_path / "store/catalog.json").exists()
 
 
 @pytest.mark.parametrize("ranks", RANKS)
-def test_a_full_disk_is_one_error_and_prepare_goes_on_later(hpcfit, standing, tmp_path, small_disk, ranks):  # noqa: F811
+def test_a_full_disk_is_one_error_and_prepare_goes_on_later(hpcfit, tmp_path, small_disk, ranks):  # noqa: F811
     write_trajectory(tmp_path / "a.xyz", n_frames=300)
     trajectory_config(tmp_path)
     (small_disk / "ballast").write_bytes(bytes(1_000_000))
     run = ["prepare", tmp_path / "config.toml", "--set", f"frames.store={small_disk / 'store'}"]
-    done = hpcfit(*run, ranks=ranks)  # of its own: HDF5 keeps a file open that it could not write
+    done = hpcfit(*run, ranks=ranks)
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
     (small_disk / "ballast").unlink()
-    again = standing(*run, ranks=ranks)
+    again = hpcfit(*run, ranks=ranks)
     assert again.returncode == 0, again.stderr
-    assert standing("store", "verify", small_disk / "store").returncode == 0
+    assert hpcfit("store", "verify", small_disk / "store").returncode == 0

@@ -55,11 +55,11 @@ def frames(store):
 
 
 @pytest.mark.mpi
-def test_ranks_and_a_cluster_write_the_bytes_of_one_process(config, hpcfit, standing):
+def test_ranks_and_a_cluster_write_the_bytes_of_one_process(config, hpcfit):
     found, store = [], config.parent / "store"
     for below, ranks in (("", 1), ("", 2), (CLUSTER, 1)):
         config.write_text(config.read_text() + below)
-        done = (hpcfit if below else standing)("prepare", config, ranks=ranks)
+        done = hpcfit("prepare", config, ranks=ranks)
         assert done.returncode == 0, done.stderr
         assert "420 frames of 3 sources x 9 particles" in done.stderr
         found.append(checksums(store))
@@ -110,32 +110,32 @@ def test_a_changed_topology_is_found(config):
         run_prepare(load_config(config), world_ranks())
 
 
-def test_info_and_verify_know_stores_of_forces(config, standing):
+def test_info_and_verify_know_stores_of_forces(config, hpcfit):
     run_prepare(load_config(config), world_ranks())
     store = config.parent / "store"
-    said = standing("store", "info", store)
+    said = hpcfit("store", "info", store)
     assert said.returncode == 0, said.stderr
     for words in ("9 in 3 residues, 6 bonds, constraints unknown", "periodic", "420", "run.npz", "140 to 279"):
         assert words in said.stdout
-    whole = standing("store", "verify", store)
+    whole = hpcfit("store", "verify", store)
     assert whole.returncode == 0, whole.stderr
     assert "420 frames in 9 shards are as they were written" in whole.stderr
     flip(store / "run.npz.0000064-0000128.h5", "particles/trajectory/force/value", 3)
-    damaged = standing("store", "verify", store)
+    damaged = hpcfit("store", "verify", store)
     assert damaged.returncode == 2
     assert "run.npz.0000064-0000128.h5 is damaged: forces of block 0, frames 204 to 267" in damaged.stderr
 
 
-def test_wrong_inputs_are_one_clear_error_on_two_ranks(config, standing):
+def test_wrong_inputs_are_one_clear_error_on_two_ranks(config, hpcfit):
     write_topology(config.parent / "water.pdb", 2)
-    assert_one_clear_error(standing("prepare", config, ranks=2), ["9 atoms", "6"])
+    assert_one_clear_error(hpcfit("prepare", config, ranks=2), ["9 atoms", "6"])
 
 
-def test_a_fit_of_structure_factors_refuses_the_store(config, standing):
+def test_a_fit_of_structure_factors_refuses_the_store(config, hpcfit):
     run_prepare(load_config(config), world_ranks())
     text = config.read_text() + '[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\nlaue = "-1"\n'
     config.write_text(text)
-    assert_one_clear_error(standing("check", config), ["is a store of forces; this needs one of structure-factors"])
+    assert_one_clear_error(hpcfit("check", config), ["is a store of forces; this needs one of structure-factors"])
 
 
 TIP4P = """
