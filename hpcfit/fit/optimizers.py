@@ -187,9 +187,10 @@ class Optax:
 @dataclass(frozen=True)
 class ExponentiatedGradient:
     """Multiplicative updates of weights on the simplex, w <- w exp(-eta dL/dw) / Z (Kivinen and Warmuth 1997,
-    10.1006/inco.1996.2612), with backtracking: a natural-gradient step in the log-weights."""
+    10.1006/inco.1996.2612), with backtracking: a natural-gradient step in the log-weights. gradient: as in
+    ``choose_optimizer``."""
 
-    weighing: Gradient
+    gradient: Gradient
     inner: InnerProduct
     step_length: float = 1.0
     shrink: float = 0.5
@@ -208,8 +209,8 @@ class ExponentiatedGradient:
 
     def step(self, state: GradientState, evaluate: Evaluate) -> GradientState:
         """One accepted step; its length is remembered for the next."""
-        problem = self.weighing.problem
-        direction = problem.natural_direction(state.gradient, self.weighing.frames.rows)
+        problem = self.gradient.problem
+        direction = problem.natural_direction(state.gradient, self.gradient.frames.rows)
         slope = self.inner(state.gradient, direction)
         length = float(state.inner)
         for _ in range(self.max_trials):
@@ -251,7 +252,7 @@ def choose_optimizer(
         )
     if name == "exponentiated-gradient":
         keys = ("step_length", "shrink", "grow", "armijo", "max_trials")
-        return _built(ExponentiatedGradient, name, options, keys, inner=inner, weighing=gradient)
+        return _built(ExponentiatedGradient, name, options, keys, inner=inner, gradient=gradient)
     if name in SELECTING:
         keys = tuple(key for key in SELECTING[name].__dataclass_fields__ if key != "selections")
         return _built(SELECTING[name], name, options, keys, selections=Selections(gradient))

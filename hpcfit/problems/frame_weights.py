@@ -176,11 +176,14 @@ class FrameWeights:
         return Params(jax.tree.map(np.negative, gradient.shared), {"u": down})
 
     def multiplied(self, params: Params, direction: Params, length: float) -> Params:
-        """Gauged parameters of the simplex after a step that multiplies weights by exp(2 length direction / u)."""
+        """The parameters of the simplex after a step that multiplies each weight by exp(2 length direction / u).
+
+        By e^200 at most: a step that wants more is shortened by whoever searches along it, and must not overflow.
+        """
         u = params.local["u"]
         rate = np.divide(direction.local["u"], u, out=np.zeros_like(u), where=u != 0)
         shared = jax.tree.map(lambda value, step: value + length * step, params.shared, direction.shared)
-        return Params(shared, {"u": u * np.exp(length * rate)})
+        return Params(shared, {"u": u * np.exp(np.minimum(length * rate, 100.0))})
 
     # ---- sums over frames ----------------------------------------------------------------------------------------
 

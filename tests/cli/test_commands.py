@@ -2,16 +2,22 @@
 
 import csv
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, assert_one_clear_error
+from hpcfit.commands.optimize import run_optimize
+from hpcfit.commands.run import Run
+from hpcfit.config import load_config
+from hpcfit.ranks import Ranks
+from hpcfit.workflow.stopping import handled_by
+from tests.conftest import ROOT, assert_one_clear_error, history
 from tests.data.test_shard import flip_byte
 
 
@@ -146,29 +152,22 @@ def test_weights_are_a_table_in_which_everything_agrees(hpcfit, two_sources, tmp
         assert file["weight"][:].tolist() == w
 
 
-def test_a_signal_before_the_first_step_is_not_lost(hpcfit, two_sources, tmp_path):
+def test_a_signal_before_the_first_step_is_not_lost(two_sources, tmp_path, monkeypatch):
     """SIGTERM while frames are being read: the run stops at its first step, with a checkpoint."""
-    import signal
+    whole = Run.open
 
-    command = [
-        sys.executable,
-        "-m",
-        "hpcfit",
-        "optimize",
-        str(two_sources),
-        "--set",
-        f"run.directory={tmp_path / 'run'}",
-    ]
-    job = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    line = ""
-    while "grid" not in line:
-        line = job.stderr.readline()
-        assert line, "the run ended"
-    time.sleep(0.05)
-    job.send_signal(signal.SIGTERM)
-    _, errors = job.communicate(timeout=300)
-    assert job.returncode == 75, errors
-    assert "SIGTERM" in errors
+    def opened(session):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return whole(session)
+
+    monkeypatch.setattr(Run, "open", opened)
+    config = load_config(two_sources, [f"run.directory={tmp_path / 'run'}"])
+    with handled_by(signal.SIG_IGN):
+        assert run_optimize(config, Ranks()) == 75
+    (checkpoint,) = (tmp_path / "run/checkpoints").iterdir()
+    assert checkpoint.name.startswith("step_00000000.")
+    assert len(history(tmp_path / "run")) == 1
+    assert "SIGTERM" in json.loads((tmp_path / "run/stopped.json").read_text())["reason"]
 
 
 def test_prior_weights_from_an_earlier_run(hpcfit, two_sources, tmp_path):

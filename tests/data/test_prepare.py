@@ -360,6 +360,6 @@ def test_a_bad_frame_on_one_rank_ends_all_with_one_error(tmp_path, runs, hpcfit)
     images[100].positions[2] = np.nan
     ase.io.write(tmp_path / "two/run.extxyz", images)
     config(tmp_path)
-    finished = hpcfit("prepare", tmp_path / "config.toml", ranks=2, timeout=300)
+    finished = hpcfit("prepare", tmp_path / "config.toml", ranks=2)
     assert finished.returncode != 0
     assert finished.stderr.count("frame 100: the position of atom 2") == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.fit.gradient import Evaluation
+from hpcfit.fit.gradient import Evaluation, OverFrames
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.optimizers import choose_optimizer
@@ -55,13 +55,6 @@ def as_params(x):
 
 def as_vector(params):
     return np.concatenate([params.shared["p"], params.local["q"].ravel()])
-
-
-class OneRank:
-    """Sums and maxima over ranks where there is one."""
-
-    sum = staticmethod(np.sum)
-    max = staticmethod(float)
 
 
 def inner_product():
@@ -168,7 +161,7 @@ def test_exponentiated_gradient_is_multiplicative():
     cost = np.linspace(0, 1, rows.ids.size).reshape(rows.ids.shape)
 
     def evaluate(params):
-        params = problem.gauge(params, rows, OneRank())
+        params = problem.gauge(params, rows, OverFrames(weighing.grid, weighing.add))
         w = problem.weights_of(params, rows)
         loss = np.sum(cost * w)
         gradient = np.divide(2 * w * (cost - loss), params.local["u"], out=np.zeros_like(w), where=rows.ids >= 0)

@@ -207,6 +207,7 @@ def test_a_natural_step_multiplies_weights_by_the_exponentials_of_their_gradient
         expected = w_t[t] / w_t[first] * np.exp(-eta * (slopes[t] - slopes[first]))
         assert moved[t] / moved[first] == pytest.approx(expected, rel=1e-6)
     assert np.all(moved[T:] == 0)
+    assert np.all(np.isfinite(after(1e9).local["u"])), "a step that is far too long"
     slope = np.sum(here.gradient.local["u"] * direction.local["u"])
     assert difference(lambda eta: evaluate.value(after(eta)).loss, 0.0, 1e-5) == pytest.approx(float(slope), rel=1e-6)
 

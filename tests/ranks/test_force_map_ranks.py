@@ -76,7 +76,7 @@ def test_every_grid_gives_the_same_bits(folder, hpcfit):
         directory = folder / f"{frames}x{slices}"
         done = hpcfit(
             "optimize", folder / "config.toml", "--set", f"run.directory={directory}", "--set", f"grid.frames={frames}",
-            "--set", f"grid.slices={slices}", ranks=frames * slices, timeout=300,
+            "--set", f"grid.slices={slices}", ranks=frames * slices,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found[frames, slices] = result(directory)
@@ -95,6 +95,6 @@ def test_a_damaged_frame_is_one_error_that_names_it(folder, hpcfit, tmp_path, ra
         row[5] = np.nan
         values[70] = row
     (tmp_path / "config.toml").write_text(CONFIG)
-    done = hpcfit("optimize", tmp_path / "config.toml", ranks=ranks, timeout=300)
+    done = hpcfit("optimize", tmp_path / "config.toml", ranks=ranks)
     assert_one_clear_error(done, [str(tmp_path / "store/b.h5"), "frames 204 to 229", "checksum"])
     assert not (tmp_path / "run/metrics.json").exists()

@@ -56,7 +56,7 @@ def test_histories_are_bitwise_equal_on_any_grid(
     settings = ["optimizer.max_steps=25", f"grid.frames={frames}", f"grid.slices={slices}"]
     settings += [f"run.directory={tmp_path / 'run'}", f"frames.residence={residence}"]
     settings += TWO_PASSES if frames > 1 else []
-    done = hpcfit("optimize", two_sources, *(w for each in settings for w in ("--set", each)), ranks=ranks, timeout=300)
+    done = hpcfit("optimize", two_sources, *(w for each in settings for w in ("--set", each)), ranks=ranks)
     assert done.returncode == 0, done.stderr
     reference = request.getfixturevalue("by_two_passes" if frames > 1 else "reference")
     assert len(fingerprint(reference)) > 25
@@ -88,7 +88,7 @@ def test_fast_sums_agree_to_1e_10(hpcfit, two_sources, reference, tmp_path):
 
 def test_more_ranks_than_blocks_of_frames_works_with_a_warning(hpcfit, two_sources, by_two_passes, tmp_path):
     settings = [f"run.directory={tmp_path / 'run'}", "optimizer.max_steps=25", "grid.slices=1", *TWO_PASSES]
-    done = hpcfit("optimize", two_sources, *(w for each in settings for w in ("--set", each)), ranks=7, timeout=300)
+    done = hpcfit("optimize", two_sources, *(w for each in settings for w in ("--set", each)), ranks=7)
     assert done.returncode == 0, done.stderr
     assert "have nothing to do" in done.stderr
     assert fingerprint(tmp_path / "run") == fingerprint(by_two_passes)
@@ -182,7 +182,7 @@ def test_kill_of_one_rank_ends_the_job_and_a_resume_ends_as_the_uninterrupted_ru
     )
     assert resumed.returncode == 0, resumed.stderr
     assert "is damaged" in resumed.stderr
-    whole = hpcfit("optimize", two_sources, "--set", f"run.directory={tmp_path / 'whole'}", *settings, timeout=300)
+    whole = hpcfit("optimize", two_sources, "--set", f"run.directory={tmp_path / 'whole'}", *settings)
     assert whole.returncode == 0, whole.stderr
     assert len(fingerprint(tmp_path / "whole")) == 301
     assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "whole")

@@ -94,7 +94,7 @@ def test_an_interrupted_study_ends_as_the_whole_one_on_other_ranks(
     assert not (run / "metrics.json").exists(), "the study ended before it was interrupted"
     kept = {path.name: path.stat().st_mtime_ns for path in (run / "fits").glob("*.h5")}
     assert 5 <= len(kept) < FITS
-    done = hpcfit(*words(config, run, "--resume"), ranks=ranks, timeout=300)
+    done = hpcfit(*words(config, run, "--resume"), ranks=ranks)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("has ended before") >= len(kept)
     assert {path.name: path.stat().st_mtime_ns for path in (run / "fits").glob("*.h5") if path.name in kept} == kept
@@ -114,7 +114,7 @@ def test_a_record_that_is_damaged_or_foreign_is_run_again(hpcfit, config, whole,
         with h5py.File(record, "r+") as file:
             file.attrs["identity"] = json.dumps({"problem": "another"})
     before = record.read_bytes()
-    done = hpcfit(*words(config, run, "--resume"), timeout=300)
+    done = hpcfit(*words(config, run, "--resume"))
     assert done.returncode == 0, done.stderr
     assert ("is damaged" in done.stderr) == (damage == "cut")
     assert done.stderr.count("has ended before") == FITS - 1

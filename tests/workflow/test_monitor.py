@@ -285,9 +285,7 @@ def test_an_address_that_does_not_answer_is_one_warning(hpcfit_of_module, two_so
 
 
 def test_a_run_that_ends_before_its_monitor_has_begun_is_not_waited_for(deaf, caplog):
-    monitor = Monitor(
-        Place(deaf, None), 0, name="rank-0", message=dict, every=1.0, cores=os.sched_getaffinity(0)
-    )  # fmt: skip
+    monitor = Monitor(Place(deaf, None), 0, name="rank-0", message=dict, every=1.0, cores=os.sched_getaffinity(0))
     monitor._ending.set()  # as `close` does; the thread has come no further than to its start
     monitor._run()
     assert "nothing answered until the end of the run" in caplog.text
