@@ -16,7 +16,7 @@ from hpcfit.commands.session import Session
 from hpcfit.config import BLOCK_FRAMES, OptimizerConfig
 from hpcfit.errors import together
 from hpcfit.fit import hooks
-from hpcfit.fit.gradient import Evaluation, Gradient
+from hpcfit.fit.gradient import Evaluation, Gradient, not_a_number
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
@@ -295,7 +295,8 @@ class OneFit:
         """The state at the start, evaluated."""
         state = self.optimizer.start(start, self.run.recorder)
         if not np.isfinite(state.loss):
-            raise together(self.run.session.case.undefined_loss())
+            where = self.run.recorder.evaluate.not_finite_at(state.params)
+            raise together(not_a_number(where) if where else self.run.session.case.undefined_loss())
         return Step(0, state, self.run.recorder.inner.norm(state.gradient), (state.loss,))
 
     def loop(self, last: Step) -> Outcome:
@@ -305,7 +306,7 @@ class OneFit:
         recorder.beat = watchdog.beat
         try:
             every = [recorder.after, *self._hooks(self.run.session.config.optimizer), *self.run.more]
-            return fit(self.optimizer, recorder, recorder.inner.norm, every, last)
+            return fit(self.optimizer, recorder, recorder.inner.norm, every, last, recorder.evaluate.not_finite_at)
         finally:
             watchdog.stop()
 

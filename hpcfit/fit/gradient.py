@@ -22,12 +22,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hpcfit.errors import NumericalError, together
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.reduction import Sum
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.problems.base import Block, Cell, FrameRows, Params, Problem, Statistics
 
 Tree = Any
+LARGEST_GRADIENT = 1e150  # the squares of a million numbers of this size still have a finite sum
 
 
 class Frames(NamedTuple):
@@ -39,7 +41,8 @@ class Frames(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What one evaluation gives.
+    """What one evaluation gives. Where a sum or a number of the gradient is not finite, the loss is not either, and the
+    gradient is 0.
 
     statistics, sums: for the results; seconds: reading, computing and reducing, on this rank.
     """
@@ -91,6 +94,8 @@ class Gradient(Protocol):
 
     def value(self, params: Params) -> Evaluation: ...
 
+    def not_finite_at(self, params: Params) -> str: ...
+
     def metrics(self, evaluation: Evaluation) -> dict[str, float]: ...
 
 
@@ -111,24 +116,64 @@ class _Halves:
         loss, (sums_bar, common_bar, shared_bar) = _loss_and_cotangents(
             self.problem, sums, statistics.common, params.shared
         )
-        # The loss decides for all ranks alike: root's value, should a processor round differently.
-        loss = self.grid.world.bcast(float(loss))
+        loss = self._agreed(loss, statistics, sums)
+        no_gradient = jax.tree.map(np.zeros_like, params)
         if not math.isfinite(loss):  # a line search went too far: there is no gradient, and it will turn back
-            return Evaluation(loss, jax.tree.map(np.zeros_like, params), params, statistics, sums, clock.seconds)
+            return Evaluation(loss, no_gradient, params, statistics, sums, clock.seconds)
         statistics_bar, shared_bar = self._pull_summary(at, sums_bar, common_bar, shared_bar, clock)
         of_frames = self._pull_frames(at, statistics_bar.common, clock)
         of_data = self._pull_data(at, statistics_bar.sliced, sums_bar, clock)
         direct = Params(shared_bar, jax.tree.map(np.zeros_like, params.local))
         gradient = jax.tree.map(lambda a, b, c: np.asarray(a) + b + c, direct, of_frames, of_data)
+        if self._any_rank(_largest(gradient) > LARGEST_GRADIENT):
+            loss, gradient = math.nan, no_gradient
         return Evaluation(loss, gradient, params, statistics, sums, clock.seconds)
 
     def value(self, params: Params) -> Evaluation:
-        """The same without the gradient (``gradient`` is None): one pass."""
+        """The same without the gradient (``gradient`` is None): one pass. Raises NumericalError for a sum that is not
+        finite."""
         clock = Stopwatch()
         at = self._sums_at(params, clock)
         loss = self.problem.loss(at.sums, at.statistics.common, at.params.shared)
-        loss = self.grid.world.bcast(float(loss))
+        loss = self._agreed(loss, at.statistics, at.sums)
+        if not math.isfinite(loss) and (where := self.not_finite_at(params)):
+            raise together(not_a_number(where))
         return Evaluation(loss, None, at.params, at.statistics, at.sums, clock.seconds)
+
+    def not_finite_at(self, params: Params) -> str:
+        """The first block and its frames whose part of a sum is not finite at ``params``, in words; "" where every part
+        is. Collective, and a pass over the frames."""
+        params = self.problem.gauge(params, self.frames.rows, OverFrames(self.grid, self.add))
+        parts = _of_frames(self.problem, params, self._blocks(params))
+        rows = self._rows_of(np.flatnonzero(_not_finite(parts, axis=0)))
+        if not self._any_rank(len(rows) > 0):
+            rows = self._not_finite_data(params)
+        found = self.grid.world.gather(self._in_words(rows))
+        return self.grid.world.bcast(next((one for one in found if one), "") if found is not None else None)
+
+    def _rows_of(self, blocks: np.ndarray) -> np.ndarray:
+        """The rows of some of this rank's blocks, counted over all of them."""
+        width = self.frames.rows.ids.shape[1]
+        return (blocks[:, None] * width + np.arange(width)).ravel()
+
+    def _in_words(self, rows: np.ndarray) -> str:
+        ids, width = self.frames.rows.ids.reshape(-1), self.frames.rows.ids.shape[1]
+        rows = rows[ids[rows] >= 0]
+        if not len(rows):
+            return ""
+        block = rows[0] // width
+        inside = ids[rows[rows // width == block]]
+        frames = f"frame {inside[0]}" if len(inside) == 1 else f"frames {inside[0]} to {inside[-1]}"
+        return f"block {self.grid.blocks.start + block} of {self.grid.n_blocks}, {frames}"
+
+    def _agreed(self, loss: Any, statistics: Statistics, sums: Tree) -> float:
+        """Root's loss, which decides for all ranks alike; NaN where a sum is not finite on any of them."""
+        not_finite = self._any_rank(not _is_finite((statistics, sums)))
+        loss = self.grid.world.bcast(float(loss))
+        return math.nan if not_finite else loss
+
+    def _any_rank(self, here: bool) -> bool:
+        return bool(self.grid.world.max(np.array([float(here)]))[0])
 
     def metrics(self, evaluation: Evaluation) -> dict[str, float]:
         """What the problem reports of an evaluation."""
@@ -224,6 +269,16 @@ class Reverse(_Halves):
             rows = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *local)
             return Params(shared_sum, self.add([rows], axis=0, over="slices"))
 
+    def _not_finite_data(self, params: Params) -> np.ndarray:
+        """The rows of the first block whose cells are not finite, or those among them whose data are not."""
+        for chunk in self.frames.chunks():
+            bad = np.flatnonzero(_not_finite(_forward(self.problem, *self._on(params, chunk)), axis=1))
+            if len(bad):
+                data = jax.tree.map(lambda leaf, bad=bad: np.asarray(leaf)[:, bad[0]], chunk.data)
+                rows, culprits = self._rows_of(chunk.rows.start + bad[:1]), _not_finite(data, axis=1)
+                return rows[culprits] if np.any(culprits) else rows
+        return np.zeros(0, int)
+
     def _on(self, params: Params, chunk: Any) -> tuple:
         """The arguments of the two passes for a chunk."""
         local = jax.tree.map(lambda leaf: leaf[chunk.rows], params.local)
@@ -254,6 +309,17 @@ class Adjoint(_Halves):
                 pieces.append(jax.block_until_ready(made))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
 
+    def _not_finite_data(self, params: Params) -> np.ndarray:
+        """The rows whose data are not finite, else the one of the largest weight, if it makes a sum overflow."""
+        bad = [np.flatnonzero(_not_finite(chunk.data, axis=2)) for chunk in self.frames.chunks()]
+        rows = np.unique(np.concatenate([np.zeros(0, int), *bad]))
+        if self._any_rank(len(rows) > 0):
+            return rows
+        at = self._sums_at(params, Stopwatch())
+        overflows = self._any_rank(not _is_finite((at.statistics, at.sums)))
+        w = np.abs(np.asarray(_weights(self.problem, at.params, at.blocks))).ravel()
+        return np.flatnonzero(w == np.max(w, initial=0.0))[:1] if overflows else rows
+
     def _pull_data(self, at: _At, sliced_bar: Tree, sums_bar: Tree, clock: Stopwatch) -> Params:
         with clock("compute"):
             parts = jax.block_until_ready(_combined(self.problem, at.kept, sums_bar))
@@ -265,42 +331,85 @@ class Adjoint(_Halves):
             return Params(self.add([bar.shared], axis=0, over="frames"), bar.local)
 
 
+# ---- what is not finite ------------------------------------------------------------------------------------------
+
+
+def not_a_number(where: str) -> NumericalError:
+    """The error of a sum that is not finite. where: block and frames (``Gradient.not_finite_at``)."""
+    return NumericalError(
+        f"a sum over frames is not a finite number (NaN or overflow in the frames or the parameters): {where}",
+        remedy="run `hpcfit store verify` on the store; if it is sound, use a smaller step or precision = 'float64'",
+    )
+
+
+def _is_finite(tree: Tree) -> bool:
+    """Whether all numbers are; a sum is one pass, and keeps what is not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return all(np.isfinite(np.sum(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def _largest(tree: Tree) -> float:
+    """The largest magnitude, infinity for what is not a number."""
+    largest = max((float(np.max(np.abs(leaf), initial=0.0)) for leaf in jax.tree.leaves(tree)), default=0.0)
+    return math.inf if math.isnan(largest) else largest
+
+
+def _not_finite(tree: Tree, axis: int) -> np.ndarray:
+    """Which slices along an axis of the leaves have a number that is not finite."""
+    leaves = [np.moveaxis(np.asarray(leaf), axis, 0) for leaf in jax.tree.leaves(tree)]
+    return np.any([~np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1) for leaf in leaves], axis=0)
+
+
 # ---- what runs on the device -------------------------------------------------------------------------------------
 # Every cell and every tile is computed by the same loop body on the same shapes, so that its bits do not depend on how
 # many a rank holds. On a CPU the loop also keeps a cell in the cache; on a GPU cells are computed side by side.
 
 
 def _each(function: Callable, *trees: Tree) -> Tree:
-    batch = None if jax.default_backend() == "cpu" else 64
-    return jax.lax.map(lambda slices: function(*slices), trees, batch_size=batch)
+    """``function`` of each slice of the trees along their first axis, its results stacked."""
+    return _loop(function, len(jax.tree.leaves(trees)[0]), *((tree, lambda i: i) for tree in trees))
 
 
-def _each_alike(function: Callable, *trees: Tree) -> Tree:
-    """The same for what costs little. A loop of one turn would be no loop to the compiler, which might then add in
-    another order than in the loops of other ranks: it gets two."""
-    if jax.tree.leaves(trees)[0].shape[0] != 1:
-        return _each(function, *trees)
-    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), trees)
-    return jax.tree.map(lambda leaf: leaf[:1], _each(function, *twice))
+def _loop(function: Callable, count: int, *arguments: tuple[Tree, Callable[[Any], Any]]) -> Tree:
+    """``function`` of the slices ``tree[index(i)]`` of each (tree, index) for i below ``count``, its results stacked.
+
+    On a CPU the compiler is not told how many turns the loop has: it would unroll a single one, and might then add in
+    another order than in the loops of other ranks.
+    """
+    slices = lambda i: [_slices(tree, index(i)) for tree, index in arguments]  # noqa: E731
+    if jax.default_backend() != "cpu":
+        return jax.lax.map(lambda i: function(*slices(i)), jnp.arange(count), batch_size=64)
+    of_slice = lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], jnp.result_type(leaf))  # noqa: E731
+    shapes = jax.eval_shape(function, *(jax.tree.map(of_slice, tree) for tree, _ in arguments))
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), shapes)
+    if count == 0:
+        return nothing
+
+    def turn(i: Any, found: Tree) -> Tree:
+        put = lambda whole, one: jax.lax.dynamic_update_index_in_dim(whole, one, i, 0)  # noqa: E731
+        return jax.tree.map(put, found, function(*slices(i)))
+
+    return jax.lax.fori_loop(0, jax.lax.optimization_barrier(jnp.int32(count)), turn, nothing)
+
+
+def _slices(tree: Tree, i: Any) -> Tree:
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(jnp.asarray(leaf), i, keepdims=False), tree)
 
 
 def _over_cells(function: Callable, params: Params, cells: Cell, tiles: Tree) -> Tree:
-    """``function(params of block, cell, slice of tiles)`` of each tile and block; leaves [tiles, blocks, ...].
+    """``function(params of block, cell, slice of tiles)`` of each tile and block; leaves [tiles, blocks, ...]."""
+    n_tiles, n_blocks = jax.tree.leaves(cells.data)[0].shape[:2]
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), cells.data)
 
-    A rank with a single cell computes it twice, for the reason that ``_each_alike`` gives."""
-    if cells.data.shape[:2] == (1, 1):
-        again = lambda leaf, axis=0: jnp.concatenate([leaf, leaf], axis=axis)  # noqa: E731
-        twice = Cell(again(cells.data, 1), again(cells.ids), again(cells.log_prior))
-        both = _over_cells(function, Params(params.shared, jax.tree.map(again, params.local)), twice, tiles)
-        return jax.tree.map(lambda leaf: leaf[:, :1], both)
+    def of_cell(data, local, about, constants):
+        return function(Params(params.shared, local), Cell(data, *about), constants)
 
-    def tile(data, constants):
-        return _each(
-            lambda rows, local, *about: function(Params(params.shared, local), Cell(rows, *about), constants),
-            data, params.local, cells.ids, cells.log_prior,
-        )  # fmt: skip
-
-    return _each(tile, cells.data, tiles)
+    of_block, of_tile = (lambda i: i % n_blocks), (lambda i: i // n_blocks)
+    found = _loop(
+        of_cell, n_tiles * n_blocks, (flat, lambda i: i), (params.local, of_block),
+        ((cells.ids, cells.log_prior), of_block), (tiles, of_tile),
+    )  # fmt: skip
+    return jax.tree.map(lambda leaf: leaf.reshape(n_tiles, n_blocks, *leaf.shape[1:]), found)
 
 
 @jax.jit
@@ -319,7 +428,7 @@ def _pull(problem: Problem, params: Params, cells: Cell, sliced_bar: Tree) -> Pa
 
 def _over_blocks(function: Callable, params: Params, blocks: Block, *more: Tree) -> Tree:
     """``function(params of block, block, ...)`` for each block; the leaves are [blocks, ...]."""
-    return _each_alike(
+    return _each(
         lambda local, block, *rest: function(Params(params.shared, local), block, *rest), params.local, blocks, *more
     )
 
@@ -352,7 +461,7 @@ def _combined(problem: Problem, rows: jax.Array, sums_bar: Tree) -> jax.Array:
         coefficients = problem.coefficients(sums_bar, tile)
         return sum(c * row.astype(c.dtype) for c, row in zip(coefficients, rows_kt))
 
-    return _each_alike(one, rows, problem.tiles)
+    return _each(one, rows, problem.tiles)
 
 
 @jax.jit
@@ -360,7 +469,7 @@ def _summaries(problem: Problem, statistics: Statistics, shared: Tree) -> Tree:
     def one(sliced, tile):
         return problem.summary(Statistics(statistics.common, sliced), shared, tile)
 
-    return _each_alike(one, statistics.sliced, problem.tiles)
+    return _each(one, statistics.sliced, problem.tiles)
 
 
 @jax.jit
@@ -369,7 +478,7 @@ def _summaries_vjp(problem: Problem, statistics: Statistics, shared: Tree, sums_
         _, vjp = jax.vjp(lambda s, q: problem.summary(s, q, tile), Statistics(statistics.common, sliced), shared)
         return vjp(sums_bar)
 
-    return _each_alike(one, statistics.sliced, problem.tiles)
+    return _each(one, statistics.sliced, problem.tiles)
 
 
 @jax.jit
@@ -383,7 +492,7 @@ def _summaries_vjp_to_common(
         common_bar, shared_bar = jax.vjp(of_common, statistics.common, shared)[1](sums_bar)
         return Statistics(common_bar, None), shared_bar
 
-    return _each_alike(one, statistics.sliced, problem.tiles)
+    return _each(one, statistics.sliced, problem.tiles)
 
 
 @jax.jit

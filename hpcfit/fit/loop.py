@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from hpcfit.errors import NumericalError, together
 from hpcfit.fit.optimizers import Evaluate, Optimizer
+from hpcfit.problems.base import Params
 
 
 class Step(NamedTuple):
@@ -39,11 +40,17 @@ Hook = Callable[[Step], Stop | None]
 
 
 def fit(
-    optimizer: Optimizer, evaluate: Evaluate, norm: Callable[[Any], float], hooks: Sequence[Hook], last: Step
+    optimizer: Optimizer,
+    evaluate: Evaluate,
+    norm: Callable[[Any], float],
+    hooks: Sequence[Hook],
+    last: Step,
+    not_finite_at: Callable[[Params], str] = lambda params: "",
 ) -> Outcome:
     """Step on from ``last`` until a hook ends the run.
 
-    Every rank calls every hook at every step: hooks may communicate.
+    Every rank calls every hook at every step: hooks may communicate. Raises NumericalError where a step ends at a
+    loss that is not finite; not_finite_at: the block and frames that it comes from (``fit.gradient``).
     """
     while True:
         stops = [stop for stop in [hook(last) for hook in hooks] if stop]
@@ -53,11 +60,13 @@ def fit(
             return Outcome(last, next((stop for stop in stops if stop.interrupted), stops[0]))
         state = optimizer.step(last.state, evaluate)
         if not math.isfinite(state.loss):  # the same on all ranks: it was broadcast
-            raise together(
-                NumericalError(
-                    f"the loss is {state.loss} after step {last.number + 1}",
-                    remedy="use a smaller learning rate, or name = 'lbfgs'",
-                )
-            )
+            raise together(_diverged(state, last.number + 1, not_finite_at(state.params)))
         losses = (*last.losses, state.loss)[-REMEMBERED_LOSSES:]
         last = Step(last.number + 1, state, norm(state.gradient), losses)
+
+
+def _diverged(state: Any, number: int, where: str) -> NumericalError:
+    return NumericalError(
+        f"the loss is {state.loss} after step {number}" + (f": no finite number from {where}" if where else ""),
+        remedy="take shorter steps ([optimizer] options: learning_rate, or first_step of 'lbfgs', which turns back)",
+    )

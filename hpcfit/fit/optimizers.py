@@ -82,6 +82,8 @@ class Lbfgs:
         if found is None:
             return state._replace(stalled="the line search found no lower loss: this is the precision of the loss")
         params, here = found
+        if not np.isfinite(here.loss):
+            return state._replace(params=params, loss=here.loss)
         s, y = combine([1, -1], [params, state.params]), combine([1, -1], [here.gradient, state.gradient])
         _, curvature, _, scale = self.inner.gram([s, y]).ravel()
         state = state._replace(params=params, loss=here.loss, gradient=here.gradient)
@@ -102,11 +104,11 @@ class Lbfgs:
     def _search(self, state, direction, slope, evaluate) -> tuple[Params, Evaluation] | None:
         """A point that satisfies the weak Wolfe conditions, by doubling and bisection.
 
-        None if no point lowers the loss.
+        None if no point lowers the loss; the last point tried if the loss was finite at none of them.
         """
         if not slope < 0:
             return None
-        low, high, length, best = 0.0, np.inf, 1.0, None
+        low, high, length, best, any_finite = 0.0, np.inf, 1.0, None, False
         for _ in range(self.max_trials):
             params = combine([1.0, length], [state.params, direction])
             here = evaluate(params)
@@ -118,7 +120,8 @@ class Lbfgs:
             else:
                 low, best = length, (params, here)
             length = 2 * low if np.isinf(high) else 0.5 * (low + high)
-        return best
+            any_finite = any_finite or np.isfinite(here.loss)
+        return best if any_finite else (params, here)
 
     def _descends(self, before: float, here: float, length: float, slope: float, slope_here: float) -> bool:
         """Armijo's condition.
@@ -218,6 +221,8 @@ class ExponentiatedGradient:
             if here.loss <= state.loss + self.armijo * length * slope:
                 return GradientState(here.params, here.loss, here.gradient, length * self.grow, "")
             length *= self.shrink
+        if not np.isfinite(here.loss):
+            return state._replace(params=here.params, loss=here.loss)
         return state._replace(stalled="no shorter step lowers the loss: this is the precision of the loss")
 
 

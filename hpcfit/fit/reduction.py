@@ -3,6 +3,9 @@
 The reproducible sum is one of integers, which has no order: the parts of a quantity, computed the same way wherever
 they are, are brought to one exponent (the largest part anywhere, known from a maximum over ranks), rounded to 64-bit
 integers and added. The error is at most half a unit of the last of 62 - log2(parts) bits of the largest part.
+
+A quantity with a part that is not finite has no exponent: its sum is NaN, on every rank. What that means is for the
+caller to say: a line search turns back, ``fit.gradient`` finds the frames that it comes from.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.errors import NumericalError, together
 from hpcfit.fit.grid import Grid
 
 Tree = Any
@@ -45,31 +47,34 @@ class ReproducibleSum:
         parts, structure = [jax.tree.leaves(chunk) for chunk in chunks], jax.tree.structure(chunks[0])
         if not parts[0]:
             return chunks[0]
-        exponents = self._exponents(parts, self.grid.parts(over))
+        exponents, finite = self._exponents(parts, self.grid.parts(over))
         scales = np.ldexp(1.0, exponents)
         integers = _added(_integer_sums(leaves, axis, scales) for leaves in parts)
         totals = _together(self.grid.ranks(over).sum, integers)
+        sums = [np.ldexp(total.astype(np.float64), -k) for total, k in zip(totals, exponents)]
         return jax.tree.unflatten(
-            structure, [np.ldexp(total.astype(np.float64), -k) for total, k in zip(totals, exponents)]
+            structure, [total if known else np.full_like(total, np.nan) for total, known in zip(sums, finite)]
         )
 
     def columns(self, parts: np.ndarray) -> np.ndarray:
         """See ``Sum.columns``; each column has its own exponent."""
-        k = np.array(self._fitting(np.max(np.abs(parts), axis=0, initial=0.0), self.grid.parts("frames")))
-        integers = np.rint(np.ldexp(parts, k)).astype(np.int64).sum(axis=0)
-        return np.ldexp(self.grid.frames.sum(integers).astype(np.float64), -k)
+        k, finite = self._fitting(np.max(np.abs(parts), axis=0, initial=0.0), self.grid.parts("frames"))
+        integers = np.rint(np.ldexp(np.where(finite, parts, 0.0), k)).astype(np.int64).sum(axis=0)
+        return np.where(finite, np.ldexp(self.grid.frames.sum(integers).astype(np.float64), -k), np.nan)
 
-    def _exponents(self, parts: Sequence[Sequence[Any]], n_parts: int) -> list[int]:
-        """The exponent of each leaf."""
+    def _exponents(self, parts: Sequence[Sequence[Any]], n_parts: int) -> tuple[np.ndarray, np.ndarray]:
+        """The exponent of each leaf, and which leaves are finite."""
         return self._fitting(np.max([_largest(leaves) for leaves in parts], axis=0), n_parts)
 
-    def _fitting(self, largest: np.ndarray, n_parts: int) -> list[int]:
-        """k for each quantity, such that ``n_parts`` numbers of the largest magnitude times 2^k fit into 62 bits."""
+    def _fitting(self, largest: np.ndarray, n_parts: int) -> tuple[np.ndarray, np.ndarray]:
+        """k for each quantity, such that ``n_parts`` numbers of the largest magnitude times 2^k fit into 62 bits, and
+        which quantities are finite on all ranks."""
         # NaN would be lost in a maximum: it travels as infinity.
         largest = self.grid.world.max(np.where(np.isnan(largest), np.inf, largest))
-        _check_finite(largest, everywhere=True)
+        finite = np.isfinite(largest)
         headroom = 62 - math.ceil(math.log2(max(n_parts, 2)))
-        return [min(headroom - math.frexp(value)[1], 1000) if value > 0 else 0 for value in largest]
+        k = [min(headroom - math.frexp(value)[1], 1000) if 0 < value < np.inf else 0 for value in largest]
+        return np.array(k, int), finite
 
 
 @dataclass(frozen=True)
@@ -84,14 +89,11 @@ class FastSum:
         if not parts[0]:
             return chunks[0]
         totals = _together(self.grid.ranks(over).sum, _added(_float_sums(leaves, axis) for leaves in parts))
-        _check_finite(np.array([np.sum(total) for total in totals]))
         return jax.tree.unflatten(structure, totals)
 
     def columns(self, parts: np.ndarray) -> np.ndarray:
         """See ``Sum.columns``."""
-        totals = self.grid.frames.sum(parts.sum(axis=0))
-        _check_finite(totals)
-        return totals
+        return self.grid.frames.sum(parts.sum(axis=0))
 
 
 def choose_sum(name: Literal["reproducible", "fast"], grid: Grid) -> Sum:
@@ -130,14 +132,3 @@ def _together(reduce, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     total = reduce(np.concatenate([array.ravel() for array in arrays]))
     ends = np.cumsum([array.size for array in arrays])
     return [piece.reshape(array.shape) for piece, array in zip(np.split(total, ends[:-1]), arrays)]
-
-
-def _check_finite(values: np.ndarray, *, everywhere: bool = False) -> None:
-    """Raise NumericalError; ``everywhere``: every rank has the same values here."""
-    if np.all(np.isfinite(values)):
-        return
-    error = NumericalError(
-        "a sum over frames is not a finite number (NaN or overflow in the frames or the parameters)",
-        remedy="run `hpcfit store verify` on the store; if it is sound, use a smaller step or precision = 'float64'",
-    )
-    raise together(error) if everywhere else error

@@ -340,8 +340,10 @@ class FrameWeights:
     ) -> tuple[Moments, Any]:
         """Moments and rows [tiles, K, T] of the tiles of a chunk; chunk.data: [tiles, strips, T, 2 strip]."""
         F0, share, orbit, basis, powered = (leaf[chunk.tiles] for leaf in prepared.of_tiles)
+        with np.errstate(over="ignore"):  # a line search may go too far: the sums say so
+            w_t = w_t.astype(self.precision)
         m1, m2, rows = one_pass(
-            w_t.astype(self.precision), float(common.w), chunk.data, Orbits(share, orbit),
+            w_t, float(common.w), chunk.data, Orbits(share, orbit),
             Coefficients(basis, powered, prepared.power), F0, held=prepared.held, threads=threads,
         )  # fmt: skip
         return Moments(m1, m2), rows

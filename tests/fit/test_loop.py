@@ -18,6 +18,7 @@ class State(NamedTuple):
     loss: float
     gradient: Any = None
     stalled: str = ""
+    params: Any = None
 
 
 class Halving:
