@@ -25,8 +25,7 @@ from hpcfit.fit.reduction import choose_sum
 from hpcfit.log import logger
 from hpcfit.problems.base import FrameRows, Params, Problem
 from hpcfit.ranks import Ranks
-from hpcfit.results.checkpoint import Checkpoints
-from hpcfit.results.fit_records import FitRecords, Record
+from hpcfit.results.checkpoint import Checkpoints, Record, Records
 from hpcfit.results.run_directory import RunDirectory
 
 
@@ -127,7 +126,7 @@ class Run:
     session: Session
     evaluate: Gradient | None
     recorder: Recorder
-    records: FitRecords
+    records: Records
     more: Sequence[Hook] = ()  # hooks of every fit
     result: Result | None = None
     counted: int = 0  # evaluations of the fits that have ended
@@ -141,8 +140,8 @@ class Run:
         # Ranks that share frames find the same damaged shard: one error is enough.
         evaluate = session.world.on_all(lambda: session.case.gradient(grid, session.device.memory, add))
         recorder = Recorder(evaluate, session.world)
-        limits = {"limits": config.optimizer.model_dump_json(exclude={"wall_clock_minutes"})}
-        records = FitRecords(config.run.directory / "fits", grid, session.identity() | limits)
+        limits = config.optimizer.model_dump_json(exclude={"wall_clock_minutes"})
+        records = Records(config.run.directory / "fits", grid, session.identity(), limits)
         return cls(session, evaluate, recorder, records)
 
     @property

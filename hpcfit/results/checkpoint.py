@@ -1,14 +1,16 @@
-"""Checkpoints: one file whatever the number of ranks, whole or not there, and never the only one.
+"""What a run keeps of its fits, to be continued: checkpoints of one that goes on, records of those that have ended.
 
-The file's name carries the SHA-256 of its bytes, which are compared before HDF5 sees them: damaged HDF5 can hang it.
+Every file is sealed (``data.files.Seal``), whatever the number of ranks, and there whole or not at all. A damaged one,
+or one under the name of another, is passed over with a warning. One that is whole, but of another run or of another
+schema, is an error.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,15 +18,60 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from hpcfit import __version__
-from hpcfit.data.files import LIBVER, written_whole
-from hpcfit.errors import InputError
+from hpcfit.data.files import Seal, check_seal, hdf5_sealed
+from hpcfit.errors import DamagedFile, InputError
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.loop import Step
 from hpcfit.fit.state import Arrays, check_agreement, from_arrays, gather_rows, to_arrays
 from hpcfit.log import logger
+from hpcfit.problems.base import Params
 
-SCHEMA = 3  # 2: a checkpoint names its fit; 3: weights of the simplex are squares of the parameters
+CHECKPOINT, RECORD = "checkpoint", "record of a fit"
+# 2: a checkpoint names its fit; 3: weights of the simplex are squares of the parameters; 4: sealed, records too
+SCHEMA = 4
+
+
+# ---- the format --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _written(path: Path, format: str, identity: dict[str, str], arrays: Arrays, **facts: Any) -> Iterator[h5py.File]:
+    with hdf5_sealed(path, Seal(format, SCHEMA, path.stem)) as file:
+        file.attrs.update(identity=json.dumps(identity), **facts)
+        for group, values in arrays._asdict().items():
+            for name, value in values.items():
+                file.require_group(group).create_dataset(name.replace("/", "|"), data=value)
+        yield file
+
+
+def _is_whole(path: Path, format: str) -> bool:
+    """Whether a file can be used; where it cannot a warning says why. Raises InputError for another schema."""
+    try:
+        check_seal(path, Seal(format, SCHEMA, path.stem))
+    except DamagedFile as error:
+        logger.warning("%s: it is not used", error)
+        return False
+    return True
+
+
+def _read(file: h5py.File, blocks: range) -> Arrays:
+    """The arrays of a file, of the rows those of some blocks."""
+    shared = {name: value[()] for name, value in file.get("shared", {}).items()}
+    local = {name: value[blocks.start : blocks.stop] for name, value in file.get("local", {}).items()}
+    return Arrays(shared, local)
+
+
+def _check_is_ours(path: Path, file: h5py.File, identity: dict[str, str]) -> None:
+    written = json.loads(file.attrs["identity"])
+    for name in identity:
+        if written.get(name) != identity[name]:
+            raise InputError(
+                f"{path} belongs to another run: {name} was {written.get(name)}, is now {identity[name]}",
+                remedy="resume with the config the run was started with, or start anew in another [run] directory",
+            )
+
+
+# ---- checkpoints -------------------------------------------------------------------------------------------------
 
 
 class Restart(NamedTuple):
@@ -70,29 +117,16 @@ class Checkpoints:
         self._saved = time.monotonic()
 
     def _write(self, step: Step, arrays: Arrays) -> None:
-        content = self._content(step, arrays)
-        name = f"step_{step.number:08d}.{_digest(content)}.h5"
-        with written_whole(self.folder / name) as temporary:
-            temporary.write_bytes(content)
-        same_step = [path for path in self.folder.glob(f"step_{step.number:08d}.*.h5") if path.name != name]
-        others = [] if self._begun else [path for path in self._paths() if path.name != name]
-        for old in [*same_step, *others, *self._paths()[self.keep :]]:
+        path = self.folder / f"step_{step.number:08d}.h5"
+        with _written(
+            path, CHECKPOINT, self.identity, arrays, step=step.number, gradient_norm=step.gradient_norm,
+            evaluations=self.evaluations(), fit=self.fit,
+        ) as file:  # fmt: skip
+            file["losses"] = np.array(step.losses, float)
+        others = [] if self._begun else [old for old in self._paths() if old != path]
+        for old in [*others, *self._paths()[self.keep :]]:
             old.unlink(missing_ok=True)
         self._begun = True
-
-    def _content(self, step: Step, arrays: Arrays) -> bytes:
-        buffer = io.BytesIO()
-        with h5py.File(buffer, "w", libver=LIBVER) as file:
-            file.attrs.update(
-                format="hpcfit checkpoint", schema=SCHEMA, hpcfit_version=__version__, step=step.number,
-                gradient_norm=step.gradient_norm, evaluations=self.evaluations(), identity=json.dumps(self.identity),
-                fit=self.fit,
-            )  # fmt: skip
-            file["losses"] = np.array(step.losses, float)
-            for group, values in arrays._asdict().items():
-                for name, value in values.items():
-                    file.require_group(group).create_dataset(name.replace("/", "|"), data=value)
-        return buffer.getvalue()
 
     def _paths(self) -> list[Path]:
         """Newest first."""
@@ -106,25 +140,22 @@ class Checkpoints:
         path = self.grid.world.on_root(self._newest_whole)
         if path is None:
             return None
-        with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
+        with h5py.File(path, "r") as file:
             if file.attrs["fit"] != self.fit:
                 return None
             self._begun = True
             if self.grid.world.is_root:
                 logger.info("resuming from %s", path)
-            ids = file["local"]["ids"][:]
-            shared = {name: value[()] for name, value in file.get("shared", {}).items()}
-            rows = slice(self.grid.blocks.start, self.grid.blocks.stop)
-            local = {name: value[rows] for name, value in file["local"].items()}
-            if not np.array_equal(ids[rows], self.ids):
+            arrays = _read(file, self.grid.blocks)
+            if not np.array_equal(arrays.local["ids"], self.ids):
                 raise InputError(
                     f"{path} holds other frames than the store",
                     remedy="resume with the store that the run was started with",
                 )
-            state = from_arrays(template, Arrays(shared, local))
             last = Step(
-                int(file.attrs["step"]), state, float(file.attrs["gradient_norm"]), tuple(file["losses"][:].tolist())
-            )
+                int(file.attrs["step"]), from_arrays(template, arrays), float(file.attrs["gradient_norm"]),
+                tuple(file["losses"][:].tolist()),
+            )  # fmt: skip
             return Restart(last, int(file.attrs["evaluations"]))
 
     def newest_evaluations(self) -> int | None:
@@ -134,37 +165,89 @@ class Checkpoints:
             path = self._newest_whole()
             if path is None:
                 return None
-            with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
+            with h5py.File(path, "r") as file:
                 return int(file.attrs["evaluations"])
 
         return self.grid.world.on_root(read)
 
     def _newest_whole(self) -> Path | None:
         for path in self._paths():
-            content = path.read_bytes()
-            if f".{_digest(content)}." in path.name:  # HDF5 sees no byte that is not as it was written
-                with h5py.File(io.BytesIO(content), "r") as file:
-                    self._check_is_ours(path, file)
+            if _is_whole(path, CHECKPOINT):
+                with h5py.File(path, "r") as file:
+                    _check_is_ours(path, file, self.identity)
                 return path
-            logger.warning("checkpoint %s is damaged (it differs from its checksum): trying the one before", path)
         return None
 
-    def _check_is_ours(self, path: Path, file: h5py.File) -> None:
-        if file.attrs["schema"] != SCHEMA:
-            raise InputError(
-                f"{path} has schema {file.attrs['schema']} (hpcfit {file.attrs['hpcfit_version']});"
-                f" hpcfit {__version__} reads {SCHEMA}",
-                remedy="resume with the version that wrote it, or start anew",
-            )
-        written = json.loads(file.attrs["identity"])
-        for name in self.identity:
-            if written.get(name) != self.identity[name]:
-                raise InputError(
-                    f"{path} belongs to another run: {name} was {written.get(name)}, is now {self.identity[name]}",
-                    remedy="resume with the config the run was started with, or start anew in another [run] directory",
-                )
+
+# ---- records of fits that have ended -----------------------------------------------------------------------------
 
 
-def _digest(content: bytes) -> str:
-    """What the file's name says of its bytes."""
-    return hashlib.sha256(content).hexdigest()[:16]
+class Record(NamedTuple):
+    """params: where the fit ended. facts: its metrics and counts. evaluations: of the run until then."""
+
+    params: Params
+    facts: dict[str, Any]
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of a run, one small file a fit.
+
+    identity: what must be the same as it was, by name. limits: of the optimizer; a fit that ended at other ones is gone
+    on with from its checkpoint.
+    """
+
+    folder: Path
+    grid: Grid
+    identity: dict[str, str]
+    limits: str
+
+    def save(self, name: str, record: Record) -> None:
+        """Write one; collective."""
+        arrays = to_arrays({"params": record.params})
+        rows = gather_rows(arrays.local, self.grid)
+        self.grid.world.on_root(lambda: self._write(name, record, Arrays(arrays.shared, rows)))
+
+    def load(self, name: str, template: Params) -> Record | None:
+        """Read one; None where this run has none. Collective. Raises InputError for one of another run."""
+        path = self._path(name)
+        if not self.grid.world.on_root(lambda: self._holds(path, name)):
+            return None
+        with h5py.File(path, "r") as file:
+            params = from_arrays({"params": template}, _read(file, self.grid.blocks))["params"]
+            return Record(params, json.loads(file.attrs["facts"]), int(file.attrs["evaluations"]))
+
+    def evaluations(self) -> int:
+        """Evaluations of the run until its last record; on root."""
+        counts = [self._evaluations(path) for path in sorted(self.folder.glob("*.h5"))]
+        return max((count for count in counts if count is not None), default=0)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name.replace(' ', '_').replace('/', '_')}.h5"
+
+    def _write(self, name: str, record: Record, arrays: Arrays) -> None:
+        facts = json.dumps(record.facts)
+        with _written(
+            self._path(name), RECORD, self.identity, arrays, fit=name, limits=self.limits, facts=facts,
+            evaluations=record.evaluations,
+        ):  # fmt: skip
+            pass
+
+    def _holds(self, path: Path, name: str) -> bool:
+        """Whether a file is a record that this run can use, of the fit of that name."""
+        if self._evaluations(path) is None:
+            return False
+        with h5py.File(path, "r") as file:
+            if file.attrs["fit"] != name:
+                return False
+        logger.info("fit %s has ended before: %s", name, path)
+        return True
+
+    def _evaluations(self, path: Path) -> int | None:
+        """What a record of this run counts; None where there is none that can be used."""
+        if not path.exists() or not _is_whole(path, RECORD):
+            return None
+        with h5py.File(path, "r") as file:
+            _check_is_ours(path, file, self.identity)
+            return int(file.attrs["evaluations"]) if file.attrs["limits"] == self.limits else None

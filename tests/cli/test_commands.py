@@ -165,7 +165,7 @@ def test_a_signal_before_the_first_step_is_not_lost(two_sources, tmp_path, monke
     with handled_by(signal.SIG_IGN):
         assert run_optimize(config, Ranks()) == 75
     (checkpoint,) = (tmp_path / "run/checkpoints").iterdir()
-    assert checkpoint.name.startswith("step_00000000.")
+    assert checkpoint.name.startswith("step_00000000")
     assert len(history(tmp_path / "run")) == 1
     assert "SIGTERM" in json.loads((tmp_path / "run/stopped.json").read_text())["reason"]
 

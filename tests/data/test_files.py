@@ -6,7 +6,11 @@ import subprocess
 import time
 from pathlib import Path
 
-from hpcfit.data.files import keep_first, remove_leftovers, written_whole
+import h5py
+import pytest
+
+from hpcfit.data.files import Seal, check_seal, hdf5_sealed, keep_first, remove_leftovers, written_whole
+from hpcfit.errors import DamagedFile, InputError
 from tests.data.test_prepare import half_written_by_a_killed_process
 
 
@@ -74,3 +78,49 @@ def test_what_a_killed_process_left_is_removed_although_its_parent_has_not_asked
         alive.kill()
         alive.wait()
         dead.wait()
+
+
+SEAL = Seal("table", 2, "numbers")
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    with hdf5_sealed(tmp_path / "numbers.h5", SEAL) as file:
+        file["x"] = [1.0, 2.0, 3.0]
+    return tmp_path / "numbers.h5"
+
+
+def test_a_sealed_file_is_hdf5_that_says_what_it_is(sealed):
+    check_seal(sealed, SEAL)
+    with h5py.File(sealed) as file:
+        assert file["x"][:].tolist() == [1.0, 2.0, 3.0]
+
+
+def test_no_flipped_bit_and_no_lost_byte_of_a_sealed_file_goes_unnoticed(sealed):
+    content = sealed.read_bytes()
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1 << place % 8
+        sealed.write_bytes(changed)
+        with pytest.raises(DamagedFile, match=r"numbers\.h5 is "):
+            check_seal(sealed, SEAL)
+    for length in (0, 1, 511, 512, 513, len(content) - 1):
+        sealed.write_bytes(content[:length])
+        with pytest.raises(DamagedFile, match="damaged"):
+            check_seal(sealed, SEAL)
+    sealed.write_bytes(content + b"0")
+    with pytest.raises(DamagedFile, match="damaged"):
+        check_seal(sealed, SEAL)
+
+
+def test_a_sealed_file_under_another_name_or_of_another_kind_is_not_that_one(sealed):
+    with pytest.raises(DamagedFile, match="is the table 'numbers', not the table 'others'"):
+        check_seal(sealed, SEAL._replace(name="others"))
+    with pytest.raises(DamagedFile, match="not the picture"):
+        check_seal(sealed, SEAL._replace(format="picture"))
+
+
+def test_a_whole_file_of_another_schema_names_both(sealed):
+    with pytest.raises(InputError, match=r"has schema 2 .* reads schema 3 of a table") as found:
+        check_seal(sealed, SEAL._replace(schema=3))
+    assert not isinstance(found.value, DamagedFile)

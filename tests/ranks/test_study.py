@@ -101,22 +101,15 @@ def test_an_interrupted_study_ends_as_the_whole_one_on_other_ranks(
     assert result(run) == result(whole)
 
 
-@pytest.mark.parametrize("damage", ["cut", "of another run"])
-def test_a_record_that_is_damaged_or_foreign_is_run_again(hpcfit, config, whole, tmp_path, damage):
-    import h5py
-
+def test_a_record_that_is_cut_is_run_again(hpcfit, config, whole, tmp_path):
     shutil.copytree(whole, run := tmp_path / "run")
     (run / "metrics.json").unlink()
     record = run / "fits/start_A.h5"
-    if damage == "cut":
-        record.write_bytes(record.read_bytes()[: record.stat().st_size // 2])
-    else:
-        with h5py.File(record, "r+") as file:
-            file.attrs["identity"] = json.dumps({"problem": "another"})
-    before = record.read_bytes()
+    sound = record.read_bytes()
+    record.write_bytes(sound[: len(sound) // 2])
     done = hpcfit(*words(config, run, "--resume"))
     assert done.returncode == 0, done.stderr
-    assert ("is damaged" in done.stderr) == (damage == "cut")
+    assert "is damaged" in done.stderr
     assert done.stderr.count("has ended before") == FITS - 1
-    assert record.read_bytes() != before
+    assert len(record.read_bytes()) > len(sound) // 2
     assert result(run) == result(whole)
