@@ -141,15 +141,24 @@ class _Halves:
         return Evaluation(loss, None, at.params, at.statistics, at.sums, clock.seconds)
 
     def not_finite_at(self, params: Params) -> str:
-        """The first block and its frames whose part of a sum is not finite at ``params``, in words; "" where every part
-        is. Collective, and a pass over the frames."""
-        params = self.problem.gauge(params, self.frames.rows, OverFrames(self.grid, self.add))
-        parts = _of_frames(self.problem, params, self._blocks(params))
-        rows = self._rows_of(np.flatnonzero(_not_finite(parts, axis=0)))
+        """Where a sum that is not finite at ``params`` comes from, in words: a block and its frames, or a tile where no
+        frame is at fault; "" where every sum is finite. Collective; one or two passes over the frames."""
+        at = self._sums_at(params, Stopwatch())
+        if not self._any_rank(not _is_finite((at.statistics, at.sums))):
+            return ""
+        rows = self._rows_of(np.flatnonzero(_not_finite(_of_frames(self.problem, at.params, at.blocks), axis=0)))
         if not self._any_rank(len(rows) > 0):
-            rows = self._not_finite_data(params)
-        found = self.grid.world.gather(self._in_words(rows))
-        return self.grid.world.bcast(next((one for one in found if one), "") if found is not None else None)
+            rows = self._not_finite_data(at)
+        found = self.grid.world.gather(self._in_words(rows) or self._tile_in_words(at))
+        # A frame at fault makes the sums of a tile bad as well: it is named first, by the lowest rank that holds one.
+        return self.grid.world.bcast(
+            max(found, key=lambda words: (words != "") + words.startswith("block")) if found else ""
+        )
+
+    def _tile_in_words(self, at: _At) -> str:
+        bad = np.flatnonzero(_not_finite(_summaries(self.problem, at.statistics, at.params.shared), axis=0))
+        tile = f"tile {self.grid.tiles.start + bad[0]} of {self.grid.n_tiles}" if len(bad) else ""
+        return tile and f"{tile}, from parameters that all frames share"
 
     def _rows_of(self, blocks: np.ndarray) -> np.ndarray:
         """The rows of some of this rank's blocks, counted over all of them."""
@@ -269,10 +278,10 @@ class Reverse(_Halves):
             rows = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *local)
             return Params(shared_sum, self.add([rows], axis=0, over="slices"))
 
-    def _not_finite_data(self, params: Params) -> np.ndarray:
+    def _not_finite_data(self, at: _At) -> np.ndarray:
         """The rows of the first block whose cells are not finite, or those among them whose data are not."""
         for chunk in self.frames.chunks():
-            bad = np.flatnonzero(_not_finite(_forward(self.problem, *self._on(params, chunk)), axis=1))
+            bad = np.flatnonzero(_not_finite(_forward(self.problem, *self._on(at.params, chunk)), axis=1))
             if len(bad):
                 data = jax.tree.map(lambda leaf, bad=bad: np.asarray(leaf)[:, bad[0]], chunk.data)
                 rows, culprits = self._rows_of(chunk.rows.start + bad[:1]), _not_finite(data, axis=1)
@@ -309,16 +318,14 @@ class Adjoint(_Halves):
                 pieces.append(jax.block_until_ready(made))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
 
-    def _not_finite_data(self, params: Params) -> np.ndarray:
-        """The rows whose data are not finite, else the one of the largest weight, if it makes a sum overflow."""
+    def _not_finite_data(self, at: _At) -> np.ndarray:
+        """The rows whose data are not finite, else the one of the largest weight, if sums of tiles are not."""
         bad = [np.flatnonzero(_not_finite(chunk.data, axis=2)) for chunk in self.frames.chunks()]
         rows = np.unique(np.concatenate([np.zeros(0, int), *bad]))
-        if self._any_rank(len(rows) > 0):
+        if self._any_rank(len(rows) > 0) or not self._any_rank(not _is_finite(at.statistics)):
             return rows
-        at = self._sums_at(params, Stopwatch())
-        overflows = self._any_rank(not _is_finite((at.statistics, at.sums)))
         w = np.abs(np.asarray(_weights(self.problem, at.params, at.blocks))).ravel()
-        return np.flatnonzero(w == np.max(w, initial=0.0))[:1] if overflows else rows
+        return np.flatnonzero(w == np.max(w, initial=0.0))[:1]
 
     def _pull_data(self, at: _At, sliced_bar: Tree, sums_bar: Tree, clock: Stopwatch) -> Params:
         with clock("compute"):

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hpcfit.errors import NumericalError
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.reduction import FastSum, ReproducibleSum
 from hpcfit.ranks import Ranks
@@ -82,6 +81,16 @@ def test_no_parts_at_all_are_zero(grid):
 
 @pytest.mark.parametrize("kind", [ReproducibleSum, FastSum])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_not_a_number_is_an_error(grid, kind, bad):
-    with pytest.raises(NumericalError, match="not a finite number"):
-        kind(grid)([np.array([[1.0], [bad]])], axis=0, over="frames")
+def test_a_quantity_with_a_part_that_is_not_finite_has_no_finite_sum_and_spoils_no_other(grid, kind, bad):
+    add = kind(grid)
+    total = add([{"bad": np.array([[1.0], [bad]]), "sound": np.array([[1.0], [2.0]])}], axis=0, over="frames")
+    assert not np.any(np.isfinite(total["bad"]))
+    assert total["sound"] == 3.0
+    columns = add.columns(np.array([[1.0, 5.0], [bad, 6.0]]))
+    assert not np.isfinite(columns[0])
+    assert columns[1] == 11.0
+
+
+def test_what_is_not_finite_on_one_rank_has_no_sum_on_any(wide):
+    partner = make_grid(OneOfSeveral([np.array([np.inf])]), Shape(1, 1, ""), N, 1)
+    assert np.all(np.isnan(ReproducibleSum(partner)([wide], axis=0, over="frames")))
