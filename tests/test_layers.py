@@ -1,4 +1,4 @@
-"""tools/layers finds each kind of forbidden import, and finds none in hpcfit itself.
+"""tools/layers finds each kind of forbidden import, finds none in hpcfit itself, and counts lines and cycles.
 
 It does not prove that a module keeps to its purpose, nor does it see imports made from strings (importlib).
 """
@@ -81,3 +81,74 @@ def test_a_folder_without_hpcfit_is_an_error(tmp_path):
     result = check(tmp_path)
     assert result.returncode == 2
     assert str(tmp_path) in result.stderr
+
+
+COUNTED = '''"""A module.
+
+Of two lines.
+"""
+
+import os
+from pathlib import (
+    Path,
+)
+
+# A comment.
+TEXT = """
+# not a comment
+
+"""
+
+
+def f():
+    """One line."""
+
+    def inner():
+        import json
+        return json
+
+    return inner  # code
+'''
+
+
+def sizes(root: Path) -> list[str]:
+    command = [sys.executable, REPOSITORY / "tools" / "layers", "--sizes", root]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout.splitlines()
+
+
+def test_sizes_count_each_line_once_and_small_files_with_one_importer(tmp_path):
+    """By hand: 25 lines, of them 8 of code, 6 blank outside of texts, 5 of docstrings, 1 comment, 5 of imports."""
+    loop = "from hpcfit.fit import {}\n"
+    files = {"__init__.py": "", "log.py": COUNTED, "fit/__init__.py": "import hpcfit.log\n"}
+    write(tmp_path, files | {"fit/a.py": loop.format("b"), "fit/b.py": loop.format("c"), "fit/c.py": loop.format("a")})
+    found = sizes(tmp_path)
+    rows = {line.split()[0]: [int(word) for word in line.split()[1:]] for line in found[1:4]}
+    assert found[0].split() == ["room", "modules", "lines", "code", "blank", "docstrings", "comments", "imports"]
+    assert rows["(top)"] == [2, 25, 8, 6, 5, 1, 5]
+    assert rows["fit"] == [4, 4, 0, 0, 0, 0, 4]
+    assert rows["all"] == [a + b for a, b in zip(rows["(top)"], rows["fit"])]
+    assert found[5:] == [
+        "lines of 4 files: median 1, q90 25, longest 25",
+        "lines of 2 functions without docstring: median 5, q90 7, longest 7",
+        "modules under 80 lines with one importer: 4",
+        "cycles of files: 1",
+        "  hpcfit.fit.a -> hpcfit.fit.b -> hpcfit.fit.c -> hpcfit.fit.a",
+    ]
+
+
+def test_sizes_find_a_shortest_cycle_of_each_knot(tmp_path):
+    files = {
+        "a.py": "def f():\n    from . import b\n",
+        "b.py": "from . import c\n",
+        "c.py": "from . import a, d\n",
+        "d.py": "from . import c\n",
+        "e.py": "from . import f, a\n",
+        "f.py": "from . import e\n",
+        "g.py": "from . import g, e\n",
+    }
+    write(tmp_path, files)
+    assert sizes(tmp_path)[-3:] == [
+        "cycles of files: 2",
+        "  hpcfit.c -> hpcfit.d -> hpcfit.c",
+        "  hpcfit.e -> hpcfit.f -> hpcfit.e",
+    ]
