@@ -41,9 +41,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("mpi") or not STARTS_PROCESSES.isdisjoint(item.fixturenames):
             item.add_marker("processes")
     nightly = config.getoption("nightly")
-    kept = [item for item in items if bool(item.get_closest_marker("nightly")) == nightly]
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = kept
+    left_out = {item for item in items if bool(item.get_closest_marker("nightly")) != nightly}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session", autouse=True)
