@@ -12,9 +12,16 @@ import numpy as np
 import pytest
 
 from hpcfit.testsystems import synthetic
+from tests import command
+from tests.command import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-OF_PROCESSES = tuple(ROOT / "tests" / folder for folder in ("cli", "ranks", "slurm", "workflow"))
+# Who uses one of these starts several processes, which want the whole machine.
+STARTS_PROCESSES = {"mpiexec", "installed"}  # MPI ranks, a Slurm
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--nightly``: what repeats, on more ranks or once more, what the default run has seen already."""
+    parser.addoption("--nightly", action="store_true", help="run the tests marked nightly, and no others")
 
 
 def pytest_configure() -> None:
@@ -24,11 +31,19 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts processes: `tools/test` runs it alone, the rest side by side."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what starts several processes, and leave out the nightly tests, or all others.
+
+    `tools/test` runs tests marked `processes` one after the other, the rest side by side.
+    """
     for item in items:
-        if item.get_closest_marker("mpi") or any(folder in item.path.parents for folder in OF_PROCESSES):
+        if item.get_closest_marker("mpi") or not STARTS_PROCESSES.isdisjoint(item.fixturenames):
             item.add_marker("processes")
+    nightly = config.getoption("nightly")
+    left_out = {item for item in items if bool(item.get_closest_marker("nightly")) != nightly}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,20 +91,34 @@ def mpiexec() -> str:
 
 
 @pytest.fixture
-def hpcfit(mpiexec):
-    """``hpcfit(*arguments, ranks=1, timeout=300)``: run the command on so many ranks.
+def hpcfit(request):
+    """``hpcfit(*arguments, ranks=1)``: run the command in this process, or on several ranks under mpiexec.
 
-    Gives a finished process with its output.
+    Gives a finished process with its output. ``apart=True``: one rank has a process of its own too. That is for tests
+    of what becomes of a process, and of bits, which must not depend on what has run in a process before.
     """
 
-    def run(*arguments, ranks: int = 1, timeout: float = 300, prefix=()) -> subprocess.CompletedProcess:
-        launcher = [mpiexec, "-n", str(ranks)] if ranks > 1 else []
-        command = [*prefix, *launcher, sys.executable, "-m", "hpcfit", *map(str, arguments)]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=os.environ | {"COLUMNS": "200"}
-        )
+    def run(*arguments, ranks: int = 1, apart: bool = False) -> subprocess.CompletedProcess:
+        if ranks == 1:
+            return (command.apart if apart else command.here)(*arguments)
+        assert request.node.get_closest_marker("processes"), "a test on several ranks is to be marked mpi"
+        return command.apart(*arguments, launcher=[request.getfixturevalue("mpiexec"), "-n", str(ranks)])
 
     return run
+
+
+def also_on_ranks(faults: list, ranks: int, *, always: tuple) -> list:
+    """Parameters (fault, ranks): each on one rank, and on several.
+
+    Nightly on several, but for those of ``always``: of each way in which ranks come to raise one error, one.
+    """
+    nightly = [pytest.param(f, ranks, marks=[pytest.mark.mpi, pytest.mark.nightly]) for f in faults if f not in always]
+    return [*((f, 1) for f in faults), *(pytest.param(f, ranks, marks=pytest.mark.mpi) for f in always), *nightly]
+
+
+def name_of(value) -> str:
+    """A function's name, for the id of a test."""
+    return getattr(value, "__name__", str(value))
 
 
 @pytest.fixture(scope="session")

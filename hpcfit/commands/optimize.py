@@ -39,8 +39,10 @@ def run_optimize(
             logger.info("%s holds the result of this config already: nothing to do", directory.path)
             return 0
         log_session(session)
-    with phases("measure bandwidth"):  # which the rate of steps is compared with
-        bandwidth = memory_bandwidth() if isinstance(session.case, SteppedCase) else 0.0
+    bandwidth = None
+    if config.run.report and isinstance(session.case, SteppedCase):
+        with phases("measure bandwidth"):  # which the report compares the rate of steps with
+            bandwidth = memory_bandwidth()
     with phases("read frames"):
         run = Run.open(session)
     with phases("start"):

@@ -230,8 +230,11 @@ class Run:
 
     # ---- what the results say of the run ---------------------------------------------------------------------------
 
-    def facts(self, bandwidth: float) -> dict[str, Any]:
-        """About the run rather than the result, and of its final fit, if there is one; collective."""
+    def facts(self, bandwidth: float | None) -> dict[str, Any]:
+        """About the run rather than the result, and of its final fit, if there is one; collective.
+
+        bandwidth: of this rank's memory, bytes per second; None where no rank has measured it.
+        """
         grid = self.session.grid
         facts = {
             "identity": self.session.identity(),
@@ -243,14 +246,13 @@ class Run:
         }
         return facts if self.result is None else facts | self._facts_of_fit(bandwidth)
 
-    def _facts_of_fit(self, bandwidth: float) -> dict[str, Any]:
+    def _facts_of_fit(self, bandwidth: float | None) -> dict[str, Any]:
         """Why the final fit stopped, steps, rate; collective."""
         spent, fitted = self.recorder.spent, self.result.fitted
         passed = self.evaluate.passes * self.session.case.bytes_held(self.session.grid) * max(self.recorder.timed, 0)
         rates = self.session.world.gather((passed / (spent["compute"] + spent["read"]) if spent else 0.0, bandwidth))
         if rates is None:
             return {}
-        rate, reference = np.mean(rates, axis=0)
         return {
             "passes": self.evaluate.passes,
             "stopped": fitted.stopped,
@@ -258,13 +260,19 @@ class Run:
             "loss": fitted.metrics["loss"],
             "evaluations": fitted.evaluations,
             "final_fit": self.names.index(fitted.name) if fitted.name in self.names else None,
-            "rate": {
-                "gb_per_s_per_rank": rate / 1e9,
-                "bandwidth_gb_per_s": reference / 1e9,
-                "fraction": rate / reference,
-            },
+            "rate": _mean_rate(rates),
             "reduce_share": spent.get("reduce", 0.0) / max(sum(spent.values()), 1e-9),
         }
+
+
+def _mean_rate(rates: list[tuple[float, float | None]]) -> dict[str, float]:
+    """The mean rate of all ranks, and the bandwidth of their memory beside it where it was measured."""
+    reached = np.mean([rate for rate, _ in rates])
+    found = {"gb_per_s_per_rank": reached / 1e9}
+    if any(bandwidth is None for _, bandwidth in rates):
+        return found
+    reference = np.mean([bandwidth for _, bandwidth in rates])
+    return found | {"bandwidth_gb_per_s": reference / 1e9, "fraction": reached / reference}
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from hpcfit.commands.run import Run
 from hpcfit.config import load_config
 from hpcfit.ranks import Ranks
 from hpcfit.workflow.stopping import handled_by
-from tests.conftest import ROOT, assert_one_clear_error, history
+from tests.command import ROOT, apart, sets
+from tests.conftest import assert_one_clear_error, history
 from tests.data.test_shard import flip_byte
 
 
-def test_help_lists_the_commands_and_imports_nothing_heavy(hpcfit):
-    done = hpcfit("--help")
+def test_help_lists_the_commands_and_imports_nothing_heavy():
+    done = apart("--help")
     assert done.returncode == 0
     for command in (
         "simulate", "prepare", "check", "optimize", "report", "store", "doctor", "pipeline", "job", "sweep",
@@ -89,7 +90,7 @@ def test_store_info_and_verify(hpcfit, two_sources, tmp_path):
 
 def test_optimize_leaves_a_whole_run_directory_and_report_rebuilds_it(hpcfit, two_sources, tmp_path):
     run = tmp_path / "run"
-    done = hpcfit("optimize", two_sources, "--set", f"run.directory={run}", "--set", "optimizer.max_steps=3")
+    done = apart("optimize", two_sources, *sets(f"run.directory={run}", "optimizer.max_steps=3"))
     assert done.returncode == 0, done.stderr
     names = {path.name for path in run.iterdir()}
     assert names >= {
@@ -103,17 +104,16 @@ def test_optimize_leaves_a_whole_run_directory_and_report_rebuilds_it(hpcfit, tw
     assert hpcfit("report", run).returncode == 0
     assert "<html" in (run / "report.html").read_text()[:200]
     # the resolved config runs by itself
-    again = hpcfit(
-        "optimize",
-        run / "config.toml",
-        "--overwrite",
-        "--set",
-        f"run.directory={tmp_path / 'again'}",
-        "--set",
-        "run.report=false",
-    )
+    settings = sets(f"run.directory={tmp_path / 'again'}", "run.report=false")
+    again = hpcfit("optimize", run / "config.toml", "--overwrite", *settings)
     assert again.returncode == 0, again.stderr
-    assert json.loads((tmp_path / "again/metrics.json").read_text())["fitted"] == metrics["fitted"]
+    repeated = json.loads((tmp_path / "again/metrics.json").read_text())
+    assert repeated["fitted"] == metrics["fitted"]
+    # the bandwidth of memory is measured for the report alone
+    assert set(metrics["rate"]) == {"gb_per_s_per_rank", "bandwidth_gb_per_s", "fraction"}
+    assert set(repeated["rate"]) == {"gb_per_s_per_rank"}
+    assert hpcfit("report", tmp_path / "again").returncode == 0
+    assert "measured memory bandwidth" in (tmp_path / "again/report.html").read_text()
 
 
 def test_weights_are_a_table_in_which_everything_agrees(hpcfit, two_sources, tmp_path):
@@ -122,16 +122,7 @@ def test_weights_are_a_table_in_which_everything_agrees(hpcfit, two_sources, tmp
     import h5py
 
     run = tmp_path / "run"
-    options = [
-        "--set",
-        f"run.directory={run}",
-        "--set",
-        "optimizer.max_steps=2",
-        "--set",
-        "run.report=false",
-        "--set",
-        "problem.temperature=250",
-    ]
+    options = sets(f"run.directory={run}", "optimizer.max_steps=2", "run.report=false", "problem.temperature=250")
     done = hpcfit("optimize", two_sources, *options)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((run / "weights.csv").read_text().splitlines()))

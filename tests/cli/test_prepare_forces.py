@@ -59,7 +59,7 @@ def test_ranks_and_a_cluster_write_the_bytes_of_one_process(config, hpcfit):
     found, store = [], config.parent / "store"
     for below, ranks in (("", 1), ("", 2), (CLUSTER, 1)):
         config.write_text(config.read_text() + below)
-        done = hpcfit("prepare", config, ranks=ranks)
+        done = hpcfit("prepare", config, ranks=ranks, apart=True)
         assert done.returncode == 0, done.stderr
         assert "420 frames of 3 sources x 9 particles" in done.stderr
         found.append(checksums(store))
@@ -126,6 +126,7 @@ def test_info_and_verify_know_stores_of_forces(config, hpcfit):
     assert "run.npz.0000064-0000128.h5 is damaged: forces of block 0, frames 204 to 267" in damaged.stderr
 
 
+@pytest.mark.mpi
 def test_wrong_inputs_are_one_clear_error_on_two_ranks(config, hpcfit):
     write_topology(config.parent / "water.pdb", 2)
     assert_one_clear_error(hpcfit("prepare", config, ranks=2), ["9 atoms", "6"])

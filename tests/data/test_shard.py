@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -16,6 +14,7 @@ from hpcfit.data.shard import ShardPlan, ShardWriter, open_shard
 from hpcfit.data.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_store
+from tests.command import apart
 
 H = 2500
 CELL = (30.0, 31.0, 32.0, 90.0, 90.0, 90.0)
@@ -72,8 +71,7 @@ def test_round_trip_within_half_a_unit(tmp_path, reflections, F_th, encoding, re
 def test_a_compressed_store_is_read_by_another_process(tmp_path, reflections, F_th):
     """HDF5 finds the filter only if somebody imports it: the process that wrote it always has."""
     write_store(tmp_path, reflections, [Source("one", F_th)], Encoding("complex64", 10, "bitshuffle-lz4"))
-    command = [sys.executable, "-m", "hpcfit", "store", "verify", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = apart("store", "verify", tmp_path)
     assert done.returncode == 0, done.stderr
 
 

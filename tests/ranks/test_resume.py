@@ -2,26 +2,25 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 
-from tests.conftest import ROOT, assert_one_clear_error, fingerprint
+from tests.command import apart, sets
+from tests.conftest import assert_one_clear_error, fingerprint
 from tests.ranks.test_records import resealed
 
 
 def words(config, directory, *settings, steps=12):
     given = (f"run.directory={directory}", f"optimizer.max_steps={steps}", "run.report=false", *settings)
-    return ["optimize", str(config), "--resume", "auto", *(word for setting in given for word in ("--set", setting))]
+    return ["optimize", str(config), "--resume", "auto", *sets(*given)]
 
 
 @pytest.fixture(scope="module")
 def finished(two_sources, tmp_path_factory):
     """The run directory of a fit in one go, begun by `--resume auto` itself."""
     directory = tmp_path_factory.mktemp("finished") / "run"
-    command = [sys.executable, "-m", "hpcfit", *words(two_sources, directory)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=ROOT)
+    done = apart(*words(two_sources, directory))
+    assert done.returncode == 0, done.stderr
     return directory
 
 
@@ -45,7 +44,7 @@ def test_a_finished_run_is_left_as_it_is(hpcfit, two_sources, finished):
 def test_an_unfinished_run_goes_on_with_a_further_goal_or_other_ranks(hpcfit, two_sources, finished, tmp_path):
     first = hpcfit(*words(two_sources, tmp_path / "run", steps=5), ranks=2)
     assert first.returncode == 0, first.stderr
-    second = hpcfit(*words(two_sources, tmp_path / "run"))
+    second = hpcfit(*words(two_sources, tmp_path / "run"), apart=True)
     assert second.returncode == 0, second.stderr
     assert "resuming after" in second.stderr
     assert fingerprint(tmp_path / "run") == fingerprint(finished)
@@ -61,7 +60,7 @@ def test_without_a_whole_checkpoint_it_begins_again_and_says_so(hpcfit, two_sour
             checkpoint.unlink()
         else:
             checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
-    done = hpcfit(*words(two_sources, tmp_path / "run"))
+    done = hpcfit(*words(two_sources, tmp_path / "run"), apart=True)
     assert done.returncode == 0, done.stderr
     assert "begins again" in done.stderr
     assert ("is damaged" in done.stderr) == (left == "a damaged checkpoint")

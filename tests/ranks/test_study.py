@@ -6,13 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
 from hpcfit.testsystems import synthetic
-from tests.conftest import ROOT
+from tests.command import ROOT, apart, sets
+from tests.conftest import wait_for
+from tests.workflow.crew_tasks import Gate
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -35,15 +36,15 @@ def config(tmp_path_factory):
 
 def words(config, directory, *more):
     given = (f"run.directory={directory}", *SETTINGS)
-    return ["optimize", str(config), *more, *(word for setting in given for word in ("--set", setting))]
+    return ["optimize", str(config), *more, *sets(*given)]
 
 
 @pytest.fixture(scope="module")
 def whole(config, tmp_path_factory):
     """The directory of the study in one go, on one rank."""
     directory = tmp_path_factory.mktemp("whole") / "run"
-    command = [sys.executable, "-m", "hpcfit", *words(config, directory)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=ROOT)
+    done = apart(*words(config, directory))
+    assert done.returncode == 0, done.stderr
     return directory
 
 
@@ -57,19 +58,39 @@ def result(directory):
     return {name: metrics[name] for name in SAME} | {"weights": (directory / "weights.csv").read_text()}
 
 
-def interrupted(mpiexec, config, directory, number, *, after):
-    """A study on two ranks, of which one gets a signal when so many fits have ended; its exit code."""
+# `hpcfit`, whose root waits at a gate when five fits of a study have ended.
+HELD_AFTER = 5
+HELD = """
+import sys
+from pathlib import Path
+from hpcfit import cli
+from hpcfit.results.fit_records import FitRecords
+from tests.workflow.crew_tasks import Gate
+gate, save, saved = Gate(Path(sys.argv.pop(1))), FitRecords.save, []
+def save_and_wait(records, name, record):
+    save(records, name, record)
+    saved.append(name)
+    if len(saved) == {after}:
+        records.grid.world.on_root(gate.wait)
+FitRecords.save = save_and_wait
+cli.main()
+"""
+
+
+def interrupted(mpiexec, config, directory, number):
+    """A study on two ranks, of which one gets a signal when some fits have ended; its exit code."""
     import psutil
 
-    command = [mpiexec, "-n", "2", sys.executable, "-m", "hpcfit", *words(config, directory)]
-    job = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 100
-    while len(list((directory / "fits").glob("*.h5"))) < after:
-        assert job.poll() is None, job.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    gate, script = Gate(directory.parent / "gate"), directory.parent / "held.py"
+    script.write_text(HELD.format(after=HELD_AFTER))
+    command = [mpiexec, "-n", "2", sys.executable, script, gate.folder, *words(config, directory)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    job = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
+    wait_for(lambda: job.poll() is not None or gate.waiting())
+    assert job.poll() is None, job.communicate()[1]
     ranks = [p.pid for p in psutil.Process(job.pid).children(recursive=True) if "python" in p.name()]
     os.kill(ranks[-1], number)
+    gate.open()
     job.communicate(timeout=300)
     return job.returncode
 
@@ -89,12 +110,12 @@ def test_an_interrupted_study_ends_as_the_whole_one_on_other_ranks(
     hpcfit, mpiexec, config, whole, tmp_path, number, code, ranks
 ):
     run = tmp_path / "run"
-    ended = interrupted(mpiexec, config, run, number, after=5)
+    ended = interrupted(mpiexec, config, run, number)
     assert ended == code if code else ended != 0
-    assert not (run / "metrics.json").exists(), "the study ended before it was interrupted"
+    assert not (run / "metrics.json").exists()
     kept = {path.name: path.stat().st_mtime_ns for path in (run / "fits").glob("*.h5")}
-    assert 5 <= len(kept) < FITS
-    done = hpcfit(*words(config, run, "--resume"), ranks=ranks)
+    assert len(kept) == HELD_AFTER
+    done = hpcfit(*words(config, run, "--resume"), ranks=ranks, apart=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("has ended before") >= len(kept)
     assert {path.name: path.stat().st_mtime_ns for path in (run / "fits").glob("*.h5") if path.name in kept} == kept
@@ -107,7 +128,7 @@ def test_a_record_that_is_cut_is_run_again(hpcfit, config, whole, tmp_path):
     record = run / "fits/start_A.h5"
     sound = record.read_bytes()
     record.write_bytes(sound[: len(sound) // 2])
-    done = hpcfit(*words(config, run, "--resume"))
+    done = hpcfit(*words(config, run, "--resume"), apart=True)
     assert done.returncode == 0, done.stderr
     assert "is damaged" in done.stderr
     assert done.stderr.count("has ended before") == FITS - 1

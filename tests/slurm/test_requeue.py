@@ -4,13 +4,12 @@ The warning before the time limit is sent by hand: Slurm looks at limits only ev
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, fingerprint
+from tests.command import apart, sets
+from tests.conftest import fingerprint
 from tests.slurm.conftest import ENDED, Slurm
 
 pytestmark = pytest.mark.mpi
@@ -35,7 +34,7 @@ exit "$code"
 def settings(directory: Path) -> list[str]:
     """To be followed by a number of steps."""
     given = (f"run.directory={directory}", *SETTINGS, "optimizer.max_steps")
-    return [word for setting in given for word in ("--set", setting)]
+    return sets(*given)
 
 
 class Job:
@@ -82,8 +81,9 @@ class Job:
         """It ends, and nothing shows in the result: as that of the same fit in one go, on one rank."""
         steps, whole = self.step + 100, self.folder / "whole"
         self.goes_on_to(steps)
-        *command, last = [sys.executable, "-m", "hpcfit", "optimize", str(self.config), *settings(whole)]
-        subprocess.run([*command, f"{last}={steps}"], check=True, capture_output=True, timeout=300, cwd=ROOT)
+        *words, last = settings(whole)
+        done = apart("optimize", self.config, *words, f"{last}={steps}")
+        assert done.returncode == 0, done.stderr
         assert self.slurm.wait(self.id, "COMPLETED")["Restarts"] == str(self.restarts)
         assert self.log().count("resuming from") == self.restarts
         assert fingerprint(self.folder / "run") == fingerprint(whole)
@@ -105,6 +105,7 @@ def test_warned_by_a_signal_then_its_batch_node_dies(slurm, two_sources, tmp_pat
     job.ends_as_if_uninterrupted()
 
 
+@pytest.mark.nightly
 def test_preempted_then_its_other_node_dies(slurm, two_sources, tmp_path):
     job = Job(slurm, two_sources, tmp_path, "--partition=preempt")
     job.makes_progress()

@@ -42,6 +42,7 @@ def worker_jobs(slurm) -> list[str]:
     return shown.split()
 
 
+@pytest.mark.nightly
 def test_a_cancelled_worker_job_costs_no_frame(slurm, config, tmp_path):
     found = simulations.replicas(config)
     gate = Gate(tmp_path / "gate")

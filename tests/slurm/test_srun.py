@@ -3,13 +3,12 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, assert_one_clear_error, fingerprint
+from tests.command import apart, sets
+from tests.conftest import assert_one_clear_error, fingerprint
 
 pytestmark = pytest.mark.mpi
 
@@ -18,20 +17,20 @@ HPCFIT = ("python", "-m", "hpcfit")
 
 
 def optimize(config, directory) -> list:
-    return [*HPCFIT, "optimize", config, "--set", f"run.directory={directory}", "--set", "optimizer.max_steps=15",
-            "--set", "run.report=false"]  # fmt: skip
+    settings = (f"run.directory={directory}", "optimizer.max_steps=15", "run.report=false")
+    return [*HPCFIT, "optimize", config, *sets(*settings)]
 
 
 @pytest.fixture(scope="module")
 def expected(two_sources, tmp_path_factory):
     """The history of the same fit without any launcher."""
     directory = tmp_path_factory.mktemp("expected") / "run"
-    command = [sys.executable, *optimize(two_sources, directory)[1:]]
-    subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=ROOT)
+    done = apart(*optimize(two_sources, directory)[len(HPCFIT) :])
+    assert done.returncode == 0, done.stderr
     return fingerprint(directory)
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("nodes", [pytest.param(1, marks=pytest.mark.nightly), 2])
 def test_the_same_bits_under_srun(slurm, two_sources, expected, tmp_path, nodes):
     done = slurm.run("srun", f"-N{nodes}", "-n2", *optimize(two_sources, tmp_path / "run"))
     assert done.returncode == 0, done.stderr

@@ -39,7 +39,7 @@ def config(tmp_path):
 @pytest.fixture
 def expected(config, tmp_path, hpcfit):
     """What one process makes of it."""
-    done = hpcfit("prepare", config(""))
+    done = hpcfit("prepare", config(""), apart=True)
     assert done.returncode == 0, done.stderr
     found = checksums(tmp_path / "store")
     (tmp_path / "store").rename(tmp_path / "store_of_one_process")
@@ -75,7 +75,7 @@ def worker_jobs(tmp_path, **keys):
     return open_cluster(ClusterConfig(kind="slurm", logs=tmp_path, **keys), "test")
 
 
-@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("cores", [1, pytest.param(2, marks=pytest.mark.nightly)])
 def test_a_cancelled_worker_job_is_replaced(slurm_here, tmp_path, monkeypatch, caplog, cores):
     monkeypatch.setattr(replacing, "INTERVAL", 0.3)
     with worker_jobs(tmp_path, cores=cores) as crew:

@@ -16,7 +16,12 @@ from PIL import Image
 from tests.conftest import ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
+
+
+def needs_chromium(test):
+    """Mark a test that looks at a page with a browser, whose processes want the whole machine."""
+    there = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
+    return pytest.mark.processes(there(test))
 
 
 def get(address: str) -> str:

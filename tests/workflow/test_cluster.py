@@ -22,6 +22,8 @@ from hpcfit.workflow.cluster.opening import open_cluster
 from tests.conftest import ROOT, wait_for
 from tests.workflow import crew_tasks
 
+pytestmark = pytest.mark.processes
+
 ANY_PORT = "127.0.0.1:0"
 
 

@@ -14,6 +14,8 @@ from hpcfit.workflow.cluster.opening import open_cluster
 from tests.conftest import wait_for
 from tests.workflow import crew_tasks
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def crew():

@@ -18,7 +18,8 @@ from distributed import Client, rpc
 from hpcfit.workflow.cluster.addresses import free_address, loopback_of, tunnel
 from hpcfit.workflow.pages.monitor import Monitor, Place
 from hpcfit.workflow.pages.style import COLORS
-from tests.conftest import ROOT, history, wait_for
+from tests.command import HPCFIT, ROOT, sets
+from tests.conftest import history, wait_for
 from tests.workflow import browser
 from tests.workflow.browser import columns, get, needs_chromium, photograph, share_of, text
 
@@ -30,14 +31,10 @@ STEADY = [
     "optimizer.relative_tolerance=0", "run.report=false", "monitor.every=0.1",
 ]  # fmt: skip
 ENDLESS = ("optimizer.max_steps=1000000000", "optimizer.wall_clock_minutes=60")
-HPCFIT = [sys.executable, "-m", "hpcfit"]
 
 
 def arguments(config, directory, *settings):
-    found = ["optimize", str(config), "--set", f"run.directory={directory}"]
-    for setting in (*STEADY, *settings):
-        found += ["--set", setting]
-    return found
+    return ["optimize", str(config), *sets(f"run.directory={directory}", *STEADY, *settings)]
 
 
 @contextlib.contextmanager
@@ -167,6 +164,7 @@ def test_a_real_browser_draws_the_page(fit, tmp_path):
         assert share_of(lower, color) > 0.001
 
 
+@pytest.mark.nightly
 @needs_chromium
 def test_a_real_browser_draws_dasks_page_of_workers(fit, tmp_path):
     _, directory, _ = fit

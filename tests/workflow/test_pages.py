@@ -69,6 +69,7 @@ def test_a_page_opened_after_the_work_shows_its_whole_history(cluster):
         assert done[0] < 100 < done[-1]
 
 
+@pytest.mark.nightly
 @needs_chromium
 def test_a_real_browser_draws_the_work(cluster, tmp_path):
     shown, pixels = photograph(f"{cluster}/hpcfit", tmp_path / "work.png", "--until", "300 of 300")
@@ -79,6 +80,7 @@ def test_a_real_browser_draws_the_work(cluster, tmp_path):
     assert share_of(pixels, COLORS[0]) > 0.0002, "the curve of the frames so far"
 
 
+@pytest.mark.nightly
 @needs_chromium
 def test_a_dark_browser_gets_a_dark_page(cluster, tmp_path):
     _, pixels = photograph(f"{cluster}/hpcfit", tmp_path / "dark.png", "--dark", "--until", "300 of 300")

@@ -4,15 +4,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from hpcfit.physics import reciprocal
 from tests.cli.test_prepare_faults import CELL, write_trajectory
-from tests.conftest import ROOT, assert_one_clear_error, history, wait_for
+from tests.command import HPCFIT, ROOT, WIDE
+from tests.conftest import assert_one_clear_error, history, wait_for
 from tests.workflow.simulations import EDGE, write_springs
+
+pytestmark = pytest.mark.processes
 
 CLUSTER = '[cluster]\nworkers = 2\ndashboard = "127.0.0.1:0"\n'
 D_MIN = 2.5
@@ -51,14 +53,14 @@ def test_from_a_simulation_to_a_fit_on_two_ranks(tmp_path, hpcfit):
     config = write_springs(tmp_path, atoms=20, frames=6, piece=3, replicas=2, interval=0.02, equilibration=0.02)
     write_map(tmp_path / "map.npz", (EDGE / 2,) * 3 + (90.0,) * 3)
     config.write_text(config.read_text() + tables('trajectory = "trajectories/springs*"', supercell=2) + CLUSTER)
-    done = hpcfit("pipeline", config, "--ranks", 2)
+    done = hpcfit("pipeline", config, "--ranks", 2, apart=True)
     assert done.returncode == 0, done.stderr
     for words in ("2 replicas of 6 frames", "12 frames x", "optimize on 2 ranks", "1 x 2 (frames x slices)"):
         assert words in done.stderr
     assert json.loads((tmp_path / "run/metrics.json").read_text())
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "trajectories").rglob("*.h5")}
     assert len(written) >= 4
-    again = hpcfit("pipeline", config, "--ranks", 2)
+    again = hpcfit("pipeline", config, "--ranks", 2, apart=True)
     assert again.returncode == 0, again.stderr
     for words in ("12 frames were there", "holds the result of this config already"):
         assert words in again.stderr
@@ -67,8 +69,8 @@ def test_from_a_simulation_to_a_fit_on_two_ranks(tmp_path, hpcfit):
 
 def stopped(config, rows, number):
     """Start the pipeline, send it a signal when the fit has more than so many evaluations; its exit code and errors."""
-    command = [sys.executable, "-m", "hpcfit", "pipeline", str(config), "--ranks", "1"]
-    driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"})
+    command = [*HPCFIT, "pipeline", str(config), "--ranks", "1"]
+    driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | WIDE)
     run = config.parent / "run"
     wait_for(lambda: driver.poll() is not None or ((run / "history.jsonl").exists() and len(history(run)) > rows))
     assert driver.poll() is None, driver.stderr.read()
@@ -92,7 +94,7 @@ def test_a_signal_reaches_the_fit_and_the_next_call_goes_on(config):
 
 @pytest.mark.mpi
 def test_a_failing_fit_gives_its_exit_code(config, hpcfit):
-    done = hpcfit("pipeline", config, "--set", "problem.laue=nonsense")
+    done = hpcfit("pipeline", config, "--set", "problem.laue=nonsense", apart=True)
     assert_one_clear_error(done, ["nonsense"])
 
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import ase.io
@@ -14,11 +13,14 @@ import pytest
 from hpcfit.data.catalog import open_store
 from hpcfit.data.files import sha256_of_file
 from tests.cli.test_prepare_faults import write_trajectory
-from tests.conftest import ROOT, assert_one_clear_error, wait_for
+from tests.command import ROOT, WIDE, apart
+from tests.conftest import assert_one_clear_error, wait_for
 from tests.data.test_prepare import D_MIN, FRAMES, MTZ, folder, runs  # noqa: F401  (fixtures)
 from tests.data.test_shard import flip_byte
 from tests.workflow.crew_tasks import Gate
 from tests.workflow.held import held
+
+pytestmark = pytest.mark.processes
 
 CLUSTER = '[cluster]\nworkers = 2\ndashboard = "127.0.0.1:0"\n'
 
@@ -46,7 +48,7 @@ def mixed(tmp_path, runs, folder):  # noqa: F811
 def test_a_cluster_and_ranks_write_the_bytes_of_one_process(tmp_path, mixed, hpcfit):
     found = []
     for below, ranks in (("", 1), ("", 2), (CLUSTER, 1)):
-        done = hpcfit("prepare", mixed(below), ranks=ranks)
+        done = hpcfit("prepare", mixed(below), ranks=ranks, apart=True)
         assert done.returncode == 0, done.stderr
         assert "205 frames x" in done.stderr
         assert open_store(tmp_path / "store").n_frames == 205
@@ -61,7 +63,7 @@ def started(config):
     gate = Gate(config.parent / "gate")
     shutil.rmtree(gate.folder, ignore_errors=True)
     command = held("held_after_two_shards", gate, "prepare", config)
-    driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"})
+    driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | WIDE)
     wait_for(lambda: len(gate.waiting()) == 2 or driver.poll() is not None)
     assert driver.poll() is None, driver.stderr.read()
     return driver, gate
@@ -78,8 +80,8 @@ def long(tmp_path_factory):
         '[frames]\nstore = "store"\n[prepare]\nd_min = 0.8\nshard_frames = 64\nsample = 4\n'
         f'[[prepare.source]]\ntrajectory = "*.xyz"\n{CLUSTER}'
     )
-    done = subprocess.run([sys.executable, "-m", "hpcfit", "prepare", str(config)], cwd=ROOT, check=True)
-    assert done.returncode == 0
+    done = apart("prepare", config)
+    assert done.returncode == 0, done.stderr
     found = checksums(folder / "store")
     assert len(found) == 20 + 2
     return config, found
@@ -93,11 +95,11 @@ def complete(long, tmp_path):
 
 def test_checksums_are_compared_on_a_cluster(complete, hpcfit):
     store = complete.parent / "store"
-    whole = hpcfit("store", "verify", store, "--cluster", complete)
+    whole = hpcfit("store", "verify", store, "--cluster", complete, apart=True)
     assert whole.returncode == 0, whole.stderr
     assert "1280 frames in 20 shards are as they were written" in whole.stderr
     flip_byte(store / "b.xyz.0000064-0000128.h5")
-    damaged = hpcfit("store", "verify", store, "--cluster", complete)
+    damaged = hpcfit("store", "verify", store, "--cluster", complete, apart=True)
     assert damaged.returncode == 2
     assert damaged.stderr.count("is damaged: chunk (0, ") == 1
     assert "b.xyz.0000064-0000128.h5" in damaged.stderr
@@ -107,7 +109,7 @@ def test_a_store_is_made_anew_from_another_on_a_cluster(complete, hpcfit, tmp_pa
     again = tmp_path / "config.toml"
     source = '[[prepare.source]]\nstore = "complete/store"\n'
     again.write_text('[frames]\nstore = "store"\n[prepare]\nshard_frames = 320\n' + source + CLUSTER)
-    done = hpcfit("prepare", again)
+    done = hpcfit("prepare", again, apart=True)
     assert done.returncode == 0, done.stderr
     assert [shard.frames for shard in open_store(tmp_path / "store").shards] == [320] * 4
     one, other = open_store(tmp_path / "store"), open_store(complete.parent / "store")
@@ -142,7 +144,7 @@ def test_a_stopped_preparation_ends_with_75_and_goes_on_later(emptied, hpcfit):
     assert driver.returncode == 75, errors
     assert "stopped by SIGTERM" in errors
     assert not (config.parent / "store/catalog.json").exists()
-    again = hpcfit("prepare", config)
+    again = hpcfit("prepare", config, apart=True)
     assert again.returncode == 0, again.stderr
     assert "shards are there and complete" in again.stderr
     assert checksums(config.parent / "store") == expected
@@ -152,7 +154,8 @@ def test_a_damaged_input_is_one_clear_error(mixed, tmp_path, hpcfit):
     images = ase.io.read(tmp_path / "two/run.extxyz", index=":")
     images[100].positions[2] = np.nan
     ase.io.write(tmp_path / "two/run.extxyz", images)
-    assert_one_clear_error(hpcfit("prepare", mixed(CLUSTER)), ["two/run.extxyz", "frame 100: the position of atom 2"])
+    done = hpcfit("prepare", mixed(CLUSTER), apart=True)
+    assert_one_clear_error(done, ["two/run.extxyz", "frame 100: the position of atom 2"])
     assert not (tmp_path / "store/catalog.json").exists()
 
 
@@ -162,7 +165,7 @@ def test_many_inputs(tmp_path, hpcfit):
     (tmp_path / "config.toml").write_text(
         '[frames]\nstore = "store"\n[prepare]\nd_min = 2\n[[prepare.source]]\ntrajectory = "*.xyz"\n' + CLUSTER
     )
-    done = hpcfit("prepare", tmp_path / "config.toml")
+    done = hpcfit("prepare", tmp_path / "config.toml", apart=True)
     assert done.returncode == 0, done.stderr
     store = open_store(tmp_path / "store")
     assert [shard.source for shard in store.shards] == [f"{number:03d}.xyz" for number in range(200)]
@@ -171,11 +174,11 @@ def test_many_inputs(tmp_path, hpcfit):
 
 @pytest.mark.mpi
 def test_several_ranks_with_a_cluster_are_one_clear_error(mixed, hpcfit):
-    done = hpcfit("prepare", mixed(CLUSTER), ranks=3)
-    assert_one_clear_error(done, ["= 3: 3 processes were started", "without mpiexec or srun"])
+    done = hpcfit("prepare", mixed(CLUSTER), ranks=2)
+    assert_one_clear_error(done, ["= 2: 2 processes were started", "without mpiexec or srun"])
 
 
 @pytest.mark.mpi
 def test_a_wrong_config_is_one_clear_error_on_any_number_of_ranks(mixed, hpcfit):
-    done = hpcfit("prepare", mixed(CLUSTER + "wokers = 3\n"), ranks=3)
+    done = hpcfit("prepare", mixed(CLUSTER + "wokers = 3\n"), ranks=2)
     assert_one_clear_error(done, ["unknown key 'cluster.wokers' = 3", "did you mean 'workers'"])

@@ -156,6 +156,7 @@ def thirty_frames(tmp_path):
     return config, expected, crew_tasks.Gate(tmp_path / "gate")
 
 
+@pytest.mark.processes
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(thirty_frames, hpcfit):
     config, expected, gate = thirty_frames
     found = simulations.replicas(config)
@@ -165,12 +166,13 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(thirty_frames, hpcfit):
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     (found[0].folder / f".piece_00002.h5.{socket.gethostname()}.{running.pid}.01234567.tmp").write_bytes(b"half")
-    done = hpcfit("simulate", config)
+    done = hpcfit("simulate", config, apart=True)
     assert done.returncode == 0, done.stderr
     assert "ns/day" in done.stderr
     assert all(map(same_files, found, expected))
 
 
+@pytest.mark.processes
 def test_a_killed_worker_costs_no_frame(thirty_frames, caplog):
     from hpcfit.workflow.cluster.opening import open_cluster
 
@@ -307,9 +309,10 @@ def test_atoms_that_fly_off_cost_no_frame(tmp_path, monkeypatch):
     assert len(pieces(longer)) == 4
 
 
+@pytest.mark.processes
 def test_a_replica_that_explodes_leaves_the_others_running(hpcfit, tmp_path):
     config = simulations.write_dipeptide(tmp_path, temperatures=[300, 1e9], frames=4)
-    done = hpcfit("simulate", config)
+    done = hpcfit("simulate", config, apart=True)
     assert_one_clear_error(
         done, ["1 of 2 replicas were stopped", "1e+09K_r00, in the equil", "shorten [simulate] step"]
     )

@@ -32,9 +32,10 @@ from hpcfit.workflow.sweeps.sweep import (
     split_values,
     write_plan,
 )  # fmt: skip
-from tests.conftest import ROOT, assert_one_clear_error, wait_for
+from tests.command import ROOT, sets
+from tests.conftest import assert_one_clear_error, wait_for
 
-SHORT = ["--set", "optimizer.max_steps=2", "--set", "run.report=false"]
+SHORT = sets("optimizer.max_steps=2", "run.report=false")
 
 
 @pytest.fixture
@@ -186,6 +187,7 @@ def written(folder) -> dict[str, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.processes
 def test_a_point_that_fails_is_in_the_table_and_nothing_is_run_twice(hpcfit, two_sources, tmp_path):
     folder, damaged = tmp_path / "sweep", tmp_path / "other.npz"
     damaged.write_bytes(b"no map")
@@ -194,21 +196,10 @@ def test_a_point_that_fails_is_in_the_table_and_nothing_is_run_twice(hpcfit, two
         + '[cluster]\nkind = "local"\nworkers = 2\ndashboard = "127.0.0.1:0"\n'
     )
     maps = f"experiment.file={damaged},{two_sources.parent / 'map.npz'}"
-    command = [
-        "sweep",
-        tmp_path / "config.toml",
-        "--grid",
-        maps,
-        "--set",
-        "problem.folds=2",
-        "--set",
-        "problem.fold=0",
-        "--directory",
-        folder,
-        *SHORT,
-    ]
+    folds = sets("problem.folds=2", "problem.fold=0")
+    command = ["sweep", tmp_path / "config.toml", "--grid", maps, *folds, "--directory", folder, *SHORT]
 
-    done = hpcfit(*command)
+    done = hpcfit(*command, apart=True)
     assert done.returncode == 1, done.stderr
     failed, finished = rows(folder)
     assert [failed["state"], finished["state"]] == ["failed", "finished"]
@@ -221,7 +212,7 @@ def test_a_point_that_fails_is_in_the_table_and_nothing_is_run_twice(hpcfit, two
 
     with np.load(two_sources.parent / "map.npz") as values:
         np.savez(damaged, **(dict(values) | {"intensity": 2 * values["intensity"]}))
-    again = hpcfit(*command)
+    again = hpcfit(*command, apart=True)
     assert again.returncode == 0, again.stderr
     assert "1 of them finished" in again.stderr
     repaired, untouched = rows(folder)
@@ -301,6 +292,7 @@ def _own_locks(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
+@pytest.mark.processes  # of all cores
 @pytest.mark.usefixtures("_own_locks")
 def test_children_side_by_side_have_cores_of_their_own():
     cores = os.sched_getaffinity(0)
@@ -324,6 +316,7 @@ def test_children_side_by_side_have_cores_of_their_own():
     assert len(taken) == len(cores) + 1
 
 
+@pytest.mark.processes  # of all cores
 @pytest.mark.usefixtures("_own_locks")
 def test_who_wants_more_cores_than_there_are_has_them_all():
     available = os.sched_getaffinity(0)

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -15,7 +14,8 @@ import pytest
 from hpcfit.commands.watch import BARS, run_watch, sparkline
 from hpcfit.errors import InputError
 from hpcfit.results.live_run import LiveRun, ends
-from tests.conftest import ROOT, assert_one_clear_error
+from tests.command import HPCFIT, ROOT
+from tests.conftest import assert_one_clear_error
 
 
 def row(evaluation, seconds=None, **more):
@@ -137,7 +137,7 @@ def test_once_prints_the_table(run):
 
 
 def test_lines_come_with_the_evaluations_and_end_with_the_run(run):
-    command = [sys.executable, "-m", "hpcfit", "watch", str(run), "--every", "0.05"]
+    command = [*HPCFIT, "watch", str(run), "--every", "0.05"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as watch:
         assert "step 9 of at most 100" in watch.stdout.readline()
         append(run, row(11, cc=0.987654))
@@ -158,7 +158,7 @@ def _interruptible():
 
 @pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_ends_it_without_a_traceback(run):
-    command = [sys.executable, "-m", "hpcfit", "watch", str(run), "--every", "0.05"]
+    command = [*HPCFIT, "watch", str(run), "--every", "0.05"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as watch:
         assert "running" in watch.stdout.readline()
         watch.send_signal(signal.SIGINT)
