@@ -6,13 +6,12 @@ Run by the command line, and changed as files: nothing here knows how a record i
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, assert_one_clear_error
+from tests.command import apart, sets
+from tests.conftest import assert_one_clear_error
 
 SETTINGS = ("problem.starts=['prior', 'uniform', 'random']", "problem.random_starts=2", "problem.theta=0.01",
             "optimizer.max_steps=6", "run.report=false")  # fmt: skip
@@ -20,16 +19,14 @@ RECORDS = {"start_prior", "start_uniform", "start_random_1", "start_random_2", "
 
 
 def words(config, directory, *more):
-    given = (f"run.directory={directory}", *SETTINGS, *more)
-    return ["optimize", str(config), *(word for setting in given for word in ("--set", setting))]
+    return ["optimize", str(config), *sets(f"run.directory={directory}", *SETTINGS, *more)]
 
 
 @pytest.fixture(scope="module")
 def whole(two_sources, tmp_path_factory):
     """The directory of a run of several fits, in one go."""
     directory = tmp_path_factory.mktemp("records") / "run"
-    command = [sys.executable, "-m", "hpcfit", *words(two_sources, directory)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=ROOT)
+    apart(*words(two_sources, directory)).check_returncode()
     assert {path.stem for path in (directory / "fits").iterdir()} == RECORDS
     return directory
 
@@ -62,7 +59,7 @@ def test_records_that_were_changed_or_swapped_are_not_believed(hpcfit, two_sourc
     one.rename(fits / "aside")
     other.rename(one)
     (fits / "aside").rename(other)
-    done = hpcfit(*words(two_sources, killed), "--resume")
+    done = hpcfit(*words(two_sources, killed), "--resume", apart=True)
     assert done.returncode == 0, done.stderr
     for path in (fits / "start_prior.h5", fits / "final.h5"):
         assert f"{path} is damaged" in done.stderr
@@ -83,13 +80,12 @@ def test_a_flipped_bit_of_a_parameter_changes_nothing(hpcfit, two_sources, whole
     content = bytearray((killed / "fits/final.h5").read_bytes())
     content[offset + 8 * 7 + 6] ^= 0x40
     (killed / "fits/final.h5").write_bytes(content)
-    done = hpcfit(*words(two_sources, killed), "--resume")
+    done = hpcfit(*words(two_sources, killed), "--resume", apart=True)
     assert done.returncode == 0, done.stderr
     assert (killed / "weights.csv").read_bytes() == (whole / "weights.csv").read_bytes()
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("ranks", [1, pytest.param(3, marks=pytest.mark.mpi)])
 def test_a_whole_record_of_another_schema_is_one_error(hpcfit, two_sources, killed, ranks):
     record = killed / "fits/start_uniform.h5"
     schema = json.loads(record.read_bytes()[:512])["schema"]
