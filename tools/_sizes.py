@@ -14,7 +14,7 @@ SMALL = 80  # lines; a file below that has to have more than one importer, or a 
 
 
 def room_of(path: str) -> str:
-    """`hpcfit/data/shard.py` -> `data`; of kinds the folder below it; a file at the top is in `(top)`."""
+    """`hpcfit/store/shard.py` -> `data`; of kinds the folder below it; a file at the top is in `(top)`."""
     folders = path.split("/")[1:-1]
     return "/".join(folders[: 2 if folders[0] in ("kinds", "cases") else 1]) if folders else "(top)"
 

@@ -42,13 +42,13 @@ import numpy as np
 from hpcfit.cases.force_map.case import ForceMapCase
 from hpcfit.cases.force_map.passes import add_products, product_sums
 from hpcfit.config import BLOCK_FRAMES, load_config
-from hpcfit.data.force_shard import ForceFrames, Origin, write_force_shard
-from hpcfit.data.force_store import write_force_catalog, write_particles
-from hpcfit.data.particles import Particles
-from hpcfit.data.shard_file import ShardPlan
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.physics.force_map import optimal_map
 from hpcfit.ranks import world_ranks
+from hpcfit.store.force_shard import ForceFrames, Origin, write_force_shard
+from hpcfit.store.force_store import write_force_catalog, write_particles
+from hpcfit.store.particles import Particles
+from hpcfit.store.shard_file import ShardPlan
 from hpcfit.testsystems.claims import Claim, below, table
 
 CASES = ("500x10x4096", "2000x100x1024")

@@ -94,8 +94,8 @@ def make_case(folder, frames, reflections):
     """Write it; see ``Case``."""
     from dataclasses import replace
 
-    from hpcfit.data.reference import Encoding
     from hpcfit.physics.scattering import diffuse_intensity
+    from hpcfit.store.reference import Encoding
     from hpcfit.testsystems import synthetic
     from hpcfit.testsystems.known_truth import true_weights
 

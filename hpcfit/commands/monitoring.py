@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from hpcfit.commands.reporter import Reporter
 from hpcfit.commands.run import Run
 from hpcfit.config import MonitorConfig
-from hpcfit.data.files import write_text
 from hpcfit.errors import HpcfitError
 from hpcfit.fit.loop import Hook
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 from hpcfit.results.run_directory import MONITOR
+from hpcfit.store.files import write_text
 
 if TYPE_CHECKING:
     from hpcfit.workflow.pages.monitor import Place

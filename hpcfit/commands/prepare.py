@@ -18,13 +18,8 @@ from hpcfit.commands.prepare_forces import PreparedForces, prepare_forces
 from hpcfit.commands.reference import agreed_reference
 from hpcfit.commands.shard_making import check_seen, cut_into_shards, missing_plans, tidied
 from hpcfit.config import Config, PrepareConfig
-from hpcfit.data.catalog import write_catalog
-from hpcfit.data.files import sha256_of_file
 from hpcfit.data.given_weights import write_given_weights
 from hpcfit.data.mtz_source import MtzSource
-from hpcfit.data.reference import Encoding, Reference
-from hpcfit.data.shard import ShardWriter, open_shard
-from hpcfit.data.shard_file import ShardPlan
 from hpcfit.data.sources import (
     FrameSource,
     all_on_store,
@@ -39,6 +34,11 @@ from hpcfit.data.sources import (
 from hpcfit.log import logger
 from hpcfit.physics.scattering import FFTError
 from hpcfit.ranks import Ranks
+from hpcfit.store.catalog import write_catalog
+from hpcfit.store.files import sha256_of_file
+from hpcfit.store.reference import Encoding, Reference
+from hpcfit.store.shard import ShardWriter, open_shard
+from hpcfit.store.shard_file import ShardPlan
 from hpcfit.workflow.stopping import stopped_by_signals
 
 FFT_SAMPLE = 200  # reflections

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from hpcfit.commands.dealing import Advance, Dealer
 from hpcfit.commands.shard_making import check_same_settings, check_seen, cut_into_shards, missing_plans, tidied
 from hpcfit.config import Config, SimulateConfig
-from hpcfit.data.force_shard import ForceShardWriter, has_force_shard
 from hpcfit.data.force_sources import (
     ForceSource,
     Simulated,
@@ -25,11 +24,12 @@ from hpcfit.data.force_sources import (
     open_force_source,
     sharing_elements,
 )
-from hpcfit.data.force_store import PARTICLES_FILE, read_particles_settings, write_force_catalog, write_particles
-from hpcfit.data.particles import Particles
-from hpcfit.data.shard_file import ShardPlan
 from hpcfit.data.sources import with_unique_names
 from hpcfit.log import logger
+from hpcfit.store.force_shard import ForceShardWriter, has_force_shard
+from hpcfit.store.force_store import PARTICLES_FILE, read_particles_settings, write_force_catalog, write_particles
+from hpcfit.store.particles import Particles
+from hpcfit.store.shard_file import ShardPlan
 
 if TYPE_CHECKING:
     from hpcfit.workflow.simulation.replicas import Replica

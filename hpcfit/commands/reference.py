@@ -14,15 +14,15 @@ from hpcfit.commands.dealing import Dealer, batches
 from hpcfit.commands.shard_making import check_same_settings
 from hpcfit.config import Config, PrepareConfig
 from hpcfit.config.table import changed
-from hpcfit.data.catalog import REFERENCE, read_reference, read_reference_settings, write_reference
 from hpcfit.data.common_reflections import SAME_CELL, Presence, agree, merged, survey
-from hpcfit.data.files import write_text
 from hpcfit.data.other_store import StoreSource, reflections_of_stores
-from hpcfit.data.reference import Reference, Reflections
 from hpcfit.data.sources import FrameSource, all_on_store, is_simulation, stores_among
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal
+from hpcfit.store.catalog import REFERENCE, read_reference, read_reference_settings, write_reference
+from hpcfit.store.files import write_text
+from hpcfit.store.reference import Reference, Reflections
 
 SURVEYED = 50  # files in one task: so many are read again if its worker dies
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from hpcfit.commands.dealing import Dealer
-from hpcfit.data.files import remove_leftovers
-from hpcfit.data.shard_file import ShardPlan
 from hpcfit.data.sources import file_name
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.log import logger
+from hpcfit.store.files import remove_leftovers
+from hpcfit.store.shard_file import ShardPlan
 
 SEEN_SECONDS = 60.0  # by which a network file system may be late to show what another node wrote
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from hpcfit.config import ClusterConfig, Config, SimulateConfig
-from hpcfit.data.pieces import check_finished, write_settings
 from hpcfit.errors import HpcfitError, InputError, together
 from hpcfit.log import logger
+from hpcfit.store.pieces import check_finished, write_settings
 from hpcfit.workflow.cluster.crew import Crew
 from hpcfit.workflow.cluster.opening import open_cluster
 from hpcfit.workflow.simulation.dynamics import CALMER

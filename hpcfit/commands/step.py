@@ -16,7 +16,6 @@ from hpcfit.cases.base import Case
 from hpcfit.commands.arguments import at_least_one
 from hpcfit.commands.session import Session, log_session, open_session, stepped
 from hpcfit.config import BLOCK_FRAMES, Config
-from hpcfit.data.files import write_text
 from hpcfit.errors import InputError, together
 from hpcfit.fit.cost import Load, Part, fit_network
 from hpcfit.fit.grid import Grid, Shape, make_grid
@@ -27,6 +26,7 @@ from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks
 from hpcfit.results.measurement import Measurement
 from hpcfit.results.run_directory import environment
+from hpcfit.store.files import write_text
 
 
 def run_step(

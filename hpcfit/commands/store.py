@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit.config import ClusterConfig
-from hpcfit.data.catalog import Store, open_store, verify_shard
-from hpcfit.data.force_store import FORCES, ForceStore, open_force_store, verify_force_shard
-from hpcfit.data.shard_list import content_of
 from hpcfit.errors import EXIT_INPUT
 from hpcfit.log import logger
+from hpcfit.store.catalog import Store, open_store, verify_shard
+from hpcfit.store.force_store import FORCES, ForceStore, open_force_store, verify_force_shard
+from hpcfit.store.shard_list import content_of
 
 
 def run_info(folder: Path) -> None:

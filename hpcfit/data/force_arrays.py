@@ -15,11 +15,11 @@ import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.config.frames import ArrayKeys
-from hpcfit.data.files import sha256_of_file
 from hpcfit.data.foreign_hdf5 import dataset, opened
-from hpcfit.data.snapshot import Snapshot
 from hpcfit.data.units import Units
 from hpcfit.errors import InputError
+from hpcfit.store.files import sha256_of_file
+from hpcfit.store.snapshot import Snapshot
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 

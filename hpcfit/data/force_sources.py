@@ -13,13 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from hpcfit.config import PrepareConfig, SourceConfig
-from hpcfit.data.files import sha256_of_file
 from hpcfit.data.force_arrays import open_arrays, open_deepmd
-from hpcfit.data.force_shard import ForceFrame
-from hpcfit.data.particles import Particles
-from hpcfit.data.pieces import pieces_digest, read_settings
 from hpcfit.data.positions import has_elements, snapshots
-from hpcfit.data.snapshot import Snapshot, Topology
 from hpcfit.data.topology import (
     guessed_particles,
     parse_system,
@@ -30,6 +25,11 @@ from hpcfit.data.topology import (
 from hpcfit.data.trajectory import chosen_rows, opened_rows, trajectory_files
 from hpcfit.data.units import Units, check_plausible
 from hpcfit.errors import InputError
+from hpcfit.store.files import sha256_of_file
+from hpcfit.store.force_shard import ForceFrame
+from hpcfit.store.particles import Particles
+from hpcfit.store.pieces import pieces_digest, read_settings
+from hpcfit.store.snapshot import Snapshot, Topology
 
 NO_FORCES = (
     "have the simulation write forces ([simulate] forces = true, GROMACS: nstfout), or choose frames that have them"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfit.data.files import write_text
 from hpcfit.data.lunus_source import LunusSource
 from hpcfit.data.sources import FrameSource
 from hpcfit.log import logger
+from hpcfit.store.files import write_text
 
 LUNUS_WEIGHTS = "lunus_weights.csv"
 

@@ -23,12 +23,12 @@ import numpy as np
 
 from hpcfit.data.common_reflections import Listed
 from hpcfit.data.expansion import known_expansion, placement
-from hpcfit.data.files import sha256_of_file
 from hpcfit.data.foreign_hdf5 import dataset, opened, text
-from hpcfit.data.frame import Frame
 from hpcfit.data.patterns import matching
-from hpcfit.data.reference import Reflections
 from hpcfit.errors import InputError
+from hpcfit.store.files import sha256_of_file
+from hpcfit.store.frame import Frame
+from hpcfit.store.reference import Reflections
 
 FRAMES, WEIGHTS, HKL = "entry/data/fcalc_list", "entry/data/weights", "entry/reflections/hkl"
 CELL, GROUP = "entry/sample/unit_cell", "entry/sample/unit_cell_group"

@@ -13,11 +13,11 @@ import numpy as np
 
 from hpcfit.data.common_reflections import Listed
 from hpcfit.data.expansion import known_expansion, placement
-from hpcfit.data.frame import Frame
 from hpcfit.data.mtz import read_mtz
 from hpcfit.data.patterns import in_natural_order, matching
-from hpcfit.data.reference import Reflections
 from hpcfit.errors import InputError
+from hpcfit.store.frame import Frame
+from hpcfit.store.reference import Reflections
 
 
 class MtzFile(NamedTuple):

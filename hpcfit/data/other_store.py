@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.data.catalog import Store, open_store, read_reference
-from hpcfit.data.frame import Frame
-from hpcfit.data.reference import Reference, Reflections, restored
-from hpcfit.data.shard import Shard, open_shard
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
+from hpcfit.store.catalog import Store, open_store, read_reference
+from hpcfit.store.frame import Frame
+from hpcfit.store.reference import Reference, Reflections, restored
+from hpcfit.store.shard import Shard, open_shard
 
 
 class Place(NamedTuple):

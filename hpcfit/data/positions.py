@@ -10,9 +10,9 @@ from pathlib import Path
 
 import h5py
 
-from hpcfit.data.pieces import open_pieces, piece_snapshots
-from hpcfit.data.snapshot import Snapshot, Topology
 from hpcfit.errors import InputError
+from hpcfit.store.pieces import open_pieces, piece_snapshots
+from hpcfit.store.snapshot import Snapshot, Topology
 
 H5MD = (".h5", ".h5md")
 WITH_TOPOLOGY = (".dcd", ".xtc", ".trr", ".nc", ".ncdf", *H5MD)

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hpcfit.config import PrepareConfig, SourceConfig
-from hpcfit.data.frame import Frame
 from hpcfit.data.lunus_source import lunus_files, open_lunus
 from hpcfit.data.mtz_source import MtzSource, open_mtz_source
 from hpcfit.data.other_store import StoreSource, open_store_sources
-from hpcfit.data.reference import Reflections
 from hpcfit.data.trajectory import Scattering, TrajectorySource, open_trajectory, trajectory_files
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
+from hpcfit.store.frame import Frame
+from hpcfit.store.reference import Reflections
 
 
 class FrameSource(Protocol):

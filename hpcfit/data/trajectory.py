@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.data.files import sha256_of_file
-from hpcfit.data.frame import Frame
-from hpcfit.data.pieces import check_finished, pieces_digest
 from hpcfit.data.positions import has_elements, open_positions, snapshots
-from hpcfit.data.reference import Reflections
-from hpcfit.data.snapshot import Snapshot, Topology
 from hpcfit.errors import InputError
 from hpcfit.physics.scattering import DensityFFT, FFTError, fractional_coordinates, orthogonalization
+from hpcfit.store.files import sha256_of_file
+from hpcfit.store.frame import Frame
+from hpcfit.store.pieces import check_finished, pieces_digest
+from hpcfit.store.reference import Reflections
+from hpcfit.store.snapshot import Snapshot, Topology
 
 LARGEST_BOX_CHANGE = 0.05  # relative; more is another supercell or another unit, not constant pressure
 

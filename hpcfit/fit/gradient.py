@@ -33,7 +33,7 @@ LARGEST_GRADIENT = 1e150  # the squares of a million numbers of this size still 
 
 
 class Frames(NamedTuple):
-    """A rank's share of the data. chunks(): one pass, yielding chunks (``data.stream.Chunk``), the same in the same
+    """A rank's share of the data. chunks(): one pass, yielding chunks (``store.stream.Chunk``), the same in the same
     order each time: blocks of frames with all tiles for ``Reverse``, tiles with all frames for ``Adjoint``."""
 
     rows: FrameRows

@@ -13,7 +13,7 @@ from hpcfit.physics import reciprocal
 if TYPE_CHECKING:
     from hpcfit.config import FrameWeightsConfig
     from hpcfit.data.experiment import DiffuseMap
-    from hpcfit.data.reference import Reflections
+    from hpcfit.store.reference import Reflections
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a run keeps of its fits, to be continued: checkpoints of one that goes on, records of those that have ended.
 
-Every file is sealed (``data.files.Seal``), whatever the number of ranks, and there whole or not at all. A damaged one,
+Every file is sealed (``store.files.Seal``), whatever the number of ranks, and there whole or not at all. A damaged one,
 or one under the name of another, is passed over with a warning. One that is whole, but of another run or of another
 schema, is an error.
 """
@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from hpcfit.data.files import Seal, check_seal, hdf5_sealed
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.loop import Step
 from hpcfit.fit.state import Arrays, check_agreement, from_arrays, gather_rows, to_arrays
 from hpcfit.log import logger
 from hpcfit.problems.base import Params
+from hpcfit.store.files import Seal, check_seal, hdf5_sealed
 
 CHECKPOINT, RECORD = "checkpoint", "record of a fit"
 # 2: a checkpoint names its fit; 3: weights of the simplex are squares of the parameters; 4: sealed, records too

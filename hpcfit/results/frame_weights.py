@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.constants import gas_constant
 
-from hpcfit.data.catalog import FrameRows as StoreRows
-from hpcfit.data.catalog import frame_rows
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.grid import Grid
@@ -20,6 +18,8 @@ from hpcfit.problems.objectives import part_of
 from hpcfit.results.labels import inseparable, label_fits
 from hpcfit.results.measured_quality import MeasuredQuality, map_quality, number_or_none
 from hpcfit.results.run_directory import RunDirectory
+from hpcfit.store.catalog import FrameRows as StoreRows
+from hpcfit.store.catalog import frame_rows
 
 WEIGHT_COLUMNS = ("frame", "source", "index", "label", "weight", "log_weight", "delta_G_kJ_mol", "file")
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hpcfit.data.files import write_text
 from hpcfit.errors import InputError, nearest
 from hpcfit.log import logger
 from hpcfit.results import force_map_noise_report as noise
@@ -20,6 +19,7 @@ from hpcfit.results.frame_weights_weights_report import weights
 from hpcfit.results.page import Section, render
 from hpcfit.results.run_files import RunFiles
 from hpcfit.results.run_sections import settings
+from hpcfit.store.files import write_text
 
 Builder = Callable[[RunFiles], Section | None]  # None where the run has nothing of the kind
 

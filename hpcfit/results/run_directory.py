@@ -20,9 +20,9 @@ import numpy as np
 
 from hpcfit import __version__
 from hpcfit.config import Config
-from hpcfit.data.files import disk_errors, hdf5_written_whole, write_text, written_whole
 from hpcfit.errors import InputError
 from hpcfit.fit.loop import Stop
+from hpcfit.store.files import disk_errors, hdf5_written_whole, write_text, written_whole
 
 HISTORY, STOPPED, METRICS = "history.jsonl", "stopped.json", "metrics.json"
 MONITOR = "monitor.json"  # where the dashboard of a run is, as long as it has one

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from hpcfit import __version__
-from hpcfit.data.files import write_text, written_whole
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.results.measurement import Measurement
 from hpcfit.results.scaling import Prediction, Row, Scaling
+from hpcfit.store.files import write_text, written_whole
 
 SCHEMA = 1
 JSON = "scaling.json"

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcfit.data.files import write_text, written_whole
 from hpcfit.log import logger
 from hpcfit.results.sweep import PLAN, QUANTITIES, Mean, Outcome, Sweep
+from hpcfit.store.files import write_text, written_whole
 
 
 def is_sweep(folder: Path) -> bool:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfit.data.catalog import Store, open_store
-from hpcfit.data.reference import restored
-from hpcfit.data.shard import open_shard
+from hpcfit.store.catalog import Store, open_store
+from hpcfit.store.reference import restored
+from hpcfit.store.shard import open_shard
 from hpcfit.testsystems.mixture_map import State, mixture_intensity
 from hpcfit.testsystems.synthetic import write_map
 

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit import log
-from hpcfit.data.files import write_text, written_whole
-from hpcfit.data.pieces import pieces_digest
 from hpcfit.data.positions import open_positions, snapshots
 from hpcfit.errors import HpcfitError, InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal, scattering
+from hpcfit.store.files import write_text, written_whole
+from hpcfit.store.pieces import pieces_digest
 from hpcfit.testsystems.dipeptide_crystal import STATES, Crystal, write_system
 from hpcfit.testsystems.mixture_map import Detector, State, detect, mixture_intensity, usable
 

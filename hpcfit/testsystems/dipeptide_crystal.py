@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfit.data.files import write_text
+from hpcfit.store.files import write_text
 from hpcfit.testsystems import dipeptide
 
 # phi and psi in degrees: the extended ring closed by a hydrogen bond, and the right-handed helix.

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfit.data.force_shard import ForceFrames, Origin, write_force_shard
-from hpcfit.data.force_store import ForceStore, write_force_catalog, write_particles
-from hpcfit.data.particles import Particles
-from hpcfit.data.shard_file import ShardPlan
 from hpcfit.physics.constants import GAS_CONSTANT
+from hpcfit.store.force_shard import ForceFrames, Origin, write_force_shard
+from hpcfit.store.force_store import ForceStore, write_force_catalog, write_particles
+from hpcfit.store.particles import Particles
+from hpcfit.store.shard_file import ShardPlan
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.data.reference import Reflections
 from hpcfit.physics.reciprocal import inverse_d2, sphere
 from hpcfit.physics.scattering import diffuse_intensity
+from hpcfit.store.reference import Reflections
 from hpcfit.testsystems.synthetic import Source, write_map, write_store
 
 CELL = (60.0, 60.0, 60.0, 90.0, 90.0, 90.0)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.data.files import written_whole
+from hpcfit.store.files import written_whole
 
 
 class LatHeader(NamedTuple):

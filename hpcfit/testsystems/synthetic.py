@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.data.catalog import Store, write_catalog, write_reference
-from hpcfit.data.frame import Frame
-from hpcfit.data.reference import Encoding, Reference, Reflections
-from hpcfit.data.shard import ShardPlan, ShardWriter
 from hpcfit.physics.reciprocal import sphere
 from hpcfit.physics.scattering import diffuse_intensity
+from hpcfit.store.catalog import Store, write_catalog, write_reference
+from hpcfit.store.frame import Frame
+from hpcfit.store.reference import Encoding, Reference, Reflections
+from hpcfit.store.shard import ShardPlan, ShardWriter
 
 # One fit from the prior weights, without cross-validation and errors: for what is about the engine.
 ONE_FIT = {"theta": "0.0", "starts": '["prior"]', "resamples": "0"}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from hpcfit.data.files import write_text
 from hpcfit.errors import EXIT_INPUT, HpcfitError, InputError
 from hpcfit.log import logger
 from hpcfit.results.measurement import Measurement, read_measurement
+from hpcfit.store.files import write_text
 from hpcfit.workflow import slurm
 from hpcfit.workflow.jobs.job import Job, literally, render
 from hpcfit.workflow.jobs.site import Site

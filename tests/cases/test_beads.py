@@ -5,9 +5,9 @@ import pytest
 
 from hpcfit.cases.force_map.beads import open_beads, read_matrix, residues_of
 from hpcfit.config import BeadsConfig
-from hpcfit.data.particles import Particles
 from hpcfit.errors import InputError
 from hpcfit.physics.beads import reduced
+from hpcfit.store.particles import Particles
 
 # Two chains, each of one alanine and one glycine with the same numbers, and a water of chain B with a virtual site.
 NAMES = ("N", "CA", "CB", "C", "O", "N", "CA", "C", "O") * 2 + ("OW", "H1", "H2", "M")

@@ -6,8 +6,8 @@ import pytest
 from hpcfit.cases.force_map.beads import open_beads
 from hpcfit.cases.force_map.coarse_particles import bead_types, coarse_particles
 from hpcfit.config import BeadsConfig
-from hpcfit.data.particles import Particles
 from hpcfit.errors import InputError
+from hpcfit.store.particles import Particles
 
 # Chain A: ALA-GLY-ALA, joined by C-N; chain B: one ALA, not joined to it. Backbone N CA C, and CB of alanines.
 NAMES = ("N", "CA", "C", "CB", "N", "CA", "C", "N", "CA", "C", "CB", "N", "CA", "C", "CB")

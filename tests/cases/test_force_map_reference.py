@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfit.data.particles import Particles
+from hpcfit.store.particles import Particles
 from hpcfit.testsystems.harmonic_beads import write_force_store
 from tests.cases.force_map_runs import force_map_config, optimized
 

@@ -15,7 +15,6 @@ from hpcfit.cases.force_map.passes import (
     padded,
     product_sums,
 )
-from hpcfit.data.shard_list import Block
 from hpcfit.errors import InputError
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.physics import force_products
@@ -25,6 +24,7 @@ from hpcfit.physics.force_map import basic_map
 from hpcfit.physics.force_products import DenseProducts, LocalProducts
 from hpcfit.physics.virtual_sites import Average
 from hpcfit.ranks import Ranks
+from hpcfit.store.shard_list import Block
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from tests.fit.thread_ranks import on_ranks
 

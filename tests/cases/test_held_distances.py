@@ -8,8 +8,8 @@ import pytest
 from hpcfit.cases.force_map import held_distances
 from hpcfit.cases.force_map.held_distances import SAMPLE_BLOCKS, HeldDistances, check_by_frames, open_constraints
 from hpcfit.config import ConstraintsConfig
-from hpcfit.data.particles import Particles
 from hpcfit.errors import InputError
+from hpcfit.store.particles import Particles
 from hpcfit.testsystems.harmonic_beads import write_force_store
 from hpcfit.testsystems.water_dimer import molecule, write_system
 

@@ -12,15 +12,15 @@ from hpcfit.cases.force_map.held_distances import HeldDistances
 from hpcfit.cases.force_map.mapped_frames import SPANS, MappedFrames, MeanForce, NamedMap, check_folder
 from hpcfit.cases.force_map.passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.cases.force_map.results import _decomposition, _inefficiency
-from hpcfit.data.force_shard import ForceShardWriter, open_force_shard
-from hpcfit.data.force_store import open_force_store, read_block, write_particles
-from hpcfit.data.particles import Particles
 from hpcfit.errors import InputError
 from hpcfit.physics.cg_basis import validity_basis
 from hpcfit.physics.cg_forces import basis_forces
 from hpcfit.physics.map_statistics import noise_map
 from hpcfit.physics.mapped_positions import Mapping
 from hpcfit.ranks import Ranks
+from hpcfit.store.force_shard import ForceShardWriter, open_force_shard
+from hpcfit.store.force_store import open_force_store, read_block, write_particles
+from hpcfit.store.particles import Particles
 from hpcfit.testsystems import synthetic
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from tests.fit.thread_ranks import on_ranks

@@ -20,11 +20,11 @@ from hpcfit.cases.force_map.neural_frames import (
 from hpcfit.cases.force_map.passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.commands.optimize import run_optimize
 from hpcfit.config import load_config
-from hpcfit.data.force_store import open_force_store, read_block
 from hpcfit.physics.map_statistics import noise_map
 from hpcfit.physics.mapped_positions import Mapping
 from hpcfit.problems.neural_potential import Architecture, BeadSample, neural_force_matching
 from hpcfit.ranks import Ranks
+from hpcfit.store.force_store import open_force_store, read_block
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from tests.cases.force_map_runs import force_map_config
 from tests.fit.thread_ranks import on_ranks

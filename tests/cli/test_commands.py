@@ -19,7 +19,7 @@ from hpcfit.ranks import Ranks
 from hpcfit.workflow.stopping import handled_by
 from tests.command import ROOT, apart, sets
 from tests.conftest import assert_one_clear_error, history
-from tests.data.test_shard import flip_byte
+from tests.store.test_shard import flip_byte
 
 
 def test_help_lists_the_commands_and_imports_nothing_heavy():

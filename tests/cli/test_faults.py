@@ -15,7 +15,7 @@ import pytest
 from hpcfit.testsystems import synthetic
 from tests.command import sets
 from tests.conftest import also_on_ranks, assert_one_clear_error, name_of
-from tests.data.test_shard import flip_byte
+from tests.store.test_shard import flip_byte
 
 RANKS = [1, pytest.param(3, marks=[pytest.mark.mpi, pytest.mark.nightly])]
 

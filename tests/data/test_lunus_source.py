@@ -13,11 +13,11 @@ from hpcfit.cases.frame_weights.prior import open_prior
 from hpcfit.commands import prepare
 from hpcfit.config import load_config
 from hpcfit.data import lunus_source
-from hpcfit.data.catalog import open_store
 from hpcfit.data.common_reflections import agree, survey
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
 from hpcfit.ranks import Ranks
+from hpcfit.store.catalog import open_store
 from tests.data.test_other_store import everything
 from tests.data.test_prepare import CELL, D_MIN, folder  # noqa: F401  (a fixture)
 

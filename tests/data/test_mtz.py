@@ -7,10 +7,10 @@ import pytest
 from hpcfit.data import mtz, mtz_source
 from hpcfit.data.common_reflections import agree, survey
 from hpcfit.data.expansion import expansion
-from hpcfit.data.files import sha256_of_file
 from hpcfit.data.sources import unread, with_checksums
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
+from hpcfit.store.files import sha256_of_file
 
 CELLS = {
     "P 41": (12.0, 12.0, 15.0, 90, 90, 90),

@@ -4,10 +4,10 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfit.data.catalog import open_store, verify
-from hpcfit.data.reference import restored
-from hpcfit.data.shard import open_shard
 from hpcfit.errors import InputError
+from hpcfit.store.catalog import open_store, verify
+from hpcfit.store.reference import restored
+from hpcfit.store.shard import open_shard
 from tests.data.test_prepare import run, runs  # noqa: F401  (a fixture)
 
 

@@ -14,13 +14,14 @@ from ase import Atoms
 
 from hpcfit.commands import prepare
 from hpcfit.config import load_config
-from hpcfit.data import catalog, trajectory
-from hpcfit.data.reference import restored
-from hpcfit.data.shard import open_shard
+from hpcfit.data import trajectory
 from hpcfit.data.sources import entries, file_name, open_sources, sharing_elements, with_unique_names
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
 from hpcfit.ranks import Ranks
+from hpcfit.store import catalog
+from hpcfit.store.reference import restored
+from hpcfit.store.shard import open_shard
 
 CELL = (6.0, 7.0, 8.0, 90.0, 95.0, 90.0)
 ELEMENTS = ["C", "O", "S", "Na"]
@@ -120,7 +121,7 @@ def test_a_second_run_computes_nothing(tmp_path, runs, monkeypatch):
 def half_written_by_a_killed_process(path):
     """What SIGKILL leaves behind in the folder of `path`."""
     program = (
-        "import os, sys, pathlib; from hpcfit.data.files import written_whole\n"
+        "import os, sys, pathlib; from hpcfit.store.files import written_whole\n"
         "with written_whole(pathlib.Path(sys.argv[1])) as file: file.write_bytes(b'half'); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", program, path], check=False).returncode == -9

@@ -10,9 +10,9 @@ import pytest
 
 from hpcfit.data import trajectory
 from hpcfit.data.positions import read_topology
-from hpcfit.data.reference import Reflections
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
+from hpcfit.store.reference import Reflections
 
 CELL = (13.0, 14.0, 15.0, 90.0, 100.0, 90.0)
 ELEMENTS = ["C"] * 6 + ["O"] * 3 + ["Na", "Cl"]

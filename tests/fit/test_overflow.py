@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import pytest
 
-from hpcfit.data.stream import Chunk
 from hpcfit.errors import NumericalError
 from hpcfit.fit import hooks
 from hpcfit.fit.gradient import Frames, Reverse
@@ -22,6 +21,7 @@ from hpcfit.fit.optimizers import Lbfgs, Optax
 from hpcfit.fit.reduction import FastSum, ReproducibleSum
 from hpcfit.problems.base import FrameRows, Params
 from hpcfit.ranks import Ranks
+from hpcfit.store.stream import Chunk
 from tests.fit.thread_ranks import on_ranks
 
 BLOCKS, WIDTH, TARGET = 3, 64, 7.0

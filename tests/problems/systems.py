@@ -15,8 +15,6 @@ from scipy.special import xlogy
 from hpcfit.cases.frame_weights.case import FrameWeightsCase
 from hpcfit.cases.frame_weights.orbit_choice import OrbitChoice
 from hpcfit.config import FrameWeightsConfig
-from hpcfit.data.reference import Encoding, Reference, centred_pairs
-from hpcfit.data.stream import Chunk
 from hpcfit.fit.gradient import Adjoint, Frames, Reverse
 from hpcfit.fit.grid import Grid, Shape, make_grid
 from hpcfit.fit.reduction import ReproducibleSum
@@ -26,6 +24,8 @@ from hpcfit.problems.observed import observe
 from hpcfit.problems.orbits import OrbitMap
 from hpcfit.problems.tiling import make_tiling
 from hpcfit.ranks import Ranks
+from hpcfit.store.reference import Encoding, Reference, centred_pairs
+from hpcfit.store.stream import Chunk
 from hpcfit.testsystems.synthetic import cubic_reflections, gaussian_frames
 
 T, SHELLS = 90, 6

@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 
-from hpcfit.data.stream import Chunk
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Frames, Reverse
 from hpcfit.fit.grid import Shape, make_grid
@@ -17,6 +16,7 @@ from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.problems.base import Cell, FrameRows, Params
 from hpcfit.problems.neural_potential import Architecture, BeadSample, neural_force_matching, rows_of
 from hpcfit.ranks import Ranks
+from hpcfit.store.stream import Chunk
 
 N, KT = 5, GAS_CONSTANT * 300
 TYPES, BONDS = ["A", "B", "A", "B", "A"], np.array([(i, i + 1) for i in range(N - 1)])

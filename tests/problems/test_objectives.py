@@ -114,7 +114,7 @@ def test_one_pass_in_single_precision(u_t, encoding, tolerance):
     for single in (one, two):
         assert single.loss == pytest.approx(exact.loss, abs=1e-7)
         np.testing.assert_allclose(single.gradient.local["u"], exact.gradient.local["u"], rtol=0, atol=1e-5 * scale)
-    # What storing costs, beside the structure factors themselves (``data.reference.Reference``).
+    # What storing costs, beside the structure factors themselves (``store.reference.Reference``).
     assert one.loss == pytest.approx(system().adjoint()(params_of(u_t)).loss, abs=tolerance)
     assert one.loss != exact.loss
 

@@ -10,17 +10,6 @@ import xml.etree.ElementTree as ET
 import h5py
 import numpy as np
 import pytest
-from force_map_directories import (
-    FACTOR,
-    MAPS,
-    coefficients,
-    make_force_map,
-    write_history,
-    write_maps,
-    write_potentials,
-    write_simulation,
-)
-from report_page import Page
 
 from hpcfit.errors import InputError
 from hpcfit.results import force_map_noise_report as noise
@@ -35,6 +24,17 @@ from hpcfit.results.force_map_numbers import ForceUnit, data_efficiency
 from hpcfit.results.page import render
 from hpcfit.results.report import write_report
 from hpcfit.results.run_files import RunFiles
+from tests.results.force_map_directories import (
+    FACTOR,
+    MAPS,
+    coefficients,
+    make_force_map,
+    write_history,
+    write_maps,
+    write_potentials,
+    write_simulation,
+)
+from tests.results.report_page import Page
 
 SECTIONS = [
     "Outcome", "Maps", "Coefficients", "Learning", "Correlation in time", "Validity", "Force matching",

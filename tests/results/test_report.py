@@ -9,11 +9,11 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from report_page import Page
-from run_directories import make_run, make_unfinished
 
 from hpcfit.errors import InputError
 from hpcfit.results.report import write_report
+from tests.results.report_page import Page
+from tests.results.run_directories import make_run, make_unfinished
 
 SHAPES = {
     "two frames": {

@@ -9,8 +9,6 @@ import json
 import h5py
 import numpy as np
 import pytest
-from report_page import Page
-from run_directories import STUDY, make_run, make_study, make_unfinished
 from scipy.constants import gas_constant
 
 from hpcfit.problems.observed import splines
@@ -26,6 +24,8 @@ from hpcfit.results.page import render
 from hpcfit.results.planes import anisotropic
 from hpcfit.results.report import write_report
 from hpcfit.results.run_files import RunFiles
+from tests.results.report_page import Page
+from tests.results.run_directories import STUDY, make_run, make_study, make_unfinished
 
 TITLES = {
     "starts": "Agreement between starts", "cross_validation": "How the strength theta was chosen",

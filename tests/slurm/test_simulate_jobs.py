@@ -6,8 +6,8 @@ import numpy as np
 import psutil
 import pytest
 
-from hpcfit.data.piece import piece_file, read_piece
-from hpcfit.data.pieces import read_chain
+from hpcfit.store.piece import piece_file, read_piece
+from hpcfit.store.pieces import read_chain
 from hpcfit.workflow.simulation.simulate import simulate_replica
 from tests.workflow import simulations
 from tests.workflow.crew_tasks import Gate

@@ -8,11 +8,11 @@ import pytest
 from scipy.special import i0
 
 from hpcfit.config import ExperimentConfig
-from hpcfit.data.catalog import open_store
 from hpcfit.data.experiment import read_map
-from hpcfit.data.reference import Reflections
 from hpcfit.physics.reciprocal import sphere
 from hpcfit.physics.scattering import diffuse_intensity
+from hpcfit.store.catalog import open_store
+from hpcfit.store.reference import Reflections
 from hpcfit.testsystems import known_truth
 from hpcfit.testsystems.argyrodite import all_frames
 

@@ -6,14 +6,14 @@ Not proved: that a peptide with crossed chains or broken bonds is taken apart ri
 import numpy as np
 import pytest
 
-from hpcfit.data.force_shard import ForceFrames, Origin, write_force_shard
-from hpcfit.data.force_store import write_force_catalog, write_particles
-from hpcfit.data.particles import Particles
-from hpcfit.data.shard_file import ShardPlan
 from hpcfit.data.topology import read_particles
 from hpcfit.errors import InputError
 from hpcfit.physics.cg_basis import validity_basis
 from hpcfit.physics.cg_forces import basis_energies
+from hpcfit.store.force_shard import ForceFrames, Origin, write_force_shard
+from hpcfit.store.force_store import write_force_catalog, write_particles
+from hpcfit.store.particles import Particles
+from hpcfit.store.shard_file import ShardPlan
 from hpcfit.testsystems import dipeptide, peptide
 
 

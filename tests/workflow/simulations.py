@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from hpcfit.config import load_config
-from hpcfit.data.pieces import write_settings
+from hpcfit.store.pieces import write_settings
 from hpcfit.testsystems import dipeptide
 from hpcfit.workflow.simulation.replicas import Replica, all_replicas
 

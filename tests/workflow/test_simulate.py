@@ -18,9 +18,9 @@ import pytest
 
 from hpcfit.commands.simulate import _simulated
 from hpcfit.config import ClusterConfig, load_config
-from hpcfit.data.piece import piece_file, read_header, read_piece, write_piece
-from hpcfit.data.pieces import read_chain, read_settings
 from hpcfit.errors import InputError
+from hpcfit.store.piece import piece_file, read_header, read_piece, write_piece
+from hpcfit.store.pieces import read_chain, read_settings
 from hpcfit.workflow.simulation import platforms, simulate
 from hpcfit.workflow.simulation.dynamics import Dynamics
 from hpcfit.workflow.simulation.model import build_model

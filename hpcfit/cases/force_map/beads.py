@@ -10,9 +10,9 @@ import numpy as np
 import scipy.sparse
 
 from hpcfit.config import BeadsConfig
-from hpcfit.data.particles import Particles
 from hpcfit.errors import InputError
 from hpcfit.physics.beads import Beads
+from hpcfit.store.particles import Particles
 
 CENTRES = {"backbone": "backbone", "center-of-mass": "all"}  # selection of the atoms in each residue
 

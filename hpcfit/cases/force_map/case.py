@@ -19,9 +19,6 @@ from hpcfit.cases.force_map.held_distances import HeldDistances, check_by_frames
 from hpcfit.cases.force_map.mapped_frames import MeanForce, check_folder
 from hpcfit.cases.force_map.passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.config import Config, ForceMatchingConfig, GridConfig
-from hpcfit.data.files import sha256_of_file
-from hpcfit.data.force_store import ForceStore, open_force_store
-from hpcfit.data.particles import Particles
 from hpcfit.errors import InputError, nearest
 from hpcfit.fit.grid import Grid, Shape, fitting_shapes
 from hpcfit.fit.reduction import Sum
@@ -31,6 +28,9 @@ from hpcfit.physics.feature_map import Features, features_of
 from hpcfit.physics.force_map import Reduced, basic_map, reduced
 from hpcfit.physics.force_products import DenseProducts, LocalProducts, Products
 from hpcfit.physics.rigid_groups import rigid_groups
+from hpcfit.store.files import sha256_of_file
+from hpcfit.store.force_store import ForceStore, open_force_store
+from hpcfit.store.particles import Particles
 
 MOST_BEADS = 600  # of which all pairs are a basis
 LARGEST_DENSE = 4000  # reduced forces: their products take 8 q^2 bytes a statistical block

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from hpcfit.cases.force_map.beads import residues_of
-from hpcfit.data.particles import Particles
 from hpcfit.errors import InputError
 from hpcfit.physics.beads import Beads
+from hpcfit.store.particles import Particles
 
 
 def coarse_particles(beads: Beads, atoms: Particles, bonds: Literal["auto", "none"] | Sequence[tuple[int, int]]):

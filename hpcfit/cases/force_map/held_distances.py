@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from hpcfit.config import ConstraintsConfig
-from hpcfit.data.force_store import ForceStore, read_block
-from hpcfit.data.particles import Particles
-from hpcfit.data.shard_list import Block
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics.mapped_positions import nearest_image
 from hpcfit.physics.virtual_sites import VirtualSite, sites_of_system
+from hpcfit.store.force_store import ForceStore, read_block
+from hpcfit.store.particles import Particles
+from hpcfit.store.shard_list import Block
 
 WATER = ("HOH", "WAT", "SOL", "TIP3", "TIP4", "T3P", "T4P", "SPC", "DOD", "H2O")
 SAMPLE_BLOCKS = 4

@@ -16,18 +16,6 @@ from scipy.interpolate import CubicSpline
 
 from hpcfit.cases.force_map.passes import AtomisticFrames, BlockSums, Reductions, Visit
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.data.files import disk_errors
-from hpcfit.data.force_shard import ForceFrames, ForceShardWriter
-from hpcfit.data.force_store import (
-    PARTICLES_FILE,
-    ForceStore,
-    read_particles_settings,
-    write_force_catalog,
-    write_particles,
-)
-from hpcfit.data.particles import Particles
-from hpcfit.data.shard_file import ShardPlan
-from hpcfit.data.shard_list import CATALOG
 from hpcfit.errors import InputError
 from hpcfit.physics.cg_basis import Basis
 from hpcfit.physics.cg_forces import NormalEquations, normal_equations
@@ -35,6 +23,18 @@ from hpcfit.physics.feature_map import Features, mapped_forces
 from hpcfit.physics.map_statistics import NoiseMap
 from hpcfit.physics.mapped_positions import Mapping, nearest_image
 from hpcfit.ranks import Ranks
+from hpcfit.store.files import disk_errors
+from hpcfit.store.force_shard import ForceFrames, ForceShardWriter
+from hpcfit.store.force_store import (
+    PARTICLES_FILE,
+    ForceStore,
+    read_particles_settings,
+    write_force_catalog,
+    write_particles,
+)
+from hpcfit.store.particles import Particles
+from hpcfit.store.shard_file import ShardPlan
+from hpcfit.store.shard_list import CATALOG
 
 MADE_FROM = "made_from"  # the setting by which the particles of a mapped store are known
 SPANS = (1, 2, 4, 8, 16, 32, 64)  # frames of a mean, in the scan for correlation

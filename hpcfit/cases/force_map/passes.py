@@ -10,10 +10,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from hpcfit.cases.force_map.held_distances import HeldDistances
-from hpcfit.data.force_shard import ForceFrames, Origin
-from hpcfit.data.force_store import ForceStore
-from hpcfit.data.force_stream import force_frames
-from hpcfit.data.shard_list import Block
 from hpcfit.errors import InputError
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.running_sum import RunningSum, running_sum
@@ -21,6 +17,10 @@ from hpcfit.physics.feature_map import Features, feature_gram
 from hpcfit.physics.force_products import Products
 from hpcfit.physics.virtual_sites import spread_forces
 from hpcfit.ranks import Ranks
+from hpcfit.store.force_shard import ForceFrames, Origin
+from hpcfit.store.force_store import ForceStore
+from hpcfit.store.force_stream import force_frames
+from hpcfit.store.shard_list import Block
 
 Reductions = Literal["reproducible", "fast"]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from hpcfit.cases.force_map.case import ForceMapCase
 from hpcfit.cases.force_map.neural_frames import TrainedPotential
-from hpcfit.data.force_store import open_force_store
-from hpcfit.data.force_stream import force_frames
 from hpcfit.log import logger
+from hpcfit.store.force_store import open_force_store
+from hpcfit.store.force_stream import force_frames
 from hpcfit.workflow.coarse_grained.free_energy import (
     Landscape,
     Profile,

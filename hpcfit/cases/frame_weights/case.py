@@ -15,10 +15,7 @@ from hpcfit.cases.frame_weights.live_weights import LiveWeights
 from hpcfit.cases.frame_weights.orbit_choice import OrbitChoice, choose_orbits
 from hpcfit.cases.frame_weights.prior import Prior, open_prior
 from hpcfit.config import BLOCK_FRAMES, Config, GridConfig
-from hpcfit.data.catalog import Block, Store, open_store
 from hpcfit.data.experiment import DiffuseMap, read_map
-from hpcfit.data.files import sha256_of_file
-from hpcfit.data.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Adjoint, Frames, Gradient, Reverse
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
@@ -30,6 +27,9 @@ from hpcfit.problems.observed import Observed, observe
 from hpcfit.problems.orbits import OrbitMap, match_orbits
 from hpcfit.problems.tiling import Tiling, make_tiling
 from hpcfit.problems.weight_kinds import WEIGHT_KINDS
+from hpcfit.store.catalog import Block, Store, open_store
+from hpcfit.store.files import sha256_of_file
+from hpcfit.store.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors
 
 # Shares of free memory that frames may take: the rest is for block sums (5 %), the compiler and the system.
 MEMORY_SHARE = 0.6

@@ -11,9 +11,9 @@ import numpy as np
 
 from hpcfit.cases.frame_weights.coordinates import read_coordinates
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.data.catalog import Block, Store
-from hpcfit.data.stream import StructureFactors
 from hpcfit.problems.frame_clusters import k_means
+from hpcfit.store.catalog import Block, Store
+from hpcfit.store.stream import StructureFactors
 
 if TYPE_CHECKING:
     from hpcfit.config import FrameWeightsConfig

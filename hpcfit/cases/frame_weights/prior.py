@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.data.catalog import Block, Store
 from hpcfit.errors import InputError
+from hpcfit.store.catalog import Block, Store
 
 
 @dataclass(frozen=True)

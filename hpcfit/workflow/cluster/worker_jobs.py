@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from distributed import Client
 
 from hpcfit.config import ClusterConfig
-from hpcfit.data.files import disk_errors
 from hpcfit.log import logger
+from hpcfit.store.files import disk_errors
 from hpcfit.workflow import slurm
 from hpcfit.workflow.cluster import replacing
 from hpcfit.workflow.cluster.dashboard import dashboard_address

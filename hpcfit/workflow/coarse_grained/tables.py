@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfit.data.files import write_text
 from hpcfit.errors import InputError
 from hpcfit.physics.cg_basis import Basis, Family
 from hpcfit.physics.cg_forces import class_functions
 from hpcfit.physics.constants import GAS_CONSTANT
+from hpcfit.store.files import write_text
 
 WALL = 100.0  # kT per A^2 or rad^2: a thermal width of 0.1 A or rad
 SEEN = 10  # samples that a function needs to count as seen

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.data.h5md import ELEMENTS, Rows
-from hpcfit.data.piece import START, Piece, Tail
 from hpcfit.errors import HpcfitError, InputError
+from hpcfit.store.h5md import ELEMENTS, Rows
+from hpcfit.store.piece import START, Piece, Tail
 from hpcfit.workflow.simulation.model import build_model, check_barostats, refused
 from hpcfit.workflow.simulation.platforms import choose_platform, import_openmm
 from hpcfit.workflow.simulation.replicas import Replica

@@ -10,9 +10,9 @@ from typing import Any
 
 from hpcfit.config import SimulateConfig, SystemConfig
 from hpcfit.config.workflow import temperature_name
-from hpcfit.data.files import sha256_of_file
-from hpcfit.data.pieces import Settings
 from hpcfit.errors import InputError
+from hpcfit.store.files import sha256_of_file
+from hpcfit.store.pieces import Settings
 
 # What of [simulate] decides a trajectory; not how long it is, in which pieces, and where and on what it is made.
 DECISIVE = ("interval", "equilibration", "step", "friction", "pressure", "minimize", "forces", "energies", "seed")

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from hpcfit.data.files import remove_leftovers
-from hpcfit.data.piece import START, Piece, Tail, add_piece, piece_file, read_piece, write_piece
-from hpcfit.data.pieces import read_chain
 from hpcfit.errors import DamagedFile
 from hpcfit.log import logger
+from hpcfit.store.files import remove_leftovers
+from hpcfit.store.piece import START, Piece, Tail, add_piece, piece_file, read_piece, write_piece
+from hpcfit.store.pieces import read_chain
 from hpcfit.workflow.cluster.progress import report
 from hpcfit.workflow.simulation.dynamics import Dynamics, Exploded
 from hpcfit.workflow.simulation.replicas import Replica

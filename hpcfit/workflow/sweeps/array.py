@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcfit.data.files import write_text
 from hpcfit.errors import InputError
 from hpcfit.log import logger
+from hpcfit.store.files import write_text
 from hpcfit.workflow import slurm
 from hpcfit.workflow.jobs.job import POINT_CONFIG, Job, Points, literally, render
 from hpcfit.workflow.jobs.site import Site

@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 
 from hpcfit.config import Config
-from hpcfit.data.catalog import open_store
-from hpcfit.data.files import sha256_of_file
-from hpcfit.data.force_store import FORCES, open_force_store
-from hpcfit.data.shard_list import content_of
 from hpcfit.errors import InputError
+from hpcfit.store.catalog import open_store
+from hpcfit.store.files import sha256_of_file
+from hpcfit.store.force_store import FORCES, open_force_store
+from hpcfit.store.shard_list import content_of
 
 WITHOUT_EFFECT = {
     "run": {"directory", "report"}, "simulate": True, "prepare": True, "checkpoint": True, "cluster": True,

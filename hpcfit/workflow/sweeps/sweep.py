@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpcfit.config import Config, MonitorConfig, load_config
-from hpcfit.data.files import write_text
 from hpcfit.errors import InputError
 from hpcfit.results import sweep as results
+from hpcfit.store.files import write_text
 from hpcfit.workflow.sweeps.fit_identity import Identities
 
 

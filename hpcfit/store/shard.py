@@ -21,10 +21,11 @@ import h5py
 import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.data.frame import Frame
-from hpcfit.data.h5md import Rows, TrajectoryWriter, read_rows, rows_of
-from hpcfit.data.reference import Encoding, Reference, centred_pairs, read_datasets, write_datasets
-from hpcfit.data.shard_file import (
+from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.frame import Frame
+from hpcfit.store.h5md import Rows, TrajectoryWriter, read_rows, rows_of
+from hpcfit.store.reference import Encoding, Reference, centred_pairs, read_datasets, write_datasets
+from hpcfit.store.shard_file import (
     BlockWriter,
     OpenShard,
     ShardPlan,
@@ -32,7 +33,6 @@ from hpcfit.data.shard_file import (
     opened_shard,
     small_datasets_digest,
 )
-from hpcfit.errors import DamagedFile, InputError
 
 SCHEMA = 1
 CHUNK_REFLECTIONS = 2048

@@ -21,8 +21,8 @@ import numpy as np
 
 from hpcfit import __version__
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.data.files import NONSENSE, hdf5_written_whole
 from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.files import NONSENSE, hdf5_written_whole
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfit.data.catalog import open_store
-from hpcfit.data.force_shard import (
+from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.catalog import open_store
+from hpcfit.store.force_shard import (
     ForceFrame,
     ForceFrames,
     ForceShardWriter,
@@ -16,7 +17,7 @@ from hpcfit.data.force_shard import (
     open_force_shard,
     write_force_shard,
 )
-from hpcfit.data.force_store import (
+from hpcfit.store.force_store import (
     open_force_store,
     read_block,
     read_particles_settings,
@@ -24,9 +25,8 @@ from hpcfit.data.force_store import (
     write_force_catalog,
     write_particles,
 )
-from hpcfit.data.particles import Particles
-from hpcfit.data.shard_file import ShardPlan
-from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.particles import Particles
+from hpcfit.store.shard_file import ShardPlan
 
 T, N = 150, 7
 

@@ -25,9 +25,10 @@ import h5py
 import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.data.h5md import CHUNK_BYTES, ELEMENTS, PARTICLES, Rows, TrajectoryWriter
-from hpcfit.data.particles import Particles
-from hpcfit.data.shard_file import (
+from hpcfit.errors import InputError
+from hpcfit.store.h5md import CHUNK_BYTES, ELEMENTS, PARTICLES, Rows, TrajectoryWriter
+from hpcfit.store.particles import Particles
+from hpcfit.store.shard_file import (
     BlockWriter,
     OpenShard,
     ShardPlan,
@@ -36,7 +37,6 @@ from hpcfit.data.shard_file import (
     opened_shard,
     small_datasets_digest,
 )
-from hpcfit.errors import InputError
 
 SCHEMA = 1
 QUANTITIES = ("positions", "forces", "box")  # in the order of the checksums of a block

@@ -16,12 +16,12 @@ from typing import Any
 import h5py
 
 from hpcfit import __version__
-from hpcfit.data.files import NONSENSE, hdf5_written_whole
-from hpcfit.data.force_shard import SCHEMA, ForceFrames, open_force_shard
-from hpcfit.data.particles import Particles
-from hpcfit.data.shard_file import ShardPlan
-from hpcfit.data.shard_list import CATALOG, Block, ShardedStore, entries_of, read_catalog, write_list
 from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.files import NONSENSE, hdf5_written_whole
+from hpcfit.store.force_shard import SCHEMA, ForceFrames, open_force_shard
+from hpcfit.store.particles import Particles
+from hpcfit.store.shard_file import ShardPlan
+from hpcfit.store.shard_list import CATALOG, Block, ShardedStore, entries_of, read_catalog, write_list
 
 FORCES = "forces"  # the content, in catalog and config
 PARTICLES_FILE = "particles.h5"

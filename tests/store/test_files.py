@@ -9,8 +9,8 @@ from pathlib import Path
 import h5py
 import pytest
 
-from hpcfit.data.files import Seal, check_seal, hdf5_sealed, keep_first, remove_leftovers, written_whole
 from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.files import Seal, check_seal, hdf5_sealed, keep_first, remove_leftovers, written_whole
 from tests.data.test_prepare import half_written_by_a_killed_process
 
 

@@ -18,11 +18,12 @@ import h5py
 import numpy as np
 
 from hpcfit import __version__
-from hpcfit.data.files import hdf5_written_whole
-from hpcfit.data.reference import Encoding, Reference, read_datasets, write_datasets
-from hpcfit.data.shard import SCHEMA, open_shard
-from hpcfit.data.shard_file import ShardPlan
-from hpcfit.data.shard_list import (
+from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.files import hdf5_written_whole
+from hpcfit.store.reference import Encoding, Reference, read_datasets, write_datasets
+from hpcfit.store.shard import SCHEMA, open_shard
+from hpcfit.store.shard_file import ShardPlan
+from hpcfit.store.shard_list import (
     CATALOG,
     STRUCTURE_FACTORS,
     Block,
@@ -31,7 +32,6 @@ from hpcfit.data.shard_list import (
     read_catalog,
     write_list,
 )
-from hpcfit.errors import DamagedFile, InputError
 
 REFERENCE, VIEW = "reference.h5", "store.h5"
 

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 
 from hpcfit import __version__
-from hpcfit.data.frame import Frame
 from hpcfit.errors import InputError
+from hpcfit.store.frame import Frame
 
 PARTICLES = "particles/trajectory"
 CHUNK_BYTES = 4 << 20

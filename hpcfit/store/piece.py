@@ -23,9 +23,9 @@ import h5py
 import numpy as np
 
 from hpcfit import __version__
-from hpcfit.data.files import NONSENSE, hdf5_written_whole, keep_first
-from hpcfit.data.h5md import PARTICLES, Rows, TrajectoryWriter, read_rows
 from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.files import NONSENSE, hdf5_written_whole, keep_first
+from hpcfit.store.h5md import PARTICLES, Rows, TrajectoryWriter, read_rows
 
 SCHEMA = 1
 START = -1  # the number of the piece without frames that stands before the first

@@ -7,12 +7,12 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfit.data.catalog import open_store, verify
-from hpcfit.data.frame import Frame
-from hpcfit.data.reference import Encoding, Reference, Reflections, centred_pairs, restored, round_mantissa
-from hpcfit.data.shard import ShardPlan, ShardWriter, open_shard
-from hpcfit.data.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors
 from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.catalog import open_store, verify
+from hpcfit.store.frame import Frame
+from hpcfit.store.reference import Encoding, Reference, Reflections, centred_pairs, restored, round_mantissa
+from hpcfit.store.shard import ShardPlan, ShardWriter, open_shard
+from hpcfit.store.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_store
 from tests.command import apart
 
@@ -259,7 +259,7 @@ def assert_holds(store, values, columns):
 
 @pytest.mark.parametrize("reader", [InMemory, FromDisk])
 def test_stream_gives_the_columns_asked_for(store, reader, monkeypatch):
-    monkeypatch.setattr("hpcfit.data.stream.CHUNK_BYTES", 1)  # a chunk a block
+    monkeypatch.setattr("hpcfit.store.stream.CHUNK_BYTES", 1)  # a chunk a block
     stream = reader(ByFrames(StructureFactors(store, store.blocks(), COLUMNS)), np.array)
     for _ in range(2):
         chunks = list(stream.chunks())
@@ -272,7 +272,7 @@ def test_stream_gives_the_columns_asked_for(store, reader, monkeypatch):
 @pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
 def test_stream_gives_tiles_in_strips_with_all_frames(store, reader, chunk_bytes, monkeypatch):
     """Two tiles of two strips of two columns: a chunk a tile where chunks are small, else one chunk."""
-    monkeypatch.setattr("hpcfit.data.stream.CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr("hpcfit.store.stream.CHUNK_BYTES", chunk_bytes)
     strips = COLUMNS.reshape(4, 2)
     stream = reader(ByReflections(StructureFactors(store, store.blocks(), strips), 2), np.array)
     for _ in range(2):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from hpcfit.data import trajectory
-from hpcfit.data.h5md import Rows
-from hpcfit.data.piece import START, Piece, piece_file, read_header, read_piece, write_piece
-from hpcfit.data.pieces import Settings, read_chain, read_settings, write_settings
 from hpcfit.data.positions import open_positions, snapshots
 from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.h5md import Rows
+from hpcfit.store.piece import START, Piece, piece_file, read_header, read_piece, write_piece
+from hpcfit.store.pieces import Settings, read_chain, read_settings, write_settings
 
 SETTINGS = Settings({"seed": 0, "temperature": 300.0}, 7)
 BOX = np.diag([13.0, 14.0, 15.0])

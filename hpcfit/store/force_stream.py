@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from hpcfit.data.force_shard import ForceFrames, ForceShard, Origin, open_force_shard
-from hpcfit.data.force_store import ForceStore
-from hpcfit.data.shard_list import Block
+from hpcfit.store.force_shard import ForceFrames, ForceShard, Origin, open_force_shard
+from hpcfit.store.force_store import ForceStore
+from hpcfit.store.shard_list import Block
 
 
 class _Reader:

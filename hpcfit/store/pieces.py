@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpcfit.data.files import write_text
-from hpcfit.data.h5md import Rows
-from hpcfit.data.piece import REPAIR, Header, piece_file, read_header, read_piece
-from hpcfit.data.snapshot import Snapshot, Topology
 from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.files import write_text
+from hpcfit.store.h5md import Rows
+from hpcfit.store.piece import REPAIR, Header, piece_file, read_header, read_piece
+from hpcfit.store.snapshot import Snapshot, Topology
 
 SETTINGS = "settings.json"
 

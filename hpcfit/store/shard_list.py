@@ -18,9 +18,9 @@ import numpy as np
 
 from hpcfit import __version__
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.data.files import write_text
-from hpcfit.data.shard_file import ShardPlan
 from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.files import write_text
+from hpcfit.store.shard_file import ShardPlan
 
 CATALOG = "catalog.json"
 STRUCTURE_FACTORS = "structure-factors"  # the content of a catalog that names none

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hpcfit.data.bonding import formula, guessed_bonds, molecules, nearest_distances
-from hpcfit.data.particles import Particles
 from hpcfit.data.topology import guessed_particles, read_particles, read_system
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.physics.scattering import orthogonalization
+from hpcfit.store.particles import Particles
 from hpcfit.testsystems import dipeptide, water_dimer
 
 

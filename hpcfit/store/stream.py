@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.data.catalog import Block, Store
-from hpcfit.data.reference import finite
-from hpcfit.data.shard import CHUNK_REFLECTIONS, open_shard
 from hpcfit.errors import InputError
+from hpcfit.store.catalog import Block, Store
+from hpcfit.store.reference import finite
+from hpcfit.store.shard import CHUNK_REFLECTIONS, open_shard
 
 CHUNK_BYTES = 256 << 20
 
