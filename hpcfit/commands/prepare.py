@@ -19,7 +19,6 @@ from hpcfit.commands.reference import agreed_reference
 from hpcfit.commands.shard_making import check_seen, cut_into_shards, missing_plans, tidied
 from hpcfit.config import Config, PrepareConfig
 from hpcfit.data.given_weights import write_given_weights
-from hpcfit.data.mtz_source import MtzSource
 from hpcfit.data.sources import (
     FrameSource,
     all_on_store,
@@ -34,6 +33,7 @@ from hpcfit.data.sources import (
 from hpcfit.log import logger
 from hpcfit.physics.scattering import FFTError
 from hpcfit.ranks import Ranks
+from hpcfit.readers.mtz_frames import MtzSource
 from hpcfit.store.catalog import write_catalog
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.reference import Encoding, Reference

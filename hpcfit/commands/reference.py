@@ -14,12 +14,12 @@ from hpcfit.commands.dealing import Dealer, batches
 from hpcfit.commands.shard_making import check_same_settings
 from hpcfit.config import Config, PrepareConfig
 from hpcfit.config.table import changed
-from hpcfit.data.common_reflections import SAME_CELL, Presence, agree, merged, survey
-from hpcfit.data.other_store import StoreSource, reflections_of_stores
 from hpcfit.data.sources import FrameSource, all_on_store, is_simulation, stores_among
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal
+from hpcfit.readers.other_store import StoreSource, reflections_of_stores
+from hpcfit.readers.reflections import SAME_CELL, Presence, agree, merged, survey
 from hpcfit.store.catalog import REFERENCE, read_reference, read_reference_settings, write_reference
 from hpcfit.store.files import write_text
 from hpcfit.store.reference import Reference, Reflections

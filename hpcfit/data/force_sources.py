@@ -13,18 +13,18 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from hpcfit.config import PrepareConfig, SourceConfig
-from hpcfit.data.force_arrays import open_arrays, open_deepmd
-from hpcfit.data.positions import has_elements, snapshots
-from hpcfit.data.topology import (
+from hpcfit.errors import InputError
+from hpcfit.readers.arrays import open_arrays, open_deepmd
+from hpcfit.readers.positions import has_elements, snapshots
+from hpcfit.readers.topology import (
     guessed_particles,
     parse_system,
     read_particles,
     read_system,
     with_system,
 )
-from hpcfit.data.trajectory import chosen_rows, opened_rows, trajectory_files
-from hpcfit.data.units import Units, check_plausible
-from hpcfit.errors import InputError
+from hpcfit.readers.trajectory import chosen_rows, opened_rows, trajectory_files
+from hpcfit.readers.units import Units, check_plausible
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.force_shard import ForceFrame
 from hpcfit.store.particles import Particles

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfit.data.lunus_source import LunusSource
 from hpcfit.data.sources import FrameSource
 from hpcfit.log import logger
+from hpcfit.readers.lunus import LunusSource
 from hpcfit.store.files import write_text
 
 LUNUS_WEIGHTS = "lunus_weights.csv"

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hpcfit.config import PrepareConfig, SourceConfig
-from hpcfit.data.lunus_source import lunus_files, open_lunus
-from hpcfit.data.mtz_source import MtzSource, open_mtz_source
-from hpcfit.data.other_store import StoreSource, open_store_sources
-from hpcfit.data.trajectory import Scattering, TrajectorySource, open_trajectory, trajectory_files
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
+from hpcfit.readers.lunus import lunus_files, open_lunus
+from hpcfit.readers.mtz_frames import MtzSource, open_mtz_source
+from hpcfit.readers.other_store import StoreSource, open_store_sources
+from hpcfit.readers.trajectory import Scattering, TrajectorySource, open_trajectory, trajectory_files
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reflections
 

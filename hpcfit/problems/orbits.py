@@ -12,7 +12,7 @@ from hpcfit.physics import reciprocal
 
 if TYPE_CHECKING:
     from hpcfit.config import FrameWeightsConfig
-    from hpcfit.data.experiment import DiffuseMap
+    from hpcfit.readers.maps import DiffuseMap
     from hpcfit.store.reference import Reflections
 
 

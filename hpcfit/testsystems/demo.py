@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit import log
-from hpcfit.data.positions import open_positions, snapshots
 from hpcfit.errors import HpcfitError, InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal, scattering
+from hpcfit.readers.positions import open_positions, snapshots
 from hpcfit.store.files import write_text, written_whole
 from hpcfit.store.pieces import pieces_digest
 from hpcfit.testsystems.dipeptide_crystal import STATES, Crystal, write_system

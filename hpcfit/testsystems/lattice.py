@@ -1,4 +1,4 @@
-"""LUNUS lattices with known content; ``hpcfit.data.maps.lattice`` reads them and says what the format is."""
+"""LUNUS lattices with known content; ``hpcfit.readers.map_lattice`` reads them and says what the format is."""
 
 from __future__ import annotations
 

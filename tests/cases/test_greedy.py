@@ -9,9 +9,9 @@ import pytest
 from hpcfit.commands.optimize import run_optimize
 from hpcfit.commands.prepare import run_prepare
 from hpcfit.config import load_config
-from hpcfit.data.experiment import read_map
 from hpcfit.problems.orbits import match_orbits
 from hpcfit.ranks import Ranks
+from hpcfit.readers.maps import read_map
 from hpcfit.store.catalog import open_store
 from hpcfit.testsystems import snase, snase_table
 from hpcfit.testsystems.argyrodite import all_frames

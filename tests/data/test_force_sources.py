@@ -11,9 +11,9 @@ import pytest
 
 from hpcfit.commands.prepare import run_prepare
 from hpcfit.config import load_config
-from hpcfit.data.units import ENERGIES, LENGTHS
 from hpcfit.errors import InputError
 from hpcfit.ranks import world_ranks
+from hpcfit.readers.units import ENERGIES, LENGTHS
 from hpcfit.store.force_shard import open_force_shard
 from hpcfit.store.force_store import open_force_store, read_block
 from hpcfit.testsystems import water_dimer

@@ -14,11 +14,11 @@ from ase import Atoms
 
 from hpcfit.commands import prepare
 from hpcfit.config import load_config
-from hpcfit.data import trajectory
 from hpcfit.data.sources import entries, file_name, open_sources, sharing_elements, with_unique_names
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
 from hpcfit.ranks import Ranks
+from hpcfit.readers import trajectory
 from hpcfit.store import catalog
 from hpcfit.store.reference import restored
 from hpcfit.store.shard import open_shard

@@ -5,10 +5,10 @@ import pytest
 
 from hpcfit.cases.frame_weights.orbit_choice import folds
 from hpcfit.config import FrameWeightsConfig
-from hpcfit.data.experiment import DiffuseMap
 from hpcfit.errors import InputError
 from hpcfit.physics.reciprocal import laue_operations, sphere
 from hpcfit.problems.orbits import match_orbits
+from hpcfit.readers.maps import DiffuseMap
 from hpcfit.store.reference import Reflections
 
 CELL = (20.0, 20.0, 20.0, 90.0, 90.0, 90.0)

@@ -7,10 +7,10 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfit.data.bonding import formula, guessed_bonds, molecules, nearest_distances
-from hpcfit.data.topology import guessed_particles, read_particles, read_system
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.physics.scattering import orthogonalization
+from hpcfit.readers.bonding import formula, guessed_bonds, molecules, nearest_distances
+from hpcfit.readers.topology import guessed_particles, read_particles, read_system
 from hpcfit.store.particles import Particles
 from hpcfit.testsystems import dipeptide, water_dimer
 
@@ -183,7 +183,7 @@ def test_a_residue_that_openmm_does_not_know_is_bonded_by_distance(tmp_path):
 
 def test_a_protein_crystal_has_the_bonds_of_its_residues(shared_data):
     """11,596 atoms with OpenMM's bonds; distances, with images across the walls of a crystal, find the same 10,756."""
-    from hpcfit.data.topology import _read_atoms
+    from hpcfit.readers.topology import _read_atoms
 
     path = shared_data / "diffuse/snase/snase_crystal.pdb"
     found, atoms = read_particles(path), _read_atoms(path)

@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfit.data import trajectory
-from hpcfit.data.positions import open_positions, snapshots
 from hpcfit.errors import DamagedFile, InputError
+from hpcfit.readers import trajectory
+from hpcfit.readers.positions import open_positions, snapshots
 from hpcfit.store.h5md import Rows
 from hpcfit.store.piece import START, Piece, piece_file, read_header, read_piece, write_piece
 from hpcfit.store.pieces import Settings, read_chain, read_settings, write_settings

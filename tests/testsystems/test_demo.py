@@ -60,7 +60,7 @@ def test_truth_and_candidates_are_other_trajectories_of_the_same_systems(made):
 
 def test_the_map_is_read_by_hpcfit_with_its_mask(made):
     from hpcfit.config import ExperimentConfig
-    from hpcfit.data.experiment import read_map
+    from hpcfit.readers.maps import read_map
 
     observed = read_map(ExperimentConfig(file=made / "observed.npz"))
     truth = json.loads((made / "truth.json").read_text())

@@ -8,9 +8,9 @@ import pytest
 from scipy.special import i0
 
 from hpcfit.config import ExperimentConfig
-from hpcfit.data.experiment import read_map
 from hpcfit.physics.reciprocal import sphere
 from hpcfit.physics.scattering import diffuse_intensity
+from hpcfit.readers.maps import read_map
 from hpcfit.store.catalog import open_store
 from hpcfit.store.reference import Reflections
 from hpcfit.testsystems import known_truth

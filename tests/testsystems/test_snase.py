@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from hpcfit.config import FrameWeightsConfig, load_config
-from hpcfit.data.experiment import read_map
 from hpcfit.physics import reciprocal
 from hpcfit.physics.null_models import rigid_translations
 from hpcfit.problems.observed import splines
 from hpcfit.problems.orbits import match_orbits
+from hpcfit.readers.maps import read_map
 from hpcfit.store.reference import Reflections
 from hpcfit.testsystems import snase
 

@@ -12,10 +12,10 @@ from hpcfit.cases.force_map.map_fits import FoundMap, Learning
 from hpcfit.cases.force_map.mapped_frames import SPANS, MappedSums
 from hpcfit.cases.force_map.models import write_models
 from hpcfit.cases.force_map.study import Findings
-from hpcfit.data.units import Units
 from hpcfit.physics.cg_forces import NormalEquations
 from hpcfit.physics.map_statistics import FRAMES_PER_COEFFICIENT, optimism
 from hpcfit.problems.force_matching import MapComparison, compare_maps, decomposition
+from hpcfit.readers.units import Units
 from hpcfit.results.run_directory import RunDirectory
 
 LARGEST_MATRIX = 10_000_000  # coefficients of a force_map.npy; maps.h5 has every map in sparse form

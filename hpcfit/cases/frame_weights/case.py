@@ -15,7 +15,6 @@ from hpcfit.cases.frame_weights.live_weights import LiveWeights
 from hpcfit.cases.frame_weights.orbit_choice import OrbitChoice, choose_orbits
 from hpcfit.cases.frame_weights.prior import Prior, open_prior
 from hpcfit.config import BLOCK_FRAMES, Config, GridConfig
-from hpcfit.data.experiment import DiffuseMap, read_map
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Adjoint, Frames, Gradient, Reverse
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
@@ -27,6 +26,7 @@ from hpcfit.problems.observed import Observed, observe
 from hpcfit.problems.orbits import OrbitMap, match_orbits
 from hpcfit.problems.tiling import Tiling, make_tiling
 from hpcfit.problems.weight_kinds import WEIGHT_KINDS
+from hpcfit.readers.maps import DiffuseMap, read_map
 from hpcfit.store.catalog import Block, Store, open_store
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors

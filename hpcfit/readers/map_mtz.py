@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit.config import ExperimentConfig
-from hpcfit.data.maps.raw import RawMap
-from hpcfit.data.mtz import column, open_mtz
 from hpcfit.errors import InputError
+from hpcfit.readers.map_raw import RawMap
+from hpcfit.readers.mtz import column, open_mtz
 
 INTENSITY_COLUMNS = ("I", "IMEAN", "IOBS", "I-obs", "Idiff", "sqrtIdiff")
 

@@ -17,8 +17,8 @@ import pytest
 from scipy.interpolate import CubicSpline
 
 from hpcfit.config import ExperimentConfig
-from hpcfit.data.experiment import read_map
 from hpcfit.physics import reciprocal
+from hpcfit.readers.maps import read_map
 
 CELL = (48.5, 48.5, 63.5, 90.0, 90.0, 90.0)
 SHAPE, ORIGIN = np.array([62, 62, 80]), np.array([30, 30, 39])

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.data.positions import has_elements, open_positions, snapshots
 from hpcfit.errors import InputError
 from hpcfit.physics.scattering import DensityFFT, FFTError, fractional_coordinates, orthogonalization
+from hpcfit.readers.positions import has_elements, open_positions, snapshots
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.frame import Frame
 from hpcfit.store.pieces import check_finished, pieces_digest

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.data.bonding import nearest_distances
 from hpcfit.errors import InputError
+from hpcfit.readers.bonding import nearest_distances
 
 # In A and kJ/mol: CODATA 2022, 10.1103/RevModPhys.97.025002 (the calorie of thermochemistry is 4.184 J by definition).
 LENGTHS = {"A": 1.0, "nm": 10.0, "bohr": 0.529177210544}

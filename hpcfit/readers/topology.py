@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.data.bonding import IONS, formula, guessed_bonds, molecules
-from hpcfit.data.positions import cell_or_none, quiet
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics.scattering import orthogonalization
+from hpcfit.readers.bonding import IONS, formula, guessed_bonds, molecules
+from hpcfit.readers.positions import cell_or_none, quiet
 from hpcfit.store.particles import Particles
 
 PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")

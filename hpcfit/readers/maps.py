@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit.config import ExperimentConfig
-from hpcfit.data.maps.archive import read_archive
-from hpcfit.data.maps.lattice import read_lattice
-from hpcfit.data.maps.mtz import read_mtz_map
-from hpcfit.data.maps.nexus import read_nexus
-from hpcfit.data.maps.raw import RawMap
-from hpcfit.data.maps.reindexing import operator, reindexed
 from hpcfit.errors import InputError
 from hpcfit.log import logger
+from hpcfit.readers.map_archive import read_archive
+from hpcfit.readers.map_lattice import read_lattice
+from hpcfit.readers.map_mtz import read_mtz_map
+from hpcfit.readers.map_nexus import read_nexus
+from hpcfit.readers.map_raw import RawMap
+from hpcfit.readers.reindexing import operator, reindexed
 
 READERS = {
     ".mtz": read_mtz_map, ".npz": read_archive, ".lat": read_lattice, ".nxs": read_nexus, ".h5": read_nexus,

@@ -4,12 +4,12 @@ import gemmi
 import numpy as np
 import pytest
 
-from hpcfit.data import mtz, mtz_source
-from hpcfit.data.common_reflections import agree, survey
-from hpcfit.data.expansion import expansion
 from hpcfit.data.sources import unread, with_checksums
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
+from hpcfit.readers import mtz, mtz_frames
+from hpcfit.readers.expansion import expansion
+from hpcfit.readers.reflections import agree, survey
 from hpcfit.store.files import sha256_of_file
 
 CELLS = {
@@ -69,7 +69,7 @@ def test_expansion_to_p1_is_direct_summation_of_the_whole_cell(tmp_path, group):
 
 
 def store_of(patterns, d_min=None, columns=None, ndiv=ONE):
-    sources = [mtz_source.open_mtz_source(str(p), "", columns, slice(None)) for p in patterns]
+    sources = [mtz_frames.open_mtz_source(str(p), "", columns, slice(None)) for p in patterns]
     reflections, presence = agree(survey([file for s in sources for file in s.reflection_files]), ndiv, d_min)
     return [source.on(reflections) for source in sources], reflections, presence
 
@@ -166,7 +166,7 @@ def test_a_file_that_changed_after_the_store_was_begun_is_said(tmp_path):
 
 def test_nothing_there_and_not_an_mtz(tmp_path):
     with pytest.raises(InputError, match="no MTZ file at"):
-        mtz_source.open_mtz_source(str(tmp_path / "*.mtz"), "", None, slice(None))
+        mtz_frames.open_mtz_source(str(tmp_path / "*.mtz"), "", None, slice(None))
     (tmp_path / "x.mtz").write_bytes(b"nonsense")
     with pytest.raises(InputError, match=r"x.mtz cannot be read as MTZ"):
         mtz.read_mtz(tmp_path / "x.mtz")
@@ -175,7 +175,7 @@ def test_nothing_there_and_not_an_mtz(tmp_path):
 def test_a_glob_and_a_range_of_frames(tmp_path):
     for number in range(5):
         write(tmp_path / f"f{number}.mtz", "P 41", d_min=4.0)
-    source = mtz_source.open_mtz_source(str(tmp_path / "f*.mtz"), "x", None, slice(1, None, 2))
+    source = mtz_frames.open_mtz_source(str(tmp_path / "f*.mtz"), "x", None, slice(1, None, 2))
     assert ([f.name for f in source.files], source.name, source.label) == (["f1.mtz", "f3.mtz"], "f", "x")
     assert list(unread(source)) == list(source.files)
 
@@ -184,7 +184,7 @@ def test_checksums_find_their_sources(tmp_path):
     for number in range(5):
         write(tmp_path / f"f{number}.mtz", "P 41", d_min=4.0, leave_out=(number,) if number == 4 else ())
     pattern = str(tmp_path / "f*.mtz")
-    opened = [mtz_source.open_mtz_source(pattern, "", None, rows) for rows in (slice(0, 2), slice(2, 4), slice(3, 5))]
+    opened = [mtz_frames.open_mtz_source(pattern, "", None, rows) for rows in (slice(0, 2), slice(2, 4), slice(3, 5))]
     checksums = [sha256_of_file(file) for source in opened for file in unread(source)]
     one, same, other = with_checksums(opened, checksums)
     assert one.digest == same.digest  # equal files, equal bytes

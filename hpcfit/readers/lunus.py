@@ -21,11 +21,11 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from hpcfit.data.common_reflections import Listed
-from hpcfit.data.expansion import known_expansion, placement
-from hpcfit.data.foreign_hdf5 import dataset, opened, text
-from hpcfit.data.patterns import matching
 from hpcfit.errors import InputError
+from hpcfit.readers.expansion import known_expansion, placement
+from hpcfit.readers.foreign_hdf5 import dataset, opened, text
+from hpcfit.readers.patterns import matching
+from hpcfit.readers.reflections import Listed
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reflections

@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfit.data import trajectory
-from hpcfit.data.positions import read_topology
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
+from hpcfit.readers import trajectory
+from hpcfit.readers.positions import read_topology
 from hpcfit.store.reference import Reflections
 
 CELL = (13.0, 14.0, 15.0, 90.0, 100.0, 90.0)

@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 
 from hpcfit.config import ExperimentConfig
-from hpcfit.data.foreign_hdf5 import dataset, opened, text
-from hpcfit.data.maps.raw import RawMap
 from hpcfit.errors import InputError
+from hpcfit.readers.foreign_hdf5 import dataset, opened, text
+from hpcfit.readers.map_raw import RawMap
 
 HALVES = ("group_0_intensity", "group_1_intensity")
 ROUNDING = 1e-3  # of h * ndiv, where h may be float32

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit.config import ExperimentConfig
-from hpcfit.data.maps.raw import RawMap
 from hpcfit.errors import InputError
+from hpcfit.readers.map_raw import RawMap
 
 LAT_MASK = -32768.0
 LAT_HEADER_BYTES = 36

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.data.common_reflections import Listed
-from hpcfit.data.expansion import known_expansion, placement
-from hpcfit.data.mtz import read_mtz
-from hpcfit.data.patterns import in_natural_order, matching
 from hpcfit.errors import InputError
+from hpcfit.readers.expansion import known_expansion, placement
+from hpcfit.readers.mtz import read_mtz
+from hpcfit.readers.patterns import in_natural_order, matching
+from hpcfit.readers.reflections import Listed
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reflections
 

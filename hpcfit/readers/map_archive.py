@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit.config import ExperimentConfig
-from hpcfit.data.maps.raw import RawMap
 from hpcfit.errors import InputError
+from hpcfit.readers.map_raw import RawMap
 
 HALVES = ("half1", "half2")
 

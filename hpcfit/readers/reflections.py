@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from hpcfit.data.expansion import ONE_CELL
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
+from hpcfit.readers.expansion import ONE_CELL
 from hpcfit.store.reference import Reflections
 
 SAME_CELL = 1e-3  # relative

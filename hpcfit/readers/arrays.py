@@ -15,9 +15,9 @@ import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.config.frames import ArrayKeys
-from hpcfit.data.foreign_hdf5 import dataset, opened
-from hpcfit.data.units import Units
 from hpcfit.errors import InputError
+from hpcfit.readers.foreign_hdf5 import dataset, opened
+from hpcfit.readers.units import Units
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.snapshot import Snapshot
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from hpcfit.config import ExperimentConfig
-from hpcfit.data import experiment
-from hpcfit.data.maps.lattice import LAT_MASK
 from hpcfit.errors import InputError
 from hpcfit.physics.reciprocal import inverse_d2
+from hpcfit.readers import maps
+from hpcfit.readers.map_lattice import LAT_MASK
 from hpcfit.testsystems import lattice
 
 CELL = (10.0, 11.0, 12.0, 90.0, 90.0, 90.0)
@@ -16,7 +16,7 @@ HKL = np.array([[1, 0, 0], [-1, 0, 0], [0, 2, 1], [3, 1, -2], [1, 1, 1]])
 
 
 def read(path, **keys):
-    return experiment.read_map(ExperimentConfig(file=path, **keys))
+    return maps.read_map(ExperimentConfig(file=path, **keys))
 
 
 def write_mtz(path, **columns):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hpcfit.config import ExperimentConfig
-from hpcfit.data.experiment import read_map
 from hpcfit.errors import InputError
+from hpcfit.readers.maps import read_map
 
 CELL = (10.0, 11.0, 12.0, 90.0, 90.0, 90.0)
 HKL = np.array([[1, 0, 0], [-1, 2, 5], [0, 2, 1], [3, 1, -2], [8, -3, 4]])

@@ -12,14 +12,14 @@ import pytest
 from hpcfit.cases.frame_weights.prior import open_prior
 from hpcfit.commands import prepare
 from hpcfit.config import load_config
-from hpcfit.data import lunus_source
-from hpcfit.data.common_reflections import agree, survey
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
 from hpcfit.ranks import Ranks
+from hpcfit.readers import lunus as lunus_source
+from hpcfit.readers.reflections import agree, survey
 from hpcfit.store.catalog import open_store
-from tests.data.test_other_store import everything
 from tests.data.test_prepare import CELL, D_MIN, folder  # noqa: F401  (a fixture)
+from tests.readers.test_other_store import everything
 
 ONE = (1, 1, 1)
 FRAMES = 70

@@ -1,1 +1,0 @@
-"""The formats of measured maps, one module a format; each reads a file into a RawMap."""

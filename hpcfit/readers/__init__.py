@@ -1,0 +1,1 @@
+"""What reads other programs' files: trajectories, topologies, reflections, forces and measured maps."""
