@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hpcfit.problems.hold_out import folds_of, held_out
 from hpcfit.problems.orbits import OrbitMap
-from hpcfit.problems.resampling import resampled_orbits
+from hpcfit.statistics.folds import folds_of, held_out
+from hpcfit.statistics.resampling import resampled_orbits
 
 if TYPE_CHECKING:
     from hpcfit.config import FrameWeightsConfig

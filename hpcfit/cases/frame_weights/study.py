@@ -29,7 +29,7 @@ from hpcfit.fit.state import gather_rows
 from hpcfit.log import logger
 from hpcfit.problems.base import FrameRows, Params
 from hpcfit.problems.frame_weights import FrameWeights
-from hpcfit.problems.resampling import blocks_per_source, resampled_blocks, resampled_sources
+from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, resampled_sources
 
 if TYPE_CHECKING:
     from hpcfit.cases.frame_weights.case import FrameWeightsCase

@@ -5,7 +5,7 @@ import pytest
 
 from hpcfit.errors import InputError
 from hpcfit.physics.reciprocal import inverse_d2, laue_operations, laue_orbits, sphere
-from hpcfit.problems.hold_out import cubes, folds_of, held_out
+from hpcfit.statistics.folds import cubes, folds_of, held_out
 
 CELL = (20.0, 20.0, 20.0, 90.0, 90.0, 90.0)
 HKL = sphere(CELL, (2, 2, 2), 4.0)

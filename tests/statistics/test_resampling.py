@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.problems.resampling import blocks_per_source, resampled_blocks, resampled_orbits, resampled_sources
+from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, resampled_orbits, resampled_sources
 
 
 @pytest.mark.parametrize(("frames", "blocks"), [(1, 1), (2, 1), (3, 1), (4, 2), (19, 9), (20, 10), (1000, 10)])

@@ -1,0 +1,1 @@
+"""What is known of errors: folds that are held out, and resampled blocks."""
