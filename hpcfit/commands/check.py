@@ -12,7 +12,7 @@ from hpcfit.fit.cost import ASSUMED, STREAM_SHARE, step_cost
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks
-from hpcfit.results.run_directory import RunDirectory, check_is_writable
+from hpcfit.runs.directory import RunDirectory, check_is_writable
 
 
 def run_check(config: Config, world: Ranks) -> None:

@@ -12,7 +12,7 @@ from hpcfit.config import RunConfig
 from hpcfit.errors import EXIT_INPUT, InputError
 from hpcfit.machine import choose_device, memory_bandwidth
 from hpcfit.ranks import Ranks, is_later_task, launched_tasks, mpi_library, world_ranks
-from hpcfit.results.run_directory import LIBRARIES, environment
+from hpcfit.runs.directory import LIBRARIES, environment
 
 
 def run_doctor() -> int:

@@ -16,7 +16,7 @@ from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks, keep_exit_code
-from hpcfit.results.run_directory import RunDirectory, check_is_writable
+from hpcfit.runs.directory import RunDirectory, check_is_writable
 
 
 def run_optimize(

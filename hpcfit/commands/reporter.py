@@ -18,7 +18,7 @@ import numpy as np
 from hpcfit.commands.run import Run
 from hpcfit.fit.loop import Step
 from hpcfit.problems.base import Params
-from hpcfit.results.live_run import LiveRun, ends, newest_checkpoint
+from hpcfit.runs.live import LiveRun, ends, newest_checkpoint
 from hpcfit.workflow.slurm import end_of_job
 
 MAX_POINTS = 50  # of a report: a fit whose steps take a millisecond is shown thinned

@@ -26,7 +26,7 @@ from hpcfit.log import logger
 from hpcfit.problems.base import FrameRows, Params, Problem
 from hpcfit.ranks import Ranks
 from hpcfit.results.checkpoint import Checkpoints, Record, Records
-from hpcfit.results.run_directory import RunDirectory
+from hpcfit.runs.directory import RunDirectory
 
 
 @dataclass

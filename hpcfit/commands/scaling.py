@@ -17,10 +17,10 @@ from hpcfit.errors import InputError, together
 from hpcfit.fit.cost import Accelerator
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks, launched_tasks, world_ranks
-from hpcfit.results.run_directory import check_is_writable
 from hpcfit.results.scaling import Repeats, Scaling, summarise
 from hpcfit.results.scaling_files import check_mode, write_scaling
 from hpcfit.results.scaling_table import print_tables
+from hpcfit.runs.directory import check_is_writable
 from hpcfit.workflow.scaling import Point, Series, check_complete, measure_here, submit, wait
 from hpcfit.workflow.stopping import stopped_by_signals
 

@@ -25,7 +25,7 @@ from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks
 from hpcfit.results.measurement import Measurement
-from hpcfit.results.run_directory import environment
+from hpcfit.runs.directory import environment
 from hpcfit.store.files import write_text
 
 

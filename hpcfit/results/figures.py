@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from hpcfit.results.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
-from hpcfit.results.history_file import History
+from hpcfit.runs.history import History
 
 FEW = 60  # points that are drawn one by one
 CORRELATIONS = {

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from hpcfit.results import force_map_captions as captions
 from hpcfit.results.force_map_files import Coefficients, Maps
 from hpcfit.results.page import Figure, Section, Table, Text, number, significant
-from hpcfit.results.run_files import RunFiles
+from hpcfit.runs.files import RunFiles
 
 LARGEST = 15  # coefficients of the table
 MOST_ATOMS_NAMED = 6  # of a rigid group

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.results.history_file import AGAIN
+from hpcfit.runs.history import AGAIN
 
 
 class BeadNoise(NamedTuple):

@@ -13,7 +13,7 @@ from hpcfit.results import force_map_captions as captions
 from hpcfit.results.force_map_files import Potential
 from hpcfit.results.force_map_numbers import REFERENCE, ForceUnit, shown_first
 from hpcfit.results.page import Figure, Section, Table, Text, number, plural, plus_minus, significant
-from hpcfit.results.run_files import RunFiles
+from hpcfit.runs.files import RunFiles
 
 # In the order that they are drawn.
 KINDS = {"bonds": "Bond", "angles": "Angle", "dihedrals": "Dihedral", "pairs": "Pair"}

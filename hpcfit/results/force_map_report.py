@@ -29,8 +29,8 @@ from hpcfit.results.page import (
     plural,
     significant,
 )
-from hpcfit.results.run_files import RunFiles
 from hpcfit.results.run_sections import phases, rate
+from hpcfit.runs.files import RunFiles
 
 READING = ("products of forces", "mapped frames")  # that read every frame once
 

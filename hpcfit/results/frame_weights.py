@@ -17,7 +17,7 @@ from hpcfit.problems.frame_weights import shell_correlations
 from hpcfit.problems.objectives import part_of
 from hpcfit.results.labels import inseparable, label_fits
 from hpcfit.results.measured_quality import MeasuredQuality, map_quality, number_or_none
-from hpcfit.results.run_directory import RunDirectory
+from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.catalog import FrameRows as StoreRows
 from hpcfit.store.catalog import frame_rows
 

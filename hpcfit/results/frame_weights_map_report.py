@@ -11,7 +11,7 @@ from hpcfit.problems.observed import splines
 from hpcfit.results import frame_weights_captions as captions
 from hpcfit.results.page import Figure, Section, Table, Text, change, correlation, grouped, number, plural
 from hpcfit.results.planes import Plane, anisotropic, choose_levels, plane, plane_axes, plane_name, scaled_to
-from hpcfit.results.run_files import Orbits, RunFiles
+from hpcfit.runs.files import Orbits, RunFiles
 
 PRECISION_COLUMNS = {"cc_free": "CC free", "cc_half": "CC1/2", "cc_star": "CC*"}
 

@@ -21,8 +21,8 @@ from hpcfit.results.page import (
     plus_minus,
     significant,
 )
-from hpcfit.results.run_files import RunFiles
 from hpcfit.results.run_sections import phases, rate
+from hpcfit.runs.files import RunFiles
 
 MEANING = {
     "misfit": ("misfit", "what the fit minimises, without the price of leaving the prior"),

@@ -24,7 +24,7 @@ from hpcfit.results.page import (
     plus_minus,
     significant,
 )
-from hpcfit.results.run_files import RunFiles
+from hpcfit.runs.files import RunFiles
 
 # Misfits are the same within their error by orbits, and at least within this much,
 SAME_CORRELATION = 1e-3  # of a correlation,

@@ -24,7 +24,7 @@ from hpcfit.results.page import (
     plus_minus,
     significant,
 )
-from hpcfit.results.run_files import RunFiles, SourceWeights
+from hpcfit.runs.files import RunFiles, SourceWeights
 
 HEAVIEST = 10
 MOST_SUMS = 40  # rows of a figure of sums; more are in the table alone

@@ -17,8 +17,8 @@ from hpcfit.results import frame_weights_study_report as study
 from hpcfit.results.force_map_coefficients_report import coefficients
 from hpcfit.results.frame_weights_weights_report import weights
 from hpcfit.results.page import Section, render
-from hpcfit.results.run_files import RunFiles
 from hpcfit.results.run_sections import settings
+from hpcfit.runs.files import RunFiles
 from hpcfit.store.files import write_text
 
 Builder = Callable[[RunFiles], Section | None]  # None where the run has nothing of the kind

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpcfit.errors import InputError
-from hpcfit.results.run_directory import HISTORY, METRICS
-from hpcfit.results.run_files import RunFiles
+from hpcfit.runs.directory import HISTORY, METRICS
+from hpcfit.runs.files import RunFiles
 
 PLAN = "sweep.json"
 LOG, EXIT_CODE = "log.txt", "exit_code"  # of one point: what `hpcfit optimize` said, and how it last ended

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 
 from hpcfit.results.drawing import BLUE, ORANGE, PALE, SOFT, drawn
 from hpcfit.results.figures import FEW, index_axis
-from hpcfit.results.run_files import SourceWeights
+from hpcfit.runs.files import SourceWeights
 
 MOST_PANELS = 12  # sources that get a panel of their own
 BINS = 400  # of a longer trajectory

@@ -23,7 +23,7 @@ from hpcfit.results.force_map_files import read_maps
 from hpcfit.results.force_map_numbers import ForceUnit, data_efficiency
 from hpcfit.results.page import render
 from hpcfit.results.report import write_report
-from hpcfit.results.run_files import RunFiles
+from hpcfit.runs.files import RunFiles
 from tests.results.force_map_directories import (
     FACTOR,
     MAPS,

@@ -19,11 +19,11 @@ from hpcfit.results import study_figures
 from hpcfit.results.frame_weights_map_report import anisotropic_maps, ceiling_warning, total_maps
 from hpcfit.results.frame_weights_study_report import compare, gain_over, verdict
 from hpcfit.results.frame_weights_weights_report import weights
-from hpcfit.results.history_file import read_history
 from hpcfit.results.page import render
 from hpcfit.results.planes import anisotropic
 from hpcfit.results.report import write_report
-from hpcfit.results.run_files import RunFiles
+from hpcfit.runs.files import RunFiles
+from hpcfit.runs.history import read_history
 from tests.results.report_page import Page
 from tests.results.run_directories import STUDY, make_run, make_study, make_unfinished
 

@@ -13,7 +13,7 @@ import pytest
 
 from hpcfit.commands.watch import BARS, run_watch, sparkline
 from hpcfit.errors import InputError
-from hpcfit.results.live_run import LiveRun, ends
+from hpcfit.runs.live import LiveRun, ends
 from tests.command import HPCFIT, ROOT
 from tests.conftest import assert_one_clear_error
 

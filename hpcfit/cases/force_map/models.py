@@ -13,7 +13,7 @@ from hpcfit.cases.force_map.force_field import Matched
 from hpcfit.cases.force_map.simulation import Simulated
 from hpcfit.log import logger
 from hpcfit.problems.force_matching import LinearFit
-from hpcfit.results.run_directory import RunDirectory
+from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.files import write_text
 from hpcfit.store.force_store import open_force_store, read_block
 from hpcfit.workflow.coarse_grained.tables import Term, write_tables

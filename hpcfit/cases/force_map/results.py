@@ -16,7 +16,7 @@ from hpcfit.physics.cg_forces import NormalEquations
 from hpcfit.physics.map_statistics import FRAMES_PER_COEFFICIENT, optimism
 from hpcfit.problems.force_matching import MapComparison, compare_maps, decomposition
 from hpcfit.readers.units import Units
-from hpcfit.results.run_directory import RunDirectory
+from hpcfit.runs.directory import RunDirectory
 
 LARGEST_MATRIX = 10_000_000  # coefficients of a force_map.npy; maps.h5 has every map in sparse form
 RADIAL = 3.0  # f = F_1 . u is 2 of the 6 components of a pair: a mean over components times 3 is one of f squared

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from hpcfit.config import load_config
 from hpcfit.errors import EXIT_REQUEUE
-from hpcfit.results.run_directory import HISTORY
 from hpcfit.results.sweep import EXIT_CODE, LOG
+from hpcfit.runs.directory import HISTORY
 from hpcfit.store.files import write_text
 from hpcfit.workflow.cluster.progress import report
 from hpcfit.workflow.launch import child_environment, hpcfit_command, in_slurm

@@ -22,7 +22,7 @@ from hpcfit.results.force_map_files import (
     read_potentials,
     read_simulation,
 )
-from hpcfit.results.history_file import AGAIN, History, read_history
+from hpcfit.runs.history import AGAIN, History, read_history
 
 
 class SourceWeights(NamedTuple):

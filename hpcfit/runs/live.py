@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpcfit.errors import InputError
-from hpcfit.results.run_directory import HISTORY, METRICS, STOPPED
+from hpcfit.runs.directory import HISTORY, METRICS, STOPPED
 
 RECENT = 50  # rows that the pace of a run is measured over
 SILENT = 60.0  # seconds without a row, or 20 evaluations if that is more, after which a run counts as silent
