@@ -257,7 +257,7 @@ def sweep(
 def report(run: Annotated[Path, Parameter(help="A run directory, or the folder of a sweep.")]) -> int:
     """Rebuild report.html from the files of a run directory, or table and page of a sweep."""
     _start_logging()
-    from hpcfit.results import report as runs
+    from hpcfit.report import report as runs
     from hpcfit.results.sweep import read_sweep
     from hpcfit.results.sweep_files import is_sweep, write_sweep
 

@@ -99,7 +99,7 @@ def _interrupted(world: Ranks, directory: RunDirectory, stop: Stop) -> int:
 
 def _finish(directory: RunDirectory, case: Case, metrics: dict[str, Any], run: RunConfig) -> None:
     if run.report:
-        from hpcfit.results.report import write_report
+        from hpcfit.report.report import write_report
 
         write_report(directory.path)
     for line in case.headline(metrics):

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcfit.errors import InputError
-from hpcfit.results.page import duration
+from hpcfit.report.page import duration
 from hpcfit.runs.live import LiveRun, State
 from hpcfit.workflow.slurm import end_of_job
 

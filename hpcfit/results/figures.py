@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from hpcfit.results.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
 from hpcfit.runs.history import History
 
 FEW = 60  # points that are drawn one by one

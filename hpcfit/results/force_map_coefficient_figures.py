@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 
-from hpcfit.results.drawing import BLUE, PALE, drawn
+from hpcfit.report.drawing import BLUE, PALE, drawn
 from hpcfit.results.force_map_files import Maps
 from hpcfit.results.map_figures import DIVERGING, UNMEASURED
 from hpcfit.results.weights_figures import shortened

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from hpcfit.report.page import Figure, Section, Table, Text, number, significant
 from hpcfit.results import force_map_captions as captions
 from hpcfit.results.force_map_files import Coefficients, Maps
-from hpcfit.results.page import Figure, Section, Table, Text, number, significant
 from hpcfit.runs.files import RunFiles
 
 LARGEST = 15  # coefficients of the table

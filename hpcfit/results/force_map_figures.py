@@ -9,10 +9,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, ScalarFormatter
 
-from hpcfit.results.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
+from hpcfit.report.page import grouped
 from hpcfit.results.figures import index_axis
 from hpcfit.results.force_map_files import BeadNoise
-from hpcfit.results.page import grouped
 from hpcfit.results.weights_figures import shortened
 
 # Grey is the baseline; Okabe and Ito's colours for the rest.

@@ -7,9 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from hpcfit.report.page import Figure, Section, Table, Text, number, significant
 from hpcfit.results import force_map_captions as captions
 from hpcfit.results.force_map_numbers import REFERENCE, ForceUnit
-from hpcfit.results.page import Figure, Section, Table, Text, number, significant
 from hpcfit.runs.files import RunFiles
 
 SURELY = 2.0  # standard errors by which g must grow

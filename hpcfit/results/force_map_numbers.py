@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from hpcfit.results.page import grouped, number, plus_minus, significant
+from hpcfit.report.page import grouped, number, plus_minus, significant
 
 REFERENCE = "basic"  # the valid map that needs no fit
 DIGITS = 4  # of mean squares

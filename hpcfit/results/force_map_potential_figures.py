@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from hpcfit.results.drawing import BLUE, GREEN, INK, SOFT, drawn
+from hpcfit.report.drawing import BLUE, GREEN, INK, SOFT, drawn
 from hpcfit.results.figures import FEW, index_axis
 from hpcfit.results.force_map_figures import style
 from hpcfit.results.force_map_files import Exact, FreeEnergy, Potential, Slow

@@ -9,10 +9,10 @@ import numpy as np
 from markupsafe import Markup
 from scipy.constants import gas_constant
 
+from hpcfit.report.page import Figure, Section, Table, Text, number, plural, plus_minus, significant
 from hpcfit.results import force_map_captions as captions
 from hpcfit.results.force_map_files import Potential
 from hpcfit.results.force_map_numbers import REFERENCE, ForceUnit, shown_first
-from hpcfit.results.page import Figure, Section, Table, Text, number, plural, plus_minus, significant
 from hpcfit.runs.files import RunFiles
 
 # In the order that they are drawn.

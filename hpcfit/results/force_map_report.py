@@ -6,16 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hpcfit.results import force_map_captions as captions
-from hpcfit.results.force_map_numbers import (
-    REFERENCE,
-    ForceUnit,
-    chosen_map,
-    data_efficiency,
-    inefficiency,
-    map_named,
-)
-from hpcfit.results.page import (
+from hpcfit.report.page import (
     Card,
     Cards,
     Figure,
@@ -29,7 +20,16 @@ from hpcfit.results.page import (
     plural,
     significant,
 )
-from hpcfit.results.run_sections import phases, rate
+from hpcfit.report.sections import phases, rate
+from hpcfit.results import force_map_captions as captions
+from hpcfit.results.force_map_numbers import (
+    REFERENCE,
+    ForceUnit,
+    chosen_map,
+    data_efficiency,
+    inefficiency,
+    map_named,
+)
 from hpcfit.runs.files import RunFiles
 
 READING = ("products of forces", "mapped frames")  # that read every frame once

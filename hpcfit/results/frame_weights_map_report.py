@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from hpcfit.problems.observed import splines
+from hpcfit.report.page import Figure, Section, Table, Text, change, correlation, grouped, number, plural
 from hpcfit.results import frame_weights_captions as captions
-from hpcfit.results.page import Figure, Section, Table, Text, change, correlation, grouped, number, plural
 from hpcfit.results.planes import Plane, anisotropic, choose_levels, plane, plane_axes, plane_name, scaled_to
 from hpcfit.runs.files import Orbits, RunFiles
 

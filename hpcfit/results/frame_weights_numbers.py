@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from hpcfit.results.page import correlation, number, significant
+from hpcfit.report.page import correlation, number, significant
 
 KINDS_OF_ERRORS = ("frames", "orbits")
 

@@ -6,9 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hpcfit.results import frame_weights_captions as captions
-from hpcfit.results.frame_weights_numbers import MISFIT, error_of, minimised, resamples
-from hpcfit.results.page import (
+from hpcfit.report.page import (
     Card,
     Cards,
     Figure,
@@ -21,7 +19,9 @@ from hpcfit.results.page import (
     plus_minus,
     significant,
 )
-from hpcfit.results.run_sections import phases, rate
+from hpcfit.report.sections import phases, rate
+from hpcfit.results import frame_weights_captions as captions
+from hpcfit.results.frame_weights_numbers import MISFIT, error_of, minimised, resamples
 from hpcfit.runs.files import RunFiles
 
 MEANING = {

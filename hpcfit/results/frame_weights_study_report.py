@@ -8,10 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from hpcfit.results import frame_weights_study_captions as captions
-from hpcfit.results.frame_weights_captions import PRIOR_CHOSEN
-from hpcfit.results.frame_weights_numbers import Measure, error_by, measures, minimised, share
-from hpcfit.results.page import (
+from hpcfit.report.page import (
     Figure,
     Section,
     Table,
@@ -24,6 +21,9 @@ from hpcfit.results.page import (
     plus_minus,
     significant,
 )
+from hpcfit.results import frame_weights_study_captions as captions
+from hpcfit.results.frame_weights_captions import PRIOR_CHOSEN
+from hpcfit.results.frame_weights_numbers import Measure, error_by, measures, minimised, share
 from hpcfit.runs.files import RunFiles
 
 # Misfits are the same within their error by orbits, and at least within this much,

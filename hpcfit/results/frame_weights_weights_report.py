@@ -10,10 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from scipy.constants import gas_constant
 
-from hpcfit.results import frame_weights_captions as captions
-from hpcfit.results import frame_weights_study_captions as study_captions
-from hpcfit.results.frame_weights_numbers import KINDS_OF_ERRORS, error_by, error_of, resamples, share
-from hpcfit.results.page import (
+from hpcfit.report.page import (
     Figure,
     Section,
     Table,
@@ -24,6 +21,9 @@ from hpcfit.results.page import (
     plus_minus,
     significant,
 )
+from hpcfit.results import frame_weights_captions as captions
+from hpcfit.results import frame_weights_study_captions as study_captions
+from hpcfit.results.frame_weights_numbers import KINDS_OF_ERRORS, error_by, error_of, resamples, share
 from hpcfit.runs.files import RunFiles, SourceWeights
 
 HEAVIEST = 10

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from hpcfit.results.drawing import BLUE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, SOFT, drawn
 from hpcfit.results.planes import Plane, plane_name
 
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from hpcfit.results.drawing import BLUE, INK, LINE, ORANGE, PALE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, INK, LINE, ORANGE, PALE, SOFT, drawn
 from hpcfit.results.scaling import Prediction, Row, Scaling
 
 PARTS = (("compute", BLUE), ("reduce", ORANGE), ("read", PALE), ("other", SOFT))

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from markupsafe import Markup
 
-from hpcfit.results.page import (
+from hpcfit.report.page import (
     Card,
     Cards,
     Figure,

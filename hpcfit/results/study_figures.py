@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from hpcfit.results.drawing import BLUE, GREEN, INK, LINE, ORANGE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, GREEN, INK, LINE, ORANGE, SOFT, drawn
 from hpcfit.results.frame_weights_numbers import Measure
 from hpcfit.results.weights_figures import shortened
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from hpcfit.results.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
 from hpcfit.results.sweep import Outcome, Sweep, shown
 
 PANELS = {

@@ -7,7 +7,7 @@ from functools import partial as bind
 
 from markupsafe import Markup
 
-from hpcfit.results.page import (
+from hpcfit.report.page import (
     Card,
     Cards,
     Figure,

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter
 
-from hpcfit.results.drawing import BLUE, ORANGE, PALE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, ORANGE, PALE, SOFT, drawn
 from hpcfit.results.figures import FEW, index_axis
 from hpcfit.runs.files import SourceWeights
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
+from hpcfit.report.page import render
+from hpcfit.report.report import write_report
 from hpcfit.results import force_map_noise_report as noise
 from hpcfit.results import force_map_potentials_report as potentials
 from hpcfit.results import force_map_report as whole
@@ -21,9 +23,8 @@ from hpcfit.results.force_map_coefficients_report import outside_own
 from hpcfit.results.force_map_figures import with_zero
 from hpcfit.results.force_map_files import read_maps
 from hpcfit.results.force_map_numbers import ForceUnit, data_efficiency
-from hpcfit.results.page import render
-from hpcfit.results.report import write_report
 from hpcfit.runs.files import RunFiles
+from tests.report.report_page import Page
 from tests.results.force_map_directories import (
     FACTOR,
     MAPS,
@@ -34,7 +35,6 @@ from tests.results.force_map_directories import (
     write_potentials,
     write_simulation,
 )
-from tests.results.report_page import Page
 
 SECTIONS = [
     "Outcome", "Maps", "Coefficients", "Learning", "Correlation in time", "Validity", "Force matching",

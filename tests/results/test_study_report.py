@@ -12,6 +12,8 @@ import pytest
 from scipy.constants import gas_constant
 
 from hpcfit.problems.observed import splines
+from hpcfit.report.page import render
+from hpcfit.report.report import write_report
 from hpcfit.results import frame_weights_map_report as maps
 from hpcfit.results import frame_weights_report as whole
 from hpcfit.results import frame_weights_study_report as study
@@ -19,12 +21,10 @@ from hpcfit.results import study_figures
 from hpcfit.results.frame_weights_map_report import anisotropic_maps, ceiling_warning, total_maps
 from hpcfit.results.frame_weights_study_report import compare, gain_over, verdict
 from hpcfit.results.frame_weights_weights_report import weights
-from hpcfit.results.page import render
 from hpcfit.results.planes import anisotropic
-from hpcfit.results.report import write_report
 from hpcfit.runs.files import RunFiles
 from hpcfit.runs.history import read_history
-from tests.results.report_page import Page
+from tests.report.report_page import Page
 from tests.results.run_directories import STUDY, make_run, make_study, make_unfinished
 
 TITLES = {

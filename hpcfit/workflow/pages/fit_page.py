@@ -11,7 +11,7 @@ from bokeh.layouts import column, row
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Span
 from bokeh.plotting import figure
 
-from hpcfit.results.page import correlation, duration, number, percent, significant
+from hpcfit.report.page import correlation, duration, number, percent, significant
 from hpcfit.workflow.pages.collector import Fit
 from hpcfit.workflow.pages.feed import Feed
 from hpcfit.workflow.pages.style import COLORS, cards, chart, fill, heading, text, with_legend

@@ -7,7 +7,7 @@ import math
 from bokeh.layouts import column, row
 from bokeh.models import NumeralTickFormatter
 
-from hpcfit.results.page import duration, significant
+from hpcfit.report.page import duration, significant
 from hpcfit.workflow.pages.collector import Task, Work
 from hpcfit.workflow.pages.feed import Feed
 from hpcfit.workflow.pages.style import COLORS, bar, cards, chart, fill, heading, table, text, with_legend

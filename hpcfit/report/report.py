@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from hpcfit.errors import InputError, nearest
 from hpcfit.log import logger
+from hpcfit.report.page import Section, render
+from hpcfit.report.sections import settings
 from hpcfit.results import force_map_noise_report as noise
 from hpcfit.results import force_map_potentials_report as potentials
 from hpcfit.results import force_map_report as force_map
@@ -16,8 +18,6 @@ from hpcfit.results import frame_weights_report as whole
 from hpcfit.results import frame_weights_study_report as study
 from hpcfit.results.force_map_coefficients_report import coefficients
 from hpcfit.results.frame_weights_weights_report import weights
-from hpcfit.results.page import Section, render
-from hpcfit.results.run_sections import settings
 from hpcfit.runs.files import RunFiles
 from hpcfit.store.files import write_text
 

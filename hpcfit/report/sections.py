@@ -7,7 +7,7 @@ import json
 import numpy as np
 from markupsafe import Markup
 
-from hpcfit.results.page import Fold, Section, Table, bar, duration, percent, significant
+from hpcfit.report.page import Fold, Section, Table, bar, duration, percent, significant
 from hpcfit.runs.files import RunFiles
 
 RATE = "The rate against the bandwidth that a plain read of memory reached on the same rank, the baseline."

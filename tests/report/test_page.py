@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from hpcfit.results.page import change, correlation, duration, number, percent, significant
+from hpcfit.report.page import change, correlation, duration, number, percent, significant
 
 CASES = [
     (correlation, 0.951234, "0.9512"),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.results.report import write_report
-from tests.results.report_page import Page
+from hpcfit.report.report import write_report
+from tests.report.report_page import Page
 from tests.results.run_directories import make_run, make_unfinished
 
 SHAPES = {

@@ -1,0 +1,1 @@
+"""The report of a run: the page, what all its sections share, how figures are drawn."""
