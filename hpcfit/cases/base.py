@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from hpcfit.cases.fits import Fits, Result
 from hpcfit.config import GridConfig
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Gradient
 from hpcfit.fit.grid import Grid, Load, Shape
+from hpcfit.fit.problem import FrameRows, Params, Problem
 from hpcfit.fit.reduction import Sum
-from hpcfit.problems.base import FrameRows, Params, Problem
+from hpcfit.fit.stages import Fits, Result
 
 
 class Case(Protocol):

@@ -17,7 +17,7 @@ import numpy as np
 
 from hpcfit.commands.run import Run
 from hpcfit.fit.loop import Step
-from hpcfit.problems.base import Params
+from hpcfit.fit.problem import Params
 from hpcfit.runs.live import LiveRun, ends, newest_checkpoint
 from hpcfit.workflow.slurm import end_of_job
 

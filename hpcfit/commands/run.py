@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.cases.fits import Fitted, Result, Until
 from hpcfit.commands.session import Session
 from hpcfit.config import BLOCK_FRAMES, OptimizerConfig
 from hpcfit.errors import together
 from hpcfit.fit import hooks
+from hpcfit.fit.checkpoint import Checkpoints, Record, Records
 from hpcfit.fit.gradient import Evaluation, Gradient, not_a_number
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
 from hpcfit.fit.optimizers import SELECTING, Optimizer, choose_optimizer
+from hpcfit.fit.problem import FrameRows, Params, Problem
 from hpcfit.fit.reduction import choose_sum
+from hpcfit.fit.stages import Fitted, Result, Until
 from hpcfit.log import logger
-from hpcfit.problems.base import FrameRows, Params, Problem
 from hpcfit.ranks import Ranks
-from hpcfit.results.checkpoint import Checkpoints, Record, Records
 from hpcfit.runs.directory import RunDirectory
 
 
@@ -121,7 +121,7 @@ class Interrupted(Exception):
 
 @dataclass
 class Run:
-    """The parts of one run. It is what a case's study is given (``cases.fits.Fits``)."""
+    """The parts of one run. It is what a case's study is given (``fit.stages.Fits``)."""
 
     session: Session
     evaluate: Gradient | None
@@ -146,7 +146,7 @@ class Run:
 
     @property
     def grid(self) -> Grid:
-        """See ``cases.fits.Fits``."""
+        """See ``fit.stages.Fits``."""
         return self.session.grid
 
     def evaluations_kept(self) -> int | None:
@@ -170,7 +170,7 @@ class Run:
         self, name: str, start: Params, problem: Problem | None = None, rows: FrameRows | None = None, *,
         evaluate: Gradient | None = None, until: Until | None = None, tolerance: float = 0.0,
     ) -> Fitted:  # fmt: skip
-        """See ``cases.fits.Fits``. Raises Interrupted."""
+        """See ``fit.stages.Fits``. Raises Interrupted."""
         evaluate = evaluate or self._gradient(problem, rows)
         self.names.append(name)
         self.recorder.next_fit(evaluate)
@@ -220,7 +220,7 @@ class Run:
         return Fitted(name, record.params, **record.facts)
 
     def final(self, fitted: Fitted, problem: Problem) -> None:
-        """See ``cases.fits.Fits``."""
+        """See ``fit.stages.Fits``."""
         self.result = Result(fitted, self._gradient(problem, None))
 
     @property

@@ -6,7 +6,7 @@
 
 ``Reverse`` pulls the cotangent back in a second pass over the frames. ``Adjoint`` needs one pass: while the frames of a
 tile are in cache it also makes the few rows of dS/dw that the loss can see, and combines them when it is known how
-(``problems.base.OnePassProblem``). ``forward`` for few parameters is to be a further class with the same ``__call__``.
+(``fit.problem.OnePassProblem``). ``forward`` for few parameters is to be a further class with the same ``__call__``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import numpy as np
 
 from hpcfit.errors import NumericalError, together
 from hpcfit.fit.grid import Grid
+from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Problem, Statistics
 from hpcfit.fit.reduction import Sum
 from hpcfit.fit.stopwatch import Stopwatch
-from hpcfit.problems.base import Block, Cell, FrameRows, Params, Problem, Statistics
 
 Tree = Any
 LARGEST_GRADIENT = 1e150  # the squares of a million numbers of this size still have a finite sum
@@ -57,7 +57,7 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class OverFrames:
-    """What a problem may ask of the other ranks: sums and maxima over all frames (see ``problems.base.Reduce``)."""
+    """What a problem may ask of the other ranks: sums and maxima over all frames (see ``fit.problem.Reduce``)."""
 
     grid: Grid
     add: Sum

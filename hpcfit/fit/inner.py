@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from hpcfit.fit.problem import Params
 from hpcfit.fit.reduction import Sum
-from hpcfit.problems.base import Params
 
 
 class InnerProduct:

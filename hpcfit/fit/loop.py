@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from hpcfit.errors import NumericalError, together
 from hpcfit.fit.optimizers import Evaluate, Optimizer
-from hpcfit.problems.base import Params
+from hpcfit.fit.problem import Params
 
 
 class Step(NamedTuple):

@@ -15,8 +15,8 @@ import numpy as np
 from hpcfit.errors import InputError, nearest
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.inner import InnerProduct, combine
+from hpcfit.fit.problem import Params
 from hpcfit.fit.selection import Genetic, Greedy, Selections
-from hpcfit.problems.base import Params
 
 Evaluate = Callable[[Params], Evaluation]
 

@@ -1,7 +1,7 @@
 """Selecting frames instead of weighing them: weights 0 or equal, searched by removal or by a genetic algorithm.
 
 Both searches ask for the loss of many selections at once, which costs a pass over the frames, not one each: the
-statistics are linear in the weights (``problems.base.SelectableProblem``), so that leaving out a frame subtracts what
+statistics are linear in the weights (``fit.problem.SelectableProblem``), so that leaving out a frame subtracts what
 it alone contributes, and a population of selections is one matrix product.
 """
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.fit.gradient import Evaluation, Reverse
-from hpcfit.problems.base import Params, Problem, Statistics
+from hpcfit.fit.problem import Params, Problem, Statistics
 
 Evaluate = Callable[[Params], Evaluation]
 ABSENT = 1e-300  # a weight that is 0 beside any other, and has a logarithm

@@ -14,7 +14,7 @@ import numpy as np
 
 from hpcfit.errors import HpcfitError
 from hpcfit.fit.grid import Grid
-from hpcfit.problems.base import Params
+from hpcfit.fit.problem import Params
 
 
 class Arrays(NamedTuple):

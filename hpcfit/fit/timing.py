@@ -12,7 +12,7 @@ import numpy as np
 from hpcfit.fit.cost import Message
 from hpcfit.fit.gradient import Gradient
 from hpcfit.fit.grid import Grid
-from hpcfit.problems.base import Params
+from hpcfit.fit.problem import Params
 from hpcfit.ranks import Ranks
 
 WARM_UP = 2  # evaluations; the first compiles

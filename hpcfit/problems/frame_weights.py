@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
 from hpcfit.physics.moments import weighted_moments
 from hpcfit.physics.one_pass import Coefficients, Orbits, as_read, one_pass
-from hpcfit.problems.base import Block, Cell, FrameRows, Params, Reduce, Statistics
 from hpcfit.problems.objectives import (
     Directions,
     Objective,
@@ -118,7 +118,7 @@ class Regularisers:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FrameWeights:
-    """The problem `frame-weights` (see ``problems.base.OnePassProblem``).
+    """The problem `frame-weights` (see ``fit.problem.OnePassProblem``).
 
     Parameters: one u a frame, local, from which ``kind`` makes its weight; the nuisances of the objective, shared.
     total: frames of the data set. tile_shells: the most resolution shells that one tile has. n_radial: splines of the

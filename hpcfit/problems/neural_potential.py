@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.internal_coordinates import (
     angles,
@@ -35,7 +36,6 @@ from hpcfit.physics.internal_coordinates import (
     pairs_beyond,
     separation,
 )  # fmt: skip
-from hpcfit.problems.base import Block, Cell, FrameRows, Params, Reduce, Statistics
 
 STIFFEST = 0.01  # A or rad, the least standard deviation of a bond or angle that makes a spring
 REPULSION = 12  # power of the prior's repulsion
@@ -122,7 +122,7 @@ def _unpacked(row: jax.Array, n_beads: int) -> tuple[jax.Array, jax.Array, jax.A
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NeuralForceMatching:
-    """The problem (see ``problems.base.Problem``): shared parameters are the network's, there are no local ones.
+    """The problem (see ``fit.problem.Problem``): shared parameters are the network's, there are no local ones.
 
     Cell.data: rows as ``rows_of`` makes them. scale: [functions], which pair features are divided by. mean_square: of
     the forces' components, (kJ/mol/A)^2, in units of which the residual is minimised. weight_decay: l2 of the network's

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.problems.base import FrameRows, Reduce
+from hpcfit.fit.problem import FrameRows, Reduce
 
 
 class WeightKind(Protocol):

@@ -10,9 +10,9 @@ from scipy.constants import gas_constant
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.grid import Grid
+from hpcfit.fit.problem import Params
 from hpcfit.fit.selection import ABSENT
 from hpcfit.fit.state import gather_rows
-from hpcfit.problems.base import Params
 from hpcfit.problems.frame_weights import shell_correlations
 from hpcfit.problems.objectives import part_of
 from hpcfit.results.labels import inseparable, label_fits

@@ -14,8 +14,8 @@ from hpcfit.cases.frame_weights.orbit_choice import OrbitChoice
 from hpcfit.cases.frame_weights.study import _drawn
 from hpcfit.commands.optimize import run_optimize
 from hpcfit.config import load_config
+from hpcfit.fit.problem import FrameRows
 from hpcfit.physics.scattering import diffuse_intensity
-from hpcfit.problems.base import FrameRows
 from hpcfit.ranks import Ranks
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_map, write_problem
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hpcfit.cases.frame_weights.live_weights import BIN, MAX_GROUPS, LiveWeights
-from hpcfit.problems.base import FrameRows, Params
+from hpcfit.fit.problem import FrameRows, Params
 from tests.problems.systems import system
 
 LABELS = ["A", "B", "A", "C"]  # of four blocks

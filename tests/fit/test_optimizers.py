@@ -10,8 +10,8 @@ from hpcfit.fit.gradient import Evaluation, OverFrames
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.optimizers import choose_optimizer
+from hpcfit.fit.problem import Params
 from hpcfit.fit.reduction import ReproducibleSum
-from hpcfit.problems.base import Params
 from hpcfit.ranks import Ranks
 from tests.problems.systems import system
 

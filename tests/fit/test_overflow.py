@@ -18,8 +18,8 @@ from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.loop import Step, fit
 from hpcfit.fit.optimizers import Lbfgs, Optax
+from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import FastSum, ReproducibleSum
-from hpcfit.problems.base import FrameRows, Params
 from hpcfit.ranks import Ranks
 from hpcfit.store.stream import Chunk
 from tests.fit.thread_ranks import on_ranks

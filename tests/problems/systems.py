@@ -17,9 +17,9 @@ from hpcfit.cases.frame_weights.orbit_choice import OrbitChoice
 from hpcfit.config import FrameWeightsConfig
 from hpcfit.fit.gradient import Adjoint, Frames, Reverse
 from hpcfit.fit.grid import Grid, Shape, make_grid
+from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.physics.scattering import diffuse_intensity
-from hpcfit.problems.base import FrameRows, Params
 from hpcfit.problems.observed import observe
 from hpcfit.problems.orbits import OrbitMap
 from hpcfit.problems.tiling import make_tiling

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from hpcfit.fit.problem import Cell, FrameRows, Params, Statistics
 from hpcfit.fit.reduction import FastSum
 from hpcfit.physics.scattering import diffuse_intensity
-from hpcfit.problems.base import Cell, FrameRows, Params, Statistics
 from hpcfit.problems.frame_weights import shell_correlations
 from hpcfit.problems.objectives import part_of
 from tests.problems import systems

@@ -11,9 +11,9 @@ from hpcfit.fit.gradient import Frames, Reverse
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.optimizers import Lbfgs, Optax
+from hpcfit.fit.problem import Cell, FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.physics.constants import GAS_CONSTANT
-from hpcfit.problems.base import Cell, FrameRows, Params
 from hpcfit.problems.neural_potential import Architecture, BeadSample, neural_force_matching, rows_of
 from hpcfit.ranks import Ranks
 from hpcfit.store.stream import Chunk

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from hpcfit.cases.fits import Fits, Result
 from hpcfit.cases.force_map.beads import open_beads, read_matrix
 from hpcfit.cases.force_map.coarse_particles import bead_types, coarse_particles
 from hpcfit.cases.force_map.held_distances import HeldDistances, check_by_frames, open_constraints
@@ -22,6 +21,7 @@ from hpcfit.config import Config, ForceMatchingConfig, GridConfig
 from hpcfit.errors import InputError, nearest
 from hpcfit.fit.grid import Grid, Shape, fitting_shapes
 from hpcfit.fit.reduction import Sum
+from hpcfit.fit.stages import Fits, Result
 from hpcfit.physics.bead_support import support_in_residue, support_within, tied_classes
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.feature_map import Features, features_of

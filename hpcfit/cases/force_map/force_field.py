@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcfit.cases.fits import Fits, Until
 from hpcfit.cases.force_map.case import ForceMapCase
 from hpcfit.cases.force_map.map_fits import FoundMap
 from hpcfit.cases.force_map.mapped_frames import MappedFrames, MappedSums
@@ -21,6 +20,7 @@ from hpcfit.cases.force_map.neural_frames import (
 )
 from hpcfit.cases.force_map.simulation import Simulated, simulate
 from hpcfit.config import ridges
+from hpcfit.fit.stages import Fits, Until
 from hpcfit.log import logger
 from hpcfit.problems.force_matching import LinearFit, fit_forces
 from hpcfit.problems.neural_potential import Architecture, BeadSample, neural_force_matching

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcfit.cases.fits import Fits
 from hpcfit.cases.force_map.case import MOST_BEADS, ForceMapCase
 from hpcfit.cases.force_map.map_fits import (
     Evidence,
@@ -34,6 +33,7 @@ from hpcfit.cases.force_map.passes import (
     product_sums,
 )
 from hpcfit.errors import InputError
+from hpcfit.fit.stages import Fits
 from hpcfit.log import logger
 from hpcfit.physics.cg_basis import Basis, BasisOptions, make_basis, validity_basis
 from hpcfit.physics.cg_ranges import ObservedRanges, united

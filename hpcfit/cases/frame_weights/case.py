@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.cases.fits import Fits, Result
 from hpcfit.cases.frame_weights.groups import FrameGroups, group_frames
 from hpcfit.cases.frame_weights.live_weights import LiveWeights
 from hpcfit.cases.frame_weights.orbit_choice import OrbitChoice, choose_orbits
@@ -18,9 +17,10 @@ from hpcfit.config import BLOCK_FRAMES, Config, GridConfig
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Adjoint, Frames, Gradient, Reverse
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
+from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
+from hpcfit.fit.stages import Fits, Result
 from hpcfit.log import logger
-from hpcfit.problems.base import FrameRows
 from hpcfit.problems.frame_weights import FrameWeights, Regularisers, Tiles
 from hpcfit.problems.observed import Observed, observe
 from hpcfit.problems.orbits import OrbitMap, match_orbits

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.problems.base import FrameRows, Params
+from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.problems.frame_weights import FrameWeights
 
 MAX_GROUPS = 40  # by frames; further labels or sources are summed as one

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpcfit.cases.fits import Fits, Fitted
 from hpcfit.cases.frame_weights.conclusions import (
     choose_theta,
     collapsed,
@@ -25,9 +24,10 @@ from hpcfit.cases.frame_weights.conclusions import (
     undecided,
 )
 from hpcfit.cases.frame_weights.orbit_choice import folds
+from hpcfit.fit.problem import FrameRows, Params
+from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows
 from hpcfit.log import logger
-from hpcfit.problems.base import FrameRows, Params
 from hpcfit.problems.frame_weights import FrameWeights
 from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, resampled_sources
 

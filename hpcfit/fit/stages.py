@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from hpcfit.fit.gradient import Gradient
 from hpcfit.fit.grid import Grid
-from hpcfit.problems.base import FrameRows, Params, Problem
+from hpcfit.fit.problem import FrameRows, Params, Problem
 
 
 class Fitted(NamedTuple):

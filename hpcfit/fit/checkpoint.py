@@ -21,9 +21,9 @@ import numpy as np
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.loop import Step
+from hpcfit.fit.problem import Params
 from hpcfit.fit.state import Arrays, check_agreement, from_arrays, gather_rows, to_arrays
 from hpcfit.log import logger
-from hpcfit.problems.base import Params
 from hpcfit.store.files import Seal, check_seal, hdf5_sealed
 
 CHECKPOINT, RECORD = "checkpoint", "record of a fit"
