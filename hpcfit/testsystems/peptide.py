@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hpcfit.bead_models.basis import Basis, BasisOptions, make_basis
+from hpcfit.bead_models.linear import basis_forces
+from hpcfit.bead_models.ranges import observed_ranges, united
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import Basis, BasisOptions, make_basis
-from hpcfit.physics.cg_forces import basis_forces
-from hpcfit.physics.cg_ranges import observed_ranges, united
 from hpcfit.readers.bonding import guessed_bonds, molecules
 from hpcfit.store.force_store import open_force_store, read_block
 

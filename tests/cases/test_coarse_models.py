@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
+from hpcfit.bead_models.basis import validity_basis
+from hpcfit.bead_models.force_matching import Estimate, LinearFit
+from hpcfit.bead_models.tables import make_terms
 from hpcfit.cases.force_map.models import curve
-from hpcfit.physics.cg_basis import validity_basis
 from hpcfit.physics.internal_coordinates import COORDINATES, bonded_terms, pairs_beyond
-from hpcfit.problems.force_matching import Estimate, LinearFit
 from hpcfit.store.force_store import open_force_store, read_block
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
-from hpcfit.workflow.coarse_grained.tables import make_terms
 from tests.cases.force_map_runs import force_map_config, optimized
 
 openmm = pytest.importorskip("openmm")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from hpcfit.bead_models.basis import validity_basis
+from hpcfit.bead_models.linear import basis_forces
 from hpcfit.cases.force_map.held_distances import HeldDistances
 from hpcfit.cases.force_map.mapped_frames import SPANS, MappedFrames, MeanForce, NamedMap, check_folder
 from hpcfit.cases.force_map.passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.cases.force_map.results import _decomposition, _inefficiency
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import validity_basis
-from hpcfit.physics.cg_forces import basis_forces
 from hpcfit.physics.map_statistics import noise_map
 from hpcfit.physics.mapped_positions import Mapping
 from hpcfit.ranks import Ranks

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from hpcfit.bead_models.neural import Architecture, BeadSample, neural_force_matching
 from hpcfit.cases.force_map.held_distances import HeldDistances
 from hpcfit.cases.force_map.mapped_frames import MappedFrames, NamedMap
 from hpcfit.cases.force_map.neural_frames import (
@@ -22,7 +23,6 @@ from hpcfit.commands.optimize import run_optimize
 from hpcfit.config import load_config
 from hpcfit.physics.map_statistics import noise_map
 from hpcfit.physics.mapped_positions import Mapping
-from hpcfit.problems.neural_potential import Architecture, BeadSample, neural_force_matching
 from hpcfit.ranks import Ranks
 from hpcfit.store.force_store import open_force_store, read_block
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store

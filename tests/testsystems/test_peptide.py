@@ -6,9 +6,9 @@ Not proved: that a peptide with crossed chains or broken bonds is taken apart ri
 import numpy as np
 import pytest
 
+from hpcfit.bead_models.basis import validity_basis
+from hpcfit.bead_models.linear import basis_energies
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import validity_basis
-from hpcfit.physics.cg_forces import basis_energies
 from hpcfit.readers.topology import read_particles
 from hpcfit.store.force_shard import ForceFrames, Origin, write_force_shard
 from hpcfit.store.force_store import write_force_catalog, write_particles

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hpcfit.bead_models.force_matching import LinearFit, fit_forces
+from hpcfit.bead_models.neural import Architecture, BeadSample, neural_force_matching
+from hpcfit.bead_models.tables import Term, make_terms
 from hpcfit.cases.force_map.case import ForceMapCase
 from hpcfit.cases.force_map.map_fits import FoundMap
 from hpcfit.cases.force_map.mapped_frames import MappedFrames, MappedSums
@@ -22,9 +25,6 @@ from hpcfit.cases.force_map.simulation import Simulated, simulate
 from hpcfit.config import ridges
 from hpcfit.fit.stages import Fits, Until
 from hpcfit.log import logger
-from hpcfit.problems.force_matching import LinearFit, fit_forces
-from hpcfit.problems.neural_potential import Architecture, BeadSample, neural_force_matching
-from hpcfit.workflow.coarse_grained.tables import Term, make_terms
 
 
 class Matched(NamedTuple):

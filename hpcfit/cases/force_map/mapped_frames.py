@@ -14,11 +14,11 @@ import numpy as np
 import scipy.sparse
 from scipy.interpolate import CubicSpline
 
+from hpcfit.bead_models.basis import Basis
+from hpcfit.bead_models.linear import NormalEquations, normal_equations
 from hpcfit.cases.force_map.passes import AtomisticFrames, BlockSums, Reductions, Visit
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import Basis
-from hpcfit.physics.cg_forces import NormalEquations, normal_equations
 from hpcfit.physics.feature_map import Features, mapped_forces
 from hpcfit.physics.map_statistics import NoiseMap
 from hpcfit.physics.mapped_positions import Mapping, nearest_image

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hpcfit.bead_models.force_matching import LinearFit
+from hpcfit.bead_models.tables import Term, write_tables
 from hpcfit.cases.force_map.case import ForceMapCase
 from hpcfit.cases.force_map.force_field import Matched
 from hpcfit.cases.force_map.simulation import Simulated
 from hpcfit.log import logger
-from hpcfit.problems.force_matching import LinearFit
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.files import write_text
 from hpcfit.store.force_store import open_force_store, read_block
-from hpcfit.workflow.coarse_grained.tables import Term, write_tables
 
 FOLDER = "coarse_grained"
 POINTS = 400
@@ -46,7 +46,7 @@ def write_models(directory: RunDirectory, case: ForceMapCase, findings: Any) -> 
 
 
 def _write_system(directory: RunDirectory, case: ForceMapCase, terms: list[Term]) -> None:
-    from hpcfit.workflow.coarse_grained.openmm_model import build_system, system_xml
+    from hpcfit.bead_models.openmm_model import build_system, system_xml
 
     folder, store = directory.path / FOLDER, open_force_store(case.mapped_folder)
     frames = read_block(store, store.blocks()[0])

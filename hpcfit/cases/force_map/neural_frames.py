@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from hpcfit.bead_models.neural import NeuralForceMatching, rows_of
 from hpcfit.cases.force_map.mapped_frames import MappedFrames
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.fit.gradient import Frames, Reverse
@@ -16,7 +17,6 @@ from hpcfit.fit.grid import Grid, Shape, make_grid
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.fit.stages import Fitted
-from hpcfit.problems.neural_potential import NeuralForceMatching, rows_of
 from hpcfit.ranks import Ranks
 from hpcfit.store.stream import Chunk
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from hpcfit.bead_models.force_matching import MapComparison, compare_maps, decomposition
+from hpcfit.bead_models.linear import NormalEquations
 from hpcfit.cases.force_map.case import ForceMapCase
 from hpcfit.cases.force_map.map_fits import FoundMap, Learning
 from hpcfit.cases.force_map.mapped_frames import SPANS, MappedSums
 from hpcfit.cases.force_map.models import write_models
 from hpcfit.cases.force_map.study import Findings
-from hpcfit.physics.cg_forces import NormalEquations
 from hpcfit.physics.map_statistics import FRAMES_PER_COEFFICIENT, optimism
-from hpcfit.problems.force_matching import MapComparison, compare_maps, decomposition
 from hpcfit.readers.units import Units
 from hpcfit.runs.directory import RunDirectory
 

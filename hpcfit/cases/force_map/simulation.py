@@ -8,12 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.cases.force_map.case import ForceMapCase
-from hpcfit.cases.force_map.neural_frames import TrainedPotential
-from hpcfit.log import logger
-from hpcfit.store.force_store import open_force_store
-from hpcfit.store.force_stream import force_frames
-from hpcfit.workflow.coarse_grained.free_energy import (
+from hpcfit.bead_models.free_energy import (
     Landscape,
     Profile,
     blocks_of,
@@ -25,9 +20,14 @@ from hpcfit.workflow.coarse_grained.free_energy import (
     profile,
     rmsd,
 )
-from hpcfit.workflow.coarse_grained.openmm_model import build_system
+from hpcfit.bead_models.openmm_model import build_system
+from hpcfit.bead_models.tables import Term
+from hpcfit.cases.force_map.case import ForceMapCase
+from hpcfit.cases.force_map.neural_frames import TrainedPotential
+from hpcfit.log import logger
+from hpcfit.store.force_store import open_force_store
+from hpcfit.store.force_stream import force_frames
 from hpcfit.workflow.coarse_grained.simulate import Langevin, simulate_forces, simulate_system
-from hpcfit.workflow.coarse_grained.tables import Term
 
 WALKERS = 4
 MOST_REFERENCE = 20_000  # mapped frames that are compared with

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hpcfit.bead_models.basis import Basis, BasisOptions, make_basis, validity_basis
+from hpcfit.bead_models.ranges import ObservedRanges, united
 from hpcfit.cases.force_map.case import MOST_BEADS, ForceMapCase
 from hpcfit.cases.force_map.map_fits import (
     Evidence,
@@ -35,8 +37,6 @@ from hpcfit.cases.force_map.passes import (
 from hpcfit.errors import InputError
 from hpcfit.fit.stages import Fits
 from hpcfit.log import logger
-from hpcfit.physics.cg_basis import Basis, BasisOptions, make_basis, validity_basis
-from hpcfit.physics.cg_ranges import ObservedRanges, united
 from hpcfit.physics.force_products import DenseProducts
 from hpcfit.physics.map_statistics import noise_map
 from hpcfit.physics.mapped_positions import Mapping

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from hpcfit.bead_models.neural import Architecture, BeadSample, neural_force_matching, rows_of
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Frames, Reverse
 from hpcfit.fit.grid import Shape, make_grid
@@ -14,7 +15,6 @@ from hpcfit.fit.optimizers import Lbfgs, Optax
 from hpcfit.fit.problem import Cell, FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.physics.constants import GAS_CONSTANT
-from hpcfit.problems.neural_potential import Architecture, BeadSample, neural_force_matching, rows_of
 from hpcfit.ranks import Ranks
 from hpcfit.store.stream import Chunk
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
+from hpcfit.bead_models.basis import validity_basis
+from hpcfit.bead_models.force_matching import chi2, compare_maps, decomposition, fit_forces, stacked
+from hpcfit.bead_models.linear import NormalEquations, basis_forces, normal_equations
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import validity_basis
-from hpcfit.physics.cg_forces import NormalEquations, basis_forces, normal_equations
-from hpcfit.problems.force_matching import chi2, compare_maps, decomposition, fit_forces, stacked
 
 B, ROWS, K = 10, 300, 6
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.physics.cg_basis import Basis, Family
+from hpcfit.bead_models.basis import Basis, Family
 from hpcfit.physics.internal_coordinates import COORDINATES, check_cutoff
 
 FRAMES_AT_ONCE = 8

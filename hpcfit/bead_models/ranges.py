@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.physics.cg_basis import BasisOptions, Ranges, class_terms
-from hpcfit.physics.cg_forces import each_frame
+from hpcfit.bead_models.basis import BasisOptions, Ranges, class_terms
+from hpcfit.bead_models.linear import each_frame
 from hpcfit.physics.internal_coordinates import COORDINATES
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy.interpolate import BSpline
 
+from hpcfit.bead_models.basis import BasisOptions, make_basis, validity_basis
+from hpcfit.bead_models.linear import basis_energies, basis_forces, class_functions, normal_equations
+from hpcfit.bead_models.ranges import observed_ranges, united
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import BasisOptions, make_basis, validity_basis
-from hpcfit.physics.cg_forces import basis_energies, basis_forces, class_functions, normal_equations
-from hpcfit.physics.cg_ranges import observed_ranges, united
 
 TYPES = ["A", "B", "A", "C", "B", "A", "A"]
 BONDS = np.array([(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (3, 6)])

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from hpcfit.bead_models.tables import Term
 from hpcfit.errors import InputError
 from hpcfit.physics.internal_coordinates import smallest_width
-from hpcfit.workflow.coarse_grained.tables import Term
 from hpcfit.workflow.simulation.platforms import import_openmm
 
 POINTS = 500  # of the table of a class

@@ -2,7 +2,7 @@
 
     chi^2(theta) = <|F - Phi theta|^2> / 3N = (F^T F - 2 theta Phi^T F + theta Phi^T Phi theta) / rows
 
-All is done with the normal equations of B statistical blocks (``physics.cg_forces.NormalEquations``), contiguous parts
+All is done with the normal equations of B statistical blocks (``bead_models.linear.NormalEquations``), contiguous parts
 of the trajectories: cross-validation leaves out one block at a time, errors are those of the jackknife over blocks, and
 no frame is read again.
 
@@ -20,8 +20,8 @@ import numpy as np
 import scipy.linalg
 import scipy.stats
 
+from hpcfit.bead_models.linear import NormalEquations
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_forces import NormalEquations
 
 # Of the mean diagonal of Phi^T Phi. A product of float32 numbers knows it to about 1e-7.
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)

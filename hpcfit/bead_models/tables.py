@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcfit.bead_models.basis import Basis, Family
+from hpcfit.bead_models.linear import class_functions
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import Basis, Family
-from hpcfit.physics.cg_forces import class_functions
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.store.files import write_text
 

@@ -4,15 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hpcfit.bead_models import free_energy
+from hpcfit.bead_models.basis import BasisOptions, make_basis
+from hpcfit.bead_models.linear import basis_energies, basis_forces, normal_equations
+from hpcfit.bead_models.openmm_model import build_system, system_xml
+from hpcfit.bead_models.tables import SEEN, WALL, make_terms, write_tables
 from hpcfit.errors import InputError
-from hpcfit.physics.cg_basis import BasisOptions, make_basis
-from hpcfit.physics.cg_forces import basis_energies, basis_forces, normal_equations
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.internal_coordinates import COORDINATES
-from hpcfit.workflow.coarse_grained import free_energy
-from hpcfit.workflow.coarse_grained.openmm_model import build_system, system_xml
 from hpcfit.workflow.coarse_grained.simulate import Langevin, simulate_forces, simulate_system
-from hpcfit.workflow.coarse_grained.tables import SEEN, WALL, make_terms, write_tables
 from hpcfit.workflow.simulation.dynamics import Exploded
 
 openmm = pytest.importorskip("openmm")
