@@ -16,7 +16,7 @@ import numpy as np
 from hpcfit.bead_models.tables import Term
 from hpcfit.errors import InputError
 from hpcfit.physics.internal_coordinates import smallest_width
-from hpcfit.workflow.simulation.platforms import import_openmm
+from hpcfit.simulation.platforms import import_openmm
 
 POINTS = 500  # of the table of a class
 MARGIN = 10  # points beyond each end, where OpenMM's spline has no curvature

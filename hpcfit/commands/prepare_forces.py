@@ -32,7 +32,7 @@ from hpcfit.store.particles import Particles
 from hpcfit.store.shard_file import ShardPlan
 
 if TYPE_CHECKING:
-    from hpcfit.workflow.simulation.replicas import Replica
+    from hpcfit.simulation.replicas import Replica
 
 
 class PreparedForces(NamedTuple):
@@ -118,14 +118,14 @@ class _Simulations:
 
     @functools.cached_property
     def _replicas(self) -> dict[str, Replica]:
-        from hpcfit.workflow.simulation.replicas import all_replicas
+        from hpcfit.simulation.replicas import all_replicas
 
         found = [] if self._simulate is None else all_replicas(self._simulate)
         return {replica.settings.digest: replica for replica in found}
 
     def _build(self, replica: Replica) -> Simulated:
-        from hpcfit.workflow.simulation.model import build_model
-        from hpcfit.workflow.simulation.platforms import import_openmm
+        from hpcfit.simulation.model import build_model
+        from hpcfit.simulation.platforms import import_openmm
 
         model = build_model(replica.system, replica.temperature, self._simulate.pressure)
         return Simulated(replica.system.topology, import_openmm().XmlSerializer.serialize(model.system))

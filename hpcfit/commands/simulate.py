@@ -7,13 +7,13 @@ import time
 from hpcfit.config import ClusterConfig, Config, SimulateConfig
 from hpcfit.errors import HpcfitError, InputError, together
 from hpcfit.log import logger
+from hpcfit.simulation.dynamics import CALMER
+from hpcfit.simulation.platforms import import_openmm
+from hpcfit.simulation.replica_run import Failed, Simulated, attempt_replica, is_finished
+from hpcfit.simulation.replicas import Replica, all_replicas
 from hpcfit.store.pieces import check_finished, write_settings
 from hpcfit.workflow.cluster.crew import Crew
 from hpcfit.workflow.cluster.opening import open_cluster
-from hpcfit.workflow.simulation.dynamics import CALMER
-from hpcfit.workflow.simulation.platforms import import_openmm
-from hpcfit.workflow.simulation.replicas import Replica, all_replicas
-from hpcfit.workflow.simulation.simulate import Failed, Simulated, attempt_replica, is_finished
 
 
 def run_simulate(config: Config) -> list[Simulated]:

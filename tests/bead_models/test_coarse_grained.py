@@ -12,8 +12,8 @@ from hpcfit.bead_models.tables import SEEN, WALL, make_terms, write_tables
 from hpcfit.errors import InputError
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.internal_coordinates import COORDINATES
-from hpcfit.workflow.coarse_grained.simulate import Langevin, simulate_forces, simulate_system
-from hpcfit.workflow.simulation.dynamics import Exploded
+from hpcfit.simulation.beads import Langevin, simulate_forces, simulate_system
+from hpcfit.simulation.dynamics import Exploded
 
 openmm = pytest.importorskip("openmm")
 

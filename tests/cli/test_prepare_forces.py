@@ -154,8 +154,8 @@ def simulated(tmp_path_factory):
     openmm = pytest.importorskip("openmm")
     from openmm import app, unit
 
-    from hpcfit.workflow.simulation.simulate import simulate_replica
-    from tests.workflow import simulations
+    from hpcfit.simulation.replica_run import simulate_replica
+    from tests.simulation import simulations
 
     folder = tmp_path_factory.mktemp("simulated")
     topology = app.Topology()
@@ -206,7 +206,7 @@ def test_pieces_of_a_simulation_need_no_topology_beside_its_config(simulated):
 def test_pieces_with_a_topology_of_their_own_are_the_same(simulated):
     import openmm
 
-    from hpcfit.workflow.simulation.model import build_model
+    from hpcfit.simulation.model import build_model
 
     config = load_config(simulated)
     model = build_model(config.simulate.system[0], 300.0, None)
@@ -230,8 +230,8 @@ def test_pieces_without_any_topology_say_what_is_missing(simulated):
 
 def test_a_simulation_without_forces_is_no_source(tmp_path):
     pytest.importorskip("openmm")
-    from hpcfit.workflow.simulation.simulate import simulate_replica
-    from tests.workflow import simulations
+    from hpcfit.simulation.replica_run import simulate_replica
+    from tests.simulation import simulations
 
     config = simulations.write_springs(tmp_path, 4, frames=3, interval=0.01, step=0.01, equilibration=0.0)
     (replica,) = simulations.replicas(config)

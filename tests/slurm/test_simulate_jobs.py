@@ -6,10 +6,10 @@ import numpy as np
 import psutil
 import pytest
 
+from hpcfit.simulation.replica_run import simulate_replica
 from hpcfit.store.piece import piece_file, read_piece
 from hpcfit.store.pieces import read_chain
-from hpcfit.workflow.simulation.simulate import simulate_replica
-from tests.workflow import simulations
+from tests.simulation import simulations
 from tests.workflow.crew_tasks import Gate
 from tests.workflow.held import held
 

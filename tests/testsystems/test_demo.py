@@ -12,7 +12,7 @@ from hpcfit.errors import InputError
 from hpcfit.testsystems import demo
 from hpcfit.testsystems.dipeptide_crystal import Crystal
 from hpcfit.testsystems.mixture_map import Detector
-from tests.workflow.simulations import replicas
+from tests.simulation.simulations import replicas
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "frame_weights.toml"
 TINY = demo.Demo(Crystal(supercell=(2, 2, 3), cutoff=7.0), Detector(d_min=3.0))
@@ -22,7 +22,7 @@ TINY = demo.Demo(Crystal(supercell=(2, 2, 3), cutoff=7.0), Detector(d_min=3.0))
 def made(tmp_path_factory):
     """The demo's folder with a small crystal and trajectories of three frames, simulated by its own config."""
     pytest.importorskip("openmm")
-    from hpcfit.workflow.simulation.simulate import simulate_replica
+    from hpcfit.simulation.replica_run import simulate_replica
 
     folder = tmp_path_factory.mktemp("demo") / "simulation"
     demo.begin(folder, TINY)

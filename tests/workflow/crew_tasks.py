@@ -42,20 +42,20 @@ def held_after_two_shards(gate: Gate, work, *arguments, **keywords):
 
 def held_after_two_pieces(gate: Gate, work, replica):
     """A replica of `hpcfit simulate` that waits when its second piece is there."""
-    from hpcfit.workflow.simulation import simulate
+    from hpcfit.simulation import replica_run
 
-    add = simulate.add_piece
+    add = replica_run.add_piece
 
     def add_and_wait(folder, piece):
         add(folder, piece)
         if piece.number == 1:
             gate.wait()
 
-    simulate.add_piece = add_and_wait
+    replica_run.add_piece = add_and_wait
     try:
         return work(replica)
     finally:
-        simulate.add_piece = add
+        replica_run.add_piece = add
 
 
 def held_but_the_first(gate: Gate, number):

@@ -12,7 +12,7 @@ from hpcfit.physics import reciprocal
 from tests.cli.test_prepare_faults import CELL, write_trajectory
 from tests.command import HPCFIT, ROOT, WIDE
 from tests.conftest import assert_one_clear_error, history, wait_for
-from tests.workflow.simulations import EDGE, write_springs
+from tests.simulation.simulations import EDGE, write_springs
 
 pytestmark = pytest.mark.processes
 

@@ -25,9 +25,9 @@ from hpcfit.bead_models.tables import Term
 from hpcfit.cases.force_map.case import ForceMapCase
 from hpcfit.cases.force_map.neural_frames import TrainedPotential
 from hpcfit.log import logger
+from hpcfit.simulation.beads import Langevin, simulate_forces, simulate_system
 from hpcfit.store.force_store import open_force_store
 from hpcfit.store.force_stream import force_frames
-from hpcfit.workflow.coarse_grained.simulate import Langevin, simulate_forces, simulate_system
 
 WALKERS = 4
 MOST_REFERENCE = 20_000  # mapped frames that are compared with

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from hpcfit.config import load_config
+from hpcfit.simulation.replicas import Replica, all_replicas
 from hpcfit.store.pieces import write_settings
 from hpcfit.testsystems import dipeptide
-from hpcfit.workflow.simulation.replicas import Replica, all_replicas
 
 SPRING = 1000.0  # kJ/mol/nm^2
 EDGE = 40.0  # A

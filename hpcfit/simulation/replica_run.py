@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from hpcfit.errors import DamagedFile
 from hpcfit.log import logger
+from hpcfit.simulation.dynamics import Dynamics, Exploded
+from hpcfit.simulation.replicas import Replica
 from hpcfit.store.files import remove_leftovers
 from hpcfit.store.piece import START, Piece, Tail, add_piece, piece_file, read_piece, write_piece
 from hpcfit.store.pieces import read_chain
 from hpcfit.workflow.cluster.progress import report
-from hpcfit.workflow.simulation.dynamics import Dynamics, Exploded
-from hpcfit.workflow.simulation.replicas import Replica
 
 
 class Simulated(NamedTuple):

@@ -17,8 +17,8 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.physics.constants import GAS_CONSTANT
-from hpcfit.workflow.simulation.dynamics import FURTHEST, Exploded
-from hpcfit.workflow.simulation.platforms import choose_platform, import_openmm
+from hpcfit.simulation.dynamics import FURTHEST, Exploded
+from hpcfit.simulation.platforms import choose_platform, import_openmm
 
 PER_KJ = 100.0  # amu A^2/ps^2 in a kJ/mol
 

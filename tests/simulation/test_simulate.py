@@ -19,14 +19,15 @@ import pytest
 from hpcfit.commands.simulate import _simulated
 from hpcfit.config import ClusterConfig, load_config
 from hpcfit.errors import InputError
+from hpcfit.simulation import platforms, replica_run
+from hpcfit.simulation.dynamics import Dynamics
+from hpcfit.simulation.model import build_model
+from hpcfit.simulation.replica_run import simulate_replica
 from hpcfit.store.piece import piece_file, read_header, read_piece, write_piece
 from hpcfit.store.pieces import read_chain, read_settings
-from hpcfit.workflow.simulation import platforms, simulate
-from hpcfit.workflow.simulation.dynamics import Dynamics
-from hpcfit.workflow.simulation.model import build_model
-from hpcfit.workflow.simulation.simulate import simulate_replica
 from tests.conftest import ROOT, assert_one_clear_error, wait_for
-from tests.workflow import crew_tasks, simulations
+from tests.simulation import simulations
+from tests.workflow import crew_tasks
 from tests.workflow.held import held
 
 openmm = pytest.importorskip("openmm")
@@ -237,7 +238,7 @@ def test_what_another_attempt_wrote_is_gone_on_from(tmp_path):
     assert headers[0] == first.header
     assert headers[1].follows == first.header.checksum
     # Theirs comes while mine is being made: it is not written over, and the next piece follows it.
-    kept = simulate._kept(replica.folder, mine.piece(start.tail, 2, lambda frame: None))
+    kept = replica_run._kept(replica.folder, mine.piece(start.tail, 2, lambda frame: None))
     assert kept.header == first.header
 
 
@@ -247,14 +248,14 @@ def test_a_piece_that_comes_just_before_ours_is_not_written_over(tmp_path, monke
     (lost,) = simulations.replicas(config, "simulate.platform=Reference")
     start = Dynamics(replica).start()
     mine, theirs = (Dynamics(r).piece(start.tail, 2, lambda frame: None) for r in (replica, lost))
-    add = simulate.add_piece
+    add = replica_run.add_piece
 
     def add_second(folder, piece):
         write_piece(folder, theirs)
         add(folder, piece)
 
-    monkeypatch.setattr(simulate, "add_piece", add_second)
-    assert simulate._kept(replica.folder, mine).header == theirs.header != mine.header
+    monkeypatch.setattr(replica_run, "add_piece", add_second)
+    assert replica_run._kept(replica.folder, mine).header == theirs.header != mine.header
     assert read_header(replica.folder / piece_file(0)) == theirs.header
 
 
@@ -300,7 +301,7 @@ def test_atoms_that_fly_off_cost_no_frame(tmp_path, monkeypatch):
     simulate_replica(replica)
     (longer,) = simulations.replicas(config)
     before = simulations.files(replica.folder)
-    monkeypatch.setattr(simulate, "Dynamics", lambda replica: heated(Dynamics(replica)))
+    monkeypatch.setattr(replica_run, "Dynamics", lambda replica: heated(Dynamics(replica)))
     with pytest.raises(InputError, match=r"amber14_300K_r00, in the 0\.02 ps before 0\.04 ps: .*(NaN|atom \d+ is at)"):
         simulate_replica(longer)
     assert simulations.files(replica.folder) == before
@@ -317,7 +318,7 @@ def test_a_replica_that_explodes_leaves_the_others_running(hpcfit, tmp_path):
         done, ["1 of 2 replicas were stopped", "1e+09K_r00, in the equil", "shorten [simulate] step"]
     )
     cold, _ = simulations.replicas(config)
-    assert simulate.is_finished(cold)
+    assert replica_run.is_finished(cold)
 
 
 def heated(dynamics):

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from hpcfit.errors import HpcfitError, InputError
+from hpcfit.simulation.model import build_model, check_barostats, refused
+from hpcfit.simulation.platforms import choose_platform, import_openmm
+from hpcfit.simulation.replicas import Replica
 from hpcfit.store.h5md import ELEMENTS, Rows
 from hpcfit.store.piece import START, Piece, Tail
-from hpcfit.workflow.simulation.model import build_model, check_barostats, refused
-from hpcfit.workflow.simulation.platforms import choose_platform, import_openmm
-from hpcfit.workflow.simulation.replicas import Replica
 
 FURTHEST = 1e6  # A; beyond it float32 has no tenth of an A, and an atom that is there was thrown there
 CALMER = (

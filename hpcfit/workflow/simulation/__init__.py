@@ -1,1 +1,0 @@
-"""Molecular dynamics as independent tasks: replicas of OpenMM systems, written in pieces."""
