@@ -82,7 +82,7 @@ def prepare(config: ConfigPath, *, overrides: Overrides = None) -> int:
     With a [cluster] table as Dask tasks, else on the ranks that srun or mpiexec started.
     """
     settings = _read(config, overrides)
-    from hpcfit.commands.prepare import run_prepare, run_prepare_on_cluster
+    from hpcfit.prepare.command import run_prepare, run_prepare_on_cluster
 
     if settings.cluster is None:
         run_prepare(settings, _ranks())

@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcfit.commands.prepare import run_prepare_on_cluster
 from hpcfit.config import ClusterConfig, Config
 from hpcfit.errors import InputError, together
 from hpcfit.log import logger
+from hpcfit.prepare.command import run_prepare_on_cluster
 from hpcfit.ranks import launched_tasks
 from hpcfit.workflow.launch import in_slurm, run_hpcfit
 from hpcfit.workflow.stopping import stopped_by_signals

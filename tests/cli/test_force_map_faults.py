@@ -18,7 +18,7 @@ from hpcfit.testsystems.water_dimer import write_system
 from tests.cases.force_map_runs import force_map_config
 from tests.cli.test_faults import mounted
 from tests.conftest import assert_one_clear_error
-from tests.data.force_inputs import WRITERS, table, truth, write_config
+from tests.prepare.force_inputs import WRITERS, table, truth, write_config
 
 SYSTEM, FRAMES = HarmonicBeads(12), 130
 CONFIG = force_map_config("""

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from hpcfit.cases.frame_weights.prior import open_prior
-from hpcfit.commands import prepare
 from hpcfit.config import load_config
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
+from hpcfit.prepare import command as prepare
 from hpcfit.ranks import Ranks
 from hpcfit.readers import lunus as lunus_source
 from hpcfit.readers.reflections import agree, survey
 from hpcfit.store.catalog import open_store
-from tests.data.test_prepare import CELL, D_MIN, folder  # noqa: F401  (a fixture)
+from tests.prepare.test_prepare import CELL, D_MIN, folder  # noqa: F401  (a fixture)
 from tests.readers.test_other_store import everything
 
 ONE = (1, 1, 1)

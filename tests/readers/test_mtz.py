@@ -4,9 +4,9 @@ import gemmi
 import numpy as np
 import pytest
 
-from hpcfit.data.sources import unread, with_checksums
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
+from hpcfit.prepare.sources import unread, with_checksums
 from hpcfit.readers import mtz, mtz_frames
 from hpcfit.readers.expansion import expansion
 from hpcfit.readers.reflections import agree, survey

@@ -8,7 +8,7 @@ from hpcfit.errors import InputError
 from hpcfit.store.catalog import open_store, verify
 from hpcfit.store.reference import restored
 from hpcfit.store.shard import open_shard
-from tests.data.test_prepare import run, runs  # noqa: F401  (a fixture)
+from tests.prepare.test_prepare import run, runs  # noqa: F401  (a fixture)
 
 
 def everything(folder):

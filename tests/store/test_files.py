@@ -11,7 +11,7 @@ import pytest
 
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.store.files import Seal, check_seal, hdf5_sealed, keep_first, remove_leftovers, written_whole
-from tests.data.test_prepare import half_written_by_a_killed_process
+from tests.prepare.test_prepare import half_written_by_a_killed_process
 
 
 def test_only_what_a_dead_process_left_is_removed(tmp_path):

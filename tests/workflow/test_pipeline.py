@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from hpcfit.physics import reciprocal
-from tests.cli.test_prepare_faults import CELL, write_trajectory
 from tests.command import HPCFIT, ROOT, WIDE
 from tests.conftest import assert_one_clear_error, history, wait_for
+from tests.prepare.test_prepare_faults import CELL, write_trajectory
 from tests.simulation.simulations import EDGE, write_springs
 
 pytestmark = pytest.mark.processes

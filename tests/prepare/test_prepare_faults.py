@@ -74,7 +74,7 @@ def no_files(folder):
 
 
 FAULTS = [nan_positions, missing_column, no_common_reflections, no_files]
-# What all ranks find when they compare; tests/data/test_prepare.py has what one of them finds in its frames.
+# What all ranks find when they compare; tests/prepare/test_prepare.py has what one of them finds in its frames.
 ON_RANKS = (no_common_reflections,)
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from hpcfit.store.catalog import open_store
 from hpcfit.store.files import sha256_of_file
-from tests.cli.test_prepare_faults import write_trajectory
 from tests.command import ROOT, WIDE, apart
 from tests.conftest import assert_one_clear_error, wait_for
-from tests.data.test_prepare import D_MIN, FRAMES, MTZ, folder, runs  # noqa: F401  (fixtures)
+from tests.prepare.test_prepare import D_MIN, FRAMES, MTZ, folder, runs  # noqa: F401  (fixtures)
+from tests.prepare.test_prepare_faults import write_trajectory
 from tests.store.test_shard import flip_byte
 from tests.workflow.crew_tasks import Gate
 from tests.workflow.held import held

@@ -7,15 +7,15 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfit.commands.prepare import run_prepare
 from hpcfit.config import load_config
 from hpcfit.errors import InputError
+from hpcfit.prepare.command import run_prepare
 from hpcfit.ranks import world_ranks
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.force_store import open_force_store, read_block
 from hpcfit.testsystems.water_dimer import write_topology
 from tests.conftest import assert_one_clear_error
-from tests.data.force_inputs import WRITERS, table, truth, write_config
+from tests.prepare.force_inputs import WRITERS, table, truth, write_config
 from tests.store.test_force_store import flip
 
 CLUSTER = '[cluster]\nworkers = 2\ndashboard = "127.0.0.1:0"\n'

@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hpcfit.commands.dealing import Advance, Dealer
-from hpcfit.commands.shard_making import check_same_settings, check_seen, cut_into_shards, missing_plans, tidied
 from hpcfit.config import Config, SimulateConfig
-from hpcfit.data.force_sources import (
+from hpcfit.log import logger
+from hpcfit.prepare.dealing import Advance, Dealer
+from hpcfit.prepare.force_sources import (
     ForceSource,
     Simulated,
     agreed_particles,
@@ -24,8 +24,8 @@ from hpcfit.data.force_sources import (
     open_force_source,
     sharing_elements,
 )
-from hpcfit.data.sources import with_unique_names
-from hpcfit.log import logger
+from hpcfit.prepare.shards import check_same_settings, check_seen, cut_into_shards, missing_plans, tidied
+from hpcfit.prepare.sources import with_unique_names
 from hpcfit.store.force_shard import ForceShardWriter, has_force_shard
 from hpcfit.store.force_store import PARTICLES_FILE, read_particles_settings, write_force_catalog, write_particles
 from hpcfit.store.particles import Particles

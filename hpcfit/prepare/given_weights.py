@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfit.data.sources import FrameSource
 from hpcfit.log import logger
+from hpcfit.prepare.sources import FrameSource
 from hpcfit.readers.lunus import LunusSource
 from hpcfit.store.files import write_text
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfit.commands.dealing import Dealer, batches
-from hpcfit.commands.shard_making import check_same_settings
 from hpcfit.config import Config, PrepareConfig
 from hpcfit.config.table import changed
-from hpcfit.data.sources import FrameSource, all_on_store, is_simulation, stores_among
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal
+from hpcfit.prepare.dealing import Dealer, batches
+from hpcfit.prepare.shards import check_same_settings
+from hpcfit.prepare.sources import FrameSource, all_on_store, is_simulation, stores_among
 from hpcfit.readers.other_store import StoreSource, reflections_of_stores
 from hpcfit.readers.reflections import SAME_CELL, Presence, agree, merged, survey
 from hpcfit.store.catalog import REFERENCE, read_reference, read_reference_settings, write_reference

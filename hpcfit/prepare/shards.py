@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from hpcfit.commands.dealing import Dealer
-from hpcfit.data.sources import file_name
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.log import logger
+from hpcfit.prepare.dealing import Dealer
+from hpcfit.prepare.sources import file_name
 from hpcfit.store.files import remove_leftovers
 from hpcfit.store.shard_file import ShardPlan
 

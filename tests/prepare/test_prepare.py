@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from hpcfit.commands import prepare
 from hpcfit.config import load_config
-from hpcfit.data.sources import entries, file_name, open_sources, sharing_elements, with_unique_names
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal, scattering
+from hpcfit.prepare import command as prepare
+from hpcfit.prepare.sources import entries, file_name, open_sources, sharing_elements, with_unique_names
 from hpcfit.ranks import Ranks
 from hpcfit.readers import trajectory
 from hpcfit.store import catalog
@@ -321,14 +321,14 @@ def test_each_name_is_looked_at_a_few_times_only(tmp_path, monkeypatch):
     paths = [tmp_path / f"{number}" / "run.xyz" for number in range(300)]
     sources = [trajectory.TrajectorySource(path.name, "", path, None, range(1), {}) for path in paths]
     asked = []
-    monkeypatch.setattr("hpcfit.data.sources.file_name", lambda name: asked.append(name) or file_name(name))
+    monkeypatch.setattr("hpcfit.prepare.sources.file_name", lambda name: asked.append(name) or file_name(name))
     assert len({source.name for source in with_unique_names(sources)}) == 300
     assert len(asked) < 10 * 300  # and not 300^2
 
 
 def test_a_store_that_this_node_does_not_see_is_an_error(tmp_path, runs, monkeypatch):
     """As if another node wrote to a disk of its own."""
-    monkeypatch.setattr("hpcfit.commands.shard_making.SEEN_SECONDS", 0.1)
+    monkeypatch.setattr("hpcfit.prepare.shards.SEEN_SECONDS", 0.1)
     monkeypatch.setattr(prepare, "write_shard", lambda work, plan, advance: None)
     with pytest.raises(InputError, match=r"one_run.extxyz.0000000-0000064.h5 was written, but is not to be seen on"):
         run(tmp_path)

@@ -13,13 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from hpcfit.commands.dealing import Advance, Dealer, OverCrew, OverRanks
-from hpcfit.commands.prepare_forces import PreparedForces, prepare_forces
-from hpcfit.commands.reference import agreed_reference
-from hpcfit.commands.shard_making import check_seen, cut_into_shards, missing_plans, tidied
 from hpcfit.config import Config, PrepareConfig
-from hpcfit.data.given_weights import write_given_weights
-from hpcfit.data.sources import (
+from hpcfit.log import logger
+from hpcfit.physics.scattering import FFTError
+from hpcfit.prepare.dealing import Advance, Dealer, OverCrew, OverRanks
+from hpcfit.prepare.forces import PreparedForces, prepare_forces
+from hpcfit.prepare.given_weights import write_given_weights
+from hpcfit.prepare.reference import agreed_reference
+from hpcfit.prepare.shards import check_seen, cut_into_shards, missing_plans, tidied
+from hpcfit.prepare.sources import (
     FrameSource,
     all_on_store,
     entries,
@@ -30,8 +32,6 @@ from hpcfit.data.sources import (
     with_checksums,
     with_unique_names,
 )
-from hpcfit.log import logger
-from hpcfit.physics.scattering import FFTError
 from hpcfit.ranks import Ranks
 from hpcfit.readers.mtz_frames import MtzSource
 from hpcfit.store.catalog import write_catalog

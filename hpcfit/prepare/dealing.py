@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from hpcfit.commands.progress import Progress
+from hpcfit.prepare.progress import Progress
 from hpcfit.ranks import Ranks
 
 if TYPE_CHECKING:

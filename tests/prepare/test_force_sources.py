@@ -9,16 +9,16 @@ import shutil
 import numpy as np
 import pytest
 
-from hpcfit.commands.prepare import run_prepare
 from hpcfit.config import load_config
 from hpcfit.errors import InputError
+from hpcfit.prepare.command import run_prepare
 from hpcfit.ranks import world_ranks
 from hpcfit.readers.units import ENERGIES, LENGTHS
 from hpcfit.store.force_shard import open_force_shard
 from hpcfit.store.force_store import open_force_store, read_block
 from hpcfit.testsystems import water_dimer
-from tests.data import force_inputs
-from tests.data.force_inputs import BOHR, EV, HARTREE, WRITERS, N, T, table, truth, write_config
+from tests.prepare import force_inputs
+from tests.prepare.force_inputs import BOHR, EV, HARTREE, WRITERS, N, T, table, truth, write_config
 
 
 def prepared(config, *overrides):
