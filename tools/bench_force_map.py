@@ -39,11 +39,11 @@ os.environ |= {
 import h5py
 import numpy as np
 
-from hpcfit.cases.force_map.case import ForceMapCase
-from hpcfit.cases.force_map.passes import add_products, product_sums
 from hpcfit.config import BLOCK_FRAMES, load_config
 from hpcfit.fit.grid import Shape, make_grid
-from hpcfit.physics.force_map import optimal_map
+from hpcfit.kinds.force_map.case import ForceMapCase
+from hpcfit.kinds.force_map.maps import optimal_map
+from hpcfit.kinds.force_map.passes import add_products, product_sums
 from hpcfit.ranks import world_ranks
 from hpcfit.store.force_shard import ForceFrames, Origin, write_force_shard
 from hpcfit.store.force_store import write_force_catalog, write_particles
@@ -170,7 +170,7 @@ class FirstPass:
                         dataset[first : first + BLOCK_FRAMES]
 
     def gram(self):
-        """As ``cases.force_map.study`` does it; the mean products [q, q]."""
+        """As ``kinds.force_map.study`` does it; the mean products [q, q]."""
         case = self._map
         sums = product_sums(case.products, self._grid, case.parts.n, case.config.run.reductions)
         for visit in case.frames.visits(range(len(case.parts.blocks))):

@@ -374,8 +374,8 @@ def spread(values, digits):
 
 
 def time_kernels(frames, reflections, rounds):
-    """CPU time of ``physics.one_pass`` by type, number of sums and width of a strip."""
-    from hpcfit.physics.one_pass import strip_reflections
+    """CPU time of ``kinds.frame_weights.one_pass`` by type, number of sums and width of a strip."""
+    from hpcfit.kinds.frame_weights.one_pass import strip_reflections
 
     _, stream = make_streams()
     print(f"\none pass over {frames} frames x {reflections} reflections: GB/s by CPU time, share of Numba's stream")
@@ -390,7 +390,7 @@ def time_kernels(frames, reflections, rounds):
 
 def kernel_rate(frames, reflections, dtype, strip, K, rounds, stream):
     """(bytes per CPU-second, share of the stream), medians."""
-    from hpcfit.physics.one_pass import FRAMES, Coefficients, Orbits, one_pass
+    from hpcfit.kinds.frame_weights.one_pass import FRAMES, Coefficients, Orbits, one_pass
 
     rows, strips = -(-frames // FRAMES) * FRAMES, max(1, 2048 // strip)
     tiles, width = -(-reflections // (strips * strip)), strips * strip

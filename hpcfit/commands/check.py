@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcfit.cases.base import SteppedCase
 from hpcfit.commands.rank_map import rank_map
 from hpcfit.commands.session import Session, log_session, open_session
 from hpcfit.config import Config
 from hpcfit.fit.cost import ASSUMED, STREAM_SHARE, step_cost
+from hpcfit.kinds.base import SteppedCase
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from hpcfit.cases.base import Case, SteppedCase
 from hpcfit.commands.monitoring import monitored
 from hpcfit.commands.run import Interrupted, Run
 from hpcfit.commands.session import log_session, open_session
@@ -13,6 +12,7 @@ from hpcfit.errors import EXIT_REQUEUE, InputError, together
 from hpcfit.fit import hooks
 from hpcfit.fit.loop import Stop
 from hpcfit.fit.stopwatch import Stopwatch
+from hpcfit.kinds.base import Case, SteppedCase
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks, keep_exit_code

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from hpcfit.cases.base import Case
-from hpcfit.cases.kinds import open_case
 from hpcfit.commands.scaling_options import Beyond, Jobs
 from hpcfit.commands.scaling_plan import Plan, plan_points
 from hpcfit.commands.session import check_config, stepped
@@ -15,6 +13,8 @@ from hpcfit.commands.step import identity
 from hpcfit.config import Config
 from hpcfit.errors import InputError, together
 from hpcfit.fit.cost import Accelerator
+from hpcfit.kinds.base import Case
+from hpcfit.kinds.table import open_case
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks, launched_tasks, world_ranks
 from hpcfit.results.scaling import Repeats, Scaling, summarise

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcfit.cases.base import Case, SteppedCase
-from hpcfit.cases.kinds import open_case
 from hpcfit.config import Config, OptimizerConfig
 from hpcfit.errors import InputError, together
 from hpcfit.fit.grid import Grid, make_grid
 from hpcfit.fit.optimizers import SELECTING, choose_optimizer
+from hpcfit.kinds.base import Case, SteppedCase
+from hpcfit.kinds.table import open_case
 from hpcfit.log import logger
 from hpcfit.machine import Device, choose_device
 from hpcfit.ranks import Ranks

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from hpcfit import __version__
-from hpcfit.cases.base import Case
 from hpcfit.commands.arguments import at_least_one
 from hpcfit.commands.session import Session, log_session, open_session, stepped
 from hpcfit.config import BLOCK_FRAMES, Config
@@ -21,6 +20,7 @@ from hpcfit.fit.cost import Load, Part, fit_network
 from hpcfit.fit.grid import Grid, Shape, make_grid
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.fit.timing import StepTimes, time_messages, time_steps
+from hpcfit.kinds.base import Case
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks

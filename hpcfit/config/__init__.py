@@ -1,7 +1,11 @@
 """The config of a run: ``load_config`` gives a ``Config`` of frozen, typed tables."""
 
 from hpcfit.config.fit import CheckpointConfig, GridConfig, OptimizerConfig, RunConfig
-from hpcfit.config.force_map import (
+from hpcfit.config.frames import ExperimentConfig, FramesConfig, PrepareConfig, SourceConfig
+from hpcfit.config.load import Config, load_config
+from hpcfit.config.table import BLOCK_FRAMES, Table
+from hpcfit.config.workflow import ClusterConfig, MonitorConfig, SimulateConfig, SystemConfig
+from hpcfit.kinds.force_map.config import (
     BeadsConfig,
     ConstraintsConfig,
     FeaturesConfig,
@@ -12,11 +16,7 @@ from hpcfit.config.force_map import (
     SimulationConfig,
     ridges,
 )
-from hpcfit.config.frame_weights import FrameWeightsConfig
-from hpcfit.config.frames import ExperimentConfig, FramesConfig, PrepareConfig, SourceConfig
-from hpcfit.config.load import Config, load_config
-from hpcfit.config.table import BLOCK_FRAMES, Table
-from hpcfit.config.workflow import ClusterConfig, MonitorConfig, SimulateConfig, SystemConfig
+from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
 
 __all__ = [
     "BLOCK_FRAMES",

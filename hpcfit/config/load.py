@@ -10,12 +10,12 @@ from typing import Annotated, TypeVar, get_args
 from pydantic import Field, ValidationError
 
 from hpcfit.config.fit import CheckpointConfig, GridConfig, OptimizerConfig, RunConfig
-from hpcfit.config.force_map import ForceMapConfig
-from hpcfit.config.frame_weights import FrameWeightsConfig
 from hpcfit.config.frames import ExperimentConfig, FramesConfig, PrepareConfig
 from hpcfit.config.table import Table
 from hpcfit.config.workflow import ClusterConfig, MonitorConfig, SimulateConfig
 from hpcfit.errors import InputError, nearest
+from hpcfit.kinds.force_map.config import ForceMapConfig
+from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
 
 AnyTable = TypeVar("AnyTable", bound=Table)
 

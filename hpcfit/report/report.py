@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcfit.errors import InputError, nearest
+from hpcfit.kinds.force_map import report as force_map
+from hpcfit.kinds.force_map import report_models as potentials
+from hpcfit.kinds.force_map import report_noise as noise
+from hpcfit.kinds.force_map.report_coefficients import coefficients
+from hpcfit.kinds.frame_weights import report as whole
+from hpcfit.kinds.frame_weights import report_map as maps
+from hpcfit.kinds.frame_weights import report_study as study
+from hpcfit.kinds.frame_weights.report_weights import weights
 from hpcfit.log import logger
 from hpcfit.report.page import Section, render
 from hpcfit.report.sections import settings
-from hpcfit.results import force_map_noise_report as noise
-from hpcfit.results import force_map_potentials_report as potentials
-from hpcfit.results import force_map_report as force_map
-from hpcfit.results import frame_weights_map_report as maps
-from hpcfit.results import frame_weights_report as whole
-from hpcfit.results import frame_weights_study_report as study
-from hpcfit.results.force_map_coefficients_report import coefficients
-from hpcfit.results.frame_weights_weights_report import weights
 from hpcfit.runs.files import RunFiles
 from hpcfit.store.files import write_text
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.results.force_map_files import (
+from hpcfit.kinds.force_map.files import (
     Maps,
     Potentials,
     SimulatedBeads,

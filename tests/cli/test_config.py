@@ -8,8 +8,8 @@ import pytest
 from hpcfit import config as tables
 from hpcfit.commands.session import check_config
 from hpcfit.config import load_config
-from hpcfit.config.frame_weights import AUTO_FOLDS, AUTO_THETA
 from hpcfit.errors import InputError
+from hpcfit.kinds.frame_weights.config import AUTO_FOLDS, AUTO_THETA
 
 MINIMAL = '[frames]\nstore = "s"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n'
 

@@ -13,7 +13,7 @@ from hpcfit.fit.optimizers import choose_optimizer
 from hpcfit.fit.problem import Params
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.ranks import Ranks
-from tests.problems.systems import system
+from tests.kinds.frame_weights.systems import system
 
 
 class Problem(NamedTuple):

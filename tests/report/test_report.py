@@ -12,8 +12,8 @@ import pytest
 
 from hpcfit.errors import InputError
 from hpcfit.report.report import write_report
+from tests.kinds.frame_weights.run_directories import make_run, make_unfinished
 from tests.report.report_page import Page
-from tests.results.run_directories import make_run, make_unfinished
 
 SHAPES = {
     "two frames": {

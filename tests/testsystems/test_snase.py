@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hpcfit.config import FrameWeightsConfig, load_config
+from hpcfit.kinds.frame_weights.observed import splines
+from hpcfit.kinds.frame_weights.orbits import match_orbits
 from hpcfit.physics import reciprocal
 from hpcfit.physics.null_models import rigid_translations
-from hpcfit.problems.observed import splines
-from hpcfit.problems.orbits import match_orbits
 from hpcfit.readers.maps import read_map
 from hpcfit.store.reference import Reflections
 from hpcfit.testsystems import snase

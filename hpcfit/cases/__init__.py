@@ -1,1 +1,0 @@
-"""A case joins a problem to files: what it reads, checks before it starts, and leaves in the run directory."""

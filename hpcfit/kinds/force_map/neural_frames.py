@@ -1,0 +1,94 @@
+"""Mapped frames as a neural potential is fitted to them: rows in the memory of the rank that holds the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from hpcfit.bead_models.neural import NeuralForceMatching, rows_of
+from hpcfit.config import BLOCK_FRAMES
+from hpcfit.fit.gradient import Frames, Reverse
+from hpcfit.fit.grid import Grid, Shape, make_grid
+from hpcfit.fit.problem import FrameRows
+from hpcfit.fit.reduction import choose_sum
+from hpcfit.fit.stages import Fitted
+from hpcfit.kinds.force_map.mapped_frames import MappedFrames
+from hpcfit.ranks import Ranks
+from hpcfit.store.stream import Chunk
+
+
+class TrainedPotential(NamedTuple):
+    """A neural potential of one map. noise_floor: what the noise of its forces is at least, (kJ/mol/A)^2."""
+
+    map: str
+    problem: NeuralForceMatching
+    fitted: Fitted
+    noise_floor: float
+
+
+def frames_grid(world: Ranks, n_blocks: int) -> Grid:
+    """All ranks along the frames; a frame has one tile."""
+    return make_grid(world, Shape(world.size, 1, "a frame is not cut"), n_blocks, 1)
+
+
+def held_out_parts(n: int, share: float) -> np.ndarray:
+    """Which of n statistical blocks are held out, [n] 0 or 1: evenly spread, at least one, not all."""
+    count = min(max(round(share * n), 1), n - 1)
+    part = np.zeros(n, int)
+    part[((np.arange(count) + 0.5) * n / count).astype(int)] = 1
+    return part
+
+
+def neural_rows(work: MappedFrames, grid: Grid, part: np.ndarray) -> list[np.ndarray]:
+    """For each map the rows [blocks, 64, width] of this rank's frames; part: [statistical blocks], 1 held out."""
+    found: list[list[np.ndarray]] = [[] for _ in work.maps]
+    for visit in work.frames.visits(grid.blocks):
+        R, F = work.mapped(visit)
+        of_frame = np.zeros(len(R), int)
+        for piece in visit.pieces:
+            of_frame[piece.rows] = part[piece.part]
+        for number, rows in enumerate(found):
+            block = rows_of(R, F[..., number], of_frame, visit.frames.box)
+            rows.append(np.pad(block, [(0, BLOCK_FRAMES - len(block)), (0, 0)]))
+    width = 6 * len(work.mapping.anchor) + 1 + 9 * work.frames.store.periodic
+    return [np.stack(rows) if rows else np.zeros((0, BLOCK_FRAMES, width), np.float32) for rows in found]
+
+
+def neural_gradient(problem: NeuralForceMatching, rows: np.ndarray, work: MappedFrames, grid: Grid) -> Reverse:
+    """Value and gradient of a problem on this rank's rows."""
+    blocks = work.frames.parts.blocks[grid.blocks.start : grid.blocks.stop]
+    ids = np.stack([block.ids() for block in blocks]) if blocks else np.zeros((0, BLOCK_FRAMES), np.int64)
+    about = FrameRows(ids, np.zeros(ids.shape), np.zeros(ids.shape, bool), work.frames.parts.n_frames)
+    data = jax.device_put(rows[None])
+    return Reverse(problem, Frames(about, partial(_one_chunk, data)), grid, choose_sum(work.reductions, grid))
+
+
+def _one_chunk(data: jax.Array) -> Iterator[Chunk]:
+    return iter([Chunk(slice(0, data.shape[1]), slice(0, 1), data)])
+
+
+def sample_of(
+    rows: np.ndarray, work: MappedFrames, grid: Grid, blocks: int = 16
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Positions [T, N, 3] and boxes of the fitted frames among so many blocks, evenly spread, on every rank."""
+    every, width = work.frames.parts.blocks, 3 * len(work.mapping.anchor)
+    chosen = np.unique(np.linspace(0, len(every) - 1, blocks).astype(int))
+    mine = {n: rows[n - grid.blocks.start][: every[n].frames] for n in chosen.tolist() if n in grid.blocks}
+    parts = grid.world.gather(mine)
+    all_rows = None
+    if parts is not None:
+        by_number = {number: of_block for part in parts for number, of_block in part.items()}
+        all_rows = np.concatenate([by_number[number] for number in chosen.tolist()])
+        all_rows = all_rows[all_rows[:, -1] == 0]
+    found = grid.world.bcast(all_rows)
+    box = found[:, 2 * width : 2 * width + 9].reshape(-1, 3, 3) if found.shape[-1] > 2 * width + 1 else None
+    return found[:, :width].reshape(len(found), -1, 3).astype(float), box
+
+
+def training_order(maps: Sequence[str], chosen: str, compare: Sequence[str]) -> list[int]:
+    """The numbers of the maps that potentials are fitted to: the chosen one first."""
+    return [maps.index(name) for name in dict.fromkeys([chosen, *compare])]

@@ -1,0 +1,188 @@
+"""What a run of kind "force-map" leaves: maps.h5, force_map.npy, metrics.json; the mapped frames are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from hpcfit.bead_models.force_matching import MapComparison, compare_maps, decomposition
+from hpcfit.bead_models.linear import NormalEquations
+from hpcfit.kinds.force_map.case import ForceMapCase
+from hpcfit.kinds.force_map.map_fits import FoundMap, Learning
+from hpcfit.kinds.force_map.map_statistics import FRAMES_PER_COEFFICIENT, optimism
+from hpcfit.kinds.force_map.mapped_frames import SPANS, MappedSums
+from hpcfit.kinds.force_map.models import write_models
+from hpcfit.kinds.force_map.study import Findings
+from hpcfit.readers.units import Units
+from hpcfit.runs.directory import RunDirectory
+
+LARGEST_MATRIX = 10_000_000  # coefficients of a force_map.npy; maps.h5 has every map in sparse form
+RADIAL = 3.0  # f = F_1 . u is 2 of the 6 components of a pair: a mean over components times 3 is one of f squared
+
+
+def write_results(directory: RunDirectory, case: ForceMapCase, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write maps and metrics; collective. The metrics are returned on every rank; forces in them are kJ/mol/A."""
+    findings: Findings = facts.pop("findings")
+    warnings = [*findings.found.warnings, *facts.pop("warnings", [])]
+    metrics = {**facts, **_metrics(case, findings), "warnings": warnings + _disagreements(findings)}
+    findings.world.on_root(lambda: _write(directory, case, findings, metrics))
+    return metrics
+
+
+def _write(directory: RunDirectory, case: ForceMapCase, findings: Findings, metrics: dict[str, Any]) -> None:
+    M = case.reduced.beads.M.tocoo()
+    datasets = {"beads": list(case.reduced.beads.names), "atoms": list(case.particles.names),
+                "residue": case.particles.residue, "residue_names": list(case.particles.residue_names),
+                "residue_numbers": list(case.particles.residue_numbers), "group": case.reduced.group,
+                "M/bead": M.coords[0], "M/atom": M.coords[1], "M/coefficient": M.data}  # fmt: skip
+    for one, named in zip(findings.found.maps, findings.named):
+        W = named.W.tocoo()
+        values = {"bead": W.coords[0], "atom": W.coords[1], "coefficient": W.data, "fitted": one.fitted,
+                  "held_out": one.held_out, "held_out_error": one.held_out_error, "free": one.p}  # fmt: skip
+        if one.error is not None:
+            values["error"] = np.asarray(case.reduced.spread(one.error)[W.coords[0], W.coords[1]]).ravel()
+        datasets |= {f"{one.name}/{key}": value for key, value in values.items()}
+    directory.write_h5("maps.h5", datasets, {"chosen": findings.found.chosen.name, "unit": "(kJ/mol/A)^2"})
+    chosen = next(named for named in findings.named if named.name == findings.found.chosen.name)
+    if np.prod(chosen.W.shape) <= LARGEST_MATRIX:
+        directory.write_npy("force_map.npy", chosen.W.toarray())
+    if findings.matching is not None:
+        write_models(directory, case, findings)
+    directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
+
+
+def _metrics(case: ForceMapCase, findings: Findings) -> dict[str, Any]:
+    choice, found = case.config.problem, findings.found
+    best = found.chosen
+    return {
+        "kind": choice.kind,
+        "frames": case.n_frames,
+        "atoms": len(case.particles),
+        "beads": case.reduced.n_beads,
+        "groups": case.reduced.n_groups,
+        "constraints": case.held.said,
+        "statistical_blocks": case.parts.n,
+        "temperature": choice.temperature,
+        "unit": {"name": choice.unit, "factor": 1 / Units(*_length_and_energy(choice.unit)).forces(1.0)},
+        "maps": [_of_map(one, case.n_frames) for one in found.maps],
+        "chosen": best.name,
+        "mapped": str(case.mapped_folder),
+        "noise": choice.map.noise,
+        "learning": {name: [_of_point(point) for point in points] for name, points in found.learning.items()},
+        "inefficiency": _inefficiency(findings),
+        "comparison": _comparison(findings),
+        "decomposition": list(_decomposition(findings)),
+        "force_matching": None if findings.matching is None else findings.matching.metrics,
+        "passes_of_frames": findings.passes,
+        "fitted": {"held_out": float(best.held_out.mean()), "train": float(best.fitted.mean())},
+    }
+
+
+def _length_and_energy(unit: str) -> tuple[str, str]:
+    energy, _, length = unit.rpartition("/")
+    return length, energy
+
+
+def _of_map(one: FoundMap, n_frames: int) -> dict[str, Any]:
+    law = optimism(one.fitted, one.p, n_frames)
+    return {
+        "name": one.name,
+        "ridge": one.ridge,
+        "free": float(one.p.mean()),
+        "frames_asked": FRAMES_PER_COEFFICIENT * float(one.p.max()),
+        "fitted": float(one.fitted.mean()),
+        "held_out": float(one.held_out.mean()),
+        "held_out_error": one.total_error,
+        "predicted": float(np.mean(law.held_out)) if np.all(np.isfinite(law.held_out)) else None,
+        "curve": [list(point) for point in one.curve],
+        "consistency": one.check.consistency,
+        "orthogonality": one.check.orthogonality,
+        "valid": one.valid,
+    }
+
+
+def _of_point(point: Learning) -> dict[str, Any]:
+    """JSON has no infinite numbers."""
+    return point._asdict() | ({} if np.isfinite(point.predicted) else {"predicted": None})
+
+
+def _inefficiency(findings: Findings) -> dict[str, Any]:
+    """g(s) = s <mean over s frames, squared> / <F^2>: 1 for independent frames, and what it grows to with memory."""
+    spans, n = findings.sums.spans, findings.sums.spanned
+    if not n:
+        return {}
+    ratio = spans * np.array(SPANS) / np.maximum(spans[:, :1], np.finfo(float).tiny)
+    return {"spans": list(SPANS), "of": {one.name: row.tolist() for one, row in zip(findings.named, ratio)}}
+
+
+def _maps_only(normal: NormalEquations, n: int) -> NormalEquations:
+    return normal._replace(rhs=normal.rhs[..., :n], square=normal.square[..., :n])
+
+
+def _compared(findings: Findings) -> tuple[str, tuple[MapComparison, ...]] | None:
+    """Against the basic map, or else the first that is valid by its coefficients."""
+    valid = [one.name for one in findings.found.maps if one.valid]
+    if findings.basis is None or not valid:
+        return None
+    reference = "basic" if "basic" in valid else valid[0]
+    names = [one.name for one in findings.named]
+    normal = _maps_only(findings.sums.normal, len(names))
+    return reference, compare_maps(normal, names.index(reference), findings.basis.constants())
+
+
+def _comparison(findings: Findings) -> dict[str, Any] | None:
+    compared = _compared(findings)
+    if compared is None:
+        return None
+    reference, found = compared
+    rows = [
+        {"name": one.name, "cross": list(result.cross), "cross_in_errors": result.cross.z,
+         "difference_in_errors": result.difference.z, "doubt": result.doubt, "agrees": bool(result.agrees),
+         "verdict": result.verdict}
+        for one, result in zip(findings.named, found)
+    ]  # fmt: skip
+    return {"reference": reference, "maps": rows}
+
+
+def _disagreements(findings: Findings) -> list[str]:
+    compared = _compared(findings)
+    if compared is None:
+        return []
+    return [
+        f"map '{one.name}' does not have the mean force of map '{compared[0]}': {result.verdict}"
+        for one, result in zip(findings.named, compared[1])
+        if not result.agrees
+    ]
+
+
+def _decomposition(findings: Findings) -> Iterator[dict[str, Any]]:
+    """chi^2 = PMF error + noise + cross, of the force along the pair, where the mean force is known.
+
+    For no potential, and for the one fitted to each map. (kJ/mol/A)^2; the bias is kJ/mol/A.
+    """
+    if findings.mean_force is None:
+        return
+    n, sums = len(findings.named), findings.sums
+    models: dict[str, np.ndarray] = {"none": np.zeros((n, sums.normal.gram.shape[-1]))}
+    if findings.matching is not None:
+        models["fitted"] = findings.matching.theta
+    for name, theta in models.items():
+        for number, one in enumerate(findings.named):
+            products = RADIAL * _four_products(sums, n + number, 2 * n, theta[number])
+            found = decomposition(products, sums.normal.rows)
+            yield {"potential": name, "map": one.name,
+                   **{key: [part.value, part.error] for key, part in found._asdict().items()},
+                   "cross_in_errors": found.cross.z}  # fmt: skip
+
+
+def _four_products(sums: MappedSums, column: int, exact: int, theta: np.ndarray) -> np.ndarray:
+    """[B, 4, 4], of a map's radial force, the mean force, that of a linear model, and the direction of the pair."""
+    columns = [column, exact, exact + 1]
+    found = np.empty((len(sums.products), 4, 4))
+    known = [0, 1, 3]
+    found[np.ix_(range(len(found)), known, known)] = sums.products[:, columns][:, :, columns]
+    found[:, 2, known] = found[:, known, 2] = np.einsum("bkc,k->bc", sums.normal.rhs[..., columns], theta)
+    found[:, 2, 2] = np.einsum("k,bkl,l->b", theta, sums.normal.gram, theta)
+    return found

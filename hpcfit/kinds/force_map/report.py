@@ -1,0 +1,140 @@
+"""What a report on kind "force-map" says of the run as a whole, of its maps, and of the time that they took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from hpcfit.kinds.force_map import captions
+from hpcfit.kinds.force_map.numbers import (
+    REFERENCE,
+    ForceUnit,
+    chosen_map,
+    data_efficiency,
+    inefficiency,
+    map_named,
+)
+from hpcfit.report.page import (
+    Card,
+    Cards,
+    Figure,
+    Section,
+    Table,
+    Text,
+    duration,
+    grouped,
+    near_zero,
+    number,
+    plural,
+    significant,
+)
+from hpcfit.report.sections import phases, rate
+from hpcfit.runs.files import RunFiles
+
+READING = ("products of forces", "mapped frames")  # that read every frame once
+
+
+def outcome(run: RunFiles) -> Section:
+    """What was mapped, the noise of the chosen map beside that of the others, and warnings."""
+    m = run.metrics
+    warnings = [Text(text, warning=True) for text in m.get("warnings", [])]
+    invalid = [] if all(row["valid"] for row in m["maps"]) else [Text(captions.INVALID)]
+    return Section("Outcome", [Text(_what(m)), Cards(_cards(m)), *warnings, *invalid, Text(captions.HELD_OUT)])
+
+
+def _what(m: dict[str, Any]) -> str:
+    noise = f", with Gaussian noise of {m['noise']:g} Å on the beads" if m.get("noise") else ""
+    return (
+        f"Forces on {plural(m['atoms'], 'atom')} ({plural(m['groups'], 'rigid group')}; constraints:"
+        f" {m['constraints']}) in {plural(m['frames'], 'frame')} were mapped to {plural(m['beads'], 'bead')}{noise} at"
+        f" {m['temperature']:g} K, in {plural(m['statistical_blocks'], 'statistical block')}. The map '{m['chosen']}'"
+        f" was taken; its frames are in {m['mapped']}."
+    )
+
+
+def _cards(m: dict[str, Any]) -> list[Card]:
+    unit, chosen = ForceUnit.of(m), chosen_map(m)
+    value = unit.shown(chosen["held_out"], chosen["held_out_error"])
+    others = [row for name in (REFERENCE, "slice") if (row := map_named(m, name)) and row is not chosen]
+    baseline = Markup("; ").join(_beside(row, chosen, unit) for row in others)
+    meaning = f"{unit.squared}, map '{chosen['name']}' on frames that it was not fitted to"
+    return [Card("mean |F|², held out", value, baseline, meaning), *_efficiency(m)]
+
+
+def _beside(row: dict[str, Any], chosen: dict[str, Any], unit: ForceUnit) -> Markup:
+    invalid = "" if row["valid"] else " (invalid)"
+    ratio = row["held_out"] / chosen["held_out"] if chosen["held_out"] > 0 else None
+    shown = Markup("{}{}: {}, {} times as much")
+    return shown.format(row["name"], invalid, unit.shown(row["held_out"]), significant(ratio))
+
+
+def _efficiency(m: dict[str, Any]) -> list[Card]:
+    """How much fewer frames do, and what is left of it where frames are correlated."""
+    factor = data_efficiency(m)
+    if factor is None:
+        return []
+    meaning = captions.EFFICIENCY_OF_RESIDUALS if m.get("force_matching") else captions.EFFICIENCY_OF_SQUARES
+    g, basic = inefficiency(m, m["chosen"]), inefficiency(m, REFERENCE)
+    correlated = ""
+    if g and basic:
+        span = m["inefficiency"]["spans"][-1]
+        correlated = Markup("with the correlation over {} frames: {}").format(span, significant(factor * basic / g))
+    return [Card("data efficiency", Markup("{} ×").format(significant(factor)), correlated, meaning)]
+
+
+def maps(run: RunFiles) -> Section:
+    """The table of maps, and the noise of each bead."""
+    from hpcfit.kinds.force_map import figures
+
+    m = run.metrics
+    unit = ForceUnit.of(m)
+    table = Table(_head(unit), [_cells(row, m, unit) for row in m["maps"]], captions.MAPS, text_columns=2)
+    noise = {row["name"]: run.maps.noise[row["name"]] for row in m["maps"]}
+    scaled = {name: one._replace(held_out=unit.square(one.held_out), error=unit.square(one.error))
+              for name, one in noise.items()}  # fmt: skip
+    invalid = [row["name"] for row in m["maps"] if not row["valid"]]
+    svg = figures.bead_noise(scaled, run.maps.beads, invalid, unit.squared)
+    return Section("Maps", [table, Figure(svg, "Held-out mean squared force of each bead and map", captions.BEADS)])
+
+
+def _head(unit: ForceUnit) -> tuple[Markup | str, ...]:
+    squares = (unit.head("mean |F|² fitted"), "held out", "predicted")
+    validity = ("M\u00a0Wᵀ\u00a0−\u00a01", "in rigid groups")
+    return ("map", "", "ridge", "free", "frames asked", "of frames", *squares, *validity)
+
+
+def _cells(row: dict[str, Any], m: dict[str, Any], unit: ForceUnit) -> list[Markup | str]:
+    said = [word for word, so in (("chosen", row["name"] == m["chosen"]), ("INVALID", not row["valid"])) if so]
+    free = row["free"] > 0
+    ridge = "" if row["ridge"] is None else number(row["ridge"], f"{row['ridge']:g}")
+    asked = number(row["frames_asked"], grouped(round(row["frames_asked"]))) if free else ""
+    predicted = unit.shown(row["predicted"]) if free else ""
+    return [
+        row["name"], ", ".join(said), ridge, number(row["free"], f"{row['free']:g}"), asked, grouped(m["frames"]),
+        unit.shown(row["fitted"]), unit.shown(row["held_out"], row["held_out_error"]), predicted,
+        near_zero(row["consistency"]), near_zero(row["orthogonality"]),
+    ]  # fmt: skip
+
+
+def time(run: RunFiles) -> Section:
+    """Phases, passes over the frames, and the rate of fits where there were any."""
+    n = run.metrics["frames"]
+    rows = [
+        [step["name"], duration(step["seconds"]), _frames_per_second(step, n)]
+        for step in run.metrics.get("passes_of_frames", [])
+    ]
+    passes = [Table(("", "time", "frames / s"), rows, captions.PASSES)] if rows else []
+    fits = [rate(run, "frames of beads")] if run.metrics.get("rate") and run.evaluated else []
+    return Section("Time", [phases(run), *passes, *fits])
+
+
+def _frames_per_second(step: dict[str, Any], n: int) -> Markup | str:
+    return significant(n / step["seconds"]) if step["name"] in READING and step["seconds"] > 0 else ""
+
+
+def so_far(run: RunFiles) -> Section:
+    """The head of a run that has no results yet."""
+    said = captions.HISTORY if run.evaluated else captions.NO_HISTORY
+    text = captions.UNFINISHED.format(directory=run.directory, so_far=said)
+    return Section("Outcome", [Text(text, warning=True)])

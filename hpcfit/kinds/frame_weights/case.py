@@ -1,0 +1,359 @@
+"""`frame-weights` and its files: a store of structure factors and a measured map in, weights and maps out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hpcfit.config import BLOCK_FRAMES, Config, GridConfig
+from hpcfit.errors import InputError
+from hpcfit.fit.gradient import Adjoint, Frames, Gradient, Reverse
+from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
+from hpcfit.fit.problem import FrameRows
+from hpcfit.fit.reduction import Sum
+from hpcfit.fit.stages import Fits, Result
+from hpcfit.kinds.frame_weights.groups import FrameGroups, group_frames
+from hpcfit.kinds.frame_weights.live_weights import LiveWeights
+from hpcfit.kinds.frame_weights.observed import Observed, observe
+from hpcfit.kinds.frame_weights.orbit_choice import OrbitChoice, choose_orbits
+from hpcfit.kinds.frame_weights.orbits import OrbitMap, match_orbits
+from hpcfit.kinds.frame_weights.prior import Prior, open_prior
+from hpcfit.kinds.frame_weights.problem import FrameWeights, Regularisers, Tiles
+from hpcfit.kinds.frame_weights.tiling import Tiling, make_tiling
+from hpcfit.kinds.frame_weights.weight_kinds import WEIGHT_KINDS
+from hpcfit.log import logger
+from hpcfit.readers.maps import DiffuseMap, read_map
+from hpcfit.store.catalog import Block, Store, open_store
+from hpcfit.store.files import sha256_of_file
+from hpcfit.store.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors
+
+# Shares of free memory that frames may take: the rest is for block sums (5 %), the compiler and the system.
+MEMORY_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class FrameWeightsCase:
+    """See ``kinds.base.Case``."""
+
+    config: Config
+    store: Store
+    measured: DiffuseMap
+    orbits: OrbitMap
+    tiling: Tiling
+    observed: Observed
+    chosen: OrbitChoice
+    blocks: Sequence[Block]
+    prior: Prior
+    groups: FrameGroups
+
+    @classmethod
+    def open(cls, config: Config) -> FrameWeightsCase:
+        """Read catalog and map, match them, and cut the reflections into tiles."""
+        choice = config.problem
+        store, measured = open_store(config.frames.store), read_map(config.experiment)
+        _compare_cells(store, measured)
+        orbits = match_orbits(store.reference.reflections, measured, choice)
+        blocks = store.blocks(config.frames.include, config.frames.exclude)
+        n_frames = sum(block.frames for block in blocks)
+        tiling = make_tiling(orbits, n_frames, store.encoding.storage.itemsize)
+        spread = _orbit_means(orbits, store.reference.scale**2)
+        observed = observe(orbits, spread, choice, measured.source)
+        _warn_of_unused_symmetry(orbits, measured, choice.laue)
+        prior, groups = open_prior(choice.prior, store, blocks), group_frames(choice, store, blocks, config.run.seed)
+        chosen = choose_orbits(orbits, choice)
+        return cls(config, store, measured, orbits, tiling, observed, chosen, blocks, prior, groups)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that take part."""
+        return sum(block.frames for block in self.blocks)
+
+    def warnings(self) -> list[str]:
+        """What a reader of the weights must know, whatever they come out as."""
+        if self.n_frames != 2:
+            return []
+        # x = w (1 - w) |F_1 - F_2|^2: the weights only scale the map, and no correlation sees a scale.
+        return [
+            "two frames have the same CC at any weights: these weights say nothing; give several frames of each state"
+        ]
+
+    def labels(self) -> list[str]:
+        """The label of each block, or its source where it has none."""
+        return [self.store.shards[block.shard].label or self.store.shards[block.shard].source for block in self.blocks]
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of frames."""
+        return len(self.blocks)
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of reflections."""
+        return len(self.tiling.columns)
+
+    def shape(self, size: int, grid: GridConfig) -> Shape:
+        """By the cost of a step."""
+        return choose_shape(size, grid.frames, grid.slices, self.load())
+
+    def load(self) -> Load:
+        """Blocks, tiles, 3 sums a reflection, and whether one pass is enough on one row of frames."""
+        cell = BLOCK_FRAMES * self.tiling.width * 2 * self.store.encoding.storage.itemsize
+        return Load(self.n_blocks, self.n_tiles, cell, 3 * self.tiling.width, self._one_pass)
+
+    @property
+    def _one_pass(self) -> bool:
+        """Whether the config allows one pass, and the objective knows its gradient in it."""
+        choice = self.config
+        allowed = choice.run.gradient == "auto" and choice.problem.weights != "binary"
+        return allowed and self.observed.objective.in_one_pass
+
+    def identity(self) -> dict[str, str]:
+        """Store, frames, map and the options of the problem."""
+        chosen = hashlib.sha256(str([tuple(block) for block in self.blocks]).encode()).hexdigest()[:16]
+        run = self.config.run
+        return {
+            "frames.store": self.store.digest(),
+            "frames chosen": chosen,
+            "problem.prior": self.prior.digest(),
+            "problem.clusters": hashlib.sha256(self.groups.number.tobytes()).hexdigest()[:16],
+            "experiment.file": sha256_of_file(self.measured.source)[:16],
+            "problem": self.config.problem.model_dump_json(),
+            "run": f"seed {run.seed}, {run.precision}, {run.reductions}, gradient {run.gradient}",
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Sizes by name."""
+        used = f"{len(self.orbits.column)} in {len(self.orbits.observed)} orbits of {self.config.problem.laue}"
+        return {
+            "frames": f"{self.n_frames} of {self.store.n_frames} in {len(self.store.shards)} shards",
+            "reflections": f"{used}, {1 / self.orbits.inverse_d.max():.2f} to {1 / self.orbits.inverse_d.min():.2f} A",
+            "left out": ", ".join(f"{count} {reason}" for reason, count in self.orbits.left_out.items() if count)
+            or "nothing",
+            "map": f"{len(self.measured)} voxels of {self.measured.source.name}, {self.measured.masked} masked",
+            "stored as": self.store.encoding.dtype,
+            **self._resampling(),
+            "fits": self._fits_in_words(),
+        }
+
+    def _fits_in_words(self) -> str:
+        """What the study will run, as far as it is known beforehand."""
+        choice = self.config.problem
+        groups = int(np.sum(self.groups.frames >= 2)) if len(self.groups.names) > 1 else 0
+        starts = sum({"clusters": groups, "random": choice.random_starts}.get(kind, 1) for kind in choice.starts)
+        if choice.weights == "binary":
+            starts = 1
+        parts = [f"{starts} start" + "s" * (starts > 1)]
+        if choice.n_folds:
+            parts.append(f"{len(choice.thetas)} theta x {choice.n_folds} folds")
+        if choice.resamples and choice.weights != "binary":
+            parts.append(f"2 x {choice.resamples} resamples for errors")
+        if choice.dropping_rounds:
+            parts.append(f"{choice.dropping_rounds} rounds of dropping")
+        return ", ".join(parts)
+
+    def _resampling(self) -> dict[str, str]:
+        choice, words = self.config.problem, {}
+        held_out = int(np.sum(self.chosen.part == 1))
+        if choice.fold is not None:
+            words["held out"] = f"{held_out} orbits, fold {choice.fold} of {choice.folds}"
+        elif choice.hold_out:
+            words["held out"] = f"{held_out} orbits by {choice.hold_out_by}, seed {choice.hold_out_seed}"
+        if choice.bootstrap:
+            words["bootstrap"] = f"resample {choice.bootstrap}: {np.sum(self.chosen.drawn == 0)} orbits not drawn"
+        return words
+
+    def bytes_held(self, grid: Grid) -> int:
+        """Bytes of this rank's structure factors."""
+        return self._factors(grid, self.tiling.columns).bytes
+
+    def bytes_summed(self, grid: Grid) -> int:
+        """Three numbers of the kernels' precision for each reflection; of each block where there are two passes."""
+        cells = (1 if self._reads_once(grid) else len(self._blocks(grid))) * len(grid.tiles) * self.tiling.width
+        return 3 * cells * np.dtype(self.config.run.precision).itemsize
+
+    def _reads_once(self, grid: Grid) -> bool:
+        return self._one_pass and grid.shape.frames == 1
+
+    def problem(self, grid: Grid) -> FrameWeights:
+        """The problem on this rank's tiles, with the smallest theta and the orbits that the config chooses."""
+        choice = self.config.problem
+        regularisers = Regularisers(choice.thetas[0], choice.l1, choice.l2, choice.smoothness)
+        problem = FrameWeights(
+            self._tiles(grid), self.observed.objective, regularisers, self.n_frames, choice.shells,
+            self.tiling.most_shells(self.orbits.shell), len(self.observed.radial), WEIGHT_KINDS[choice.weights],
+            self.config.run.precision, neighbours=choice.smoothness > 0,
+        )  # fmt: skip
+        return self.with_orbits(problem, self.chosen, grid)
+
+    def with_orbits(self, problem: FrameWeights, chosen: OrbitChoice, grid: Grid) -> FrameWeights:
+        """The same problem with other orbits fitted, held out or drawn."""
+        import jax
+
+        part = self.tiling.of_orbits(chosen.part)[_slice(grid)].astype(np.int32)
+        drawn = self.tiling.of_orbits(chosen.drawn)[_slice(grid)].astype(float)
+        tiles = problem.tiles._replace(part=jax.device_put(part), drawn=jax.device_put(drawn))
+        return replace(problem, tiles=tiles, parts=2 if np.any(chosen.part) else 1)
+
+    def _tiles(self, grid: Grid) -> Tiles:
+        import jax
+
+        tiling, orbits, seen = self.tiling, self.orbits, self.observed
+        reference = self.store.reference
+        members = np.bincount(orbits.orbit)
+        share = np.zeros(len(reference.scale))
+        share[orbits.column] = reference.scale[orbits.column] ** 2 / members[orbits.orbit]
+        F0 = None
+        if not WEIGHT_KINDS[self.config.problem.weights].normalised:
+            F0 = tiling.of_columns((reference.mean / reference.scale).view(float).reshape(-1, 2))
+        shell = tiling.of_orbits(orbits.shell, -1)
+        tiles = Tiles(
+            tiling.place, tiling.of_columns(share), F0, tiling.of_orbits(seen.y), tiling.of_orbits(orbits.multiplicity),
+            tiling.of_orbits(seen.weight), tiling.of_orbits(seen.variance, 1.0), np.zeros(tiling.place.shape),
+            np.maximum(shell, 0).astype(np.int32), np.zeros(tiling.place.shape, np.int32),
+            np.array([row[row >= 0].min() for row in shell], np.int32),
+            tiling.of_splines(seen.background), tiling.of_splines(seen.radial),
+        )  # fmt: skip
+        return jax.tree.map(lambda leaf: jax.device_put(leaf[_slice(grid)]), tiles)
+
+    def gradient(self, grid: Grid, memory: int, add: Sum) -> Gradient:
+        """Value and gradient on this rank's structure factors, in memory or streamed from the disk."""
+        problem, rows = self.problem(grid), self._rows(grid)
+        if self._reads_once(grid):
+            strips = self.tiling.width // self.tiling.strip
+            source = ByReflections(self._factors(grid, self.tiling.strips, strips), strips)
+            return Adjoint(problem, Frames(rows, self._reader(source, memory)), grid, add, self.config.run.threads)
+        source = ByFrames(self._factors(grid, self.tiling.columns))
+        return Reverse(problem, Frames(rows, self._reader(source, memory)), grid, add)
+
+    def _rows(self, grid: Grid) -> FrameRows:
+        """Ids, prior weights and order of this rank's frames."""
+        blocks = self._blocks(grid)
+        if not blocks:
+            logger.warning(
+                "this rank holds no frames: %d blocks of 64 frames are dealt out over %d ranks",
+                len(self.blocks),
+                grid.frames.size,
+            )
+        ids = np.stack([block.ids() for block in blocks]) if blocks else np.zeros((0, BLOCK_FRAMES), np.int64)
+        return FrameRows(ids, self.prior.log_weights(blocks), self._follows()[grid.blocks], self.n_frames)
+
+    def _follows(self) -> np.ndarray:
+        """Which frames come next to that of the row before, [all blocks, 64]."""
+        follows = np.stack([block.ids() for block in self.blocks]) >= 0
+        source = [self.store.shards[block.shard].source for block in self.blocks]
+        follows[0, 0] = False
+        for number in range(1, len(self.blocks)):
+            before, block = self.blocks[number - 1], self.blocks[number]
+            adjacent = block.first_id == before.first_id + BLOCK_FRAMES and before.frames == BLOCK_FRAMES
+            follows[number, 0] = adjacent and source[number] == source[number - 1]
+        return follows
+
+    def study(self, fits: Fits) -> dict[str, Any]:
+        """See ``kinds.frame_weights.study``."""
+        from hpcfit.kinds.frame_weights.study import study
+
+        return study(self, fits)
+
+    def live_weights(self, grid: Grid, problem: FrameWeights, frames: FrameRows) -> LiveWeights | None:
+        """By label, or by source where there is none."""
+        return LiveWeights.of(problem, frames, self.labels(), grid.blocks) if grid.slices.rank == 0 else None
+
+    def undefined_loss(self) -> InputError:
+        """The calculated map has no variance."""
+        return InputError(
+            f"the diffuse intensity calculated from the {self.n_frames} frames of {self.store.folder} has zero"
+            " variance, so that no correlation is defined: all frames are the same",
+            remedy="use frames that differ: `hpcfit store info` shows the sources",
+        )
+
+    def write_results(self, directory: Any, result: Result, facts: dict[str, Any]) -> dict[str, Any]:
+        """See ``kinds.frame_weights.outputs``."""
+        from hpcfit.kinds.frame_weights.outputs import write_results
+
+        return write_results(directory, self, result.evaluate, result.fitted.params, facts)
+
+    def headline(self, metrics: dict[str, Any]) -> list[str]:
+        """The fitted metrics beside those of uniform weights."""
+        fitted, uniform = metrics["fitted"], metrics["uniform"]
+        return [f"{name:16s} {fitted[name]:.6f}  (uniform weights: {uniform[name]:.6f})" for name in fitted]
+
+    def _blocks(self, grid: Grid) -> Sequence[Block]:
+        return self.blocks[grid.blocks.start : grid.blocks.stop]
+
+    def _factors(self, grid: Grid, columns: np.ndarray, rows_per_tile: int = 1) -> StructureFactors:
+        tiles = slice(grid.tiles.start * rows_per_tile, grid.tiles.stop * rows_per_tile)
+        return StructureFactors(self.store, self._blocks(grid), columns[tiles])
+
+    def _reader(self, source: Any, memory: int) -> Callable:
+        keep = self._keeps_in_memory(source.factors.bytes, memory)
+        return (InMemory if keep else FromDisk)(source, _place(source)).chunks
+
+    def _keeps_in_memory(self, needed: int, memory: int) -> bool:
+        residence = self.config.frames.residence
+        if residence == "memory" and needed > memory:
+            raise InputError(
+                f"[frames] residence = 'memory': this rank's share of the frames is {needed / 1e9:.2f} GB,"
+                f" free are {memory / 1e9:.2f} GB",
+                remedy="use more ranks, residence = 'disk' or 'auto', or a float16 store",
+            )
+        if residence == "auto" and needed > MEMORY_SHARE * memory:
+            logger.warning(
+                "frames are read from the disk in each pass: %.2f GB do not fit into %.2f GB",
+                needed / 1e9,
+                MEMORY_SHARE * memory / 1e9,
+            )
+        return residence == "memory" or (residence == "auto" and needed <= MEMORY_SHARE * memory)
+
+
+def _orbit_means(orbits: OrbitMap, of_column: np.ndarray) -> np.ndarray:
+    """The mean of a column's number over the reflections of each orbit, [n]."""
+    return np.bincount(orbits.orbit, of_column[orbits.column]) / np.bincount(orbits.orbit)
+
+
+def _slice(grid: Grid) -> slice:
+    return slice(grid.tiles.start, grid.tiles.stop)
+
+
+def _place(source: ByFrames | ByReflections) -> Callable[[np.ndarray], Any]:
+    """Onto the rank's device, once; what one pass reads on a CPU stays an array of NumPy, as its kernel wants it."""
+    import jax
+
+    device = jax.local_devices()[0]
+    if device.platform == "cpu" and isinstance(source, ByReflections):
+        return lambda chunk: chunk
+    return lambda chunk: jax.device_put(chunk, device)
+
+
+def _warn_of_unused_symmetry(orbits: OrbitMap, measured: DiffuseMap, laue: str) -> None:
+    """A map merged in its space group covers one wedge.
+
+    Without its symmetry the rest of the frames' reflections is unused.
+    """
+    unused = orbits.left_out["reflections not measured"]
+    if (
+        laue in ("P1", "-1")
+        and unused > len(orbits.column)
+        and measured.space_group.replace(" ", "") not in ("P1", "P-1")
+    ):
+        logger.warning(
+            "laue = '%s' uses %d reflections and leaves out %d that the map %s does not list: it is of space group %s;"
+            " set [problem] laue to it to average over symmetry mates",
+            laue, len(orbits.column), unused, measured.source, measured.space_group,
+        )  # fmt: skip
+
+
+def _compare_cells(store: Store, measured: DiffuseMap, tolerance: float = 0.03) -> None:
+    """Raise if the cells of frames and map differ by more than 3 %, which no refinement explains."""
+    ours, theirs = np.array(store.reference.reflections.cell), np.array(measured.cell)
+    difference = np.max(np.abs(ours - theirs) / ours)
+    if difference > tolerance:
+        raise InputError(
+            f"unit cells differ by {100 * difference:.1f} %: frames in {store.folder} have {tuple(ours.tolist())},"
+            f" map {measured.source} has {tuple(theirs.tolist())}",
+            remedy="use frames and map of the same crystal; if an axis is a multiple, give the supercell in [prepare]"
+            " and ndiv in [experiment]",
+        )

@@ -1,0 +1,63 @@
+"""``kinds.frame_weights.one_pass`` on any device of JAX: one tile after another, each of which the cache of a GPU
+holds.
+
+Not one large batch: the bits of a tile must not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from hpcfit.kinds.frame_weights.one_pass import Coefficients, Orbits
+
+FRAMES = 64
+
+
+def sums(
+    w_t: jax.Array, total: float, data: jax.Array, F0: jax.Array, orbits: Orbits, coefficients: Coefficients
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """m1, m2 and G as ``one_pass.Sums``."""
+    basis, powered, power = coefficients
+    return _all_tiles(w_t, total, (data, F0, orbits.share, orbits.orbit, basis, powered), power)
+
+
+@partial(jax.jit, static_argnames="power")
+def _all_tiles(w_t, total, tiles, power):
+    return jax.lax.map(lambda tile: _one_tile(w_t, total, power, *tile), tiles)
+
+
+def _one_tile(w_t, total, power, data, F0, share, orbit, basis, powered):
+    kind, (strips, _, columns) = w_t.dtype, data.shape
+    F0, share, basis, powered = (values.astype(float) for values in (F0, share, basis, powered))
+    m1, squares = _moments(w_t, data.astype(kind))
+    m2 = squares.reshape(-1, 2).sum(axis=1)
+    e = -2 * (m1 + (total - 1) * F0)
+    # m2 + 2 F0.m1 + W |F0|^2 - |m1 + W F0|^2, without the difference of large terms at W = 1
+    x = m2 - jnp.sum(m1 * m1 - (1 - total) * F0 * (2 * m1 + total * F0), axis=1)
+    x_o = jax.ops.segment_sum(share * x, orbit, len(share))
+    last = jnp.where(powered != 0, powered * jnp.where(powered != 0, x_o, 1.0) ** power, 0.0)
+    rows = jnp.concatenate([basis, last[None]])[:, orbit]
+    c_kh = jnp.where(share != 0, share * rows, 0.0)  # an orbit of padding has x = 0
+    c_ksj = jnp.repeat(c_kh, 2, axis=1).reshape(-1, strips, columns).astype(kind)
+    return m1.astype(kind), m2.astype(kind), _gradients(data, e.reshape(strips, 1, columns).astype(kind), c_ksj)
+
+
+def _moments(w_t, f_stj):
+    """sum_t w_t f [width, 2] and sum_t w_t f^2, in float64 over blocks of 64 frames in the type of w_t."""
+    strips, n_frames, columns = f_stj.shape
+    f = f_stj.reshape(strips, n_frames // FRAMES, FRAMES, columns)
+    wf = w_t.reshape(-1, FRAMES, 1) * f
+    both = (jnp.sum(jnp.sum(values, axis=2).astype(float), axis=1) for values in (wf, wf * f))
+    return tuple(values.reshape(-1, 2) for values in both)
+
+
+def _gradients(f_stj, e_sj, c_ksj):
+    """sum_sj c_ksj f (f + e), [K, T]; f_stj as stored."""
+    f = f_stj.astype(e_sj.dtype)
+    q = f * (f + e_sj)
+    return jnp.stack([jnp.sum(jnp.sum(c_sj[:, None] * q, axis=2), axis=0) for c_sj in c_ksj])

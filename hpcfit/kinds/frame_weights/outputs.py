@@ -1,0 +1,193 @@
+"""What a fit of frame weights leaves in its run directory: weights, sources, map and metrics."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.constants import gas_constant
+
+from hpcfit.errors import InputError
+from hpcfit.fit.gradient import Evaluation, Gradient
+from hpcfit.fit.grid import Grid
+from hpcfit.fit.problem import Params
+from hpcfit.fit.selection import ABSENT
+from hpcfit.fit.state import gather_rows
+from hpcfit.kinds.frame_weights.label_test import inseparable, label_fits
+from hpcfit.kinds.frame_weights.measured_quality import MeasuredQuality, map_quality, number_or_none
+from hpcfit.kinds.frame_weights.objectives import part_of
+from hpcfit.kinds.frame_weights.problem import shell_correlations
+from hpcfit.runs.directory import RunDirectory
+from hpcfit.store.catalog import FrameRows as StoreRows
+from hpcfit.store.catalog import frame_rows
+
+WEIGHT_COLUMNS = ("frame", "source", "index", "label", "weight", "log_weight", "delta_G_kJ_mol", "file")
+
+
+class WeightTable(NamedTuple):
+    """One row a frame. log_weight: ln w. delta_G: -kT ln(T w), kJ/mol, 0 at the uniform weight."""
+
+    rows: StoreRows
+    weight: np.ndarray
+    log_weight: np.ndarray
+    delta_G: np.ndarray
+
+    def columns(self) -> tuple[Any, ...]:
+        """The columns named WEIGHT_COLUMNS."""
+        r = self.rows
+        return r.id, r.source, r.index, r.label, self.weight, self.log_weight, self.delta_G, r.file
+
+
+def write_results(
+    directory: RunDirectory, case: Any, evaluate: Gradient, params: Params, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Write weights, sources, map and metrics of the fitted parameters beside those of uniform weights; collective.
+
+    Returns the metrics on root.
+    """
+    grid, problem, rows = evaluate.grid, evaluate.problem, evaluate.frames.rows
+    flat_weights = np.full(rows.ids.shape, 1 / rows.total)
+    fitted, flat = evaluate.value(params), evaluate.value(problem.at_weights(flat_weights, rows))
+    intensities = [_intensities(case, problem, evaluation, grid) for evaluation in (fitted, flat)]
+    w = gather_rows({"w": problem.weights_of(fitted.params, rows), "ids": rows.ids}, grid)
+    labels = label_fits(
+        evaluate, case.blocks, case.labels(), "cc_anisotropic" if case.config.problem.anisotropic else "cc"
+    )
+    facts = facts | {
+        "warnings": [*case.warnings(), *inseparable(labels), *facts.get("warnings", [])],
+        "labels": [fit._asdict() for fit in labels if fit.defined],
+    }
+    metrics = _metrics(case, evaluate, fitted, flat) | facts
+    grid.world.on_root(lambda: _write(directory, case, w, intensities, metrics))
+    return metrics
+
+
+def _write(
+    directory: RunDirectory, case: Any, w: dict[str, np.ndarray], intensities: list[np.ndarray], metrics: dict
+) -> None:
+    table = _weight_table(case, w)
+    directory.write_csv("weights.csv", WEIGHT_COLUMNS, zip(*table.columns(), strict=True))
+    directory.write_h5(
+        "weights.h5",
+        dict(zip(WEIGHT_COLUMNS, table.columns(), strict=True)),
+        {"temperature_K": case.config.problem.temperature},
+    )
+    directory.write_csv("sources.csv", ("source", "label", "frames", "uniform_weight", "weight"), _sources(table))
+    _write_map(directory, case, *intensities)
+    metrics["groups"] = _groups(case, w)
+    directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
+
+
+def _weight_table(case: Any, w: dict[str, np.ndarray]) -> WeightTable:
+    held = w["ids"] >= 0
+    rows = frame_rows(case.store, case.blocks)
+    if not np.array_equal(rows.id, w["ids"][held]):
+        raise InputError(
+            f"{case.store.folder}: the frame ids in the shards are not those of the catalog",
+            remedy="prepare the store again",
+        )
+    weight = np.where(np.abs(w["w"][held]) > 2 * ABSENT, w["w"][held], 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a weight of 0, or below 0, has no logarithm
+        log_weight = np.log(weight)
+    kT = gas_constant / 1000 * case.config.problem.temperature  # kJ/mol
+    return WeightTable(rows, weight, log_weight, -kT * (log_weight + np.log(case.n_frames)))
+
+
+def _sources(table: WeightTable) -> list[tuple[str, str, int, float, float]]:
+    """Summed weight of each source, in the order of the store."""
+    names, first, inverse = np.unique(table.rows.source, return_index=True, return_inverse=True)
+    frames, total = np.bincount(inverse), np.bincount(inverse, table.weight)
+    return [
+        (str(names[n]), table.rows.label[first[n]], int(frames[n]), float(frames[n] / len(inverse)), float(total[n]))
+        for n in np.argsort(first)
+    ]
+
+
+def _groups(case: Any, w: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Each group of frames: its frames, summed prior and fitted weight, and the free energy between the two."""
+    kT = gas_constant / 1000 * case.config.problem.temperature  # kJ/mol
+    prior = np.where(w["ids"] >= 0, np.exp(case.prior.log_weights(case.blocks)), 0.0)
+    rows = []
+    for number, name in enumerate(case.groups.names):
+        inside = case.groups.number == number
+        before, weight = float(prior[inside].sum()), float(w["w"][inside].sum())
+        # delta G = -kT ln(w / w0): what the experiment adds to the free energy of the group in the simulation.
+        delta_G = -kT * np.log(weight / before) if weight > 0 else None
+        frames = int(inside.sum())
+        rows.append({"group": name, "frames": frames, "prior": before, "weight": weight, "delta_G": delta_G})
+    return rows
+
+
+def _intensities(case: Any, problem: Any, evaluation: Evaluation, grid: Grid) -> np.ndarray:
+    """x of every orbit, [orbits], on all ranks of the first row; each rank computes its tiles."""
+    statistics = evaluation.statistics
+    mine = np.zeros(len(case.orbits.observed))
+    for number in range(len(grid.tiles)):
+        tile, moments = (_leaves_at(tree, number) for tree in (problem.tiles, statistics.sliced))
+        places = case.tiling.orbits[grid.tiles[number]]
+        x = np.asarray(problem.intensity(statistics._replace(sliced=moments), tile))
+        mine[places[places >= 0]] = x[places >= 0]
+    return grid.slices.sum(mine)
+
+
+def _leaves_at(tree: Any, number: int) -> Any:
+    import jax
+
+    return jax.tree.map(lambda leaf: leaf[number], tree)
+
+
+def _write_map(directory: RunDirectory, case: Any, calculated: np.ndarray, flat: np.ndarray) -> None:
+    orbits, reflections = case.orbits, case.store.reference.reflections
+    datasets = {
+        "hkl": orbits.hkl, "inverse_d": orbits.inverse_d, "shell": orbits.shell, "multiplicity": orbits.multiplicity,
+        "observed": orbits.observed, "calculated": calculated, "uniform": flat,
+    }  # fmt: skip
+    if orbits.sigma is not None:
+        datasets["sigma"] = orbits.sigma
+    if np.any(case.chosen.part):
+        datasets["held_out"] = case.chosen.part == 1
+    directory.write_h5(
+        "map.h5", datasets, {"ndiv": reflections.ndiv, "cell": reflections.cell, "laue": case.config.problem.laue}
+    )
+
+
+def _metrics(case: Any, evaluate: Gradient, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:
+    choice = case.config.problem
+    quality = map_quality(case.orbits, choice.shells)
+    return {
+        "kind": "frame-weights",
+        "objective": f"{choice.objective}, {'anisotropic' if choice.anisotropic else 'total'}",
+        "frames": case.n_frames,
+        "reflections": len(case.orbits.column),
+        "orbits": len(case.orbits.observed),
+        "laue": choice.laue,
+        "temperature": choice.temperature,
+        "fitted": evaluate.metrics(fitted),
+        "uniform": evaluate.metrics(flat),
+        "shells": _shell_rows(case, fitted, flat, quality),
+        **({"quality": quality.as_json()} if quality else {}),
+        "left_out": case.orbits.left_out,
+    }
+
+
+def _shell_rows(
+    case: Any, fitted: Evaluation, flat: Evaluation, quality: MeasuredQuality | None
+) -> list[dict[str, float | int | None]]:
+    """CC of each resolution shell that has orbits, and where the map's precision is known the most it can be."""
+    columns = {"cc": _shell_cc(fitted, 0), "cc_uniform": _shell_cc(flat, 0)}
+    if np.any(case.chosen.part):
+        columns["cc_free"] = _shell_cc(fitted, 1)
+    if quality:
+        columns |= {"cc_half": quality.found.shells.cc_half, "cc_star": quality.found.shells.cc_star}
+    shell, inverse_d = case.orbits.shell, case.orbits.inverse_d
+    rows = []
+    for number in np.unique(shell):
+        inside = inverse_d[shell == number]
+        limits = {"d_max": float(1 / inside.min()), "d_min": float(1 / inside.max())}
+        values = {name: number_or_none(column[number]) for name, column in columns.items()}
+        rows.append({"shell": int(number), **limits, "orbits": len(inside), **values})
+    return rows
+
+
+def _shell_cc(evaluation: Evaluation, part: int) -> np.ndarray:
+    return shell_correlations(part_of(evaluation.sums.shells, part))

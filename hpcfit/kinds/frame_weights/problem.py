@@ -1,0 +1,371 @@
+"""Weights of trajectory frames such that their diffuse intensity agrees best with a measured map.
+
+    x_w(h) = sum_t w_t |F_t(h)|^2 - |sum_t w_t F_t(h)|^2          Guinier's diffuse intensity
+
+is compared with y(h) over Laue orbits (``kinds.frame_weights.objectives``, ``kinds.frame_weights.likelihoods``), for
+weights of some kind (``kinds.frame_weights.weight_kinds``) that are held to their prior by regularisers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
+from hpcfit.kinds.frame_weights.moments import weighted_moments
+from hpcfit.kinds.frame_weights.objectives import (
+    Directions,
+    Objective,
+    OrbitTerms,
+    PearsonSums,
+    Splines,
+    SplineSums,
+    correlation,
+    part_of,
+    partial_correlation,
+    pearson_terms,
+    second_moments,
+    spline_sums,
+)  # fmt: skip
+from hpcfit.kinds.frame_weights.one_pass import Coefficients, Orbits, as_read, one_pass
+from hpcfit.kinds.frame_weights.weight_kinds import Simplex, WeightKind
+
+
+class WeightSums(NamedTuple):
+    """Sums over frames of the weights w and prior weights w0; those of the simplex normalised or not."""
+
+    w: jax.Array  # sum w
+    ww: jax.Array  # sum w^2, for the effective sample size
+    wl: jax.Array  # sum w l, for the Kullback-Leibler divergence; l = ln(w / w0) on the simplex
+    ww0: jax.Array  # sum w w0
+    w0w0: jax.Array  # sum w0^2
+    absolute: jax.Array  # sum |w|
+    steps: jax.Array  # sum of (l_t - l_(t-1))^2 along the trajectories
+
+
+class Moments(NamedTuple):
+    """Sums over frames for the reflections of a tile, of the stored (F - F0) / s."""
+
+    wF: jax.Array  # sum w F, [width, 2]
+    wFF: jax.Array  # sum w |F|^2, [width]
+
+
+class FitSums(NamedTuple):
+    """The sums of a fit. shells: [parts, shells], what CC is reported of; radial: and anisotropic CC. objective: what
+    is minimised. leakage, total: sums of |Bragg intensity in x| and of |x|, of the fitted orbits."""
+
+    shells: PearsonSums
+    radial: SplineSums
+    objective: Any
+    leakage: jax.Array
+    total: jax.Array
+
+
+class Prepared(NamedTuple):
+    """For ``one_pass``. of_tiles: F0, share, orbit, basis and powered, leaves [tiles, ...]; power: of x in the last of
+    the directions; held: [T], which rows are frames."""
+
+    of_tiles: tuple
+    power: int
+    held: np.ndarray
+
+
+class Tiles(NamedTuple):
+    """Constants of the reflections, [tiles, width]; the orbits of a tile are whole, and its unused end is padding.
+
+    orbit: which of the tile's orbits (0 ... width - 1) a reflection belongs to. share: s(h)^2 / reflections of its
+    orbit, 0 for padding. F0: [tiles, width, 2], F0(h) / s(h), or None where weights sum to 1. For each orbit: y, in
+    units of the objective; multiplicity, 0 for padding; weight, of an orbit in the objective, multiplicity included;
+    variance, of y; drawn, how often it counts; shell; part, 1 if held out. first_shell: the lowest of each tile.
+    background, radial: splines in 1/d.
+    """
+
+    orbit: jax.Array
+    share: jax.Array
+    F0: jax.Array | None
+    y: jax.Array
+    multiplicity: jax.Array
+    weight: jax.Array
+    variance: jax.Array
+    drawn: jax.Array
+    shell: jax.Array
+    part: jax.Array
+    first_shell: jax.Array
+    background: Splines
+    radial: Splines
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Regularisers:
+    """What leaving the prior weights w0 costs, added to the misfit:
+
+        theta KL(w || w0) + l1 sum |w| + l2 T sum (w - w0)^2 + smoothness / T sum (l_t - l_(t-1))^2
+
+    The last runs over successive frames of each trajectory, l = ln(w / w0) on the simplex and u of other weights.
+    """
+
+    theta: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    smoothness: float = 0.0
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FrameWeights:
+    """The problem `frame-weights` (see ``fit.problem.OnePassProblem``).
+
+    Parameters: one u a frame, local, from which ``kind`` makes its weight; the nuisances of the objective, shared.
+    total: frames of the data set. tile_shells: the most resolution shells that one tile has. n_radial: splines of the
+    anisotropic CC. parts: 2 if some orbits are held out of the fit and judged apart, else 1. neighbours: whether they
+    are compared along trajectories (``Regularisers.smoothness``).
+    """
+
+    tiles: Tiles
+    objective: Objective
+    regularisers: Regularisers
+    total: int = field(metadata={"static": True})
+    n_shells: int = field(metadata={"static": True})
+    tile_shells: int = field(metadata={"static": True})
+    n_radial: int = field(metadata={"static": True})
+    kind: WeightKind = field(default=Simplex(), metadata={"static": True})
+    precision: str = field(default="float32", metadata={"static": True})
+    parts: int = field(default=1, metadata={"static": True})
+    neighbours: bool = field(default=False, metadata={"static": True})
+
+    def init(self, seed: int, frames: FrameRows) -> Params:
+        """The prior weights."""
+        return self.at_weights(np.exp(frames.log_prior), frames)
+
+    def at_weights(self, w: np.ndarray, frames: FrameRows) -> Params:
+        """The parameters at weights w [blocks, 64], with nuisances as they start."""
+        return Params(self.objective.start(), {"u": self.kind.parameters(w, frames)})
+
+    def random_start(self, seed: int, frames: FrameRows) -> Params:
+        """A random start, drawn by (seed, frame id)."""
+
+        @jax.jit
+        @jax.vmap
+        def draw(i):
+            key = jax.random.fold_in(jax.random.key(seed), i)
+            return jax.random.normal(key, dtype=float), jax.random.uniform(key, dtype=float)
+
+        u = np.zeros(frames.ids.shape)
+        for block, ids in enumerate(frames.ids):
+            normal, uniform = (np.asarray(drawn) for drawn in draw(np.maximum(ids, 0)))
+            u[block] = np.where(ids >= 0, self.kind.random(normal, uniform), 0.0)
+        return Params(self.objective.start(), {"u": u})
+
+    def weights_of(self, params: Params, frames: FrameRows) -> np.ndarray:
+        """w of the rows of some blocks, [blocks, 64]; of the simplex at gauged parameters."""
+        return np.asarray(self.kind.weights(params.local["u"], frames.ids, frames.log_prior, self.total))
+
+    def gauge(self, params: Params, frames: FrameRows, reduce: Reduce) -> Params:
+        """On the simplex: divide u so that the weights sum to 1; intensity, CC and KL do not change."""
+        return Params(params.shared, {"u": self.kind.gauge(np.asarray(params.local["u"]), frames, reduce)})
+
+    def natural_direction(self, gradient: Params, frames: FrameRows) -> Params:
+        """Downhill by Fisher's metric of the weights, 4 w0 in u; nuisances by their own."""
+        metric = 4 * np.exp(frames.log_prior)
+        down = np.where(frames.ids >= 0, -gradient.local["u"] / metric, 0.0)
+        return Params(jax.tree.map(np.negative, gradient.shared), {"u": down})
+
+    def multiplied(self, params: Params, direction: Params, length: float) -> Params:
+        """The parameters of the simplex after a step that multiplies each weight by exp(2 length direction / u).
+
+        By e^200 at most: a step that wants more is shortened by whoever searches along it, and must not overflow.
+        """
+        u = params.local["u"]
+        rate = np.divide(direction.local["u"], u, out=np.zeros_like(u), where=u != 0)
+        shared = jax.tree.map(lambda value, step: value + length * step, params.shared, direction.shared)
+        return Params(shared, {"u": u * np.exp(np.minimum(length * rate, 100.0))})
+
+    # ---- sums over frames ----------------------------------------------------------------------------------------
+
+    def weights(self, params: Params, block: Block) -> jax.Array:
+        """w of 64 frames."""
+        return self.kind.weights(params.local["u"], block.ids, block.log_prior, self.total)
+
+    def of_frames(self, params: Params, block: Block) -> WeightSums:
+        """What the regularisers and the effective sample size are made of."""
+        w, level = self.weights(params, block), self.kind.level(params.local["u"])
+        w0 = jnp.where(block.ids >= 0, jnp.exp(block.log_prior), 0.0)
+        steps = self._steps(level, block) if self.neighbours else jnp.zeros(())
+        sums = (w, w * w, w * level, w * w0, w0 * w0, jnp.abs(w))
+        return WeightSums(*(jnp.sum(values) for values in sums), steps)
+
+    def _steps(self, level: jax.Array, block: Block) -> jax.Array:
+        """The sum of (l_t - l_(t-1))^2 over the rows that follow another one.
+
+        A step from block to block counts half in each of them, and its gradient in each is that by the block's row.
+        """
+        before, after = (self.kind.level(beside["u"]) for beside in (block.before, block.after))
+        within = jnp.where(block.follows[1:], level[1:] - level[:-1], 0.0)
+        first = jnp.where(block.follows[0], level[0] - before, 0.0)
+        last = jnp.where(block.followed, level[-1] - after, 0.0)
+        across = first**2 + last**2
+        return jnp.sum(within**2) + across - jax.lax.stop_gradient(across) / 2
+
+    def partial(self, params: Params, cell: Cell) -> Moments:
+        """Moments of 64 frames in one tile; cell.data: [64, 2 width], real and imaginary parts alternating."""
+        w = self.kind.weights(params.local["u"], cell.ids, cell.log_prior, self.total)
+        wF, squares = weighted_moments(w.astype(self.precision), cell.data)
+        return Moments(wF.reshape(-1, 2), jnp.sum(squares.reshape(-1, 2), axis=1))
+
+    def weighted_sums(self, weights: jax.Array, rows: jax.Array) -> Moments:
+        """Moments of some frames [T, 2 width] at n sets of weights [n, T] at once: two matrix products."""
+        F = rows.astype(self.precision)
+        wF, squares = weights.astype(self.precision) @ F, weights.astype(self.precision) @ (F * F)
+        pairs = (len(weights), -1, 2)
+        return Moments(wF.reshape(pairs), jnp.sum(squares.reshape(pairs), axis=-1))
+
+    def equal_weights(self, n: jax.Array) -> WeightSums:
+        """The sums of n weights of 1."""
+        return WeightSums(n, n, *(jnp.zeros(()),) * 5)
+
+    # ---- sums over reflections -----------------------------------------------------------------------------------
+
+    def intensity(self, statistics: Statistics, tile: Tiles) -> jax.Array:
+        """x of each orbit of a tile, [width], electrons^2: the mean over the orbit's reflections."""
+        x, _ = self._intensity(statistics, tile)
+        return jax.ops.segment_sum(x * tile.share, tile.orbit, x.shape[0])
+
+    def _intensity(self, statistics: Statistics, tile: Tiles) -> tuple[jax.Array, jax.Array]:
+        """x of each reflection in units of s^2, and |M1|^2."""
+        common, moments = statistics
+        if self.kind.normalised:
+            # x(h) does not change with F0 because the weights are divided by their sum.
+            mean = moments.wF / common.w
+            bragg = jnp.sum(mean * mean, axis=-1)
+            return moments.wFF / common.w - bragg, bragg
+        mean = moments.wF + common.w * tile.F0
+        second = moments.wFF + jnp.sum(tile.F0 * (2 * moments.wF + common.w * tile.F0), axis=-1)
+        bragg = jnp.sum(mean * mean, axis=-1)
+        return second - bragg, bragg
+
+    def summary(self, statistics: Statistics, shared: dict, tile: Tiles) -> FitSums:
+        """The sums of a tile that misfit and correlation coefficients are made of."""
+        common = statistics.common
+        x_h, bragg = self._intensity(statistics, tile)
+        x = jax.ops.segment_sum(x_h * tile.share, tile.orbit, x_h.shape[0])
+        terms = self._terms(tile, x, tile.weight, common.w**2 / common.ww)
+        # What is only reported is not differentiated.
+        plain = terms._replace(x=jax.lax.stop_gradient(x), weight=tile.multiplicity * tile.drawn)
+        shells = self._shell_sums(plain, tile)
+        radial = spline_sums(plain, tile.radial, self.n_radial, self.parts)
+        leakage = jnp.zeros(()) if self.kind.normalised else jnp.sum(jnp.abs(self._leakage(common, bragg) * tile.share))
+        objective = self.objective.sums(terms, shared, self.parts)
+        return FitSums(shells, radial, objective, leakage, jnp.sum(jnp.abs(x_h) * tile.share))
+
+    def _shell_sums(self, orbits: OrbitTerms, tile: Tiles) -> PearsonSums:
+        """Of each part and resolution shell."""
+        # A product with 0 and 1 for each shell of the tile is faster than sums of segments of unknown length.
+        inside = (tile.shell - tile.first_shell) == jnp.arange(self.tile_shells)[:, None]
+        weights = jnp.stack([jnp.where(inside, orbits.weight_of(number), 0.0) for number in range(self.parts)])
+        found = jnp.einsum("vh,pgh->vpg", pearson_terms(orbits), weights)
+        whole = jnp.zeros((*found.shape[:2], self.n_shells + self.tile_shells), found.dtype)
+        placed = jax.lax.dynamic_update_slice_in_dim(whole, found, tile.first_shell, axis=2)
+        return PearsonSums(*placed[:, :, : self.n_shells])
+
+    def _leakage(self, common: WeightSums, bragg: jax.Array) -> jax.Array:
+        """W (1 - W) |<F>|^2 of each reflection, <F> = M1 / W."""
+        return (1 - common.w) / common.w * bragg
+
+    def _terms(self, tile: Tiles, x: jax.Array, weight: jax.Array, ess: jax.Array) -> OrbitTerms:
+        return OrbitTerms(
+            x, tile.y, weight * tile.drawn, tile.variance, tile.part, tile.background, tile.radial, ess
+        )  # fmt: skip
+
+    def loss(self, sums: FitSums, common: WeightSums, shared: dict) -> jax.Array:
+        """Misfit and regularisers."""
+        return self.misfit(sums, shared) + self.penalty(common)
+
+    def misfit(self, sums: FitSums, shared: dict, part: int = 0) -> jax.Array:
+        """Of one part, with nuisances as they suit the fitted one."""
+        return self.objective.misfit(part_of(sums.objective, 0), part_of(sums.objective, part), shared)
+
+    def penalty(self, common: WeightSums) -> jax.Array:
+        """See ``Regularisers``."""
+        r, W = self.regularisers, common.w if self.kind.normalised else 1.0
+        distance = common.ww / W**2 - 2 * common.ww0 / W + common.w0w0
+        kl = self.divergence(common) if self.kind.normalised else 0.0
+        smooth = r.smoothness / self.total * common.steps
+        return r.theta * kl + r.l1 * common.absolute / W + r.l2 * self.total * distance + smooth
+
+    def divergence(self, common: WeightSums) -> jax.Array:
+        """KL(p || w0) = sum p ln(p / w0) with p = w / sum w."""
+        return common.wl / common.w - jnp.log(common.w)
+
+    def metrics(self, sums: FitSums, common: WeightSums, shared: dict) -> dict[str, jax.Array]:
+        """CC, total and anisotropic, also of held-out orbits; the misfit where it is none of them; Kish's effective
+        sample size; KL divergence, or where weights need not sum to 1 their sum and the Bragg leakage."""
+        names = {"cc": 0, "cc_free": 1} if self.parts == 2 else {"cc": 0}
+        ccs = {}
+        for name, part in names.items():
+            total = jax.tree.map(lambda leaf, n=part: jnp.sum(leaf[n]), sums.shells)
+            anisotropic = partial_correlation(part_of(sums.radial, 0), part_of(sums.radial, part))
+            ccs |= {name: correlation(total), f"{name}_anisotropic": anisotropic}
+        found = {**ccs, "misfit": self.misfit(sums, shared), "ess": common.w**2 / common.ww}
+        if self.parts == 2:
+            found["misfit_free"] = self.misfit(sums, shared, 1)
+        if self.kind.normalised:
+            return found | {"kl": jnp.maximum(self.divergence(common), 0.0)}  # rounding may leave -1e-16
+        return found | {"sum_w": common.w, "bragg_leakage": sums.leakage / sums.total}
+
+    # ---- value and gradient in one pass --------------------------------------------------------------------------
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether the objective sees x through few directions."""
+        return self.objective.in_one_pass
+
+    def directions(self) -> Directions:
+        """How the objective sees x in each tile, leaves [tiles, K - 1, width] and [tiles, width]."""
+        basis, powered, power = _directions(self)
+        return Directions(basis, powered, int(power[0]))
+
+    def prepare(self, frames: FrameRows) -> Prepared:
+        """What every pass reads beside the frames."""
+        tiles, (basis, powered, power) = self.tiles, self.directions()
+        F0 = jnp.zeros((*tiles.share.shape, 2)) if self.kind.normalised else tiles.F0
+        return Prepared(as_read((F0, tiles.share, tiles.orbit, basis, powered)), power, frames.ids.ravel() >= 0)
+
+    def one_pass(
+        self, w_t: np.ndarray, common: WeightSums, chunk: Any, prepared: Prepared, threads: int
+    ) -> tuple[Moments, Any]:
+        """Moments and rows [tiles, K, T] of the tiles of a chunk; chunk.data: [tiles, strips, T, 2 strip]."""
+        F0, share, orbit, basis, powered = (leaf[chunk.tiles] for leaf in prepared.of_tiles)
+        with np.errstate(over="ignore"):  # a line search may go too far: the sums say so
+            w_t = w_t.astype(self.precision)
+        m1, m2, rows = one_pass(
+            w_t, float(common.w), chunk.data, Orbits(share, orbit),
+            Coefficients(basis, powered, prepared.power), F0, held=prepared.held, threads=threads,
+        )  # fmt: skip
+        return Moments(m1, m2), rows
+
+    def coefficients(self, sums_bar: FitSums, tile: Tiles) -> jax.Array:
+        """[K] of one tile."""
+        nothing = jnp.zeros_like(tile.y)
+        return self.objective.coefficients(sums_bar.objective, self._terms(tile, nothing, nothing, jnp.ones(())))
+
+
+@jax.jit
+def _directions(problem: FrameWeights) -> Directions:
+    """Of all tiles. Compiled once for all fits of a study, which differ in orbits and regularisers alone."""
+
+    def one(tile):
+        return problem.objective.directions(problem._terms(tile, jnp.zeros_like(tile.y), tile.weight, jnp.ones(())))
+
+    return jax.vmap(one)(problem.tiles)
+
+
+def shell_correlations(sums: PearsonSums) -> np.ndarray:
+    """CC within each shell, [shells]; NaN where a shell has fewer than two orbits."""
+    xx, yy, xy = (np.asarray(value) for value in second_moments(sums))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where((xx > 0) & (yy > 0), xy / np.sqrt(xx * yy), np.nan)

@@ -1,0 +1,165 @@
+"""What a report on kind "frame-weights" says of the result as a whole, of how it was found, and what that took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from hpcfit.kinds.frame_weights import captions
+from hpcfit.kinds.frame_weights.numbers import MISFIT, error_of, minimised, resamples
+from hpcfit.report.page import (
+    Card,
+    Cards,
+    Figure,
+    Section,
+    Text,
+    correlation,
+    grouped,
+    near_zero,
+    plural,
+    plus_minus,
+    significant,
+)
+from hpcfit.report.sections import phases, rate
+from hpcfit.runs.files import RunFiles
+
+MEANING = {
+    "misfit": ("misfit", "what the fit minimises, without the price of leaving the prior"),
+    "misfit_free": ("misfit, held out", "the same of the orbits that were held out of the fit"),
+    "cc": ("CC, total", "Pearson correlation with the observed map"),
+    "cc_anisotropic": ("CC, anisotropic", "the same of what a smooth radial curve leaves of both"),
+    "cc_free": ("CC free", "the total one over the orbits that were held out of the fit"),
+    "cc_free_anisotropic": ("CC free, anisotropic", "the anisotropic one over the orbits that were held out"),
+    "ess": ("ESS, frames", "Kish effective sample size (Σw)²/Σw²: about how many frames carry the fit"),
+    "kl": ("KL from prior", "Σw ln(w/w⁰), nats: how far the weights moved"),
+    "sum_w": ("Σw", "the weights need not sum to 1; 1 is what an ensemble has"),
+    "bragg_leakage": ("Bragg leakage", "share of the calculated intensity that is Bragg intensity, as Σw is not 1"),
+}
+SHOWN = {
+    "misfit": MISFIT.shown, "misfit_free": MISFIT.shown, "ess": significant, "sum_w": significant, "kl": near_zero,
+    "bragg_leakage": near_zero,
+}  # fmt: skip
+CEILINGS = {"cc": "total", "cc_anisotropic": "anisotropic"}  # what CC* limits them
+
+
+def outcome(run: RunFiles) -> Section:
+    """What was fitted, the headline numbers beside the baseline, why it stopped, and warnings."""
+    m = run.metrics
+    warnings = [Text(text, warning=True) for text in m.get("warnings", [])]
+    judged = captions.HOLD_OUT if "cc_free" in m["fitted"] else captions.NO_HOLD_OUT
+    said = [*_theta(m), Text(_ending(m)), *_errors(m), Text(judged)]
+    return Section("Outcome", [Text(_what(run)), Cards(_cards(m)), *warnings, *said])
+
+
+def _cards(m: dict[str, Any]) -> list[Card]:
+    """One card per headline number; baseline, error and ceiling are left out where they are not known."""
+    fitted, uniform, cards = m["fitted"], m.get("uniform", {}), []
+    hidden = {"misfit", "misfit_free"} if minimised(m).is_correlation else set()
+    for name, (title, meaning) in MEANING.items():
+        if name not in fitted or name in hidden:
+            continue
+        shown = SHOWN.get(name, correlation)
+        value = plus_minus(shown(fitted[name]), error_of(m, "metrics", name))
+        baseline = [Markup("uniform weights: {}").format(shown(uniform[name]))] if name in uniform else []
+        cards.append(Card(title, value, Markup("; ").join([*baseline, *_ceiling(m, name)]), meaning))
+    return cards
+
+
+def _ceiling(m: dict[str, Any], name: str) -> list[Markup]:
+    """CC* of the map, for the correlations that it limits."""
+    star = m.get("quality", {}).get(CEILINGS.get(name, ""), {}).get("cc_star")
+    return [] if star is None else [Markup("ceiling CC*: {}").format(correlation(star))]
+
+
+def _theta(m: dict[str, Any]) -> list[Text]:
+    """The strength of the divergence from the prior, and who chose it."""
+    if "theta" not in m or "kl" not in m["fitted"]:  # weights that need not sum to 1 have no such divergence
+        return []
+    if m["theta"] is None:
+        return [Text(captions.PRIOR_CHOSEN, warning=True)]
+    chosen = ", chosen by cross-validation among those tried" if "l_curve" in m else ""
+    return [Text(f"Strength of the divergence from the prior: theta = {m['theta']:g}{chosen}.")]
+
+
+def _errors(m: dict[str, Any]) -> list[Text]:
+    """What the ± of the numbers are."""
+    made = resamples(m)
+    return [Text(captions.ERRORS.format(resamples=made))] if made else []
+
+
+def _what(run: RunFiles) -> str:
+    m = run.metrics
+    labels = {row["label"] for row in run.sources if row["label"]}
+    labelled = f" ({plural(len(labels), 'label')})" if labels else ""
+    return (
+        f"Weights of {plural(m['frames'], 'frame')} from {plural(len(run.sources), 'source')}{labelled} were fitted "
+        f"to {plural(m['reflections'], 'reflection')} of a diffuse map, {plural(m['orbits'], 'orbit')} of Laue class "
+        f"{m['laue']}; objective: {m['objective']}.{_left_out(m.get('left_out', {}))}"
+    )
+
+
+def _left_out(counts: dict[str, int]) -> str:
+    """What was not fitted, and why."""
+    reasons = [f"{grouped(count)} {reason}" for reason, count in counts.items() if count]
+    return f" Left out: {', '.join(reasons)}." if reasons else ""
+
+
+def _ending(m: dict[str, Any]) -> str:
+    grid = " × ".join(str(n) for n in m["grid"])
+    return f"{_stopped(m)} It ran on {plural(m['ranks'], 'rank')}, grid {grid} (frames × slices)."
+
+
+def _stopped(m: dict[str, Any]) -> str:
+    """Why the fit ended, and among how many it is the result."""
+    n = len(m.get("fits", []))
+    evaluations = plural(m.get("evaluations_of_all_fits", 0), "evaluation")
+    together = f"of {n} fits of this run, which took {evaluations} together"
+    if m.get("final_fit", 0) is None:
+        return f"The result is none {together}."
+    stopped = f"{plural(m['steps'], 'step')} and {plural(m['evaluations'], 'evaluation')}: {m['stopped']}"
+    return f"The fit stopped after {stopped}." + (f" It is one {together}." if n > 1 else "")
+
+
+def so_far(run: RunFiles) -> Section:
+    """The head of a run that has no results yet."""
+    history = run.history.of_fit(run.history.newest_fit)
+    last = {name: float(history[name][-1]) for name in MEANING if name in history.columns}
+    text = captions.UNFINISHED.format(directory=run.directory)
+    fit = f", in fit {run.history.newest_fit + 1}" if run.history.newest_fit else ""
+    done = f"After {plural(int(run.history['evaluation'][-1]), 'evaluation')}{fit}:"
+    objective = run.config.get("problem", {}).get("objective", "pearson")
+    cards = _cards({"fitted": last, "objective": objective})
+    return Section("Outcome", [Text(text, warning=True), Text(done), Cards(cards)])
+
+
+def convergence(run: RunFiles) -> Section | None:
+    """CC, loss, gradient norm and ESS against evaluations, of the final fit; of the newest while there is none."""
+    from hpcfit.kinds.frame_weights import figures
+
+    fit, of_fit = _fit_shown(run)
+    history = run.history.of_fit(fit)
+    if not len(history):
+        return None
+    uniform = run.metrics["uniform"] if run.finished else {}
+    svg = figures.convergence(history, uniform)
+    caption = captions.convergence(bool(uniform), of_fit, history.note)
+    return Section("Convergence", [Figure(svg, "CC, loss, gradient norm and ESS against evaluations", caption)])
+
+
+def _fit_shown(run: RunFiles) -> tuple[int, str]:
+    """The number of the fit, and a sentence that says which it is where the run has several."""
+    if not run.finished:
+        newest = run.history.newest_fit
+        return newest, captions.NEWEST_FIT.format(number=newest + 1) if newest else ""
+    names, final = run.metrics.get("fits", []), run.metrics.get("final_fit")
+    if final is None and names:  # the prior weights were taken, and no fit led to them
+        best = f"start {run.metrics['starts'][0]['start']}"
+        return names.index(best), captions.BEST_START.format(name=best)
+    several = captions.FINAL_FIT.format(name=names[final], n=len(names)) if len(names) > 1 else ""
+    return final or 0, several
+
+
+def time(run: RunFiles) -> Section:
+    """Phases, and the rate against the measured bandwidth."""
+    return Section("Time", [phases(run), rate(run, "structure factors")])

@@ -1,0 +1,165 @@
+"""The weights in a report on kind "frame-weights": along sources, summed over groups and sources, with their errors."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from scipy.constants import gas_constant
+
+from hpcfit.kinds.frame_weights import captions
+from hpcfit.kinds.frame_weights import captions_study as study_captions
+from hpcfit.kinds.frame_weights.numbers import KINDS_OF_ERRORS, error_by, error_of, resamples, share
+from hpcfit.report.page import (
+    Figure,
+    Section,
+    Table,
+    bar,
+    correlation,
+    grouped,
+    near_zero,
+    plus_minus,
+    significant,
+)
+from hpcfit.runs.files import RunFiles, SourceWeights
+
+HEAVIEST = 10
+MOST_SUMS = 40  # rows of a figure of sums; more are in the table alone
+WEIGHT_COLUMNS = ("frames", "uniform weight", "fitted weight", "fitted / uniform", "fitted (tick: uniform)")
+GROUP_COLUMNS = ("group", "frames", "prior", "weight", "weight / prior")
+
+
+def weights(run: RunFiles) -> Section:
+    """Weights along each source, sums by group, label and source, heaviest frames."""
+    from hpcfit.kinds.frame_weights import figures_weights
+
+    n_frames = run.metrics["frames"]
+    caption = captions.weights(grouped(n_frames), figures_weights.weights_drawn(run.weights, n_frames))
+    svg = figures_weights.weights(run.weights, n_frames)
+    picture = Figure(svg, "Fitted weight of each frame along its source", caption)
+    tables = [*_group_table(run), *_label_table(run), *_separability(run), _source_table(run), _heaviest(run)]
+    return Section("Weights", [picture, *_sums_figures(run), *tables])
+
+
+def _sums_figures(run: RunFiles) -> list[Figure]:
+    """The sums over groups, and over sources where those are others, with their errors where they are known."""
+    if "errors" not in run.metrics:
+        return []
+    groups = [(row["group"], row["prior"], row["weight"]) for row in run.metrics.get("groups", [])]
+    sources = [(row["source"], row["uniform_weight"], row["weight"]) for row in run.sources]
+    # Groups of one source each need no second figure; their sums are those of the sources but for rounding.
+    same = len(groups) == len(sources) and np.allclose(*(sorted(row[1:] for row in rows) for rows in (groups, sources)))
+    kinds = {"groups": groups} if same else {"groups": groups, "sources": sources}
+    return [_sums_figure(run, what, rows) for what, rows in kinds.items() if 1 < len(rows) <= MOST_SUMS]
+
+
+def _sums_figure(run: RunFiles, what: str, rows: Sequence[tuple[str, float, float]]) -> Figure:
+    from hpcfit.kinds.frame_weights import figures_weights
+
+    errors = [tuple(error_by(run.metrics, kind, what, name) for kind in KINDS_OF_ERRORS) for name, _, _ in rows]
+    drawn = [figures_weights.Sum(*row, error) for row, error in zip(rows, errors, strict=True)]
+    caption = study_captions.SUMS.format(what=what, resamples=resamples(run.metrics))
+    return Figure(figures_weights.sums(drawn), f"Summed weight of each of the {what} with its errors", caption)
+
+
+def _group_table(run: RunFiles) -> list[Table]:
+    """Sums per group beside those of the prior, with free energies, where there are several groups."""
+    rows = run.metrics.get("groups", [])
+    if len(rows) < 2:
+        return []
+    kinds = [kind for kind in KINDS_OF_ERRORS if kind in run.metrics.get("errors", {})]
+    head = (*GROUP_COLUMNS, *(f"± {kind}" for kind in kinds), "ΔG, kJ/mol", "weight (tick: prior)")
+    largest = max(max(row["weight"], row["prior"]) for row in rows)
+    errors = study_captions.GROUP_ERRORS.format(resamples=resamples(run.metrics)) if kinds else ""
+    caption = study_captions.GROUPS.format(temperature=run.metrics["temperature"], errors=errors)
+    return [Table(head, [_group_cells(run.metrics, row, kinds, largest) for row in rows], caption)]
+
+
+def _group_cells(m: dict[str, Any], row: dict[str, Any], kinds: Sequence[str], largest: float) -> list[str]:
+    name, prior, weight = row["group"], row["prior"], row["weight"]
+    return [
+        name, grouped(row["frames"]), share(prior), share(weight), significant(weight / prior if prior > 0 else None),
+        *(significant(error_by(m, kind, "groups", name), 2) for kind in kinds),
+        _delta_G(m, row), bar(weight, largest, mark=prior),
+    ]  # fmt: skip
+
+
+def _delta_G(m: dict[str, Any], row: dict[str, Any]) -> Markup | str:
+    """With its error by propagation, kT sd(weight) / weight."""
+    if row["delta_G"] is None:
+        return "∞" if row["weight"] == 0 else "–"
+    error, kT = error_of(m, "groups", row["group"]), gas_constant / 1000 * m["temperature"]
+    return plus_minus(near_zero(row["delta_G"]), None if error is None else kT * error / row["weight"])
+
+
+def _label_table(run: RunFiles) -> list[Table]:
+    """Sums per label, when labels join sources and are not the groups."""
+    labels = {row["label"] or "(no label)" for row in run.sources}
+    groups = {row["group"] for row in run.metrics.get("groups", [])}
+    if not any(row["label"] for row in run.sources) or labels == groups:
+        return []
+    sums = defaultdict(lambda: np.zeros(4))
+    for row in run.sources:
+        sums[row["label"] or "(no label)"] += (1, row["frames"], row["uniform_weight"], row["weight"])
+    largest = max(max(total[2:]) for total in sums.values())
+    rows = [[label, grouped(int(n)), *_weight_cells(total, largest)] for label, (n, *total) in sums.items()]
+    caption = "Sums per label. Baseline: the share of the label in the frames."
+    return [Table(("label", "sources", *WEIGHT_COLUMNS), rows, caption)]
+
+
+def _separability(run: RunFiles) -> list[Table]:
+    """CC of each label alone, where there are several labels."""
+    fits = run.metrics.get("labels", [])
+    if not fits:
+        return []
+    rows = []
+    for fit in fits:
+        ccs = (fit["cc"], *fit["cc_halves"], min(fit["cc_parts"]), max(fit["cc_parts"]))
+        rows.append([fit["label"], grouped(fit["frames"]), *map(correlation, ccs)])
+    header = ("label", "frames", "CC of the label alone", "first half", "second half", "parts: lowest", "highest")
+    return [Table(header, rows, captions.SEPARABILITY.format(n=grouped(fits[0]["part_frames"])))]
+
+
+def _source_table(run: RunFiles) -> Table:
+    names = ("frames", "uniform_weight", "weight")
+    largest = max(max(row["uniform_weight"], row["weight"]) for row in run.sources)
+    rows = []
+    for row in run.sources:
+        error = error_of(run.metrics, "sources", row["source"])
+        rows.append([row["source"], row["label"], *_weight_cells([row[n] for n in names], largest, error)])
+    errors = " ± is the error by frames and orbits together." if "errors" in run.metrics else ""
+    caption = f"The sources.{errors} Every frame is in weights.csv, with its ΔG = −kT ln(T w)."
+    return Table(("source", "label", *WEIGHT_COLUMNS), rows, caption, text_columns=2)
+
+
+def _weight_cells(row: Sequence[float], largest: float, error: float | None = None) -> list[str]:
+    frames, uniform, fitted = row
+    ratio = fitted / uniform if uniform > 0 else None
+    return [
+        grouped(int(frames)), share(uniform), plus_minus(share(fitted), error), significant(ratio),
+        bar(fitted, largest, mark=uniform),
+    ]  # fmt: skip
+
+
+def _heaviest(run: RunFiles) -> Table:
+    n_frames, temperature = run.metrics["frames"], run.metrics["temperature"]
+    frames = [(float(w), source.name, int(i)) for source in run.weights for i, w in _top(source)]
+    frames = sorted(frames, key=lambda frame: (-frame[0], *frame[1:]))[:HEAVIEST]
+    rows = [
+        [name, grouped(i), significant(w), significant(w * n_frames), _free_energy(w * n_frames, temperature)]
+        for w, name, i in frames
+    ]
+    caption = captions.HEAVIEST.format(n=len(rows), temperature=temperature)
+    return Table(("source", "index", "weight", "weight × T", "ΔG, kJ/mol"), rows, caption)
+
+
+def _top(source: SourceWeights) -> list[tuple[int, float]]:
+    order = np.argsort(-source.weight, kind="stable")[:HEAVIEST]
+    return list(zip(source.index[order], source.weight[order], strict=True))
+
+
+def _free_energy(relative: float, temperature: float) -> str:
+    return near_zero(-gas_constant / 1000 * temperature * np.log(relative)) if relative > 0 else "∞"

@@ -1,0 +1,330 @@
+"""The fits that the weights of frames take: several starts, theta by cross-validation, and resamples for errors.
+
+starts       the loss has a basin for each structural population: one start in each group of frames, and others
+theta        how dearly leaving the prior weights is paid for, by the misfit of orbits that were held out
+final        the best start at that theta, on all orbits but the test set
+resamples    of blocks of frames, and of orbits: how far the result depends on them
+dropping     rounds that leave out the frames of least weight, for comparison with programs that do so
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpcfit.fit.problem import FrameRows, Params
+from hpcfit.fit.stages import Fits, Fitted
+from hpcfit.fit.state import gather_rows
+from hpcfit.kinds.frame_weights.conclusions import (
+    choose_theta,
+    collapsed,
+    judged,
+    lost_anisotropy,
+    theta_row,
+    undecided,
+)
+from hpcfit.kinds.frame_weights.orbit_choice import folds
+from hpcfit.kinds.frame_weights.problem import FrameWeights
+from hpcfit.log import logger
+from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, resampled_sources
+
+if TYPE_CHECKING:
+    from hpcfit.kinds.frame_weights.case import FrameWeightsCase
+
+IN_GROUP = 0.98  # of the weight, at a start in a group of frames
+ENOUGH = 1e-6  # relative tolerance of fits that are only compared: far below the errors they are compared by
+
+
+@dataclass(frozen=True)
+class Study:
+    """The fits of one case."""
+
+    case: FrameWeightsCase
+    fits: Fits
+
+    @property
+    def _problem(self) -> FrameWeights:
+        return self.fits.evaluate.problem
+
+    @property
+    def _rows(self) -> FrameRows:
+        return self.fits.evaluate.frames.rows
+
+    def at(self, theta: float, problem: FrameWeights | None = None) -> FrameWeights:
+        problem = problem or self._problem
+        return replace(problem, regularisers=replace(problem.regularisers, theta=theta))
+
+    # ---- starts ----------------------------------------------------------------------------------------------------
+
+    def starts(self) -> Iterator[tuple[str, Params]]:
+        """(name, parameters) of every start that the config names."""
+        choice, problem, rows = self.case.config.problem, self._problem, self._rows
+        for kind in ("uniform",) if choice.weights == "binary" else choice.starts:
+            if kind == "prior":
+                yield "prior", problem.init(0, rows)
+            elif kind == "uniform":
+                yield "uniform", problem.at_weights(np.full(rows.ids.shape, 1 / rows.total), rows)
+            elif kind == "clusters":
+                yield from self._group_starts()
+            else:
+                for number in range(choice.random_starts):
+                    seed = self.case.config.run.seed + number
+                    yield f"random {number + 1}", problem.random_start(seed, rows)
+
+    @property
+    def _one_fit(self) -> bool:
+        """Whether there is one start and one theta, so that there is nothing to compare."""
+        return len(self.case.config.problem.thetas) == 1 and len(list(self.starts())) == 1
+
+    def _group_starts(self) -> Iterator[tuple[str, Params]]:
+        """Nearly all weight on the frames of one group, of those with at least two frames, where there are several."""
+        groups, rows = self.case.groups, self._rows
+        number = groups.number[self.fits.evaluate.grid.blocks]
+        if len(groups.names) < 2:
+            return
+        for group, (name, frames) in enumerate(zip(groups.names, groups.frames)):
+            if frames < 2:
+                continue
+            outside = (1 - IN_GROUP) / max(rows.total - frames, 1)
+            yield name, self._problem.at_weights(np.where(number == group, IN_GROUP / frames, outside), rows)
+
+    def compare_starts(self, theta: float) -> list[tuple[Params, Fitted]]:
+        """A fit from every start, best misfit first; as exact as the config asks where it is the result itself."""
+        problem, tolerance = self.at(theta), 0.0 if self._one_fit else ENOUGH
+        found = [
+            (params, self.fits.fit(f"start {name}", params, problem, tolerance=tolerance))
+            for name, params in self.starts()
+        ]
+        return sorted(found, key=lambda pair: pair[1].metrics["misfit"])
+
+    # ---- theta -----------------------------------------------------------------------------------------------------
+
+    def cross_validate(self, start: Params) -> list[dict[str, Any]]:
+        """Each theta judged by the folds it was not fitted to, largest first; each row with the misfits of its folds.
+
+        start: of every fold. The prior weights themselves are the limit of large theta.
+        """
+        case, choice = self.case, self.case.config.problem
+        fold_of = folds(case.orbits, choice, choice.n_folds)
+        thetas, scores = choice.thetas[::-1], []
+        for fold in range(choice.n_folds):
+            problem = case.with_orbits(self._problem, case.chosen.without(fold_of == fold), self.fits.evaluate.grid)
+            evaluate = replace(self.fits.evaluate, problem=problem)
+            prior = judged(evaluate.metrics(evaluate.value(problem.init(0, self._rows))))
+            path = self._path(start, problem, f" fold {fold}")
+            scores.append([prior, *(judged(path[theta].metrics) for theta in thetas)])
+        names = (None, *thetas)
+        return [theta_row(name, [fold[n] for fold in scores]) for n, name in enumerate(names)]
+
+    def l_curve(self, best: Fitted) -> Iterator[tuple[float, Fitted]]:
+        """A fit of all orbits at each theta, largest first."""
+        path = self._path(best.params, self._problem)
+        return ((theta, path[theta]) for theta in self.case.config.problem.thetas[::-1])
+
+    def _path(self, start: Params, problem: FrameWeights, of: str = "") -> dict[float, Fitted]:
+        """A fit at each theta: from ``start`` at the one that starts were compared at, then outwards, each from where
+        that of its neighbour ended.
+
+        On the way down from the largest theta, where the loss has one basin, a fit would end in any of those that
+        there are at smaller ones.
+        """
+        thetas = self.case.config.problem.thetas
+        middle, found = thetas.index(_middle(thetas)), {}
+        for way in (thetas[middle:], thetas[:middle][::-1]):
+            params = found[thetas[middle]].params if found else start
+            for theta in way:
+                found[theta] = self.fits.fit(f"theta {theta:g}{of}", params, self.at(theta, problem), tolerance=ENOUGH)
+                params = found[theta].params
+        return found
+
+    def without_details(self, start: Params, best: Fitted) -> Params:
+        """Where folds begin: ``start``, or with several groups their summed weights where it led to, within each as the
+        prior weights are. That is its basin, but knows of single frames nothing that held-out orbits have told.
+        """
+        if len(self.case.groups.names) < 2:
+            return start
+        rows, number = self._rows, self.case.groups.number
+        prior = np.where(number >= 0, np.exp(self.case.prior.log_weights(self.case.blocks)), 0.0)
+        factor = self.group_sums(self.weights(best, rows)) / self.group_sums(prior)
+        # Some weight on every group, as at the starts: one of 0 would never come back.
+        factor = IN_GROUP * factor + 1 - IN_GROUP
+        return self._problem.at_weights(np.exp(rows.log_prior) * factor[number[self.fits.evaluate.grid.blocks]], rows)
+
+    def final(self, start: Params, best: Fitted, theta: float | None) -> Fitted:
+        """The best start at the chosen theta; None stands for the prior weights themselves."""
+        if theta is None:
+            prior = self._problem.init(0, self._rows)
+            at = self.fits.evaluate.value(prior)
+            metrics = {"loss": at.loss, **self.fits.evaluate.metrics(at)}
+            return Fitted("prior weights", at.params, metrics, 0, 0, "no theta made held-out orbits agree better")
+        return best if self._one_fit else self.fits.fit("final", best.params, self.at(theta))
+
+    # ---- errors ----------------------------------------------------------------------------------------------------
+
+    def resample_frames(self, final: Fitted, theta: float) -> list[tuple[np.ndarray, Fitted]]:
+        """Weights and fit of each resample of sources within their labels, and of blocks of frames within sources; the
+        copies of a frame summed."""
+        if not self._problem.kind.normalised:
+            logger.warning(
+                "no errors by resampling frames: weights that need not sum to 1 have no prior to draw them in"
+            )
+            return []
+        source, label = self._source_numbers(), self._source_labels()
+        held = source >= 0
+        n_blocks = blocks_per_source(source[held])
+        if n_blocks.max(initial=0) < 2 and len(set(label)) == len(label):
+            logger.warning("no errors by resampling frames: every source has a label of its own and less than 4 frames")
+            return []
+        found = []
+        for seed in range(1, self.case.config.problem.resamples + 1):
+            counts = np.zeros(source.shape)
+            counts[held] = resampled_blocks(source[held], n_blocks, seed, resampled_sources(label, seed))
+            rows = _drawn(self._rows, counts[self.fits.evaluate.grid.blocks])
+            fitted = self.fits.fit(f"frames {seed}", final.params, self.at(theta), rows, tolerance=ENOUGH)
+            found.append((self.weights(fitted, rows), fitted))
+        return found
+
+    def resample_orbits(self, final: Fitted, theta: float) -> list[tuple[np.ndarray, Fitted]]:
+        """Weights [T] and fit of each resample of the fitted orbits."""
+        found = []
+        for seed in range(1, self.case.config.problem.resamples + 1):
+            chosen = self.case.chosen.resampled(seed)
+            problem = self.at(theta, self.case.with_orbits(self._problem, chosen, self.fits.evaluate.grid))
+            fitted = self.fits.fit(f"orbits {seed}", final.params, problem, tolerance=ENOUGH)
+            found.append((self.weights(fitted, self._rows), fitted))
+        return found
+
+    def drop(self, final: Fitted, theta: float) -> Iterator[tuple[int, Fitted]]:
+        """(frames, fit) of rounds, each without the frames of least weight in the one before, from uniform weights."""
+        choice, rows, fitted = self.case.config.problem, self._rows, final
+        for number in range(1, choice.dropping_rounds + 1):
+            whole = self._gathered(self._problem.weights_of(fitted.params, rows), rows.ids)
+            kept = whole >= np.percentile(whole[whole > 0], choice.dropping_percentile)
+            rows = _drawn(self._rows, kept.reshape(-1, rows.ids.shape[1])[self.fits.evaluate.grid.blocks].astype(float))
+            fitted = self.fits.fit(
+                f"dropping {number}", self._problem.init(0, rows), self.at(theta), rows, tolerance=ENOUGH
+            )
+            yield int(kept.sum()), fitted
+
+    # ---- weights of all frames -------------------------------------------------------------------------------------
+
+    def weights(self, fitted: Fitted, rows: FrameRows) -> np.ndarray:
+        """w of every frame of the data set, [blocks, 64], on every rank."""
+        w = self._problem.weights_of(fitted.params, rows)
+        return self._gathered(np.where(rows.ids >= 0, w, 0.0), rows.ids).reshape(-1, w.shape[1])
+
+    def _gathered(self, of_row: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        grid = self.fits.evaluate.grid
+        whole = gather_rows({"values": of_row}, grid)
+        return grid.world.bcast(whole["values"] if grid.world.is_root else None).ravel()
+
+    def group_sums(self, w: np.ndarray) -> np.ndarray:
+        """Summed weight of each group of frames; w: [all blocks, 64]."""
+        return _sums(self.case.groups.number, w, len(self.case.groups.names))
+
+    def source_sums(self, w: np.ndarray) -> np.ndarray:
+        """Summed weight of each source."""
+        return _sums(self._source_numbers(), w, len(self.source_names))
+
+    @property
+    def source_names(self) -> list[str]:
+        """Of all frames that take part, in ascending order."""
+        return sorted({self.case.store.shards[block.shard].source for block in self.case.blocks})
+
+    def _source_labels(self) -> np.ndarray:
+        """The label of each source, [sources]; a source without one is a state of its own."""
+        labels = {self.case.store.shards[b.shard].source: name for b, name in zip(self.case.blocks, self.case.labels())}
+        return np.array([labels[name] for name in self.source_names])
+
+    def _source_numbers(self) -> np.ndarray:
+        """The number of each frame's source, [all blocks, 64], -1 where there is no frame."""
+        names = [self.case.store.shards[block.shard].source for block in self.case.blocks]
+        number = np.searchsorted(self.source_names, names)[:, None]
+        return np.where(self.case.groups.number >= 0, number, -1)
+
+
+def _sums(number: np.ndarray, w: np.ndarray, n: int) -> np.ndarray:
+    return np.bincount(number[number >= 0], weights=w[number >= 0], minlength=n)
+
+
+def _drawn(rows: FrameRows, counts: np.ndarray) -> FrameRows:
+    """Rows in which each frame counts as often as ``counts`` [blocks, 64]: its prior weight is multiplied, and a frame
+    that was not drawn takes no part. The total of the prior weights need not be 1: it is divided out."""
+    taking_part = (rows.ids >= 0) & (counts > 0)
+    log_prior = np.where(taking_part, rows.log_prior + np.log(np.where(taking_part, counts, 1.0)), 0.0)
+    follows = rows.follows & taking_part
+    return FrameRows(np.where(taking_part, rows.ids, -1), log_prior, follows, rows.total)
+
+
+def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
+    """All fits of the case; what they found beside the result itself, which ``fits.final`` is told. Collective."""
+    work = Study(case, fits)
+    thetas = case.config.problem.thetas
+    ranked = work.compare_starts(_middle(thetas))
+    start, best = ranked[0]
+    starts = _start_rows(work, [fitted for _, fitted in ranked])
+    found: dict[str, Any] = {"starts": starts, "warnings": undecided(starts)}
+    theta: float | None = thetas[0]
+    if case.config.problem.n_folds:
+        rows = work.cross_validate(work.without_details(start, best))
+        if len(thetas) > 1:
+            found["l_curve"] = [{"theta": value, **fitted.metrics} for value, fitted in work.l_curve(best)]
+            theta = rows[choose_theta(rows)]["theta"]
+        found["cross_validation"] = rows
+        found["warnings"] = [*found["warnings"], *lost_anisotropy(rows, theta)]
+    if case.config.problem.weights == "simplex":
+        found["theta"] = theta
+    final = work.final(start, best, theta)
+    found["warnings"] = [*found["warnings"], *collapsed(final.metrics["ess"], case.n_frames)]
+    fits.final(final, work.at(theta or 0.0))
+    if case.config.problem.resamples and theta is not None and case.config.problem.weights != "binary":
+        found["errors"] = errors(work, final, theta)
+    if case.config.problem.dropping_rounds:
+        found["dropping"] = [{"frames": kept, **fitted.metrics} for kept, fitted in work.drop(final, theta or 0.0)]
+    return found
+
+
+def _start_rows(work: Study, fits: list[Fitted]) -> list[dict[str, Any]]:
+    """Of each start, the best one first: its name, its metrics, the sums of weights that it led to, and their distance
+    from the best ones, the weight that would have to be moved to other frames."""
+    rows, best = [], None
+    for fitted in fits:
+        w = work.weights(fitted, work.fits.evaluate.frames.rows)
+        best = w if best is None else best
+        about = {
+            "start": fitted.name.removeprefix("start "),
+            "groups": dict(zip(work.case.groups.names, work.group_sums(w).tolist())),
+            "distance": float(np.abs(w - best).sum() / 2),
+            "stopped": fitted.stopped,
+        }
+        rows.append(about | fitted.metrics)
+    return rows
+
+
+def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:
+    """Standard deviations over resamples of frames and of orbits: of sums of weights and of the metrics."""
+    found = {}
+    for name, resample in {"frames": work.resample_frames, "orbits": work.resample_orbits}.items():
+        fits = resample(final, theta)
+        if len(fits) < 2:
+            continue
+        groups = np.array([work.group_sums(w) for w, _ in fits])
+        sources = np.array([work.source_sums(w) for w, _ in fits])
+        metrics = {
+            key: [fitted.metrics[key] for _, fitted in fits] for key in ("misfit", "cc", "cc_anisotropic", "ess")
+        }
+        found[name] = {
+            "resamples": len(fits),
+            "groups": dict(zip(work.case.groups.names, groups.std(axis=0, ddof=1).tolist())),
+            "sources": dict(zip(work.source_names, sources.std(axis=0, ddof=1).tolist())),
+            "metrics": {key: float(np.std(values, ddof=1)) for key, values in metrics.items()},
+        }
+    return found
+
+
+def _middle(thetas: tuple[float, ...]) -> float:
+    """The theta that starts are compared at."""
+    return thetas[len(thetas) // 2]

@@ -1,1 +1,0 @@
-"""What is fitted: one problem a file behind one contract."""

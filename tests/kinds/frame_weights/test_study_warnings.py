@@ -1,0 +1,35 @@
+"""What a study warns of beside its result."""
+
+import numpy as np
+import pytest
+
+from hpcfit.kinds.frame_weights.conclusions import collapsed, lost_anisotropy
+
+PRIOR = [0.1, 0.4, 0.2, 0.3]  # of the folds, which differ by more than any fit changes them
+
+
+def row(theta, folds):
+    return {"theta": theta, "cc_free_anisotropic_folds": folds, "cc_free_anisotropic": float(np.mean(folds))}
+
+
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        ([-0.03, -0.02, -0.03, -0.02], True),  # 0.025 +- 0.003
+        ([-0.10, 0.08, -0.06, 0.07], False),  # within its error
+        ([0.03, 0.02, 0.03, 0.02], False),
+        ([np.nan] * 4, False),  # too few orbits for the rings to be known
+    ],
+)
+def test_a_loss_of_held_out_anisotropy_is_named_where_it_is_larger_than_its_error(changes, warned):
+    rows = [row(None, PRIOR), row(0.1, PRIOR), row(0.0, np.add(PRIOR, changes).tolist())]
+    found = lost_anisotropy(rows, 0.0)
+    assert len(found) == warned
+    assert all("0.225" in text and "0.250" in text and "0.025 +- 0.003" in text for text in found)
+    assert lost_anisotropy(rows, None) == []  # the prior weights were taken
+    assert lost_anisotropy(rows, 0.1) == []
+
+
+@pytest.mark.parametrize(("ess", "n_frames", "warned"), [(1.0, 256, True), (40.0, 256, False), (1.5, 2, False)])
+def test_weights_on_a_single_frame_are_no_ensemble(ess, n_frames, warned):
+    assert len(collapsed(ess, n_frames)) == warned
