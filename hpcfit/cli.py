@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from hpcfit import __version__
-from hpcfit.commands.scaling_options import Beyond, Jobs
 from hpcfit.commands.site_options import ArrayOptions, SiteOptions
 from hpcfit.errors import InputError, together
+from hpcfit.scaling.options import Beyond, Jobs
 
 if TYPE_CHECKING:
     from hpcfit.config import ClusterConfig, Config
@@ -132,8 +132,8 @@ def step(
 ) -> int:
     """Time a step (value and gradient) on all ranks, beside a plain stream of their memory and their network."""
     settings, ranks = _open(config, overrides)
-    from hpcfit.commands.arguments import grids
     from hpcfit.commands.step import run_step
+    from hpcfit.scaling.arguments import grids
 
     run_step(settings, ranks, steps=steps, blocks=blocks, parts=grids("--parts", parts) if parts else (), out=out)
     return 0
@@ -200,9 +200,9 @@ def scaling(
     What has been measured is kept and not measured again.
     """
     settings = _read(config, overrides)
-    from hpcfit.commands.arguments import counts, grid_choice
-    from hpcfit.commands.scaling import run_scaling
-    from hpcfit.commands.scaling_plan import Plan
+    from hpcfit.scaling.arguments import counts, grid_choice
+    from hpcfit.scaling.command import run_scaling
+    from hpcfit.scaling.plan import Plan
 
     plan = Plan(counts("--ranks", ranks), mode, grid_choice("--grids", grids), repeats, steps)
     run_scaling(config, settings, tuple(overrides or ()), plan, directory, beyond, jobs)

@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 
 from hpcfit import __version__
-from hpcfit.commands.arguments import at_least_one
 from hpcfit.commands.session import Session, log_session, open_session, stepped
 from hpcfit.config import BLOCK_FRAMES, Config
 from hpcfit.errors import InputError, together
 from hpcfit.fit.cost import Load, Part, fit_network
 from hpcfit.fit.grid import Grid, Shape, make_grid
 from hpcfit.fit.reduction import choose_sum
-from hpcfit.fit.timing import StepTimes, time_messages, time_steps
 from hpcfit.kinds.base import Case
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks
-from hpcfit.results.measurement import Measurement
 from hpcfit.runs.directory import environment
+from hpcfit.scaling.arguments import at_least_one
+from hpcfit.scaling.measurement import Measurement
+from hpcfit.scaling.timing import StepTimes, time_messages, time_steps
 from hpcfit.store.files import write_text
 
 

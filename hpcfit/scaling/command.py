@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from hpcfit.commands.scaling_options import Beyond, Jobs
-from hpcfit.commands.scaling_plan import Plan, plan_points
 from hpcfit.commands.session import check_config, stepped
 from hpcfit.commands.step import identity
 from hpcfit.config import Config
@@ -17,11 +15,13 @@ from hpcfit.kinds.base import Case
 from hpcfit.kinds.table import open_case
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks, launched_tasks, world_ranks
-from hpcfit.results.scaling import Repeats, Scaling, summarise
-from hpcfit.results.scaling_files import check_mode, write_scaling
-from hpcfit.results.scaling_table import print_tables
 from hpcfit.runs.directory import check_is_writable
-from hpcfit.workflow.scaling import Point, Series, check_complete, measure_here, submit, wait
+from hpcfit.scaling.files import check_mode, write_scaling
+from hpcfit.scaling.options import Beyond, Jobs
+from hpcfit.scaling.plan import Plan, plan_points
+from hpcfit.scaling.series import Point, Series, check_complete, measure_here, submit, wait
+from hpcfit.scaling.summary import Repeats, Scaling, summarise
+from hpcfit.scaling.terminal import print_tables
 from hpcfit.workflow.stopping import stopped_by_signals
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from hpcfit import __version__
 from hpcfit.errors import InputError
 from hpcfit.log import logger
-from hpcfit.results.measurement import Measurement
-from hpcfit.results.scaling import Prediction, Row, Scaling
+from hpcfit.scaling.measurement import Measurement
+from hpcfit.scaling.summary import Prediction, Row, Scaling
 from hpcfit.store.files import write_text, written_whole
 
 SCHEMA = 1
@@ -37,8 +37,8 @@ def check_mode(directory: Path, mode: str) -> None:
 
 def write_scaling(directory: Path, scaling: Scaling, measurements: Sequence[Sequence[Measurement]]) -> None:
     """Write all files; ``measurements``: the repeats of each row, kept in the JSON file."""
-    from hpcfit.results.scaling_figures import overview
-    from hpcfit.results.scaling_report import page
+    from hpcfit.scaling.figures import overview
+    from hpcfit.scaling.page import page
 
     record = to_record(scaling) | {"measurements": [[m.record() for m in repeats] for repeats in measurements]}
     write_text(directory / JSON, json.dumps(record, indent=1))

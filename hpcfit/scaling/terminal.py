@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpcfit.results.scaling import Prediction, Scaling
+from hpcfit.scaling.summary import Prediction, Scaling
 
 WIDTH = 128  # columns that the tables need
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hpcfit.commands.arguments import at_least_one
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
 from hpcfit.fit.cost import Load
 from hpcfit.fit.grid import choose_shape, fitting_shapes
-from hpcfit.workflow.scaling import Point
+from hpcfit.scaling.arguments import at_least_one
+from hpcfit.scaling.series import Point
 
 Grids = Literal["auto", "all"] | Sequence[tuple[int, int]]
 

@@ -24,7 +24,7 @@ from hpcfit.fit.cost import (
     step_cost,
 )  # fmt: skip
 from hpcfit.fit.grid import choose_shape
-from hpcfit.results.measurement import Measurement
+from hpcfit.scaling.measurement import Measurement
 
 PREDICTED_RANKS = tuple(2**n for n in range(11))  # 1 to 1024
 NOISY = 0.1  # spread of repeats that is worth a warning

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hpcfit.errors import EXIT_INPUT, HpcfitError, InputError
 from hpcfit.log import logger
-from hpcfit.results.measurement import Measurement, read_measurement
+from hpcfit.scaling.measurement import Measurement, read_measurement
 from hpcfit.store.files import write_text
 from hpcfit.workflow import slurm
 from hpcfit.workflow.jobs.job import Job, literally, render

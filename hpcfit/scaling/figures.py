@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from hpcfit.report.drawing import BLUE, INK, LINE, ORANGE, PALE, SOFT, drawn
-from hpcfit.results.scaling import Prediction, Row, Scaling
+from hpcfit.scaling.summary import Prediction, Row, Scaling
 
 PARTS = (("compute", BLUE), ("reduce", ORANGE), ("read", PALE), ("other", SOFT))
 MOST_LABELS = 12  # bars whose names fit side by side

@@ -6,19 +6,19 @@ import re
 import numpy as np
 import pytest
 
-from hpcfit.commands.arguments import counts, grids
 from hpcfit.commands.check import run_check
-from hpcfit.commands.scaling import run_scaling
-from hpcfit.commands.scaling_options import Beyond, Jobs
-from hpcfit.commands.scaling_plan import Plan, plan_points
 from hpcfit.commands.step import run_step
 from hpcfit.config import load_config
 from hpcfit.errors import HpcfitError, InputError
 from hpcfit.fit.cost import Load
 from hpcfit.ranks import Ranks
-from hpcfit.results.measurement import read_measurement
+from hpcfit.scaling import series as workflow
+from hpcfit.scaling.arguments import counts, grids
+from hpcfit.scaling.command import run_scaling
+from hpcfit.scaling.measurement import read_measurement
+from hpcfit.scaling.options import Beyond, Jobs
+from hpcfit.scaling.plan import Plan, plan_points
 from hpcfit.testsystems import synthetic
-from hpcfit.workflow import scaling as workflow
 from tests.conftest import assert_one_clear_error
 
 LOAD = Load(n_blocks=11, n_tiles=3, cell_bytes=1000, tile_sums=10)

@@ -21,8 +21,8 @@ from hpcfit.report.page import (
     render,
     significant,
 )
-from hpcfit.results.scaling import Prediction, Row, Scaling
-from hpcfit.results.scaling_figures import overview, predicted
+from hpcfit.scaling.figures import overview, predicted
+from hpcfit.scaling.summary import Prediction, Row, Scaling
 
 ORIGIN = Markup("from the measurements beside it; <code>hpcfit scaling</code> with the same options writes it anew")
 

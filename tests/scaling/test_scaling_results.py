@@ -10,10 +10,10 @@ import pytest
 
 from hpcfit.errors import InputError
 from hpcfit.fit.cost import Accelerator, Load, Machine, Message, Part, step_cost
-from hpcfit.results.measurement import Measurement, read_measurement
-from hpcfit.results.scaling import PREDICTED_RANKS, summarise
-from hpcfit.results.scaling_files import check_mode, to_record, write_scaling
-from hpcfit.results.scaling_report import page
+from hpcfit.scaling.files import check_mode, to_record, write_scaling
+from hpcfit.scaling.measurement import Measurement, read_measurement
+from hpcfit.scaling.page import page
+from hpcfit.scaling.summary import PREDICTED_RANKS, summarise
 
 LOAD = Load(n_blocks=64, n_tiles=16, cell_bytes=1 << 19, tile_sums=6144, one_pass=True)
 MACHINE = Machine(10e9, one_pass_bandwidth=16e9, sums_bandwidth=2e9, overhead=1e-3, latency=3e-6, network=6e9)

@@ -1,0 +1,1 @@
+"""`hpcfit scaling`: options, points, measurements of a step, the series of them, its summary and page."""
