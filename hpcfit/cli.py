@@ -243,7 +243,7 @@ def sweep(
     One table and one page at the end. Folds, seeds and bootstrap samples are averaged over.
     """
     _start_logging()
-    from hpcfit.commands import sweep as commands
+    from hpcfit.sweep import command as commands
 
     axes = commands.axes_of(grid or (), folds=folds, seeds=seeds, bootstrap=bootstrap)
     wanted = commands.Wanted(config, axes, directory.absolute(), ranks, tuple(overrides or ()))
@@ -258,8 +258,8 @@ def report(run: Annotated[Path, Parameter(help="A run directory, or the folder o
     """Rebuild report.html from the files of a run directory, or table and page of a sweep."""
     _start_logging()
     from hpcfit.report import report as runs
-    from hpcfit.results.sweep import read_sweep
-    from hpcfit.results.sweep_files import is_sweep, write_sweep
+    from hpcfit.sweep.files import is_sweep, write_sweep
+    from hpcfit.sweep.outcome import read_sweep
 
     if is_sweep(run):
         write_sweep(read_sweep(run))

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from hpcfit.workflow.sweeps.array import job_name
+from hpcfit.sweep.array import job_name
 from tests.slurm.conftest import Slurm
 from tests.workflow.crew_tasks import Gate
 

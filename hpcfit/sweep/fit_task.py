@@ -13,13 +13,13 @@ from pathlib import Path
 
 from hpcfit.config import load_config
 from hpcfit.errors import EXIT_REQUEUE
-from hpcfit.results.sweep import EXIT_CODE, LOG
 from hpcfit.runs.directory import HISTORY
 from hpcfit.store.files import write_text
+from hpcfit.sweep.cores import own_cores
+from hpcfit.sweep.outcome import EXIT_CODE, LOG
+from hpcfit.sweep.tethered import tethered
 from hpcfit.workflow.cluster.progress import report
 from hpcfit.workflow.launch import child_environment, hpcfit_command, in_slurm
-from hpcfit.workflow.sweeps.cores import own_cores
-from hpcfit.workflow.sweeps.tethered import tethered
 
 POLL_SECONDS = 1.0
 

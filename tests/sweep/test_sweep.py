@@ -16,13 +16,13 @@ import threading
 import numpy as np
 import pytest
 
-from hpcfit.commands import sweep as commands
 from hpcfit.config import ClusterConfig, load_config
 from hpcfit.errors import InputError
-from hpcfit.workflow.sweeps import cores, fit_task
-from hpcfit.workflow.sweeps.cores import own_cores
-from hpcfit.workflow.sweeps.fit_identity import Identities
-from hpcfit.workflow.sweeps.sweep import (
+from hpcfit.sweep import command as commands
+from hpcfit.sweep import cores, fit_task
+from hpcfit.sweep.cores import own_cores
+from hpcfit.sweep.fit_identity import Identities
+from hpcfit.sweep.points import (
     Axis,
     bootstrap,
     folds,
@@ -357,7 +357,7 @@ def test_a_stopped_driver_ends_its_child_first(monkeypatch, tmp_path):
 def test_a_child_whose_parent_died_before_it_could_ask_does_not_begin(tmp_path):
     gone = subprocess.Popen(["true"])
     gone.wait()
-    command = [sys.executable, "-m", "hpcfit.workflow.sweeps.tethered", str(gone.pid), "touch", str(tmp_path / "begun")]
+    command = [sys.executable, "-m", "hpcfit.sweep.tethered", str(gone.pid), "touch", str(tmp_path / "begun")]
     assert subprocess.run(command, cwd=ROOT, timeout=300, check=False).returncode == -signal.SIGTERM
     assert not (tmp_path / "begun").exists()
 
@@ -366,7 +366,7 @@ def test_a_child_is_told_to_end_when_its_parent_is_killed(tmp_path):
     said = tmp_path / "said"
     child = f"trap 'echo told > {said}; exit' TERM; echo ready; while :; do sleep 0.1; done"
     parent = (
-        "import subprocess\nfrom hpcfit.workflow.sweeps.tethered import tethered\n"
+        "import subprocess\nfrom hpcfit.sweep.tethered import tethered\n"
         f"subprocess.run(tethered({['bash', '-c', child]!r}))"
     )
     running = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, cwd=ROOT)

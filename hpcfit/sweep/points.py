@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from hpcfit.config import Config, MonitorConfig, load_config
 from hpcfit.errors import InputError
-from hpcfit.results import sweep as results
 from hpcfit.store.files import write_text
-from hpcfit.workflow.sweeps.fit_identity import Identities
+from hpcfit.sweep import outcome as results
+from hpcfit.sweep.fit_identity import Identities
 
 
 @dataclass(frozen=True)

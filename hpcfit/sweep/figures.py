@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
-from hpcfit.results.sweep import Outcome, Sweep, shown
+from hpcfit.sweep.outcome import Outcome, Sweep, shown
 
 PANELS = {
     "cc": "CC", "cc_anisotropic": "CC, anisotropic", "cc_free": "CC free", "loss": "loss", "ess": "ESS, frames",

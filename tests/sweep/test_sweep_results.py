@@ -8,8 +8,8 @@ import statistics
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.results.sweep import Axis, Point, last_words, plan_text, read_sweep
-from hpcfit.results.sweep_files import write_sweep
+from hpcfit.sweep.files import write_sweep
+from hpcfit.sweep.outcome import Axis, Point, last_words, plan_text, read_sweep
 
 AXES = [Axis("problem.theta", repeat=False), Axis("optimizer.name", repeat=False), Axis("problem.fold", repeat=True)]
 CCS = {0: (0.91, 0.95), 0.01: (0.93, 0.90)}
@@ -146,7 +146,7 @@ def test_many_lines_become_one_mean(tmp_path):
         for seed in range(8)
     ]
     (tmp_path / "sweep.json").write_text(plan_text(axes, points))
-    from hpcfit.results.sweep_figures import lines_against
+    from hpcfit.sweep.figures import lines_against
 
     [line] = lines_against(read_sweep(tmp_path), "problem.theta")
     assert line.name == "mean over run.seed"

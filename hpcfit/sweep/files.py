@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hpcfit.log import logger
-from hpcfit.results.sweep import PLAN, QUANTITIES, Mean, Outcome, Sweep
 from hpcfit.store.files import write_text, written_whole
+from hpcfit.sweep.outcome import PLAN, QUANTITIES, Mean, Outcome, Sweep
 
 
 def is_sweep(folder: Path) -> bool:
@@ -20,7 +20,7 @@ def is_sweep(folder: Path) -> bool:
 
 def write_sweep(sweep: Sweep) -> None:
     """Write table and page of a sweep as it is now."""
-    from hpcfit.results.sweep_report import sweep_page
+    from hpcfit.sweep.page import sweep_page
 
     keys = [axis.key for axis in sweep.axes]
     columns = [*keys, *QUANTITIES, "state", "directory", "error"]

@@ -22,7 +22,7 @@ from hpcfit.report.page import (
     render,
     significant,
 )
-from hpcfit.results.sweep import Mean, Outcome, Sweep, shown
+from hpcfit.sweep.outcome import Mean, Outcome, Sweep, shown
 
 STATES = ("finished", "failed", "unfinished", "not started")
 COLUMNS: dict[str, tuple[str, Callable[[float | None], Markup]]] = {
@@ -93,7 +93,7 @@ def _recorded(sweep: Sweep) -> list[str]:
 
 def _against_axes(sweep: Sweep) -> list[Section]:
     """A figure for each axis that is not repeated, else for the repeated ones."""
-    from hpcfit.results import sweep_figures
+    from hpcfit.sweep import figures as sweep_figures
 
     figures = []
     for axis in [axis for axis in sweep.axes if not axis.repeat] or sweep.axes:

@@ -12,14 +12,14 @@ from hpcfit.commands.site_options import ArrayOptions
 from hpcfit.config import ClusterConfig, load_config
 from hpcfit.errors import EXIT_FAILED, InputError
 from hpcfit.log import logger
-from hpcfit.results import sweep as results
-from hpcfit.results.sweep_files import print_table, write_sweep
+from hpcfit.sweep import outcome as results
+from hpcfit.sweep import points as axes
+from hpcfit.sweep.array import Array, check_none_runs, submit, submit_report, write_script
+from hpcfit.sweep.files import print_table, write_sweep
+from hpcfit.sweep.fit_task import fit_point
+from hpcfit.sweep.points import Axis, Point, points_of, write_plan
 from hpcfit.workflow import slurm
 from hpcfit.workflow.jobs.job import MOST_RESTARTS
-from hpcfit.workflow.sweeps import sweep as axes
-from hpcfit.workflow.sweeps.array import Array, check_none_runs, submit, submit_report, write_script
-from hpcfit.workflow.sweeps.fit_task import fit_point
-from hpcfit.workflow.sweeps.sweep import Axis, Point, points_of, write_plan
 
 
 @dataclass(frozen=True)

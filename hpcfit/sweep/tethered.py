@@ -1,4 +1,4 @@
-"""`python -m hpcfit.workflow.sweeps.tethered PARENT COMMAND ...`: a command that ends with its parent (Linux)."""
+"""`python -m hpcfit.sweep.tethered PARENT COMMAND ...`: a command that ends with its parent (Linux)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def tethered(command: Sequence[str]) -> list[str]:
 
     It gets a SIGTERM, at which a fit writes a checkpoint, when the thread that starts it ends.
     """
-    return [sys.executable, "-m", "hpcfit.workflow.sweeps.tethered", str(os.getpid()), *command]
+    return [sys.executable, "-m", "hpcfit.sweep.tethered", str(os.getpid()), *command]
 
 
 if __name__ == "__main__":

@@ -1,1 +1,0 @@
-"""What comes out: the run directory and its report."""

@@ -1,1 +1,0 @@
-"""Many fits of one problem: a grid of options, as tasks or as a Slurm array."""
