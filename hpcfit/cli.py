@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from hpcfit import __version__
-from hpcfit.commands.site_options import ArrayOptions, SiteOptions
 from hpcfit.errors import InputError, together
 from hpcfit.scaling.options import Beyond, Jobs
+from hpcfit.workflow.jobs.options import ArrayOptions, SiteOptions
 
 if TYPE_CHECKING:
     from hpcfit.config import ClusterConfig, Config

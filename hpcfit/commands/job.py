@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hpcfit.commands.site_options import SiteOptions
 from hpcfit.config import ClusterConfig, Config, load_config
 from hpcfit.errors import InputError
 from hpcfit.workflow.jobs.job import POINT_CONFIG, Job, Points, check_time, program, render, template
+from hpcfit.workflow.jobs.options import SiteOptions
 from hpcfit.workflow.jobs.site import Site, load_site, site_names
 
 # The jobs of a chain that spread over nodes, by the kind of the [cluster]; elsewhere only the fit does.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from hpcfit.commands.site_options import SiteOptions
 from hpcfit.errors import InputError
+from hpcfit.workflow.jobs.options import SiteOptions
 
 if TYPE_CHECKING:
     from hpcfit.workflow.jobs.site import Site

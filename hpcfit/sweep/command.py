@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from hpcfit.commands.session import check_config
-from hpcfit.commands.site_options import ArrayOptions
 from hpcfit.config import ClusterConfig, load_config
 from hpcfit.errors import EXIT_FAILED, InputError
 from hpcfit.log import logger
@@ -20,6 +19,7 @@ from hpcfit.sweep.fit_task import fit_point
 from hpcfit.sweep.points import Axis, Point, points_of, write_plan
 from hpcfit.workflow import slurm
 from hpcfit.workflow.jobs.job import MOST_RESTARTS
+from hpcfit.workflow.jobs.options import ArrayOptions
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Frames that are compared along trajectories: the same cost and gradient, bit for bit, however blocks are dealt out.
 
-What is not proven here is the same under MPI (tests/ranks/test_optimize.py).
+What is not proven here is the same under MPI (tests/commands/test_optimize.py).
 """
 
 from functools import lru_cache

@@ -4,7 +4,7 @@ import gemmi
 import numpy as np
 import pytest
 
-from tests.cli.test_faults import RANKS, small_disk  # noqa: F401  (a fixture)
+from tests.commands.test_faults import RANKS, small_disk  # noqa: F401  (a fixture)
 from tests.conftest import also_on_ranks, assert_one_clear_error, name_of
 
 CELL = (10.0, 10.0, 10.0, 90.0, 90.0, 90.0)

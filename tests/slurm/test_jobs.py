@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from hpcfit.commands.job import Request, script_of
-from hpcfit.commands.site_options import SiteOptions
 from hpcfit.workflow.jobs.job import Job, literally, render
+from hpcfit.workflow.jobs.options import SiteOptions
 from hpcfit.workflow.jobs.site import load_site
 from tests.conftest import ROOT
 from tests.slurm.conftest import Slurm

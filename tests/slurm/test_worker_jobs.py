@@ -10,12 +10,12 @@ from hpcfit.config import ClusterConfig
 from hpcfit.errors import HpcfitError
 from hpcfit.workflow.cluster import replacing
 from hpcfit.workflow.cluster.opening import open_cluster
+from tests.commands.test_pipeline import ENDLESS, SHORT, tables, write_map
 from tests.conftest import assert_one_clear_error, history
 from tests.prepare.test_prepare_faults import CELL, write_trajectory
 from tests.prepare.test_prepare_on_cluster import checksums
 from tests.workflow import crew_tasks
 from tests.workflow.held import held
-from tests.workflow.test_pipeline import ENDLESS, SHORT, tables, write_map
 
 LOOPBACK = 'interface = "lo"\ndashboard = "127.0.0.1:0"\n'
 JOBS = f'[cluster]\nkind = "slurm"\nmemory = "500 MB"\nwalltime = "00:05:00"\n{LOOPBACK}'

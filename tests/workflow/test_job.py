@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from hpcfit.commands.job import Request, script_of
-from hpcfit.commands.site_options import SiteOptions
 from hpcfit.errors import InputError
 from hpcfit.workflow.jobs.job import Job, Points, literally, render
+from hpcfit.workflow.jobs.options import SiteOptions
 from hpcfit.workflow.jobs.site import load_site, site_names
 from tests.conftest import ROOT, assert_one_clear_error
 

@@ -15,7 +15,7 @@ from hpcfit.ranks import Ranks
 from hpcfit.testsystems import synthetic
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from hpcfit.testsystems.water_dimer import write_system
-from tests.cli.test_faults import mounted
+from tests.commands.test_faults import mounted
 from tests.conftest import assert_one_clear_error
 from tests.kinds.force_map.force_map_runs import force_map_config
 from tests.prepare.force_inputs import WRITERS, table, truth, write_config

@@ -1,6 +1,6 @@
 """The fits of a study: how theta is chosen, what resamples draw, and that the defaults find a known truth.
 
-How a study goes on after an interruption is in tests/ranks/test_study.py.
+How a study goes on after an interruption is in tests/commands/test_study.py.
 """
 
 import csv
