@@ -1,1 +1,1 @@
-"""How it is fitted: gradient, optimizers, the loop and its hooks."""
+"""What a problem is and how it is fitted: contract, gradient, optimizers, loop, hooks, checkpoints, stages."""

@@ -1,1 +1,1 @@
-"""Pure functions of arrays: scattering and reciprocal space."""
+"""Pure functions of arrays: scattering, reciprocal space, internal coordinates, elastic networks."""

@@ -1,4 +1,4 @@
-"""Measured diffuse maps, read into one typed list of voxels; the formats are in ``hpcfit.data.maps``."""
+"""Measured diffuse maps, read into one typed list of voxels; the formats are in ``map_*`` beside it."""
 
 from __future__ import annotations
 

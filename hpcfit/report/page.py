@@ -95,7 +95,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section], origin: str =
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.get_template("report.html.j2")
+    template = environment.get_template("page.html.j2")
     return template.render(title=title, subtitle=subtitle, sections=sections, version=__version__, origin=origin)
 
 

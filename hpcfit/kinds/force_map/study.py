@@ -231,5 +231,5 @@ class ForceMapStudy:
 
 
 def study(case: ForceMapCase, fits: Fits) -> dict[str, Any]:
-    """All that is found, for ``results.force_map``; collective."""
+    """All that is found, for ``kinds.force_map.outputs``; collective."""
     return {"findings": ForceMapStudy(case, fits).run()}

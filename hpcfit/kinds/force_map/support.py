@@ -50,7 +50,7 @@ def tied_classes(
     residue_names: Sequence[str],
     bonds: np.ndarray,
 ) -> np.ndarray:
-    """Classes [N, k] of the coefficients on the support, -1 where that is padding, for ``force_map.tied_map``.
+    """Classes [N, k] of the coefficients on the support, -1 where that is padding, for ``maps.tied_map``.
 
     Two coefficients are in one class if their beads have residues of one name and the same weights in them, and their
     groups lie equally many residues after the bead and have atoms that correspond. Atoms correspond if refining colours

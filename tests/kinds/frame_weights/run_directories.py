@@ -1,5 +1,5 @@
-"""Synthetic run directories in the format of results/store.py, for the tests of the report. What is not proven here:
-that a real fit writes the same; tests of the store do that."""
+"""Synthetic run directories in the format of kind "frame-weights", for the tests of the report. What is not proven
+here: that a real fit writes the same; tests of the store do that."""
 
 import csv
 import json
