@@ -1,13 +1,17 @@
 """The modules of hpcfit as syntax trees, and which of them import which."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+TABLE = "hpcfit.kinds.table"  # names modules as text: "hpcfit.kinds.force_map.case:open"
+MODULE_TEXT = re.compile(r"hpcfit(\.\w+)+(:\w+)?")
+
 
 class Import(NamedTuple):
-    """One module that an import statement names."""
+    """One module that an import statement names, or a text of the table of kinds."""
 
     line: int
     module: str  # dotted; the deepest part that is a module, where it is one of hpcfit's
@@ -35,7 +39,7 @@ class Source(NamedTuple):
     broken: list[tuple[str, int, str]]
 
     def imports(self, module: Module) -> Iterator[Import]:
-        """Every import of a module, those inside functions included."""
+        """Every import of a module, also those inside functions, and modules that the table of kinds names as text."""
         for_typing = {
             id(inner)
             for node in ast.walk(module.tree)
@@ -46,6 +50,8 @@ class Source(NamedTuple):
         for node in ast.walk(module.tree):
             for name in self._named(node, module.package):
                 yield Import(node.lineno, name, id(node) in for_typing)
+            if module.name == TABLE and isinstance(node, ast.Constant) and MODULE_TEXT.fullmatch(str(node.value)):
+                yield Import(node.lineno, node.value.partition(":")[0], False)
 
     def _named(self, node: ast.AST, package: str) -> list[str]:
         """The modules of one statement; `from x import y` names x.y where that is a module or a folder of them."""
@@ -58,9 +64,10 @@ class Source(NamedTuple):
             above = package.split(".")[: len(package.split(".")) - node.level + 1]
             base = ".".join([*above, *filter(None, [base])])
         deeper = (f"{base}.{alias.name}" for alias in node.names)
-        return sorted({name if self._holds(name) else base for name in deeper})
+        return sorted({name if self.holds(name) else base for name in deeper})
 
-    def _holds(self, name: str) -> bool:
+    def holds(self, name: str) -> bool:
+        """Whether this is a module of hpcfit, or a folder of them."""
         return name in self.modules or any(other.startswith(f"{name}.") for other in self.modules)
 
     def graph(self) -> dict[str, set[str]]:
