@@ -64,15 +64,15 @@ HELD = """
 import sys
 from pathlib import Path
 from hpcfit import cli
-from hpcfit.results.fit_records import FitRecords
+from hpcfit.fit.checkpoint import Records
 from tests.workflow.crew_tasks import Gate
-gate, save, saved = Gate(Path(sys.argv.pop(1))), FitRecords.save, []
+gate, save, saved = Gate(Path(sys.argv.pop(1))), Records.save, []
 def save_and_wait(records, name, record):
     save(records, name, record)
     saved.append(name)
     if len(saved) == {after}:
         records.grid.world.on_root(gate.wait)
-FitRecords.save = save_and_wait
+Records.save = save_and_wait
 cli.main()
 """
 
