@@ -176,10 +176,12 @@ class _Halves:
         return f"block {self.grid.blocks.start + block} of {self.grid.n_blocks}, {frames}"
 
     def _agreed(self, loss: Any, statistics: Statistics, sums: Tree) -> float:
-        """Root's loss, which decides for all ranks alike; NaN where a sum is not finite on any of them."""
-        not_finite = self._any_rank(not _is_finite((statistics, sums)))
-        loss = self.grid.world.bcast(float(loss))
-        return math.nan if not_finite else loss
+        """The loss that decides for all ranks alike, should a processor round differently: the largest. NaN where it or
+        a sum is not finite on any of them."""
+        loss = float(loss)
+        bad = not (math.isfinite(loss) and _is_finite((statistics, sums)))
+        any_bad, largest = self.grid.world.max(np.array([bad, -math.inf if bad else loss], float))
+        return math.nan if any_bad else float(largest)
 
     def _any_rank(self, here: bool) -> bool:
         return bool(self.grid.world.max(np.array([float(here)]))[0])
