@@ -6,13 +6,13 @@
 
 ``Reverse`` pulls the cotangent back in a second pass over the frames. ``Adjoint`` needs one pass: while the frames of a
 tile are in cache it also makes the few rows of dS/dw that the loss can see, and combines them when it is known how
-(``fit.problem.OnePassProblem``). ``forward`` for few parameters is to be a further class with the same ``__call__``.
+(``fit.problem.OnePassProblem``). ``Forward`` carries tangents of few shared parameters along in one pass.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from functools import partial as bind
@@ -23,12 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.errors import NumericalError, together
+from hpcfit.fit.cells import each, over_blocks, over_cells
 from hpcfit.fit.grid import Grid
-from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Problem, Statistics
+from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Problem, RowsProblem, Statistics
 from hpcfit.fit.reduction import Sum
 from hpcfit.fit.stopwatch import Stopwatch
 
 Tree = Any
+NO_ROWS = Params((), ())  # most problems find nothing of single frames
 LARGEST_GRADIENT = 1e150  # the squares of a million numbers of this size still have a finite sum
 
 
@@ -41,10 +43,12 @@ class Frames(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What one evaluation gives. Where a sum or a number of the gradient is not finite, the loss is not either, and the
-    gradient is 0.
+    """What one evaluation gives, all of it at the same parameters.
 
-    statistics, sums: for the results; seconds: reading, computing and reducing, on this rank.
+    Where a sum or a number of the gradient is not finite, the loss is not either, and the gradient is 0.
+
+    statistics, sums: for the results; seconds: reading, computing and reducing, on this rank. rows: what belongs to
+    single frames, as local leaves (``fit.problem.RowsProblem``).
     """
 
     loss: float
@@ -53,6 +57,7 @@ class Evaluation(NamedTuple):
     statistics: Statistics
     sums: Tree
     seconds: dict[str, float]
+    rows: Params = NO_ROWS
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class _At(NamedTuple):
     blocks: Block
     statistics: Statistics
     sums: Tree
+    rows: Params
     kept: Any
 
 
@@ -119,7 +125,7 @@ class _Halves:
         loss = self._agreed(loss, statistics, sums)
         no_gradient = jax.tree.map(np.zeros_like, params)
         if not math.isfinite(loss):  # a line search went too far: there is no gradient, and it will turn back
-            return Evaluation(loss, no_gradient, params, statistics, sums, clock.seconds)
+            return Evaluation(loss, no_gradient, params, statistics, sums, clock.seconds, at.rows)
         statistics_bar, shared_bar = self._pull_summary(at, sums_bar, common_bar, shared_bar, clock)
         of_frames = self._pull_frames(at, statistics_bar.common, clock)
         of_data = self._pull_data(at, statistics_bar.sliced, sums_bar, clock)
@@ -127,7 +133,7 @@ class _Halves:
         gradient = jax.tree.map(lambda a, b, c: np.asarray(a) + b + c, direct, of_frames, of_data)
         if self._any_rank(_largest(gradient) > LARGEST_GRADIENT):
             loss, gradient = math.nan, no_gradient
-        return Evaluation(loss, gradient, params, statistics, sums, clock.seconds)
+        return Evaluation(loss, gradient, params, statistics, sums, clock.seconds, at.rows)
 
     def value(self, params: Params) -> Evaluation:
         """The same without the gradient (``gradient`` is None): one pass. Raises NumericalError for a sum that is not
@@ -138,7 +144,7 @@ class _Halves:
         loss = self._agreed(loss, at.statistics, at.sums)
         if not math.isfinite(loss) and (where := self.not_finite_at(params)):
             raise together(not_a_number(where))
-        return Evaluation(loss, None, at.params, at.statistics, at.sums, clock.seconds)
+        return Evaluation(loss, None, at.params, at.statistics, at.sums, clock.seconds, at.rows)
 
     def not_finite_at(self, params: Params) -> str:
         """Where a sum that is not finite at ``params`` comes from, in words: a block and its frames, or a tile where no
@@ -199,13 +205,13 @@ class _Halves:
             parts = _of_frames(self.problem, params, blocks)
         with clock("reduce"):
             common = self.add([parts], axis=0, over="frames")
-        sliced, kept = self._pass(params, blocks, common, clock)
+        sliced, rows, kept = self._pass(params, blocks, common, clock)
         statistics = Statistics(common, sliced)
         with clock("compute"):
             parts = jax.block_until_ready(_summaries(self.problem, statistics, params.shared))
         with clock("reduce"):
             sums = self.add([parts], axis=0, over="slices")
-        return _At(params, blocks, statistics, sums, kept)
+        return _At(params, blocks, statistics, sums, rows, kept)
 
     def _blocks(self, params: Params) -> Block:
         """The rank's rows beside the rows that their neighbours end and begin with, leaves [blocks, ...]."""
@@ -252,49 +258,84 @@ class _Halves:
 
 
 @dataclass(frozen=True)
-class Reverse(_Halves):
-    """Two passes over the frames: one adds the statistics, one pulls their cotangents back to the parameters."""
-
-    passes = 2
+class _ByBlocks(_Halves):
+    """What the ways share that take blocks of frames with all tiles, chunk by chunk."""
 
     def _summary_bars(self, at: _At, sums_bar: Tree) -> tuple[Statistics, Tree]:
         return _summaries_vjp(self.problem, at.statistics, at.params.shared, sums_bar)
 
-    def _pass(self, params: Params, blocks: Block, common: Tree, clock: Stopwatch) -> tuple[Tree, None]:
+    def _over_chunks(self, function: Callable, params: Params, clock: Stopwatch) -> list[tuple]:
+        """What ``function(problem, params, cells)`` gives of each chunk."""
         pieces = []
         for chunk in self._timed_chunks(clock):
             with clock("compute"):
-                pieces.append(jax.block_until_ready(_forward(self.problem, *self._on(params, chunk))))
-        with clock("reduce"):
-            return self.add(pieces, axis=1, over="frames"), None
-
-    def _pull_data(self, at: _At, sliced_bar: Tree, sums_bar: Tree, clock: Stopwatch) -> Params:
-        shared, local = [], []
-        for chunk in self._timed_chunks(clock):
-            with clock("compute"):
-                bar = jax.block_until_ready(_pull(self.problem, *self._on(at.params, chunk), sliced_bar))
-            shared.append(bar.shared)
-            local.append(bar.local)
-        with clock("reduce"):
-            shared_sum = self.add(shared, axis=(0, 1), over="world")
-            rows = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *local)
-            return Params(shared_sum, self.add([rows], axis=0, over="slices"))
+                pieces.append(jax.block_until_ready(function(self.problem, *self._on(params, chunk))))
+        return pieces
 
     def _not_finite_data(self, at: _At) -> np.ndarray:
         """The rows of the first block whose cells are not finite, or those among them whose data are not."""
         for chunk in self.frames.chunks():
-            bad = np.flatnonzero(_not_finite(_forward(self.problem, *self._on(at.params, chunk)), axis=1))
+            sums, _ = _forward(self.problem, *self._on(at.params, chunk))
+            bad = np.flatnonzero(_not_finite(sums, axis=1))
             if len(bad):
                 data = jax.tree.map(lambda leaf, bad=bad: np.asarray(leaf)[:, bad[0]], chunk.data)
                 rows, culprits = self._rows_of(chunk.rows.start + bad[:1]), _not_finite(data, axis=1)
                 return rows[culprits] if np.any(culprits) else rows
         return np.zeros(0, int)
 
-    def _on(self, params: Params, chunk: Any) -> tuple:
-        """The arguments of the two passes for a chunk."""
+    def _on(self, params: Params, chunk: Any) -> tuple[Params, Cell]:
+        """The parameters and the cells of a chunk."""
         local = jax.tree.map(lambda leaf: leaf[chunk.rows], params.local)
         rows = self.frames.rows
         return Params(params.shared, local), Cell(chunk.data, rows.ids[chunk.rows], rows.log_prior[chunk.rows])
+
+
+@dataclass(frozen=True)
+class Reverse(_ByBlocks):
+    """Two passes over the frames: one adds the statistics, one pulls their cotangents back to the parameters."""
+
+    passes = 2
+
+    def _pass(self, params: Params, blocks: Block, common: Tree, clock: Stopwatch) -> tuple[Tree, Params, None]:
+        pieces = self._over_chunks(_forward, params, clock)
+        with clock("reduce"):
+            return self.add([sums for sums, _ in pieces], axis=1, over="frames"), _joined(pieces), None
+
+    def _pull_data(self, at: _At, sliced_bar: Tree, sums_bar: Tree, clock: Stopwatch) -> Params:
+        pull = lambda problem, params, cells: _pull(problem, params, cells, sliced_bar)  # noqa: E731
+        bars = self._over_chunks(pull, at.params, clock)
+        with clock("reduce"):
+            shared_sum = self.add([bar.shared for bar in bars], axis=(0, 1), over="world")
+            rows = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *(bar.local for bar in bars))
+            return Params(shared_sum, self.add([rows], axis=0, over="slices"))
+
+
+@dataclass(frozen=True)
+class Forward(_ByBlocks):
+    """One pass that carries the derivatives by the shared parameters along: for few of them, and for frames that take
+    long to compute, such as windows of a simulation. Local parameters are constants of its data."""
+
+    passes = 1
+
+    def _pass(self, params: Params, blocks: Block, common: Tree, clock: Stopwatch) -> tuple[Tree, Params, Tree]:
+        pieces = self._over_chunks(_forward_and_tangents, params, clock)
+        with clock("reduce"):
+            both = [(sums, jax.tree.leaves(tangents)) for sums, _, tangents in pieces]
+            sliced, tangents = self.add(both, axis=1, over="frames")
+        return sliced, _joined(pieces), tangents
+
+    def _pull_data(self, at: _At, sliced_bar: Tree, sums_bar: Tree, clock: Stopwatch) -> Params:
+        with clock("compute"):
+            parts = jax.block_until_ready(_contracted(sliced_bar, at.kept, at.params.shared))
+        with clock("reduce"):
+            shared = self.add([parts], axis=0, over="slices")
+        return Params(shared, jax.tree.map(np.zeros_like, at.params.local))
+
+
+def _joined(pieces: Sequence[tuple]) -> Params:
+    """The rows of all chunks as local leaves [blocks, ...]; they are those of the first tile, which has every frame."""
+    rows = jax.tree.map(lambda *parts: np.concatenate([np.asarray(part[0]) for part in parts]), *(p[1] for p in pieces))
+    return Params((), rows)
 
 
 @dataclass(frozen=True)
@@ -311,14 +352,15 @@ class Adjoint(_Halves):
     def _prepared(self) -> Tree:
         return self.problem.prepare(self.frames.rows)
 
-    def _pass(self, params: Params, blocks: Block, common: Tree, clock: Stopwatch) -> tuple[Tree, Any]:
+    def _pass(self, params: Params, blocks: Block, common: Tree, clock: Stopwatch) -> tuple[Tree, Params, Any]:
         w_t = np.asarray(_weights(self.problem, params, blocks)).ravel()
         pieces = []
         for chunk in self._timed_chunks(clock):
             with clock("compute"):
                 made = self.problem.one_pass(w_t, common, chunk, self._prepared, self.threads)
                 pieces.append(jax.block_until_ready(made))
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
+        sliced, rows = jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
+        return sliced, NO_ROWS, rows
 
     def _not_finite_data(self, at: _At) -> np.ndarray:
         """The rows whose data are not finite, else the one of the largest weight, if sums of tiles are not."""
@@ -370,60 +412,48 @@ def _not_finite(tree: Tree, axis: int) -> np.ndarray:
 
 
 # ---- what runs on the device -------------------------------------------------------------------------------------
-# Every cell and every tile is computed by the same loop body on the same shapes, so that its bits do not depend on how
-# many a rank holds. On a CPU the loop also keeps a cell in the cache; on a GPU cells are computed side by side.
 
 
-def _each(function: Callable, *trees: Tree) -> Tree:
-    """``function`` of each slice of the trees along their first axis, its results stacked."""
-    return _loop(function, len(jax.tree.leaves(trees)[0]), *((tree, lambda i: i) for tree in trees))
-
-
-def _loop(function: Callable, count: int, *arguments: tuple[Tree, Callable[[Any], Any]]) -> Tree:
-    """``function`` of the slices ``tree[index(i)]`` of each (tree, index) for i below ``count``, its results stacked.
-
-    On a CPU the compiler is not told how many turns the loop has: it would unroll a single one, and might then add in
-    another order than in the loops of other ranks.
-    """
-    slices = lambda i: [_slices(tree, index(i)) for tree, index in arguments]  # noqa: E731
-    if jax.default_backend() != "cpu":
-        return jax.lax.map(lambda i: function(*slices(i)), jnp.arange(count), batch_size=64)
-    of_slice = lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], jnp.result_type(leaf))  # noqa: E731
-    shapes = jax.eval_shape(function, *(jax.tree.map(of_slice, tree) for tree, _ in arguments))
-    nothing = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), shapes)
-    if count == 0:
-        return nothing
-
-    def turn(i: Any, found: Tree) -> Tree:
-        put = lambda whole, one: jax.lax.dynamic_update_index_in_dim(whole, one, i, 0)  # noqa: E731
-        return jax.tree.map(put, found, function(*slices(i)))
-
-    return jax.lax.fori_loop(0, jax.lax.optimization_barrier(jnp.int32(count)), turn, nothing)
-
-
-def _slices(tree: Tree, i: Any) -> Tree:
-    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(jnp.asarray(leaf), i, keepdims=False), tree)
-
-
-def _over_cells(function: Callable, params: Params, cells: Cell, tiles: Tree) -> Tree:
-    """``function(params of block, cell, slice of tiles)`` of each tile and block; leaves [tiles, blocks, ...]."""
-    n_tiles, n_blocks = jax.tree.leaves(cells.data)[0].shape[:2]
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), cells.data)
-
-    def of_cell(data, local, about, constants):
-        return function(Params(params.shared, local), Cell(data, *about), constants)
-
-    of_block, of_tile = (lambda i: i % n_blocks), (lambda i: i // n_blocks)
-    found = _loop(
-        of_cell, n_tiles * n_blocks, (flat, lambda i: i), (params.local, of_block),
-        ((cells.ids, cells.log_prior), of_block), (tiles, of_tile),
-    )  # fmt: skip
-    return jax.tree.map(lambda leaf: leaf.reshape(n_tiles, n_blocks, *leaf.shape[1:]), found)
+def _of_cell(problem: Problem, params: Params, cell: Cell) -> tuple[Tree, Tree]:
+    """The sums of a cell, and what belongs to each of its frames; nothing for most problems."""
+    if isinstance(problem, RowsProblem):
+        return problem.partial_and_rows(params, cell)
+    return problem.partial(params, cell), ()
 
 
 @jax.jit
-def _forward(problem: Problem, params: Params, cells: Cell) -> Tree:
-    return _over_cells(lambda p, cell, _: problem.partial(p, cell), params, cells, None)
+def _forward(problem: Problem, params: Params, cells: Cell) -> tuple[Tree, Tree]:
+    """Sums and rows, leaves [tiles, blocks, ...]."""
+    return over_cells(lambda p, cell, _: _of_cell(problem, p, cell), params, cells, None)
+
+
+@jax.jit
+def _forward_and_tangents(problem: Problem, params: Params, cells: Cell) -> tuple[Tree, Tree, Tree]:
+    """Sums, rows, and the derivatives of the sums by every shared parameter: each leaf of the sums a tree of leaves
+    [tiles, blocks, shape of the sum, shape of the parameter]."""
+
+    def of_cell(p, cell, _):
+        def sums_of(shared):
+            sums, rows = _of_cell(problem, Params(shared, p.local), cell)
+            return sums, (sums, rows)
+
+        tangents, (sums, rows) = jax.jacfwd(sums_of, has_aux=True)(p.shared)
+        return sums, rows, tangents
+
+    return over_cells(of_cell, params, cells, None)
+
+
+@jax.jit
+def _contracted(sliced_bar: Tree, tangents: Sequence[jax.Array], shared: Tree) -> Tree:
+    """Cotangents times tangents, summed over the sums of each tile; as the shared parameters, leaves [tiles, ...].
+
+    tangents: of each sum by each parameter, in this order.
+    """
+    bars, structure = jax.tree.leaves(sliced_bar), jax.tree.structure(shared)
+    n = structure.num_leaves
+    product = jax.vmap(lambda bar, tangent: jnp.tensordot(bar, tangent, bar.ndim))
+    terms = [product(bar, tangents[i * n + k]) for i, bar in enumerate(bars) for k in range(n)]
+    return jax.tree.unflatten(structure, [sum(terms[k::n]) for k in range(n)])
 
 
 @jax.jit
@@ -432,34 +462,27 @@ def _pull(problem: Problem, params: Params, cells: Cell, sliced_bar: Tree) -> Pa
         value, vjp = jax.vjp(lambda q: problem.partial(q, cell), p)
         return vjp(jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), bar, value))[0]
 
-    return _over_cells(cell_vjp, params, cells, sliced_bar)
-
-
-def _over_blocks(function: Callable, params: Params, blocks: Block, *more: Tree) -> Tree:
-    """``function(params of block, block, ...)`` for each block; the leaves are [blocks, ...]."""
-    return _each(
-        lambda local, block, *rest: function(Params(params.shared, local), block, *rest), params.local, blocks, *more
-    )
+    return over_cells(cell_vjp, params, cells, sliced_bar)
 
 
 @jax.jit
 def _of_frames(problem: Problem, params: Params, blocks: Block) -> Tree:
-    return _over_blocks(problem.of_frames, params, blocks)
+    return over_blocks(problem.of_frames, params, blocks)
 
 
 @jax.jit
 def _of_frames_vjp(problem: Problem, params: Params, blocks: Block, common_bar: Tree) -> Params:
-    return _over_blocks(lambda p, b: jax.vjp(lambda q: problem.of_frames(q, b), p)[1](common_bar)[0], params, blocks)
+    return over_blocks(lambda p, b: jax.vjp(lambda q: problem.of_frames(q, b), p)[1](common_bar)[0], params, blocks)
 
 
 @jax.jit
 def _weights(problem: Problem, params: Params, blocks: Block) -> jax.Array:
-    return _over_blocks(problem.weights, params, blocks)
+    return over_blocks(problem.weights, params, blocks)
 
 
 @jax.jit
 def _weights_vjp(problem: Problem, params: Params, blocks: Block, w_bar: jax.Array) -> Params:
-    return _over_blocks(lambda p, b, bar: jax.vjp(lambda q: problem.weights(q, b), p)[1](bar)[0], params, blocks, w_bar)
+    return over_blocks(lambda p, b, bar: jax.vjp(lambda q: problem.weights(q, b), p)[1](bar)[0], params, blocks, w_bar)
 
 
 @jax.jit
@@ -470,7 +493,7 @@ def _combined(problem: Problem, rows: jax.Array, sums_bar: Tree) -> jax.Array:
         coefficients = problem.coefficients(sums_bar, tile)
         return sum(c * row.astype(c.dtype) for c, row in zip(coefficients, rows_kt))
 
-    return _each(one, rows, problem.tiles)
+    return each(one, rows, problem.tiles)
 
 
 @jax.jit
@@ -478,7 +501,7 @@ def _summaries(problem: Problem, statistics: Statistics, shared: Tree) -> Tree:
     def one(sliced, tile):
         return problem.summary(Statistics(statistics.common, sliced), shared, tile)
 
-    return _each(one, statistics.sliced, problem.tiles)
+    return each(one, statistics.sliced, problem.tiles)
 
 
 @jax.jit
@@ -487,7 +510,7 @@ def _summaries_vjp(problem: Problem, statistics: Statistics, shared: Tree, sums_
         _, vjp = jax.vjp(lambda s, q: problem.summary(s, q, tile), Statistics(statistics.common, sliced), shared)
         return vjp(sums_bar)
 
-    return _each(one, statistics.sliced, problem.tiles)
+    return each(one, statistics.sliced, problem.tiles)
 
 
 @jax.jit
@@ -501,7 +524,7 @@ def _summaries_vjp_to_common(
         common_bar, shared_bar = jax.vjp(of_common, statistics.common, shared)[1](sums_bar)
         return Statistics(common_bar, None), shared_bar
 
-    return _each(one, statistics.sliced, problem.tiles)
+    return each(one, statistics.sliced, problem.tiles)
 
 
 @jax.jit

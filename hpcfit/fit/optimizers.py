@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from hpcfit.errors import InputError, nearest
-from hpcfit.fit.gradient import Evaluation, Gradient
+from hpcfit.fit.gradient import NO_ROWS, Evaluation, Gradient
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.problem import Params
 from hpcfit.fit.selection import Genetic, Greedy, Selections
@@ -24,7 +24,8 @@ Evaluate = Callable[[Params], Evaluation]
 class Optimizer(Protocol):
     """What the loop needs.
 
-    Every state has ``params``, ``loss``, ``gradient`` and ``stalled`` (why no step is possible, or "").
+    Every state has ``params``, ``loss``, ``gradient`` and ``stalled`` (why no step is possible, or ""); those of
+    optimizers that any problem can take also have the ``rows`` of the evaluation that they accepted.
     """
 
     def start(self, params: Params, evaluate: Evaluate) -> Any: ...
@@ -42,6 +43,7 @@ class LbfgsState(NamedTuple):
     y: tuple[Params, ...]
     filled: int
     stalled: str
+    rows: Params = NO_ROWS
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Lbfgs:
         """Evaluate at the start."""
         here = evaluate(params)
         nothing = (combine([0.0], [params]),) * self.memory
-        return LbfgsState(params, here.loss, here.gradient, nothing, nothing, 0, "")
+        return LbfgsState(params, here.loss, here.gradient, nothing, nothing, 0, "", here.rows)
 
     def step(self, state: LbfgsState, evaluate: Evaluate) -> LbfgsState:
         """One quasi-Newton step; falls back to steepest descent once before it gives up."""
@@ -86,7 +88,7 @@ class Lbfgs:
             return state._replace(params=params, loss=here.loss)
         s, y = combine([1, -1], [params, state.params]), combine([1, -1], [here.gradient, state.gradient])
         _, curvature, _, scale = self.inner.gram([s, y]).ravel()
-        state = state._replace(params=params, loss=here.loss, gradient=here.gradient)
+        state = state._replace(params=params, loss=here.loss, gradient=here.gradient, rows=here.rows)
         if curvature <= 1e-14 * scale:
             return state
         return state._replace(s=(*state.s[1:], s), y=(*state.y[1:], y), filled=min(state.filled + 1, self.memory))
@@ -156,6 +158,7 @@ class GradientState(NamedTuple):
     gradient: Params
     inner: Any
     stalled: str
+    rows: Params = NO_ROWS
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ class Optax:
     def start(self, params: Params, evaluate: Evaluate) -> GradientState:
         """Evaluate at the start."""
         here = evaluate(params)
-        return GradientState(params, here.loss, here.gradient, self.chain.init(params), "")
+        return GradientState(params, here.loss, here.gradient, self.chain.init(params), "", here.rows)
 
     def step(self, state: GradientState, evaluate: Evaluate) -> GradientState:
         """One update and one evaluation."""
@@ -180,7 +183,7 @@ class Optax:
         updates, inner = self.chain.update(gradient, state.inner, state.params)
         params = combine([1.0, 1.0], [state.params, updates])
         here = evaluate(params)
-        return GradientState(params, here.loss, here.gradient, inner, "")
+        return GradientState(params, here.loss, here.gradient, inner, "", here.rows)
 
     def _clipped(self, gradient: Params) -> Params:
         norm = self.inner.norm(gradient)
@@ -208,7 +211,7 @@ class ExponentiatedGradient:
     def start(self, params: Params, evaluate: Evaluate) -> GradientState:
         """Evaluate at the start."""
         here = evaluate(params)
-        return GradientState(here.params, here.loss, here.gradient, self.step_length, "")
+        return GradientState(here.params, here.loss, here.gradient, self.step_length, "", here.rows)
 
     def step(self, state: GradientState, evaluate: Evaluate) -> GradientState:
         """One accepted step; its length is remembered for the next."""
@@ -219,7 +222,7 @@ class ExponentiatedGradient:
         for _ in range(self.max_trials):
             here = evaluate(problem.multiplied(state.params, direction, length))
             if here.loss <= state.loss + self.armijo * length * slope:
-                return GradientState(here.params, here.loss, here.gradient, length * self.grow, "")
+                return GradientState(here.params, here.loss, here.gradient, length * self.grow, "", here.rows)
             length *= self.shrink
         if not np.isfinite(here.loss):
             return state._replace(params=here.params, loss=here.loss)

@@ -15,7 +15,7 @@ A problem communicates nothing, reads nothing and keeps no state. What it needs 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -111,6 +111,19 @@ class Problem(Protocol):
 
     def metrics(self, sums: Tree, common: Tree, shared: Tree) -> dict[str, Any]:
         """What the history reports of one evaluation."""
+
+
+@runtime_checkable
+class RowsProblem(Problem, Protocol):
+    """A problem that also finds something of each frame, which is not summed: the end of a window of a simulation, the
+    energy of a replica. It stays with the rank that holds the frame, like a local parameter, and no gradient comes
+    through it."""
+
+    def partial_and_rows(self, params: Params, cell: Cell) -> tuple[Tree, Tree]:
+        """(partial(params, cell), rows): leaves of rows are [width, ...] floats, the same in every tile."""
+
+    def no_rows(self, frames: FrameRows) -> Tree:
+        """Zeros like the rows of all frames of a rank, leaves [blocks, width, ...]."""
 
 
 class SelectableProblem(Problem, Protocol):
