@@ -114,7 +114,7 @@ class Problem(Protocol):
 
 
 @runtime_checkable
-class RowsProblem(Problem, Protocol):
+class RowsProblem(Protocol):
     """A problem that also finds something of each frame, which is not summed: the end of a window of a simulation, the
     energy of a replica. It stays with the rank that holds the frame, like a local parameter, and no gradient comes
     through it."""
