@@ -17,6 +17,7 @@ class HpcfitError(Exception):
     on_all_ranks = False  # whether every rank raises it at the same place: then root alone prints it
 
     def __init__(self, what: str, *, remedy: str = ""):
+        self.what, self.remedy = what, remedy
         super().__init__(what if not remedy else f"{what}\n  remedy: {remedy}")
 
 

@@ -43,7 +43,7 @@ from hpcfit.config import BLOCK_FRAMES, load_config
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.kinds.force_map.case import ForceMapCase
 from hpcfit.kinds.force_map.maps import optimal_map
-from hpcfit.kinds.force_map.passes import add_products, product_sums
+from hpcfit.kinds.force_map.passes import ProductsPass
 from hpcfit.ranks import world_ranks
 from hpcfit.store.force_shard import ForceFrames, Origin, write_force_shard
 from hpcfit.store.force_store import write_force_catalog, write_particles
@@ -172,11 +172,10 @@ class FirstPass:
     def gram(self):
         """As ``kinds.force_map.study`` does it; the mean products [q, q]."""
         case = self._map
-        sums = product_sums(case.products, self._grid, case.parts.n, case.config.run.reductions)
-        for visit in case.frames.visits(range(len(case.parts.blocks))):
-            add_products(case.products, visit, sums)
-        tiles = [sums[tile].total(self._grid.frames) for tile in range(case.n_tiles)]
-        return case.products.assembled(tiles).sum(axis=0) / (3 * case.n_frames), case.reduced
+        work = ProductsPass(case.frames, case.products, [], None, self._grid, case.kT, case.config.run.reductions)
+        for _ in work.run(range(work.n_units)):
+            pass
+        return work.product()["total"].sum(axis=0) / (3 * case.n_frames), case.reduced
 
     def gemm(self):
         """As many products as the pass has blocks."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from hpcfit.commands.monitoring import monitored
-from hpcfit.commands.run import Interrupted, Run
+from hpcfit.commands.run import Run
 from hpcfit.commands.session import log_session, open_session
 from hpcfit.config import Config, RunConfig
 from hpcfit.errors import EXIT_REQUEUE, InputError, together
 from hpcfit.fit import hooks
 from hpcfit.fit.loop import Stop
+from hpcfit.fit.stages import Interrupted
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.base import Case, SteppedCase
 from hpcfit.log import logger
@@ -52,11 +53,12 @@ def run_optimize(
             world.on_root(directory.clear)  # only now: what could be wrong with the new run has been found
         world.on_root(lambda: directory.open(config, run.recorder.count))
     with monitored(run) as monitor, phases("fit"):
-        run.more = [signals, *_wall_clock(config, world), *monitor]
+        run.stops, run.more = [signals, *_wall_clock(config, world)], monitor
         try:
             found = session.case.study(run)
         except Interrupted as interruption:
             return _interrupted(world, directory, interruption.stop)
+    world.on_root(run.study.close)
     world.on_root(lambda: directory.close(Stop(run.stopped)))
     with phases("results"):
         facts = {**found, **run.facts(bandwidth)}

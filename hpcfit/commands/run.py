@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -15,18 +15,19 @@ from hpcfit.commands.session import Session
 from hpcfit.config import BLOCK_FRAMES, OptimizerConfig
 from hpcfit.errors import together
 from hpcfit.fit import hooks
-from hpcfit.fit.checkpoint import Checkpoints, Record, Records
-from hpcfit.fit.gradient import Evaluation, Gradient, not_a_number
+from hpcfit.fit.checkpoint import Checkpoints, Record, Records, Stages
+from hpcfit.fit.gradient import Evaluation, Gradient, no_rows_of, not_a_number
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
 from hpcfit.fit.optimizers import SELECTING, Optimizer, choose_optimizer
 from hpcfit.fit.problem import FrameRows, Params, Problem
 from hpcfit.fit.reduction import choose_sum
-from hpcfit.fit.stages import Fitted, Result, Until
+from hpcfit.fit.stages import Fitted, Interrupted, Result, StageRunner, Until, Work
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 from hpcfit.runs.directory import RunDirectory
+from hpcfit.runs.study import StudyFile
 
 
 @dataclass
@@ -111,14 +112,6 @@ class Recorder:
         )
 
 
-class Interrupted(Exception):
-    """A fit ended from outside; a checkpoint was written, and the run is to be continued. ``stop`` says why."""
-
-    def __init__(self, stop: Stop):
-        super().__init__(stop.reason)
-        self.stop = stop
-
-
 @dataclass
 class Run:
     """The parts of one run. It is what a case's study is given (``fit.stages.Fits``)."""
@@ -127,7 +120,11 @@ class Run:
     evaluate: Gradient | None
     recorder: Recorder
     records: Records
-    more: Sequence[Hook] = ()  # hooks of every fit
+    stages: Stages
+    study: StudyFile
+    stops: Sequence[Hook] = ()  # what ends the run from outside: a signal, the clock
+    more: Sequence[Hook] = ()  # further hooks of every fit
+    warnings: list[str] = field(default_factory=list)
     result: Result | None = None
     counted: int = 0  # evaluations of the fits that have ended
     names: list[str] = field(default_factory=list)
@@ -141,8 +138,10 @@ class Run:
         evaluate = session.world.on_all(lambda: session.case.gradient(grid, session.device.memory, add))
         recorder = Recorder(evaluate, session.world)
         limits = config.optimizer.model_dump_json(exclude={"wall_clock_minutes"})
-        records = Records(config.run.directory / "fits", grid, session.identity(), limits)
-        return cls(session, evaluate, recorder, records)
+        folder, identity = config.run.directory / "fits", session.identity()
+        records = Records(folder, grid, identity, limits)
+        stages = Stages(folder, session.world, identity)
+        return cls(session, evaluate, recorder, records, stages, StudyFile(config.run.directory))
 
     @property
     def grid(self) -> Grid:
@@ -150,12 +149,12 @@ class Run:
         return self.session.grid
 
     def evaluations_kept(self) -> int | None:
-        """Evaluations until the newest checkpoint or record of a fit, from which a continued run goes on; None where
-        there is none. Raises InputError where a checkpoint is of another run. Collective."""
+        """Evaluations until the newest checkpoint or record of a fit, from which a continued run goes on; 0 where there
+        are only stages, None where there is nothing. Raises InputError for what is of another run. Collective."""
         no_rows = np.empty((0, BLOCK_FRAMES), np.int64)
         checkpoint = self._checkpoints("", self.session.grid, no_rows).newest_evaluations()
-        recorded = self.session.world.on_root(self.records.evaluations)
-        return max(checkpoint or 0, recorded) if checkpoint is not None or recorded else None
+        recorded, staged = self.session.world.on_root(lambda: (self.records.evaluations(), self.stages.any()))
+        return max(checkpoint or 0, recorded) if checkpoint is not None or recorded or staged else None
 
     def _checkpoints(self, name: str, grid: Grid, ids: np.ndarray) -> Checkpoints:
         saves = self.session.config.checkpoint
@@ -164,7 +163,40 @@ class Run:
             lambda: self.recorder.count, name, saves.keep, saves.every_steps, saves.every_minutes,
         )  # fmt: skip
 
-    # ---- the fits --------------------------------------------------------------------------------------------------
+    # ---- what a study asks for -------------------------------------------------------------------------------------
+
+    def announce(self, names: Sequence[str]) -> None:
+        """See ``fit.stages.Fits``."""
+        self.session.world.on_root(lambda: self.study.announce(names))
+
+    def warn(self, sentences: Sequence[str]) -> None:
+        """See ``fit.stages.Fits``."""
+        self.warnings.extend(sentences)
+
+    def heed(self) -> None:
+        """See ``fit.stages.Fits``."""
+        stop = self._stop()
+        if stop is not None:
+            raise Interrupted(stop)
+
+    def _stop(self) -> Stop | None:
+        """What ends the run now; collective."""
+        return next((stop for stop in [hook(None) for hook in self.stops] if stop), None)
+
+    def _begin(self, name: str) -> None:
+        self.names.append(name)
+        self.session.world.on_root(lambda: self.study.begin(name))
+
+    # ---- stages ----------------------------------------------------------------------------------------------------
+
+    def stage(self, name: str, work: Work, inputs: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """See ``fit.stages.Fits``."""
+        self.session.world.on_root(lambda: self.study.begin(name))
+        product = StageRunner(self.stages, self._stop).run(name, work, inputs)
+        self.study.end(name)
+        return product
+
+    # ---- fits ------------------------------------------------------------------------------------------------------
 
     def fit(
         self, name: str, start: Params, problem: Problem | None = None, rows: FrameRows | None = None, *,
@@ -172,9 +204,9 @@ class Run:
     ) -> Fitted:  # fmt: skip
         """See ``fit.stages.Fits``. Raises Interrupted."""
         evaluate = evaluate or self._gradient(problem, rows)
-        self.names.append(name)
+        self._begin(name)
         self.recorder.next_fit(evaluate)
-        record = self.records.load(name, start)
+        record = self.records.load(name, start, no_rows_of(evaluate))
         if record is not None:
             return self._remembered(name, record)
         one = OneFit.of(self, name, evaluate, until, tolerance)
@@ -187,6 +219,7 @@ class Run:
         if not tolerance:
             logger.info("stopped after step %d: %s", outcome.last.number, outcome.stop.reason)
         fitted = self._ended(name, evaluate, outcome)
+        self.study.end(name)
         self._keep(fitted)
         one.checkpoints.save(outcome.last)
         return fitted
@@ -208,16 +241,17 @@ class Run:
         words = "  ".join(f"{key} {value:.5g}" for key, value in metrics.items())
         logger.info("%d evaluations of '%s': %s", evaluations, name, words)
         self.recorder.fit_ended(outcome.last.number)
-        return Fitted(name, at.params, metrics, outcome.last.number, evaluations, outcome.stop.reason)
+        return Fitted(name, at.params, metrics, outcome.last.number, evaluations, outcome.stop.reason, at.rows)
 
     def _keep(self, fitted: Fitted) -> None:
-        facts = {key: value for key, value in fitted._asdict().items() if key not in ("params", "name")}
-        self.records.save(fitted.name, Record(fitted.params, facts, self.recorder.count))
+        facts = {key: value for key, value in fitted._asdict().items() if key not in ("params", "rows", "name")}
+        self.records.save(fitted.name, Record(fitted.params, fitted.rows, facts, self.recorder.count))
 
     def _remembered(self, name: str, record: Record) -> Fitted:
         self.counted = record.evaluations
         self.recorder.fit_ended(record.facts["steps"])
-        return Fitted(name, record.params, **record.facts)
+        self.study.end(name)
+        return Fitted(name, record.params, **record.facts, rows=record.rows)
 
     def final(self, fitted: Fitted, problem: Problem) -> None:
         """See ``fit.stages.Fits``."""
@@ -242,6 +276,7 @@ class Run:
             "grid": [grid.shape.frames, grid.shape.slices],
             "grid_reason": grid.shape.reason,
             "fits": self.names,
+            "warnings": self.warnings,
             "evaluations_of_all_fits": self.recorder.count,
         }
         return facts if self.result is None else facts | self._facts_of_fit(bandwidth)
@@ -294,7 +329,9 @@ class OneFit:
 
     def restart(self, start: Params) -> Step | None:
         """Where the newest checkpoint of this fit left it; collective."""
-        template = self.optimizer.start(start, lambda p: Evaluation(np.nan, combine([0.0], [p]), p, None, None, {}))
+        rows = no_rows_of(self.run.recorder.evaluate)
+        nothing = lambda p: Evaluation(np.nan, combine([0.0], [p]), p, None, None, {}, rows)  # noqa: E731
+        template = self.optimizer.start(start, nothing)
         found = self.checkpoints.restart(template)
         return None if found is None else found.last
 
@@ -312,7 +349,7 @@ class OneFit:
         watchdog = hooks.Watchdog(self.run.session.world)
         recorder.beat = watchdog.beat
         try:
-            every = [recorder.after, *self._hooks(self.run.session.config.optimizer), *self.run.more]
+            every = [recorder.after, *self._hooks(self.run.session.config.optimizer), *self.run.stops, *self.run.more]
             return fit(self.optimizer, recorder, recorder.inner.norm, every, last, recorder.evaluate.not_finite_at)
         finally:
             watchdog.stop()

@@ -1,4 +1,4 @@
-"""What a run keeps of its fits, to be continued: checkpoints of one that goes on, records of those that have ended.
+"""What a run keeps, to be continued: checkpoints of a fit that goes on, records of fits that have ended, stages.
 
 Every file is sealed (``store.files.Seal``), whatever the number of ranks, and there whole or not at all. A damaged one,
 or one under the name of another, is passed over with a warning. One that is whole, but of another run or of another
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +24,11 @@ from hpcfit.fit.loop import Step
 from hpcfit.fit.problem import Params
 from hpcfit.fit.state import Arrays, check_agreement, from_arrays, gather_rows, to_arrays
 from hpcfit.log import logger
-from hpcfit.store.files import Seal, check_seal, hdf5_sealed
+from hpcfit.ranks import Ranks
+from hpcfit.store.files import Seal, check_seal, hdf5_sealed, sha256_of_file
 
-CHECKPOINT, RECORD = "checkpoint", "record of a fit"
+CHECKPOINT, RECORD, STAGE = "checkpoint", "record of a fit", "stage"
+STAGE_ENDING = ".stage.h5"
 # 2: a checkpoint names its fit; 3: weights of the simplex are squares of the parameters; 4: sealed, records too
 SCHEMA = 4
 
@@ -183,9 +185,10 @@ class Checkpoints:
 
 
 class Record(NamedTuple):
-    """params: where the fit ended. facts: its metrics and counts. evaluations: of the run until then."""
+    """params, rows: where the fit ended. facts: its metrics and counts. evaluations: of the run until then."""
 
     params: Params
+    rows: Params
     facts: dict[str, Any]
     evaluations: int
 
@@ -205,26 +208,29 @@ class Records:
 
     def save(self, name: str, record: Record) -> None:
         """Write one; collective."""
-        arrays = to_arrays({"params": record.params})
+        arrays = to_arrays({"params": record.params, "rows": record.rows})
         rows = gather_rows(arrays.local, self.grid)
         self.grid.world.on_root(lambda: self._write(name, record, Arrays(arrays.shared, rows)))
 
-    def load(self, name: str, template: Params) -> Record | None:
-        """Read one; None where this run has none. Collective. Raises InputError for one of another run."""
+    def load(self, name: str, params: Params, rows: Params) -> Record | None:
+        """Read one into the structure of these; None where this run has none. Collective. Raises InputError for one of
+        another run."""
         path = self._path(name)
         if not self.grid.world.on_root(lambda: self._holds(path, name)):
             return None
         with h5py.File(path, "r") as file:
-            params = from_arrays({"params": template}, _read(file, self.grid.blocks))["params"]
-            return Record(params, json.loads(file.attrs["facts"]), int(file.attrs["evaluations"]))
+            found = from_arrays({"params": params, "rows": rows}, _read(file, self.grid.blocks))
+            facts, evaluations = json.loads(file.attrs["facts"]), int(file.attrs["evaluations"])
+            return Record(found["params"], found["rows"], facts, evaluations)
 
     def evaluations(self) -> int:
         """Evaluations of the run until its last record; on root."""
-        counts = [self._evaluations(path) for path in sorted(self.folder.glob("*.h5"))]
+        paths = [path for path in sorted(self.folder.glob("*.h5")) if not path.name.endswith(STAGE_ENDING)]
+        counts = [self._evaluations(path) for path in paths]
         return max((count for count in counts if count is not None), default=0)
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"{name.replace(' ', '_').replace('/', '_')}.h5"
+        return self.folder / f"{_file_name(name)}.h5"
 
     def _write(self, name: str, record: Record, arrays: Arrays) -> None:
         facts = json.dumps(record.facts)
@@ -251,3 +257,97 @@ class Records:
         with h5py.File(path, "r") as file:
             _check_is_ours(path, file, self.identity)
             return int(file.attrs["evaluations"]) if file.attrs["limits"] == self.limits else None
+
+
+# ---- stages ------------------------------------------------------------------------------------------------------
+
+
+class Progress(NamedTuple):
+    """How far a stage is. done: the numbers of its units. arrays: their sums, or its product where it has ended. files:
+    digests of the files it has left, by their path."""
+
+    ended: bool
+    done: Sequence[int]
+    arrays: Mapping[str, np.ndarray]
+    files: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a run, one file each, as far as they are. identity: as in ``Records``."""
+
+    folder: Path
+    world: Ranks
+    identity: dict[str, str]
+
+    def save(self, name: str, inputs: Mapping[str, str], progress: Progress) -> None:
+        """Write one; on root."""
+        facts = {"inputs": dict(inputs), "done": list(map(int, progress.done)), "files": dict(progress.files)}
+        with _written(
+            self._path(name), STAGE, self.identity, Arrays(dict(progress.arrays), {}), stage=name,
+            ended=progress.ended, facts=json.dumps(facts),
+        ):  # fmt: skip
+            pass
+
+    @contextmanager
+    def opened(self, name: str, inputs: Mapping[str, str]) -> Iterator[Progress | None]:
+        """Yield how far one is, its arrays read when they are asked for; None where it must begin. Collective."""
+        path = self._path(name)
+        if not self.world.on_root(lambda: self._holds(path, name, inputs)):
+            yield None
+            return
+        with h5py.File(path, "r") as file:
+            facts = json.loads(file.attrs["facts"])
+            yield Progress(bool(file.attrs["ended"]), facts["done"], _Lazy(file), facts["files"])
+
+    def any(self) -> bool:
+        """Whether there is one of this run; on root."""
+        return any(self._is_ours(path) for path in sorted(self.folder.glob(f"*{STAGE_ENDING}")))
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{_file_name(name)}{STAGE_ENDING}"
+
+    def _is_ours(self, path: Path) -> bool:
+        if not path.exists() or not _is_whole(path, STAGE):
+            return False
+        with h5py.File(path, "r") as file:
+            _check_is_ours(path, file, self.identity)
+        return True
+
+    def _holds(self, path: Path, name: str, inputs: Mapping[str, str]) -> bool:
+        """Whether a file is of that stage, with these inputs, and the files that it has left are as it left them."""
+        if not self._is_ours(path):
+            return False
+        with h5py.File(path, "r") as file:
+            facts = json.loads(file.attrs["facts"])
+            if file.attrs["stage"] != name or facts["inputs"] != dict(inputs):
+                logger.info("stage '%s' begins again: %s was made from something else", name, path)
+                return False
+        changed = [kept for kept, digest in facts["files"].items() if _digest_of(Path(kept)) != digest]
+        if changed:
+            logger.warning("stage '%s' begins again: %s is not as it left it", name, changed[0])
+        return not changed
+
+
+class _Lazy(Mapping):
+    """The arrays of an open file."""
+
+    def __init__(self, file: h5py.File):
+        self._group = file.get("shared", {})
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._group[name.replace("/", "|")][()]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.replace("|", "/") for name in self._group)
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+
+def _digest_of(path: Path) -> str | None:
+    return sha256_of_file(path) if path.exists() else None
+
+
+def _file_name(name: str) -> str:
+    return name.replace(" ", "_").replace("/", "_")

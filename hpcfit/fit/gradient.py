@@ -332,6 +332,12 @@ class Forward(_ByBlocks):
         return Params(shared, jax.tree.map(np.zeros_like, at.params.local))
 
 
+def no_rows_of(evaluate: Gradient) -> Params:
+    """Zeros in place of the rows that an evaluation gives."""
+    problem = evaluate.problem
+    return Params((), problem.no_rows(evaluate.frames.rows)) if isinstance(problem, RowsProblem) else NO_ROWS
+
+
 def _joined(pieces: Sequence[tuple]) -> Params:
     """The rows of all chunks as local leaves [blocks, ...]; they are those of the first tile, which has every frame."""
     rows = jax.tree.map(lambda *parts: np.concatenate([np.asarray(part[0]) for part in parts]), *(p[1] for p in pieces))

@@ -92,15 +92,15 @@ class HeldOut:
 
 @dataclass
 class WallClock:
-    """Ends when root's clock says so; the run is to be continued. The time counts from the first call, over all fits,
-    so that every continuation makes a step."""
+    """Ends when root's clock says so; the run is to be continued. The time counts from the first call, over all fits
+    and stages, so that every continuation makes a step or does a unit."""
 
     ranks: Ranks
     minutes: float
     _start: float | None = None
 
-    def __call__(self, step: Step) -> Stop | None:
-        """Ask root's clock."""
+    def __call__(self, step: Step | None) -> Stop | None:
+        """Ask root's clock, after a step of a fit or a unit of a stage."""
         self._start = time.monotonic() if self._start is None else self._start
         over = self.ranks.bcast(time.monotonic() - self._start > 60 * self.minutes)
         return (
@@ -121,8 +121,8 @@ class Signals:
     def _note(self, number: int, _frame) -> None:
         self._received = number
 
-    def __call__(self, step: Step) -> Stop | None:
-        """Share the flag."""
+    def __call__(self, step: Step | None) -> Stop | None:
+        """Share the flag, after a step of a fit or a unit of a stage."""
         number = int(self._ranks.max(np.array([self._received]))[0])
         return Stop(f"signal {signal.Signals(number).name}", interrupted=True) if number else None
 

@@ -11,7 +11,7 @@ Parts may be as large as 2^(HIGH + 62) together; what is rounded off a part is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -28,10 +28,16 @@ class RunningSum(Protocol):
     """The sum of arrays of one shape."""
 
     def add(self, part: np.ndarray) -> None:
-        """Add an array of the shape, in any real type."""
+        """Add an array of the shape, in any real type. Raises NumericalError for what is not finite."""
 
     def total(self, ranks: Ranks) -> np.ndarray:
         """The sum over all parts of all ranks, float64; collective."""
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """The parts of this rank as they are added: arrays whose sums over ranks go on where this sum is."""
+
+    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
+        """Add what another sum has kept."""
 
 
 class ReproducibleRunningSum:
@@ -67,6 +73,16 @@ class ReproducibleRunningSum:
         high, low = ranks.sum(self._high), ranks.sum(self._low)
         return high * 2.0**HIGH + low * 2.0**LOW
 
+    def kept(self) -> dict[str, np.ndarray]:
+        """See ``RunningSum``."""
+        return {"high": self._high, "low": self._low, "magnitude": np.array([self._magnitude])}
+
+    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
+        """See ``RunningSum``."""
+        self._high += kept["high"]
+        self._low += kept["low"]
+        self._magnitude += float(kept["magnitude"][0])
+
 
 class FastRunningSum:
     """float64 in the order in which the parts come; 8 bytes a number."""
@@ -75,7 +91,10 @@ class FastRunningSum:
         self._sum = np.zeros(shape)
 
     def add(self, part: np.ndarray) -> None:
-        """See ``RunningSum``. Raises NumericalError for what is not finite."""
+        """See ``RunningSum``."""
+        largest = float(np.max(np.abs(part), initial=0.0))
+        if not np.isfinite(largest):
+            raise _not_summable(largest)
         self._sum += part
 
     def total(self, ranks: Ranks) -> np.ndarray:
@@ -84,6 +103,14 @@ class FastRunningSum:
         if not np.all(np.isfinite(total)):
             raise _not_summable(float(np.max(np.abs(total))))
         return total
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """See ``RunningSum``."""
+        return {"sum": self._sum}
+
+    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
+        """See ``RunningSum``."""
+        self._sum += kept["sum"]
 
 
 def running_sum(name: Literal["reproducible", "fast"], shape: Sequence[int]) -> RunningSum:

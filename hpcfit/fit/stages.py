@@ -1,16 +1,41 @@
-"""What a case asks of the engine when its result takes several fits: each by name, one after another, on all ranks."""
+"""What a study asks of the engine: fits and stages, each by name, one after another, on all ranks.
+
+A fit is iterated. A stage is computed once: sums over the blocks of frames, files, a series of evaluations. It is done
+unit by unit, and between units it heeds what ends a run. What it has done by then is kept, and taken up on any number
+of ranks.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from hpcfit.fit.gradient import Gradient
-from hpcfit.fit.grid import Grid
+import numpy as np
+
+from hpcfit.fit.checkpoint import Progress, Stages
+from hpcfit.fit.gradient import NO_ROWS, Gradient
+from hpcfit.fit.grid import Grid, share
+from hpcfit.fit.loop import Stop
 from hpcfit.fit.problem import FrameRows, Params, Problem
+from hpcfit.log import logger
+from hpcfit.ranks import Ranks
+from hpcfit.store.files import sha256_of_file
+
+ALL_DONE = -1  # no number of a unit
+
+
+class Interrupted(Exception):
+    """A fit or a stage was ended from outside, as ``stop`` says; what it had done was kept, for the run to go on."""
+
+    def __init__(self, stop: Stop):
+        super().__init__(stop.reason)
+        self.stop = stop
 
 
 class Fitted(NamedTuple):
-    """Where a fit ended. metrics: what the problem reports there, with the loss."""
+    """Where a fit ended. metrics: what the problem reports there, with the loss. rows: what belongs to each frame."""
 
     name: str
     params: Params
@@ -18,6 +43,7 @@ class Fitted(NamedTuple):
     steps: int
     evaluations: int
     stopped: str
+    rows: Params = NO_ROWS
 
 
 class Result(NamedTuple):
@@ -34,11 +60,109 @@ class Until(NamedTuple):
     floor: float
 
 
+class Work(Protocol):
+    """What a stage does. Which rank does a unit, and in which order units are done, must change no bit of the result.
+
+    n_units: of the data set. ranks: those that units are dealt out to; a group of one rank where all do every unit.
+    """
+
+    n_units: int
+    ranks: Ranks
+
+    def run(self, units: Sequence[int]) -> Generator[int | None]:
+        """Do these units; yield the number of each when it is done, and None in between where it can be stopped."""
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """The sums over the units that all ranks have done, on the root of all; collective."""
+
+    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
+        """Begin with such sums, on the rank that is to add them; every rank is given them."""
+
+    def product(self) -> dict[str, np.ndarray]:
+        """The result of all units, on the root of all; collective."""
+
+    def files(self) -> Sequence[Path]:
+        """The files that units have left so far, on root: their digests are kept beside the sums."""
+
+
+@dataclass(frozen=True)
+class StageRunner:
+    """Does stages and keeps them. stop: what ends the run now, if anything; collective."""
+
+    stages: Stages
+    stop: Callable[[], Stop | None]
+
+    @property
+    def _world(self) -> Ranks:
+        return self.stages.world
+
+    def run(self, name: str, work: Work, inputs: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """See ``Fits.stage``."""
+        with self.stages.opened(name, inputs) as found:
+            if found is not None and found.ended:
+                logger.info("stage '%s' has ended before", name)
+                return dict(found.arrays) if self._world.is_root else {}
+            if found is not None:
+                logger.info("stage '%s' goes on: %d of %d units are done", name, len(found.done), work.n_units)
+                self._world.on_all(lambda: work.take_up(found.arrays))
+            before = set() if found is None else set(found.done)
+        done, stop = self._do(work, [unit for unit in range(work.n_units) if unit not in before])
+        arrays = work.product() if stop is None else work.kept()
+        self._world.on_root(
+            lambda: self._keep(name, inputs, work, Progress(stop is None, sorted(before | done), arrays))
+        )
+        if stop is not None:
+            raise Interrupted(stop)
+        return arrays
+
+    def _do(self, work: Work, left: Sequence[int]) -> tuple[set[int], Stop | None]:
+        """Deal out the units that are left and do them, until all are done or something ends the run; collective."""
+        units, done = work.run([left[n] for n in share(len(left), work.ranks.rank, work.ranks.size)]), set()
+        stop, busy = None, True
+        while busy and stop is None:
+            unit, error = self._next(units)
+            if unit is not None:
+                done.add(unit)
+            busy, failed = self._world.max(np.array([unit != ALL_DONE, error is not None], float)) > 0
+            if failed:
+                self._world.raise_together(error)
+            stop = self.stop() if busy else None
+        units.close()
+        found = self._world.gather(done - {ALL_DONE})
+        return self._world.bcast(set().union(*found) if found is not None else None), stop
+
+    def _next(self, units: Generator[int | None]) -> tuple[int | None, Exception | None]:
+        try:
+            return next(units, ALL_DONE), None
+        except Exception as error:  # the others are told at once: they would wait for ever
+            return ALL_DONE, error
+
+    def _keep(self, name: str, inputs: Mapping[str, str], work: Work, progress: Progress) -> None:
+        files = {str(path): sha256_of_file(path) for path in work.files()}
+        self.stages.save(name, inputs, progress._replace(files=files))
+
+
 class Fits(Protocol):
     """grid: the ranks. evaluate: what ``Case.gradient`` gave, on all frames of this rank."""
 
     grid: Grid
     evaluate: Gradient | None
+
+    def announce(self, names: Sequence[str]) -> None:
+        """Say which fits and stages are to come, in their order, as far as it is known; collective."""
+
+    def warn(self, sentences: Sequence[str]) -> None:
+        """Add what a reader of the results must know; it is logged, and stands in the metrics and the report."""
+
+    def heed(self) -> None:
+        """Raise Interrupted on all ranks where a signal or the clock ends the run; collective."""
+
+    def stage(self, name: str, work: Work, inputs: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """Do some work, or what is left of it, or nothing where it has ended; collective. Gives its product on root.
+
+        inputs: digests of what it depends on beside config and data; where they changed it begins again. Raises
+        Interrupted.
+        """
 
     def fit(
         self,

@@ -22,12 +22,13 @@ from hpcfit import __version__
 from hpcfit.config import Config
 from hpcfit.errors import InputError
 from hpcfit.fit.loop import Stop
+from hpcfit.runs.study import STUDY
 from hpcfit.store.files import disk_errors, hdf5_written_whole, write_text, written_whole
 
 HISTORY, STOPPED, METRICS = "history.jsonl", "stopped.json", "metrics.json"
 MONITOR = "monitor.json"  # where the dashboard of a run is, as long as it has one
 RESULTS = (
-    METRICS, STOPPED, HISTORY, MONITOR, "history.h5", "weights.csv", "weights.h5", "sources.csv", "map.h5",
+    METRICS, STOPPED, HISTORY, MONITOR, STUDY, "history.h5", "weights.csv", "weights.h5", "sources.csv", "map.h5",
     "maps.h5", "force_map.npy", "potentials.h5", "simulation.h5", "report.html",
 )  # fmt: skip
 LIBRARIES = ("numpy", "jax", "jaxlib", "h5py", "mpi4py", "optax", "gemmi", "scipy")
@@ -43,7 +44,7 @@ class RunDirectory:
 
     def occupied(self) -> bool:
         """Whether a run has left something here."""
-        return any((self.path / name).exists() for name in (HISTORY, METRICS, "checkpoints"))
+        return any((self.path / name).exists() for name in (HISTORY, METRICS, "checkpoints", "fits"))
 
     def finished(self) -> bool:
         """Whether a run has ended here."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import scipy.sparse
 from scipy.interpolate import CubicSpline
@@ -21,7 +22,16 @@ from hpcfit.errors import InputError
 from hpcfit.kinds.force_map.features import Features, mapped_forces
 from hpcfit.kinds.force_map.map_statistics import NoiseMap
 from hpcfit.kinds.force_map.mapped_positions import Mapping, nearest_image
-from hpcfit.kinds.force_map.passes import AtomisticFrames, BlockSums, Reductions, Visit
+from hpcfit.kinds.force_map.passes import (
+    Arrays,
+    AtomisticFrames,
+    BlockSums,
+    Reductions,
+    Visit,
+    below,
+    named_frames,
+    prefixed,
+)
 from hpcfit.ranks import Ranks
 from hpcfit.store.files import disk_errors
 from hpcfit.store.force_shard import ForceFrames, ForceShardWriter
@@ -108,30 +118,13 @@ class MappedFrames:
         """Forces that are summed."""
         return len(self.maps) if self.mean_force is None else 2 * len(self.maps) + 2
 
-    def run(self, folder: Path, particles: Particles, made_from: dict[str, Any], world: Ranks) -> MappedSums:
-        """Write the coarse-grained store and add up; collective. A rank takes whole shards."""
-        store = self.frames.store
-        shards = list(self.first_ids)
-        plans = _plans(store, self.first_ids, made_from)
-        world.on_root(lambda: _begin(folder, particles, made_from, store.folder))
-        sums = _Sums.empty(self)
-        numbers = [number for number, block in enumerate(self.frames.parts.blocks)
-                   if shards.index(block.shard) % world.size == world.rank]  # fmt: skip
-        world.on_all(lambda: self._write_all(folder, particles, dict(zip(shards, plans)), numbers, sums))
-        world.on_root(lambda: write_force_catalog(folder, plans, particles, store.periodic, made_from))
-        return sums.total(world)
-
-    def _write_all(self, folder: Path, particles: Particles, plans: dict[int, ShardPlan], numbers, sums: _Sums) -> None:
-        visits = self.frames.visits(numbers)
-        blocks = self.frames.parts.blocks
-        for shard in sorted({blocks[number].shard for number in numbers}):
-            with ForceShardWriter(folder, plans[shard], particles) as writer:
-                for _ in range(sum(blocks[number].shard == shard for number in numbers)):
-                    visit = next(visits)
-                    R, F = self.mapped(visit)
-                    beads = ForceFrames(R.astype(np.float32), F[..., self.write].astype(np.float32), visit.frames.box)
-                    writer.extend(beads, visit.origin)
-                    self._add(visit, R, F, sums)
+    def digest(self) -> str:
+        """What the maps, the basis and the noise are, to the bit: the pass begins again where they are others."""
+        maps = [(one.W.data, one.W.indices, one.W.indptr, one.noise, [theta for _, theta in one.features])
+                for one in self.maps]  # fmt: skip
+        arrays = [np.asarray(leaf) for leaf in jax.tree.leaves((maps, self.basis, self.mean_force))]
+        told = f"{[one.name for one in self.maps]} {self.write} {self.noise_sd} {self.kT} {self.seed}"
+        return hashlib.sha256(told.encode() + b"".join(array.tobytes() for array in arrays)).hexdigest()
 
     @cached_property
     def first_ids(self) -> dict[int, int]:
@@ -158,7 +151,8 @@ class MappedFrames:
         """Of one frame [N, 3]: a function of seed and frame alone."""
         return np.random.default_rng([self.seed, frame]).normal(0, self.noise_sd, (n_beads, 3))
 
-    def _add(self, visit: Visit, R: np.ndarray, F: np.ndarray, sums: _Sums) -> None:
+    def add(self, visit: Visit, R: np.ndarray, F: np.ndarray, sums: _Sums) -> None:
+        """Add a block, its beads R and their forces F of all maps, to the sums."""
         whole = F if self.mean_force is None else self._with_mean_force(R, F, visit.frames.box)
         for piece in visit.pieces:
             sums.add(piece.part, self._normal(R, whole, visit.frames.box, piece.rows), whole[piece.rows])
@@ -189,34 +183,103 @@ class MappedFrames:
 
 
 class _Sums:
-    """The sums of the pass, not yet of all ranks."""
+    """The sums of the pass, by name."""
 
-    def __init__(self, normal: NormalEquations, products: BlockSums, spans: BlockSums):
-        self.normal, self.products, self.spans, self.spanned = normal, products, spans, 0
-
-    @classmethod
-    def empty(cls, work: MappedFrames) -> _Sums:
+    def __init__(self, work: MappedFrames):
         K, columns, n = work.basis.size if work.basis else 0, work.columns, work.frames.parts.n
         shapes = NormalEquations((K, K), (K, columns), (columns,), (K,), ())
-        normal = NormalEquations(*(BlockSums(n, shape, work.reductions) for shape in shapes))
-        spans = BlockSums(1, (len(work.maps), len(SPANS)), work.reductions)
-        return cls(normal, BlockSums(n, (columns, columns), work.reductions), spans)
+        of_blocks = shapes._asdict() | {"products": (columns, columns)}
+        self.named = {name: BlockSums(n, shape, work.reductions) for name, shape in of_blocks.items()}
+        of_all = {"spans": (len(work.maps), len(SPANS)), "spanned": ()}
+        self.named |= {name: BlockSums(1, shape, work.reductions) for name, shape in of_all.items()}
 
     def add(self, part: int, normal: NormalEquations, F: np.ndarray) -> None:
-        for total, values in zip(self.normal, normal):
-            total.add(part, np.asarray(values, float))
+        for name, values in normal._asdict().items():
+            self.named[name].add(part, np.asarray(values, float))
         flat = F.reshape(-1, F.shape[-1])
-        self.products.add(part, flat.T @ flat)
+        self.named["products"].add(part, flat.T @ flat)
 
     def add_spans(self, F: np.ndarray) -> None:
-        self.spanned += len(F)
+        self.named["spanned"].add(0, np.array(float(len(F))))
         means = [F.reshape(len(F) // span, span, -1, F.shape[-1]).mean(axis=1) for span in SPANS]
-        self.spans.add(0, np.stack([(mean**2).mean(axis=(0, 1)) * len(F) for mean in means], axis=-1))
+        self.named["spans"].add(0, np.stack([(mean**2).mean(axis=(0, 1)) * len(F) for mean in means], axis=-1))
 
-    def total(self, world: Ranks) -> MappedSums:
-        normal = NormalEquations(*(total.total(world) for total in self.normal))
-        spanned = int(world.sum(np.array([self.spanned]))[0])
-        return MappedSums(normal, self.products.total(world), self.spans.total(world)[0], spanned)
+    def absorb(self, other: _Sums) -> None:
+        for name, sums in self.named.items():
+            sums.absorb(other.named[name])
+
+
+def mapped_sums(arrays: Arrays) -> MappedSums:
+    """The sums of the pass, from what it has left (``MappingPass.product``)."""
+    normal = NormalEquations(*(arrays[name] for name in NormalEquations._fields))
+    return MappedSums(normal, arrays["products"], arrays["spans"][0], int(arrays["spanned"][0]))
+
+
+class MappingPass:
+    """The second pass, as a stage (``fit.stages.Work``): a unit is a shard of the store of beads, which a rank writes
+    whole and adds to its sums when it is written."""
+
+    def __init__(self, work: MappedFrames, folder: Path, particles: Particles, made_from: dict[str, Any], ranks: Ranks):
+        self.ranks, self._work, self._folder = ranks, work, folder
+        self._particles, self._made_from = particles, made_from
+        self._shards = list(work.first_ids)
+        self._plans = _plans(work.frames.store, work.first_ids, made_from)
+        self._sums, self._goes_on = _Sums(work), False
+
+    @property
+    def n_units(self) -> int:
+        """Shards."""
+        return len(self._shards)
+
+    def run(self, units: Sequence[int]) -> Generator[int | None]:
+        """See ``fit.stages.Work``."""
+        if not self._goes_on:
+            source = self._work.frames.store.folder
+            self.ranks.on_root(lambda: _begin(self._folder, self._particles, self._made_from, source))
+        for unit in units:
+            sums = _Sums(self._work)
+            yield from self._written(unit, sums)
+            self._sums.absorb(sums)
+            yield unit
+
+    def _written(self, unit: int, sums: _Sums) -> Generator[None]:
+        """Write a shard, its sums beside it; yields after each block."""
+        work, blocks = self._work, self._work.frames.parts.blocks
+        numbers = [number for number, block in enumerate(blocks) if block.shard == self._shards[unit]]
+        with ForceShardWriter(self._folder, self._plans[unit], self._particles) as writer:
+            for visit in work.frames.visits(numbers):
+                R, F = work.mapped(visit)
+                beads = ForceFrames(R.astype(np.float32), F[..., work.write].astype(np.float32), visit.frames.box)
+                writer.extend(beads, visit.origin)
+                with named_frames(visit, len(blocks)):
+                    work.add(visit, R, F, sums)
+                yield None
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """See ``fit.stages.Work``."""
+        kept = {}
+        for name, sums in self._sums.named.items():
+            kept |= prefixed(name, sums.kept(self.ranks))
+        return kept
+
+    def take_up(self, kept: Arrays) -> None:
+        """See ``fit.stages.Work``."""
+        self._goes_on = True
+        if self.ranks.is_root:
+            for name, sums in self._sums.named.items():
+                sums.take_up(below(name, kept))
+
+    def product(self) -> dict[str, np.ndarray]:
+        """Write the list of shards; the sums by name (``mapped_sums``)."""
+        store = self._work.frames.store
+        catalog = (self._folder, self._plans, self._particles, store.periodic, self._made_from)
+        self.ranks.on_root(lambda: write_force_catalog(*catalog))
+        return {name: sums.total(self.ranks) for name, sums in self._sums.named.items()}
+
+    def files(self) -> Sequence[Path]:
+        """Particles, the shards that are whole, and their list."""
+        names = (PARTICLES_FILE, *(plan.file for plan in self._plans), CATALOG)
+        return [path for path in (self._folder / name for name in names) if path.exists()]
 
 
 def _plans(store: ForceStore, first_ids: dict[int, int], made_from: dict[str, Any]) -> list[ShardPlan]:

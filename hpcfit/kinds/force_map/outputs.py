@@ -25,8 +25,8 @@ RADIAL = 3.0  # f = F_1 . u is 2 of the 6 components of a pair: a mean over comp
 def write_results(directory: RunDirectory, case: ForceMapCase, facts: dict[str, Any]) -> dict[str, Any]:
     """Write maps and metrics; collective. The metrics are returned on every rank; forces in them are kJ/mol/A."""
     findings: Findings = facts.pop("findings")
-    warnings = [*findings.found.warnings, *facts.pop("warnings", [])]
-    metrics = {**facts, **_metrics(case, findings), "warnings": warnings + _disagreements(findings)}
+    warnings = [*facts.pop("warnings"), *_disagreements(findings)]
+    metrics = {**facts, **_metrics(case, findings), "warnings": warnings}
     findings.world.on_root(lambda: _write(directory, case, findings, metrics))
     return metrics
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.bead_models.ranges import united
+from hpcfit.errors import InputError, NumericalError
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.running_sum import RunningSum, running_sum
 from hpcfit.kinds.force_map.constraints import HeldDistances
@@ -23,6 +27,8 @@ from hpcfit.store.force_stream import force_frames
 from hpcfit.store.shard_list import Block
 
 Reductions = Literal["reproducible", "fast"]
+OfRanges = dict[str, tuple[float, float]]
+Arrays = Mapping[str, np.ndarray]
 
 
 class Piece(NamedTuple):
@@ -113,14 +119,42 @@ class BlockSums:
 
     def add(self, part: int, values: np.ndarray) -> None:
         """Add to one statistical block."""
-        if part not in self._sums:
-            self._sums[part] = running_sum(self.reductions, self.shape)
-        self._sums[part].add(values)
+        self._of(part).add(values)
+
+    def absorb(self, other: BlockSums) -> None:
+        """Add what another one holds."""
+        for part, values in other._sums.items():
+            self._of(part).take_up(values.kept())
 
     def total(self, ranks: Ranks) -> np.ndarray:
         """[n, ...] of all ranks; collective."""
         empty = [self._sums.pop(part, None) or running_sum(self.reductions, self.shape) for part in range(self.n)]
         return np.stack([one.total(ranks) for one in empty]) if self.n else np.zeros((0, *self.shape))
+
+    def kept(self, ranks: Ranks) -> dict[str, np.ndarray]:
+        """What ``take_up`` goes on from, of all ranks: arrays [n, ...]; collective."""
+        kept = [self._of(part).kept() for part in range(self.n)]
+        return {name: np.stack([ranks.sum(one[name]) for one in kept]) for name in (kept[0] if kept else ())}
+
+    def take_up(self, kept: Arrays) -> None:
+        """Add what was kept."""
+        for part in range(self.n):
+            self._of(part).take_up({name: values[part] for name, values in kept.items()})
+
+    def _of(self, part: int) -> RunningSum:
+        if part not in self._sums:
+            self._sums[part] = running_sum(self.reductions, self.shape)
+        return self._sums[part]
+
+
+def prefixed(name: str, arrays: Arrays) -> dict[str, np.ndarray]:
+    """The arrays of one of several sums, as they lie beside those of the others."""
+    return {f"{name}/{key}": values for key, values in arrays.items()}
+
+
+def below(name: str, arrays: Arrays) -> dict[str, np.ndarray]:
+    """The arrays that ``prefixed`` has put under a name."""
+    return {key.removeprefix(f"{name}/"): arrays[key] for key in arrays if key.startswith(f"{name}/")}
 
 
 def add_products(products: Products, visit: Visit, sums: dict[int, BlockSums]) -> None:
@@ -149,16 +183,104 @@ def padded(totals: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([np.pad(total, [(0, 0), *2 * [(0, most - total.shape[-1])]]) for total in totals], axis=1)
 
 
-def product_sums(products: Products, grid: Grid, n: int, reductions: Reductions) -> dict[int, BlockSums]:
-    """Empty sums of this rank's tiles, by their number."""
-    return {tile: BlockSums(n, products.shape(tile), reductions) for tile in grid.tiles}
+@contextmanager
+def named_frames(visit: Visit, n_blocks: int) -> Iterator[None]:
+    """Name block and frames in the error of a sum that is not finite."""
+    try:
+        yield
+    except NumericalError as error:
+        first, last = visit.block.first_id, visit.block.first_id + visit.block.frames - 1
+        where = f"block {visit.number} of {n_blocks}, frames {first} to {last}"
+        raise NumericalError(f"{where}: {error.what}", remedy=error.remedy) from None
 
 
-def assembled_on_root(products: Products, grid: Grid, sums: dict[int, BlockSums]) -> np.ndarray | None:
-    """The sums of all tiles and frames, [n, ...], on the root of all ranks; collective."""
-    mine = {tile: total.total(grid.frames) for tile, total in sums.items()}
-    found = grid.world.gather(mine if grid.frames.rank == 0 else {})
-    if found is None:
-        return None
-    tiles: dict[int, Any] = {tile: total for part in found for tile, total in part.items()}
-    return products.assembled([tiles[tile] for tile in range(products.n_tiles)])
+@dataclass
+class ProductsPass:
+    """The first pass, as a stage (``fit.stages.Work``): products of reduced forces, of features, and ranges of beads.
+
+    ranges_of: the ranges of the coordinates of beads in a block of atomistic frames; None where there is no basis.
+    """
+
+    frames: AtomisticFrames
+    products: Products
+    features: Sequence[Features]
+    ranges_of: Callable[[ForceFrames], OfRanges] | None
+    grid: Grid
+    kT: float
+    reductions: Reductions
+    _ranges: OfRanges = field(default_factory=dict)
+
+    def __post_init__(self):
+        n = self.frames.parts.n
+        self._tiles = {tile: BlockSums(n, self.products.shape(tile), self.reductions) for tile in self.grid.tiles}
+        # What is not cut into tiles is left to the first slice.
+        self._features = [] if self.grid.slices.rank else [
+            BlockSums(n, 2 * (one.n_features + 1,), self.reductions) for one in self.features
+        ]  # fmt: skip
+
+    @property
+    def n_units(self) -> int:
+        """Blocks of frames."""
+        return len(self.frames.parts.blocks)
+
+    @property
+    def ranks(self) -> Ranks:
+        """The ranks that share a slice."""
+        return self.grid.frames
+
+    def run(self, units: Sequence[int]) -> Generator[int | None]:
+        """See ``fit.stages.Work``."""
+        for visit in self.frames.visits(units):
+            with named_frames(visit, self.n_units):
+                add_products(self.products, visit, self._tiles)
+                add_feature_products(self.features, visit, self.kT, self._features)
+            if self.ranges_of is not None and self.grid.slices.rank == 0:
+                self._ranges = united([self._ranges, self.ranges_of(visit.frames)])
+            yield visit.number
+
+    def _sums(self) -> dict[str, BlockSums]:
+        named = {f"tile {tile}": sums for tile, sums in self._tiles.items()}
+        return named | {f"features {number}": sums for number, sums in enumerate(self._features)}
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """See ``fit.stages.Work``."""
+        mine = {}
+        for name, sums in self._sums().items():
+            mine |= prefixed(name, sums.kept(self.grid.frames))
+        return self._of_all_slices(mine) | self._united_ranges()
+
+    def take_up(self, kept: Arrays) -> None:
+        """See ``fit.stages.Work``."""
+        if self.grid.frames.rank == 0:
+            for name, sums in self._sums().items():
+                sums.take_up(below(name, kept))
+        if self.grid.world.is_root:
+            self._ranges = ranges_in(kept)
+
+    def product(self) -> dict[str, np.ndarray]:
+        """The products of all reduced forces, "total"; of features, "features"; and the ranges (``ranges_in``)."""
+        tiles = self._of_all_slices({str(tile): sums.total(self.grid.frames) for tile, sums in self._tiles.items()})
+        features = [sums.total(self.grid.frames) for sums in self._features]
+        ranges = self._united_ranges()
+        if not self.grid.world.is_root:
+            return {}
+        total = self.products.assembled([tiles[str(tile)] for tile in range(self.products.n_tiles)])
+        return {"total": total} | ({"features": padded(features)} if features else {}) | ranges
+
+    def files(self) -> Sequence[Path]:
+        """See ``fit.stages.Work``."""
+        return ()
+
+    def _of_all_slices(self, mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the first rank of each slice has, on root."""
+        found = self.grid.world.gather(mine if self.grid.frames.rank == 0 else {})
+        return {name: values for part in found or () for name, values in part.items()}
+
+    def _united_ranges(self) -> dict[str, np.ndarray]:
+        found = self.grid.world.gather(self._ranges)
+        return {} if found is None else {"ranges": np.frombuffer(json.dumps(united(found)).encode(), np.uint8).copy()}
+
+
+def ranges_in(arrays: Arrays) -> OfRanges:
+    """The ranges that a pass has left among its arrays, by label."""
+    return {label: tuple(ends) for label, ends in json.loads(arrays["ranges"].tobytes()).items()}

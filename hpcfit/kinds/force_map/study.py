@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.bead_models.basis import Basis, BasisOptions, make_basis, validity_basis
-from hpcfit.bead_models.ranges import ObservedRanges, united
+from hpcfit.bead_models.ranges import ObservedRanges
 from hpcfit.errors import InputError
 from hpcfit.fit.stages import Fits
 from hpcfit.kinds.force_map.case import MOST_BEADS, ForceMapCase
@@ -28,21 +28,23 @@ from hpcfit.kinds.force_map.map_fits import (
     warnings_of,
 )
 from hpcfit.kinds.force_map.map_statistics import noise_map
-from hpcfit.kinds.force_map.mapped_frames import MappedFrames, MappedSums, MeanForce, NamedMap
-from hpcfit.kinds.force_map.mapped_positions import Mapping
-from hpcfit.kinds.force_map.passes import (
-    BlockSums,
-    add_feature_products,
-    add_products,
-    assembled_on_root,
-    padded,
-    product_sums,
+from hpcfit.kinds.force_map.mapped_frames import (
+    MappedFrames,
+    MappedSums,
+    MappingPass,
+    MeanForce,
+    NamedMap,
+    mapped_sums,
 )
+from hpcfit.kinds.force_map.mapped_positions import Mapping
+from hpcfit.kinds.force_map.passes import ProductsPass, ranges_in
 from hpcfit.kinds.force_map.products import DenseProducts
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
+from hpcfit.store.force_shard import ForceFrames
 
 TEST_FIELDS = 12
+PRODUCTS, MAPPED = "products of forces", "mapped frames"  # the two passes over the frames
 
 
 class Found(NamedTuple):
@@ -51,7 +53,6 @@ class Found(NamedTuple):
     maps: tuple[FoundMap, ...]
     chosen: FoundMap
     learning: dict[str, list[Learning]]
-    warnings: list[str]
 
 
 class Findings(NamedTuple):
@@ -78,56 +79,59 @@ class ForceMapStudy:
 
     def run(self) -> Findings:
         """All of it."""
-        case = self.case
+        case, world = self.case, self.fits.grid.world
+        self.fits.announce(self._planned())
         mapping = Mapping.of(case.reduced.beads.M)
-        total, of_features, ranges = self._first_pass(mapping)
-        found = self.fits.grid.world.on_root(lambda: self._maps(total, of_features))
+        sums = self._first_pass(mapping)
+        ranges = world.bcast(ranges_in(sums) if world.is_root else None)
+        found = world.on_root(lambda: self._maps(sums["total"], sums.get("features")))
+        self.fits.warn(warnings_of(found.maps, case.n_frames))
         basis, named = self._basis(ranges), self._named(found)
         mean_force = case.mean_force
         work = self._mapped_frames(mapping, named, found, basis, mean_force)
-        with self._timed("mapped frames"):
-            sums = work.run(case.mapped_folder, case.coarse, self._origin(found, named), self.fits.grid.world)
+        mapped = self._second_pass(work, self._origin(found, named))
         matching = None
         if case.config.problem.force_matching is not None:
             from hpcfit.kinds.force_map.matching import match_forces
 
             with self._timed("force matching"):
-                matching = match_forces(case, self.fits, work, sums, found.maps, found.chosen)
-        return Findings(self.fits.grid.world, found, named, sums, basis, mean_force, matching, self.passes)
+                matching = match_forces(case, self.fits, work, mapped, found.maps, found.chosen)
+        return Findings(world, found, named, mapped, basis, mean_force, matching, self.passes)
 
-    # ---- first pass ------------------------------------------------------------------------------------------------
+    def _planned(self) -> list[str]:
+        """The stages and fits to come; which map is trained first is known when they are found."""
+        matching = self.case.config.problem.force_matching
+        neural = () if matching is None or matching.neural is None else matching.neural.compare
+        return [PRODUCTS, MAPPED, *(f"neural {name}" for name in neural)]
 
-    def _first_pass(
-        self, mapping: Mapping
-    ) -> tuple[np.ndarray | None, np.ndarray | None, dict[str, tuple[float, float]]]:
-        """Products of reduced forces, on root, of features, if there are any, and the ranges of the beads' coordinates
-        on all ranks."""
-        case, grid = self.case, self.fits.grid
+    # ---- passes ----------------------------------------------------------------------------------------------------
+
+    def _first_pass(self, mapping: Mapping) -> dict[str, np.ndarray]:
+        """Products of reduced forces, and of features, and the ranges of the beads' coordinates, on root."""
+        case, choice = self.case, self.case.config
+        observe = ObservedRanges(*self._observed()) if self._has_basis else None
+
+        def ranges_of(frames: ForceFrames) -> dict[str, tuple[float, float]]:
+            return observe(mapping(frames.positions, frames.box).astype(np.float32), frames.box)
+
+        features = case.features if "features" in choice.problem.map.methods else []
+        work = ProductsPass(
+            case.frames, case.products, features, ranges_of if observe else None, self.fits.grid, case.kT,
+            choice.run.reductions,
+        )  # fmt: skip
+        with self._timed(PRODUCTS):
+            return self.fits.stage(PRODUCTS, work, {})
+
+    def _second_pass(self, work: MappedFrames, made_from: dict[str, Any]) -> MappedSums:
+        case, world = self.case, self.fits.grid.world
+        with self._timed(MAPPED):
+            mapping = MappingPass(work, case.mapped_folder, case.coarse, made_from, world)
+            sums = self.fits.stage(MAPPED, mapping, {"maps": work.digest()})
+            return mapped_sums(world.bcast(sums))
+
+    def _observed(self) -> tuple[list[str], np.ndarray, BasisOptions]:
         options, types, bonds = self._options()
-        observe = ObservedRanges(types, bonds, options) if self._has_basis else None
-        sums = product_sums(case.products, grid, case.parts.n, case.config.run.reductions)
-        features = case.features if "features" in case.config.problem.map.methods else []
-        featured = [
-            BlockSums(case.parts.n, 2 * (one.n_features + 1,), case.config.run.reductions) for one in features
-        ]
-
-        def read() -> dict[str, tuple[float, float]]:
-            ranges: dict[str, tuple[float, float]] = {}
-            for visit in case.frames.visits(grid.blocks):
-                add_products(case.products, visit, sums)
-                add_feature_products(features, visit, case.kT, featured)
-                if observe is not None:
-                    R = mapping(visit.frames.positions, visit.frames.box).astype(np.float32)
-                    ranges = united([ranges, observe(R, visit.frames.box)])
-            return ranges
-
-        with self._timed("products of forces"):
-            ranges = grid.world.on_all(read)
-            total = assembled_on_root(case.products, grid, sums)
-            of_features = padded([one.total(grid.frames) for one in featured]) if featured else None
-            parts = grid.world.gather(ranges)
-            ranges = grid.world.bcast(united(parts) if parts is not None else None)
-        return total, of_features, ranges
+        return types, bonds, options
 
     @property
     def _has_basis(self) -> bool:
@@ -188,7 +192,7 @@ class ForceMapStudy:
                 for method, one in zip(asked, found)
                 if case.parts.n >= 3
             }
-        return Found(found, choose_map(choice.map, found), learning, warnings_of(found, case.n_frames))
+        return Found(found, choose_map(choice.map, found), learning)
 
     def _named(self, found: Found) -> list[NamedMap]:
         """The maps in terms of atoms, with the noise that the config adds to the beads."""

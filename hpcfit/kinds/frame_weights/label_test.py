@@ -8,13 +8,15 @@ that are averaged. Both conditions are necessary for a population to be read off
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.grid import Grid
+from hpcfit.ranks import Ranks
 
 MAX_LABELS, MAX_PARTS = 8, 5  # a pass over the frames for each part
 MIN_FRAMES = 4  # of a label: it is cut into two parts at least, and one frame alone has no diffuse intensity
@@ -38,31 +40,83 @@ class LabelFit(NamedTuple):
         return bool(np.all(np.isfinite((self.cc, *self.cc_halves, *self.cc_parts))))
 
 
-def label_fits(evaluate: Gradient, blocks: Sequence[Any], labels: Sequence[str], criterion: str) -> list[LabelFit]:
-    """The fit of each label alone; collective. Empty where there is one label, or more than 8, or one of 3 frames.
+class LabelTest:
+    """The fit of each label alone, as a stage (``fit.stages.Work``): a unit is one evaluation, made by all ranks.
 
-    ``labels``: of every block of the fit, ``blocks`` likewise; ``criterion``: which of the problem's metrics.
+    blocks, labels: of every block of the fit. criterion: the metric of the problem that is compared. There are no units
+    where there is one label, or more than 8, or one of 3 frames.
     """
-    of_label: dict[str, np.ndarray] = {}
-    for block, label in zip(blocks, labels):
-        of_label[label] = np.append(of_label.get(label, np.zeros(0, np.int64)), block.ids()[: block.frames])
-    smallest = min(map(len, of_label.values()))
-    if not 1 < len(of_label) <= MAX_LABELS or smallest < MIN_FRAMES:
-        return []
 
-    def cc(ids: np.ndarray) -> float:
-        rows = evaluate.frames.rows
-        w = np.where(np.isin(rows.ids, ids), 1 / len(ids), TINY)
-        evaluation = evaluate.value(evaluate.problem.at_weights(w, rows))
-        return evaluate.metrics(evaluation)[criterion] if _differ(evaluation, evaluate.grid) else np.nan
+    ranks = Ranks()
 
-    n = smallest // 2
-    fits = []
-    for label, ids in of_label.items():
-        halves = tuple(cc(half) for half in np.array_split(ids, 2))
-        parts = tuple(cc(ids[start : start + n]) for start in _starts(len(ids), n))
-        fits.append(LabelFit(label, len(ids), cc(ids), halves, n, parts))
-    return fits
+    def __init__(self, evaluate: Gradient, blocks: Sequence[Any], labels: Sequence[str], criterion: str):
+        self._evaluate, self._criterion = evaluate, criterion
+        of_label: dict[str, np.ndarray] = {}
+        for block, label in zip(blocks, labels):
+            of_label[label] = np.append(of_label.get(label, np.zeros(0, np.int64)), block.ids()[: block.frames])
+        smallest = min(map(len, of_label.values()))
+        compared = 1 < len(of_label) <= MAX_LABELS and smallest >= MIN_FRAMES
+        self._part = smallest // 2
+        self._parts = [_Parts.of(label, ids, self._part) for label, ids in of_label.items()] if compared else []
+        self._chosen = [ids for parts in self._parts for ids in parts.all()]
+        self._cc = np.full(len(self._chosen), np.nan)
+
+    @property
+    def n_units(self) -> int:
+        """Evaluations."""
+        return len(self._chosen)
+
+    def run(self, units: Sequence[int]) -> Generator[int]:
+        """See ``fit.stages.Work``."""
+        rows = self._evaluate.frames.rows
+        for unit in units:
+            ids = self._chosen[unit]
+            w = np.where(np.isin(rows.ids, ids), 1 / len(ids), TINY)
+            evaluation = self._evaluate.value(self._evaluate.problem.at_weights(w, rows))
+            if _differ(evaluation, self._evaluate.grid):
+                self._cc[unit] = self._evaluate.metrics(evaluation)[self._criterion]
+            yield unit
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """See ``fit.stages.Work``."""
+        return {"cc": self._cc}
+
+    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
+        """See ``fit.stages.Work``."""
+        self._cc = np.array(kept["cc"])
+
+    def product(self) -> dict[str, np.ndarray]:
+        """The CC of each evaluation (``fits``)."""
+        return {"cc": self._cc}
+
+    def files(self) -> Sequence[Path]:
+        """See ``fit.stages.Work``."""
+        return ()
+
+    def fits(self, cc: np.ndarray) -> list[LabelFit]:
+        """What the values of all evaluations say of each label."""
+        values, found = iter(np.asarray(cc, float).tolist()), []
+        for parts in self._parts:
+            halves = next(values), next(values)
+            of_parts = tuple(next(values) for _ in parts.equal)
+            found.append(LabelFit(parts.label, len(parts.ids), next(values), halves, self._part, of_parts))
+        return found
+
+
+class _Parts(NamedTuple):
+    """The ids of the frames of a label, in two halves and in equal parts."""
+
+    label: str
+    ids: np.ndarray
+    halves: list[np.ndarray]
+    equal: list[np.ndarray]
+
+    @classmethod
+    def of(cls, label: str, ids: np.ndarray, n: int) -> _Parts:
+        return cls(label, ids, np.array_split(ids, 2), [ids[start : start + n] for start in _starts(len(ids), n)])
+
+    def all(self) -> list[np.ndarray]:
+        return [*self.halves, *self.equal, self.ids]
 
 
 def _differ(evaluation: Evaluation, grid: Grid) -> bool:

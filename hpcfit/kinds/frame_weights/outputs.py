@@ -13,7 +13,6 @@ from hpcfit.fit.grid import Grid
 from hpcfit.fit.problem import Params
 from hpcfit.fit.selection import ABSENT
 from hpcfit.fit.state import gather_rows
-from hpcfit.kinds.frame_weights.label_test import inseparable, label_fits
 from hpcfit.kinds.frame_weights.measured_quality import MeasuredQuality, map_quality, number_or_none
 from hpcfit.kinds.frame_weights.objectives import part_of
 from hpcfit.kinds.frame_weights.problem import shell_correlations
@@ -50,13 +49,6 @@ def write_results(
     fitted, flat = evaluate.value(params), evaluate.value(problem.at_weights(flat_weights, rows))
     intensities = [_intensities(case, problem, evaluation, grid) for evaluation in (fitted, flat)]
     w = gather_rows({"w": problem.weights_of(fitted.params, rows), "ids": rows.ids}, grid)
-    labels = label_fits(
-        evaluate, case.blocks, case.labels(), "cc_anisotropic" if case.config.problem.anisotropic else "cc"
-    )
-    facts = facts | {
-        "warnings": [*case.warnings(), *inseparable(labels), *facts.get("warnings", [])],
-        "labels": [fit._asdict() for fit in labels if fit.defined],
-    }
     metrics = _metrics(case, evaluate, fitted, flat) | facts
     grid.world.on_root(lambda: _write(directory, case, w, intensities, metrics))
     return metrics

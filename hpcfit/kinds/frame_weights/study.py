@@ -26,6 +26,7 @@ from hpcfit.kinds.frame_weights.conclusions import (
     theta_row,
     undecided,
 )
+from hpcfit.kinds.frame_weights.label_test import LabelFit, LabelTest, inseparable
 from hpcfit.kinds.frame_weights.orbit_choice import folds
 from hpcfit.kinds.frame_weights.problem import FrameWeights
 from hpcfit.log import logger
@@ -34,6 +35,7 @@ from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, re
 if TYPE_CHECKING:
     from hpcfit.kinds.frame_weights.case import FrameWeightsCase
 
+LABELS = "labels alone"  # the stage that asks whether the map tells labels apart
 IN_GROUP = 0.98  # of the weight, at a start in a group of frames
 ENOUGH = 1e-6  # relative tolerance of fits that are only compared: far below the errors they are compared by
 
@@ -209,6 +211,33 @@ class Study:
             )
             yield int(kept.sum()), fitted
 
+    # ---- what the map says of the labels ---------------------------------------------------------------------------
+
+    def compare_labels(self, theta: float) -> list[LabelFit]:
+        """Each label alone, and equal parts of it, against the map."""
+        criterion = "cc_anisotropic" if self.case.config.problem.anisotropic else "cc"
+        evaluate = replace(self.fits.evaluate, problem=self.at(theta))
+        work = LabelTest(evaluate, self.case.blocks, self.case.labels(), criterion)
+        if not work.n_units:
+            return []
+        found = self.fits.stage(LABELS, work, {"criterion": criterion})
+        world = self.fits.grid.world
+        return work.fits(world.bcast(found["cc"] if world.is_root else None))
+
+    # ---- what is to come -------------------------------------------------------------------------------------------
+
+    def planned(self) -> list[str]:
+        """The names of the fits and stages to come, in their order, as far as they are known."""
+        choice = self.case.config.problem
+        names = [f"start {name}" for name, _ in self.starts()]
+        if choice.n_folds:
+            names += [f"theta {theta:g} fold {fold}" for fold in range(choice.n_folds) for theta in choice.thetas]
+            names += [f"theta {theta:g}" for theta in choice.thetas if len(choice.thetas) > 1]
+        names += [] if self._one_fit else ["final"]
+        if choice.weights != "binary":
+            names += [f"{what} {seed}" for what in ("frames", "orbits") for seed in range(1, choice.resamples + 1)]
+        return [*names, *(f"dropping {number}" for number in range(1, choice.dropping_rounds + 1)), LABELS]
+
     # ---- weights of all frames -------------------------------------------------------------------------------------
 
     def weights(self, fitted: Fitted, rows: FrameRows) -> np.ndarray:
@@ -263,10 +292,13 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     """All fits of the case; what they found beside the result itself, which ``fits.final`` is told. Collective."""
     work = Study(case, fits)
     thetas = case.config.problem.thetas
+    fits.announce(work.planned())
+    fits.warn(case.warnings())
     ranked = work.compare_starts(_middle(thetas))
     start, best = ranked[0]
     starts = _start_rows(work, [fitted for _, fitted in ranked])
-    found: dict[str, Any] = {"starts": starts, "warnings": undecided(starts)}
+    fits.warn(undecided(starts))
+    found: dict[str, Any] = {"starts": starts}
     theta: float | None = thetas[0]
     if case.config.problem.n_folds:
         rows = work.cross_validate(work.without_details(start, best))
@@ -274,17 +306,19 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
             found["l_curve"] = [{"theta": value, **fitted.metrics} for value, fitted in work.l_curve(best)]
             theta = rows[choose_theta(rows)]["theta"]
         found["cross_validation"] = rows
-        found["warnings"] = [*found["warnings"], *lost_anisotropy(rows, theta)]
+        fits.warn(lost_anisotropy(rows, theta))
     if case.config.problem.weights == "simplex":
         found["theta"] = theta
     final = work.final(start, best, theta)
-    found["warnings"] = [*found["warnings"], *collapsed(final.metrics["ess"], case.n_frames)]
+    fits.warn(collapsed(final.metrics["ess"], case.n_frames))
     fits.final(final, work.at(theta or 0.0))
     if case.config.problem.resamples and theta is not None and case.config.problem.weights != "binary":
         found["errors"] = errors(work, final, theta)
     if case.config.problem.dropping_rounds:
         found["dropping"] = [{"frames": kept, **fitted.metrics} for kept, fitted in work.drop(final, theta or 0.0)]
-    return found
+    labels = work.compare_labels(theta or 0.0)
+    fits.warn(inseparable(labels))
+    return found | {"labels": [fit._asdict() for fit in labels if fit.defined]}
 
 
 def _start_rows(work: Study, fits: list[Fitted]) -> list[dict[str, Any]]:

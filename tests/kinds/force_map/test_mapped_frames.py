@@ -2,6 +2,8 @@
 
 import json
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,16 +15,24 @@ from hpcfit.bead_models.linear import basis_forces
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map.constraints import HeldDistances
 from hpcfit.kinds.force_map.map_statistics import noise_map
-from hpcfit.kinds.force_map.mapped_frames import SPANS, MappedFrames, MeanForce, NamedMap, check_folder
+from hpcfit.kinds.force_map.mapped_frames import (
+    SPANS,
+    MappedFrames,
+    MappingPass,
+    MeanForce,
+    NamedMap,
+    check_folder,
+    mapped_sums,
+)
 from hpcfit.kinds.force_map.mapped_positions import Mapping
 from hpcfit.kinds.force_map.outputs import _decomposition, _inefficiency
 from hpcfit.kinds.force_map.passes import AtomisticFrames, StatisticalBlocks
-from hpcfit.ranks import Ranks
 from hpcfit.store.force_shard import ForceShardWriter, open_force_shard
 from hpcfit.store.force_store import open_force_store, read_block, write_particles
 from hpcfit.store.particles import Particles
 from hpcfit.testsystems import synthetic
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
+from tests.fit.stage_runs import stage_done
 from tests.fit.thread_ranks import on_ranks
 
 NOTHING_HELD = HeldDistances(np.empty((0, 2), int), np.empty(0, int), (), "none")
@@ -59,7 +69,12 @@ def work_of(store, matrix, maps, parts=5, write=0, basis=None, mean_force=None, 
 def ran(work, folder, ranks=1):
     """The sums of a run on so many ranks."""
     beads = particles_of(len(work.mapping.anchor))
-    return on_ranks(ranks, lambda world: work.run(folder, beads, MADE_FROM, world))[0]
+
+    def on_rank(world):
+        with TemporaryDirectory() as records:
+            return stage_done(MappingPass(work, folder, beads, MADE_FROM, world), world, Path(world.bcast(records)))
+
+    return mapped_sums(on_ranks(ranks, on_rank)[0])
 
 
 def written(folder) -> tuple[np.ndarray, np.ndarray]:
@@ -374,7 +389,7 @@ def test_an_interruption_leaves_no_store_that_is_half_new(tmp_path, source, monk
     with monkeypatch.context() as patch:
         patch.setattr(ForceShardWriter, "extend", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            again.run(folder, particles_of(2), MADE_FROM, Ranks())
+            ran(again, folder)
     with pytest.raises(InputError, match="not a complete store"):
         open_force_store(folder)
     ran(again, folder)

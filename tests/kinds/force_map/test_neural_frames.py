@@ -12,7 +12,7 @@ from hpcfit.commands.optimize import run_optimize
 from hpcfit.config import load_config
 from hpcfit.kinds.force_map.constraints import HeldDistances
 from hpcfit.kinds.force_map.map_statistics import noise_map
-from hpcfit.kinds.force_map.mapped_frames import MappedFrames, NamedMap
+from hpcfit.kinds.force_map.mapped_frames import MappedFrames, MappingPass, NamedMap
 from hpcfit.kinds.force_map.mapped_positions import Mapping
 from hpcfit.kinds.force_map.neural_frames import (
     frames_grid,
@@ -26,6 +26,7 @@ from hpcfit.kinds.force_map.passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.ranks import Ranks
 from hpcfit.store.force_store import open_force_store, read_block
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
+from tests.fit.stage_runs import stage_done
 from tests.fit.thread_ranks import on_ranks
 from tests.kinds.force_map.force_map_runs import force_map_config
 
@@ -79,7 +80,8 @@ def test_rows_are_the_frames_that_are_written(work, tmp_path, ranks):
 
     def of_rank(world):
         grid = frames_grid(world, len(work.frames.parts.blocks))
-        work.run(tmp_path / "mapped", HarmonicBeads(3).particles, {"map": "optimal"}, world)
+        mapping = MappingPass(work, tmp_path / "mapped", HarmonicBeads(3).particles, {"map": "optimal"}, world)
+        stage_done(mapping, world, tmp_path / "fits")
         return grid.blocks, neural_rows(work, grid, PART)
 
     found = on_ranks(ranks, of_rank)

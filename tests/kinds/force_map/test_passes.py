@@ -14,12 +14,10 @@ from hpcfit.kinds.force_map.maps import basic_map
 from hpcfit.kinds.force_map.passes import (
     AtomisticFrames,
     BlockSums,
+    ProductsPass,
     StatisticalBlocks,
     add_feature_products,
-    add_products,
-    assembled_on_root,
     padded,
-    product_sums,
 )
 from hpcfit.kinds.force_map.products import DenseProducts, LocalProducts
 from hpcfit.kinds.force_map.virtual_sites import Average
@@ -145,10 +143,7 @@ def test_products_are_the_sums_over_raw_frames_on_any_grid(frames, monkeypatch, 
 
     def work(world: Ranks):
         grid = make_grid(world, Shape(size // slices, slices, ""), len(frames.parts.blocks), products.n_tiles)
-        sums = product_sums(products, grid, frames.parts.n, "reproducible")
-        for visit in frames.visits(grid.blocks):
-            add_products(products, visit, sums)
-        return assembled_on_root(products, grid, sums)
+        return products_of(frames, products, grid)
 
     found, *others = on_ranks(size, work)
     assert all(other is None for other in others)
@@ -166,10 +161,14 @@ def test_products_are_the_sums_over_raw_frames_on_any_grid(frames, monkeypatch, 
 
 def work_alone(products, frames):
     grid = make_grid(Ranks(), Shape(1, 1, ""), len(frames.parts.blocks), products.n_tiles)
-    sums = product_sums(products, grid, frames.parts.n, "reproducible")
-    for visit in frames.visits(grid.blocks):
-        add_products(products, visit, sums)
-    return assembled_on_root(products, grid, sums)
+    return products_of(frames, products, grid)
+
+
+def products_of(frames, products, grid) -> np.ndarray | None:
+    """The sums of all tiles on root, each rank having done its blocks."""
+    work = ProductsPass(frames, products, [], None, grid, SYSTEM.kT, "reproducible")
+    assert list(work.run(grid.blocks)) == list(grid.blocks)
+    return work.product().get("total")
 
 
 def test_feature_products_are_those_of_the_frames_of_each_part(frames):

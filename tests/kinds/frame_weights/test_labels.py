@@ -6,7 +6,7 @@ import pytest
 from hpcfit.commands.session import open_session
 from hpcfit.config import load_config
 from hpcfit.fit.reduction import FastSum
-from hpcfit.kinds.frame_weights.label_test import LabelFit, _starts, inseparable, label_fits
+from hpcfit.kinds.frame_weights.label_test import LabelFit, LabelTest, _starts, inseparable
 from hpcfit.physics.scattering import diffuse_intensity
 from hpcfit.ranks import Ranks
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_map, write_problem
@@ -48,7 +48,9 @@ def test_ensembles_that_scatter_alike_are_inseparable(tmp_path, alike):
     session = open_session(load_config(config), Ranks(), "optimize")
     case, grid = session.case, session.grid
     evaluate = case.gradient(grid, session.device.memory, FastSum(grid))
-    fits = label_fits(evaluate, case.blocks, case.labels(), "cc")
+    work = LabelTest(evaluate, case.blocks, case.labels(), "cc")
+    assert list(work.run(range(work.n_units))) == list(range(work.n_units))
+    fits = work.fits(work.product()["cc"])
     assert [f.frames for f in fits] == [96, 128]
     assert fits[0].cc > max(fits[0].cc_parts)
     assert bool(inseparable(fits)) is alike
