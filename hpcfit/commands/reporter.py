@@ -19,6 +19,7 @@ from hpcfit.commands.run import Run
 from hpcfit.fit.loop import Step
 from hpcfit.fit.problem import Params
 from hpcfit.runs.live import LiveRun, ends, newest_checkpoint
+from hpcfit.runs.study import read_study
 from hpcfit.workflow.slurm import end_of_job
 
 MAX_POINTS = 50  # of a report: a fit whose steps take a millisecond is shown thinned
@@ -94,8 +95,10 @@ class Reporter:
         pace = (now.time - first.time) / (now.step - first.step) if now.step > first.step else 0.0
         steps = (config.optimizer.max_steps, now.step, pace)
         found = ends(now.time, *steps, self._started, config.optimizer.wall_clock_minutes, self._job_end)
+        study = read_study(config.run.directory)
+        about = {} if study is None else {"study": list(study)}
         checkpoint = newest_checkpoint(config.run.directory)
-        return {"state": self.state, "checkpoint": checkpoint, "ends": [list(end) for end in found]}
+        return {"state": self.state, "checkpoint": checkpoint, "ends": [list(end) for end in found]} | about
 
     def _new_points(self) -> list[dict[str, float]]:
         rows = [self._points.popleft() for _ in range(len(self._points))]

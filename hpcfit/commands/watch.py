@@ -74,7 +74,7 @@ class Watched:
 
     def has_news(self) -> bool:
         """Whether anything has happened since this was asked last."""
-        news = (len(self.run.rows), self.run.state().name)
+        news = (len(self.run.rows), self.run.study, self.run.state().name)
         told, self._told = self._told, news
         return news != told
 
@@ -96,7 +96,9 @@ class Watched:
         return "  ".join([time.strftime("%H:%M:%S"), state.text, *parts, *ending])
 
     def _metrics(self) -> Iterator[tuple[str, str, str]]:
-        rows = self.run.rows
+        rows, study = self.run.rows, self.run.study
+        if study is not None:
+            yield "fits and stages", f"{study.ended} of {study.total} done", study.running
         if not rows:
             yield "evaluation", "none yet", "the first one compiles"
             return

@@ -7,8 +7,9 @@ import json
 import numpy as np
 from markupsafe import Markup
 
-from hpcfit.report.page import Fold, Section, Table, bar, duration, percent, significant
+from hpcfit.report.page import Fold, Section, Table, Text, bar, duration, percent, significant
 from hpcfit.runs.files import RunFiles
+from hpcfit.runs.study import read_study
 
 RATE = "The rate against the bandwidth that a plain read of memory reached on the same rank, the baseline."
 
@@ -45,6 +46,15 @@ def _with_unit(value: float | None, unit: str) -> Markup:
 def _median(values: np.ndarray) -> float | None:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else None
+
+
+def study(run: RunFiles) -> list[Text]:
+    """The number of fits and stages that the result took, where the run says it."""
+    found = read_study(run.directory)
+    if found is None:
+        return []
+    waiting = f" of {found.total}; '{found.running}' is not done" if found.ended < found.total else ""
+    return [Text(f"Fits and stages done: {found.ended}{waiting}.")]
 
 
 def settings(run: RunFiles) -> Section:

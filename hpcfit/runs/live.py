@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from hpcfit.errors import InputError
 from hpcfit.runs.directory import HISTORY, METRICS, STOPPED
+from hpcfit.runs.study import STUDY, StudyProgress, read_study
 
 RECENT = 50  # rows that the pace of a run is measured over
 SILENT = 60.0  # seconds without a row, or 20 evaluations if that is more, after which a run counts as silent
@@ -94,12 +96,18 @@ class LiveRun:
         return self._json("environment.json")
 
     @property
+    def study(self) -> StudyProgress | None:
+        """How far its fits and stages are; None where the run says nothing of them."""
+        return read_study(self.path)
+
+    @property
     def written(self) -> float:
-        """When the history was written last, seconds since 1970."""
-        try:
-            return (self.path / HISTORY).stat().st_mtime
-        except OSError:
-            return time.time()
+        """When the run has last written of its progress, seconds since 1970."""
+        times = []
+        for name in (HISTORY, STUDY):
+            with contextlib.suppress(OSError):
+                times.append((self.path / name).stat().st_mtime)
+        return max(times, default=time.time())
 
     def checkpoint(self) -> float | None:
         """When the newest checkpoint was written, seconds since 1970."""

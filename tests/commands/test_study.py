@@ -12,6 +12,7 @@ import pytest
 
 from hpcfit.testsystems import synthetic
 from tests.command import ROOT, apart, sets
+from tests.commands.test_records import records
 from tests.conftest import wait_for
 from tests.workflow.crew_tasks import Gate
 
@@ -99,7 +100,7 @@ def test_the_study_has_all_its_fits(whole):
     metrics = result(whole)
     assert len(metrics["fits"]) == FITS
     assert len(set(metrics["fits"])) == FITS
-    assert len(list((whole / "fits").glob("*.h5"))) == FITS
+    assert len(records(whole)) == FITS
     assert {row["start"] for row in metrics["starts"]} == {"prior", "A", "B"}
     assert [row["theta"] for row in metrics["cross_validation"]] == [None, 0.1, 0.01]
     assert set(metrics["errors"]) == {"frames", "orbits"}
@@ -113,12 +114,12 @@ def test_an_interrupted_study_ends_as_the_whole_one_on_other_ranks(
     ended = interrupted(mpiexec, config, run, number)
     assert ended == code if code else ended != 0
     assert not (run / "metrics.json").exists()
-    kept = {path.name: path.stat().st_mtime_ns for path in (run / "fits").glob("*.h5")}
+    kept = {path.name: path.stat().st_mtime_ns for path in records(run)}
     assert len(kept) == HELD_AFTER
     done = hpcfit(*words(config, run, "--resume"), ranks=ranks, apart=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("has ended before") >= len(kept)
-    assert {path.name: path.stat().st_mtime_ns for path in (run / "fits").glob("*.h5") if path.name in kept} == kept
+    assert {path.name: path.stat().st_mtime_ns for path in records(run) if path.name in kept} == kept
     assert result(run) == result(whole)
 
 
@@ -131,6 +132,6 @@ def test_a_record_that_is_cut_is_run_again(hpcfit, config, whole, tmp_path):
     done = hpcfit(*words(config, run, "--resume"), apart=True)
     assert done.returncode == 0, done.stderr
     assert "is damaged" in done.stderr
-    assert done.stderr.count("has ended before") == FITS - 1
+    assert done.stderr.count(" has ended before: ") == FITS - 1
     assert len(record.read_bytes()) > len(sound) // 2
     assert result(run) == result(whole)

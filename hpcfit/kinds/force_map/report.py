@@ -29,7 +29,7 @@ from hpcfit.report.page import (
     plural,
     significant,
 )
-from hpcfit.report.sections import phases, rate
+from hpcfit.report.sections import phases, rate, study
 from hpcfit.runs.files import RunFiles
 
 READING = ("products of forces", "mapped frames")  # that read every frame once
@@ -126,7 +126,7 @@ def time(run: RunFiles) -> Section:
     ]
     passes = [Table(("", "time", "frames / s"), rows, captions.PASSES)] if rows else []
     fits = [rate(run, "frames of beads")] if run.metrics.get("rate") and run.evaluated else []
-    return Section("Time", [phases(run), *passes, *fits])
+    return Section("Time", [*study(run), phases(run), *passes, *fits])
 
 
 def _frames_per_second(step: dict[str, Any], n: int) -> Markup | str:

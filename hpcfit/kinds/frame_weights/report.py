@@ -21,7 +21,7 @@ from hpcfit.report.page import (
     plus_minus,
     significant,
 )
-from hpcfit.report.sections import phases, rate
+from hpcfit.report.sections import phases, rate, study
 from hpcfit.runs.files import RunFiles
 
 MEANING = {
@@ -162,4 +162,4 @@ def _fit_shown(run: RunFiles) -> tuple[int, str]:
 
 def time(run: RunFiles) -> Section:
     """Phases, and the rate against the measured bandwidth."""
-    return Section("Time", [phases(run), rate(run, "structure factors")])
+    return Section("Time", [*study(run), phases(run), rate(run, "structure factors")])

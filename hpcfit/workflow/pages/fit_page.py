@@ -167,6 +167,9 @@ class FitSection:
             shown.append(("ESS", significant(history.last("ess")), f"{share} of {about['frames']} frames"))
         seconds = sum(self.fit.timing.last(part) for part in PARTS) / 1e3
         shown.append(("time per step", duration(seconds), f"slowest rank {self.fit.imbalance():.2f} x mean"))
+        if "study" in status:
+            ended, total, running = status["study"]
+            shown.append(("fits and stages", f"{ended} of {total}", running))
         shown.append(_checkpoint_card(status))
         shown.append(_end_card(status))
         return shown
