@@ -140,8 +140,8 @@ def test_kill_of_one_rank_ends_the_job_and_a_resume_ends_as_the_uninterrupted_ru
 
     newest = max((tmp_path / "killed/checkpoints").glob("step_*.h5"))
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    steps = int(newest.name.split(".")[0].removeprefix("step_")) + 100
-    settings = [*options, *UNENDING, f"optimizer.max_steps={steps}"]
+    steps = int(newest.name.split(".")[0].removeprefix("step_")) + 50
+    settings = [*options, *UNENDING, f"optimizer.max_steps={steps}", "checkpoint.every_steps=25"]
     command = ["optimize", two_sources, "--resume", *sets(f"run.directory={tmp_path / 'killed'}", *settings)]
     resumed = hpcfit(*command, ranks=3)
     assert resumed.returncode == 0, resumed.stderr

@@ -12,7 +12,7 @@ from hpcfit.commands.job import Request, script_of
 from hpcfit.workflow.jobs.job import Job, literally, render
 from hpcfit.workflow.jobs.options import SiteOptions
 from hpcfit.workflow.jobs.site import load_site
-from tests.conftest import ROOT
+from tests.command import HPCFIT, ROOT
 from tests.slurm.conftest import Slurm
 
 FIT = '[frames]\nstore = "s"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n'
@@ -131,8 +131,8 @@ def test_where_one_job_of_a_chain_fails_those_after_it_leave_the_queue(slurm, tm
 
 def test_an_unknown_partition_is_told_in_slurms_words(slurm, two_sources, tmp_path):
     done = slurm.run(
-        sys.executable, "-m", "hpcfit", "sweep", two_sources, "--grid", "problem.theta=0,1", "--array", "--partition",
-        "nowhere", "--directory", tmp_path / "sweep",
+        *HPCFIT, "sweep", two_sources, "--grid", "problem.theta=0,1", "--array", "--partition", "nowhere",
+        "--directory", tmp_path / "sweep",
     )  # fmt: skip
     assert done.returncode == 2
     assert "invalid partition specified: nowhere" in done.stderr

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from hpcfit.sweep.array import job_name
+from tests.command import HPCFIT, sets
 from tests.slurm.conftest import Slurm
 from tests.workflow.crew_tasks import Gate
 
@@ -33,9 +34,9 @@ def sweep(slurm: Slurm, two_sources, tmp_path):
         f'description = "test"\nranks_per_node = 2\nmpi = "pmi2"\nprogram = "{program}"\n'
     )
     command = [
-        sys.executable, "-m", "hpcfit", "sweep", two_sources, "--grid", "problem.theta=0,1e-3", "--grid",
-        "optimizer.name=lbfgs,adam", "--seeds", "2", "--directory", tmp_path / "sweep", "--array", "--site",
-        tmp_path / "site.toml", "--time", "00:10:00", "--set", "optimizer.max_steps=2", "--set", "run.report=false",
+        *HPCFIT, "sweep", two_sources, "--grid", "problem.theta=0,1e-3", "--grid", "optimizer.name=lbfgs,adam",
+        "--seeds", "2", "--directory", tmp_path / "sweep", "--array", "--site", tmp_path / "site.toml",
+        "--time", "00:10:00", *sets("optimizer.max_steps=2", "run.report=false"),
     ]  # fmt: skip
     yield lambda *options: slurm.run(*command, *options)
     for name in (job_name(tmp_path / "sweep"), f"{job_name(tmp_path / 'sweep')}-report"):

@@ -1,6 +1,7 @@
 """Opening clusters on this machine: workers, dashboard, schedulers that run already, and clear errors."""
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -25,6 +26,13 @@ from tests.workflow import crew_tasks
 pytestmark = pytest.mark.processes
 
 ANY_PORT = "127.0.0.1:0"
+
+
+@pytest.fixture(autouse=True)
+def _clients_that_failed_are_gone():
+    """Collect clients now: one that is collected while another one starts waits for ever for Dask's lock of both."""
+    yield
+    gc.collect()
 
 
 def local(**keys):
