@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hpcfit.commands.session import Session
-from hpcfit.config import BLOCK_FRAMES, OptimizerConfig
+from hpcfit.config import OptimizerConfig
 from hpcfit.errors import together
 from hpcfit.fit import hooks
 from hpcfit.fit.checkpoint import Checkpoints, Record, Records
@@ -20,10 +20,11 @@ from hpcfit.fit.gradient import Evaluation, Gradient, not_a_number
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
-from hpcfit.fit.optimizers import SELECTING, Optimizer, choose_optimizer
+from hpcfit.fit.optimizers import MakeOptimizer, Optimizer, choose_optimizer
 from hpcfit.fit.problem import FrameRows, Params, Problem
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.fit.stages import Fitted, Result, Until
+from hpcfit.kinds.base import SteppedCase
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 from hpcfit.runs.directory import RunDirectory
@@ -138,7 +139,9 @@ class Run:
         config, grid = session.config, session.grid
         add = choose_sum(config.run.reductions, grid)
         # Ranks that share frames find the same damaged shard: one error is enough.
-        evaluate = session.world.on_all(lambda: session.case.gradient(grid, session.device.memory, add))
+        evaluate = None
+        if isinstance(session.case, SteppedCase):
+            evaluate = session.world.on_all(lambda: session.case.gradient(grid, session.device.memory, add))
         recorder = Recorder(evaluate, session.world)
         limits = config.optimizer.model_dump_json(exclude={"wall_clock_minutes"})
         records = Records(config.run.directory / "fits", grid, session.identity(), limits)
@@ -152,7 +155,7 @@ class Run:
     def evaluations_kept(self) -> int | None:
         """Evaluations until the newest checkpoint or record of a fit, from which a continued run goes on; None where
         there is none. Raises InputError where a checkpoint is of another run. Collective."""
-        no_rows = np.empty((0, BLOCK_FRAMES), np.int64)
+        no_rows = np.empty((0, self.session.case.block_frames), np.int64)
         checkpoint = self._checkpoints("", self.session.grid, no_rows).newest_evaluations()
         recorded = self.session.world.on_root(self.records.evaluations)
         return max(checkpoint or 0, recorded) if checkpoint is not None or recorded else None
@@ -168,7 +171,8 @@ class Run:
 
     def fit(
         self, name: str, start: Params, problem: Problem | None = None, rows: FrameRows | None = None, *,
-        evaluate: Gradient | None = None, until: Until | None = None, tolerance: float = 0.0,
+        evaluate: Gradient | None = None, optimizer: MakeOptimizer | None = None, until: Until | None = None,
+        tolerance: float = 0.0,
     ) -> Fitted:  # fmt: skip
         """See ``fit.stages.Fits``. Raises Interrupted."""
         evaluate = evaluate or self._gradient(problem, rows)
@@ -177,7 +181,7 @@ class Run:
         record = self.records.load(name, start)
         if record is not None:
             return self._remembered(name, record)
-        one = OneFit.of(self, name, evaluate, until, tolerance)
+        one = OneFit.of(self, name, evaluate, optimizer or self._optimizer, until, tolerance)
         if not tolerance:
             logger.info("fit '%s'", name)
         outcome = one.loop(one.restart(start) or one.first_step(start))
@@ -190,6 +194,12 @@ class Run:
         self._keep(fitted)
         one.checkpoints.save(outcome.last)
         return fitted
+
+    @property
+    def _optimizer(self) -> MakeOptimizer:
+        """The optimizer of the config."""
+        chosen = self.session.config.optimizer
+        return partial(choose_optimizer, chosen.name, chosen.options, chosen.clip_norm)
 
     def _gradient(self, problem: Problem | None, rows: FrameRows | None) -> Gradient:
         frames = self.evaluate.frames
@@ -286,11 +296,12 @@ class OneFit:
     checkpoints: Checkpoints
 
     @classmethod
-    def of(cls, run: Run, name: str, evaluate: Gradient, until: Until | None, tolerance: float) -> OneFit:
-        """With the optimizer of the config, for a gradient of its own."""
-        chosen = run.session.config.optimizer
-        optimizer = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, run.recorder.inner, evaluate)
-        return cls(run, until, tolerance, optimizer, run._checkpoints(name, evaluate.grid, evaluate.frames.rows.ids))
+    def of(
+        cls, run: Run, name: str, evaluate: Gradient, make: MakeOptimizer, until: Until | None, tolerance: float
+    ) -> OneFit:
+        """With an optimizer for a gradient of its own."""
+        checkpoints = run._checkpoints(name, evaluate.grid, evaluate.frames.rows.ids)
+        return cls(run, until, tolerance, make(run.recorder.inner, evaluate), checkpoints)
 
     def restart(self, start: Params) -> Step | None:
         """Where the newest checkpoint of this fit left it; collective."""
@@ -321,11 +332,11 @@ class OneFit:
         lines = 0 if self.tolerance else math.inf  # of many short fits that are only compared, one line each is enough
         describe = self.run.recorder.describe
         progress = [hooks.Progress(describe, lines)] if self.run.session.world.is_root else []
-        small = [
-            hooks.SmallGradient(chosen.gradient_tolerance),
-            hooks.SmallChange(max(chosen.relative_tolerance, self.tolerance), chosen.patience),
-        ]
-        converged = [] if chosen.name in SELECTING else small  # a search over selections says itself when it ends
+        signs = {
+            "small gradient": hooks.SmallGradient(chosen.gradient_tolerance),
+            "small change": hooks.SmallChange(max(chosen.relative_tolerance, self.tolerance), chosen.patience),
+        }
+        converged: list[Any] = [signs[sign] for sign in self.optimizer.stops_on]
         if self.until is not None:
             values = partial(self.run.recorder.of_this_fit, self.until.metric)
             converged.append(hooks.HeldOut(self.run.session.world, values, self.until.floor, chosen.patience))

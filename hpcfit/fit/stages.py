@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from hpcfit.fit.gradient import Gradient
 from hpcfit.fit.grid import Grid
+from hpcfit.fit.optimizers import MakeOptimizer
 from hpcfit.fit.problem import FrameRows, Params, Problem
 
 
@@ -48,13 +49,15 @@ class Fits(Protocol):
         rows: FrameRows | None = None,
         *,
         evaluate: Gradient | None = None,
+        optimizer: MakeOptimizer | None = None,
         until: Until | None = None,
         tolerance: float = 0.0,
     ) -> Fitted:
         """Minimise from ``start``; collective. A fit that has ended before an interruption is not run again.
 
-        problem, rows: of this fit, where they differ from those of ``evaluate``, by default that of the run. until:
-        what else ends it. tolerance: a relative one that is enough, where it is larger than that of the config.
+        problem, rows: of this fit, where they differ from those of ``evaluate``, by default that of the run. optimizer:
+        makes one for this fit, by default that of the config. until: what else ends it. tolerance: a relative one that
+        is enough, where it is larger than that of the config.
         """
 
     def final(self, fitted: Fitted, problem: Problem) -> None:
