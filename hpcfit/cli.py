@@ -257,14 +257,9 @@ def sweep(
 def report(run: Annotated[Path, Parameter(help="A run directory, or the folder of a sweep.")]) -> int:
     """Rebuild report.html from the files of a run directory, or table and page of a sweep."""
     _start_logging()
-    from hpcfit.report import report as runs
-    from hpcfit.sweep.files import is_sweep, write_sweep
-    from hpcfit.sweep.outcome import read_sweep
+    from hpcfit.commands.report import run_report
 
-    if is_sweep(run):
-        write_sweep(read_sweep(run))
-    else:
-        runs.write_report(run)
+    run_report(run)
     return 0
 
 
@@ -312,7 +307,7 @@ def _cluster_of(config: Path) -> ClusterConfig:
 def _read(config: Path, overrides: list[str] | None) -> Config:
     """The config, read by each process that was started; what is wrong with it is said by one."""
     _start_logging()
-    from hpcfit.config import load_config
+    from hpcfit.kinds.table import load_config
 
     try:
         return load_config(config, overrides or ())
@@ -338,7 +333,7 @@ def _as_one_process(settings: Config) -> Config:
 
 def _open(config: Path, overrides: list[str] | None) -> tuple[Config, AllRanks]:
     """Ranks, their logging, and the config as root reads it."""
-    from hpcfit.config import load_config
+    from hpcfit.kinds.table import load_config
 
     ranks = _ranks()
     return ranks.on_root(lambda: load_config(config, overrides or ())), ranks

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 TABLE = "hpcfit.kinds.table"  # names modules as text: "hpcfit.kinds.force_map.case:open"
-MODULE_TEXT = re.compile(r"hpcfit(\.\w+)+(:\w+)?")
+MODULE_TEXT = re.compile(r"hpcfit(\.\w+)+(:[\w.]+)?")
 
 
 class Import(NamedTuple):

@@ -39,11 +39,12 @@ os.environ |= {
 import h5py
 import numpy as np
 
-from hpcfit.config import BLOCK_FRAMES, load_config
+from hpcfit.config import BLOCK_FRAMES
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.kinds.force_map.case import ForceMapCase
 from hpcfit.kinds.force_map.maps import optimal_map
 from hpcfit.kinds.force_map.passes import ProductsPass
+from hpcfit.kinds.table import load_config
 from hpcfit.ranks import world_ranks
 from hpcfit.store.force_shard import ForceFrames, Origin, write_force_shard
 from hpcfit.store.force_store import write_force_catalog, write_particles

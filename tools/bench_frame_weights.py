@@ -163,9 +163,9 @@ class Engine:
 
     def __init__(self, case, way, *more):
         from hpcfit.commands.session import open_session
-        from hpcfit.config import load_config
         from hpcfit.fit.inner import InnerProduct
         from hpcfit.fit.reduction import choose_sum
+        from hpcfit.kinds.table import load_config
         from hpcfit.ranks import Ranks
 
         dtype, gradient = WAYS[way]

@@ -44,9 +44,9 @@ class LinearFit(NamedTuple):
     """A fitted linear model.
 
     coefficients, errors: [K], kJ/mol, with standard errors of the jackknife over blocks; 0 where ``empty``: no frame
-    saw the function. ridge: the strength chosen; ridges, held_out: those tried, and chi^2 of the blocks left out, per
-    component of a force, (kJ/mol/A)^2. train: chi^2 of all blocks by the fit of all. test: that of the blocks left out.
-    left_out: [B, K], coefficients without each block.
+    saw the function. ridge: the strength chosen; ridges, scores: those tried, and chi^2 of the blocks left out, per
+    component of a force, (kJ/mol/A)^2. fitted: chi^2 of all blocks by the fit of all. test: that of the blocks left
+    out. left_out: [B, K], coefficients without each block.
     """
 
     coefficients: np.ndarray
@@ -54,8 +54,8 @@ class LinearFit(NamedTuple):
     empty: np.ndarray
     ridge: float
     ridges: tuple[float, ...]
-    held_out: tuple[float, ...]
-    train: float
+    scores: tuple[float, ...]
+    fitted: float
     test: Estimate
     left_out: np.ndarray
 

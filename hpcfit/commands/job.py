@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hpcfit.config import ClusterConfig, Config, load_config
+from hpcfit.config import ClusterConfig, Config
 from hpcfit.errors import InputError
+from hpcfit.kinds.table import load_config
 from hpcfit.workflow.jobs.job import POINT_CONFIG, Job, Points, check_time, program, render, template
 from hpcfit.workflow.jobs.options import SiteOptions
 from hpcfit.workflow.jobs.site import Site, load_site, site_names

@@ -13,7 +13,8 @@ from hpcfit.fit import hooks
 from hpcfit.fit.loop import Stop
 from hpcfit.fit.stages import Interrupted
 from hpcfit.fit.stopwatch import Stopwatch
-from hpcfit.kinds.base import Case, SteppedCase
+from hpcfit.kinds.base import SteppedCase
+from hpcfit.kinds.table import Kind
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks, keep_exit_code
@@ -55,7 +56,7 @@ def run_optimize(
     with monitored(run) as monitor, phases("fit"):
         run.stops, run.more = [signals, *_wall_clock(config, world)], monitor
         try:
-            found = session.case.study(run)
+            found = session.kind.part("study")(session.case, run)
         except Interrupted as interruption:
             return _interrupted(world, directory, interruption.stop)
     world.on_root(run.study.close)
@@ -63,8 +64,8 @@ def run_optimize(
     with phases("results"):
         facts = {**found, **run.facts(bandwidth)}
         facts["phases"] = [{"name": name, "seconds": seconds} for name, seconds in phases.seconds.items()]
-        metrics = session.case.write_results(directory, run.result, facts)
-    world.on_root(lambda: _finish(directory, session.case, metrics, config.run))
+        metrics = session.kind.part("write_results")(directory, session.case, run.result, facts)
+    world.on_root(lambda: _finish(directory, session.kind, metrics, config.run))
     return 0
 
 
@@ -99,12 +100,12 @@ def _interrupted(world: Ranks, directory: RunDirectory, stop: Stop) -> int:
     return EXIT_REQUEUE
 
 
-def _finish(directory: RunDirectory, case: Case, metrics: dict[str, Any], run: RunConfig) -> None:
+def _finish(directory: RunDirectory, kind: Kind, metrics: dict[str, Any], run: RunConfig) -> None:
     if run.report:
         from hpcfit.report.report import write_report
 
-        write_report(directory.path)
-    for line in case.headline(metrics):
+        write_report(directory.path, kind.part("report"))
+    for line in kind.part("headline")(metrics):
         logger.info("%s", line)
     for warning in metrics["warnings"]:
         logger.warning("%s", warning)

@@ -10,7 +10,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from hpcfit.commands.run import Run
 from hpcfit.fit.loop import Step
 from hpcfit.fit.problem import Params
+from hpcfit.kinds.base import WeighedCase
 from hpcfit.runs.live import LiveRun, ends, newest_checkpoint
 from hpcfit.runs.study import read_study
 from hpcfit.workflow.slurm import end_of_job
@@ -47,9 +49,7 @@ class Reporter:
         session = run.session
         self.state = "running"
         self._run, self._every, self._root = run, every, session.world.is_root
-        self._weights = run.evaluate and session.case.live_weights(
-            session.grid, run.evaluate.problem, run.evaluate.frames.rows
-        )
+        self._weights = _weights_of(run)
         self._latest: Moment | None = None
         self._reported: deque[Moment] = deque(maxlen=REPORTS_OF_PACE)
         self._points: deque[dict[str, float]] = deque(self._earlier() if self._root else (), maxlen=10 * MAX_EARLIER)
@@ -88,6 +88,7 @@ class Reporter:
         return {
             "ranks": session.world.size, "frames": session.case.n_frames, "every": self._every,
             "max_steps": session.config.optimizer.max_steps, "summary": summary,
+            "metrics": [asdict(metric) for metric in session.kind.metrics],
         }  # fmt: skip
 
     def _status(self, now: Moment) -> dict[str, Any]:
@@ -116,6 +117,14 @@ class Reporter:
     def _ask_slurm(self) -> None:
         job = os.environ.get("SLURM_JOB_ID")
         self._job_end = end_of_job(job) if job else None
+
+
+def _weights_of(run: Run) -> Callable[[Params], dict[str, Any]] | None:
+    """Sums up the weights of this rank's frames; None where there are none, or where another rank holds the same."""
+    case, grid = run.session.case, run.session.grid
+    if not isinstance(case, WeighedCase) or run.evaluate is None or grid.slices.rank > 0:
+        return None
+    return case.live_weights(grid, run.evaluate.problem, run.evaluate.frames.rows)
 
 
 def thinned(rows: Sequence[Any], limit: int) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hpcfit.commands.session import Session
-from hpcfit.config import BLOCK_FRAMES, OptimizerConfig
+from hpcfit.config import OptimizerConfig
 from hpcfit.errors import together
 from hpcfit.fit import hooks
 from hpcfit.fit.checkpoint import Checkpoints, Record, Records, Stages
@@ -20,10 +20,11 @@ from hpcfit.fit.gradient import Evaluation, Gradient, no_rows_of, not_a_number
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
-from hpcfit.fit.optimizers import SELECTING, Optimizer, choose_optimizer
+from hpcfit.fit.optimizers import MakeOptimizer, Optimizer, choose_optimizer
 from hpcfit.fit.problem import FrameRows, Params, Problem
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.fit.stages import Fitted, Interrupted, Result, StageRunner, Until, Work
+from hpcfit.kinds.base import SteppedCase
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 from hpcfit.runs.directory import RunDirectory
@@ -135,7 +136,9 @@ class Run:
         config, grid = session.config, session.grid
         add = choose_sum(config.run.reductions, grid)
         # Ranks that share frames find the same damaged shard: one error is enough.
-        evaluate = session.world.on_all(lambda: session.case.gradient(grid, session.device.memory, add))
+        evaluate = None
+        if isinstance(session.case, SteppedCase):
+            evaluate = session.world.on_all(lambda: session.case.gradient(grid, session.device.memory, add))
         recorder = Recorder(evaluate, session.world)
         limits = config.optimizer.model_dump_json(exclude={"wall_clock_minutes"})
         folder, identity = config.run.directory / "fits", session.identity()
@@ -151,7 +154,7 @@ class Run:
     def evaluations_kept(self) -> int | None:
         """Evaluations until the newest checkpoint or record of a fit, from which a continued run goes on; 0 where there
         are only stages, None where there is nothing. Raises InputError for what is of another run. Collective."""
-        no_rows = np.empty((0, BLOCK_FRAMES), np.int64)
+        no_rows = np.empty((0, self.session.case.block_frames), np.int64)
         checkpoint = self._checkpoints("", self.session.grid, no_rows).newest_evaluations()
         recorded, staged = self.session.world.on_root(lambda: (self.records.evaluations(), self.stages.any()))
         return max(checkpoint or 0, recorded) if checkpoint is not None or recorded or staged else None
@@ -200,7 +203,8 @@ class Run:
 
     def fit(
         self, name: str, start: Params, problem: Problem | None = None, rows: FrameRows | None = None, *,
-        evaluate: Gradient | None = None, until: Until | None = None, tolerance: float = 0.0,
+        evaluate: Gradient | None = None, optimizer: MakeOptimizer | None = None, until: Until | None = None,
+        tolerance: float = 0.0,
     ) -> Fitted:  # fmt: skip
         """See ``fit.stages.Fits``. Raises Interrupted."""
         evaluate = evaluate or self._gradient(problem, rows)
@@ -209,7 +213,7 @@ class Run:
         record = self.records.load(name, start, no_rows_of(evaluate))
         if record is not None:
             return self._remembered(name, record)
-        one = OneFit.of(self, name, evaluate, until, tolerance)
+        one = OneFit.of(self, name, evaluate, optimizer or self._optimizer, until, tolerance)
         if not tolerance:
             logger.info("fit '%s'", name)
         outcome = one.loop(one.restart(start) or one.first_step(start))
@@ -223,6 +227,12 @@ class Run:
         self._keep(fitted)
         one.checkpoints.save(outcome.last)
         return fitted
+
+    @property
+    def _optimizer(self) -> MakeOptimizer:
+        """The optimizer of the config."""
+        chosen = self.session.config.optimizer
+        return partial(choose_optimizer, chosen.name, chosen.options, chosen.clip_norm)
 
     def _gradient(self, problem: Problem | None, rows: FrameRows | None) -> Gradient:
         frames = self.evaluate.frames
@@ -321,11 +331,12 @@ class OneFit:
     checkpoints: Checkpoints
 
     @classmethod
-    def of(cls, run: Run, name: str, evaluate: Gradient, until: Until | None, tolerance: float) -> OneFit:
-        """With the optimizer of the config, for a gradient of its own."""
-        chosen = run.session.config.optimizer
-        optimizer = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, run.recorder.inner, evaluate)
-        return cls(run, until, tolerance, optimizer, run._checkpoints(name, evaluate.grid, evaluate.frames.rows.ids))
+    def of(
+        cls, run: Run, name: str, evaluate: Gradient, make: MakeOptimizer, until: Until | None, tolerance: float
+    ) -> OneFit:
+        """With an optimizer for a gradient of its own."""
+        checkpoints = run._checkpoints(name, evaluate.grid, evaluate.frames.rows.ids)
+        return cls(run, until, tolerance, make(run.recorder.inner, evaluate), checkpoints)
 
     def restart(self, start: Params) -> Step | None:
         """Where the newest checkpoint of this fit left it; collective."""
@@ -358,11 +369,11 @@ class OneFit:
         lines = 0 if self.tolerance else math.inf  # of many short fits that are only compared, one line each is enough
         describe = self.run.recorder.describe
         progress = [hooks.Progress(describe, lines)] if self.run.session.world.is_root else []
-        small = [
-            hooks.SmallGradient(chosen.gradient_tolerance),
-            hooks.SmallChange(max(chosen.relative_tolerance, self.tolerance), chosen.patience),
-        ]
-        converged = [] if chosen.name in SELECTING else small  # a search over selections says itself when it ends
+        signs = {
+            "small gradient": hooks.SmallGradient(chosen.gradient_tolerance),
+            "small change": hooks.SmallChange(max(chosen.relative_tolerance, self.tolerance), chosen.patience),
+        }
+        converged: list[Any] = [signs[sign] for sign in self.optimizer.stops_on]
         if self.until is not None:
             values = partial(self.run.recorder.of_this_fit, self.until.metric)
             converged.append(hooks.HeldOut(self.run.session.world, values, self.until.floor, chosen.patience))

@@ -1,15 +1,13 @@
-"""What `check` and `optimize` begin with: ranks, device, case and grid."""
+"""What `check`, `optimize` and `step` begin with: ranks, device, case and grid."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcfit.config import Config, OptimizerConfig
-from hpcfit.errors import InputError, together
+from hpcfit.config import Config
 from hpcfit.fit.grid import Grid, make_grid
-from hpcfit.fit.optimizers import SELECTING, choose_optimizer
-from hpcfit.kinds.base import Case, SteppedCase
-from hpcfit.kinds.table import open_case
+from hpcfit.kinds.base import Case
+from hpcfit.kinds.table import Kind, check_config, kind_named, open_case
 from hpcfit.log import logger
 from hpcfit.machine import Device, choose_device
 from hpcfit.ranks import Ranks
@@ -25,10 +23,18 @@ class Session:
     case: Case
     grid: Grid
 
+    @property
+    def kind(self) -> Kind:
+        """The entry of the table of kinds."""
+        return kind_named(self.config.problem.kind)
+
     def identity(self) -> dict[str, str]:
-        """What a run and its continuation have in common, by name: data, problem and optimizer."""
+        """What a run and its continuation have in common, by name: data, problem, blocks and optimizer."""
         chosen = self.config.optimizer
-        return self.case.identity() | {"optimizer": f"{chosen.name} {chosen.options} {chosen.clip_norm}"}
+        return self.case.identity() | {
+            "blocks": f"{self.case.block_frames} frames",
+            "optimizer": f"{chosen.name} {chosen.options} {chosen.clip_norm}",
+        }
 
 
 def open_session(config: Config, world: Ranks, command: str) -> Session:
@@ -39,61 +45,13 @@ def open_session(config: Config, world: Ranks, command: str) -> Session:
     shape = world.on_root(lambda: case.shape(world.size, config.grid))
     if shape.frames > case.n_blocks and world.is_root:
         logger.warning(
-            "%d ranks along frames for %d blocks of 64 frames: %d ranks have nothing to do",
+            "%d ranks along frames for %d blocks of %d frames: %d ranks have nothing to do",
             shape.frames,
             case.n_blocks,
+            case.block_frames,
             shape.frames - case.n_blocks,
         )
     return Session(config, world, device, case, make_grid(world, shape, case.n_blocks, case.n_tiles))
-
-
-def check_config(config: Config, command: str) -> None:
-    """Raise InputError for what the tables alone cannot know: missing tables, an optimizer's name and options."""
-    config.require_fit(command=command)
-    chosen = config.optimizer
-    choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None)
-    if config.problem.kind == "frame-weights":
-        _check_search(chosen, config.problem.weights)
-        return
-    if config.frames.residence != "auto" or config.experiment is not None:
-        what = "[experiment]" if config.experiment is not None else f"[frames] residence = '{config.frames.residence}'"
-        raise InputError(
-            f"{what} has no effect on [problem] kind = '{config.problem.kind}', whose frames are streamed and compared"
-            " with no map",
-            remedy="leave it out",
-        )
-    if chosen.name in SELECTING:
-        raise InputError(
-            f"[optimizer] name = '{chosen.name}' selects frames, [problem] kind = '{config.problem.kind}' selects none",
-            remedy="use name = 'lbfgs', or an elementwise one such as 'adam'",
-        )
-
-
-def stepped(case: Case, config: Config, command: str) -> SteppedCase:
-    """The case, whose steps are to be timed. Raises InputError, on all ranks, for a kind that has no such step."""
-    if not isinstance(case, SteppedCase):
-        raise together(
-            InputError(
-                f"`hpcfit {command}` times the steps of a fit, and [problem] kind = '{config.problem.kind}' is solved"
-                " in closed form from one pass over the frames",
-                remedy="`hpcfit optimize` says what its passes took; tools/bench_force_map.py times them",
-            )
-        )
-    return case
-
-
-def _check_search(chosen: OptimizerConfig, weights: str) -> None:
-    if (chosen.name in SELECTING) != (weights == "binary"):
-        raise InputError(
-            f"[problem] weights = '{weights}' with [optimizer] name = '{chosen.name}': selecting frames and weighing"
-            " them are different searches",
-            remedy=f"use weights = 'binary' with one of {', '.join(SELECTING)}, or neither",
-        )
-    if chosen.name == "exponentiated-gradient" and weights != "simplex":
-        raise InputError(
-            f"[optimizer] name = '{chosen.name}' moves on the simplex, [problem] weights = '{weights}'",
-            remedy="use weights = 'simplex', or name = 'lbfgs'",
-        )
 
 
 def log_session(session: Session) -> None:

@@ -11,20 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit import __version__
-from hpcfit.commands.session import Session, log_session, open_session, stepped
-from hpcfit.config import BLOCK_FRAMES, Config
+from hpcfit.commands.session import Session, log_session, open_session
+from hpcfit.config import Config
 from hpcfit.errors import InputError, together
 from hpcfit.fit.cost import Load, Part, fit_network
 from hpcfit.fit.grid import Grid, Shape, make_grid
 from hpcfit.fit.reduction import choose_sum
-from hpcfit.kinds.base import Case
+from hpcfit.kinds.base import stepped
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks
 from hpcfit.runs.directory import environment
 from hpcfit.scaling.arguments import at_least_one
-from hpcfit.scaling.measurement import Measurement
+from hpcfit.scaling.measurement import Measurement, identity
 from hpcfit.scaling.timing import StepTimes, time_messages, time_steps
 from hpcfit.store.files import write_text
 
@@ -46,7 +45,7 @@ def run_step(
     world.on_root(lambda: at_least_one("--steps", steps))
     session = open_session(config, world, "step")
     stepped(session.case, config, "step")
-    grid = session.grid if blocks is None else _leading(session.grid, blocks)
+    grid = session.grid if blocks is None else _leading(session, blocks)
     log_session(session)
     times, frames = _time(session, grid, steps)
     measured = Measurement(
@@ -84,19 +83,13 @@ def _finish(measured: Measurement, out: Path | None) -> None:
         write_text(out, json.dumps(measured.record(), indent=1))
 
 
-def identity(config: Config, case: Case, steps: int) -> dict[str, str]:
-    """What must be the same for two measurements to be compared, by name."""
-    run = config.run
-    settings = f"device {run.device}, {run.threads} threads, frames.residence {config.frames.residence}, {steps} steps"
-    return case.identity() | {"settings": settings, "hpcfit": __version__}
-
-
-def _leading(grid: Grid, blocks: int) -> Grid:
+def _leading(session: Session, blocks: int) -> Grid:
     """The grid on the leading blocks of frames alone."""
+    grid = session.grid
     if not 1 <= blocks <= grid.n_blocks:
         raise together(
             InputError(
-                f"--blocks {blocks}: the data set has {grid.n_blocks} blocks of {BLOCK_FRAMES} frames",
+                f"--blocks {blocks}: the data set has {grid.n_blocks} blocks of {session.case.block_frames} frames",
                 remedy=f"give a number from 1 to {grid.n_blocks}",
             )
         )

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcfit.errors import InputError
+from hpcfit.kinds.table import kind_named
 from hpcfit.report.page import duration
 from hpcfit.runs.live import LiveRun, State
 from hpcfit.workflow.slurm import end_of_job
@@ -61,6 +62,8 @@ class Watched:
         job = self.run.environment.get("scheduler", {}).get("SLURM_JOB_ID")
         self._job_end = end_of_job(job) if job and self.run.state().name == "running" else None
         self._told: tuple | None = None
+        kind = self.run.config.get("problem", {}).get("kind")
+        self._of_kind = kind_named(kind).metrics if kind else ()
 
     def looks(self, every: float) -> Iterator[State]:
         """Its state, every so many seconds, for the last time when it is finished."""
@@ -106,10 +109,11 @@ class Watched:
         limit = self.run.config.get("optimizer", {}).get("max_steps", "?")
         yield "step", f"{last.get('step', '?')} of at most {limit}", ""
         yield "passes", str(last.get("passes", "?")), "over the data"
-        for name in last:
-            if name.startswith("cc"):
-                yield name, f"{last[name]:.6f}", sparkline([row.get(name) for row in rows])
-        for name in ("loss", "ess", "kl", "gradient_norm"):
+        of_kind = [metric for metric in self._of_kind if metric.name in last]
+        for name in (metric.name for metric in of_kind if metric.digits == "correlation"):
+            yield name, f"{last[name]:.6f}", sparkline([row.get(name) for row in rows])
+        others = [metric.name for metric in of_kind if metric.digits != "correlation"]
+        for name in ("loss", *others, "gradient_norm"):
             if name in last:
                 yield name, f"{last[name]:.6g}", ""
 

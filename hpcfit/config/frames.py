@@ -193,6 +193,11 @@ class ExperimentConfig(Table):
 
     _path = field_validator("file")(relative_to_config)
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """The map."""
+        return {"file": self.file}
+
     @field_validator("halves")
     @classmethod
     def _two_columns(cls, value: tuple[str, str] | None) -> tuple[str, str] | None:

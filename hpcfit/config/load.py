@@ -3,70 +3,100 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, create_model
 
 from hpcfit.config.fit import CheckpointConfig, GridConfig, OptimizerConfig, RunConfig
-from hpcfit.config.frames import ExperimentConfig, FramesConfig, PrepareConfig
-from hpcfit.config.table import Table
+from hpcfit.config.frames import FramesConfig, PrepareConfig
+from hpcfit.config.table import ProblemTable, Table
 from hpcfit.config.workflow import ClusterConfig, MonitorConfig, SimulateConfig
 from hpcfit.errors import InputError, nearest
-from hpcfit.kinds.force_map.config import ForceMapConfig
-from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
 
 AnyTable = TypeVar("AnyTable", bound=Table)
+# The tables of a kind of problem by name, [problem] among them; of None the further tables of all kinds.
+TablesOfKind = Callable[[str | None], Mapping[str, Any]]
 
 
-class Config(Table):
-    """One run of hpcfit, from simulation to fit; each command says which tables it needs (``require``)."""
+class CommonTables(Table):
+    """The tables that mean the same for every kind of problem."""
 
     run: RunConfig
     simulate: SimulateConfig | None = None
     frames: FramesConfig | None = None
     prepare: PrepareConfig = Field(default_factory=PrepareConfig)
-    experiment: ExperimentConfig | None = None
-    problem: Annotated[FrameWeightsConfig | ForceMapConfig, Field(discriminator="kind")] | None = None
+    problem: SerializeAsAny[ProblemTable] | None = None
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     grid: GridConfig = Field(default_factory=GridConfig)
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     cluster: ClusterConfig | None = None
     monitor: MonitorConfig = Field(default_factory=MonitorConfig)
 
+
+class Config(CommonTables):
+    """One run of hpcfit, from simulation to fit; each command says which tables it needs (``require``).
+
+    The tables that the kind of problem owns are attributes as well (``ProblemTable.owns``), None where there is none.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
     def require(self, *tables: str, command: str) -> None:
         """Raise unless each of these optional tables is there."""
         for name in tables:
-            if getattr(self, name) is None:
+            if getattr(self, name, None) is None:
                 raise InputError(
                     f"the config has no [{name}] table, which `hpcfit {command}` needs", remedy=f"add [{name}]"
                 )
 
     def require_fit(self, *, command: str) -> None:
         """Raise unless the tables are there that its kind of problem is fitted with."""
-        self.require("frames", "problem", command=command)
-        if self.problem.kind == "frame-weights":
-            self.require("experiment", command=command)
+        self.require("problem", command=command)
+        self.require(*self.problem.needs, command=command)
 
     def to_toml(self) -> str:
-        """The resolved config, with every default, as TOML text that ``load_config`` reads back."""
+        """The resolved config, with every default, as TOML text that ``read_config`` reads back."""
         import tomli_w
 
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def read_config(path: Path, overrides: Sequence[str], tables_of: TablesOfKind) -> Config:
     """Read and validate a config file; ``overrides`` are ``section.key=value`` with a TOML value (or a bare string).
 
-    Paths in it are relative to the file. Raises InputError that lists every mistake, with file, key and value.
+    Paths in it are relative to the file. tables_of: gives the tables of the kind that [problem] names, and raises
+    InputError for a kind that there is not. Raises InputError that lists every mistake, with file, key and value.
     """
     path = Path(path)
     tables = read_toml(path, "config file", examples="config/*.toml")
     for text in overrides:
         _override(tables, text)
     tables.setdefault("run", {})
-    return validated(Config, tables, path, "config file")
+    try:
+        model = _model(tables, tables_of)
+    except InputError as error:
+        raise InputError(f"config file {path}: {error}") from None
+    found = validated(model, tables, path, "config file")
+    return Config.model_construct(**{name: getattr(found, name) for name in model.model_fields})
+
+
+def _model(tables: dict, tables_of: TablesOfKind) -> type[CommonTables]:
+    """The tables that this config may have: those of all kinds, and those of the kind that it names."""
+    problem = tables.get("problem")
+    kind = problem.get("kind") if isinstance(problem, dict) else None
+    if isinstance(problem, dict) and kind is None:
+        raise InputError("missing key 'problem.kind'", remedy="add kind = '...' to [problem]")
+    own = tables_of(kind)
+    unknown = tables.keys() - CommonTables.model_fields.keys() - own.keys()
+    idle = sorted(unknown & tables_of(None).keys()) if unknown else []
+    if idle:
+        raise InputError(
+            f"[{'], ['.join(idle)}] has no effect on [problem] kind = '{kind}': it belongs to another kind",
+            remedy="leave it out",
+        )
+    return create_model("Config", __base__=CommonTables, **{name: (table | None, None) for name, table in own.items()})
 
 
 def read_toml(path: Path, what: str, *, examples: str) -> dict:
@@ -114,11 +144,6 @@ def _sentence(item: dict, kind: type[Table]) -> str:
         return f"missing key '{key}'"
     if item["type"] == "literal_error":
         return f"'{key}' = {item['input']!r}: must be {item['ctx']['expected']}; {_nearest(item, 'expected')}"
-    if item["type"] == "union_tag_not_found":
-        return f"missing key '{key}.kind'"
-    if item["type"] == "union_tag_invalid":
-        found, valid = item["ctx"]["tag"], item["ctx"]["expected_tags"]
-        return f"'{key}.kind' = '{found}': must be {valid}; {nearest(found, _names(valid))}"
     message = item["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
     return f"'{key}'{shown}: {message[0].lower()}{message[1:]}"
@@ -139,8 +164,6 @@ def _fields(location: Sequence[str | int], table: type[Table]) -> list[str]:
     for part in map(str, location):
         if part in inside[0].model_fields:
             inside = _tables_in(inside[0].model_fields[part].annotation)
-        elif len(inside) > 1:  # which of several kinds of tables it is
-            inside = [one for one in inside if part in get_args(one.model_fields["kind"].annotation)] or inside
     return list(inside[0].model_fields)
 
 

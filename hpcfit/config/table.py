@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
+
+from hpcfit.errors import InputError
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -14,6 +17,10 @@ Loose = Field(strict=False)  # TOML has no paths and no tuples
 FilePath = Annotated[Path, Loose]
 Cell = Annotated[tuple[Positive, Positive, Positive, Positive, Positive, Positive], Loose]
 Divisions = Annotated[tuple[Count, Count, Count], Loose]
+
+# What an optimizer moves: vectors of parameters, weights that sum to 1, or choices of frames.
+Space = Literal["vectors", "simplex", "selections"]
+MOVES: dict[Space, str] = {"simplex": "moves on the simplex", "selections": "selects frames"}
 
 BLOCK_FRAMES = 64  # frames of one HDF5 chunk, and of one block of the reproducible sums
 
@@ -28,6 +35,33 @@ class Table(BaseModel):
     """A table of the config: frozen, and a key that it does not know is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input files that the table names, by key: their content decides what a fit finds."""
+        return {}
+
+
+class ProblemTable(Table):
+    """The [problem] table of one kind of problem, and what this kind asks of the other tables.
+
+    needs: tables that a fit needs beside it. owns: tables that no other kind has, by name; list[X] is an array of
+    tables. without_effect: tables of all kinds, or keys of them (`frames.residence`), that mean nothing here.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    owns: ClassVar[Mapping[str, Any]] = {}
+    without_effect: ClassVar[tuple[str, ...]] = ()
+
+    kind: str
+
+    def check_optimizer(self, name: str, space: Space) -> None:
+        """Raise InputError where an optimizer that moves in this space cannot search the problem."""
+        if space != "vectors":
+            raise InputError(
+                f"[optimizer] name = '{name}' {MOVES[space]}, which [problem] kind = '{self.kind}' does not",
+                remedy="use name = 'lbfgs', or an elementwise one such as 'adam'",
+            )
 
 
 def changed(table: Table) -> set[str]:

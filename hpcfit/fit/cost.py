@@ -36,7 +36,7 @@ class Load:
     """What a data set asks of a grid.
 
     That is its blocks and tiles, the bytes of one cell, and the numbers that a tile sums over frames. one_pass: whether
-    a grid with one row of frames passes over them once.
+    a grid with one row of frames passes over them once. block_frames: of a block.
     """
 
     n_blocks: int
@@ -44,6 +44,7 @@ class Load:
     cell_bytes: int
     tile_sums: int
     one_pass: bool = False
+    block_frames: int = BLOCK_FRAMES
 
     def passes(self, shape: tuple[int, int]) -> int:
         """Over the frames in a step, on a grid of ``shape`` (frames, slices)."""
@@ -112,7 +113,7 @@ def step_cost(shape: tuple[int, int], load: Load, machine: Machine = ASSUMED) ->
     f, s = shape
     share = load.largest_share(shape)
     sums = 8 * share.tile_sums * share.n_tiles
-    over_slices = 8 * BLOCK_FRAMES * share.n_blocks
+    over_slices = 8 * load.block_frames * share.n_blocks
     passes = load.passes(shape)
     counts = COLLECTIVES[passes]
     latencies = sum(counts[over] * _stages(p) for over, p in (("world", f * s), ("frames", f), ("slices", s)))

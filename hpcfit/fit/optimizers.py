@@ -6,12 +6,13 @@ losses and inner products are the same numbers on all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from hpcfit.config.table import Space
 from hpcfit.errors import InputError, nearest
 from hpcfit.fit.gradient import NO_ROWS, Evaluation, Gradient
 from hpcfit.fit.inner import InnerProduct, combine
@@ -19,6 +20,8 @@ from hpcfit.fit.problem import Params
 from hpcfit.fit.selection import Genetic, Greedy, Selections
 
 Evaluate = Callable[[Params], Evaluation]
+Sign = Literal["small gradient", "small change"]  # of the loss
+SIGNS: tuple[Sign, ...] = ("small gradient", "small change")
 
 
 class Optimizer(Protocol):
@@ -26,7 +29,13 @@ class Optimizer(Protocol):
 
     Every state has ``params``, ``loss``, ``gradient`` and ``stalled`` (why no step is possible, or ""); those of
     optimizers that any problem can take also have the ``rows`` of the evaluation that they accepted.
+
+    space: what it moves. stops_on: which signs of convergence mean something for it; one that judges by itself when it
+    ends, or whose losses are noisy, has none.
     """
+
+    space: Space
+    stops_on: Sequence[Sign]
 
     def start(self, params: Params, evaluate: Evaluate) -> Any: ...
 
@@ -60,6 +69,8 @@ class Lbfgs:
     max_trials: int = 20
     noise: float = 1e-8  # relative rounding of a loss from float32 kernels
     first_step: float = 1.0  # length of the first step, in the parameters' units
+    space: ClassVar[Space] = "vectors"
+    stops_on: ClassVar = SIGNS
 
     def __post_init__(self):
         if not (isinstance(self.memory, int) and self.memory >= 1 and self.max_trials >= 1):
@@ -171,6 +182,8 @@ class Optax:
     chain: Any
     inner: InnerProduct
     clip_norm: float | None = None
+    space: ClassVar[Space] = "vectors"
+    stops_on: ClassVar = SIGNS
 
     def start(self, params: Params, evaluate: Evaluate) -> GradientState:
         """Evaluate at the start."""
@@ -203,6 +216,8 @@ class ExponentiatedGradient:
     grow: float = 1.5
     armijo: float = 1e-4
     max_trials: int = 30
+    space: ClassVar[Space] = "simplex"
+    stops_on: ClassVar = SIGNS
 
     def __post_init__(self):
         if not (self.step_length > 0 and 0 < self.shrink < 1 and self.grow >= 1 and self.max_trials >= 1):
@@ -238,6 +253,9 @@ ELEMENTWISE = (
 OWN = {"lbfgs": Lbfgs, "exponentiated-gradient": ExponentiatedGradient, **SELECTING}
 
 
+MakeOptimizer = Callable[[InnerProduct, Gradient], Optimizer]  # for the gradient of one fit
+
+
 def choose_optimizer(
     name: str,
     options: dict[str, Any],
@@ -262,7 +280,7 @@ def choose_optimizer(
         keys = ("step_length", "shrink", "grow", "armijo", "max_trials")
         return _built(ExponentiatedGradient, name, options, keys, inner=inner, gradient=gradient)
     if name in SELECTING:
-        keys = tuple(key for key in SELECTING[name].__dataclass_fields__ if key != "selections")
+        keys = tuple(field.name for field in fields(SELECTING[name]) if field.name != "selections")
         return _built(SELECTING[name], name, options, keys, selections=Selections(gradient))
     if name not in ELEMENTWISE:
         raise InputError(

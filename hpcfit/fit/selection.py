@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +93,8 @@ class Greedy:
     Wall 2009, 10.1007/978-1-59745-483-4_17)."""
 
     selections: Selections
+    space: ClassVar = "selections"
+    stops_on: ClassVar = ()  # it says itself when it ends
 
     def start(self, params: Params, evaluate: Evaluate) -> SelectionState:
         """Equal weights of all frames."""
@@ -144,6 +146,8 @@ class Genetic:
     tournament: int = 3
     patience: int = 50
     seed: int = 0
+    space: ClassVar = "selections"
+    stops_on: ClassVar = ()
 
     def __post_init__(self):
         whole = all(isinstance(n, int) for n in (self.population, self.tournament, self.patience, self.seed))

@@ -18,6 +18,7 @@ from hpcfit.fit.checkpoint import Progress, Stages
 from hpcfit.fit.gradient import NO_ROWS, Gradient
 from hpcfit.fit.grid import Grid, share
 from hpcfit.fit.loop import Stop
+from hpcfit.fit.optimizers import MakeOptimizer
 from hpcfit.fit.problem import FrameRows, Params, Problem
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
@@ -172,13 +173,15 @@ class Fits(Protocol):
         rows: FrameRows | None = None,
         *,
         evaluate: Gradient | None = None,
+        optimizer: MakeOptimizer | None = None,
         until: Until | None = None,
         tolerance: float = 0.0,
     ) -> Fitted:
         """Minimise from ``start``; collective. A fit that has ended before an interruption is not run again.
 
-        problem, rows: of this fit, where they differ from those of ``evaluate``, by default that of the run. until:
-        what else ends it. tolerance: a relative one that is enough, where it is larger than that of the config.
+        problem, rows: of this fit, where they differ from those of ``evaluate``, by default that of the run. optimizer:
+        makes one for this fit, by default that of the config. until: what else ends it. tolerance: a relative one that
+        is enough, where it is larger than that of the config.
         """
 
     def final(self, fitted: Fitted, problem: Problem) -> None:

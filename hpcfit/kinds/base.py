@@ -1,28 +1,28 @@
-"""What the commands need to know of a kind of problem."""
+"""What the commands ask of an opened problem, whatever its kind: protocols, each as narrow as who asks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from hpcfit.config import GridConfig
-from hpcfit.errors import InputError
+from hpcfit.config import Config, GridConfig
+from hpcfit.errors import InputError, together
 from hpcfit.fit.gradient import Gradient
 from hpcfit.fit.grid import Grid, Load, Shape
 from hpcfit.fit.problem import FrameRows, Params, Problem
 from hpcfit.fit.reduction import Sum
-from hpcfit.fit.stages import Fits, Result
 
 
 class Case(Protocol):
-    """Opened from a config, the same on every rank; nothing large is read before ``gradient`` and ``study``.
+    """A problem opened from a config, the same on every rank; nothing large has been read.
 
-    n_frames: that take part; n_blocks of them, n_tiles of what a frame yields.
+    n_frames: that take part, in n_blocks blocks of block_frames rows; n_tiles: of what a frame yields.
     """
 
     n_frames: int
     n_blocks: int
     n_tiles: int
+    block_frames: int
 
     def shape(self, size: int, grid: GridConfig) -> Shape:
         """The grid for ``size`` ranks. Raises InputError if the config's numbers do not fit."""
@@ -39,38 +39,42 @@ class Case(Protocol):
     def bytes_summed(self, grid: Grid) -> int:
         """Bytes of the sums that are kept of this rank's cells during a pass."""
 
-    def gradient(self, grid: Grid, memory: int, add: Sum) -> Gradient | None:
-        """Value and gradient of the problem on this rank's frames, which are kept in memory if they fit into ``memory``
-        bytes and the config does not say otherwise. None where ``study`` itself finds out what is to be fitted."""
-
-    def study(self, fits: Fits) -> dict[str, Any]:
-        """Run the fits that the result takes and name the final one; what they found beside it. Collective."""
-
-    def live_weights(
-        self, grid: Grid, problem: Problem, frames: FrameRows
-    ) -> Callable[[Params], dict[str, Any]] | None:
-        """For a monitor: a function of the newest parameters that sums up the weights of this rank's rows, called in a
-        thread beside the fit (see ``frame_weights.live_weights``); None where another rank holds the same rows."""
-
     def undefined_loss(self) -> InputError:
-        """Why the loss at the start may not be a number, and what to do."""
-
-    def write_results(self, directory: Any, result: Result | None, facts: dict[str, Any]) -> dict[str, Any]:
-        """Write what was found; collective. result: what ``study`` has named the final fit, if it has.
-
-        ``facts`` about the run join the metrics, which are returned on root.
-        """
-
-    def headline(self, metrics: dict[str, Any]) -> list[str]:
-        """The metrics in a few lines, for the log."""
+        """Why the loss at the start of a fit may not be a number, and what to do."""
 
 
 @runtime_checkable
 class SteppedCase(Case, Protocol):
-    """A kind whose fits all take the same steps, which can be timed and predicted before."""
+    """A kind whose fits all take the same steps over its frames, which can be timed and predicted before.
+
+    The study of another kind finds out itself what is to be fitted, if anything is.
+    """
 
     def load(self) -> Load:
         """What the data ask of a grid of ranks in each step."""
 
-    def problem(self, grid: Grid) -> Problem:
-        """The problem on this rank's slice."""
+    def gradient(self, grid: Grid, memory: int, add: Sum) -> Gradient:
+        """Value and gradient of the problem on this rank's frames, which are kept in memory if they fit into ``memory``
+        bytes and the config does not say otherwise."""
+
+
+@runtime_checkable
+class WeighedCase(Case, Protocol):
+    """A kind that weighs frames: a monitor shows the weights while they are fitted."""
+
+    def live_weights(self, grid: Grid, problem: Problem, frames: FrameRows) -> Callable[[Params], dict[str, Any]]:
+        """A function of the newest parameters that sums up the weights of this rank's rows, called in a thread beside
+        the fit (see ``frame_weights.live_weights``)."""
+
+
+def stepped(case: Case, config: Config, command: str) -> SteppedCase:
+    """The case, whose steps are to be timed. Raises InputError, on all ranks, for a kind that has no such step."""
+    if not isinstance(case, SteppedCase):
+        raise together(
+            InputError(
+                f"`hpcfit {command}` times the steps of a fit, and [problem] kind = '{config.problem.kind}' has none"
+                " that are known before it runs",
+                remedy="`hpcfit optimize` says in its log and its report what each part took",
+            )
+        )
+    return case

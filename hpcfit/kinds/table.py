@@ -1,19 +1,223 @@
-"""The kinds of problems there are: the only list."""
+"""The kinds of problems there are: the only list.
+
+An entry names its parts as text, `module:name`, and each is imported when it is first asked for: reading a config or
+printing help loads neither NumPy nor JAX. A package of its own adds a kind through the entry-point group
+`hpcfit.kinds`: the name of the entry point is the kind's, its value a ``Kind``.
+"""
 
 from __future__ import annotations
 
-from hpcfit.config import Config
-from hpcfit.kinds.base import Case
-from hpcfit.kinds.force_map.case import ForceMapCase
-from hpcfit.kinds.frame_weights.case import FrameWeightsCase
-from hpcfit.ranks import Ranks
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hpcfit.config import Config, ProblemTable, read_config
+from hpcfit.config.table import changed
+from hpcfit.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from hpcfit.kinds.base import Case
+    from hpcfit.ranks import Ranks
+    from hpcfit.report.report import Contents
+
+GROUP = "hpcfit.kinds"  # of entry points
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that fits report, as tables and figures show it.
+
+    title, unit: "" where sweep.csv alone has it. digits: significant ones, or how else it is written: a correlation has
+    as many as tell it from 1. better: which way, where points of a sweep may be chosen by it, and chooses: why they
+    may. brief: it stands in the few columns that a terminal has room for.
+    """
+
+    name: str
+    title: str = ""
+    unit: str = ""
+    digits: int | Literal["correlation", "whole", "duration"] = 3
+    better: Literal["more", "less"] | None = None
+    chooses: str = ""
+    brief: bool = False
+
+    @property
+    def head(self) -> str:
+        """The head of a column, with the unit."""
+        return ", ".join(filter(None, [self.title, self.unit]))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of problem: a line about it, and its parts as text.
+
+    config: the ``ProblemTable``. open: a function of a Config that gives the ``Case``. study: (case, fits) -> what was
+    found beside the result, collective. write_results: (run directory, case, result, facts) -> metrics, collective.
+    headline: metrics -> lines for the log. report: the ``Contents`` of a report.
+    """
+
+    about: str
+    config: str
+    open: str
+    study: str
+    write_results: str
+    headline: str
+    report: str
+    metrics: Sequence[Metric] = ()
+
+    def part(self, name: str) -> Any:
+        """One of the parts, imported."""
+        module, _, path = getattr(self, name).partition(":")
+        found = importlib.import_module(module)
+        for attribute in path.split("."):
+            found = getattr(found, attribute)
+        return found
+
 
 KINDS = {
-    "frame-weights": FrameWeightsCase,
-    "force-map": ForceMapCase,
+    "frame-weights": Kind(
+        about="weights of frames such that the diffuse scattering calculated from them agrees with a measured map",
+        config="hpcfit.kinds.frame_weights.config:FrameWeightsConfig",
+        open="hpcfit.kinds.frame_weights.case:FrameWeightsCase.open",
+        study="hpcfit.kinds.frame_weights.study:study",
+        write_results="hpcfit.kinds.frame_weights.outputs:write_results",
+        headline="hpcfit.kinds.frame_weights.outputs:headline",
+        report="hpcfit.kinds.frame_weights.report:CONTENTS",
+        metrics=(
+            Metric("cc", "CC", digits="correlation", brief=True),
+            Metric("cc_anisotropic", "CC, anisotropic", digits="correlation"),
+            Metric(
+                "cc_free",
+                "CC free",
+                digits="correlation",
+                better="more",
+                chooses="CC free is that of the orbits held out of the fit: it can choose between points, CC of the"
+                " fitted ones cannot.",
+                brief=True,
+            ),
+            Metric("cc_free_anisotropic", digits="correlation"),
+            Metric("ess", "ESS", "frames", brief=True),
+            Metric("kl", "KL", "nats"),
+        ),
+    ),
+    "force-map": Kind(
+        about="force maps from atoms to coarse-grained beads with the least noise, and force fields matched to them",
+        config="hpcfit.kinds.force_map.config:ForceMapConfig",
+        open="hpcfit.kinds.force_map.case:ForceMapCase.open",
+        study="hpcfit.kinds.force_map.study:study",
+        write_results="hpcfit.kinds.force_map.outputs:write_results",
+        headline="hpcfit.kinds.force_map.outputs:headline",
+        report="hpcfit.kinds.force_map.report:CONTENTS",
+        metrics=(
+            Metric(
+                "held_out",
+                "held-out mean |F|²",
+                "(kJ/mol/Å)²",
+                digits=5,
+                better="less",
+                chooses="The mean square of the mapped forces on blocks of frames that a map was not fitted to: the"
+                " noise of a valid map above that of others. It can choose between points, that of the fitted frames"
+                " cannot.",
+                brief=True,
+            ),
+            Metric("train", "fitted mean |F|²", "(kJ/mol/Å)²", digits=5, brief=True),
+        ),
+    ),
 }
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and validate the config of a run of any kind (see ``config.read_config``)."""
+    return read_config(path, overrides, tables_of)
+
+
+def kind_named(name: str) -> Kind:
+    """The kind of that name, of hpcfit or of an installed package. Raises InputError, which lists the known ones."""
+    if name in KINDS:
+        return KINDS[name]
+    packaged = _packaged()
+    if name not in packaged:
+        known = names()
+        raise InputError(
+            f"'problem.kind' = {name!r}: no kind of problem has this name; {nearest(str(name), known)}",
+            remedy=f"use one of {', '.join(known)}",
+        )
+    return _loaded(packaged[name])
+
+
+def names() -> list[str]:
+    """The names of all kinds; nothing is imported."""
+    return sorted(KINDS.keys() | _packaged().keys())
+
+
+def tables_of(kind: str | None) -> Mapping[str, Any]:
+    """[problem] and the other tables that a kind owns; of None the tables that any kind owns. See ``read_config``."""
+    if kind is None:
+        owned = [_problem_table(name).owns for name in names()]
+        return {name: table for tables in reversed(owned) for name, table in tables.items()}
+    table = _problem_table(kind)
+    return {"problem": table, **table.owns}
 
 
 def open_case(config: Config, ranks: Ranks) -> Case:
     """The case that the config describes; every input that root reads is checked, and an error is one on all ranks."""
-    return ranks.on_root(lambda: KINDS[config.problem.kind].open(config))
+    return ranks.on_root(lambda: kind_named(config.problem.kind).part("open")(config))
+
+
+def report_of(kind: str) -> Contents:
+    """The sections of the reports of a kind."""
+    return kind_named(kind).part("report")
+
+
+def check_config(config: Config, command: str) -> None:
+    """Raise InputError for what the tables alone cannot know: missing tables, tables without effect, and an optimizer
+    that there is not, or that cannot search this problem."""
+    from hpcfit.fit.optimizers import choose_optimizer
+
+    config.require_fit(command=command)
+    for name in config.problem.without_effect:
+        _check_is_unused(config, name)
+    chosen = config.optimizer
+    optimizer = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner=None)
+    config.problem.check_optimizer(chosen.name, optimizer.space)
+
+
+def _check_is_unused(config: Config, name: str) -> None:
+    """Raise InputError where a table, or a key that is not at its default, is given and has no effect."""
+    table, _, key = name.partition(".")
+    found = getattr(config, table, None)
+    if found is None or (key and key not in changed(found)):
+        return
+    what = f"[{table}] {key} = {getattr(found, key)!r}" if key else f"[{table}]"
+    raise InputError(
+        f"{what} has no effect on [problem] kind = '{config.problem.kind}'",
+        remedy="leave it out",
+    )
+
+
+def _problem_table(kind: str) -> type[ProblemTable]:
+    return kind_named(kind).part("config")
+
+
+@cache
+def _packaged() -> dict[str, EntryPoint]:
+    """The entry points of installed packages by name; none is loaded."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+@cache
+def _loaded(point: EntryPoint) -> Kind:
+    """The entry of a package. Raises InputError where it cannot be imported, or is none."""
+    where = f"the entry point {point.name} = {point.value} of group {GROUP}"
+    try:
+        kind = point.load()
+    except (ImportError, AttributeError) as error:
+        remedy = "install its package again, or remove it"
+        raise InputError(f"{where} cannot be loaded: {error}", remedy=remedy) from error
+    if not isinstance(kind, Kind):
+        found = type(kind).__name__
+        raise InputError(f"{where} is a {found}, not a hpcfit.kinds.table.Kind", remedy="correct its package")
+    return kind

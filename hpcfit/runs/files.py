@@ -14,14 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.kinds.force_map.files import (
-    Maps,
-    Potentials,
-    SimulatedBeads,
-    read_maps,
-    read_potentials,
-    read_simulation,
-)
 from hpcfit.runs.history import AGAIN, History, read_history
 
 
@@ -141,28 +133,6 @@ class RunFiles:
         table = self._datasets("map.h5", names, {"held_out": False})
         attributes = {name: self._attribute("map.h5", name) for name in ("ndiv", "cell", "laue")}
         return Orbits(**table, **attributes)
-
-    @functools.cached_property
-    def maps(self) -> Maps:
-        """Of kind "force-map"."""
-        found, listed = read_maps(self.path("maps.h5")), [row["name"] for row in self.metrics["maps"]]
-        if set(listed) != set(found.noise):
-            odd = ", ".join(f"'{name}'" for name in sorted(set(listed) ^ set(found.noise)))
-            raise InputError(
-                f"{self.path('maps.h5')} and {self.path('metrics.json')} name different maps: only one has {odd}",
-                remedy=AGAIN,
-            )
-        return found
-
-    @functools.cached_property
-    def potentials(self) -> Potentials:
-        """Of kind "force-map" with force matching."""
-        return read_potentials(self.path("potentials.h5"))
-
-    @functools.cached_property
-    def simulation(self) -> SimulatedBeads:
-        """Of kind "force-map" with a simulation of its beads."""
-        return read_simulation(self.path("simulation.h5"))
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path(name)

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from hpcfit.commands.session import check_config, stepped
-from hpcfit.commands.step import identity
 from hpcfit.config import Config
 from hpcfit.errors import InputError, together
 from hpcfit.fit.cost import Accelerator
-from hpcfit.kinds.base import Case
-from hpcfit.kinds.table import open_case
+from hpcfit.kinds.base import SteppedCase, stepped
+from hpcfit.kinds.table import check_config, open_case
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks, launched_tasks, world_ranks
 from hpcfit.runs.directory import check_is_writable
 from hpcfit.scaling.files import check_mode, write_scaling
+from hpcfit.scaling.measurement import identity
 from hpcfit.scaling.options import Beyond, Jobs
 from hpcfit.scaling.plan import Plan, plan_points
 from hpcfit.scaling.series import Point, Series, check_complete, measure_here, submit, wait
@@ -71,7 +70,7 @@ def _check_no_launcher() -> None:
         )
 
 
-def _finish(series: Series, points: Sequence[Point], plan: Plan, case: Case, beyond: Beyond) -> Scaling | None:
+def _finish(series: Series, points: Sequence[Point], plan: Plan, case: SteppedCase, beyond: Beyond) -> Scaling | None:
     measured = _measured(series, points)
     left = len(points) - sum(map(len, measured))
     if left:

@@ -9,10 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hpcfit import __version__
+from hpcfit.config import Config
 from hpcfit.errors import InputError
 from hpcfit.fit.cost import Load, Message, Part
+from hpcfit.kinds.base import Case
 
 SCHEMA = 2  # 2: parts say their passes
+
+
+def identity(config: Config, case: Case, steps: int) -> dict[str, str]:
+    """What must be the same for two measurements to be compared, by name."""
+    run, frames = config.run, config.frames
+    read = f"frames.residence {frames.residence}, " if frames else ""
+    settings = f"device {run.device}, {run.threads} threads, {read}{steps} steps"
+    return case.identity() | {"settings": settings, "hpcfit": __version__}
 
 
 class Spread(NamedTuple):

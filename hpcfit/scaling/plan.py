@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
 from hpcfit.fit.cost import Load
 from hpcfit.fit.grid import choose_shape, fitting_shapes
@@ -49,7 +48,7 @@ def _blocks(plan: Plan, ranks: int, load: Load) -> int:
     most = max(plan.ranks)
     if load.n_blocks < most:
         raise InputError(
-            f"--mode weak up to {most} ranks needs {most} blocks of {BLOCK_FRAMES} frames at least, one a rank;"
+            f"--mode weak up to {most} ranks needs {most} blocks of {load.block_frames} frames at least, one a rank;"
             f" the data set has {load.n_blocks}",
             remedy="use fewer ranks, more frames, or --mode strong",
         )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hpcfit.commands.session import check_config
-from hpcfit.config import ClusterConfig, load_config
+from hpcfit.config import ClusterConfig
 from hpcfit.errors import EXIT_FAILED, InputError
+from hpcfit.kinds.table import check_config, load_config
 from hpcfit.log import logger
 from hpcfit.sweep import outcome as results
 from hpcfit.sweep import points as axes

@@ -11,14 +11,10 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
+from hpcfit.kinds.table import Metric
 from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
 from hpcfit.sweep.outcome import Outcome, Sweep, shown
 
-PANELS = {
-    "cc": "CC", "cc_anisotropic": "CC, anisotropic", "cc_free": "CC free", "loss": "loss", "ess": "ESS, frames",
-    "kl": "KL from prior, nats", "held_out": "mean |F|², held out", "train": "mean |F|², fitted",
-    "seconds": "seconds of evaluations",
-}  # fmt: skip
 MOST_PANELS = 6
 LOOKS = ((BLUE, "o", "-"), (ORANGE, "^", "-"), (GREEN, "s", "-"), (INK, "D", "--"), (SOFT, "v", "--"), (BLUE, "x", ":"))
 FEW_TICKS = 8
@@ -48,19 +44,19 @@ def lines_against(sweep: Sweep, key: str) -> list[Line]:
 
 
 @drawn
-def against(key: str, values: Sequence[Any], lines: Sequence[Line]):
-    """Means with standard deviations of each quantity that was recorded."""
-    names = _panels(lines)
-    rows = -(-len(names) // 3)
+def against(key: str, values: Sequence[Any], lines: Sequence[Line], metrics: Sequence[Metric]):
+    """Means with standard deviations of each of the metrics that was recorded."""
+    panels = _panels(metrics)
+    rows = -(-len(panels) // 3)
     figure, axes = plt.subplots(rows, 3, figsize=(9, 0.5 + 2.5 * rows), squeeze=False)
-    for axis, name in zip(axes.flat, names):
+    for axis, metric in zip(axes.flat, panels):
         for number, (line, look) in enumerate(zip(lines, LOOKS)):
             aside = ScaledTranslation((number - (len(lines) - 1) / 2) * BESIDE / 72, 0, figure.dpi_scale_trans)
-            for artist in _draw(axis, values, line, name, look).get_children():
+            for artist in _draw(axis, values, line, metric.name, look).get_children():
                 artist.set_transform(artist.get_transform() + aside)  # now that the axis knows its limits
-        axis.set_title(PANELS[name])
+        axis.set_title(metric.head)
         _value_axis(axis, values)
-    for axis in axes.flat[len(names) :]:
+    for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for axis in axes[-1]:
         axis.set_xlabel(key)
@@ -70,13 +66,12 @@ def against(key: str, values: Sequence[Any], lines: Sequence[Line]):
     return figure
 
 
-def _panels(lines: Sequence[Line]) -> list[str]:
-    """The recorded quantities; the loss where its panel is free."""
-    recorded = {name for line in lines for group in line.outcomes for outcome in group for name in outcome.quantities}
-    names = [name for name in PANELS if name in recorded]
-    if len(names) > MOST_PANELS:
-        names.remove("loss")
-    return names[:MOST_PANELS]
+def _panels(metrics: Sequence[Metric]) -> list[Metric]:
+    """The metrics that are no mere counts; the loss where its panel is free."""
+    panels = [metric for metric in metrics if metric.digits != "whole"]
+    if len(panels) > MOST_PANELS:
+        panels = [metric for metric in panels if metric.name != "loss"]
+    return panels[:MOST_PANELS]
 
 
 def _draw(axis, values: Sequence[Any], line: Line, name: str, look: tuple[str, str, str]):

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpcfit.log import logger
 from hpcfit.store.files import write_text, written_whole
-from hpcfit.sweep.outcome import PLAN, QUANTITIES, Mean, Outcome, Sweep
+from hpcfit.sweep.outcome import PLAN, Mean, Outcome, Sweep
 
 
 def is_sweep(folder: Path) -> bool:
@@ -18,27 +18,27 @@ def is_sweep(folder: Path) -> bool:
     return (folder / PLAN).is_file()
 
 
-def write_sweep(sweep: Sweep) -> None:
-    """Write table and page of a sweep as it is now."""
+def write_sweep(sweep: Sweep) -> Path:
+    """Write table and page of a sweep as it is now; the page's path."""
     from hpcfit.sweep.page import sweep_page
 
-    keys = [axis.key for axis in sweep.axes]
-    columns = [*keys, *QUANTITIES, "state", "directory", "error"]
+    keys, names = [axis.key for axis in sweep.axes], [metric.name for metric in sweep.metrics]
+    columns = [*keys, *names, "state", "directory", "error"]
     _write_csv(sweep.folder / "sweep.csv", columns, map(_row, sweep.outcomes))
     if any(axis.repeat for axis in sweep.axes):
         keys = [axis.key for axis in sweep.axes if not axis.repeat]
-        statistics = [f"{name}_{kind}" for name in QUANTITIES for kind in ("mean", "deviation")]
+        statistics = [f"{name}_{kind}" for name in names for kind in ("mean", "deviation")]
         columns = [*keys, "finished", "points", *statistics]
         _write_csv(sweep.folder / "sweep_means.csv", columns, map(_mean_row, sweep.means()))
     page = sweep.folder / "sweep.html"
     write_text(page, sweep_page(sweep))
     logger.info("table %s, page %s", sweep.folder / "sweep.csv", page)
+    return page
 
 
 def print_table(sweep: Sweep) -> None:
     """A line a point on standard output: its values, state and main quantities."""
-    found = {name for outcome in sweep.outcomes for name in outcome.quantities}
-    shown = ("held_out", "train") if "held_out" in found else ("cc", "cc_free", "ess")
+    shown = [metric.name for metric in sweep.metrics if metric.brief]
     head = [*(axis.key for axis in sweep.axes), "state", *shown, "directory"]
     rows = [[_text(_row(outcome).get(name)) for name in head] for outcome in sweep.outcomes]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]

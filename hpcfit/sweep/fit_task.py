@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hpcfit.config import load_config
 from hpcfit.errors import EXIT_REQUEUE
+from hpcfit.kinds.table import load_config
 from hpcfit.runs.directory import HISTORY
 from hpcfit.store.files import write_text
 from hpcfit.sweep.cores import own_cores

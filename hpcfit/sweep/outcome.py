@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpcfit.errors import InputError
+from hpcfit.kinds.table import Metric, kind_named
 from hpcfit.runs.directory import HISTORY, METRICS
 from hpcfit.runs.files import RunFiles
 
 PLAN = "sweep.json"
 LOG, EXIT_CODE = "log.txt", "exit_code"  # of one point: what `hpcfit optimize` said, and how it last ended
-QUANTITIES = (
-    "cc", "cc_anisotropic", "cc_free", "cc_free_anisotropic", "ess", "kl", "held_out", "train", "loss", "steps",
-    "seconds",
-)  # fmt: skip
+# Beside the metrics of the kind; seconds: of all evaluations.
+OF_ALL_KINDS = (
+    Metric("loss", "loss"),
+    Metric("steps", "steps", digits="whole"),
+    Metric("seconds", "time", digits="duration"),
+)
 ERROR_LINES = 8  # of a failed point's log
 
 
@@ -60,11 +63,17 @@ class Mean(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A sweep as it is now."""
+    """A sweep as it is now. metrics: of its kind of problem, and of all kinds."""
 
     folder: Path
     axes: Sequence[Axis]
     outcomes: Sequence[Outcome]
+    metrics: Sequence[Metric]
+
+    def recorded(self) -> list[Metric]:
+        """The metrics that some finished point has."""
+        found = {name for outcome in self.in_state("finished") for name in outcome.quantities}
+        return [metric for metric in self.metrics if metric.name in found]
 
     def in_state(self, *states: str) -> list[Outcome]:
         """The points in these states."""
@@ -80,14 +89,15 @@ class Sweep(NamedTuple):
         groups: dict[tuple, list[Outcome]] = {}
         for outcome in self.outcomes:
             groups.setdefault(tuple(repr(outcome.point.values[key]) for key in keys), []).append(outcome)
-        return [_mean({key: group[0].point.values[key] for key in keys}, group) for group in groups.values()]
+        names = [metric.name for metric in self.metrics]
+        return [_mean({key: group[0].point.values[key] for key in keys}, group, names) for group in groups.values()]
 
 
-def _mean(values: dict[str, Any], group: Sequence[Outcome]) -> Mean:
+def _mean(values: dict[str, Any], group: Sequence[Outcome], names: Sequence[str]) -> Mean:
     finished = [outcome for outcome in group if outcome.state == "finished"]
     known = {
         name: found
-        for name in QUANTITIES
+        for name in names
         if (found := [outcome.quantities[name] for outcome in finished if name in outcome.quantities])
     }
     return Mean(
@@ -116,7 +126,16 @@ def read_sweep(folder: Path) -> Sweep:
         raise InputError(f"{folder} holds no sweep: it has no {PLAN}", remedy="give the folder of a sweep") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error!r}", remedy="call `hpcfit sweep` again") from None
-    return Sweep(folder, axes, [outcome_of(point) for point in points])
+    metrics = _metrics(points)
+    return Sweep(folder, axes, [outcome_of(point, [metric.name for metric in metrics]) for point in points], metrics)
+
+
+def _metrics(points: Sequence[Point]) -> list[Metric]:
+    """The metrics of the kinds that the points are of, each once, and those of all kinds."""
+    written = (point.directory for point in points if (point.directory / "config.toml").is_file())
+    kinds = dict.fromkeys(RunFiles(directory).config["problem"]["kind"] for directory in written)
+    metrics = [*(metric for kind in kinds for metric in kind_named(kind).metrics), *OF_ALL_KINDS]
+    return list({metric.name: metric for metric in metrics}.values())
 
 
 def is_finished(directory: Path) -> bool:
@@ -124,10 +143,10 @@ def is_finished(directory: Path) -> bool:
     return (directory / METRICS).is_file()
 
 
-def outcome_of(point: Point) -> Outcome:
-    """How far a point is."""
+def outcome_of(point: Point, names: Sequence[str]) -> Outcome:
+    """How far a point is; names: of the quantities that are looked for."""
     if is_finished(point.directory):
-        return Outcome(point, "finished", _quantities(point.directory))
+        return Outcome(point, "finished", _quantities(point.directory, names))
     code = _text(point.directory / EXIT_CODE).strip()
     if code not in ("", "0", "75"):
         return Outcome(point, "failed", {}, last_words(_text(point.directory / LOG)) or f"ended with exit code {code}")
@@ -135,7 +154,7 @@ def outcome_of(point: Point) -> Outcome:
     return Outcome(point, "unfinished" if started else "not started", {})
 
 
-def _quantities(directory: Path) -> dict[str, float]:
+def _quantities(directory: Path, names: Sequence[str]) -> dict[str, float]:
     run = RunFiles(directory)
     found = run.metrics["fitted"] | {name: run.metrics[name] for name in ("loss", "steps") if name in run.metrics}
     if run.evaluated:
@@ -143,7 +162,7 @@ def _quantities(directory: Path) -> dict[str, float]:
         seconds = sum(float(run.history[f"{part}_seconds"].sum()) for part in ("read", "compute", "reduce"))
     else:
         seconds = sum(phase["seconds"] for phase in run.metrics["phases"])
-    return {name: value for name, value in (found | {"seconds": seconds}).items() if name in QUANTITIES}
+    return {name: value for name, value in (found | {"seconds": seconds}).items() if name in names}
 
 
 def shown(value: Any) -> str:

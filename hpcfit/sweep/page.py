@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial as bind
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from hpcfit.kinds.table import Metric
 from hpcfit.report.page import (
     Card,
     Cards,
@@ -25,27 +25,16 @@ from hpcfit.report.page import (
 from hpcfit.sweep.outcome import Mean, Outcome, Sweep, shown
 
 STATES = ("finished", "failed", "unfinished", "not started")
-COLUMNS: dict[str, tuple[str, Callable[[float | None], Markup]]] = {
-    "cc": ("CC", correlation), "cc_anisotropic": ("CC, anisotropic", correlation), "cc_free": ("CC free", correlation),
-    "ess": ("ESS", significant), "kl": ("KL, nats", significant),
-    "held_out": ("mean |F|², held out, (kJ/mol/Å)²", bind(significant, digits=5)),
-    "train": ("mean |F|², fitted", bind(significant, digits=5)),
-    "steps": ("steps", lambda n: number(n, "" if n is None else grouped(round(n)))), "seconds": ("time", duration),
-}  # fmt: skip
 NO_HOLD_OUT = (
-    "Every CC here is that of the data fitted, which a lower price of leaving the prior always improves: it cannot"
-    " choose between points. Sweep with --folds to compare by the CC of held-out orbits."
+    "Every agreement here is that with the data fitted, which a freer fit always improves: it cannot choose between"
+    " points. Where the kind of problem knows folds, sweep with --folds to compare by data held out."
 )
 UNFINISHED = "Calling the same `hpcfit sweep` again goes on with what is unfinished."
-HELD_OUT = (
-    "CC free is that of the orbits held out of the fit: it can choose between points, CC of the fitted ones cannot."
-)
-HELD_OUT_BLOCKS = (
-    "The mean square of the mapped forces on blocks of frames that a map was not fitted to: the noise of a valid map"
-    " above that of others. It can choose between points, that of the fitted frames cannot."
-)
-# What points are chosen by: whether more of it is better, and the title of its card.
-JUDGES = {"cc_free": (True, "highest CC free"), "held_out": (False, "least held-out mean |F|²")}
+FORMATS = {
+    "correlation": correlation, "duration": duration,
+    "whole": lambda n: number(n, "" if n is None else grouped(round(n))),
+}  # fmt: skip
+BEST = {"more": (max, "highest"), "less": (min, "least")}
 
 
 def sweep_page(sweep: Sweep) -> str:
@@ -60,35 +49,41 @@ def _outcome(sweep: Sweep) -> Section:
         Card(state, str(count), "", f"of {len(sweep.outcomes)} points") for state, count in counts.items() if count
     ]
     judge = _judge(sweep)
-    said = {"cc_free": HELD_OUT, "held_out": HELD_OUT_BLOCKS}.get(judge, NO_HOLD_OUT)
+    said = NO_HOLD_OUT if judge is None else judge.chooses
     left = counts["unfinished"] + counts["not started"]
     unfinished = [Text(UNFINISHED, warning=True)] if left else []
     note = [Text(said, warning=judge is None)] if counts["finished"] else []
     return Section("Outcome", [Cards([*cards, *_best(sweep)]), *note, *unfinished])
 
 
-def _judge(sweep: Sweep) -> str | None:
-    """The quantity that points can be chosen by."""
-    return next((name for name in JUDGES if name in _recorded(sweep)), None)
+def _judge(sweep: Sweep) -> Metric | None:
+    """The metric that points can be chosen by."""
+    return next((metric for metric in sweep.recorded() if metric.better), None)
 
 
 def _best(sweep: Sweep) -> list[Card]:
     """The best combination, of those whose points are all finished; nothing where none can be judged."""
     judge = _judge(sweep)
-    judged = [mean for mean in sweep.means() if mean.is_complete and judge in mean.mean]
+    judged = [mean for mean in sweep.means() if judge and mean.is_complete and judge.name in mean.mean]
     if not judged:
         return []
-    more, title = JUDGES[judge]
-    best = (max if more else min)(judged, key=lambda mean: mean.mean[judge])
-    spread = Markup("± {}").format(significant(best.deviation.get(judge), 2)) if best.deviation else ""
+    extreme, word = BEST[judge.better]
+    best = extreme(judged, key=lambda mean: mean.mean[judge.name])
+    spread = Markup("± {}").format(significant(best.deviation.get(judge.name), 2)) if best.deviation else ""
     where = ", ".join(f"{key} = {shown(value)}" for key, value in best.values.items()) or "all points"
-    return [Card(title, COLUMNS[judge][1](best.mean[judge]), spread, where)]
+    return [Card(f"{word} {judge.title}", _written(judge, best.mean[judge.name]), spread, where)]
 
 
-def _recorded(sweep: Sweep) -> list[str]:
-    """The quantities that some finished point has, in the order of the columns."""
-    found = {name for outcome in sweep.in_state("finished") for name in outcome.quantities}
-    return [name for name in COLUMNS if name in found]
+def _columns(sweep: Sweep) -> list[Metric]:
+    """The metrics that some finished point has, as far as the page shows them."""
+    return [metric for metric in sweep.recorded() if metric.title]
+
+
+def _written(metric: Metric, value: float | None) -> Markup:
+    """A value of a metric to its digits."""
+    if metric.digits in FORMATS:
+        return FORMATS[metric.digits](value)
+    return significant(value, metric.digits)
 
 
 def _against_axes(sweep: Sweep) -> list[Section]:
@@ -99,7 +94,7 @@ def _against_axes(sweep: Sweep) -> list[Section]:
     for axis in [axis for axis in sweep.axes if not axis.repeat] or sweep.axes:
         values, lines = sweep.values(axis.key), sweep_figures.lines_against(sweep, axis.key)
         if len(values) > 1 and lines:
-            svg = sweep_figures.against(axis.key, values, lines)
+            svg = sweep_figures.against(axis.key, values, lines, _columns(sweep))
             figures.append(Figure(svg, f"Quantities of the fits against {axis.key}", _caption(sweep, axis.key)))
     return [Section("Against each axis", figures)] if figures else []
 
@@ -114,43 +109,43 @@ def _means(sweep: Sweep) -> list[Section]:
     """A row for each combination of the axes that are not repeated, where there is something to average."""
     repeated = [axis.key for axis in sweep.axes if axis.repeat]
     keys = [axis.key for axis in sweep.axes if not axis.repeat]
-    names = _recorded(sweep)
-    if not repeated or not names:
+    metrics = _columns(sweep)
+    if not repeated or not metrics:
         return []
-    rows = [_mean_cells(mean, keys, names) for mean in sweep.means()]
+    rows = [_mean_cells(mean, keys, metrics) for mean in sweep.means()]
     caption = f"Means of the finished points over {', '.join(repeated)}, ± one standard deviation of a point."
-    head = (*map(_key, keys), "finished", *(COLUMNS[name][0] for name in names))
+    head = (*map(_key, keys), "finished", *(metric.head for metric in metrics))
     return [Section("Means", [Table(head, rows, caption, text_columns=len(keys))])]
 
 
-def _mean_cells(mean: Mean, keys: Sequence[str], names: Sequence[str]) -> list[str]:
+def _mean_cells(mean: Mean, keys: Sequence[str], metrics: Sequence[Metric]) -> list[str]:
     return [
         *(shown(mean.values[key]) for key in keys),
         f"{len(mean.outcomes)} of {mean.points}",
-        *(_with_spread(mean, n) for n in names),
+        *(_with_spread(mean, metric) for metric in metrics),
     ]
 
 
-def _with_spread(mean: Mean, name: str) -> Markup:
-    value = COLUMNS[name][1](mean.mean.get(name))
-    if name not in mean.deviation:
+def _with_spread(mean: Mean, metric: Metric) -> Markup:
+    value = _written(metric, mean.mean.get(metric.name))
+    if metric.name not in mean.deviation:
         return value
-    return Markup("{} ± {}").format(value, significant(mean.deviation[name], 2))
+    return Markup("{} ± {}").format(value, significant(mean.deviation[metric.name], 2))
 
 
 def _points(sweep: Sweep) -> Section:
-    keys, names = [axis.key for axis in sweep.axes], _recorded(sweep)
-    rows = [_point_cells(outcome, keys, names) for outcome in sweep.outcomes]
+    keys, metrics = [axis.key for axis in sweep.axes], _columns(sweep)
+    rows = [_point_cells(outcome, keys, metrics) for outcome in sweep.outcomes]
     caption = "Every point; its directory, named by the hash of its config, leads to its report. The same in sweep.csv."
-    head = (*map(_key, keys), "state", "directory", *(COLUMNS[name][0] for name in names))
+    head = (*map(_key, keys), "state", "directory", *(metric.head for metric in metrics))
     return Section("Points", [Table(head, rows, caption, text_columns=len(keys) + 2)])
 
 
-def _point_cells(outcome: Outcome, keys: Sequence[str], names: Sequence[str]) -> list[str]:
+def _point_cells(outcome: Outcome, keys: Sequence[str], metrics: Sequence[Metric]) -> list[str]:
     directory = outcome.point.directory
     report = directory / "report.html"
     link = Markup('<a href="{0}/report.html">{0}</a>').format(directory.name) if report.is_file() else directory.name
-    quantities = [COLUMNS[name][1](outcome.quantities.get(name)) for name in names]
+    quantities = [_written(metric, outcome.quantities.get(metric.name)) for metric in metrics]
     return [*(shown(outcome.point.values[key]) for key in keys), outcome.state, link, *quantities]
 
 

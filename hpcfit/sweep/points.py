@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpcfit.config import Config, MonitorConfig, load_config
+from hpcfit.config import Config, MonitorConfig
 from hpcfit.errors import InputError
+from hpcfit.kinds.table import load_config
 from hpcfit.store.files import write_text
 from hpcfit.sweep import outcome as results
 from hpcfit.sweep.fit_identity import Identities

@@ -42,7 +42,7 @@ def test_the_fit_is_a_ridge_regression():
     more = np.vstack([rows, np.sqrt(strength) * np.eye(K)])
     expected = np.linalg.lstsq(more, np.append(forces, np.zeros(K)))[0]
     np.testing.assert_allclose(fit.coefficients, expected, rtol=1e-10)
-    assert fit.train == pytest.approx(np.mean((forces - rows @ expected) ** 2), rel=1e-10)
+    assert fit.fitted == pytest.approx(np.mean((forces - rows @ expected) ** 2), rel=1e-10)
 
 
 def test_held_out_residuals_are_those_of_fits_without_the_block():
@@ -73,7 +73,7 @@ def test_coefficients_have_the_errors_of_least_squares():
 def test_the_residual_is_that_of_optimism():
     """train = s2 (1 - K/n), test = s2 (1 + K/n'): here K/n is 1/50, and s2 is known to 0.8 %."""
     many = [fit_forces(sums_of(*made_up(noise=(3.0,), rows=30, seed=s)[1:]), ridges=[0.0]) for s in range(100)]
-    train, test = np.mean([fit.train for fit in many]), np.mean([fit.test.value for fit in many])
+    train, test = np.mean([fit.fitted for fit in many]), np.mean([fit.test.value for fit in many])
     error = 3 * 9 * np.sqrt(2 / (100 * B * 30))
     assert train == pytest.approx(9 * (1 - K / 300), abs=error)
     assert test == pytest.approx(9 * (1 + K / 270), abs=error)
@@ -85,8 +85,8 @@ def test_cross_validation_chooses_the_ridge():
     F = (Phi @ rng.normal(scale=0.1, size=30) + rng.normal(size=(B, 4)))[..., None]
     fit = fit_forces(sums_of(Phi, F), ridges=[0.0, 1e-3, 3.0, 1e4])
     assert fit.ridge == 3.0
-    assert fit.test.value == min(fit.held_out)
-    assert fit.held_out[0] > 2 * fit.test.value
+    assert fit.test.value == min(fit.scores)
+    assert fit.scores[0] > 2 * fit.test.value
 
 
 def test_functions_without_samples_stay_zero_and_are_reported():
@@ -107,7 +107,7 @@ def test_constants_are_set_to_nothing_and_change_no_force():
     fit = fit_forces(sums, ridges=[0.0], constants=np.ones((1, K)))
     assert fit.coefficients.sum() == pytest.approx(0, abs=1e-10)
     free = fit_forces(sums, ridges=[0.0])
-    assert fit.train == pytest.approx(free.train, rel=1e-12)
+    assert fit.fitted == pytest.approx(free.fitted, rel=1e-12)
     assert np.all(fit.errors < 1)
 
 
@@ -247,7 +247,7 @@ def test_the_fitted_force_between_waters_is_the_exact_one(waters):
     populated = np.histogram(np.linalg.norm(R[:, 0] - R[:, 1], axis=1), np.append(r - 0.0136, r[-1] + 0.0136))[0]
     error = found - 10 * exact(r)
     assert np.sqrt(np.average(error**2, weights=populated)) < 2.0
-    assert fit.train < fit.test.value
+    assert fit.fitted < fit.test.value
     assert fit.test.value == pytest.approx(chi2(fit_sum(dimer_sums(R, maps, basis)), fit.coefficients), rel=0.01)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from hpcfit.commands.optimize import run_optimize
 from hpcfit.commands.run import Run
-from hpcfit.config import load_config
+from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
 from hpcfit.workflow.stopping import handled_by
 from tests.command import ROOT, apart, sets

@@ -9,6 +9,7 @@ import pytest
 
 from hpcfit.commands.reporter import MAX_POINTS, Reporter, thinned
 from hpcfit.fit.loop import Step
+from hpcfit.kinds.table import Metric
 from hpcfit.ranks import Ranks
 from hpcfit.workflow.pages.collector import FIT_TOPIC, Collector
 
@@ -22,7 +23,8 @@ def run(tmp_path):
     weights = {"groups": {"A": (1.0, 1.0)}, "width": 0.05, "first": 0, "frames": [3]}
     live_weights, summary = lambda *about: lambda params: weights, lambda: {"frames": 3}
     case = SimpleNamespace(live_weights=live_weights, summary=summary, n_frames=3)
-    session = SimpleNamespace(config=config, world=Ranks(), case=case, grid=None)
+    kind, grid = SimpleNamespace(metrics=[Metric("cc", "CC")]), SimpleNamespace(slices=Ranks())
+    session = SimpleNamespace(config=config, world=Ranks(), case=case, grid=grid, kind=kind)
     evaluate = SimpleNamespace(problem=None, passes=2, frames=SimpleNamespace(rows=None))
     recorder = SimpleNamespace(evaluate=evaluate, last={}, spent={}, params=object(), step=0)
     return SimpleNamespace(session=session, evaluate=evaluate, recorder=recorder)

@@ -17,6 +17,8 @@ from hpcfit.runs.live import LiveRun, ends
 from tests.command import HPCFIT, ROOT
 from tests.conftest import assert_one_clear_error
 
+CONFIG = '[problem]\nkind = "frame-weights"\n[optimizer]\nmax_steps = 100\n'
+
 
 def row(evaluation, seconds=None, **more):
     seconds = 0.1 * evaluation if seconds is None else seconds
@@ -32,7 +34,7 @@ def append(run, *lines):
 @pytest.fixture
 def run(tmp_path):
     """The directory of a run with ten evaluations."""
-    (tmp_path / "config.toml").write_text("[optimizer]\nmax_steps = 100\n", encoding="utf-8")
+    (tmp_path / "config.toml").write_text(CONFIG, encoding="utf-8")
     append(tmp_path, *map(row, range(1, 11)))
     return tmp_path
 

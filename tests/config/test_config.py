@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from hpcfit import config as tables
-from hpcfit.commands.session import check_config
-from hpcfit.config import load_config
 from hpcfit.errors import InputError
-from hpcfit.kinds.frame_weights.config import AUTO_FOLDS, AUTO_THETA
+from hpcfit.kinds.force_map import config as force_map
+from hpcfit.kinds.frame_weights.config import AUTO_FOLDS, AUTO_THETA, FrameWeightsConfig
+from hpcfit.kinds.table import check_config, load_config
 
 MINIMAL = '[frames]\nstore = "s"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n'
 
@@ -209,10 +209,11 @@ COMMON = {
     "simulate": tables.SimulateConfig, "simulate.system": tables.SystemConfig, "monitor": tables.MonitorConfig,
 }  # fmt: skip
 FORCE_MAP = {
-    "problem": tables.ForceMapConfig, "problem.beads": tables.BeadsConfig,
-    "problem.constraints": tables.ConstraintsConfig, "problem.map": tables.MapConfig,
-    "problem.map.features": tables.FeaturesConfig, "problem.force_matching": tables.ForceMatchingConfig,
-    "problem.force_matching.neural": tables.NeuralConfig, "problem.force_matching.simulation": tables.SimulationConfig,
+    "problem": force_map.ForceMapConfig, "problem.beads": force_map.BeadsConfig,
+    "problem.constraints": force_map.ConstraintsConfig, "problem.map": force_map.MapConfig,
+    "problem.map.features": force_map.FeaturesConfig, "problem.force_matching": force_map.ForceMatchingConfig,
+    "problem.force_matching.neural": force_map.NeuralConfig,
+    "problem.force_matching.simulation": force_map.SimulationConfig,
 }  # fmt: skip
 TABLES_WITHIN = {
     "source", "system", "beads", "constraints", "map", "force_matching", "features", "neural", "simulation",
@@ -221,7 +222,7 @@ TABLES_WITHIN = {
 
 @pytest.mark.parametrize(
     ("example", "kinds"),
-    [("frame_weights", COMMON | {"problem": tables.FrameWeightsConfig}), ("force_map", FORCE_MAP)],
+    [("frame_weights", COMMON | {"problem": FrameWeightsConfig}), ("force_map", FORCE_MAP)],
 )
 def test_the_examples_show_every_key(example, kinds):
     """Each key of each table stands in an example, commented out or not."""
@@ -263,7 +264,7 @@ def test_mistakes_of_a_force_map_are_named(tmp_path, more, expected):
 def test_a_force_map_round_trips(tmp_path):
     more = "[problem.map]\nridge = [0.1, 0.01]\n[problem.force_matching]\nbonds = [[0, 1]]\npair_range = [0.0, 9.0]\n"
     config = load_config(written(tmp_path, FORCE_MAP_MINIMAL + more))
-    assert tables.ridges(config.problem.map.ridge) == (0.01, 0.1)
+    assert force_map.ridges(config.problem.map.ridge) == (0.01, 0.1)
     assert config.problem.force_matching.bonds == [(0, 1)]
     assert load_config(written(tmp_path, config.to_toml())) == config
 

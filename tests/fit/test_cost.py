@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hpcfit.config import load_config
 from hpcfit.fit.cost import (
     ASSUMED,
     COLLECTIVES,
@@ -24,7 +23,7 @@ from hpcfit.fit.cost import (
 from hpcfit.fit.gradient import Adjoint, Reverse
 from hpcfit.fit.grid import Grid, Shape, choose_shape, fitting_shapes
 from hpcfit.fit.reduction import ReproducibleSum
-from hpcfit.kinds.table import open_case
+from hpcfit.kinds.table import load_config, open_case
 from hpcfit.ranks import Ranks
 
 LOAD = Load(n_blocks=32, n_tiles=16, cell_bytes=1000, tile_sums=50)

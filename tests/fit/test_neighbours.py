@@ -8,10 +8,9 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from hpcfit.config import load_config
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.reduction import ReproducibleSum
-from hpcfit.kinds.table import open_case
+from hpcfit.kinds.table import load_config, open_case
 from hpcfit.ranks import Ranks
 from tests.fit.thread_ranks import on_ranks
 

@@ -9,8 +9,8 @@ import shutil
 import numpy as np
 import pytest
 
-from hpcfit.config import load_config
 from hpcfit.errors import InputError
+from hpcfit.kinds.table import load_config
 from hpcfit.prepare.command import run_prepare
 from hpcfit.ranks import world_ranks
 from hpcfit.readers.units import ENERGIES, LENGTHS

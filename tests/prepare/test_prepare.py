@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from hpcfit.config import load_config
 from hpcfit.errors import InputError
+from hpcfit.kinds.table import load_config
 from hpcfit.physics import reciprocal, scattering
 from hpcfit.prepare import command as prepare
 from hpcfit.prepare.sources import entries, file_name, open_sources, sharing_elements, with_unique_names

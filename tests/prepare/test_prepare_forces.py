@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfit.config import load_config
 from hpcfit.errors import InputError
+from hpcfit.kinds.table import load_config
 from hpcfit.prepare.command import run_prepare
 from hpcfit.ranks import world_ranks
 from hpcfit.store.files import sha256_of_file

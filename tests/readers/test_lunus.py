@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfit.config import load_config
 from hpcfit.errors import InputError
 from hpcfit.kinds.frame_weights.prior import open_prior
+from hpcfit.kinds.table import load_config
 from hpcfit.physics import reciprocal
 from hpcfit.prepare import command as prepare
 from hpcfit.ranks import Ranks

@@ -10,8 +10,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from hpcfit.commands.report import run_report
 from hpcfit.errors import InputError
-from hpcfit.report.report import write_report
 from tests.kinds.frame_weights.run_directories import make_run, make_unfinished
 from tests.report.report_page import Page
 
@@ -45,7 +45,7 @@ SHAPES = {
 def reported(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("run")
     truth = make_run(directory, **SHAPES[request.param])
-    path = write_report(directory)
+    path = run_report(directory)
     return truth, path, Page(path.read_text(encoding="utf-8"))
 
 
@@ -102,8 +102,8 @@ def test_every_figure_is_svg_that_refers_to_nothing_else_and_has_a_caption(repor
 
 def test_same_files_give_the_same_bytes(tmp_path):
     make_run(tmp_path)
-    first = write_report(tmp_path).read_bytes()
-    assert write_report(tmp_path).read_bytes() == first
+    first = run_report(tmp_path).read_bytes()
+    assert run_report(tmp_path).read_bytes() == first
     assert not list(tmp_path.glob("*.tmp"))
 
 
@@ -113,7 +113,7 @@ def test_text_is_escaped_wherever_it_comes_from(tmp_path):
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     (tmp_path / "metrics.json").write_text(json.dumps(metrics | {"stopped": evil, "objective": evil}))
     (tmp_path / "config.toml").write_text(f"# {evil}\n")
-    text = write_report(tmp_path).read_text(encoding="utf-8")
+    text = run_report(tmp_path).read_text(encoding="utf-8")
     page = Page(text)
     assert "script" not in page.tags
     assert page.tags.count("img") == 6
@@ -129,7 +129,7 @@ def test_numbers_that_are_missing_are_dashes_not_zeros(tmp_path):
     metrics["fitted"]["cc_anisotropic"] = None
     metrics["rate"] = None
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    page = Page(run_report(tmp_path).read_text(encoding="utf-8"))
     [row] = [row for row in page.rows if row[0] == "∞"]
     assert row[3:] == ["–", "–", "–"]
     assert ["rate / bandwidth", "–"] in page.rows
@@ -140,14 +140,14 @@ def test_one_shell_without_width_is_drawn(tmp_path):
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     metrics["shells"][0].update(d_max=12.0, d_min=12.0)
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    assert len(Page(write_report(tmp_path).read_text(encoding="utf-8")).figures()) == 6
+    assert len(Page(run_report(tmp_path).read_text(encoding="utf-8")).figures()) == 6
 
 
 def test_unfinished_run_gets_a_report_of_its_history_that_says_so(tmp_path):
     make_unfinished(tmp_path, evaluations=7)
     with (tmp_path / "history.jsonl").open("a") as file:
         file.write('{"evaluation": 8, "cc": 0.')  # the line being written when the run was killed
-    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    page = Page(run_report(tmp_path).read_text(encoding="utf-8"))
     text = "".join(page.text)
     assert "This run is not finished" in text
     assert "After 7 evaluations" in text
@@ -161,7 +161,7 @@ def test_history_after_a_resume_keeps_the_later_rows(tmp_path):
     rows = (tmp_path / "history.jsonl").read_text().splitlines()
     again = [json.dumps(json.loads(row) | {"cc": 0.123456}) for row in rows[5:]]
     (tmp_path / "history.jsonl").write_text("\n".join(rows + again) + "\n")
-    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    page = Page(run_report(tmp_path).read_text(encoding="utf-8"))
     assert 0.123456 in page.values
     assert "2 evaluations were computed again" in "".join(page.text)
 
@@ -173,7 +173,7 @@ def test_a_finished_run_without_one_of_its_files_is_an_error_that_names_it(tmp_p
     make_run(tmp_path, sources=(("a", "", 3),), d_min=10.0)
     (tmp_path / name).unlink()
     with pytest.raises(InputError, match=f"has no {name}"):
-        write_report(tmp_path)
+        run_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
 
@@ -182,19 +182,19 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, name):
     make_run(tmp_path, sources=(("a", "", 3),), d_min=10.0)
     (tmp_path / name).write_bytes(b"source,label\nnot,what it was\n")
     with pytest.raises(InputError, match=re.escape(str(tmp_path / name))):
-        write_report(tmp_path)
+        run_report(tmp_path)
 
 
 def test_nothing_to_report_and_unknown_kinds_are_errors(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        write_report(tmp_path / "nowhere")
+        run_report(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"has no config\.toml"):
-        write_report(tmp_path)
+        run_report(tmp_path)
     make_run(tmp_path, sources=(("a", "", 3),), d_min=10.0)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     (tmp_path / "metrics.json").write_text(json.dumps(metrics | {"kind": "frame-weight"}))
     with pytest.raises(InputError, match="did you mean 'frame-weights'"):
-        write_report(tmp_path)
+        run_report(tmp_path)
 
 
 def test_weights_that_disagree_with_the_table_of_sources_are_an_error(tmp_path):
@@ -202,4 +202,4 @@ def test_weights_that_disagree_with_the_table_of_sources_are_an_error(tmp_path):
     path = tmp_path / "sources.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(InputError, match=r"weights\.h5.*sources\.csv.*'b'"):
-        write_report(tmp_path)
+        run_report(tmp_path)

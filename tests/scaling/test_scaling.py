@@ -8,9 +8,9 @@ import pytest
 
 from hpcfit.commands.check import run_check
 from hpcfit.commands.step import run_step
-from hpcfit.config import load_config
 from hpcfit.errors import HpcfitError, InputError
 from hpcfit.fit.cost import Load
+from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
 from hpcfit.scaling import series as workflow
 from hpcfit.scaling.arguments import counts, grids

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from hpcfit.config import load_config
+from hpcfit.kinds.table import load_config
 from hpcfit.simulation.replicas import Replica, all_replicas
 from hpcfit.store.pieces import write_settings
 from hpcfit.testsystems import dipeptide

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from hpcfit.commands.simulate import _simulated
-from hpcfit.config import ClusterConfig, load_config
+from hpcfit.config import ClusterConfig
 from hpcfit.errors import InputError
+from hpcfit.kinds.table import load_config
 from hpcfit.simulation import platforms, replica_run
 from hpcfit.simulation.dynamics import Dynamics
 from hpcfit.simulation.model import build_model

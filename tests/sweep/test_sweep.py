@@ -16,8 +16,9 @@ import threading
 import numpy as np
 import pytest
 
-from hpcfit.config import ClusterConfig, load_config
+from hpcfit.config import ClusterConfig
 from hpcfit.errors import InputError
+from hpcfit.kinds.table import load_config
 from hpcfit.sweep import command as commands
 from hpcfit.sweep import cores, fit_task
 from hpcfit.sweep.cores import own_cores

@@ -19,6 +19,7 @@ def point(folder, name: str, values: dict, *, cc: float | None = None, free: flo
     """A point's directory: finished if it has a CC."""
     directory = folder / name
     directory.mkdir(parents=True)
+    (directory / "config.toml").write_text('[problem]\nkind = "frame-weights"\n')
     row = {
         "evaluation": 1,
         "loss": -1.0,

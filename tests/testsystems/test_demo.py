@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcfit.config import load_config
 from hpcfit.errors import InputError
+from hpcfit.kinds.table import load_config
 from hpcfit.testsystems import demo
 from hpcfit.testsystems.dipeptide_crystal import Crystal
 from hpcfit.testsystems.mixture_map import Detector

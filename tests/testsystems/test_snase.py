@@ -7,9 +7,10 @@ import MDAnalysis
 import numpy as np
 import pytest
 
-from hpcfit.config import FrameWeightsConfig, load_config
+from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
 from hpcfit.kinds.frame_weights.observed import splines
 from hpcfit.kinds.frame_weights.orbits import match_orbits
+from hpcfit.kinds.table import load_config
 from hpcfit.physics import reciprocal
 from hpcfit.physics.null_models import rigid_translations
 from hpcfit.readers.maps import read_map

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcfit.config import load_config
+from hpcfit.kinds.table import load_config
 from hpcfit.testsystems import snase_table
 from hpcfit.testsystems.snase_table import Fit, Setting
 

@@ -15,8 +15,9 @@ import urllib.request
 import psutil
 import pytest
 
-from hpcfit.config import ClusterConfig, load_config
+from hpcfit.config import ClusterConfig
 from hpcfit.errors import InputError
+from hpcfit.kinds.table import load_config
 from hpcfit.workflow.cluster import opening as cluster
 from hpcfit.workflow.cluster import workers
 from hpcfit.workflow.cluster.opening import open_cluster

@@ -161,6 +161,14 @@ def test_a_task_that_falls_silent_no_longer_counts_as_running(monkeypatch):
     assert work.rates() == {}
 
 
+METRICS = [
+    {"name": name, "title": title, "unit": unit, "digits": digits, "brief": True}
+    for name, title, unit, digits in (
+        ("cc", "CC", "", "correlation"), ("cc_free", "CC free", "", "correlation"), ("ess", "ESS", "frames", 3),
+    )
+]  # fmt: skip
+
+
 def fit_message(rank, **parts):
     return {"run": "run", "rank": rank, "seconds": {"compute": 0.02 + 0.01 * rank, "reduce": 0.0, "read": 0.0}, **parts}
 
@@ -173,7 +181,8 @@ def collected():
     row = {"seconds": 0.1, "loss": -0.5, "cc": 0.5, "cc_free": 0.4, "ess": 7.0, "gradient_norm": 1e-3}
     points = [row | {"step": number, "passes": 2 * number} for number in range(3)]
     collector.event(FIT_TOPIC, fit_message(0, points=points, weights={"groups": {"A": (0.4, 0.2), "B": (0.2, 0.3)},
-        "width": 0.5, "first": -1, "frames": [4]}, about={"ranks": 2, "frames": 9, "every": 1.0, "max_steps": 100},
+        "width": 0.5, "first": -1, "frames": [4]}, about={"ranks": 2, "frames": 9, "every": 1.0, "max_steps": 100,
+                                                                 "metrics": METRICS},
         status={"state": "running", "ends": [[time.time() + 100, "why"]]}), "rank-0")  # fmt: skip
     return collector
 
@@ -208,7 +217,7 @@ def test_a_page_opened_before_the_first_report_fills_itself():
     collector.fits = full.fits
     page.update()
     titles = {plot.title.text for plot in document.select({"type": Plot})}
-    assert {"correlation with the measured map", "effective sample size", "distribution of the weights"} <= titles
+    assert {"correlation with the data", "ESS, frames", "distribution of the weights"} <= titles
     full.event(FIT_TOPIC, fit_message(0, points=[{"step": 3.0, "passes": 6.0, "seconds": 0.3, "cc": 0.99}]), "rank-0")
     page.update()
     sources = [source.data for source in document.select({"type": ColumnDataSource})]

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 import scipy.sparse
 
-from hpcfit.config import BeadsConfig
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map.bead_choice import Beads
+from hpcfit.kinds.force_map.config import BeadsConfig
 from hpcfit.store.particles import Particles
 
 CENTRES = {"backbone": "backbone", "center-of-mass": "all"}  # selection of the atoms in each residue

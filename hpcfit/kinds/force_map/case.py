@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from hpcfit.config import Config, ForceMatchingConfig, GridConfig
+from hpcfit.config import BLOCK_FRAMES, Config, GridConfig
 from hpcfit.errors import InputError, nearest
 from hpcfit.fit.grid import Grid, Shape, fitting_shapes
-from hpcfit.fit.reduction import Sum
-from hpcfit.fit.stages import Fits, Result
 from hpcfit.kinds.force_map.beads import open_beads, read_matrix
 from hpcfit.kinds.force_map.coarse_particles import bead_types, coarse_particles
+from hpcfit.kinds.force_map.config import ForceMatchingConfig
 from hpcfit.kinds.force_map.constraints import HeldDistances, check_by_frames, open_constraints
 from hpcfit.kinds.force_map.features import Features, features_of
 from hpcfit.kinds.force_map.mapped_frames import MeanForce, check_folder
@@ -39,6 +38,8 @@ LARGEST_DENSE = 4000  # reduced forces: their products take 8 q^2 bytes a statis
 @dataclass(frozen=True)
 class ForceMapCase:
     """See ``kinds.base.Case``."""
+
+    block_frames = BLOCK_FRAMES
 
     config: Config
     store: ForceStore
@@ -292,42 +293,12 @@ class ForceMapCase:
         """Of this rank's panels."""
         return 16 * self.parts.n * sum(int(np.prod(self.products.shape(k))) for k in grid.tiles)
 
-    def gradient(self, grid: Grid, memory: int, add: Sum) -> None:
-        """What is iterated, if anything, is known only when the frames have been mapped."""
-
-    def study(self, fits: Fits) -> dict[str, Any]:
-        """See ``kinds.force_map.study``."""
-        from hpcfit.kinds.force_map.study import study
-
-        return study(self, fits)
-
-    def live_weights(self, grid: Grid, problem: Any, frames: Any) -> None:
-        """Frames have no weights."""
-
     def undefined_loss(self) -> InputError:
         """The potential gives forces that are not finite at the start."""
         return InputError(
             f"the neural potential's forces on the frames of {self.mapped_folder} are not finite at its start",
             remedy="look for beads on top of each other: `hpcfit store verify` checks the frames",
         )
-
-    def write_results(self, directory: Any, result: Result | None, facts: dict[str, Any]) -> dict[str, Any]:
-        """See ``kinds.force_map.outputs``."""
-        from hpcfit.kinds.force_map.outputs import write_results
-
-        return write_results(directory, self, facts)
-
-    def headline(self, metrics: dict[str, Any]) -> list[str]:
-        """Mean squares of the maps, held out, and what was made with which."""
-        unit = metrics["unit"]
-        lines = [
-            f"map {one['name']:9s} mean |F|^2 {one['held_out'] * unit['factor'] ** 2:.6g} +-"
-            f" {one['held_out_error'] * unit['factor'] ** 2:.2g} ({unit['name']})^2 on held-out blocks;"
-            f" |M W^T - 1| {one['consistency']:.1e}, within rigid groups {one['orthogonality']:.1e}"
-            + ("" if one["valid"] else "  INVALID")
-            for one in metrics["maps"]
-        ]
-        return [*lines, f"mapped by '{metrics['chosen']}' into {metrics['mapped']}"]
 
     def made_from(self, name: str, W: scipy.sparse.csr_array) -> dict[str, str]:
         """What a coarse-grained store says of its origin."""

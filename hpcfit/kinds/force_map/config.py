@@ -4,11 +4,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from hpcfit.config.table import Count, FilePath, NonNegative, Positive, Table, changed, relative_to_config
+from hpcfit.config.table import (
+    Count,
+    FilePath,
+    NonNegative,
+    Positive,
+    ProblemTable,
+    Table,
+    changed,
+    relative_to_config,
+)
 
 Ridge = Literal["auto"] | NonNegative | Annotated[list[NonNegative], Field(min_length=1)]
 AUTO_RIDGE = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -196,12 +205,15 @@ class ForceMatchingConfig(Table):
         return self
 
 
-class ForceMapConfig(Table):
+class ForceMapConfig(ProblemTable):
     """blocks: statistical blocks, contiguous parts of the trajectories, for cross-validation and errors.
 
     unit: in which the report gives forces. mapped: a folder for the coarse-grained frames. reference: a table of the
     exact mean force between two beads (columns r, A; f, kJ/mol/A), where it is known.
     """
+
+    needs: ClassVar = ("frames",)
+    without_effect: ClassVar = ("frames.residence",)
 
     kind: Literal["force-map"]
     temperature: Positive = 300.0

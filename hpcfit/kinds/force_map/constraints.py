@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.config import ConstraintsConfig
 from hpcfit.errors import InputError
+from hpcfit.kinds.force_map.config import ConstraintsConfig
 from hpcfit.kinds.force_map.mapped_positions import nearest_image
 from hpcfit.kinds.force_map.virtual_sites import VirtualSite, sites_of_system
 from hpcfit.log import logger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,34 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.runs.files import RunFiles
 from hpcfit.runs.history import AGAIN
+
+
+class ForceMapRun(RunFiles):
+    """The files of a run, and those that only this kind writes."""
+
+    @functools.cached_property
+    def maps(self) -> Maps:
+        """The maps that metrics.json lists."""
+        found, listed = read_maps(self.path("maps.h5")), [row["name"] for row in self.metrics["maps"]]
+        if set(listed) != set(found.noise):
+            odd = ", ".join(f"'{name}'" for name in sorted(set(listed) ^ set(found.noise)))
+            raise InputError(
+                f"{self.path('maps.h5')} and {self.path('metrics.json')} name different maps: only one has {odd}",
+                remedy=AGAIN,
+            )
+        return found
+
+    @functools.cached_property
+    def potentials(self) -> Potentials:
+        """The potentials of a run with force matching."""
+        return read_potentials(self.path("potentials.h5"))
+
+    @functools.cached_property
+    def simulation(self) -> SimulatedBeads:
+        """The free energies of a run that simulates its beads."""
+        return read_simulation(self.path("simulation.h5"))
 
 
 class BeadNoise(NamedTuple):

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.config import MapConfig, ridges
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map.bead_choice import Reduced
+from hpcfit.kinds.force_map.config import MapConfig, ridges
 from hpcfit.kinds.force_map.features import Features, feature_mean_square, solve_features
 from hpcfit.kinds.force_map.maps import (
     FRAMES_PER_COEFFICIENT,

@@ -9,9 +9,9 @@ import numpy as np
 from hpcfit.bead_models.force_matching import LinearFit, fit_forces
 from hpcfit.bead_models.neural import Architecture, BeadSample, neural_force_matching
 from hpcfit.bead_models.tables import Term, make_terms
-from hpcfit.config import ridges
 from hpcfit.fit.stages import Fits, Until
 from hpcfit.kinds.force_map.case import ForceMapCase
+from hpcfit.kinds.force_map.config import ridges
 from hpcfit.kinds.force_map.map_fits import FoundMap
 from hpcfit.kinds.force_map.mapped_frames import MappedFrames, MappedSums
 from hpcfit.kinds.force_map.neural_frames import (
@@ -75,8 +75,8 @@ def match_forces(
 
 def _of_linear(name: str, one: LinearFit) -> dict[str, Any]:
     return {
-        "map": name, "ridge": one.ridge, "train": one.train, "held_out": list(one.test),
-        "empty": int(one.empty.sum()), "curve": [list(pair) for pair in zip(one.ridges, one.held_out)],
+        "map": name, "ridge": one.ridge, "train": one.fitted, "held_out": list(one.test),
+        "empty": int(one.empty.sum()), "curve": [list(pair) for pair in zip(one.ridges, one.scores)],
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from hpcfit.bead_models.force_matching import MapComparison, compare_maps, decomposition
 from hpcfit.bead_models.linear import NormalEquations
+from hpcfit.fit.stages import Result
 from hpcfit.kinds.force_map.case import ForceMapCase
 from hpcfit.kinds.force_map.map_fits import FoundMap, Learning
 from hpcfit.kinds.force_map.map_statistics import FRAMES_PER_COEFFICIENT, optimism
@@ -22,13 +23,28 @@ LARGEST_MATRIX = 10_000_000  # coefficients of a force_map.npy; maps.h5 has ever
 RADIAL = 3.0  # f = F_1 . u is 2 of the 6 components of a pair: a mean over components times 3 is one of f squared
 
 
-def write_results(directory: RunDirectory, case: ForceMapCase, facts: dict[str, Any]) -> dict[str, Any]:
+def write_results(
+    directory: RunDirectory, case: ForceMapCase, result: Result | None, facts: dict[str, Any]
+) -> dict[str, Any]:
     """Write maps and metrics; collective. The metrics are returned on every rank; forces in them are kJ/mol/A."""
     findings: Findings = facts.pop("findings")
     warnings = [*facts.pop("warnings"), *_disagreements(findings)]
     metrics = {**facts, **_metrics(case, findings), "warnings": warnings}
     findings.world.on_root(lambda: _write(directory, case, findings, metrics))
     return metrics
+
+
+def headline(metrics: dict[str, Any]) -> list[str]:
+    """Mean squares of the maps, held out, and what was made with which, for the log."""
+    unit = metrics["unit"]
+    lines = [
+        f"map {one['name']:9s} mean |F|^2 {one['held_out'] * unit['factor'] ** 2:.6g} +-"
+        f" {one['held_out_error'] * unit['factor'] ** 2:.2g} ({unit['name']})^2 on held-out blocks;"
+        f" |M W^T - 1| {one['consistency']:.1e}, within rigid groups {one['orthogonality']:.1e}"
+        + ("" if one["valid"] else "  INVALID")
+        for one in metrics["maps"]
+    ]
+    return [*lines, f"mapped by '{metrics['chosen']}' into {metrics['mapped']}"]
 
 
 def _write(directory: RunDirectory, case: ForceMapCase, findings: Findings, metrics: dict[str, Any]) -> None:

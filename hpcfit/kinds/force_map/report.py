@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from hpcfit.kinds.force_map import captions
+from hpcfit.kinds.force_map.files import ForceMapRun
 from hpcfit.kinds.force_map.numbers import (
     REFERENCE,
     ForceUnit,
@@ -15,6 +16,10 @@ from hpcfit.kinds.force_map.numbers import (
     inefficiency,
     map_named,
 )
+from hpcfit.kinds.force_map.report_coefficients import coefficients
+from hpcfit.kinds.force_map.report_models import fits_so_far, matching, simulation
+from hpcfit.kinds.force_map.report_noise import correlation as noise_correlation
+from hpcfit.kinds.force_map.report_noise import learning, validity
 from hpcfit.report.page import (
     Card,
     Cards,
@@ -29,7 +34,8 @@ from hpcfit.report.page import (
     plural,
     significant,
 )
-from hpcfit.report.sections import phases, rate, study
+from hpcfit.report.report import Contents
+from hpcfit.report.sections import phases, rate, settings, study
 from hpcfit.runs.files import RunFiles
 
 READING = ("products of forces", "mapped frames")  # that read every frame once
@@ -83,7 +89,7 @@ def _efficiency(m: dict[str, Any]) -> list[Card]:
     return [Card("data efficiency", Markup("{} ×").format(significant(factor)), correlated, meaning)]
 
 
-def maps(run: RunFiles) -> Section:
+def maps(run: ForceMapRun) -> Section:
     """The table of maps, and the noise of each bead."""
     from hpcfit.kinds.force_map import figures
 
@@ -138,3 +144,13 @@ def so_far(run: RunFiles) -> Section:
     said = captions.HISTORY if run.evaluated else captions.NO_HISTORY
     text = captions.UNFINISHED.format(directory=run.directory, so_far=said)
     return Section("Outcome", [Text(text, warning=True)])
+
+
+CONTENTS = Contents(
+    finished=(
+        outcome, maps, coefficients, learning, noise_correlation, validity, matching, simulation, time, settings,
+    ),
+    unfinished=(so_far, fits_so_far, settings),
+    files=("config.toml", "environment.json", "maps.h5"),
+    run=ForceMapRun,
+)  # fmt: skip

@@ -8,16 +8,15 @@ import numpy as np
 from markupsafe import Markup
 
 from hpcfit.kinds.force_map import captions
-from hpcfit.kinds.force_map.files import Coefficients, Maps
+from hpcfit.kinds.force_map.files import Coefficients, ForceMapRun, Maps
 from hpcfit.report.page import Figure, Section, Table, Text, number, significant
-from hpcfit.runs.files import RunFiles
 
 LARGEST = 15  # coefficients of the table
 MOST_ATOMS_NAMED = 6  # of a rigid group
 HEAD = ("bead", "rigid group", "coefficient", "±", "|coefficient| / ±")
 
 
-def coefficients(run: RunFiles) -> Section | None:
+def coefficients(run: ForceMapRun) -> Section | None:
     """Of the chosen map."""
     maps, name = run.maps, run.maps.chosen
     if name not in maps.coefficients:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from scipy.constants import gas_constant
 
 from hpcfit.kinds.force_map import captions
-from hpcfit.kinds.force_map.files import Potential
+from hpcfit.kinds.force_map.files import ForceMapRun, Potential
 from hpcfit.kinds.force_map.numbers import REFERENCE, ForceUnit, shown_first
 from hpcfit.report.page import Figure, Section, Table, Text, number, plural, plus_minus, significant
 from hpcfit.runs.files import RunFiles
@@ -21,7 +21,7 @@ MOST_TERMS = 12  # of a kind that are drawn
 HIGHEST = 15.0  # kT that is drawn
 
 
-def matching(run: RunFiles) -> Section | None:
+def matching(run: ForceMapRun) -> Section | None:
     """Linear force fields of each map, their potentials, and neural ones."""
     m = run.metrics
     if not m.get("force_matching"):
@@ -64,7 +64,7 @@ def _ridges(m: dict[str, Any], unit: ForceUnit) -> list[Figure]:
     return [Figure(svg, "Residual of the force field on held-out blocks against the ridge", captions.RIDGE_OF_FITS)]
 
 
-def _potentials(run: RunFiles) -> list[Figure]:
+def _potentials(run: ForceMapRun) -> list[Figure]:
     """A figure for each kind of terms."""
     found, m = run.potentials, run.metrics
     names = shown_first(found.of_map, m)
@@ -86,7 +86,7 @@ def _terms(of_map: Mapping[str, Mapping[str, Potential]], names: Sequence[str]) 
             for kind, of_kind in by_kind.items()}  # fmt: skip
 
 
-def _drawn_terms(run: RunFiles, title: str, terms: list[dict[str, Potential]], limit: float) -> Figure:
+def _drawn_terms(run: ForceMapRun, title: str, terms: list[dict[str, Potential]], limit: float) -> Figure:
     from hpcfit.kinds.force_map import figures_models as figures
 
     m, pairs = run.metrics, [one for one in terms if next(iter(one.values())).kind == "pairs"]
@@ -102,7 +102,7 @@ def _drawn_terms(run: RunFiles, title: str, terms: list[dict[str, Potential]], l
     return Figure(svg, f"{title} terms of the fitted force fields", caption)
 
 
-def _mean_force(run: RunFiles, unit: ForceUnit) -> list[Figure]:
+def _mean_force(run: ForceMapRun, unit: ForceUnit) -> list[Figure]:
     """Where the exact one is known and each map has one potential of the pair."""
     from hpcfit.kinds.force_map import figures_models as figures
 
@@ -157,7 +157,7 @@ def fits_so_far(run: RunFiles) -> Section | None:
     return Section("Neural potentials", pictures) if pictures else None
 
 
-def simulation(run: RunFiles) -> Section | None:
+def simulation(run: ForceMapRun) -> Section | None:
     """Free energies of a simulation of the beads beside those of the mapped frames."""
     from hpcfit.kinds.force_map import figures_models as figures
 

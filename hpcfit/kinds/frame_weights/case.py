@@ -15,7 +15,6 @@ from hpcfit.fit.gradient import Adjoint, Frames, Gradient, Reverse
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
-from hpcfit.fit.stages import Fits, Result
 from hpcfit.kinds.frame_weights.groups import FrameGroups, group_frames
 from hpcfit.kinds.frame_weights.live_weights import LiveWeights
 from hpcfit.kinds.frame_weights.observed import Observed, observe
@@ -37,7 +36,9 @@ MEMORY_SHARE = 0.6
 
 @dataclass(frozen=True)
 class FrameWeightsCase:
-    """See ``kinds.base.Case``."""
+    """See ``kinds.base``: a stepped case, and one that weighs frames."""
+
+    block_frames = BLOCK_FRAMES
 
     config: Config
     store: Store
@@ -234,8 +235,9 @@ class FrameWeightsCase:
         blocks = self._blocks(grid)
         if not blocks:
             logger.warning(
-                "this rank holds no frames: %d blocks of 64 frames are dealt out over %d ranks",
+                "this rank holds no frames: %d blocks of %d frames are dealt out over %d ranks",
                 len(self.blocks),
+                BLOCK_FRAMES,
                 grid.frames.size,
             )
         ids = np.stack([block.ids() for block in blocks]) if blocks else np.zeros((0, BLOCK_FRAMES), np.int64)
@@ -252,15 +254,9 @@ class FrameWeightsCase:
             follows[number, 0] = adjacent and source[number] == source[number - 1]
         return follows
 
-    def study(self, fits: Fits) -> dict[str, Any]:
-        """See ``kinds.frame_weights.study``."""
-        from hpcfit.kinds.frame_weights.study import study
-
-        return study(self, fits)
-
-    def live_weights(self, grid: Grid, problem: FrameWeights, frames: FrameRows) -> LiveWeights | None:
+    def live_weights(self, grid: Grid, problem: FrameWeights, frames: FrameRows) -> LiveWeights:
         """By label, or by source where there is none."""
-        return LiveWeights.of(problem, frames, self.labels(), grid.blocks) if grid.slices.rank == 0 else None
+        return LiveWeights.of(problem, frames, self.labels(), grid.blocks)
 
     def undefined_loss(self) -> InputError:
         """The calculated map has no variance."""
@@ -269,17 +265,6 @@ class FrameWeightsCase:
             " variance, so that no correlation is defined: all frames are the same",
             remedy="use frames that differ: `hpcfit store info` shows the sources",
         )
-
-    def write_results(self, directory: Any, result: Result, facts: dict[str, Any]) -> dict[str, Any]:
-        """See ``kinds.frame_weights.outputs``."""
-        from hpcfit.kinds.frame_weights.outputs import write_results
-
-        return write_results(directory, self, result.evaluate, result.fitted.params, facts)
-
-    def headline(self, metrics: dict[str, Any]) -> list[str]:
-        """The fitted metrics beside those of uniform weights."""
-        fitted, uniform = metrics["fitted"], metrics["uniform"]
-        return [f"{name:16s} {fitted[name]:.6f}  (uniform weights: {uniform[name]:.6f})" for name in fitted]
 
     def _blocks(self, grid: Grid) -> Sequence[Block]:
         return self.blocks[grid.blocks.start : grid.blocks.stop]

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from hpcfit.config.table import Count, FilePath, NonNegative, Positive, Table, changed, relative_to_config
+from hpcfit.config import ExperimentConfig
+from hpcfit.config.table import (
+    MOVES,
+    Count,
+    FilePath,
+    NonNegative,
+    Positive,
+    ProblemTable,
+    Space,
+    changed,
+    relative_to_config,
+)
+from hpcfit.errors import InputError
 
 AUTO_THETA = (0.0, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
 AUTO_FOLDS = 5
@@ -21,7 +33,10 @@ ONLY_OF = {
 }
 
 
-class FrameWeightsConfig(Table):
+class FrameWeightsConfig(ProblemTable):
+    needs: ClassVar = ("frames", "experiment")
+    owns: ClassVar = {"experiment": ExperimentConfig}
+
     kind: Literal["frame-weights"]
     objective: Literal["pearson", "gaussian", "student-t", "poisson", "cross-entropy"] = "pearson"
     anisotropic: bool = False
@@ -59,6 +74,20 @@ class FrameWeightsConfig(Table):
     bootstrap: Annotated[int, Field(ge=0)] = 0
     dropping_rounds: Annotated[int, Field(ge=0)] = 0
     dropping_percentile: Annotated[float, Field(gt=0, lt=100)] = 10.0
+
+    def check_optimizer(self, name: str, space: Space) -> None:
+        """Raise InputError where weights of this sort are not searched so."""
+        if (space == "selections") != (self.weights == "binary"):
+            raise InputError(
+                f"[problem] weights = '{self.weights}' with [optimizer] name = '{name}': selecting frames and weighing"
+                " them are different searches",
+                remedy="use weights = 'binary' with name = 'greedy' or 'genetic', or neither",
+            )
+        if space == "simplex" and self.weights != "simplex":
+            raise InputError(
+                f"[optimizer] name = '{name}' {MOVES[space]}, [problem] weights = '{self.weights}'",
+                remedy="use weights = 'simplex', or name = 'lbfgs'",
+            )
 
     @property
     def thetas(self) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from hpcfit.store.catalog import Block, Store
 from hpcfit.store.stream import StructureFactors
 
 if TYPE_CHECKING:
-    from hpcfit.config import FrameWeightsConfig
+    from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
 
 COMPONENTS = 4  # principal components of the structure factors that frames are clustered by
 STRONGEST = 256  # reflections they are computed from: those that vary most

@@ -14,7 +14,7 @@ from hpcfit.kinds.frame_weights.orbits import OrbitMap
 from hpcfit.log import logger
 
 if TYPE_CHECKING:
-    from hpcfit.config import FrameWeightsConfig
+    from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
 
 
 @dataclass(frozen=True)

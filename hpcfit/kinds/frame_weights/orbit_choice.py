@@ -11,7 +11,7 @@ from hpcfit.statistics.folds import folds_of, held_out
 from hpcfit.statistics.resampling import resampled_orbits
 
 if TYPE_CHECKING:
-    from hpcfit.config import FrameWeightsConfig
+    from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
 
 
 class OrbitChoice(NamedTuple):

@@ -11,7 +11,7 @@ from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
 
 if TYPE_CHECKING:
-    from hpcfit.config import FrameWeightsConfig
+    from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
     from hpcfit.readers.maps import DiffuseMap
     from hpcfit.store.reference import Reflections
 

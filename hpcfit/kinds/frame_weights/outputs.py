@@ -10,9 +10,10 @@ from scipy.constants import gas_constant
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.grid import Grid
-from hpcfit.fit.problem import Params
 from hpcfit.fit.selection import ABSENT
+from hpcfit.fit.stages import Result
 from hpcfit.fit.state import gather_rows
+from hpcfit.kinds.frame_weights.case import FrameWeightsCase
 from hpcfit.kinds.frame_weights.measured_quality import MeasuredQuality, map_quality, number_or_none
 from hpcfit.kinds.frame_weights.objectives import part_of
 from hpcfit.kinds.frame_weights.problem import shell_correlations
@@ -38,12 +39,13 @@ class WeightTable(NamedTuple):
 
 
 def write_results(
-    directory: RunDirectory, case: Any, evaluate: Gradient, params: Params, facts: dict[str, Any]
+    directory: RunDirectory, case: FrameWeightsCase, result: Result, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Write weights, sources, map and metrics of the fitted parameters beside those of uniform weights; collective.
 
     Returns the metrics on root.
     """
+    evaluate, params = result.evaluate, result.fitted.params
     grid, problem, rows = evaluate.grid, evaluate.problem, evaluate.frames.rows
     flat_weights = np.full(rows.ids.shape, 1 / rows.total)
     fitted, flat = evaluate.value(params), evaluate.value(problem.at_weights(flat_weights, rows))
@@ -54,8 +56,18 @@ def write_results(
     return metrics
 
 
+def headline(metrics: dict[str, Any]) -> list[str]:
+    """The fitted metrics beside those of uniform weights, for the log."""
+    fitted, uniform = metrics["fitted"], metrics["uniform"]
+    return [f"{name:16s} {fitted[name]:.6f}  (uniform weights: {uniform[name]:.6f})" for name in fitted]
+
+
 def _write(
-    directory: RunDirectory, case: Any, w: dict[str, np.ndarray], intensities: list[np.ndarray], metrics: dict
+    directory: RunDirectory,
+    case: FrameWeightsCase,
+    w: dict[str, np.ndarray],
+    intensities: list[np.ndarray],
+    metrics: dict[str, Any],
 ) -> None:
     table = _weight_table(case, w)
     directory.write_csv("weights.csv", WEIGHT_COLUMNS, zip(*table.columns(), strict=True))
@@ -70,7 +82,7 @@ def _write(
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
 
 
-def _weight_table(case: Any, w: dict[str, np.ndarray]) -> WeightTable:
+def _weight_table(case: FrameWeightsCase, w: dict[str, np.ndarray]) -> WeightTable:
     held = w["ids"] >= 0
     rows = frame_rows(case.store, case.blocks)
     if not np.array_equal(rows.id, w["ids"][held]):
@@ -95,7 +107,7 @@ def _sources(table: WeightTable) -> list[tuple[str, str, int, float, float]]:
     ]
 
 
-def _groups(case: Any, w: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def _groups(case: FrameWeightsCase, w: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """Each group of frames: its frames, summed prior and fitted weight, and the free energy between the two."""
     kT = gas_constant / 1000 * case.config.problem.temperature  # kJ/mol
     prior = np.where(w["ids"] >= 0, np.exp(case.prior.log_weights(case.blocks)), 0.0)
@@ -110,7 +122,7 @@ def _groups(case: Any, w: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     return rows
 
 
-def _intensities(case: Any, problem: Any, evaluation: Evaluation, grid: Grid) -> np.ndarray:
+def _intensities(case: FrameWeightsCase, problem: Any, evaluation: Evaluation, grid: Grid) -> np.ndarray:
     """x of every orbit, [orbits], on all ranks of the first row; each rank computes its tiles."""
     statistics = evaluation.statistics
     mine = np.zeros(len(case.orbits.observed))
@@ -128,7 +140,7 @@ def _leaves_at(tree: Any, number: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[number], tree)
 
 
-def _write_map(directory: RunDirectory, case: Any, calculated: np.ndarray, flat: np.ndarray) -> None:
+def _write_map(directory: RunDirectory, case: FrameWeightsCase, calculated: np.ndarray, flat: np.ndarray) -> None:
     orbits, reflections = case.orbits, case.store.reference.reflections
     datasets = {
         "hkl": orbits.hkl, "inverse_d": orbits.inverse_d, "shell": orbits.shell, "multiplicity": orbits.multiplicity,
@@ -143,7 +155,7 @@ def _write_map(directory: RunDirectory, case: Any, calculated: np.ndarray, flat:
     )
 
 
-def _metrics(case: Any, evaluate: Gradient, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:
+def _metrics(case: FrameWeightsCase, evaluate: Gradient, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:
     choice = case.config.problem
     quality = map_quality(case.orbits, choice.shells)
     return {
@@ -163,7 +175,7 @@ def _metrics(case: Any, evaluate: Gradient, fitted: Evaluation, flat: Evaluation
 
 
 def _shell_rows(
-    case: Any, fitted: Evaluation, flat: Evaluation, quality: MeasuredQuality | None
+    case: FrameWeightsCase, fitted: Evaluation, flat: Evaluation, quality: MeasuredQuality | None
 ) -> list[dict[str, float | int | None]]:
     """CC of each resolution shell that has orbits, and where the map's precision is known the most it can be."""
     columns = {"cc": _shell_cc(fitted, 0), "cc_uniform": _shell_cc(flat, 0)}

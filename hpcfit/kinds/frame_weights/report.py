@@ -8,6 +8,9 @@ from markupsafe import Markup
 
 from hpcfit.kinds.frame_weights import captions
 from hpcfit.kinds.frame_weights.numbers import MISFIT, error_of, minimised, resamples
+from hpcfit.kinds.frame_weights.report_map import agreement, sections, shells
+from hpcfit.kinds.frame_weights.report_study import dropping, starts, theta
+from hpcfit.kinds.frame_weights.report_weights import weights
 from hpcfit.report.page import (
     Card,
     Cards,
@@ -21,7 +24,8 @@ from hpcfit.report.page import (
     plus_minus,
     significant,
 )
-from hpcfit.report.sections import phases, rate, study
+from hpcfit.report.report import Contents
+from hpcfit.report.sections import phases, rate, settings, study
 from hpcfit.runs.files import RunFiles
 
 MEANING = {
@@ -163,3 +167,12 @@ def _fit_shown(run: RunFiles) -> tuple[int, str]:
 def time(run: RunFiles) -> Section:
     """Phases, and the rate against the measured bandwidth."""
     return Section("Time", [*study(run), phases(run), rate(run, "structure factors")])
+
+
+CONTENTS = Contents(
+    finished=(
+        outcome, starts, theta, weights, convergence, shells, sections, dropping, agreement, time, settings,
+    ),
+    unfinished=(so_far, convergence, settings),
+    files=("config.toml", "environment.json", "history.jsonl", "sources.csv", "weights.h5", "map.h5"),
+)  # fmt: skip

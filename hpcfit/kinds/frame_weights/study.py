@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows
+from hpcfit.kinds.frame_weights.case import FrameWeightsCase
 from hpcfit.kinds.frame_weights.conclusions import (
     choose_theta,
     collapsed,
@@ -31,9 +32,6 @@ from hpcfit.kinds.frame_weights.orbit_choice import folds
 from hpcfit.kinds.frame_weights.problem import FrameWeights
 from hpcfit.log import logger
 from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, resampled_sources
-
-if TYPE_CHECKING:
-    from hpcfit.kinds.frame_weights.case import FrameWeightsCase
 
 LABELS = "labels alone"  # the stage that asks whether the map tells labels apart
 IN_GROUP = 0.98  # of the weight, at a start in a group of frames

@@ -55,8 +55,8 @@ class Columns:
 class Fit:
     """What the ranks of one run have reported.
 
-    about: what does not change (ranks, frames, directory); status: what does (state, checkpoint, ends: see
-    ``commands.reporter``). seconds, weights: the newest report of each rank that sent one.
+    about: what does not change (ranks, frames, metrics of the kind of problem); status: what does (state, checkpoint,
+    ends: see ``commands.reporter``). seconds, weights: the newest report of each rank that sent one.
     """
 
     name: str

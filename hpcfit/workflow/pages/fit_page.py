@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from bokeh.layouts import column, row
@@ -54,27 +55,41 @@ class FitSection:
 
     def _by_passes(self) -> list[figure]:
         return [
-            self._lines("correlation with the measured map", self._metrics(), "passes", PASSES, "CC"),
+            *self._correlations("passes", PASSES),
             self._lines("loss", ["loss"], "passes", PASSES, "loss"),
-            self._lines("effective sample size", ["ess"], "passes", PASSES, "ESS, frames"),
+            *(self._lines(title, [name], "passes", PASSES, title) for name, title in self._plain().items()),
         ]
 
     def _by_time(self) -> list[figure]:
         return [
-            self._lines("correlation with the measured map", self._metrics(), "seconds", SECONDS, "CC"),
+            *self._correlations("seconds", SECONDS),
             self._lines("loss", ["loss"], "seconds", SECONDS, "loss"),
             self._step_seconds(),
         ]
 
-    def _metrics(self) -> list[str]:
-        return [name for name in self.fit.history.values if name.startswith("cc")]
+    def _metrics(self, correlations: bool) -> list[dict[str, Any]]:
+        """The metrics of the kind of problem that the history has."""
+        recorded = (one for one in self.fit.about.get("metrics", ()) if one["name"] in self.fit.history.values)
+        return [one for one in recorded if (one["digits"] == "correlation") == correlations]
+
+    def _plain(self) -> dict[str, str]:
+        """The main metrics that are no correlations: title and unit by name."""
+        plain = (one for one in self._metrics(correlations=False) if one["brief"])
+        return {one["name"]: ", ".join(filter(None, [one["title"], one["unit"]])) for one in plain}
+
+    def _correlations(self, x: str, x_label: str) -> list[figure]:
+        names = [one["name"] for one in self._metrics(correlations=True)]
+        return [self._lines("correlation with the data", names, x, x_label, "CC")] if names else []
+
+    def _title(self, name: str) -> str:
+        return next((one["title"] for one in self.fit.about.get("metrics", ()) if one["name"] == name), "") or name
 
     def _lines(self, title: str, names: Sequence[str], x: str, x_label: str, y_label: str) -> figure:
         made = chart(title, x_label, y_label)
         for name, color in zip(names, COLORS):
-            label = {"legend_label": title_of(name)} if len(names) > 1 else {}
+            label = {"legend_label": self._title(name)} if len(names) > 1 else {}
             made.line(x, name, source=self._history.source, line_width=2, color=color, **label)
-        made.add_tools(hover("step", {title_of(name): f"@{name}{{0.0000000}}" for name in names}))
+        made.add_tools(hover("step", {self._title(name): f"@{name}{{0.0000000}}" for name in names}))
         with_legend(made)
         return made
 
@@ -157,14 +172,16 @@ class FitSection:
         history, about, status = self.fit.history, self.fit.about, self.fit.status
         step, passes = history.last("step"), history.last("passes")
         shown = [("step", number(step, f"{step:.0f}"), f"of at most {about['max_steps']}; {passes:.0f} passes")]
-        for name in self._metrics():
+        for name in (one["name"] for one in self._metrics(correlations=True)):
             first = history.values[name][0]
-            shown.append((title_of(name), correlation(history.last(name)), f"from {correlation(first).striptags()}"))
+            shown.append((self._title(name), correlation(history.last(name)), f"from {correlation(first).striptags()}"))
         loss, gradient = history.last("loss"), history.last("gradient_norm")
         shown.append(("loss", number(loss, f"{loss:.6f}"), f"|gradient| {gradient:.1e}"))
-        if "ess" in history.values:
-            share = percent(history.last("ess") / about["frames"]).striptags()
-            shown.append(("ESS", significant(history.last("ess")), f"{share} of {about['frames']} frames"))
+        for one in self._metrics(correlations=False):
+            if one["brief"]:
+                value = history.last(one["name"])
+                share = f"{percent(value / about['frames']).striptags()} of {about['frames']} frames"
+                shown.append((one["title"], significant(value), share if one["unit"] == "frames" else one["unit"]))
         seconds = sum(self.fit.timing.last(part) for part in PARTS) / 1e3
         shown.append(("time per step", duration(seconds), f"slowest rank {self.fit.imbalance():.2f} x mean"))
         if "study" in status:
@@ -178,12 +195,6 @@ class FitSection:
 def hover(title: str, shown: dict[str, str]) -> HoverTool:
     """What is said of the point below the mouse: its column `title`, and Bokeh's formats of others by name."""
     return HoverTool(tooltips=[(title, f"@{title}"), *shown.items()])
-
-
-def title_of(metric: str) -> str:
-    """`cc_anisotropic` as a reader writes it: CC anisotropic."""
-    first, _, rest = metric.partition("_")
-    return " ".join(filter(None, [first.upper() if first in ("cc", "ess", "kl") else first, rest.replace("_", " ")]))
 
 
 def _checkpoint_card(status: dict) -> tuple[str, str, str]:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from hpcfit.commands.optimize import run_optimize
-from hpcfit.config import load_config
+from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hpcfit.config import BeadsConfig
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map.bead_choice import reduced
 from hpcfit.kinds.force_map.beads import open_beads, read_matrix, residues_of
+from hpcfit.kinds.force_map.config import BeadsConfig
 from hpcfit.store.particles import Particles
 
 # Two chains, each of one alanine and one glycine with the same numbers, and a water of chain B with a virtual site.

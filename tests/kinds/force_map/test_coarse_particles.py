@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hpcfit.config import BeadsConfig
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map.beads import open_beads
 from hpcfit.kinds.force_map.coarse_particles import bead_types, coarse_particles
+from hpcfit.kinds.force_map.config import BeadsConfig
 from hpcfit.store.particles import Particles
 
 # Chain A: ALA-GLY-ALA, joined by C-N; chain B: one ALA, not joined to it. Backbone N CA C, and CB of alanines.

@@ -5,9 +5,9 @@ import logging
 import numpy as np
 import pytest
 
-from hpcfit.config import ConstraintsConfig
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map import constraints as held_distances
+from hpcfit.kinds.force_map.config import ConstraintsConfig
 from hpcfit.kinds.force_map.constraints import SAMPLE_BLOCKS, HeldDistances, check_by_frames, open_constraints
 from hpcfit.store.particles import Particles
 from hpcfit.testsystems.harmonic_beads import write_force_store

@@ -8,9 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfit.config import load_config
 from hpcfit.errors import InputError
-from hpcfit.kinds.table import open_case
+from hpcfit.kinds.table import load_config, open_case
 from hpcfit.ranks import Ranks
 from hpcfit.testsystems import synthetic
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store

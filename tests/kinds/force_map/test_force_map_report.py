@@ -11,19 +11,18 @@ import h5py
 import numpy as np
 import pytest
 
+from hpcfit.commands.report import run_report
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map import report as whole
 from hpcfit.kinds.force_map import report_models as potentials
 from hpcfit.kinds.force_map import report_noise as noise
 from hpcfit.kinds.force_map.figures import with_zero
 from hpcfit.kinds.force_map.figures_coefficients import by_offset
-from hpcfit.kinds.force_map.files import read_maps
+from hpcfit.kinds.force_map.files import ForceMapRun, read_maps
 from hpcfit.kinds.force_map.numbers import ForceUnit, data_efficiency
 from hpcfit.kinds.force_map.report_coefficients import coefficients as coefficients_section
 from hpcfit.kinds.force_map.report_coefficients import outside_own
 from hpcfit.report.page import render
-from hpcfit.report.report import write_report
-from hpcfit.runs.files import RunFiles
 from tests.kinds.force_map.force_map_directories import (
     FACTOR,
     MAPS,
@@ -44,7 +43,7 @@ SECTIONS = [
 
 def page_of(directory, *builders) -> Page:
     """A page of some sections only."""
-    run = RunFiles(directory)
+    run = ForceMapRun(directory)
     return Page(render("", "", [section for build in builders if (section := build(run)) is not None]))
 
 
@@ -56,7 +55,7 @@ def titles(text: str) -> list[str]:
 def reported(tmp_path_factory):
     directory = tmp_path_factory.mktemp("run")
     metrics = make_force_map(directory)
-    text = write_report(directory).read_text(encoding="utf-8")
+    text = run_report(directory).read_text(encoding="utf-8")
     return metrics, text, Page(text)
 
 
@@ -114,7 +113,8 @@ def test_every_figure_is_svg_that_refers_to_nothing_else_and_has_a_caption_with_
 
 def test_same_files_give_the_same_bytes(tmp_path):
     make_force_map(tmp_path)
-    first, second = (render("", "", [whole.outcome(RunFiles(tmp_path)), whole.maps(RunFiles(tmp_path))]) for _ in "12")
+    runs = (ForceMapRun(tmp_path) for _ in "12")
+    first, second = (render("", "", [whole.outcome(run), whole.maps(run)]) for run in runs)
     assert first == second
 
 
@@ -133,14 +133,14 @@ def test_same_files_give_the_same_bytes(tmp_path):
 )
 def test_a_section_of_what_the_run_does_not_have_is_left_out(tmp_path, builder, changes):
     make_force_map(tmp_path, drop=("potentials.h5", "simulation.h5"), **changes)
-    assert builder(RunFiles(tmp_path)) is None
+    assert builder(ForceMapRun(tmp_path)) is None
 
 
 def test_learning_shows_only_maps_that_have_something_to_fit(tmp_path):
     metrics = make_force_map(tmp_path)
     free = [row | {"free": 0.0} for row in metrics["maps"]]
     (tmp_path / "metrics.json").write_text(json.dumps(metrics | {"maps": free}))
-    assert noise.learning(RunFiles(tmp_path)) is None
+    assert noise.learning(ForceMapRun(tmp_path)) is None
     (tmp_path / "metrics.json").write_text(json.dumps(metrics | {"learning": {}}))
     assert len(page_of(tmp_path, noise.learning).figures()) == 1  # of the ridge
 
@@ -150,7 +150,7 @@ def test_a_map_without_constant_coefficients_has_no_section_of_them(tmp_path):
     with h5py.File(tmp_path / "maps.h5", "a") as file:
         for key in ("bead", "atom", "coefficient", "error"):
             del file["local"][key]
-    assert coefficients_section(RunFiles(tmp_path)) is None
+    assert coefficients_section(ForceMapRun(tmp_path)) is None
 
 
 def without_other_figures(metrics: dict) -> dict:
@@ -185,7 +185,7 @@ def test_the_exact_potential_is_drawn_and_named_with_the_pair_alone(reported):
 def test_of_many_terms_those_with_most_samples_are_drawn(tmp_path):
     make_force_map(tmp_path)
     write_potentials(tmp_path / "potentials.h5", angles=15)
-    of_map = RunFiles(tmp_path).potentials.of_map
+    of_map = ForceMapRun(tmp_path).potentials.of_map
     angles = potentials._terms(of_map, ["local", "basic"])["angles"]
     assert [one["local"].label for one in angles[:3]] == ["one-one-14", "one-one-13", "one-one-12"]
     assert all(set(one) == {"local", "basic"} for one in angles)
@@ -237,7 +237,7 @@ def test_inefficiency_grows_only_by_more_than_it_is_known():
 def test_growing_correlation_is_a_warning_that_names_the_maps(tmp_path):
     growing = {"spans": [1, 2, 4], "of": {"basic": [1.0, 1.0, 1.0], "local": [1.0, 1.5, 2.5]}}
     make_force_map(tmp_path, inefficiency=growing)
-    section = noise.correlation(RunFiles(tmp_path))
+    section = noise.correlation(ForceMapRun(tmp_path))
     [said] = [block for block in section.blocks if block.template == "text"]
     assert said.warning
     assert "for 'local':" in said.text
@@ -303,7 +303,7 @@ def test_a_finished_run_without_one_of_its_files_is_an_error_that_names_it(tmp_p
     make_force_map(tmp_path, drop=(name,))
     builder = {"potentials.h5": potentials.matching, "simulation.h5": potentials.simulation}.get(name)
     with pytest.raises(InputError, match=f"has no {name}"):
-        write_report(tmp_path) if builder is None else builder(RunFiles(tmp_path))
+        run_report(tmp_path) if builder is None else builder(ForceMapRun(tmp_path))
     assert not (tmp_path / "report.html").exists()
 
 
@@ -313,7 +313,7 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, key):
     path = tmp_path / f"{key}.h5"
     path.write_bytes(b"not what it was")
     with pytest.raises(InputError, match=re.escape(f"{path} is damaged")):
-        getattr(RunFiles(tmp_path), key)
+        getattr(ForceMapRun(tmp_path), key)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_a_file_without_one_of_its_datasets_is_an_error_that_names_it(tmp_path, 
     with h5py.File(path, "a") as file:
         del file[dataset]
     with pytest.raises(InputError, match=re.escape(f"{path} is damaged")):
-        getattr(RunFiles(tmp_path), key)
+        getattr(ForceMapRun(tmp_path), key)
 
 
 def test_maps_of_other_names_than_the_metrics_are_an_error(tmp_path):
@@ -335,7 +335,7 @@ def test_maps_of_other_names_than_the_metrics_are_an_error(tmp_path):
     with h5py.File(tmp_path / "maps.h5", "a") as file:
         del file["optimal"]
     with pytest.raises(InputError, match=r"maps\.h5.*metrics\.json.*'optimal'"):
-        whole.maps(RunFiles(tmp_path))
+        whole.maps(ForceMapRun(tmp_path))
 
 
 def test_text_is_escaped_wherever_it_comes_from(tmp_path):
@@ -358,7 +358,7 @@ def test_an_unfinished_run_says_so_and_shows_the_fits_that_there_are(tmp_path, b
     (tmp_path / "metrics.json").unlink()
     if begun:
         write_history(tmp_path)
-    text = write_report(tmp_path).read_text(encoding="utf-8")
+    text = run_report(tmp_path).read_text(encoding="utf-8")
     assert "This run is not finished" in text
     assert titles(text) == ["Outcome", *(["Neural potentials"] if begun else []), "Settings"]
     assert len(Page(text).figures()) == begun

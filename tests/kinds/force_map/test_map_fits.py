@@ -8,9 +8,9 @@ import pytest
 import scipy.linalg
 import scipy.sparse
 
-from hpcfit.config import MapConfig
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map.bead_choice import Beads, Reduced, reduced
+from hpcfit.kinds.force_map.config import MapConfig
 from hpcfit.kinds.force_map.features import feature_forces, features_of
 from hpcfit.kinds.force_map.map_fits import (
     Evidence,

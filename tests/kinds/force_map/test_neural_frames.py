@@ -9,7 +9,6 @@ import scipy.sparse
 
 from hpcfit.bead_models.neural import Architecture, BeadSample, neural_force_matching
 from hpcfit.commands.optimize import run_optimize
-from hpcfit.config import load_config
 from hpcfit.kinds.force_map.constraints import HeldDistances
 from hpcfit.kinds.force_map.map_statistics import noise_map
 from hpcfit.kinds.force_map.mapped_frames import MappedFrames, MappingPass, NamedMap
@@ -23,6 +22,7 @@ from hpcfit.kinds.force_map.neural_frames import (
     training_order,
 )
 from hpcfit.kinds.force_map.passes import AtomisticFrames, StatisticalBlocks
+from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
 from hpcfit.store.force_store import open_force_store, read_block
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from hpcfit.config import FrameWeightsConfig
 from hpcfit.fit.gradient import Adjoint, Frames, Reverse
 from hpcfit.fit.grid import Grid, Shape, make_grid
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.kinds.frame_weights.case import FrameWeightsCase
+from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
 from hpcfit.kinds.frame_weights.observed import observe
 from hpcfit.kinds.frame_weights.orbit_choice import OrbitChoice
 from hpcfit.kinds.frame_weights.orbits import OrbitMap

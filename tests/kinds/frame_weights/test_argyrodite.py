@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hpcfit.commands.optimize import run_optimize
-from hpcfit.config import load_config
+from hpcfit.kinds.table import load_config
 from hpcfit.prepare.command import run_prepare
 from hpcfit.ranks import Ranks
 from hpcfit.testsystems import argyrodite

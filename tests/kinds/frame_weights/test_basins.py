@@ -9,7 +9,7 @@ import json
 import numpy as np
 
 from hpcfit.commands.optimize import run_optimize
-from hpcfit.config import load_config
+from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_problem
 

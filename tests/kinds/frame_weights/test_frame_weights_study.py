@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from hpcfit.commands.optimize import run_optimize
-from hpcfit.config import load_config
 from hpcfit.fit.problem import FrameRows
 from hpcfit.kinds.frame_weights.conclusions import choose_theta
 from hpcfit.kinds.frame_weights.orbit_choice import OrbitChoice
 from hpcfit.kinds.frame_weights.study import _drawn
+from hpcfit.kinds.table import load_config
 from hpcfit.physics.scattering import diffuse_intensity
 from hpcfit.ranks import Ranks
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_map, write_problem

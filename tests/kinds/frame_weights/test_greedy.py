@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hpcfit.commands.optimize import run_optimize
-from hpcfit.config import load_config
 from hpcfit.kinds.frame_weights.orbits import match_orbits
+from hpcfit.kinds.table import load_config
 from hpcfit.prepare.command import run_prepare
 from hpcfit.ranks import Ranks
 from hpcfit.readers.maps import read_map

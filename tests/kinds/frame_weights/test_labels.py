@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from hpcfit.commands.session import open_session
-from hpcfit.config import load_config
 from hpcfit.fit.reduction import FastSum
 from hpcfit.kinds.frame_weights.label_test import LabelFit, LabelTest, _starts, inseparable
+from hpcfit.kinds.table import load_config
 from hpcfit.physics.scattering import diffuse_intensity
 from hpcfit.ranks import Ranks
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_map, write_problem

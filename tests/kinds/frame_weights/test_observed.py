@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hpcfit.config import FrameWeightsConfig
 from hpcfit.errors import InputError
+from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
 from hpcfit.kinds.frame_weights.observed import observe, splines
 from tests.kinds.frame_weights.systems import bernstein, recursion, system
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hpcfit.config import FrameWeightsConfig
 from hpcfit.errors import InputError
+from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
 from hpcfit.kinds.frame_weights.orbit_choice import folds
 from hpcfit.kinds.frame_weights.orbits import match_orbits
 from hpcfit.physics.reciprocal import laue_operations, sphere

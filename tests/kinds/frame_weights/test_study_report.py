@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.constants import gas_constant
 
+from hpcfit.commands.report import run_report
 from hpcfit.kinds.frame_weights import figures_study
 from hpcfit.kinds.frame_weights import report as whole
 from hpcfit.kinds.frame_weights import report_map as maps
@@ -21,7 +22,6 @@ from hpcfit.kinds.frame_weights.report_map import anisotropic_maps, ceiling_warn
 from hpcfit.kinds.frame_weights.report_study import compare, gain_over, verdict
 from hpcfit.kinds.frame_weights.report_weights import weights
 from hpcfit.report.page import render
-from hpcfit.report.report import write_report
 from hpcfit.runs.files import RunFiles
 from hpcfit.runs.history import read_history
 from tests.kinds.frame_weights.run_directories import STUDY, make_run, make_study, make_unfinished
@@ -37,7 +37,7 @@ AT_THE_END = 1e-9  # of the range of 1/d: by so much less than its 1/d the last 
 
 
 def report_of(directory) -> Page:
-    return Page(write_report(directory).read_text(encoding="utf-8"))
+    return Page(run_report(directory).read_text(encoding="utf-8"))
 
 
 def sections_of(directory, *builders) -> Page:
