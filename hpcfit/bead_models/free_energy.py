@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.kinds.force_map.mapped_positions import nearest_image
 from hpcfit.physics.constants import GAS_CONSTANT
+from hpcfit.physics.periodic import nearest_image
 
 
 class Profile(NamedTuple):

@@ -10,7 +10,7 @@ from hpcfit.commands.session import log_session, open_session
 from hpcfit.config import Config, RunConfig
 from hpcfit.errors import EXIT_REQUEUE, InputError, together
 from hpcfit.fit import hooks
-from hpcfit.fit.loop import Stop
+from hpcfit.fit.stop import Stop
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.base import Case, SteppedCase
 from hpcfit.log import logger

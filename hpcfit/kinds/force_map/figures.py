@@ -10,9 +10,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, ScalarFormatter
 
 from hpcfit.kinds.force_map.files import BeadNoise
-from hpcfit.kinds.frame_weights.figures import index_axis
-from hpcfit.kinds.frame_weights.figures_weights import shortened
-from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn, index_axis, shortened
 from hpcfit.report.page import grouped
 
 # Grey is the baseline; Okabe and Ito's colours for the rest.

@@ -11,10 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hpcfit.kinds.force_map.figures import style
 from hpcfit.kinds.force_map.files import Exact, FreeEnergy, Potential, Slow
-from hpcfit.kinds.frame_weights.figures import FEW, index_axis
-from hpcfit.kinds.frame_weights.figures_map import SEQUENTIAL
-from hpcfit.kinds.frame_weights.figures_weights import shortened
-from hpcfit.report.drawing import BLUE, GREEN, INK, SOFT, drawn
+from hpcfit.report.drawing import BLUE, FEW, GREEN, INK, SEQUENTIAL, SOFT, drawn, index_axis, shortened
 
 COLUMNS = 4
 NEAR = 0.7  # of the least residual: from where on a noise floor is drawn

@@ -20,8 +20,9 @@ from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map.features import Features, mapped_forces
 from hpcfit.kinds.force_map.map_statistics import NoiseMap
-from hpcfit.kinds.force_map.mapped_positions import Mapping, nearest_image
+from hpcfit.kinds.force_map.mapped_positions import Mapping
 from hpcfit.kinds.force_map.passes import AtomisticFrames, BlockSums, Reductions, Visit
+from hpcfit.physics.periodic import nearest_image
 from hpcfit.ranks import Ranks
 from hpcfit.store.files import disk_errors
 from hpcfit.store.force_shard import ForceFrames, ForceShardWriter

@@ -14,6 +14,7 @@ from hpcfit.kinds.force_map.case import ForceMapCase
 from hpcfit.kinds.force_map.matching import Matched
 from hpcfit.kinds.force_map.simulation import Simulated
 from hpcfit.log import logger
+from hpcfit.physics.openmm_library import NoOpenMM
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.files import write_text
 from hpcfit.store.force_store import open_force_store, read_block
@@ -53,7 +54,7 @@ def _write_system(directory: RunDirectory, case: ForceMapCase, terms: list[Term]
     box = None if frames.box is None else frames.box[0]
     try:
         system = build_system(terms, case.coarse.masses, case.types, box)
-    except ImportError:
+    except NoOpenMM:
         logger.warning("no OpenMM here: the model is written as tables only (pip install 'hpcfit[simulate]')")
         return
     write_text(folder / "system.xml", system_xml(system))

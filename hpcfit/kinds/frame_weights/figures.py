@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, FEW, GREEN, INK, ORANGE, SOFT, drawn, index_axis
 from hpcfit.runs.history import History
 
-FEW = 60  # points that are drawn one by one
 CORRELATIONS = {
     "cc": ("total", BLUE, "o"), "cc_anisotropic": ("anisotropic", ORANGE, "^"), "cc_free": ("free", GREEN, "s"),
 }  # fmt: skip
@@ -72,15 +71,6 @@ def _from_zero_or_logarithmic(axis, values: np.ndarray) -> None:
         axis.set_yscale("log")
     else:
         axis.set_ylim(0, 1.1 * known.max(initial=1.0))
-
-
-def index_axis(axis, index: np.ndarray) -> None:
-    """Whole numbers along x, at least one unit wide."""
-    if len(index) and index[0] == index[-1]:
-        axis.set_xlim(index[0] - 0.6, index[0] + 0.6)
-    else:
-        axis.margins(x=0.02)
-    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 @drawn

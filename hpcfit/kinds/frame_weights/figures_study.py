@@ -8,9 +8,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from hpcfit.kinds.frame_weights.figures_weights import shortened
 from hpcfit.kinds.frame_weights.numbers import Measure
-from hpcfit.report.drawing import BLUE, GREEN, INK, LINE, ORANGE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, GREEN, INK, LINE, ORANGE, SOFT, drawn, shortened
 
 # Okabe and Ito's colours, those of the palette first: neighbours in a bar are told apart by colour-blind readers.
 GROUP_COLOURS = (BLUE, "#e69f00", GREEN, "#cc79a7", "#56b4e9", ORANGE, "#f0e442", SOFT)

@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter
 
-from hpcfit.kinds.frame_weights.figures import FEW, index_axis
-from hpcfit.report.drawing import BLUE, ORANGE, PALE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, FEW, ORANGE, PALE, SOFT, drawn, index_axis, shortened
 from hpcfit.runs.files import SourceWeights
 
 MOST_PANELS = 12  # sources that get a panel of their own
@@ -71,12 +70,6 @@ def _title(source: SourceWeights, columns: int) -> str:
 def _name(source: SourceWeights, length: int) -> str:
     """Label and name of a source, no longer than that."""
     return shortened(source.name if source.label in ("", source.name) else f"{source.label} · {source.name}", length)
-
-
-def shortened(name: str, length: int) -> str:
-    """The name with its middle left out, if it is longer than that; no mathematics is read into a dollar sign."""
-    text = name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 + 1 :]}"
-    return text.replace("$", r"\$")
 
 
 def compact(value: float) -> str:
