@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
+from hpcfit.report.figures import legend_above, panels
 from hpcfit.sweep.outcome import Outcome, Sweep, shown
 
 PANELS = {
@@ -51,22 +51,17 @@ def lines_against(sweep: Sweep, key: str) -> list[Line]:
 def against(key: str, values: Sequence[Any], lines: Sequence[Line]):
     """Means with standard deviations of each quantity that was recorded."""
     names = _panels(lines)
-    rows = -(-len(names) // 3)
-    figure, axes = plt.subplots(rows, 3, figsize=(9, 0.5 + 2.5 * rows), squeeze=False)
-    for axis, name in zip(axes.flat, names):
+    figure, axes = panels(len(names), row=2.5, margin=0.5)
+    for axis, name in zip(axes, names):
         for number, (line, look) in enumerate(zip(lines, LOOKS)):
             aside = ScaledTranslation((number - (len(lines) - 1) / 2) * BESIDE / 72, 0, figure.dpi_scale_trans)
             for artist in _draw(axis, values, line, name, look).get_children():
                 artist.set_transform(artist.get_transform() + aside)  # now that the axis knows its limits
         axis.set_title(PANELS[name])
-        _value_axis(axis, values)
-    for axis in axes.flat[len(names) :]:
-        axis.set_visible(False)
-    for axis in axes[-1]:
         axis.set_xlabel(key)
+        _value_axis(axis, values)
     if len(lines) > 1 or lines[0].name:
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3)
+        legend_above(figure, axes[0], "center", ncols=3)
     return figure
 
 

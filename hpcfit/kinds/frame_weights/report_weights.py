@@ -85,12 +85,13 @@ def _sums_figures(run: RunFiles) -> list[Figure]:
 
 
 def _sums_figure(run: RunFiles, what: str, rows: Sequence[tuple[str, float, float]]) -> Figure:
-    from hpcfit.kinds.frame_weights import figures_weights
+    from hpcfit.report.figures import Value, values_with_errors
 
     errors = [tuple(error_by(run.metrics, kind, what, name) for kind in KINDS_OF_ERRORS) for name, _, _ in rows]
-    drawn = [figures_weights.Sum(*row, error) for row, error in zip(rows, errors, strict=True)]
+    drawn = [Value(*row, error) for row, error in zip(rows, errors, strict=True)]
     caption = SUMS.format(what=what, resamples=resamples(run.metrics))
-    return Figure(figures_weights.sums(drawn), f"Summed weight of each of the {what} with its errors", caption)
+    svg = values_with_errors(drawn, tuple(f"resampling {kind}" for kind in KINDS_OF_ERRORS), "summed weight")
+    return Figure(svg, f"Summed weight of each of the {what} with its errors", caption)
 
 
 def _group_table(run: RunFiles) -> list[Table]:
