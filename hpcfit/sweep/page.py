@@ -19,6 +19,7 @@ from hpcfit.report.page import (
     duration,
     grouped,
     number,
+    plus_minus,
     render,
     significant,
 )
@@ -132,10 +133,7 @@ def _mean_cells(mean: Mean, keys: Sequence[str], names: Sequence[str]) -> list[s
 
 
 def _with_spread(mean: Mean, name: str) -> Markup:
-    value = COLUMNS[name][1](mean.mean.get(name))
-    if name not in mean.deviation:
-        return value
-    return Markup("{} ± {}").format(value, significant(mean.deviation[name], 2))
+    return plus_minus(COLUMNS[name][1](mean.mean.get(name)), mean.deviation.get(name))
 
 
 def _points(sweep: Sweep) -> Section:

@@ -24,6 +24,7 @@ from hpcfit.kinds.force_map.mapped_positions import Mapping
 from hpcfit.kinds.force_map.passes import AtomisticFrames, BlockSums, Reductions, Visit
 from hpcfit.physics.periodic import nearest_image
 from hpcfit.ranks import Ranks
+from hpcfit.statistics.blocks import squares_of_means
 from hpcfit.store.files import disk_errors
 from hpcfit.store.force_shard import ForceFrames, ForceShardWriter
 from hpcfit.store.force_store import (
@@ -211,8 +212,7 @@ class _Sums:
 
     def add_spans(self, F: np.ndarray) -> None:
         self.spanned += len(F)
-        means = [F.reshape(len(F) // span, span, -1, F.shape[-1]).mean(axis=1) for span in SPANS]
-        self.spans.add(0, np.stack([(mean**2).mean(axis=(0, 1)) * len(F) for mean in means], axis=-1))
+        self.spans.add(0, squares_of_means(F, SPANS))
 
     def total(self, world: Ranks) -> MappedSums:
         normal = NormalEquations(*(total.total(world) for total in self.normal))

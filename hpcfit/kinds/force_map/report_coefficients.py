@@ -88,9 +88,8 @@ def outside_own(maps: Maps, of_map: Coefficients) -> list[Outside]:
 
 def _cells(maps: Maps, one: Outside) -> list[Markup | str]:
     ratio = abs(one.value) / one.error if one.error > 0 else None
-    error = significant(one.error, 2) if np.isfinite(one.error) else number(None, "")
     value = number(one.value, f"{one.value:.4f}")
-    return [maps.beads[one.bead], _group_name(maps, one.group), value, error, significant(ratio)]
+    return [maps.beads[one.bead], _group_name(maps, one.group), value, significant(one.error, 2), significant(ratio)]
 
 
 def _group_name(maps: Maps, group: int) -> str:

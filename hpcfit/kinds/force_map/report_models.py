@@ -219,15 +219,10 @@ def simulation(run: RunFiles) -> Section | None:
                              PROFILES))  # fmt: skip
     if found.slow is not None:
         blocks.append(Figure(figures.slow(found.slow), "Free energies in two slow coordinates", SLOW))
-    rows = [[one.label, plus_minus(significant(one.divergence), _known(one.error))] for one in found.profiles]
+    rows = [[one.label, plus_minus(significant(one.divergence), one.error)] for one in found.profiles]
     if found.slow is not None:
-        rows.append(["two slowest coordinates", plus_minus(significant(found.slow.divergence),
-                                                           _known(found.slow.error))])  # fmt: skip
+        rows.append(["two slowest coordinates", plus_minus(significant(found.slow.divergence), found.slow.error)])
     tables = [Table(("along", "JS"), rows, DIVERGENCES)] if rows else []
     reference = plural(known["reference_frames"], "frame")
     said = SIMULATION.format(model=known["model"], frames=plural(known["frames"], "frame"), reference=reference)
     return Section("Coarse-grained simulation", [Text(said), *blocks, *tables])
-
-
-def _known(error: float) -> float | None:
-    return error if np.isfinite(error) else None

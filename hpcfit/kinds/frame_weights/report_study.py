@@ -24,6 +24,7 @@ from hpcfit.report.page import (
     significant,
 )
 from hpcfit.runs.files import RunFiles
+from hpcfit.statistics.blocks import Estimate, mean_with_error
 
 # Misfits are the same within their error by orbits, and at least within this much,
 SAME_CORRELATION = 1e-3  # of a correlation,
@@ -222,10 +223,9 @@ def _fitted_cells(compared: Sequence[Measure], fit: dict[str, Any] | None) -> li
     return [*_values(compared, fit), significant(fit["kl"]), significant(fit["ess"])]
 
 
-def gain_over(prior: dict[str, Any], row: dict[str, Any]) -> tuple[float, float | None]:
+def gain_over(prior: dict[str, Any], row: dict[str, Any]) -> Estimate:
     """How much smaller the held-out misfit is than that of the prior, fold by fold, and its standard error."""
-    gains = np.subtract(prior["folds"], row["folds"])
-    return float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else None
+    return mean_with_error(np.subtract(prior["folds"], row["folds"]))
 
 
 def dropping(run: RunFiles) -> Section | None:
