@@ -390,7 +390,8 @@ def time_kernels(frames, reflections, rounds):
 
 def kernel_rate(frames, reflections, dtype, strip, K, rounds, stream):
     """(bytes per CPU-second, share of the stream), medians."""
-    from hpcfit.kinds.frame_weights.one_pass import FRAMES, Coefficients, Orbits, one_pass
+    from hpcfit.kinds.frame_weights.one_pass import one_pass
+    from hpcfit.kinds.frame_weights.orbit_sums import FRAMES, Coefficients, Orbits
 
     rows, strips = -(-frames // FRAMES) * FRAMES, max(1, 2048 // strip)
     tiles, width = -(-reflections // (strips * strip)), strips * strip

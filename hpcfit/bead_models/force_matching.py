@@ -22,22 +22,11 @@ import scipy.stats
 
 from hpcfit.bead_models.linear import NormalEquations
 from hpcfit.errors import InputError
+from hpcfit.statistics.blocks import Estimate, block_mean, jackknife_error
 
 # Of the mean diagonal of Phi^T Phi. A product of float32 numbers knows it to about 1e-7.
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DOUBT = 0.01  # the probability of calling one of several valid maps invalid
-
-
-class Estimate(NamedTuple):
-    """A mean over blocks and its standard error."""
-
-    value: float
-    error: float
-
-    @property
-    def z(self) -> float:
-        """The value in standard errors; 0 where both are 0."""
-        return self.value / self.error if self.error > 0 else 0.0 if self.value == 0 else np.inf * np.sign(self.value)
 
 
 class LinearFit(NamedTuple):
@@ -160,7 +149,7 @@ def fit_forces(
     whole = _total(blocks)
     theta, left_out = penalty.solve(whole, ridges[best]), candidates[best]
     return LinearFit(
-        theta, _jackknife_error(left_out), penalty.empty, float(ridges[best]), tuple(map(float, ridges)),
+        theta, jackknife_error(left_out), penalty.empty, float(ridges[best]), tuple(map(float, ridges)),
         tuple(score.value for score in scores), float(chi2(whole, theta)), scores[best], left_out,
     )  # fmt: skip
 
@@ -217,20 +206,6 @@ def _least_squares(P: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _each_block(blocks: NormalEquations) -> list[NormalEquations]:
     return [NormalEquations(*(leaf[b] for leaf in blocks)) for b in range(len(blocks.rows))]
-
-
-def _jackknife_error(left_out: np.ndarray) -> np.ndarray:
-    """Standard error of an estimate, from those without each block [B, ...]."""
-    n = len(left_out)
-    return np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean(axis=0)) ** 2, axis=0))
-
-
-def block_mean(values: np.ndarray, rows: np.ndarray) -> Estimate:
-    """The mean of block means [B] that have so many rows, and its standard error."""
-    share = rows / rows.sum()
-    mean = float(share @ values)
-    n = len(values)
-    return Estimate(mean, float(np.sqrt(n / (n - 1) * np.sum((share * (values - mean)) ** 2))))
 
 
 # ---- comparing maps ------------------------------------------------------------------------------------------------

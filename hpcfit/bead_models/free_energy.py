@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.kinds.force_map.mapped_positions import nearest_image
 from hpcfit.physics.constants import GAS_CONSTANT
+from hpcfit.physics.periodic import nearest_image
+from hpcfit.statistics.blocks import jackknife_error
 
 
 class Profile(NamedTuple):
@@ -100,13 +101,12 @@ def _free_energy(counts: np.ndarray, size: np.ndarray, temperature: float) -> tu
     total = counts.sum(axis=0)
     if not total.sum() > 0:
         raise InputError("no frame lies between the edges of the histogram", remedy="widen its range")
-    kT, n = GAS_CONSTANT * temperature, len(counts)
+    kT = GAS_CONSTANT * temperature
     with np.errstate(divide="ignore", invalid="ignore"):
         F = -kT * np.log(total / total.sum() / size)
         rest = total - counts
         left_out = -kT * np.log(rest / rest.sum(axis=tuple(range(1, rest.ndim)), keepdims=True) / size)
-        deviation = left_out - left_out.mean(axis=0)
-        error = np.sqrt((n - 1) / n * np.sum(deviation**2, axis=0)) if n > 1 else np.full(F.shape, np.nan)
+        error = jackknife_error(left_out)
     error = np.where(np.isfinite(error), error, np.nan)
     return F - F.min(), error, total / total.sum()
 
@@ -117,10 +117,10 @@ def compare(reference: np.ndarray, model: np.ndarray, model_blocks: np.ndarray, 
     rows = lambda q: np.asarray(q, float).reshape(len(q), -1)  # noqa: E731
     p = np.histogramdd(rows(reference), edges)[0]
     counts = _counts(model_blocks, lambda which: np.histogramdd(rows(model)[which], edges)[0])
-    q, n = counts.sum(axis=0), len(counts)
+    q = counts.sum(axis=0)
     left_out = np.array([jensen_shannon(p, q - one) for one in counts])
-    error = np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean()) ** 2)) if n > 1 else np.nan
-    return Comparison(jensen_shannon(p, q), kullback_leibler(p, q), _rms(p, q, temperature), float(error))
+    error = float(jackknife_error(left_out))
+    return Comparison(jensen_shannon(p, q), kullback_leibler(p, q), _rms(p, q, temperature), error)
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:

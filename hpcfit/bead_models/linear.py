@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.bead_models.basis import Basis, Family
-from hpcfit.physics.internal_coordinates import COORDINATES, check_cutoff
+from hpcfit.physics.internal_coordinates import COORDINATES
+from hpcfit.physics.periodic import check_cutoff
 
 FRAMES_AT_ONCE = 8
 TAPER = 2.0  # over how many steps before the cut-off pair functions fall to 0

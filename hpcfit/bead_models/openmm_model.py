@@ -15,8 +15,8 @@ import numpy as np
 
 from hpcfit.bead_models.tables import Term
 from hpcfit.errors import InputError
-from hpcfit.physics.internal_coordinates import smallest_width
-from hpcfit.simulation.platforms import import_openmm
+from hpcfit.physics.openmm_library import import_openmm
+from hpcfit.physics.periodic import smallest_width
 
 POINTS = 500  # of the table of a class
 MARGIN = 10  # points beyond each end, where OpenMM's spline has no curvature

@@ -10,8 +10,8 @@ from hpcfit.commands.session import log_session, open_session
 from hpcfit.config import Config, RunConfig
 from hpcfit.errors import EXIT_REQUEUE, InputError, together
 from hpcfit.fit import hooks
-from hpcfit.fit.loop import Stop
 from hpcfit.fit.stages import Interrupted
+from hpcfit.fit.stop import Stop
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.base import SteppedCase
 from hpcfit.kinds.table import Kind

@@ -7,8 +7,8 @@ import time
 from hpcfit.config import ClusterConfig, Config, SimulateConfig
 from hpcfit.errors import HpcfitError, InputError, together
 from hpcfit.log import logger
+from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.simulation.dynamics import CALMER
-from hpcfit.simulation.platforms import import_openmm
 from hpcfit.simulation.replica_run import Failed, Simulated, attempt_replica, is_finished
 from hpcfit.simulation.replicas import Replica, all_replicas
 from hpcfit.store.pieces import check_finished, write_settings

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hpcfit.errors import EXIT_FAILED
-from hpcfit.fit.loop import Step, Stop
+from hpcfit.fit.loop import Step
+from hpcfit.fit.stop import Stop
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from hpcfit.errors import NumericalError, together
 from hpcfit.fit.optimizers import Evaluate, Optimizer
 from hpcfit.fit.problem import Params
+from hpcfit.fit.stop import Stop
 
 
 class Step(NamedTuple):
@@ -18,13 +19,6 @@ class Step(NamedTuple):
     state: Any
     gradient_norm: float
     losses: Sequence[float]  # after each of the last steps, newest last; kept by checkpoints
-
-
-class Stop(NamedTuple):
-    """Why a run ends. interrupted: from outside, so that it is to be continued (exit code 75)."""
-
-    reason: str
-    interrupted: bool = False
 
 
 class Outcome(NamedTuple):

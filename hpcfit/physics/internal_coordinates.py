@@ -73,21 +73,6 @@ def _sorted_bonds(n: int, bonds: np.ndarray) -> np.ndarray:
     return pairs
 
 
-def smallest_width(box: np.ndarray) -> float:
-    """Of cells [..., 3, 3] (rows are the vectors), the smallest distance between opposite faces, A."""
-    return float(1 / np.linalg.norm(np.linalg.inv(np.asarray(box, float)), axis=-2).max())
-
-
-def check_cutoff(cutoff: float, box: np.ndarray) -> None:
-    """Raise InputError where a bead could meet two images of another within the cut-off (A)."""
-    width = smallest_width(box)
-    if cutoff > width / 2:
-        raise InputError(
-            f"the cut-off {cutoff:g} A is beyond half the smallest width of the box, {width:.3f} A",
-            remedy=f"use at most {width / 2:.3f} A",
-        )
-
-
 # ---- values and gradients of one frame, R [N, 3] -----------------------------------------------------------------
 
 

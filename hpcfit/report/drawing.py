@@ -15,6 +15,8 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 # Drawn colour -> (name, on paper, in the dark). The drawn ones only mark the place in the SVG.
 PALETTE = {
@@ -27,6 +29,9 @@ PALETTE = {
     "#009e73": ("green", "#008561", "#3fcf9f"),
 }
 INK, SOFT, LINE, BLUE, ORANGE, PALE, GREEN = PALETTE
+SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"  # colour maps
+UNMEASURED = "#8c8c8c"
+FEW = 60  # points of a curve that are marked one by one
 DPI = 130  # of the pixels of maps inside the SVG
 
 STYLE = {
@@ -64,3 +69,18 @@ def _themed(svg: str) -> str:
     css = f"<style>:root {{ {light} }} @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}</style>"
     start = svg.index(">", svg.index("<svg")) + 1
     return svg[:start] + css + svg[start:]
+
+
+def index_axis(axis, index: np.ndarray) -> None:
+    """Whole numbers along x, at least one unit wide."""
+    if len(index) and index[0] == index[-1]:
+        axis.set_xlim(index[0] - 0.6, index[0] + 0.6)
+    else:
+        axis.margins(x=0.02)
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+
+
+def shortened(name: str, length: int) -> str:
+    """The name with its middle left out, if it is longer than that; no mathematics is read into a dollar sign."""
+    text = name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 + 1 :]}"
+    return text.replace("$", r"\$")

@@ -160,8 +160,10 @@ def duration(seconds: float | None) -> Markup:
 
 
 def plus_minus(shown: Markup | str, error: float | None) -> Markup:
-    """A number with its error to two digits, where there is one."""
-    return Markup("{}").format(shown) if error is None else Markup("{} ± {}").format(shown, _error(error))
+    """A number with its error to two digits, where there is one that is finite."""
+    if error is None or not math.isfinite(error):
+        return Markup("{}").format(shown)
+    return Markup("{} ± {}").format(shown, _error(error))
 
 
 def _error(value: float) -> Markup:

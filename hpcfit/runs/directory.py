@@ -21,7 +21,7 @@ import numpy as np
 from hpcfit import __version__
 from hpcfit.config import Config
 from hpcfit.errors import InputError
-from hpcfit.fit.loop import Stop
+from hpcfit.fit.stop import Stop
 from hpcfit.runs.study import STUDY
 from hpcfit.store.files import disk_errors, hdf5_written_whole, write_text, written_whole
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.runs.hdf5 import opened, texts
 from hpcfit.runs.history import AGAIN, History, read_history
 
 
@@ -110,7 +111,7 @@ class RunFiles:
     def weights(self) -> list[SourceWeights]:
         """The weights by source, in the order of sources.csv."""
         table = self._datasets("weights.h5", ("source", "index", "label", "weight"))
-        source, label = _text(table["source"]), _text(table["label"])
+        source, label = (np.array(texts(table[key])) for key in ("source", "label"))
         names, group = np.unique(source, return_inverse=True)
         order = np.lexsort((table["index"], group))
         parts = np.split(order, np.cumsum(np.bincount(group))[:-1])
@@ -145,14 +146,9 @@ class RunFiles:
         self, name: str, datasets: tuple[str, ...], optional: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, np.ndarray]:
         """1-D or 2-D datasets of equal length from one HDF5 file; of those that it may lack their value everywhere."""
-        import h5py
-
         path = self.path(name)
-        try:
-            with h5py.File(path) as file:
-                table = {key: file[key][()] for key in (*datasets, *(key for key in optional if key in file))}
-        except (OSError, KeyError) as error:
-            raise InputError(f"{path} is damaged: {error}", remedy=AGAIN) from None
+        with opened(path) as file:
+            table = {key: file[key][()] for key in (*datasets, *(key for key in optional if key in file))}
         lengths = {key: len(values) for key, values in table.items()}
         if len(set(lengths.values())) != 1:
             raise InputError(f"{path} is damaged: its datasets have different lengths, {lengths}", remedy=AGAIN)
@@ -161,9 +157,7 @@ class RunFiles:
 
     def _attribute(self, name: str, attribute: str) -> Any:
         """An attribute of an HDF5 file, or the dataset of that name."""
-        import h5py
-
-        with h5py.File(self.path(name)) as file:
+        with opened(self.path(name)) as file:
             if attribute not in file.attrs and attribute not in file:
                 raise InputError(f"{self.path(name)} has no attribute '{attribute}'", remedy=AGAIN)
             value = file.attrs[attribute] if attribute in file.attrs else file[attribute][()]
@@ -177,7 +171,3 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
         "weight": float(row["weight"]),
     }
     return {"source": row["source"], "label": row["label"], **numbers}
-
-
-def _text(values: np.ndarray) -> np.ndarray:
-    return np.array([value.decode() if isinstance(value, bytes) else str(value) for value in values])

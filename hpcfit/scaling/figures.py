@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from hpcfit.report.drawing import BLUE, INK, LINE, ORANGE, PALE, SOFT, drawn
+from hpcfit.report.figures import legend_over, panels
 from hpcfit.scaling.summary import Prediction, Row, Scaling
 
 PARTS = (("compute", BLUE), ("reduce", ORANGE), ("read", PALE), ("other", SOFT))
@@ -63,7 +64,7 @@ def _times(axis, rows: Sequence[Row]) -> None:
     axis.set_xticks(x, names if len(rows) <= MOST_LABELS else [str(row.ranks) for row in rows])
     axis.grid(visible=False, axis="x")
     axis.set_title("ms a step")
-    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=5, borderpad=0, handlelength=1, columnspacing=0.8)
+    legend_over(axis, "right", ncols=5, handlelength=1, columnspacing=0.8)
 
 
 def _best(rows: Sequence[Row]) -> list[Row]:
@@ -107,8 +108,8 @@ def _ranks_axis(axis, ranks: Sequence[int]) -> None:
 @drawn
 def predicted(predictions: Sequence[Prediction]):
     """The model's step against ranks: the grid that `auto` chooses, ranks x 1, and what of the step is overhead."""
-    figure, axes = plt.subplots(1, len(predictions), figsize=(9, 3.3), sharey=True, squeeze=False)
-    for axis, prediction in zip(axes.flat, predictions, strict=True):
+    figure, axes = panels(len(predictions), row=2.6, sharey=True)
+    for axis, prediction in zip(axes, predictions):
         rows = prediction.rows
         ranks = [row.ranks for row in rows]
         best = [1e3 * row.cost.seconds for row in rows]
@@ -120,6 +121,6 @@ def predicted(predictions: Sequence[Prediction]):
         _ranks_axis(axis, ranks)
         axis.set_title(f"predicted: {prediction.title}")
         axis.set_ylim(top=3 * max(best))
-    axes[0, 0].set_ylabel("ms a step")
-    axes[0, 0].legend(loc="lower left")
+    axes[0].set_ylabel("ms a step")
+    axes[0].legend(loc="lower left")
     return figure

@@ -17,8 +17,9 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.physics.constants import GAS_CONSTANT
+from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.simulation.dynamics import FURTHEST, Exploded
-from hpcfit.simulation.platforms import choose_platform, import_openmm
+from hpcfit.simulation.platforms import choose_platform
 
 PER_KJ = 100.0  # amu A^2/ps^2 in a kJ/mol
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from hpcfit.errors import HpcfitError, InputError
+from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.simulation.model import build_model, check_barostats, refused
-from hpcfit.simulation.platforms import choose_platform, import_openmm
+from hpcfit.simulation.platforms import choose_platform
 from hpcfit.simulation.replicas import Replica
 from hpcfit.store.h5md import ELEMENTS, Rows
 from hpcfit.store.piece import START, Piece, Tail

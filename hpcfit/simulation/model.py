@@ -14,7 +14,7 @@ import numpy as np
 from hpcfit.config import SimulateConfig, SystemConfig
 from hpcfit.errors import HpcfitError, InputError
 from hpcfit.log import logger
-from hpcfit.simulation.platforms import import_openmm
+from hpcfit.physics.openmm_library import import_openmm
 
 ATTEMPTS_A_PIECE = 20  # of a barostat, at least: with fewer most of them find its volume step not yet adapted
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hpcfit.errors import InputError
+from hpcfit.physics.openmm_library import import_openmm
+from hpcfit.workflow.cluster.progress import worker_name
 
 
 class Platform(NamedTuple):
@@ -21,19 +23,6 @@ class Platform(NamedTuple):
         """An OpenMM Context on this platform."""
         openmm = import_openmm()
         return openmm.Context(system, integrator, openmm.Platform.getPlatformByName(self.name), self.properties)
-
-
-def import_openmm() -> Any:
-    """The openmm module. Raises InputError where it is not installed."""
-    try:
-        import openmm
-        import openmm.app
-    except ImportError as error:
-        raise InputError(
-            f"`hpcfit simulate` needs OpenMM, which cannot be imported: {error}",
-            remedy="pip install 'hpcfit[simulate]', in the environment of the workers too",
-        ) from None
-    return openmm
 
 
 @functools.cache
@@ -78,12 +67,7 @@ def place_on_node() -> int:
     # In a step of one task (salloc, srun -n1) all workers of a local cluster are that task, whose number is 0.
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         return int(os.environ["SLURM_LOCALID"])
-    from distributed import get_worker
-
-    try:
-        number = re.search(r"\d+$", str(get_worker().name))  # "1" of a local cluster, "SLURMCluster-0-1" of a job
-    except ValueError:  # this is no worker
-        return 0
+    number = re.search(r"\d+$", worker_name() or "")  # "1" of a local cluster, "SLURMCluster-0-1" of a job
     return int(number[0]) if number else 0
 
 

@@ -18,7 +18,7 @@ from hpcfit.simulation.replicas import Replica
 from hpcfit.store.files import remove_leftovers
 from hpcfit.store.piece import START, Piece, Tail, add_piece, piece_file, read_piece, write_piece
 from hpcfit.store.pieces import read_chain
-from hpcfit.workflow.cluster.progress import report
+from hpcfit.workflow.cluster.progress import report, worker_name
 
 
 class Simulated(NamedTuple):
@@ -144,9 +144,4 @@ class _Watch:
 
 def _worker() -> str:
     """This worker's name and machine; the machine alone outside a Dask worker."""
-    from distributed import get_worker
-
-    try:
-        return f"{get_worker().name} on {socket.gethostname()}"
-    except ValueError:
-        return socket.gethostname()
+    return " on ".join(filter(None, [worker_name(), socket.gethostname()]))

@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from hpcfit.kinds.table import Metric
 from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
+from hpcfit.report.figures import legend_above, panels
 from hpcfit.sweep.outcome import Outcome, Sweep, shown
 
 MOST_PANELS = 6
@@ -46,32 +46,27 @@ def lines_against(sweep: Sweep, key: str) -> list[Line]:
 @drawn
 def against(key: str, values: Sequence[Any], lines: Sequence[Line], metrics: Sequence[Metric]):
     """Means with standard deviations of each of the metrics that was recorded."""
-    panels = _panels(metrics)
-    rows = -(-len(panels) // 3)
-    figure, axes = plt.subplots(rows, 3, figsize=(9, 0.5 + 2.5 * rows), squeeze=False)
-    for axis, metric in zip(axes.flat, panels):
+    chosen = _panels(metrics)
+    figure, axes = panels(len(chosen), row=2.5, margin=0.5)
+    for axis, metric in zip(axes, chosen):
         for number, (line, look) in enumerate(zip(lines, LOOKS)):
             aside = ScaledTranslation((number - (len(lines) - 1) / 2) * BESIDE / 72, 0, figure.dpi_scale_trans)
             for artist in _draw(axis, values, line, metric.name, look).get_children():
                 artist.set_transform(artist.get_transform() + aside)  # now that the axis knows its limits
         axis.set_title(metric.head)
-        _value_axis(axis, values)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis in axes[-1]:
         axis.set_xlabel(key)
+        _value_axis(axis, values)
     if len(lines) > 1 or lines[0].name:
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3)
+        legend_above(figure, axes[0], "center", ncols=3)
     return figure
 
 
 def _panels(metrics: Sequence[Metric]) -> list[Metric]:
     """The metrics that are no mere counts; the loss where its panel is free."""
-    panels = [metric for metric in metrics if metric.digits != "whole"]
-    if len(panels) > MOST_PANELS:
-        panels = [metric for metric in panels if metric.name != "loss"]
-    return panels[:MOST_PANELS]
+    kept = [metric for metric in metrics if metric.digits != "whole"]
+    if len(kept) > MOST_PANELS:
+        kept = [metric for metric in drawn if metric.name != "loss"]
+    return kept[:MOST_PANELS]
 
 
 def _draw(axis, values: Sequence[Any], line: Line, name: str, look: tuple[str, str, str]):

@@ -19,6 +19,7 @@ from hpcfit.report.page import (
     duration,
     grouped,
     number,
+    plus_minus,
     render,
     significant,
 )
@@ -127,10 +128,7 @@ def _mean_cells(mean: Mean, keys: Sequence[str], metrics: Sequence[Metric]) -> l
 
 
 def _with_spread(mean: Mean, metric: Metric) -> Markup:
-    value = _written(metric, mean.mean.get(metric.name))
-    if metric.name not in mean.deviation:
-        return value
-    return Markup("{} ± {}").format(value, significant(mean.deviation[metric.name], 2))
+    return plus_minus(_written(metric, mean.mean.get(metric.name)), mean.deviation.get(metric.name))
 
 
 def _points(sweep: Sweep) -> Section:

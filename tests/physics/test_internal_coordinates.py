@@ -9,6 +9,7 @@ import pytest
 
 from hpcfit.errors import InputError
 from hpcfit.physics import internal_coordinates as ic
+from hpcfit.physics import periodic
 
 STEP = 1e-5  # of central differences: error ~ STEP^2 f''' + 1e-16 / STEP, both about 1e-10 here
 TRICLINIC = np.array([[9.0, 0, 0], [3.1, 8.0, 0], [-2.2, 2.9, 10.0]])
@@ -56,7 +57,7 @@ def test_the_sign_of_a_dihedral_is_that_of_mdanalysis():
 
 def test_nearest_images_are_those_of_a_search_below_half_the_width():
     rng = np.random.default_rng(1)
-    half = ic.smallest_width(TRICLINIC) / 2
+    half = periodic.smallest_width(TRICLINIC) / 2
     a, b = rng.uniform(-20, 20, (2, 4000, 3))
     shifts = np.array(list(itertools.product(range(-6, 7), repeat=3))) @ TRICLINIC
     nearest = np.min([np.linalg.norm(a - b + s, axis=1) for s in shifts], axis=0)
@@ -68,16 +69,16 @@ def test_nearest_images_are_those_of_a_search_below_half_the_width():
 
 
 def test_a_cutoff_beyond_half_the_width_is_refused():
-    ic.check_cutoff(2.99, np.diag([6.0, 9.0, 9.0]))
+    periodic.check_cutoff(2.99, np.diag([6.0, 9.0, 9.0]))
     with pytest.raises(InputError, match=r"3\.1 A.*6\.000 A"):
-        ic.check_cutoff(3.1, np.array([np.diag([9.0, 9.0, 9.0]), np.diag([6.0, 9.0, 9.0])]))
+        periodic.check_cutoff(3.1, np.array([np.diag([9.0, 9.0, 9.0]), np.diag([6.0, 9.0, 9.0])]))
 
 
 def test_the_width_of_a_cell_is_its_volume_over_a_face():
     a, b, c = TRICLINIC
     volume = abs(np.linalg.det(TRICLINIC))
     widths = [volume / np.linalg.norm(np.cross(*faces)) for faces in ((a, b), (b, c), (c, a))]
-    assert ic.smallest_width(TRICLINIC) == pytest.approx(min(widths))
+    assert periodic.smallest_width(TRICLINIC) == pytest.approx(min(widths))
 
 
 def test_terms_and_exclusions_of_a_branched_ring():

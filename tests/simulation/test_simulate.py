@@ -20,6 +20,7 @@ from hpcfit.commands.simulate import _simulated
 from hpcfit.config import ClusterConfig
 from hpcfit.errors import InputError
 from hpcfit.kinds.table import load_config
+from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.simulation import platforms, replica_run
 from hpcfit.simulation.dynamics import Dynamics
 from hpcfit.simulation.model import build_model
@@ -448,7 +449,7 @@ def test_virtual_sites_are_moved_and_not_written(tmp_path):
 def test_openmm_missing_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "openmm", None)
     with pytest.raises(InputError, match=r"needs OpenMM, which cannot be imported.*\n.*hpcfit\[simulate\]"):
-        platforms.import_openmm()
+        import_openmm()
 
 
 def test_platforms():

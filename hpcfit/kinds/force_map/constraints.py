@@ -11,9 +11,9 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map.config import ConstraintsConfig
-from hpcfit.kinds.force_map.mapped_positions import nearest_image
 from hpcfit.kinds.force_map.virtual_sites import VirtualSite, sites_of_system
 from hpcfit.log import logger
+from hpcfit.physics.periodic import nearest_image
 from hpcfit.store.force_store import ForceStore, read_block
 from hpcfit.store.particles import Particles
 from hpcfit.store.shard_list import Block

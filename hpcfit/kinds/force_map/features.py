@@ -24,7 +24,8 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map.bead_choice import Reduced
 from hpcfit.physics.equality_qp import minimise, solve_equalities
-from hpcfit.physics.internal_coordinates import check_cutoff, length, separation
+from hpcfit.physics.internal_coordinates import length, separation
+from hpcfit.physics.periodic import check_cutoff
 
 
 @jax.tree_util.register_dataclass

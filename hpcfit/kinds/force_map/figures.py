@@ -7,13 +7,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import ScalarFormatter
 
 from hpcfit.kinds.force_map.files import BeadNoise
-from hpcfit.kinds.frame_weights.figures import index_axis
-from hpcfit.kinds.frame_weights.figures_weights import shortened
-from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
-from hpcfit.report.page import grouped
+from hpcfit.report import figures
+from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn, index_axis, shortened
+from hpcfit.report.figures import BASELINE, Learning, Scan, legend_over, logarithmic_if_far_apart
 
 # Grey is the baseline; Okabe and Ito's colours for the rest.
 MAP_COLOURS = {
@@ -49,7 +48,7 @@ def bead_noise(noise: Mapping[str, BeadNoise], beads: Sequence[str], invalid: Se
         axis.set_ylim(bottom=0)
     _bead_axis(axis, beads)
     axis.set_ylabel(f"mean |F|², held out, {unit}")
-    axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=7, borderpad=0, borderaxespad=0.3)
+    legend_over(axis)
     return figure
 
 
@@ -83,91 +82,47 @@ def _bead_axis(axis, beads: Sequence[str]) -> None:
     axis.grid(axis="x", visible=False)
 
 
-@drawn
-def learning(curves: Mapping[str, Sequence[Mapping[str, float]]], basic: float | None, unit: str):
+def learning(curves: Mapping[str, Sequence[Mapping[str, float]]], basic: float | None, unit: str) -> bytes:
     """A panel for each fitted map: mean |F|^2 of the frames fitted, of those that follow, and by the law of optimism.
 
     basic: the held-out one of the basic map, where there is one; far above the curves it is only named.
     """
-    figure, axes = _panels(len(curves), sharey=True)
-    values = [row[key] for rows in curves.values() for row in rows for key in ("fitted", "held_out")]
-    level, how = f"basic map, held out: {basic or 0:.4g}", {"color": SOFT, "linestyle": "--", "linewidth": 1}
-    for axis, (name, rows) in zip(axes, curves.items()):
-        frames, fitted, held_out, predicted = (
-            np.array([np.nan if row[key] is None else row[key] for row in rows], float)
-            for key in ("frames", "fitted", "held_out", "predicted")
-        )
-        axis.plot(frames, held_out, color=GREEN, marker="s", label="held out")
-        axis.plot(frames, np.where(np.isfinite(predicted), predicted, np.nan), color=INK, linestyle=":", marker="x",
-                  label="predicted for held-out frames")  # fmt: skip
-        axis.plot(frames, fitted, color=BLUE, marker="o", label="fitted")
-        if basic is not None and basic <= NEAR * max(values):
-            axis.axhline(basic, label=level, **how)
-        elif basic is not None:
-            axis.plot([], [], label=f"{level}, above the panel", **how)
-        axis.set_xscale("log")
-        _plain_logarithmic(axis.xaxis)
-        if _far_apart(values):
-            axis.set_yscale("log")
-            _plain_logarithmic(axis.yaxis)
-        axis.set(title=name, xlabel="frames fitted")
-    axes[0].set_ylabel(f"mean |F|², {unit}")
-    _legend_above(figure, axes[0])
-    return figure
+    highest = max(row[key] for rows in curves.values() for row in rows for key in ("fitted", "held_out"))
+    level = f"basic map, held out: {basic or 0:.4g}"
+    shown = [(basic, level, BASELINE)] if basic is not None else []
+    if basic is not None and basic > NEAR * highest:
+        shown = [(None, f"{level}, above the panel", BASELINE)]
+    found = [Learning(name, *(_column(rows, key) for key in ("frames", "fitted", "held_out", "predicted")), shown)
+             for name, rows in curves.items()]  # fmt: skip
+    return figures.learning(found, ("frames fitted", f"mean |F|², {unit}"), logarithmic=True)
 
 
-def _far_apart(values: Sequence[float]) -> bool:
-    known = [value for value in values if np.isfinite(value) and value > 0]
-    return bool(known) and max(known) > 3 * min(known)
+def _column(rows: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
+    return np.array([np.nan if row[key] is None else row[key] for row in rows], float)
 
 
-def _plain_logarithmic(axis) -> None:
-    """Ticks at 1, 2, 5 times powers of ten, written as plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
-    axis.set_minor_locator(LogLocator(subs=range(1, 10), numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: grouped(round(value)) if value >= 1 else f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _panels(n: int, sharey: bool = False):
-    """A row of up to three panels, more in rows below; those that are not needed are hidden."""
-    columns = min(n, 3)
-    rows = -(-n // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(9, 0.7 + 2.7 * rows), squeeze=False, sharey=sharey)
-    for axis in grid.flat[n:]:
-        axis.set_visible(False)
-    return figure, grid.flat[:n]
-
-
-def _legend_above(figure, axis) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=5)
-
-
-@drawn
-def ridge_curves(curves: Mapping[str, Sequence[tuple[float, float]]], chosen: Mapping[str, float], labels: tuple):
+def ridge_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]], chosen: Mapping[str, float], labels: tuple[str, str]
+) -> bytes:
     """A panel for each map: held-out quantity against the ridge, 0 at the left edge, the chosen one ringed.
 
     labels: of the axes.
     """
-    figure, axes = _panels(len(curves))
-    for axis, (name, curve) in zip(axes, curves.items()):
-        ridge, value = np.array(curve, float).T
-        x = with_zero(ridge)
+    return figures.scan([_ridges(name, *np.array(curve, float).T, chosen[name]) for name, curve in curves.items()],
+                        labels)  # fmt: skip
+
+
+def _ridges(name: str, ridge: np.ndarray, value: np.ndarray, chosen: float) -> Scan:
+    x, at = with_zero(ridge), int(np.argmin(np.abs(ridge - chosen)))
+
+    def line(axis) -> None:
         axis.plot(x, value, **style(name))
-        at = int(np.argmin(np.abs(ridge - chosen[name])))
-        axis.plot(x[at], value[at], "o", color=ORANGE, markersize=11, markerfacecolor="none", markeredgewidth=1.6,
-                  label=f"chosen: {chosen[name]:g}")  # fmt: skip
         axis.set_xscale("log")
         axis.minorticks_off()
-        axis.set_xticks(x, ["0" if r == 0 else _power(r) for r in ridge])
-        if _far_apart(value):
-            axis.set_yscale("log")
-            _plain_logarithmic(axis.yaxis)
-        axis.set(title=name, xlabel=labels[0])
-        axis.legend(loc="best")
-    axes[0].set_ylabel(labels[1])
-    return figure
+        logarithmic_if_far_apart(axis, value)
+
+    names = ["0" if r == 0 else _power(r) for r in ridge]
+    return Scan(name, x, names, [line], (at, value[at], f"chosen: {chosen:g}"))
 
 
 def with_zero(ridge: np.ndarray) -> np.ndarray:
@@ -186,7 +141,7 @@ def _power(value: float) -> str:
 def inefficiency(spans: Sequence[int], of: Mapping[str, Sequence[float]]):
     """g(s) of each map."""
     figure, axis = plt.subplots(figsize=(9, 3.2))
-    axis.axhline(1.0, color=SOFT, linestyle="--", linewidth=1)
+    axis.axhline(1.0, **BASELINE)
     for name, values in of.items():
         axis.plot(spans, values, label=name, **style(name))
     axis.set_xscale("log", base=2)
@@ -195,5 +150,5 @@ def inefficiency(spans: Sequence[int], of: Mapping[str, Sequence[float]]):
     axis.minorticks_off()
     axis.set(xlabel="span s, frames", ylabel="g(s)")
     axis.set_ylim(0, 1.12 * max(1.0, *(max(values) for values in of.values())))
-    axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=7, borderpad=0, borderaxespad=0.3)
+    legend_over(axis)
     return figure

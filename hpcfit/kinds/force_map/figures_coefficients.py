@@ -10,9 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 
 from hpcfit.kinds.force_map.files import Maps
-from hpcfit.kinds.frame_weights.figures_map import DIVERGING, UNMEASURED
-from hpcfit.kinds.frame_weights.figures_weights import shortened
-from hpcfit.report.drawing import BLUE, PALE, drawn
+from hpcfit.report.drawing import BLUE, DIVERGING, PALE, UNMEASURED, drawn, shortened
 
 MOST_ATOMS, MOST_BEADS = 600, 60  # of a heat map
 MOST_NAMES = 90  # atoms of a single residue that are named

@@ -11,10 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from hpcfit.kinds.force_map.figures import style
 from hpcfit.kinds.force_map.files import Exact, FreeEnergy, Potential, Slow
-from hpcfit.kinds.frame_weights.figures import FEW, index_axis
-from hpcfit.kinds.frame_weights.figures_map import SEQUENTIAL
-from hpcfit.kinds.frame_weights.figures_weights import shortened
-from hpcfit.report.drawing import BLUE, GREEN, INK, SOFT, drawn
+from hpcfit.report import figures
+from hpcfit.report.drawing import BLUE, INK, SEQUENTIAL, SOFT, drawn, shortened
+from hpcfit.report.figures import BASELINE, Learning, band, legend_above, panels
 
 COLUMNS = 4
 NEAR = 0.7  # of the least residual: from where on a noise floor is drawn
@@ -26,24 +25,20 @@ MODEL, REFERENCE = (BLUE, "model"), (SOFT, "mapped frames")
 def potentials(terms: Sequence[Mapping[str, Potential]], exact: Exact | None, limit: float):
     """A panel a term, of each map by its name: U with its error. exact: drawn with terms of pairs; limit: the highest
     energy that is drawn, kJ/mol."""
-    columns = COLUMNS if len(terms) > COLUMNS else 2 if len(terms) > 1 else 1
-    rows = -(-len(terms) // columns)
-    size = (9, 0.8 + (2.2 if columns == COLUMNS else 2.8) * rows)
-    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False)
-    for axis in grid.flat[len(terms) :]:
-        axis.set_visible(False)
-    for axis, of_map in zip(grid.flat, terms):
+    columns = COLUMNS if len(terms) > COLUMNS else 2
+    figure, axes = panels(len(terms), columns, row=2.2 if columns == COLUMNS else 2.8, margin=0.8)
+    for axis, of_map in zip(axes, terms):
         _term(axis, of_map, exact, limit)
-    for axis in grid[:, 0]:
+    for axis in axes[::columns]:
         axis.set_ylabel("U, kJ/mol")
-    _legend_above(figure, max(grid.flat, key=lambda axis: len(axis.get_legend_handles_labels()[0])))
+    legend_above(figure, max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[0])))
     return figure
 
 
 def _term(axis, of_map: Mapping[str, Potential], exact: Exact | None, limit: float) -> None:
     first = next(iter(of_map.values()))
     for number, (name, one) in enumerate(of_map.items()):
-        _band(axis, _shown(one), one.U - one.U.min(), one.error, (BLUE, SOFT)[number > 0], name,
+        band(axis, _shown(one), one.U - one.U.min(), one.error, (BLUE, SOFT)[number > 0], name,
               len(of_map) - number)  # fmt: skip
     if exact is not None and first.kind == "pairs":
         axis.plot(exact.r, exact.U - exact.U.min(), color=INK, linestyle="--", linewidth=1, label="exact")
@@ -56,19 +51,6 @@ def _term(axis, of_map: Mapping[str, Potential], exact: Exact | None, limit: flo
 
 def _shown(one: Potential) -> np.ndarray:
     return np.degrees(one.q) if one.kind in ANGULAR else one.q
-
-
-def _band(axis, x: np.ndarray, y: np.ndarray, error: np.ndarray, colour: str, label: str, above: int = 0) -> None:
-    """A line with the band of its error, nothing where it is not finite. above: others that are drawn with it."""
-    y = np.where(np.isfinite(y), y, np.nan)
-    width = np.where(np.isfinite(error), error, 0.0)
-    axis.fill_between(x, y - width, y + width, color=colour, alpha=0.25, linewidth=0)
-    axis.plot(x, y, color=colour, label=label, zorder=2 + 0.1 * above)
-
-
-def _legend_above(figure, axis) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=5)
 
 
 @drawn
@@ -90,7 +72,7 @@ def mean_force(of_map: Mapping[str, Potential], exact: Exact, factor: float, uni
     within = (exact.r >= low) & (exact.r <= high)
     bottom, top = (of(exact.f[within]) * factor for of in (np.min, np.max))
     left.set_ylim(1.3 * bottom, min(1.15 * top, -1.5 * bottom) if bottom < 0 < top else None)
-    _legend_above(figure, left)
+    legend_above(figure, left)
     return figure
 
 
@@ -104,40 +86,31 @@ class FitCurve(NamedTuple):
     floor: float | None
 
 
-@drawn
-def fits(curves: Sequence[FitCurve], unit: str):
+def fits(curves: Sequence[FitCurve], unit: str) -> bytes:
     """A panel for each fit: residuals of fitted and of held-out frames."""
-    columns = min(len(curves), 3)
-    rows = -(-len(curves) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(9, 0.8 + 2.7 * rows), squeeze=False)
-    for axis in grid.flat[len(curves) :]:
-        axis.set_visible(False)
-    for axis, one in zip(grid.flat, curves):
-        x, mark = np.arange(1, len(one.residual) + 1), "o" if len(one.residual) <= FEW else ""
-        axis.plot(x, one.residual, color=BLUE, marker=mark, label="fitted")
-        axis.plot(x, one.residual_free, color=GREEN, marker=mark and "s", label="held out")
-        if one.linear is not None:
-            axis.axhline(one.linear, color=SOFT, linestyle="--", linewidth=1, label="linear force field, held out")
-        if one.floor and one.floor > NEAR * np.nanmin(one.residual):
-            axis.axhline(one.floor, color=INK, linestyle=":", linewidth=1, label="noise floor")
-        axis.set(title=one.name, xlabel="evaluations of this fit")
-        index_axis(axis, x)
-    grid[0, 0].set_ylabel(f"residual, {unit}")
-    _legend_above(figure, grid[0, 0])
-    return figure
+    return figures.learning([_learning(one) for one in curves], ("evaluations of this fit", f"residual, {unit}"),
+                            logarithmic=False)  # fmt: skip
+
+
+def _learning(one: FitCurve) -> Learning:
+    levels = [(one.linear, "linear force field, held out", BASELINE)] if one.linear is not None else []
+    if one.floor and one.floor > NEAR * np.nanmin(one.residual):
+        levels.append((one.floor, "noise floor", {"color": INK, "linestyle": ":", "linewidth": 1}))
+    x = np.arange(1, len(one.residual) + 1)
+    return Learning(one.name, x, one.residual, one.residual_free, levels=levels)
 
 
 @drawn
 def profiles(found: Sequence[FreeEnergy]):
     """A panel for each coordinate: free energies of mapped frames and model."""
-    figure, grid = plt.subplots(1, len(found), figsize=(9, 3.4), squeeze=False, sharey=True)
-    for axis, one in zip(grid[0], found):
-        _band(axis, one.x, one.reference, one.reference_error, *REFERENCE)
-        _band(axis, one.x, one.model, one.model_error, *MODEL)
+    figure, axes = panels(len(found), len(found), sharey=True)
+    for axis, one in zip(axes, found):
+        band(axis, one.x, one.reference, one.reference_error, *REFERENCE)
+        band(axis, one.x, one.model, one.model_error, *MODEL)
         axis.set(xlabel=f"{one.label}, Å", title=f"JS = {one.divergence:.3g}")
         axis.set_ylim(bottom=0)
-    grid[0, 0].set_ylabel("free energy, kJ/mol")
-    _legend_above(figure, grid[0, 0])
+    axes[0].set_ylabel("free energy, kJ/mol")
+    legend_above(figure, axes[0])
     return figure
 
 

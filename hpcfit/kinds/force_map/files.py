@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +11,7 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.runs.files import RunFiles
+from hpcfit.runs.hdf5 import opened, text, texts
 from hpcfit.runs.history import AGAIN
 
 
@@ -92,13 +91,13 @@ class Maps:
 
 def read_maps(path: Path) -> Maps:
     """maps.h5. Raises InputError that names it."""
-    with _opened(path) as file:
+    with opened(path) as file:
         names = [name for name in file if name != "M" and hasattr(file[name], "keys")]
         noise = {name: BeadNoise(file[name]["held_out"][()], file[name]["held_out_error"][()]) for name in names}
         constant = {name: _coefficients(file[name]) for name in names if "coefficient" in file[name]}
         return Maps(
-            _text(file.attrs["chosen"]), _texts(file["beads"]), _texts(file["atoms"]), file["residue"][()],
-            _texts(file["residue_names"]), file["residue_numbers"][()], file["group"][()], _coefficients(file["M"]),
+            text(file.attrs["chosen"]), texts(file["beads"]), texts(file["atoms"]), file["residue"][()],
+            texts(file["residue_names"]), file["residue_numbers"][()], file["group"][()], _coefficients(file["M"]),
             noise, constant,
         )  # fmt: skip
 
@@ -141,7 +140,7 @@ class Potentials(NamedTuple):
 
 def read_potentials(path: Path) -> Potentials:
     """potentials.h5. Raises InputError that names it."""
-    with _opened(path) as file:
+    with opened(path) as file:
         exact = Exact(*(file["exact"][key][()] for key in Exact._fields)) if "exact" in file else None
         of_map = {name: {term: _potential(term, file[name][term]) for term in file[name]}
                   for name in file if name != "exact"}  # fmt: skip
@@ -189,7 +188,7 @@ class SimulatedBeads(NamedTuple):
 
 def read_simulation(path: Path) -> SimulatedBeads:
     """simulation.h5. Raises InputError that names it."""
-    with _opened(path) as file:
+    with opened(path) as file:
         profiles = [_free_energy(name.removeprefix("profile "), file[name])
                     for name in file if name.startswith("profile ")]  # fmt: skip
         slow = None
@@ -200,24 +199,4 @@ def read_simulation(path: Path) -> SimulatedBeads:
 
 def _free_energy(name: str, group: Any) -> FreeEnergy:
     curves = (group[key][()] for key in ("x", "reference", "reference_error", "model", "model_error"))
-    return FreeEnergy(name, _texts(group["label"])[0], *curves, *(float(value) for value in group["divergence"][()]))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The file, open to be read; what is missing or broken in it is an InputError with its path."""
-    import h5py
-
-    try:
-        with h5py.File(path) as file:
-            yield file
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is damaged: {error}", remedy=AGAIN) from None
-
-
-def _texts(dataset: Any) -> list[str]:
-    return [_text(value) for value in dataset[()]]
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return FreeEnergy(name, texts(group["label"])[0], *curves, *(float(value) for value in group["divergence"][()]))

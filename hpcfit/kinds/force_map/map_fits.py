@@ -31,6 +31,7 @@ from hpcfit.kinds.force_map.maps import (
     tied_map,
 )
 from hpcfit.log import logger
+from hpcfit.statistics.blocks import bootstrap_error, weighted_error
 
 LEARNING_SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
@@ -202,9 +203,9 @@ def find_map(method: Method, reduced: Reduced, resamples: int, seed: int) -> Fou
     return FoundMap(
         method.name, C, fitted if featured else None, method.p, best if method.ridges else None,
         evidence.mean_square(fitted), share @ values,
-        _error(values, share), float(_error(values.mean(axis=1, keepdims=True), share)[0]),
+        weighted_error(values, share), float(weighted_error(values.mean(axis=1, keepdims=True), share)[0]),
         tuple(score.items()) if method.ridges else (),
-        None if featured else _bootstrap(method, best, resamples, seed), check_map(C, reduced),
+        None if featured else _coefficient_errors(method, best, resamples, seed), check_map(C, reduced),
     )  # fmt: skip
 
 
@@ -229,23 +230,12 @@ def _held_out(method: Method, folds: np.ndarray, ridge: float) -> np.ndarray:
     return np.stack([evidence.mean_square(method.fit(evidence.mean(fold), ridge), 1 - fold) for fold in folds])
 
 
-def _error(values: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Standard error of a weighted mean of block means [B, N]."""
-    n, mean = len(values), share @ values
-    return np.sqrt(n / (n - 1) * np.sum((share[:, None] * (values - mean)) ** 2, axis=0))
-
-
-def _bootstrap(method: Method, ridge: float, resamples: int, seed: int) -> np.ndarray | None:
-    """Standard deviation of the coefficients over resampled blocks, [N, q]."""
-    evidence = method.evidence
+def _coefficient_errors(method: Method, ridge: float, resamples: int, seed: int) -> np.ndarray | None:
+    """Standard deviation of the coefficients over resampled blocks, [N, q]; None where nothing is fitted."""
     if not (method.ridges and resamples):
         return None
-    random, n = np.random.default_rng([seed, 0]), len(evidence.frames)
-    first, second = 0.0, 0.0
-    for _ in range(resamples):
-        C = method.fit(evidence.mean(random.multinomial(n, np.full(n, 1 / n)).astype(float)), ridge)
-        first, second = first + C / resamples, second + C**2 / resamples
-    return np.sqrt(np.maximum(second - first**2, 0) * resamples / max(resamples - 1, 1))
+    mean, n = method.evidence.mean, len(method.evidence.frames)
+    return bootstrap_error(lambda counts: method.fit(mean(counts), ridge), n, resamples, seed)
 
 
 class Learning(NamedTuple):

@@ -21,7 +21,7 @@ from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map.features import Features, mapped_forces
 from hpcfit.kinds.force_map.map_statistics import NoiseMap
-from hpcfit.kinds.force_map.mapped_positions import Mapping, nearest_image
+from hpcfit.kinds.force_map.mapped_positions import Mapping
 from hpcfit.kinds.force_map.passes import (
     Arrays,
     AtomisticFrames,
@@ -32,7 +32,9 @@ from hpcfit.kinds.force_map.passes import (
     named_frames,
     prefixed,
 )
+from hpcfit.physics.periodic import nearest_image
 from hpcfit.ranks import Ranks
+from hpcfit.statistics.blocks import squares_of_means
 from hpcfit.store.files import disk_errors
 from hpcfit.store.force_shard import ForceFrames, ForceShardWriter
 from hpcfit.store.force_store import (
@@ -201,8 +203,7 @@ class _Sums:
 
     def add_spans(self, F: np.ndarray) -> None:
         self.named["spanned"].add(0, np.array(float(len(F))))
-        means = [F.reshape(len(F) // span, span, -1, F.shape[-1]).mean(axis=1) for span in SPANS]
-        self.named["spans"].add(0, np.stack([(mean**2).mean(axis=(0, 1)) * len(F) for mean in means], axis=-1))
+        self.named["spans"].add(0, squares_of_means(F, SPANS))
 
     def absorb(self, other: _Sums) -> None:
         for name, sums in self.named.items():

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from hpcfit.errors import InputError
+from hpcfit.physics.periodic import nearest_image
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,3 @@ class Mapping:
             f" {length[frame, entry]:.2f} A apart, half the width of the box is {half[frame]:.2f} A",
             remedy="make beads of fewer atoms",
         )
-
-
-def nearest_image(step: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Differences [T, ..., 3] to the nearest image; right if that is within half the width of the box [T, 3, 3]."""
-    box = box.astype(float)
-    fractions = np.einsum("t...i,tij->t...j", step, np.linalg.inv(box))
-    return step - np.einsum("t...i,tij->t...j", np.rint(fractions), box)

@@ -14,7 +14,9 @@ from hpcfit.kinds.force_map.case import ForceMapCase
 from hpcfit.kinds.force_map.matching import Matched
 from hpcfit.kinds.force_map.simulation import Simulated
 from hpcfit.log import logger
+from hpcfit.physics.openmm_library import NoOpenMM
 from hpcfit.runs.directory import RunDirectory
+from hpcfit.statistics.blocks import jackknife_error
 from hpcfit.store.files import write_text
 from hpcfit.store.force_store import open_force_store, read_block
 
@@ -53,7 +55,7 @@ def _write_system(directory: RunDirectory, case: ForceMapCase, terms: list[Term]
     box = None if frames.box is None else frames.box[0]
     try:
         system = build_system(terms, case.coarse.masses, case.types, box)
-    except ImportError:
+    except NoOpenMM:
         logger.warning("no OpenMM here: the model is written as tables only (pip install 'hpcfit[simulate]')")
         return
     write_text(folder / "system.xml", system_xml(system))
@@ -103,9 +105,7 @@ def curve(term: Term, fit: LinearFit) -> Curve:
     lowest = int(np.argmin(U))
     left_out = np.array([replace(term, coefficients=theta[_columns(term)])(q)[0] for theta in fit.left_out])
     left_out -= left_out[:, lowest : lowest + 1]
-    n = len(left_out)
-    error = np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean(axis=0)) ** 2, axis=0))
-    return Curve(q, U - U[lowest], error, dU)
+    return Curve(q, U - U[lowest], jackknife_error(left_out), dU)
 
 
 def _simulation(found: Simulated) -> Iterator[tuple[str, np.ndarray]]:

@@ -18,6 +18,7 @@ from hpcfit.kinds.force_map.models import write_models
 from hpcfit.kinds.force_map.study import Findings
 from hpcfit.readers.units import Units
 from hpcfit.runs.directory import RunDirectory
+from hpcfit.statistics.blocks import inefficiency_of_spans
 
 LARGEST_MATRIX = 10_000_000  # coefficients of a force_map.npy; maps.h5 has every map in sparse form
 RADIAL = 3.0  # f = F_1 . u is 2 of the 6 components of a pair: a mean over components times 3 is one of f squared
@@ -125,11 +126,9 @@ def _of_point(point: Learning) -> dict[str, Any]:
 
 
 def _inefficiency(findings: Findings) -> dict[str, Any]:
-    """g(s) = s <mean over s frames, squared> / <F^2>: 1 for independent frames, and what it grows to with memory."""
-    spans, n = findings.sums.spans, findings.sums.spanned
-    if not n:
+    if not findings.sums.spanned:
         return {}
-    ratio = spans * np.array(SPANS) / np.maximum(spans[:, :1], np.finfo(float).tiny)
+    ratio = inefficiency_of_spans(findings.sums.spans, SPANS)
     return {"spans": list(SPANS), "of": {one.name: row.tolist() for one, row in zip(findings.named, ratio)}}
 
 

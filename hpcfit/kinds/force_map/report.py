@@ -6,7 +6,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hpcfit.kinds.force_map import captions
 from hpcfit.kinds.force_map.files import ForceMapRun
 from hpcfit.kinds.force_map.numbers import (
     REFERENCE,
@@ -39,14 +38,45 @@ from hpcfit.report.sections import phases, rate, settings, study
 from hpcfit.runs.files import RunFiles
 
 READING = ("products of forces", "mapped frames")  # that read every frame once
+INVALID = (
+    "A map is invalid where it does not fulfil M Wᵀ = 1, or gives the atoms of a rigid group different coefficients: "
+    "forces of constraints, which the simulation did not write down, are then missing from it. Its mean is not the "
+    "force of the potential of mean force, so that a force field fitted to it is biased, however many frames there "
+    "are. That its mean |F|² is shown does not mean that it may be used."
+)
+HELD_OUT = (
+    "Mean |F|² is that of a force component on a bead: the mean force, which is the same for every valid map, and "
+    "noise. Held out means on statistical blocks that the map was not fitted to; ± is its standard error over blocks."
+)
+EFFICIENCY_OF_RESIDUALS = "frames of the basic map that carry as much: ratio of the residuals of their force fields"
+EFFICIENCY_OF_SQUARES = "frames of the basic map that carry as much, at least: both mean |F|² hold the mean force"
+UNFINISHED = (
+    "This run is not finished: {directory} has no metrics.json. {so_far} Maps, their noise and mapped frames are "
+    "missing."
+)
+NO_HISTORY = "It has read frames so far, and no fit has begun."
+HISTORY = "Below is the history of its fits so far."
+MAPS = (
+    "Every map that was made. ridge: strength of the regularisation, chosen by cross-validation over blocks; free: "
+    "free coefficients of a bead, mean; frames asked: 33 for each coefficient of the bead that has most, with which "
+    "the noise of new frames is within 1% of the least possible; predicted: held-out value by the law of optimism "
+    "from the fitted one, for independent frames and without ridge. The last two columns say whether a map is valid: "
+    "by how much it misses M Wᵀ = 1, and how much coefficients differ within a rigid group."
+)
+BEADS = (
+    "Mean |F|² on frames that a map was not fitted to, by bead, with standard errors over statistical blocks. The "
+    "baseline is the basic map (grey). A good map lies below it at every bead, most where many atoms around the bead "
+    "can take part."
+)
+PASSES = "What the run did with the frames; the rate where it reads each of them once."
 
 
 def outcome(run: RunFiles) -> Section:
     """What was mapped, the noise of the chosen map beside that of the others, and warnings."""
     m = run.metrics
     warnings = [Text(text, warning=True) for text in m.get("warnings", [])]
-    invalid = [] if all(row["valid"] for row in m["maps"]) else [Text(captions.INVALID)]
-    return Section("Outcome", [Text(_what(m)), Cards(_cards(m)), *warnings, *invalid, Text(captions.HELD_OUT)])
+    invalid = [] if all(row["valid"] for row in m["maps"]) else [Text(INVALID)]
+    return Section("Outcome", [Text(_what(m)), Cards(_cards(m)), *warnings, *invalid, Text(HELD_OUT)])
 
 
 def _what(m: dict[str, Any]) -> str:
@@ -80,7 +110,7 @@ def _efficiency(m: dict[str, Any]) -> list[Card]:
     factor = data_efficiency(m)
     if factor is None:
         return []
-    meaning = captions.EFFICIENCY_OF_RESIDUALS if m.get("force_matching") else captions.EFFICIENCY_OF_SQUARES
+    meaning = EFFICIENCY_OF_RESIDUALS if m.get("force_matching") else EFFICIENCY_OF_SQUARES
     g, basic = inefficiency(m, m["chosen"]), inefficiency(m, REFERENCE)
     correlated = ""
     if g and basic:
@@ -95,13 +125,13 @@ def maps(run: ForceMapRun) -> Section:
 
     m = run.metrics
     unit = ForceUnit.of(m)
-    table = Table(_head(unit), [_cells(row, m, unit) for row in m["maps"]], captions.MAPS, text_columns=2)
+    table = Table(_head(unit), [_cells(row, m, unit) for row in m["maps"]], MAPS, text_columns=2)
     noise = {row["name"]: run.maps.noise[row["name"]] for row in m["maps"]}
     scaled = {name: one._replace(held_out=unit.square(one.held_out), error=unit.square(one.error))
               for name, one in noise.items()}  # fmt: skip
     invalid = [row["name"] for row in m["maps"] if not row["valid"]]
     svg = figures.bead_noise(scaled, run.maps.beads, invalid, unit.squared)
-    return Section("Maps", [table, Figure(svg, "Held-out mean squared force of each bead and map", captions.BEADS)])
+    return Section("Maps", [table, Figure(svg, "Held-out mean squared force of each bead and map", BEADS)])
 
 
 def _head(unit: ForceUnit) -> tuple[Markup | str, ...]:
@@ -130,7 +160,7 @@ def time(run: RunFiles) -> Section:
         [step["name"], duration(step["seconds"]), _frames_per_second(step, n)]
         for step in run.metrics.get("passes_of_frames", [])
     ]
-    passes = [Table(("", "time", "frames / s"), rows, captions.PASSES)] if rows else []
+    passes = [Table(("", "time", "frames / s"), rows, PASSES)] if rows else []
     fits = [rate(run, "frames of beads")] if run.metrics.get("rate") and run.evaluated else []
     return Section("Time", [*study(run), phases(run), *passes, *fits])
 
@@ -141,8 +171,8 @@ def _frames_per_second(step: dict[str, Any], n: int) -> Markup | str:
 
 def so_far(run: RunFiles) -> Section:
     """The head of a run that has no results yet."""
-    said = captions.HISTORY if run.evaluated else captions.NO_HISTORY
-    text = captions.UNFINISHED.format(directory=run.directory, so_far=said)
+    said = HISTORY if run.evaluated else NO_HISTORY
+    text = UNFINISHED.format(directory=run.directory, so_far=said)
     return Section("Outcome", [Text(text, warning=True)])
 
 

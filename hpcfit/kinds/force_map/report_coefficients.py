@@ -7,13 +7,33 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from hpcfit.kinds.force_map import captions
 from hpcfit.kinds.force_map.files import Coefficients, ForceMapRun, Maps
 from hpcfit.report.page import Figure, Section, Table, Text, number, significant
 
-LARGEST = 15  # coefficients of the table
+MOST_ROWS = 15  # coefficients of the table
 MOST_ATOMS_NAMED = 6  # of a rigid group
 HEAD = ("bead", "rigid group", "coefficient", "±", "|coefficient| / ±")
+HEAT_MAP = (
+    "Coefficients of the chosen map '{name}': the force on a bead (row) is their sum over atoms (columns) times the "
+    "atoms' forces. Red: the force of the atom counts, blue: it counts with the opposite sign, white: not at all. "
+    "Framed: the rigid groups of the bead's own atoms, on which alone the basic map, the baseline, has coefficients, "
+    "all 1.{names}"
+)
+CONSTANT_PART = " Shown is the constant part; what depends on distances is added to it."
+BORDERS = " Thin lines: borders of residues."
+OFFSETS = (
+    "Absolute coefficients of the chosen map '{name}', summed over the atoms of the residue so far from the bead's "
+    "own: mean over the beads, bars from the 5th to the 95th percentile. The baseline, the basic map, has all of it "
+    "on the bead's rigid groups."
+)
+LARGEST = (
+    "The {n} largest coefficients of the chosen map outside the beads' own rigid groups, where the basic map, the "
+    "baseline, has 0. Atoms of a rigid group share one."
+)
+ERRORS = (
+    "By the bootstrap over statistical blocks, the standard deviation of the coefficients that were fitted is "
+    "{median} in the median and {largest} at most."
+)
 
 
 def coefficients(run: ForceMapRun) -> Section | None:
@@ -23,8 +43,8 @@ def coefficients(run: ForceMapRun) -> Section | None:
         return None
     of_map = maps.coefficients[name]
     outside = outside_own(maps, of_map)
-    table = Table(HEAD, [_cells(maps, one) for one in outside[:LARGEST]],
-                  captions.LARGEST.format(n=min(LARGEST, len(outside))), text_columns=2)  # fmt: skip
+    table = Table(HEAD, [_cells(maps, one) for one in outside[:MOST_ROWS]],
+                  LARGEST.format(n=min(MOST_ROWS, len(outside))), text_columns=2)  # fmt: skip
     blocks: list[Any] = [*_figure(maps, of_map, name), *_errors(of_map)]
     return Section("Coefficients", [*blocks, table] if outside else blocks)
 
@@ -34,15 +54,15 @@ def _figure(maps: Maps, of_map: Coefficients, name: str) -> list[Figure]:
 
     W = np.zeros((len(maps.beads), len(maps.atoms)))
     W[of_map.bead, of_map.atom] = of_map.value
-    constant = captions.CONSTANT_PART if name == "features" else ""
+    constant = CONSTANT_PART if name == "features" else ""
     if W.shape[0] <= figures.MOST_BEADS and W.shape[1] <= figures.MOST_ATOMS:
-        borders = captions.BORDERS if len(maps.residue_names) > 1 else ""
-        caption = captions.HEAT_MAP.format(name=name, names=borders) + constant
+        borders = BORDERS if len(maps.residue_names) > 1 else ""
+        caption = HEAT_MAP.format(name=name, names=borders) + constant
         return [Figure(figures.heat_map(maps, W), "Coefficients of the chosen map by bead and atom", caption)]
     found = figures.by_offset(maps, W)
     if len(found.offset) < 2:
         return []
-    caption = captions.OFFSETS.format(name=name) + constant
+    caption = OFFSETS.format(name=name) + constant
     return [Figure(figures.offsets(found), "Absolute coefficients by distance along the residues", caption)]
 
 
@@ -67,9 +87,8 @@ def outside_own(maps: Maps, of_map: Coefficients) -> list[Outside]:
 
 def _cells(maps: Maps, one: Outside) -> list[Markup | str]:
     ratio = abs(one.value) / one.error if one.error > 0 else None
-    error = significant(one.error, 2) if np.isfinite(one.error) else number(None, "")
     value = number(one.value, f"{one.value:.4f}")
-    return [maps.beads[one.bead], _group_name(maps, one.group), value, error, significant(ratio)]
+    return [maps.beads[one.bead], _group_name(maps, one.group), value, significant(one.error, 2), significant(ratio)]
 
 
 def _group_name(maps: Maps, group: int) -> str:
@@ -86,4 +105,4 @@ def _errors(of_map: Coefficients) -> list[Text]:
     if not len(fitted):
         return []
     median, largest = (significant(float(of(fitted)), 2) for of in (np.median, np.max))
-    return [Text(Markup(captions.ERRORS).format(median=median, largest=largest))]
+    return [Text(Markup(ERRORS).format(median=median, largest=largest))]

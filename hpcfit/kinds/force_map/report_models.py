@@ -9,7 +9,6 @@ import numpy as np
 from markupsafe import Markup
 from scipy.constants import gas_constant
 
-from hpcfit.kinds.force_map import captions
 from hpcfit.kinds.force_map.files import ForceMapRun, Potential
 from hpcfit.kinds.force_map.numbers import REFERENCE, ForceUnit, shown_first
 from hpcfit.report.page import Figure, Section, Table, Text, number, plural, plus_minus, significant
@@ -19,6 +18,56 @@ from hpcfit.runs.files import RunFiles
 KINDS = {"bonds": "Bond", "angles": "Angle", "dihedrals": "Dihedral", "pairs": "Pair"}
 MOST_TERMS = 12  # of a kind that are drawn
 HIGHEST = 15.0  # kT that is drawn
+MATCHING = (
+    "Force fields of {functions} functions, linear in their coefficients, fitted to the forces of each map. The "
+    "residual is the mean squared difference of a force component: error of the force field plus noise of the map. "
+    "noise removed: the residual of the basic map, the baseline, minus that of this one; as the mean force is the "
+    "same for valid maps, it is noise alone. empty: functions that no frame has seen."
+)
+RIDGE_OF_FITS = (
+    "Residual on held-out blocks against the ridge of the force field; no ridge, the baseline, is drawn at the left "
+    "edge. Ringed: the strength taken."
+)
+POTENTIALS = (
+    "{kind} terms of the fitted force fields, each 0 at its minimum and drawn where frames have sampled it; bands: "
+    "standard errors by leaving out one statistical block at a time. Blue: the chosen map, '{name}'.{basic}{cut}"
+)
+BESIDE_BASIC = (
+    " Grey: the basic map, the baseline; the narrower band is the gain. Curves of different minima are shifted "
+    "against each other."
+)
+EXACT = " Black, dashed: the exact potential of mean force."
+CUT = " Energies above {limit} kJ/mol (15 kT) lie outside the panels."
+LEFT_OUT = " Shown are the {shown} of {n} terms with most samples."
+MEAN_FORCE = (
+    "Force between the two beads of the fitted potentials, −dU/dr, beside the exact mean force (black, dashed), the "
+    "baseline, and their difference from it. A valid map lies on it; what an invalid one misses, no number of frames "
+    "brings back."
+)
+NEURAL = (
+    "Neural potentials, fitted to the forces of a map. held out: of statistical blocks that were not fitted; the "
+    "linear force field of the same map is the baseline. noise floor: what the noise of the forces is at least, which "
+    "no potential gets below."
+)
+LEARNING_OF_FITS = (
+    "Residual of the fitted and of the held-out frames at each evaluation. Where the held-out one (green) rises while "
+    "the other falls, the network follows noise."
+)
+LEVELS_OF_FITS = (
+    " Dashed: the linear force field on held-out frames, the baseline; dotted: the noise floor, where it is near."
+)
+SIMULATION = "The {model} model was simulated: {frames}, compared with {reference} of the mapped simulation."
+PROFILES = (
+    "Free energy of the coarse-grained simulation (blue) and of the mapped frames (grey), the baseline; bands: "
+    "standard errors over blocks. JS: Jensen-Shannon divergence of the two distributions, 0 where they are the same, "
+    "0.69 where they have nothing in common."
+)
+SLOW = (
+    "Free energy in the two slowest coordinates (TICA of the pair distances, fitted to the mapped frames), on one "
+    "colour scale; white: no frame. The mapped frames, the baseline, on the left. Minima should lie at the same "
+    "places and be equally deep."
+)
+DIVERGENCES = "Jensen-Shannon divergence of the distributions of model and mapped frames, nats; ± over walkers."
 
 
 def matching(run: ForceMapRun) -> Section | None:
@@ -44,7 +93,7 @@ def _residuals(m: dict[str, Any], unit: ForceUnit) -> Table:
         cells = [_removed(basic, row, unit) if name != REFERENCE and name not in invalid else ""] if basic else []
         rows.append([name, ", ".join(said), unit.shown(row["train"]), unit.shown(*row["held_out"]), *cells,
                      number(row["ridge"], f"{row['ridge']:g}"), number(row["empty"], str(row["empty"]))])  # fmt: skip
-    return Table(head, rows, captions.MATCHING.format(functions=found["functions"]), text_columns=2)
+    return Table(head, rows, MATCHING.format(functions=found["functions"]), text_columns=2)
 
 
 def _removed(basic: dict[str, Any], row: dict[str, Any], unit: ForceUnit) -> Markup:
@@ -61,7 +110,7 @@ def _ridges(m: dict[str, Any], unit: ForceUnit) -> list[Figure]:
     curves = {name: [(ridge, unit.square(value)) for ridge, value in row["curve"]] for name, row in shown.items()}
     labels = ("ridge of the force field", f"residual, held out, {unit.squared}")
     svg = figures.ridge_curves(curves, {name: row["ridge"] for name, row in shown.items()}, labels)
-    return [Figure(svg, "Residual of the force field on held-out blocks against the ridge", captions.RIDGE_OF_FITS)]
+    return [Figure(svg, "Residual of the force field on held-out blocks against the ridge", RIDGE_OF_FITS)]
 
 
 def _potentials(run: ForceMapRun) -> list[Figure]:
@@ -93,12 +142,12 @@ def _drawn_terms(run: ForceMapRun, title: str, terms: list[dict[str, Potential]]
     exact = run.potentials.exact if len(pairs) == 1 else None
     svg = figures.potentials(terms[:MOST_TERMS], exact, limit)
     drawn = [one for of_map in terms[:MOST_TERMS] for one in of_map.values()]
-    caption = captions.POTENTIALS.format(
-        kind=title, name=m["chosen"], basic=captions.BESIDE_BASIC if len(terms[0]) > 1 else "",
-        cut=captions.CUT.format(limit=f"{limit:.0f}") if any(np.ptp(one.U) > limit for one in drawn) else "",
+    caption = POTENTIALS.format(
+        kind=title, name=m["chosen"], basic=BESIDE_BASIC if len(terms[0]) > 1 else "",
+        cut=CUT.format(limit=f"{limit:.0f}") if any(np.ptp(one.U) > limit for one in drawn) else "",
     )  # fmt: skip
-    caption += captions.EXACT if exact is not None else ""
-    caption += captions.LEFT_OUT.format(shown=MOST_TERMS, n=len(terms)) if len(terms) > MOST_TERMS else ""
+    caption += EXACT if exact is not None else ""
+    caption += LEFT_OUT.format(shown=MOST_TERMS, n=len(terms)) if len(terms) > MOST_TERMS else ""
     return Figure(svg, f"{title} terms of the fitted force fields", caption)
 
 
@@ -112,7 +161,7 @@ def _mean_force(run: ForceMapRun, unit: ForceUnit) -> list[Figure]:
     if found.exact is None or not single:
         return []
     svg = figures.mean_force(single, found.exact, unit.factor, unit.name)
-    return [Figure(svg, "Force between the beads of each fitted potential, and the exact one", captions.MEAN_FORCE)]
+    return [Figure(svg, "Force between the beads of each fitted potential, and the exact one", MEAN_FORCE)]
 
 
 def _neural(m: dict[str, Any], unit: ForceUnit) -> list[Table]:
@@ -126,7 +175,7 @@ def _neural(m: dict[str, Any], unit: ForceUnit) -> list[Table]:
          *(number(row[count], str(row[count])) for count in counts)]
         for row in rows
     ]  # fmt: skip
-    return [Table(head, cells, captions.NEURAL, text_columns=2)] if cells else []
+    return [Table(head, cells, NEURAL, text_columns=2)] if cells else []
 
 
 def _fits(run: RunFiles, unit: ForceUnit) -> list[Figure]:
@@ -146,8 +195,8 @@ def _fits(run: RunFiles, unit: ForceUnit) -> list[Figure]:
         levels = (unit.square(level.get(name)) for level in (linear, floor))
         curves.append(figures.FitCurve(name, *(unit.square(history[key]) for key in ("residual", "residual_free")),
                                        *levels))  # fmt: skip
-    levels = captions.LEVELS_OF_FITS if run.finished else ""
-    caption = " ".join(filter(None, [captions.LEARNING_OF_FITS + levels, run.history.note]))
+    levels = LEVELS_OF_FITS if run.finished else ""
+    caption = " ".join(filter(None, [LEARNING_OF_FITS + levels, run.history.note]))
     return [Figure(figures.fits(curves, unit.squared), "Residuals of neural potentials at each evaluation", caption)]
 
 
@@ -167,20 +216,13 @@ def simulation(run: ForceMapRun) -> Section | None:
     found, blocks = run.simulation, []
     if found.profiles:
         blocks.append(Figure(figures.profiles(found.profiles), "Free energies of simulation and mapped frames",
-                             captions.PROFILES))  # fmt: skip
+                             PROFILES))  # fmt: skip
     if found.slow is not None:
-        blocks.append(Figure(figures.slow(found.slow), "Free energies in two slow coordinates", captions.SLOW))
-    rows = [[one.label, plus_minus(significant(one.divergence), _known(one.error))] for one in found.profiles]
+        blocks.append(Figure(figures.slow(found.slow), "Free energies in two slow coordinates", SLOW))
+    rows = [[one.label, plus_minus(significant(one.divergence), one.error)] for one in found.profiles]
     if found.slow is not None:
-        rows.append(["two slowest coordinates", plus_minus(significant(found.slow.divergence),
-                                                           _known(found.slow.error))])  # fmt: skip
-    tables = [Table(("along", "JS"), rows, captions.DIVERGENCES)] if rows else []
+        rows.append(["two slowest coordinates", plus_minus(significant(found.slow.divergence), found.slow.error)])
+    tables = [Table(("along", "JS"), rows, DIVERGENCES)] if rows else []
     reference = plural(known["reference_frames"], "frame")
-    said = captions.SIMULATION.format(
-        model=known["model"], frames=plural(known["frames"], "frame"), reference=reference
-    )
+    said = SIMULATION.format(model=known["model"], frames=plural(known["frames"], "frame"), reference=reference)
     return Section("Coarse-grained simulation", [Text(said), *blocks, *tables])
-
-
-def _known(error: float) -> float | None:
-    return error if np.isfinite(error) else None

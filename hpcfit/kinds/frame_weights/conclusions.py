@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from hpcfit.statistics.blocks import mean_with_error
+
 
 def judged(metrics: dict[str, float]) -> dict[str, float]:
     """What of a fit's metrics its fold is remembered by."""
@@ -16,11 +18,12 @@ def theta_row(theta: float | None, folds: list[dict[str, float]]) -> dict[str, A
     """Means and standard errors over the folds (``judged``), and some of their values one by one. theta: None for the
     prior weights."""
     columns = {name: [fold[name] for fold in folds] for name in folds[0]}
+    means = {name: mean_with_error(values) for name, values in columns.items()}
     return (
         {"theta": theta, "folds": columns["misfit_free"]}
         | {f"{name}_folds": columns[name] for name in ("cc_free", "cc_free_anisotropic")}
-        | {name: float(np.mean(values)) for name, values in columns.items()}
-        | {f"{name}_error": float(np.std(values, ddof=1) / np.sqrt(len(values))) for name, values in columns.items()}
+        | {name: mean.value for name, mean in means.items()}
+        | {f"{name}_error": mean.error for name, mean in means.items()}
     )
 
 
@@ -33,8 +36,8 @@ def choose_theta(rows: list[dict[str, Any]]) -> int:
     means = [row["misfit_free"] for row in rows]
     best = int(np.argmin(means))
     for number, row in enumerate(rows):
-        difference = np.subtract(row["folds"], rows[best]["folds"])
-        if np.mean(difference) <= np.std(difference, ddof=1) / np.sqrt(len(difference)):
+        difference = mean_with_error(np.subtract(row["folds"], rows[best]["folds"]))
+        if difference.value <= difference.error:
             return number
     return best
 
@@ -43,8 +46,7 @@ def lost_anisotropy(rows: list[dict[str, Any]], theta: float | None) -> list[str
     """A warning where, at the theta taken, what is left of rings agrees worse in held-out orbits than at the prior
     weights, by more than two standard errors of the differences within folds. rows: of the cross-validation."""
     prior, taken = (next(row for row in rows if row["theta"] == value) for value in (None, theta))
-    lost = np.subtract(prior["cc_free_anisotropic_folds"], taken["cc_free_anisotropic_folds"])
-    mean, error = np.mean(lost), np.std(lost, ddof=1) / np.sqrt(len(lost))
+    mean, error = mean_with_error(np.subtract(prior["cc_free_anisotropic_folds"], taken["cc_free_anisotropic_folds"]))
     if not mean > 2 * error:
         return []
     return [

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, FEW, GREEN, INK, ORANGE, SOFT, drawn, index_axis
+from hpcfit.report.figures import BASELINE, legend_over
 from hpcfit.runs.history import History
 
-FEW = 60  # points that are drawn one by one
 CORRELATIONS = {
     "cc": ("total", BLUE, "o"), "cc_anisotropic": ("anisotropic", ORANGE, "^"), "cc_free": ("free", GREEN, "s"),
 }  # fmt: skip
@@ -35,7 +35,7 @@ def convergence(history: History, uniform: dict[str, float]):
     if np.any(history["gradient_norm"] > 0):
         axes[1, 0].set_yscale("log")
     if uniform.get("ess") is not None:
-        axes[1, 1].axhline(uniform["ess"], color=SOFT, linestyle="--", linewidth=1)
+        axes[1, 1].axhline(uniform["ess"], **BASELINE)
     _from_zero_or_logarithmic(axes[1, 1], np.append(history["ess"], uniform.get("ess") or np.nan))
     for axis, title in zip(axes.flat, ("CC", "loss", "gradient norm", "ESS, frames"), strict=True):
         axis.set_title(title)
@@ -58,11 +58,10 @@ def _correlations(axis, history: History, uniform: dict[str, float]) -> None:
             continue
         axis.plot(_evaluations(history), history[name], color=colour, marker=shape if marks else "", label=label)
         if uniform.get(name) is not None:
-            axis.axhline(uniform[name], color=colour, linestyle="--", linewidth=1)
+            axis.axhline(uniform[name], **BASELINE | {"color": colour})
     if uniform:
-        axis.plot([], [], color=SOFT, linestyle="--", linewidth=1, label="uniform weights")
-    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderpad=0, borderaxespad=0.3, handlelength=1.3,
-                columnspacing=1.0)  # fmt: skip
+        axis.plot([], [], label="uniform weights", **BASELINE)
+    legend_over(axis, "right", ncols=4, handlelength=1.3, columnspacing=1.0)
 
 
 def _from_zero_or_logarithmic(axis, values: np.ndarray) -> None:
@@ -72,15 +71,6 @@ def _from_zero_or_logarithmic(axis, values: np.ndarray) -> None:
         axis.set_yscale("log")
     else:
         axis.set_ylim(0, 1.1 * known.max(initial=1.0))
-
-
-def index_axis(axis, index: np.ndarray) -> None:
-    """Whole numbers along x, at least one unit wide."""
-    if len(index) and index[0] == index[-1]:
-        axis.set_xlim(index[0] - 0.6, index[0] + 0.6)
-    else:
-        axis.margins(x=0.02)
-    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 @drawn

@@ -11,11 +11,9 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from hpcfit.kinds.frame_weights.planes import Plane, plane_name
-from hpcfit.report.drawing import BLUE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, DIVERGING, SEQUENTIAL, SOFT, UNMEASURED, drawn
 
-SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
-UNMEASURED = "#8c8c8c"
-FEW = 3000  # orbits that are drawn one by one
+MOST_POINTS = 3000  # orbits that are drawn one by one
 BINS = 120  # of the histogram of more orbits, along each axis
 CLIPPED = (1, 99)  # percentiles of the observed intensity that the colours span
 
@@ -167,7 +165,7 @@ def agreement(clouds: dict[str, Cloud]):
         axis.plot([low, high], [low, high], color=SOFT, linestyle="--", linewidth=1)
         axis.set(xlim=(low, high), ylim=(low, high), title=name, xlabel="calculated", ylabel="observed", aspect="equal")
         axis.label_outer()
-    if max(len(cloud.observed) for cloud in clouds.values()) <= FEW:
+    if max(len(cloud.observed) for cloud in clouds.values()) <= MOST_POINTS:
         for axis, cloud in zip(axes, clouds.values(), strict=True):
             axis.plot(cloud.calculated, cloud.observed, "o", color=BLUE, markersize=2.5, alpha=0.4, markeredgewidth=0)
     else:

@@ -8,9 +8,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from hpcfit.kinds.frame_weights.figures_weights import shortened
 from hpcfit.kinds.frame_weights.numbers import Measure
-from hpcfit.report.drawing import BLUE, GREEN, INK, LINE, ORANGE, SOFT, drawn
+from hpcfit.report import figures
+from hpcfit.report.drawing import BLUE, GREEN, INK, LINE, ORANGE, SOFT, drawn, shortened
+from hpcfit.report.figures import BASELINE, Scan, legend_over, ring
 
 # Okabe and Ito's colours, those of the palette first: neighbours in a bar are told apart by colour-blind readers.
 GROUP_COLOURS = (BLUE, "#e69f00", GREEN, "#cc79a7", "#56b4e9", ORANGE, "#f0e442", SOFT)
@@ -32,7 +33,7 @@ def starts(rows: Sequence[dict[str, Any]]):
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.set(xlabel="summed weight of each group", ylabel="start", xlim=(0, left.max()))
-    axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, borderpad=0, borderaxespad=0.3)
+    legend_over(axis, ncols=4)
     return figure
 
 
@@ -58,8 +59,7 @@ def l_curve(rows: Sequence[dict[str, Any]], chosen: float | None, measure: Measu
         axis.annotate(label, at, (6, -11), textcoords="offset points", fontsize=8, color=INK)
     ringed = np.array([row["theta"] == chosen for row in rows])
     if ringed.any():
-        axis.plot(kl[ringed], gained[ringed], "o", color=ORANGE, markersize=11, markerfacecolor="none",
-                  markeredgewidth=1.6, label=f"chosen: theta = {chosen:g}")  # fmt: skip
+        ring(axis, kl[ringed], gained[ringed], f"chosen: theta = {chosen:g}")
         axis.legend(loc="best")
     axis.margins(x=0.08, y=0.12)
     axis.set(xlabel="KL divergence from the prior weights, nats", ylabel=f"{measure.title} of the fitted orbits",
@@ -77,34 +77,38 @@ def labelled(points: np.ndarray) -> list[int]:
     return chosen
 
 
-@drawn
 def theta_scan(
     rows: Sequence[dict[str, Any]], curve: Sequence[dict[str, Any]], chosen: float | None, measures: Sequence[Measure]
-):
+) -> bytes:
     """A panel for each measure: of held-out orbits with errors, of the fits to all orbits, and of the prior weights.
 
     rows, curve: of the cross-validation and the L-curve, largest theta first; thetas are drawn evenly spaced.
     """
-    prior, *scan = rows[0], *rows[:0:-1]
-    thetas = [row["theta"] for row in scan]
-    figure, axes = plt.subplots(1, len(measures), figsize=(9, 3.6), squeeze=False)
-    for axis, measure in zip(axes[0], measures):
-        _held_out(axis, scan, prior, measure)
-        fitted = {row["theta"]: row[measure.name] for row in curve}
-        axis.plot([fitted.get(theta, np.nan) for theta in thetas], "o-", color=BLUE, label="fitted")
-        if chosen in thetas:
-            axis.axvline(thetas.index(chosen), color=ORANGE, linewidth=1, label="chosen")
-        axis.set_xticks(range(len(thetas)), [f"{theta:g}" for theta in thetas])
-        axis.set(xlabel="theta", title=measure.title)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=5)
-    return figure
+    prior, *tried = rows[0], *rows[:0:-1]
+    fits = {row["theta"]: row for row in curve}
+    scans = [_theta_scan(measure, prior, tried, fits, chosen) for measure in measures]
+    return figures.scan(scans, ("theta", ""), height=2.9)
 
 
-def _held_out(axis, scan: Sequence[dict[str, Any]], prior: dict[str, Any], measure: Measure) -> None:
-    """Means over the folds with their standard errors; the level of the prior weights, and its error as a band."""
-    mean, error = (np.array([row[name] for row in scan], float) for name in (measure.free, f"{measure.free}_error"))
+def _theta_scan(
+    measure: Measure, prior: dict[str, Any], tried: Sequence[dict[str, Any]], fits: dict[float, dict[str, Any]],
+    chosen: float | None,
+) -> Scan:  # fmt: skip
+    thetas, places = [row["theta"] for row in tried], np.arange(len(tried))
+    mean, error = (np.array([row[name] for row in tried], float) for name in (measure.free, f"{measure.free}_error"))
+    fitted = [fits[theta][measure.name] if theta in fits else np.nan for theta in thetas]
+    at = thetas.index(chosen) if chosen in thetas else None
+    lines = [
+        lambda axis: _prior_level(axis, prior, measure),
+        lambda axis: axis.errorbar(places, mean, yerr=error, fmt="s-", color=GREEN, capsize=3, label="held out"),
+        lambda axis: axis.plot(places, fitted, "o-", color=BLUE, label="fitted"),
+    ]
+    return Scan(measure.title, places, [f"{theta:g}" for theta in thetas], lines,
+                None if at is None else (at, mean[at], "chosen"))  # fmt: skip
+
+
+def _prior_level(axis, prior: dict[str, Any], measure: Measure) -> None:
+    """The level of the prior weights over the same folds, and its error as a band."""
     level, width = prior[measure.free], prior[f"{measure.free}_error"]
-    axis.axhline(level, color=SOFT, linestyle="--", linewidth=1, label="prior weights, held out")
+    axis.axhline(level, label="prior weights, held out", **BASELINE)
     axis.axhspan(level - width, level + width, color=LINE, alpha=0.5, linewidth=0)
-    axis.errorbar(np.arange(len(mean)), mean, yerr=error, fmt="s-", color=GREEN, capsize=3, label="held out")

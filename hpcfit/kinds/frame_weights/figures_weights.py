@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter
 
-from hpcfit.kinds.frame_weights.figures import FEW, index_axis
-from hpcfit.report.drawing import BLUE, ORANGE, PALE, SOFT, drawn
+from hpcfit.report.drawing import BLUE, FEW, PALE, drawn, index_axis, shortened
+from hpcfit.report.figures import BASELINE, panels
 from hpcfit.runs.files import SourceWeights
 
 MOST_PANELS = 12  # sources that get a panel of their own
@@ -47,17 +46,14 @@ def _largest(sources: Sequence[SourceWeights], n_frames: int) -> float:
 
 def _panels(sources: Sequence[SourceWeights], n_frames: int):
     columns = 1 if len(sources) == 1 else 2 if len(sources) <= 4 else 3
-    rows = -(-len(sources) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(9, 0.4 + 1.75 * rows), sharey=True, squeeze=False)
+    figure, axes = panels(len(sources), columns, row=1.75, margin=0.4, sharey=True)
     largest = _largest(sources, n_frames)
-    for axis, source in zip(axes.flat, sources, strict=False):
+    for axis, source in zip(axes, sources):
         _trajectory(axis, source.index, source.weight * n_frames, largest > LINEAR_UP_TO)
         axis.set_title(_title(source, columns))
     if largest <= LINEAR_UP_TO:
         lowest = min(0.0, float(min(source.weight.min() for source in sources)) * n_frames)
-        axes[0, 0].set_ylim(1.08 * lowest, 1.08 * max(largest, 1.2))
-    for axis in axes.flat[len(sources) :]:
-        axis.set_visible(False)
+        axes[0].set_ylim(1.08 * lowest, 1.08 * max(largest, 1.2))
     figure.supxlabel("index of the frame in its source", fontsize=9)
     figure.supylabel("weight × T", fontsize=9)
     return figure
@@ -71,12 +67,6 @@ def _title(source: SourceWeights, columns: int) -> str:
 def _name(source: SourceWeights, length: int) -> str:
     """Label and name of a source, no longer than that."""
     return shortened(source.name if source.label in ("", source.name) else f"{source.label} · {source.name}", length)
-
-
-def shortened(name: str, length: int) -> str:
-    """The name with its middle left out, if it is longer than that; no mathematics is read into a dollar sign."""
-    text = name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 + 1 :]}"
-    return text.replace("$", r"\$")
 
 
 def compact(value: float) -> str:
@@ -100,7 +90,7 @@ def _trajectory(axis, index: np.ndarray, relative: np.ndarray, logarithmic: bool
         x, low, high, mean = (np.array(row) for row in zip(*map(_summary, *_bins(index, shown)), strict=True))
         axis.fill_between(x, low, high, color=PALE, linewidth=0)
         axis.plot(x, mean, color=BLUE, linewidth=0.9)
-    axis.axhline(1.0, color=SOFT, linestyle="--", linewidth=1)
+    axis.axhline(1.0, **BASELINE)
     axis.set_yscale("log" if logarithmic else "linear")
     index_axis(axis, index)
 
@@ -142,32 +132,3 @@ def _binned(relative: np.ndarray) -> np.ndarray:
     parts = np.array_split(relative, min(STRIP_BINS, len(relative)))
     means = np.array([part.mean() for part in parts])
     return means[np.arange(STRIP_BINS) * len(means) // STRIP_BINS]
-
-
-class Sum(NamedTuple):
-    """A summed weight beside its baseline; errors: by resampling frames and orbits, None where unknown."""
-
-    name: str
-    baseline: float
-    weight: float
-    errors: tuple[float | None, float | None]
-
-
-@drawn
-def sums(rows: Sequence[Sum]):
-    """Summed weights from top to bottom, each with an error bar by frames and one by orbits, and its baseline."""
-    figure, axis = plt.subplots(figsize=(9, 1.0 + 0.36 * len(rows)))
-    y = np.arange(len(rows))
-    weight, baseline = (np.array([getattr(row, name) for row in rows]) for name in ("weight", "baseline"))
-    for number, (label, colour, shift) in enumerate((("frames", BLUE, -0.12), ("orbits", ORANGE, 0.12))):
-        error = np.array([row.errors[number] if row.errors[number] is not None else np.nan for row in rows])
-        if np.isfinite(error).any():
-            axis.errorbar(weight, y + shift, xerr=error, fmt="none", ecolor=colour, capsize=3,
-                          label=f"error by resampling {label}")  # fmt: skip
-    axis.plot(weight, y, "o", color=BLUE, label="fitted")
-    axis.plot(baseline, y, "|", color=SOFT, markersize=13, markeredgewidth=2, label="before the fit")
-    axis.set_yticks(y, [shortened(row.name, 36) for row in rows])
-    axis.set(ylim=(len(rows) - 0.4, -0.6), xlabel="summed weight")
-    axis.set_xlim(left=min(0.0, axis.get_xlim()[0]))
-    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderpad=0, borderaxespad=0.3)
-    return figure

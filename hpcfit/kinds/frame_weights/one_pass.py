@@ -21,12 +21,13 @@ summed over one strip and then over strips. x and c are found in float64. Nothin
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-FRAMES = 64  # T is a multiple of it: the block of frames whose moments are summed in the type of the weights
+from hpcfit.kinds.frame_weights.orbit_sums import FRAMES, Coefficients, Orbits, Sums
+
 LANES = 16  # a strip is a multiple of it: the widest vectors hold 16 float32, and no remainder is left to a slow loop
 
 # A strip is wide enough that adding up the lanes of a vector takes less time than filling them, and no wider where all
@@ -38,35 +39,6 @@ LANES = 16  # a strip is a multiple of it: the widest vectors hold 16 float32, a
 STRIP_BYTES = 1 << 20
 NARROWEST = 16
 WIDEST = {2: 96, 4: 64, 8: 32}  # by the bytes of a real
-
-
-class Orbits(NamedTuple):
-    """The orbits of the reflections of each tile, [tiles, width]; none crosses a strip.
-
-    share: s^2 / reflections of the orbit, 0 for padding; orbit: its number within the tile, 0 ... width - 1, int32.
-    """
-
-    share: Any
-    orbit: Any
-
-
-class Coefficients(NamedTuple):
-    """What the gradient is a combination of: c_k = basis_k, k < K0, and c_K0 = powered x^power, by orbit of the tile.
-
-    basis: [tiles, K0, width], K0 may be 0; powered: [tiles, width], 0 for orbits that do not count; power: 1 or -1.
-    """
-
-    basis: Any
-    powered: Any
-    power: int
-
-
-class Sums(NamedTuple):
-    """Of all tiles, in the type of the weights: m1 [tiles, width, 2], m2 [tiles, width], G [tiles, K0 + 1, T]."""
-
-    m1: Any
-    m2: Any
-    G: Any
 
 
 def one_pass(

@@ -13,17 +13,14 @@ import platform
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from llvmlite import binding, ir
 from numba import njit, typeof, types
 from numba.extending import intrinsic, overload
 
-if TYPE_CHECKING:
-    from hpcfit.kinds.frame_weights.one_pass import Coefficients, Orbits
+from hpcfit.kinds.frame_weights.orbit_sums import FRAMES, Coefficients, Orbits
 
-FRAMES = 64
 TOGETHER = 8  # frames whose weighted values are added before they meet the running sum
 CACHE_LINE = 64
 HALVES_IN_HARDWARE = platform.machine() != "x86_64" or binding.get_host_cpu_features().get("f16c", False)
@@ -44,7 +41,7 @@ def sums(
     threads: int,
     held: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """m1, m2 and G as ``one_pass.Sums``; each thread takes a run of tiles."""
+    """m1, m2 and G as ``orbit_sums.Sums``; each thread takes a run of tiles."""
     w_t, data, kind = np.ascontiguousarray(w_t), np.ascontiguousarray(data), w_t.dtype
     if data.dtype == np.float16:
         data = data.view(np.uint16)  # Numba knows no halves; _real reads them

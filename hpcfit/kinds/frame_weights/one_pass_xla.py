@@ -7,21 +7,17 @@ Not one large batch: the bits of a tile must not depend on how many there are.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
-if TYPE_CHECKING:
-    from hpcfit.kinds.frame_weights.one_pass import Coefficients, Orbits
-
-FRAMES = 64
+from hpcfit.kinds.frame_weights.orbit_sums import FRAMES, Coefficients, Orbits
 
 
 def sums(
     w_t: jax.Array, total: float, data: jax.Array, F0: jax.Array, orbits: Orbits, coefficients: Coefficients
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """m1, m2 and G as ``one_pass.Sums``."""
+    """m1, m2 and G as ``orbit_sums.Sums``."""
     basis, powered, power = coefficients
     return _all_tiles(w_t, total, (data, F0, orbits.share, orbits.orbit, basis, powered), power)
 

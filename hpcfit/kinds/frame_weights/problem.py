@@ -31,7 +31,8 @@ from hpcfit.kinds.frame_weights.objectives import (
     second_moments,
     spline_sums,
 )  # fmt: skip
-from hpcfit.kinds.frame_weights.one_pass import Coefficients, Orbits, as_read, one_pass
+from hpcfit.kinds.frame_weights.one_pass import as_read, one_pass
+from hpcfit.kinds.frame_weights.orbit_sums import Coefficients, Orbits
 from hpcfit.kinds.frame_weights.weight_kinds import Simplex, WeightKind
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hpcfit.kinds.frame_weights import captions
 from hpcfit.kinds.frame_weights.numbers import MISFIT, error_of, minimised, resamples
 from hpcfit.kinds.frame_weights.report_map import agreement, sections, shells
-from hpcfit.kinds.frame_weights.report_study import dropping, starts, theta
+from hpcfit.kinds.frame_weights.report_study import PRIOR_CHOSEN, dropping, starts, theta
 from hpcfit.kinds.frame_weights.report_weights import weights
 from hpcfit.report.page import (
     Card,
@@ -45,13 +44,33 @@ SHOWN = {
     "bragg_leakage": near_zero,
 }  # fmt: skip
 CEILINGS = {"cc": "total", "cc_anisotropic": "anisotropic"}  # what CC* limits them
+NO_HOLD_OUT = (
+    "These CC are of the same reflections that the weights were fitted to. A higher CC than the baseline does not show "
+    "by itself that the weights are right: as many weights as frames can follow noise, and frames that scatter alike "
+    "cannot be told apart."
+)
+HOLD_OUT = (
+    "CC free is of orbits that the fit did not see, Friedel mates included. Where it stays behind CC, the difference "
+    "is noise that the weights follow: a larger theta, fewer frames or more reflections bring the two together."
+)
+ERRORS = (
+    "± is the standard deviation over {resamples}, both kinds together: of blocks of frames, how well the simulation "
+    "sampled; of orbits, how far the noise of the map reaches."
+)
+FINAL_FIT = "Shown is the final fit, '{name}', one of {n}. "
+NEWEST_FIT = "Shown is the newest fit, number {number}. "
+BEST_START = "Shown is '{name}', the best of the fits; the result is the prior weights, which no fit led to. "
+UNFINISHED = (
+    "This run is not finished: {directory} has no metrics.json. Below is its history so far; weights, maps and the "
+    "baseline are missing."
+)
 
 
 def outcome(run: RunFiles) -> Section:
     """What was fitted, the headline numbers beside the baseline, why it stopped, and warnings."""
     m = run.metrics
     warnings = [Text(text, warning=True) for text in m.get("warnings", [])]
-    judged = captions.HOLD_OUT if "cc_free" in m["fitted"] else captions.NO_HOLD_OUT
+    judged = HOLD_OUT if "cc_free" in m["fitted"] else NO_HOLD_OUT
     said = [*_theta(m), Text(_ending(m)), *_errors(m), Text(judged)]
     return Section("Outcome", [Text(_what(run)), Cards(_cards(m)), *warnings, *said])
 
@@ -81,7 +100,7 @@ def _theta(m: dict[str, Any]) -> list[Text]:
     if "theta" not in m or "kl" not in m["fitted"]:  # weights that need not sum to 1 have no such divergence
         return []
     if m["theta"] is None:
-        return [Text(captions.PRIOR_CHOSEN, warning=True)]
+        return [Text(PRIOR_CHOSEN, warning=True)]
     chosen = ", chosen by cross-validation among those tried" if "l_curve" in m else ""
     return [Text(f"Strength of the divergence from the prior: theta = {m['theta']:g}{chosen}.")]
 
@@ -89,7 +108,7 @@ def _theta(m: dict[str, Any]) -> list[Text]:
 def _errors(m: dict[str, Any]) -> list[Text]:
     """What the ± of the numbers are."""
     made = resamples(m)
-    return [Text(captions.ERRORS.format(resamples=made))] if made else []
+    return [Text(ERRORS.format(resamples=made))] if made else []
 
 
 def _what(run: RunFiles) -> str:
@@ -129,7 +148,7 @@ def so_far(run: RunFiles) -> Section:
     """The head of a run that has no results yet."""
     history = run.history.of_fit(run.history.newest_fit)
     last = {name: float(history[name][-1]) for name in MEANING if name in history.columns}
-    text = captions.UNFINISHED.format(directory=run.directory)
+    text = UNFINISHED.format(directory=run.directory)
     fit = f", in fit {run.history.newest_fit + 1}" if run.history.newest_fit else ""
     done = f"After {plural(int(run.history['evaluation'][-1]), 'evaluation')}{fit}:"
     objective = run.config.get("problem", {}).get("objective", "pearson")
@@ -147,20 +166,30 @@ def convergence(run: RunFiles) -> Section | None:
         return None
     uniform = run.metrics["uniform"] if run.finished else {}
     svg = figures.convergence(history, uniform)
-    caption = captions.convergence(bool(uniform), of_fit, history.note)
+    caption = _convergence_caption(bool(uniform), of_fit, history.note)
     return Section("Convergence", [Figure(svg, "CC, loss, gradient norm and ESS against evaluations", caption)])
+
+
+def _convergence_caption(with_baseline: bool, of_fit: str, note: str) -> str:
+    """Under CC, loss, gradient norm and ESS against evaluations; `of_fit` says which fit is shown."""
+    baseline = "Dashed lines: uniform weights, the baseline. " if with_baseline else ""
+    return (
+        f"CC, loss (what is minimised), norm of its gradient and effective sample size at each evaluation. {of_fit}"
+        f"{baseline}At the right end of a converged fit CC and loss are flat and the gradient has fallen by orders of "
+        f"magnitude; an ESS that keeps falling while CC hardly rises is a sign of over-fitting. {note}"
+    )
 
 
 def _fit_shown(run: RunFiles) -> tuple[int, str]:
     """The number of the fit, and a sentence that says which it is where the run has several."""
     if not run.finished:
         newest = run.history.newest_fit
-        return newest, captions.NEWEST_FIT.format(number=newest + 1) if newest else ""
+        return newest, NEWEST_FIT.format(number=newest + 1) if newest else ""
     names, final = run.metrics.get("fits", []), run.metrics.get("final_fit")
     if final is None and names:  # the prior weights were taken, and no fit led to them
         best = f"start {run.metrics['starts'][0]['start']}"
-        return names.index(best), captions.BEST_START.format(name=best)
-    several = captions.FINAL_FIT.format(name=names[final], n=len(names)) if len(names) > 1 else ""
+        return names.index(best), BEST_START.format(name=best)
+    several = FINAL_FIT.format(name=names[final], n=len(names)) if len(names) > 1 else ""
     return final or 0, several
 
 

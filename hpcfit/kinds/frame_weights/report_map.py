@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.kinds.frame_weights import captions
 from hpcfit.kinds.frame_weights.observed import splines
 from hpcfit.kinds.frame_weights.planes import (
     Plane,
@@ -22,6 +21,21 @@ from hpcfit.report.page import Figure, Section, Table, Text, change, correlation
 from hpcfit.runs.files import Orbits, RunFiles
 
 PRECISION_COLUMNS = {"cc_free": "CC free", "cc_half": "CC1/2", "cc_star": "CC*"}
+SHELLS = (
+    "CC in each resolution shell (short strokes: its limits). Grey squares are the baseline, uniform weights. The fit "
+    "should lie above it in every shell; a gain at low resolution alone is a better radial profile, not better "
+    "structure."
+)
+SHELLS_FREE = " Green squares: held-out orbits of the shell; below the fitted ones by what the weights follow of noise."
+SHELLS_CEILING = (
+    " Black: CC*, the correlation of the whole map with the intensity without noise, which no right model exceeds but "
+    "by chance, and dotted CC1/2, of halves of the data with each other; both known from the {source} of the map."
+)
+ABOVE_CEILING = (
+    "Above the ceiling: {where} CC of the fitted orbits exceeds CC*, by more than twice its standard error. Weights "
+    "that agree with the map better than the truth would follow its noise, or the errors of the map are smaller than "
+    "it says."
+)
 
 
 def shells(run: RunFiles) -> Section:
@@ -32,8 +46,8 @@ def shells(run: RunFiles) -> Section:
     more = {name: title for name, title in PRECISION_COLUMNS.items() if any(row.get(name) is not None for row in rows)}
     head = ("d_max, Å", "d_min, Å", "orbits", "CC fitted", "CC uniform", "gain", *more.values())
     table = Table(head, [_shell_cells(row, list(more)) for row in rows], "CC per resolution shell.", text_columns=0)
-    caption = captions.SHELLS + (captions.SHELLS_FREE if "cc_free" in more else "")
-    caption += captions.SHELLS_CEILING.format(source=quality["source"]) if quality else ""
+    caption = SHELLS + (SHELLS_FREE if "cc_free" in more else "")
+    caption += SHELLS_CEILING.format(source=quality["source"]) if quality else ""
     picture = Figure(figures.shells(rows), "CC per resolution shell, fitted and uniform weights", caption)
     return Section("Resolution shells", [*ceiling_warning(run.metrics), picture, table])
 
@@ -56,7 +70,7 @@ def ceiling_warning(metrics: dict[str, Any]) -> list[Text]:
              if _above(fitted[key], quality["total" if key == "cc" else "anisotropic"])]  # fmt: skip
     numbers = [row["shell"] for row in metrics["shells"] if _above(row["cc"], quality["shells"][row["shell"]])]
     where += [f"in {plural(len(numbers), 'shell')} of {len(metrics['shells'])} the"] if numbers else []
-    return [Text(captions.ABOVE_CEILING.format(where=" and ".join(where)), warning=True)] if where else []
+    return [Text(ABOVE_CEILING.format(where=" and ".join(where)), warning=True)] if where else []
 
 
 def _above(cc: float | None, precision: dict[str, float | None]) -> bool:
@@ -79,9 +93,23 @@ def sections(run: RunFiles) -> Section:
     total = Figure(
         figures_map.sections(planes, total_maps(orbits), axes_ab),
         f"Sections {names} of the observed, calculated and difference maps",
-        captions.sections(names, orbits.laue, orbits.ndiv, figures_map.oblique(axes_ab)),
+        _sections_caption(names, orbits.laue, orbits.ndiv, figures_map.oblique(axes_ab)),
     )
     return Section("Sections of the maps", [total, _anisotropic_sections(orbits, planes, axes_ab, names)])
+
+
+def _sections_caption(names: str, laue: str, ndiv: Sequence[int], oblique: bool) -> str:
+    """Under the planes of the observed, calculated and difference maps."""
+    steps = ", ".join("1" if n == 1 else f"1/{n}" for n in ndiv)
+    divisions = "" if all(n == 1 for n in ndiv) else f" Voxels are ({steps}) of an index apart."
+    axes = " h is read along the lower edge; the thin lines are h = 0 and k = 0." if oblique else ""
+    return (
+        f"Planes {names}: observed, calculated and difference intensities, expanded by Laue class {laue}; indices of "
+        f"the unit cell, in the metric of the reciprocal lattice.{divisions}{axes} Observed and calculated share one "
+        "colour scale (percentiles 1 to 99 of the observed); the calculated map was put on the observed scale by "
+        "linear regression (scale and offset). Difference: red where more is observed than calculated, blue where "
+        "less; a good fit leaves noise without pattern. Grey: not measured, masked or outside the resolution limits."
+    )
 
 
 def _anisotropic_sections(orbits: Orbits, planes: Sequence[Plane], axes_ab: np.ndarray, names: str) -> Figure:
@@ -90,7 +118,18 @@ def _anisotropic_sections(orbits: Orbits, planes: Sequence[Plane], axes_ab: np.n
     return Figure(
         figures_map.anisotropic_sections(planes, anisotropic_maps(orbits), axes_ab),
         f"Sections {names} of the anisotropic observed, calculated and difference maps",
-        captions.anisotropic(names, n_shells(orbits)),
+        _anisotropic_caption(names, n_shells(orbits)),
+    )
+
+
+def _anisotropic_caption(names: str, shells: int) -> str:
+    """Under the same planes of what a smooth radial curve leaves."""
+    return (
+        f"The same planes {names} of the anisotropic maps, those that the anisotropic CC compares: from observed and "
+        f"calculated intensities the best smooth curve in 1/d (a cubic spline, knots at the edges of {shells} shells) "
+        "is removed, and the calculated map is put on the observed scale by regression of what is left, which no "
+        "solvent or scattering by air can imitate. Red: above the curve, blue: below; observed and calculated share "
+        "one colour scale. A good fit shows the same pattern twice, and none in the difference."
     )
 
 
@@ -130,6 +169,16 @@ def agreement(run: RunFiles) -> Section:
     judged = bool(o.held_out.any())
     if judged:
         clouds["held-out orbits"] = figures_map.Cloud(o.observed[o.held_out], fitted[o.held_out])
-    caption = captions.agreement(plural(figures_map.outside(clouds), "point"), judged)
+    caption = _agreement_caption(plural(figures_map.outside(clouds), "point"), judged)
     picture = Figure(figures_map.agreement(clouds), "Observed against calculated intensities", caption)
     return Section("Observed against calculated", [picture])
+
+
+def _agreement_caption(outside: str, held_out: bool) -> str:
+    """Under observed against calculated."""
+    free = " On the right: the orbits that the fit did not see; their cloud should be no wider." if held_out else ""
+    return (
+        "Observed against calculated intensity of each orbit, each model put on the observed scale by linear "
+        "regression over all orbits. Dashed: equality. The cloud of the fit should be narrower than that of the "
+        f"baseline on the left.{free} Outside the axes: {outside} of all panels."
+    )

@@ -10,8 +10,6 @@ import numpy as np
 from markupsafe import Markup
 from scipy.constants import gas_constant
 
-from hpcfit.kinds.frame_weights import captions
-from hpcfit.kinds.frame_weights import captions_study as study_captions
 from hpcfit.kinds.frame_weights.numbers import KINDS_OF_ERRORS, error_by, error_of, resamples, share
 from hpcfit.report.page import (
     Figure,
@@ -30,6 +28,25 @@ HEAVIEST = 10
 MOST_SUMS = 40  # rows of a figure of sums; more are in the table alone
 WEIGHT_COLUMNS = ("frames", "uniform weight", "fitted weight", "fitted / uniform", "fitted (tick: uniform)")
 GROUP_COLUMNS = ("group", "frames", "prior", "weight", "weight / prior")
+HEAVIEST_FRAMES = "The {n} heaviest frames. ΔG = −kT ln(T w) at {temperature:g} K; a uniform weight has ΔG = 0."
+SEPARABILITY = (
+    "Can the map tell the labels apart? Uniform weights on the frames of one label alone, on its halves, and on parts "
+    "of {n} successive frames. Summed weights are populations only where two labels differ by more than halves of one "
+    "do, and their parts do not overlap."
+)
+SUMS = (
+    "Summed weight of each of the {what}. Circles: fitted; bars: standard deviation over {resamples}; grey strokes: "
+    "before the fit, the baseline. A population has moved where its stroke lies outside both bars. The error by frames "
+    "says how well the simulation sampled, that by orbits how far the noise of the map reaches."
+)
+GROUPS = (
+    "Groups of frames. ΔG = −kT ln(weight / prior) at {temperature:g} K is what the map adds to the free energy of the "
+    "group in the simulation; 0 is the baseline.{errors}"
+)
+GROUP_ERRORS = (
+    " ± frames and ± orbits: standard deviations over {resamples}; of ΔG both together, as kT times the relative error "
+    "of the weight."
+)
 
 
 def weights(run: RunFiles) -> Section:
@@ -37,11 +54,22 @@ def weights(run: RunFiles) -> Section:
     from hpcfit.kinds.frame_weights import figures_weights
 
     n_frames = run.metrics["frames"]
-    caption = captions.weights(grouped(n_frames), figures_weights.weights_drawn(run.weights, n_frames))
+    caption = _weights_caption(grouped(n_frames), figures_weights.weights_drawn(run.weights, n_frames))
     svg = figures_weights.weights(run.weights, n_frames)
     picture = Figure(svg, "Fitted weight of each frame along its source", caption)
     tables = [*_group_table(run), *_label_table(run), *_separability(run), _source_table(run), _heaviest(run)]
     return Section("Weights", [picture, *_sums_figures(run), *tables])
+
+
+def _weights_caption(n_frames: str, drawn: Sequence[str]) -> str:
+    """Under the weights along each source; `drawn` says how they are drawn: shape, colour of the baseline, notes."""
+    shape, baseline, *notes = drawn
+    notes = " ".join(notes)
+    return (
+        f"Fitted weight times T = {n_frames}, {shape}. The baseline is 1 ({baseline}): what every frame has under "
+        "uniform weights. Stretches well above 1 are what the experiment asks for; single spikes in a smooth "
+        f"trajectory point to over-fitting. Σw: share of the source in the fit; ESS: its effective frames. {notes}"
+    )
 
 
 def _sums_figures(run: RunFiles) -> list[Figure]:
@@ -57,12 +85,13 @@ def _sums_figures(run: RunFiles) -> list[Figure]:
 
 
 def _sums_figure(run: RunFiles, what: str, rows: Sequence[tuple[str, float, float]]) -> Figure:
-    from hpcfit.kinds.frame_weights import figures_weights
+    from hpcfit.report.figures import Value, values_with_errors
 
     errors = [tuple(error_by(run.metrics, kind, what, name) for kind in KINDS_OF_ERRORS) for name, _, _ in rows]
-    drawn = [figures_weights.Sum(*row, error) for row, error in zip(rows, errors, strict=True)]
-    caption = study_captions.SUMS.format(what=what, resamples=resamples(run.metrics))
-    return Figure(figures_weights.sums(drawn), f"Summed weight of each of the {what} with its errors", caption)
+    drawn = [Value(*row, error) for row, error in zip(rows, errors, strict=True)]
+    caption = SUMS.format(what=what, resamples=resamples(run.metrics))
+    svg = values_with_errors(drawn, tuple(f"resampling {kind}" for kind in KINDS_OF_ERRORS), "summed weight")
+    return Figure(svg, f"Summed weight of each of the {what} with its errors", caption)
 
 
 def _group_table(run: RunFiles) -> list[Table]:
@@ -73,8 +102,8 @@ def _group_table(run: RunFiles) -> list[Table]:
     kinds = [kind for kind in KINDS_OF_ERRORS if kind in run.metrics.get("errors", {})]
     head = (*GROUP_COLUMNS, *(f"± {kind}" for kind in kinds), "ΔG, kJ/mol", "weight (tick: prior)")
     largest = max(max(row["weight"], row["prior"]) for row in rows)
-    errors = study_captions.GROUP_ERRORS.format(resamples=resamples(run.metrics)) if kinds else ""
-    caption = study_captions.GROUPS.format(temperature=run.metrics["temperature"], errors=errors)
+    errors = GROUP_ERRORS.format(resamples=resamples(run.metrics)) if kinds else ""
+    caption = GROUPS.format(temperature=run.metrics["temperature"], errors=errors)
     return [Table(head, [_group_cells(run.metrics, row, kinds, largest) for row in rows], caption)]
 
 
@@ -120,7 +149,7 @@ def _separability(run: RunFiles) -> list[Table]:
         ccs = (fit["cc"], *fit["cc_halves"], min(fit["cc_parts"]), max(fit["cc_parts"]))
         rows.append([fit["label"], grouped(fit["frames"]), *map(correlation, ccs)])
     header = ("label", "frames", "CC of the label alone", "first half", "second half", "parts: lowest", "highest")
-    return [Table(header, rows, captions.SEPARABILITY.format(n=grouped(fits[0]["part_frames"])))]
+    return [Table(header, rows, SEPARABILITY.format(n=grouped(fits[0]["part_frames"])))]
 
 
 def _source_table(run: RunFiles) -> Table:
@@ -152,7 +181,7 @@ def _heaviest(run: RunFiles) -> Table:
         [name, grouped(i), significant(w), significant(w * n_frames), _free_energy(w * n_frames, temperature)]
         for w, name, i in frames
     ]
-    caption = captions.HEAVIEST.format(n=len(rows), temperature=temperature)
+    caption = HEAVIEST_FRAMES.format(n=len(rows), temperature=temperature)
     return Table(("source", "index", "weight", "weight × T", "ΔG, kJ/mol"), rows, caption)
 
 

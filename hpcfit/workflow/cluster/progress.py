@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 from hpcfit.log import NowAndThen, logger
 
@@ -19,17 +20,31 @@ def report(what: str, task: str, done: int, total: int, rate: float, unit: str) 
     what: the command ("simulate"), task: its name, rate: so many `unit` ("ns/day", "frames/s").
     """
     now = time.monotonic()
-    if "distributed" not in sys.modules or (done < total and now - _reported.get(task, -1e9) < REPORT_INTERVAL):
+    if done < total and now - _reported.get(task, -1e9) < REPORT_INTERVAL:
         return
-    from distributed import get_worker
-
-    try:
-        worker = get_worker()
-    except ValueError:
+    worker = _this_worker()
+    if worker is None:
         return
     _reported[task] = now
     state = {"done": done, "total": total, "rate": rate, "unit": unit}
     worker.log_event(TOPIC, {"what": what, "task": task, "time": time.time(), **state})
+
+
+def worker_name() -> str | None:
+    """The name of the Dask worker that runs this task; None outside of one."""
+    worker = _this_worker()
+    return None if worker is None else str(worker.name)
+
+
+def _this_worker() -> Any:
+    if "distributed" not in sys.modules:  # a process without it is no worker, and need not import it
+        return None
+    from distributed import get_worker
+
+    try:
+        return get_worker()
+    except ValueError:
+        return None
 
 
 class Journal:

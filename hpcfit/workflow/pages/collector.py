@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hpcfit.workflow.cluster.progress import TOPIC as WORK_TOPIC
-from hpcfit.workflow.pages.gauges import set_gauges
+from hpcfit.workflow.pages.gauges import set_newest, set_seconds
 
 FIT_TOPIC = "hpcfit-fit"
 MAX_POINTS = 2000  # of a history: several for each pixel of a figure
@@ -45,6 +45,10 @@ class Columns:
             for column in self.values.values():
                 del column[1::2]
             self.length, self.thinned = (self.length + 1) // 2, self.thinned + 1
+
+    def newest(self) -> dict[str, float]:
+        """The newest value of each column."""
+        return {name: column[-1] for name, column in self.values.items() if column}
 
     def last(self, name: str) -> float:
         """The newest value of a column, NaN where there is none."""
@@ -238,8 +242,11 @@ class Collector:
         if topic == FIT_TOPIC:
             if message.get("begins"):
                 self.fits.pop(str(message["run"]), None)
-            self._of(self.fits, str(message["run"]), Fit).event(message)
-            set_gauges(self.fits[str(message["run"])], message["rank"])
+            fit = self._of(self.fits, str(message["run"]), Fit)
+            fit.event(message)
+            set_seconds(fit.name, message["rank"], fit.seconds.get(message["rank"], {}))
+            if message["rank"] == 0:
+                set_newest(fit.name, fit.history.newest(), fit.status)
         elif topic == WORK_TOPIC:
             self._of(self.works, str(message["what"]), Work).event(message, worker)
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 from prometheus_client import REGISTRY, Gauge
-
-if TYPE_CHECKING:
-    from hpcfit.workflow.pages.collector import Fit
 
 SECONDS, AGE = "hpcfit_step_seconds", "hpcfit_checkpoint_age_seconds"
 MEANINGS = {
@@ -18,16 +16,18 @@ MEANINGS = {
 }
 
 
-def set_gauges(fit: Fit, rank: int) -> None:
-    """The newest value of all that a rank reports; of rank 0 also hpcfit_loss, hpcfit_cc, hpcfit_ess and others."""
-    for part, seconds in fit.seconds.get(rank, {}).items():
-        _set(SECONDS, seconds, run=fit.name, rank=str(rank), part=part)
-    if rank != 0:
-        return
-    for name in fit.history.values:
-        _set(f"hpcfit_{name}", fit.history.last(name), run=fit.name)
-    if fit.status.get("checkpoint"):  # an age is of the moment in which it is asked for
-        _gauge(AGE, run=fit.name).set_function(lambda: time.time() - fit.status["checkpoint"])
+def set_seconds(run: str, rank: int, seconds: Mapping[str, float]) -> None:
+    """Set how long a step of one rank took, by part."""
+    for part, value in seconds.items():
+        _set(SECONDS, value, run=run, rank=str(rank), part=part)
+
+
+def set_newest(run: str, newest: Mapping[str, float], status: Mapping[str, Any]) -> None:
+    """Set hpcfit_loss, hpcfit_cc, hpcfit_ess and others, and the age of the newest checkpoint that ``status`` knows."""
+    for name, value in newest.items():
+        _set(f"hpcfit_{name}", value, run=run)
+    if status.get("checkpoint"):  # an age is of the moment in which it is asked for
+        _gauge(AGE, run=run).set_function(lambda: time.time() - status["checkpoint"])
 
 
 _gauges: dict[str, Gauge] = {}

@@ -6,10 +6,11 @@ import pytest
 from scipy.interpolate import CubicSpline
 
 from hpcfit.bead_models.basis import validity_basis
-from hpcfit.bead_models.force_matching import Estimate, LinearFit
+from hpcfit.bead_models.force_matching import LinearFit
 from hpcfit.bead_models.tables import make_terms
 from hpcfit.kinds.force_map.models import curve
 from hpcfit.physics.internal_coordinates import COORDINATES, bonded_terms, pairs_beyond
+from hpcfit.statistics.blocks import Estimate
 from hpcfit.store.force_store import open_force_store, read_block
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from tests.kinds.force_map.force_map_runs import force_map_config, optimized

@@ -5,7 +5,8 @@ import pytest
 import scipy.sparse
 
 from hpcfit.errors import InputError
-from hpcfit.kinds.force_map.mapped_positions import Mapping, nearest_image
+from hpcfit.kinds.force_map.mapped_positions import Mapping
+from hpcfit.physics.periodic import nearest_image
 
 M = scipy.sparse.csr_array(np.array([[0.5, 0.25, 0.25, 0, 0], [0, 0, 0, 0, 1.0], [0, 0.1, 0, 0.9, 0]]))
 BOX = np.array([[9.0, 0, 0], [2.0, 8.0, 0], [-1.0, 3.0, 10.0]])  # triclinic

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hpcfit.kinds.frame_weights import one_pass_cpu, one_pass_xla
-from hpcfit.kinds.frame_weights.one_pass import Coefficients, Orbits, one_pass, strip_reflections
+from hpcfit.kinds.frame_weights.one_pass import one_pass, strip_reflections
+from hpcfit.kinds.frame_weights.orbit_sums import Coefficients, Orbits
 
 TILES, STRIPS, STRIP, T, HELD = 3, 2, 16, 128, 100  # HELD frames, the rest is padding
 WIDTH = STRIPS * STRIP

@@ -1,0 +1,116 @@
+"""Errors of means over statistical blocks and folds, by jackknife and bootstrap; correlation in time.
+
+A statistical block is a part of the data that is independent of the others: contiguous frames of a trajectory, longer
+than they remember, or a walker. Arrays of blocks have them along the first axis, [B, ...].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.fft
+
+
+class Estimate(NamedTuple):
+    """A mean over blocks and its standard error."""
+
+    value: float
+    error: float
+
+    @property
+    def z(self) -> float:
+        """The value in standard errors; 0 where both are 0."""
+        return self.value / self.error if self.error > 0 else 0.0 if self.value == 0 else np.inf * np.sign(self.value)
+
+
+def block_mean(values: np.ndarray, rows: np.ndarray) -> Estimate:
+    """The mean of block means [B] that have so many rows [B], and its standard error."""
+    share = rows / rows.sum()
+    return Estimate(float(share @ values), float(weighted_error(values, share)))
+
+
+def weighted_error(values: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The standard error of the weighted mean of block means [B, ...]; share: [B], weights that sum to 1."""
+    n = len(values)
+    deviation = share.reshape(n, *[1] * (np.ndim(values) - 1)) * (values - share @ values)
+    return np.sqrt(n / (n - 1) * np.sum(deviation**2, axis=0))
+
+
+def mean_with_error(values: Sequence[float]) -> Estimate:
+    """The mean of values that count alike, and its standard error; NaN for a single one."""
+    n = len(values)
+    return Estimate(float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else np.nan)
+
+
+def jackknife_error(left_out: np.ndarray) -> np.ndarray:
+    """The standard error of an estimate, from those without each block [B, ...]; NaN for a single block.
+
+    Quenouille 1956, 10.1093/biomet/43.3-4.353.
+    """
+    n = len(left_out)
+    if n < 2:
+        return np.full(np.shape(left_out)[1:], np.nan)
+    return np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean(axis=0)) ** 2, axis=0))
+
+
+def bootstrap_error(estimate: Callable[[np.ndarray], np.ndarray], n: int, resamples: int, seed: int) -> np.ndarray:
+    """The standard deviation of ``estimate(counts)`` over resamples of n blocks; counts: [n], how often each is drawn.
+
+    The sums are formed as the resamples come: an estimate may be large. Efron 1979, 10.1214/aos/1176344552.
+    """
+    random, first, second = np.random.default_rng([seed, 0]), 0.0, 0.0
+    for _ in range(resamples):
+        found = estimate(random.multinomial(n, np.full(n, 1 / n)).astype(float))
+        first, second = first + found / resamples, second + found**2 / resamples
+    return np.sqrt(np.maximum(second - first**2, 0) * resamples / max(resamples - 1, 1))
+
+
+# ---- correlation in time -------------------------------------------------------------------------------------------
+
+
+def squares_of_means(x: np.ndarray, spans: Sequence[int]) -> np.ndarray:
+    """Mean squares of the means of x [T, n, k] over ``spans`` successive frames, times T: [k, spans], to be added up.
+
+    T is a multiple of each span.
+    """
+    means = [x.reshape(len(x) // span, span, -1, x.shape[-1]).mean(axis=1) for span in spans]
+    return np.stack([(mean**2).mean(axis=(0, 1)) * len(x) for mean in means], axis=-1)
+
+
+def inefficiency_of_spans(squares: np.ndarray, spans: Sequence[int]) -> np.ndarray:
+    """g(s) = s <(mean over s frames)^2> / <x^2> of ``squares_of_means`` [k, spans], the first span being 1: 1 for
+    independent frames of mean 0, and what it grows to with memory (Flyvbjerg & Petersen 1989, 10.1063/1.457480)."""
+    return squares * np.array(spans) / np.maximum(squares[:, :1], np.finfo(float).tiny)
+
+
+def inefficiency(x: np.ndarray) -> float:
+    """How many successive frames of a series [T] are worth one: g = 1 + 2 sum_t (1 - t/T) C(t), at least 1.
+
+    C is the autocorrelation about the mean, summed while pairs C(2k) + C(2k + 1) are positive (Geyer 1992,
+    10.1214/ss/1177011137), after which it is noise. A series that does not change is worth one frame.
+    """
+    n, deviation = len(x), np.asarray(x, float) - np.mean(x)
+    if not np.any(deviation):
+        return float(n)
+    spectrum = scipy.fft.rfft(deviation, scipy.fft.next_fast_len(2 * n, real=True))
+    weighted = scipy.fft.irfft(np.abs(spectrum) ** 2)[:n]  # (T - t) times the autocovariance
+    C = weighted / weighted[0]  # (1 - t/T) C(t)
+    pairs = C[: n // 2 * 2].reshape(-1, 2).sum(axis=1)
+    negative = np.flatnonzero(pairs <= 0)
+    return max(1.0, 2 * float(pairs[: negative[0] if len(negative) else len(pairs)].sum()) - 1)
+
+
+def correlation_time(x: np.ndarray) -> float:
+    """The integrated correlation time of a series [T] in frames, (g - 1) / 2: 0 for independent ones."""
+    return (inefficiency(x) - 1) / 2
+
+
+def effective_frames(x: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """How many independent frames those of each source are worth, [sources] by ascending number of the source.
+
+    x: [T], a quantity; source: [T] number of each frame's source, the frames of one in the order of time.
+    """
+    series = (x[source == name] for name in np.unique(source))
+    return np.array([len(of_source) / inefficiency(of_source) for of_source in series])
