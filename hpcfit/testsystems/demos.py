@@ -1,0 +1,43 @@
+"""The demo of each kind of problem: what `hpcfit init KIND --demo FOLDER` has simulated and makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Demo(NamedTuple):
+    """What a demo adds to `hpcfit simulate` and `hpcfit prepare`. Both functions get the demo's folder.
+
+    config: its file in the folder `config` of hpcfit. write_systems: makes what is simulated. simulations: overrides of
+    the config, one tuple a call of `hpcfit simulate`. observe: makes the data that trajectories are fitted to.
+    """
+
+    config: str
+    write_systems: Callable[[Path], None]
+    simulations: tuple[tuple[str, ...], ...]
+    observe: Callable[[Path], None]
+
+
+def crystal() -> Demo:
+    """A crystal of alanine dipeptide in two conformations, whose shares are to be found from its diffuse map."""
+    from hpcfit.testsystems import crystal_demo
+
+    whole = crystal_demo.Demo()
+    return Demo(
+        "frame_weights.toml",
+        lambda folder: crystal_demo.write_systems(folder / "simulation", whole),
+        ((), ("simulate.directory=simulation/truth", "simulate.seed=1")),
+        lambda folder: crystal_demo.observe(folder / "simulation", whole),
+    )
+
+
+def dimer() -> Demo:
+    """Two rigid waters in a harmonic field, on which the maps of least noise were first compared."""
+    from hpcfit.testsystems import water_dimer
+
+    return Demo("water_dimer.toml", lambda folder: water_dimer.write_rigid(folder), ((),), lambda folder: None)
+
+
+DEMOS: dict[str, Callable[[], Demo]] = {"frame-weights": crystal, "force-map": dimer}
