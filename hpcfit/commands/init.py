@@ -58,7 +58,7 @@ def make_demo(kind: str, folder: Path) -> None:
 
 def _begun(demo: Demo, folder: Path) -> Path:
     """The unfinished config in ``folder``, which is new, empty, or was begun by this demo."""
-    text, config = shipped(f"config/{demo.config}").read_text(encoding="utf-8"), folder / UNFINISHED
+    text, config = demo.config.read_text(encoding="utf-8"), folder / UNFINISHED
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file", remedy="name a folder that does not exist, or is empty")
     if config.is_file() and config.read_text(encoding="utf-8") == text:

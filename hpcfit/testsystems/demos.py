@@ -6,15 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from hpcfit.workflow.shipped import shipped
+
 
 class Demo(NamedTuple):
     """What a demo adds to `hpcfit simulate` and `hpcfit prepare`. Both functions get the demo's folder.
 
-    config: its file in the folder `config` of hpcfit. write_systems: makes what is simulated. simulations: overrides of
+    config: the file that becomes FOLDER/config.toml. write_systems: makes what is simulated. simulations: overrides of
     the config, one tuple a call of `hpcfit simulate`. observe: makes the data that trajectories are fitted to.
     """
 
-    config: str
+    config: Path
     write_systems: Callable[[Path], None]
     simulations: tuple[tuple[str, ...], ...]
     observe: Callable[[Path], None]
@@ -26,7 +28,7 @@ def crystal() -> Demo:
 
     whole = crystal_demo.Demo()
     return Demo(
-        "frame_weights.toml",
+        shipped("config/frame_weights.toml"),
         lambda folder: crystal_demo.write_systems(folder / "simulation", whole),
         ((), ("simulate.directory=simulation/truth", "simulate.seed=1")),
         lambda folder: crystal_demo.observe(folder / "simulation", whole),
@@ -37,7 +39,7 @@ def dimer() -> Demo:
     """Two rigid waters in a harmonic field, on which the maps of least noise were first compared."""
     from hpcfit.testsystems import water_dimer
 
-    return Demo("water_dimer.toml", lambda folder: water_dimer.write_rigid(folder), ((),), lambda folder: None)
+    return Demo(shipped("config/water_dimer.toml"), water_dimer.write_rigid, ((),), lambda folder: None)
 
 
 DEMOS: dict[str, Callable[[], Demo]] = {"frame-weights": crystal, "force-map": dimer}
