@@ -308,7 +308,7 @@ def explain(kind: Annotated[str | None, Parameter(help="A kind of problem.")] = 
 
 @store_app.command
 def info(store: Annotated[Path, Parameter(help="A store: the folder that `hpcfit prepare` wrote.")]) -> int:
-    """What is in a store."""
+    """Print what is in a store: frames of each source, bytes, and reflections, cell and encoding, or particles."""
     _start_logging()
     from hpcfit.commands.store import run_info
 

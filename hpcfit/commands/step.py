@@ -85,7 +85,7 @@ def _finish(measured: Measurement, out: Path | None) -> None:
 
 
 def identity(config: Config, case: Case, steps: int) -> dict[str, str]:
-    """What must be the same for two measurements to be compared, by name."""
+    """The facts, by name, in which two measurements must agree to be compared."""
     run = config.run
     settings = f"device {run.device}, {run.threads} threads, frames.residence {config.frames.residence}, {steps} steps"
     return case.identity() | {"settings": settings, "hpcfit": __version__}

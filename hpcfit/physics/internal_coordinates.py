@@ -74,7 +74,7 @@ def _sorted_bonds(n: int, bonds: np.ndarray) -> np.ndarray:
 
 
 def smallest_width(box: np.ndarray) -> float:
-    """Of cells [..., 3, 3] (rows are the vectors), the smallest distance between opposite faces, A."""
+    """The smallest distance between opposite faces of cells [..., 3, 3] (rows are the vectors), A; [...]."""
     return float(1 / np.linalg.norm(np.linalg.inv(np.asarray(box, float)), axis=-2).max())
 
 

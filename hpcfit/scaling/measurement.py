@@ -42,7 +42,7 @@ class Measurement:
     environment: dict[str, Any]
 
     def seconds(self, name: str) -> Spread:
-        """Of a step: total, compute, reduce, read or other."""
+        """Seconds of a step, or of its part ``name``: total, compute, reduce, read or other."""
         values = [row["seconds"][name] for row in self.per_rank]
         return Spread(statistics.fmean(values), max(values))
 
@@ -74,12 +74,12 @@ class Measurement:
 
     @property
     def nodes(self) -> int:
-        """How many nodes."""
+        """The number of nodes that the ranks ran on."""
         return len({row["host"] for row in self.per_rank})
 
     @property
     def oversubscribed(self) -> bool:
-        """Whether ranks shared cores, so that they waited for each other."""
+        """True where ranks shared cores, so that they waited for each other."""
         claimed, there = defaultdict(int), defaultdict(set)
         for row in self.per_rank:
             claimed[row["host"]] += len(row["cores"])

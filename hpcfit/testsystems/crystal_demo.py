@@ -36,7 +36,7 @@ PROCESSES = 2
 
 @dataclass(frozen=True)
 class Demo:
-    """What is simulated and measured. shares: the part of the crystal in each state, which the fit is to find."""
+    """The crystal of the demo and its detector. shares: the part in each state, which the fit is to find."""
 
     crystal: Crystal = field(default_factory=Crystal)
     detector: Detector = field(default_factory=Detector)

@@ -10,7 +10,7 @@ from hpcfit.workflow.shipped import shipped
 
 
 class Demo(NamedTuple):
-    """What a demo adds to `hpcfit simulate` and `hpcfit prepare`. Both functions get the demo's folder.
+    """The parts of a demo beside `hpcfit simulate` and `hpcfit prepare`. Both functions get the demo's folder.
 
     config: the file that becomes FOLDER/config.toml. write_systems: makes what is simulated. simulations: overrides of
     the config, one tuple a call of `hpcfit simulate`. observe: makes the data that trajectories are fitted to.

@@ -16,7 +16,7 @@ TEMPLATE = "job.sh.j2"
 
 
 class Site(Table):
-    """How jobs are asked for on one cluster. None and empty: the cluster's own default."""
+    """A cluster, as jobs ask for its nodes. None and empty stand for the cluster's own default."""
 
     name: str
     description: str
