@@ -275,9 +275,35 @@ def doctor() -> int:
     return run_doctor()
 
 
+@app.command
+def init(
+    kind: Annotated[str, Parameter(help="A kind of problem; `hpcfit explain` lists them.")],
+    *,
+    demo: Annotated[
+        Path | None, Parameter(help="Make this folder instead, with data simulated on the spot, ready to be fitted.")
+    ] = None,
+) -> int:
+    """Print a commented config of a kind of problem: hpcfit init frame-weights > config.toml."""
+    _start_logging()
+    from hpcfit.commands.init import run_init
+
+    run_init(kind, demo)
+    return 0
+
+
+@app.command
+def explain(kind: Annotated[str | None, Parameter(help="A kind of problem.")] = None) -> int:
+    """Print what is known of a kind of problem: science, options, measurements; alone, the kinds with a line each."""
+    _start_logging()
+    from hpcfit.commands.explain import run_explain
+
+    run_explain(kind)
+    return 0
+
+
 @store_app.command
 def info(store: Annotated[Path, Parameter(help="A store: the folder that `hpcfit prepare` wrote.")]) -> int:
-    """What is in a store."""
+    """Print what is in a store: frames of each source, bytes, and reflections, cell and encoding, or particles."""
     _start_logging()
     from hpcfit.commands.store import run_info
 

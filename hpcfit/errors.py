@@ -1,4 +1,4 @@
-"""What goes wrong, said once: every error a user can cause is one sentence, both values and a remedy."""
+"""Errors for users: each is one sentence that names both values that disagree, and a remedy."""
 
 from __future__ import annotations
 

@@ -11,14 +11,14 @@ LOG_INTERVAL = 15.0  # seconds between the first two lines of progress
 
 
 class NowAndThen:
-    """When a line of progress is due: after `LOG_INTERVAL`, then after twice as long each time: a log stays short."""
+    """A clock for lines of progress: one is due after `LOG_INTERVAL`, each later one after twice the time before."""
 
     def __init__(self):
         self._interval = LOG_INTERVAL
         self._next = time.monotonic() + self._interval
 
     def is_due(self) -> bool:
-        """Whether a line is due; it then counts as written."""
+        """True where a line is due; it then counts as written."""
         if time.monotonic() < self._next:
             return False
         self._interval *= 2

@@ -1,4 +1,4 @@
-"""What a rank stands on: its device, its threads, and the bandwidth of its memory."""
+"""The hardware of a rank: its device, its threads, and the bandwidth of its memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SELF_TEST_SIZE = 32771
 
 @dataclass(frozen=True)
 class Device:
-    """Where a rank computes.
+    """The processor or GPU that a rank computes on.
 
     name: as JAX says; node: its host, or what Slurm calls it; local_rank: the rank's number on the node;
     bound: the cores that the launcher left the rank; cores: those of them that it runs on;
@@ -67,7 +67,7 @@ def choose_device(run: RunConfig, ranks: Ranks) -> Device:
 
 
 def node_name() -> str:
-    """What Slurm calls this node, else the name of the host."""
+    """Slurm's name of this node, or the name of the host outside of Slurm."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 

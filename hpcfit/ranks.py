@@ -42,7 +42,7 @@ class Ranks:
 
     @property
     def is_root(self) -> bool:
-        """Whether this rank writes."""
+        """True on rank 0, the only one that writes."""
         return self.rank == 0
 
     def sum(self, values: np.ndarray) -> np.ndarray:
@@ -173,7 +173,7 @@ def local_rank() -> int | None:
 
 
 def is_later_task() -> bool:
-    """Whether the launcher gave this process a number above 0."""
+    """True where the launcher gave this process a number above 0."""
     return bool(_number_in(TASK_NUMBERS))
 
 
@@ -195,7 +195,7 @@ def _world_communicator() -> Any:
 
 @dataclass(frozen=True)
 class MpiLibrary:
-    """What mpi4py stands on."""
+    """The MPI library that mpi4py uses: versions, path on disk, level of thread support."""
 
     mpi4py: str
     library: str

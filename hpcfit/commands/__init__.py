@@ -1,1 +1,1 @@
-"""What each command of the command line does; callable from Python."""
+"""The commands of the command line, as functions that can be called from Python."""

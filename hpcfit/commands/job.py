@@ -21,7 +21,7 @@ ON_NODES = {None: {"prepare", "optimize"}, "allocation": {"simulate", "prepare",
 
 @dataclass(frozen=True)
 class Request:
-    """What `hpcfit job` was asked for; None: as kind and site have it. sets: overrides of the config."""
+    """The options of `hpcfit job`; None stands for the default of kind and site. sets: overrides of the config."""
 
     config: Path
     where: SiteOptions = field(default_factory=SiteOptions)

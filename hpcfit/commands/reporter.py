@@ -1,4 +1,4 @@
-"""What a rank of a fit reports to its monitor: the fit's thread takes note, the monitor's thread asks and adds up.
+"""Reports of a rank to its monitor: the fit's thread takes notes, the monitor's thread reads and sums them.
 
 After a step the fit's thread leaves a few references behind. All else happens in the monitor's thread, and no rank
 waits for another one: a step does not know who watches it.
@@ -31,7 +31,7 @@ PARTS = ("compute", "reduce", "read")
 
 
 class Moment(NamedTuple):
-    """What the fit's thread leaves behind after a step. time: of its clock, s; spent: by the parts of all steps, s."""
+    """The note that the fit's thread leaves after a step. time: its clock, s; spent: seconds of all steps by part."""
 
     step: int
     time: float

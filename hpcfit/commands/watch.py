@@ -76,7 +76,7 @@ class Watched:
             time.sleep(every)
 
     def has_news(self) -> bool:
-        """Whether anything has happened since this was asked last."""
+        """True where rows, fits or state have changed since the last call."""
         news = (len(self.run.rows), self.run.study, self.run.state().name)
         told, self._told = self._told, news
         return news != told

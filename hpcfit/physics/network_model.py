@@ -31,7 +31,7 @@ class Modes(NamedTuple):
         return np.einsum("k,knx->n", self.variance, self.vector**2)
 
     def scaled_to_b_factor(self, mean_b: float) -> Modes:
-        """The same modes at the temperature where B = 8 pi^2 <|u|^2> / 3 is mean_b (A^2) on the average over sites."""
+        """These modes at the temperature where B = 8 pi^2 <|u|^2> / 3 is mean_b (A^2) on the average over sites."""
         present = 8 * np.pi**2 / 3 * self.mean_square().mean()
         return self._replace(variance=self.variance * (mean_b / present))
 

@@ -156,7 +156,7 @@ def laue_orbits(hkl, operations, ndiv) -> tuple[np.ndarray, np.ndarray]:
 
 
 def maps_lattice(operations, ndiv) -> bool:
-    """Whether operations map the lattice of fractional indices hkl / ndiv to itself."""
+    """True where operations map the lattice of fractional indices hkl / ndiv to itself."""
     n = np.asarray(ndiv, np.int64)
     return not np.any(np.asarray(operations, np.int64) * n[:, None] % n)
 

@@ -19,7 +19,7 @@ SCHEMA = 2  # 2: parts say their passes
 
 
 def identity(config: Config, case: Case, steps: int) -> dict[str, str]:
-    """What must be the same for two measurements to be compared, by name."""
+    """The facts, by name, in which two measurements must agree to be compared."""
     run, frames = config.run, config.frames
     read = f"frames.residence {frames.residence}, " if frames else ""
     settings = f"device {run.device}, {run.threads} threads, {read}{steps} steps"
@@ -53,7 +53,7 @@ class Measurement:
     environment: dict[str, Any]
 
     def seconds(self, name: str) -> Spread:
-        """Of a step: total, compute, reduce, read or other."""
+        """Seconds of a step, or of its part ``name``: total, compute, reduce, read or other."""
         values = [row["seconds"][name] for row in self.per_rank]
         return Spread(statistics.fmean(values), max(values))
 
@@ -85,12 +85,12 @@ class Measurement:
 
     @property
     def nodes(self) -> int:
-        """How many nodes."""
+        """The number of nodes that the ranks ran on."""
         return len({row["host"] for row in self.per_rank})
 
     @property
     def oversubscribed(self) -> bool:
-        """Whether ranks shared cores, so that they waited for each other."""
+        """True where ranks shared cores, so that they waited for each other."""
         claimed, there = defaultdict(int), defaultdict(set)
         for row in self.per_rank:
             claimed[row["host"]] += len(row["cores"])

@@ -1,4 +1,4 @@
-"""Which points a scaling series has: numbers of ranks, grids, frames and repeats, in the order of measuring."""
+"""The points of a scaling series: numbers of ranks, grids, frames and repeats, in the order of measuring."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Grids = Literal["auto", "all"] | Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure. grids: the one that a run would choose, every one that fits, or these (frames, slices)."""
+    """The measurements wanted. grids: "auto" as a run would choose, "all" that fit, or pairs (frames, slices)."""
 
     ranks: Sequence[int]
     mode: Literal["strong", "weak"] = "strong"

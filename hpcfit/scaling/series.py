@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of the point's file, without its ending."""
         return f"{self.ranks:04d}-ranks-{self.grid[0]}x{self.grid[1]}-{self.blocks}-blocks-{self.repeat}"
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """What all points of a series share. identity: what a kept measurement must have been made with."""
+    """Settings that all points of a series share. identity: facts in which a measurement that is kept must agree."""
 
     config: Path
     overrides: Sequence[str]
@@ -52,7 +52,7 @@ class Series:
     identity: dict[str, str]
 
     def file(self, point: Point, kind: str = "json") -> Path:
-        """Where a point's measurement goes (json), and what it says meanwhile (log)."""
+        """The path of a point's measurement (kind "json") or of its log ("log")."""
         return self.folder / "points" / f"{point.name}.{kind}"
 
     def kept(self, point: Point) -> Measurement | None:

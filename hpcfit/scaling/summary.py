@@ -67,7 +67,7 @@ class Row(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Of the predicted step, relative to the measured one without the waiting for frames from the disk."""
+        """The relative error of the predicted step; the measured one is without reading frames from the disk."""
         return self.predicted.seconds / (self.step - self.read) - 1
 
 
@@ -82,7 +82,7 @@ class PredictedRow(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What the model says of a problem on a machine that is not here."""
+    """Steps of a problem on a machine that is not here, as the cost model predicts them."""
 
     title: str
     load: Load

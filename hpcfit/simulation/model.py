@@ -21,7 +21,7 @@ ATTEMPTS_A_PIECE = 20  # of a barostat, at least: with fewer most of them find i
 
 @dataclass(frozen=True)
 class Model:
-    """What is simulated. system, start: OpenMM's System and State, where there is one; positions: [particles, 3] nm.
+    """A system to be simulated. system, start: OpenMM's System and, if any, State; positions: [particles, 3] nm.
 
     atoms: the particles that are written, those with an element (a virtual site has none); species: their atomic
     numbers.

@@ -63,7 +63,7 @@ def _own_device(devices: Sequence[Mapping[str, str]], place: int) -> dict[str, s
 
 
 def place_on_node() -> int:
-    """Which of the workers on this node this is: for one of several tasks of srun as Slurm counts, else its number."""
+    """The number of this worker on its node: Slurm's for one of several tasks of srun, else the worker's own."""
     # In a step of one task (salloc, srun -n1) all workers of a local cluster are that task, whose number is 0.
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         return int(os.environ["SLURM_LOCALID"])

@@ -22,7 +22,7 @@ from hpcfit.workflow.cluster.progress import report, worker_name
 
 
 class Simulated(NamedTuple):
-    """What became of one replica. frames: all that it has; made: those of this attempt, in so many seconds."""
+    """The result of one attempt at a replica. frames: all that it has; made, seconds: of this attempt."""
 
     name: str
     frames: int
@@ -34,7 +34,7 @@ class Simulated(NamedTuple):
 
     @property
     def nanoseconds(self) -> float:
-        """Of this attempt."""
+        """Simulated time of this attempt, ns."""
         return self.made * self.interval / 1000
 
     @property
@@ -51,7 +51,7 @@ class Failed(NamedTuple):
 
 
 def is_finished(replica: Replica) -> bool:
-    """Whether all frames of a replica are there; reads its headers and, whole, its last piece."""
+    """True where all frames of a replica are there; reads all headers, and the last piece whole."""
     chain = read_chain(replica.folder, replica.settings.digest)
     if chain.frames < replica.simulate.frames:
         return False

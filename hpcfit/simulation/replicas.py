@@ -1,4 +1,4 @@
-"""What `hpcfit simulate` is to make: replicas x temperatures x systems, each with its folder, settings and seeds."""
+"""The replicas of `hpcfit simulate`: replicas x temperatures x systems, each with its folder, settings and seeds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Replica:
 
     @property
     def folder(self) -> Path:
-        """Where its pieces lie."""
+        """The folder of the replica's pieces."""
         return self.simulate.directory / self.name
 
     def seed(self, purpose: str, piece: int) -> int:

@@ -1,1 +1,1 @@
-"""What is known of errors: folds that are held out, and resampled blocks."""
+"""Errors of results: folds that are held out, and resampled blocks."""

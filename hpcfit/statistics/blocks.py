@@ -86,7 +86,9 @@ def inefficiency_of_spans(squares: np.ndarray, spans: Sequence[int]) -> np.ndarr
 
 
 def inefficiency(x: np.ndarray) -> float:
-    """How many successive frames of a series [T] are worth one: g = 1 + 2 sum_t (1 - t/T) C(t), at least 1.
+    """Statistical inefficiency of a series [T], the number of successive frames that are worth one.
+
+    g = 1 + 2 sum_t (1 - t/T) C(t), at least 1.
 
     C is the autocorrelation about the mean, summed while pairs C(2k) + C(2k + 1) are positive (Geyer 1992,
     10.1214/ss/1177011137), after which it is noise. A series that does not change is worth one frame.
@@ -108,7 +110,7 @@ def correlation_time(x: np.ndarray) -> float:
 
 
 def effective_frames(x: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """How many independent frames those of each source are worth, [sources] by ascending number of the source.
+    """The number of independent frames that those of each source are worth, [sources] by ascending number.
 
     x: [T], a quantity; source: [T] number of each frame's source, the frames of one in the order of time.
     """

@@ -1,4 +1,4 @@
-"""Which Laue orbits a fit does not see: one test set, or the folds of a cross-validation.
+"""Laue orbits that a fit does not see: one test set, or the folds of a cross-validation.
 
 Both rules decide by one representative reflection of each orbit and give the answer to all of its members, Friedel
 mates included: an orbit is never parted, so that what is held out has no copy in the fit, whatever the Laue class.
@@ -24,7 +24,7 @@ By = Literal["orbits", "blocks"]
 
 
 def held_out(hkl: np.ndarray, *, by: By, fraction: float, seed: int, block: int) -> np.ndarray:
-    """Which orbits form the test set, [n] bool: about ``fraction`` of them, drawn by ``seed``.
+    """The orbits of the test set, [n] bool: about ``fraction`` of them, drawn by ``seed``.
 
     hkl: [n, 3] one reflection of each orbit, by ascending resolution 1/d. block: edge of a cube in reflections of the
     map's own grid, for by = "blocks": whole cubes are drawn until their orbits are as near to the fraction as they get.

@@ -25,7 +25,7 @@ def blocks_per_source(source: np.ndarray) -> np.ndarray:
 
 
 def resampled_sources(label: np.ndarray, seed: int) -> np.ndarray:
-    """How often resample ``seed`` holds each source, [sources] int: of each label as many draws as it has sources.
+    """Count of each source in resample ``seed``, [sources] int: each label has as many draws as sources.
 
     label: [sources], anything that can be compared. A source with a label of its own is held once.
     """
@@ -39,7 +39,7 @@ def resampled_sources(label: np.ndarray, seed: int) -> np.ndarray:
 def resampled_blocks(
     source: np.ndarray, n_blocks_per_source: np.ndarray | int, seed: int, times: np.ndarray | int = 1
 ) -> np.ndarray:
-    """How often resample ``seed`` holds each frame, [T] int.
+    """Count of each frame in resample ``seed``, [T] int.
 
     source: [T] number of each frame's source, the frames of one source in the order of time. The frames of a source
     are cut into its number of blocks (at most its frames), whose lengths differ by one at most, and as many blocks are
@@ -65,7 +65,7 @@ def resampled_blocks(
 
 
 def resampled_orbits(fitted: np.ndarray, seed: int) -> np.ndarray:
-    """How often resample ``seed`` holds each orbit, [n] int: as many draws as orbits are ``fitted`` [n] bool.
+    """Count of each orbit in resample ``seed``, [n] int: as many draws as orbits are ``fitted`` [n] bool.
 
     Orbits that are not fitted count once.
     """

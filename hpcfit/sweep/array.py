@@ -21,7 +21,7 @@ REPORT_TIME = "00:10:00"  # reads a few small files of each point
 
 @dataclass(frozen=True)
 class Array:
-    """What each task of the array asks for. limit: tasks at a time."""
+    """Resources of each task of a Slurm array. limit: tasks at a time."""
 
     site: Site
     ranks: int = 1

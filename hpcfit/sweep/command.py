@@ -24,7 +24,7 @@ from hpcfit.workflow.jobs.options import ArrayOptions
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to fit, each point on so many ranks. sets: overrides of the config of every point."""
+    """A sweep that was asked for. ranks: of each point; sets: overrides of the config of every point."""
 
     config: Path
     axes: Sequence[Axis]

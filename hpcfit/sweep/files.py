@@ -14,7 +14,7 @@ from hpcfit.sweep.outcome import PLAN, Mean, Outcome, Sweep
 
 
 def is_sweep(folder: Path) -> bool:
-    """Whether a folder is that of a sweep."""
+    """True where a folder is that of a sweep."""
     return (folder / PLAN).is_file()
 
 

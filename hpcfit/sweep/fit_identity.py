@@ -1,4 +1,4 @@
-"""What decides what a fit finds, as one hash: its config, and the content of the files that it reads."""
+"""One hash of all that decides the result of a fit: its config, and the content of the files that it reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep left: its points, how far each is, their metrics, and means over folds, seeds and bootstrap samples."""
+"""The state of a sweep: points, how far each is, metrics, and means over folds, seeds and bootstrap samples."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Mean(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of them are finished: a mean over fewer compares with no other."""
+        """True where all members are finished: a mean over fewer compares with no other."""
         return len(self.outcomes) == self.points
 
 
@@ -139,12 +139,13 @@ def _metrics(points: Sequence[Point]) -> list[Metric]:
 
 
 def is_finished(directory: Path) -> bool:
-    """Whether a fit has written its results there."""
+    """True where a fit has written its results to ``directory``."""
     return (directory / METRICS).is_file()
 
 
 def outcome_of(point: Point, names: Sequence[str]) -> Outcome:
-    """How far a point is; names: of the quantities that are looked for."""
+    """The outcome of a point: finished with the metrics ``names``, failed with the end of its log, unfinished or not
+    started."""
     if is_finished(point.directory):
         return Outcome(point, "finished", _quantities(point.directory, names))
     code = _text(point.directory / EXIT_CODE).strip()
@@ -173,7 +174,7 @@ def shown(value: Any) -> str:
 
 
 def last_words(log: str) -> str:
-    """What a log says of a failure: from hpcfit's last error on, else its last lines."""
+    """The end of a log that tells of a failure: from hpcfit's last error on, else its last lines."""
     lines = [line for line in log.splitlines() if line.strip()]
     errors = [number for number, line in enumerate(lines) if line.startswith("hpcfit: ")]
     start = errors[-1] if errors else len(lines) - ERROR_LINES

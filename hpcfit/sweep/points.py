@@ -86,7 +86,7 @@ class Point(NamedTuple):
 
     @property
     def directory(self) -> Path:
-        """Where it runs."""
+        """The run directory of the point."""
         return self.config.run.directory
 
     @property

@@ -26,7 +26,7 @@ TETHERED = ("ACE:C", "ALA:CA", "NME:N")
 
 @dataclass(frozen=True)
 class Crystal:
-    """What is simulated. Lengths in A, force constants in kJ/mol and nm or radian; rms widths at 300 K."""
+    """The simulated crystal. Lengths in A, force constants in kJ/mol and nm or radian; rms widths at 300 K."""
 
     cell: tuple[float, float, float] = (9.2, 7.2, 5.2)
     supercell: tuple[int, int, int] = (2, 3, 4)

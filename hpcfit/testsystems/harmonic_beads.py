@@ -46,7 +46,7 @@ class HarmonicBeads:
 
     @property
     def places(self) -> np.ndarray:
-        """Where the atoms rest, [n, 3], A."""
+        """Positions of the atoms at rest, [n, 3], A."""
         return np.outer(1.5 * np.arange(self.n), [1.0, 0.0, 0.0])
 
     def frames(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

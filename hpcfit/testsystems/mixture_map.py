@@ -15,7 +15,7 @@ OVERLOAD = 65535.0
 
 @dataclass(frozen=True)
 class Detector:
-    """What stands between the crystal's diffuse intensity and the numbers in the map.
+    """A detector: the faults that stand between the crystal's diffuse intensity and the numbers in the map.
 
     d_min: edge of the map, A. counts: photons in a voxel of mean intensity. gain_error: rms error of a voxel's
     efficiency. beam_stop: voxels at larger d (A) are in its shadow. gap: voxels whose component of s along a* lies

@@ -151,8 +151,8 @@ def bead_basis(folder: Path) -> Basis:
 
 
 def variance_ratios(noisy: Path, quiet: Path) -> dict[str, np.ndarray]:
-    """How much larger the variance of the right sides is by the forces of one store than by those of another of the
-    same frames, for each function that moved, by kind of term."""
+    """Ratios of the variance of the right sides by the forces of one store to that by those of another, of the same
+    frames, for each function that moved; arrays by kind of term."""
     basis = bead_basis(quiet)
     first, second = (right_sides(folder, basis).var(axis=0) for folder in (noisy, quiet))
     seen = second > 1e-6 * second.max()

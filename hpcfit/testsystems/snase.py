@@ -106,7 +106,7 @@ def correlation(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
 
 
 def without(values: np.ndarray, functions: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """What the best combination of functions [J, n] leaves of values [n], by least squares with weights [n]."""
+    """The residual [n] of values [n] by the best combination of functions [J, n]: least squares with weights [n]."""
     root = np.sqrt(weight)
     coefficients = np.linalg.lstsq(root[:, None] * functions.T, root * values, rcond=None)[0]
     return values - coefficients @ functions

@@ -54,7 +54,7 @@ class Fit(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its config and its run directory."""
+        """The name of the fit's config and of its run directory."""
         ensemble, _, laue, d_min = self.setting
         parts = (ensemble, laue.replace("/", ""), f"{d_min:g}A", self.maximised, self.method)
         return "_".join(parts)
@@ -84,13 +84,13 @@ def fit_config(fit: Fit, data: Path, store: Path) -> str:
 
 
 def uniform_row(fit: Fit, metrics: dict[str, Any]) -> Row:
-    """Of uniform weights, from the metrics of a fit of the setting."""
+    """The row of uniform weights, from the metrics of a fit of the setting."""
     columns = _setting_columns(fit, metrics) | {"weights": "uniform"} | _fit_columns(metrics["uniform"])
     return columns | _free(_judged(metrics, None))
 
 
 def rows(fit: Fit, metrics: dict[str, Any]) -> Iterator[Row]:
-    """What a fit found; where it chose theta, the fits at THETAS come before that at the chosen one."""
+    """The rows of a fit; where it chose theta, the fits at THETAS come before that at the chosen one."""
     setting = _setting_columns(fit, metrics) | {"maximised": fit.maximised}
     for point in metrics.get("l_curve", []):
         if point["theta"] in THETAS:

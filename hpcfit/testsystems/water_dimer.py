@@ -54,10 +54,19 @@ def molecule() -> np.ndarray:
     return np.array([[0.0, 0.0, 0.0], [x, y, 0.0], [x, -y, 0.0]])
 
 
+def write_rigid(folder: Path) -> None:
+    """Write what the demo simulates: dimer.pdb and rigid.xml, the System of rigid molecules in the harmonic field."""
+    _write_text(folder / "rigid.xml", field_system(_write_dimer(folder), rigid=True))
+
+
+def _write_dimer(folder: Path) -> Path:
+    apart = np.array([1.5, 0.0, 0.0])
+    return write_topology(folder / "dimer.pdb", 2, np.concatenate([molecule() - apart, molecule() + apart]))
+
+
 def write_simulated(folder: Path) -> tuple[Path, dict[str, Path]]:
     """Write what `hpcfit simulate` runs: a topology, and the Systems "rigid" and "flexible" in the harmonic field."""
-    apart = np.array([1.5, 0.0, 0.0])
-    topology = write_topology(folder / "dimer.pdb", 2, np.concatenate([molecule() - apart, molecule() + apart]))
+    topology = _write_dimer(folder)
     return topology, {
         name: _write_text(folder / f"{name}.xml", field_system(topology, rigid=name == "rigid"))
         for name in ("rigid", "flexible")

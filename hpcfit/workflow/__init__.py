@@ -1,1 +1,1 @@
-"""What needs no synchronisation: Dask clusters and their tasks, Slurm jobs, the live dashboard."""
+"""Work that needs no synchronisation: Dask clusters and their tasks, Slurm jobs, the live dashboard."""

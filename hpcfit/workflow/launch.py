@@ -1,4 +1,4 @@
-"""How hpcfit starts itself again: on some MPI ranks, as a child that must not take its parent's place in a job."""
+"""Starting hpcfit again: on some MPI ranks, as a child that must not take its parent's place in a job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def child_environment() -> dict[str, str]:
 
 
 def in_slurm() -> bool:
-    """Whether this process belongs to a Slurm job."""
+    """True where this process belongs to a Slurm job."""
     return "SLURM_JOB_ID" in os.environ
 
 

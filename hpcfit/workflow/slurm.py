@@ -44,7 +44,7 @@ def wait(jobs: Sequence[str], *, pause: float = 2.0, patience: float = 600.0) ->
 
 
 def all_ended(jobs: Sequence[str]) -> bool:
-    """Whether none of the jobs waits or runs any more."""
+    """True where none of the jobs waits or runs any more."""
     return all(state in ENDED for state in states(jobs).values())
 
 
@@ -59,7 +59,7 @@ def described(jobs: Sequence[str]) -> str:
 
 
 def end_of_job(job: str) -> float | None:
-    """When a job reaches its time limit, seconds since 1970; None where Slurm knows none, or is not there."""
+    """The time at which a job reaches its limit, seconds since 1970; None where Slurm knows none, or is not there."""
     try:
         return datetime.fromisoformat(_field(job, "EndTime")[0]).timestamp()
     except (IndexError, ValueError, InputError):

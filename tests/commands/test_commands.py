@@ -26,7 +26,8 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
     done = apart("--help")
     assert done.returncode == 0
     for command in (
-        "simulate", "prepare", "check", "optimize", "report", "store", "doctor", "pipeline", "job", "sweep",
+        "simulate", "prepare", "check", "optimize", "report", "store", "doctor", "pipeline", "job", "sweep", "init",
+        "explain",
     ):  # fmt: skip
         assert command in done.stdout
     code = (

@@ -1,12 +1,9 @@
 """Site files: what comes with hpcfit is valid and says whether it was tested; every mistake is named."""
 
-import tomllib
-
 import pytest
 
 from hpcfit.errors import InputError
 from hpcfit.workflow.jobs.site import load_site, site_names
-from tests.conftest import ROOT
 
 MINIMAL = 'description = "mine"\nranks_per_node = 4\n'
 
@@ -60,16 +57,3 @@ def test_an_unknown_name_lists_the_sites():
     with pytest.raises(InputError, match="no site 'lumig': did you mean 'lumi-g'") as caught:
         load_site("lumig")
     assert all(name in str(caught.value) for name in site_names())
-
-
-def test_a_wheel_carries_the_folder_of_jobs():
-    """Every file of `jobs/` is named in pyproject.toml for the place where an installed hpcfit looks for it."""
-    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
-    carried = {
-        f"{folder}/{path.name}": path
-        for folder, patterns in named.items()
-        for text in patterns
-        for path in ROOT.glob(text)
-    }
-    expected = {f"share/hpcfit/{path.relative_to(ROOT)}": path for path in (ROOT / "jobs").rglob("*") if path.is_file()}
-    assert carried == expected

@@ -20,7 +20,7 @@ def free_address(address: str) -> str:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether nothing listens there; OSError where the host is none of ours."""
+    """True where nothing listens at host:port. Raises OSError where the host is none of ours."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -13,7 +13,7 @@ from hpcfit.workflow.cluster.addresses import free_address
 
 
 def dashboard_address(config: ClusterConfig) -> str:
-    """Where the config wants it, or at the next port that is free; InputError for a host that is none of ours."""
+    """The dashboard's host:port, with the next port that is free. Raises InputError for a host that is not ours."""
     if config.dashboard.endswith(":0"):
         return config.dashboard
     try:

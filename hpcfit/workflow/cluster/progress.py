@@ -1,4 +1,4 @@
-"""How far independent work is: what a task says of itself, and the lines that the driver logs of all tasks."""
+"""Progress of independent work: reports of single tasks, and the lines that the driver logs of all of them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Journal:
             logger.info("%s", self.line())
 
     def line(self) -> str:
-        """How far everything is."""
+        """The progress of all tasks in a line."""
         running = list(self._running.values())
         parts = [f"{self._what}: {self._done} of {self._total} done", _rates(running), self._left(running)]
         return ", ".join(filter(None, parts))

@@ -41,7 +41,7 @@ class Jobs:
         return {name: job for name, job in ids.items() if job not in alive}
 
     def all_ended(self) -> bool:
-        """Whether as many jobs as were asked for have been submitted, and have ended."""
+        """True where as many jobs as were asked for have been submitted, and have ended."""
         return len(self.ids()) == len(self._cluster.worker_spec) and self.ids() == self.ended()
 
     def working(self) -> set[str]:
@@ -51,7 +51,7 @@ class Jobs:
         return {job for name, job in self.ids().items() if name in named}
 
     def last_words(self, jobs: list[str] | None = None) -> str:
-        """What Slurm says of the jobs (by default all), and the end of their logs."""
+        """Slurm's words on the jobs (by default all), and the end of their logs."""
         jobs = list(self.ids().values()) if jobs is None else jobs
         logs = [_tail(path) for path in sorted(self._logs.glob("*.err")) if path.stem.rpartition("-")[2] in jobs]
         return "\n".join(filter(None, [*logs, slurm.described(jobs)]))

@@ -20,7 +20,7 @@ POINT_CONFIG = "$point/config.toml"  # in the command of an array job: the confi
 
 
 class Points(NamedTuple):
-    """What an array job runs over: a file with a run directory a line, how many, and how many of them at a time."""
+    """The points of an array job. file: a run directory a line; count: lines; limit: points at a time."""
 
     file: Path
     count: int
@@ -95,7 +95,7 @@ def literally(path: Path) -> str:
 
 
 def program(site: Site) -> str:
-    """How hpcfit is called in a job: as the site says, else by this interpreter."""
+    """The words that call hpcfit in a job: the site's, else this interpreter."""
     return site.program or f"{shlex.quote(sys.executable)} -m hpcfit"
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import sysconfig
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
-import hpcfit
 from hpcfit.config.load import read_toml, validated
 from hpcfit.config.table import Count, Table
 from hpcfit.errors import InputError, nearest
+from hpcfit.workflow.shipped import shipped
 
 TEMPLATE = "job.sh.j2"
 
 
 class Site(Table):
-    """How jobs are asked for on one cluster. None and empty: the cluster's own default."""
+    """A cluster, as jobs ask for its nodes. None and empty stand for the cluster's own default."""
 
     name: str
     description: str
@@ -53,22 +52,8 @@ class Site(Table):
 
 
 def jobs_folder() -> Path:
-    """The folder `jobs` of template and sites: beside the package in a checkout, else where a wheel put it."""
-    beside = Path(hpcfit.__file__).resolve().parents[1] / "jobs"
-    shared = [Path(sysconfig.get_path("data", scheme)) / "share/hpcfit/jobs" for scheme in _schemes()]
-    folders = [beside, *shared]
-    for folder in folders:
-        if (folder / TEMPLATE).is_file():
-            return folder
-    raise InputError(
-        f"no job template {TEMPLATE} in {', '.join(map(str, folders))}",
-        remedy="install hpcfit again, or use a checkout",
-    )
-
-
-def _schemes() -> list[str]:
-    """Of the environment itself, and of `pip install --user`."""
-    return [sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")]
+    """The folder `jobs` of template and sites."""
+    return shipped(f"jobs/{TEMPLATE}").parent
 
 
 def site_names() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a scheduler remembers for the page /hpcfit: the history of fits and the tasks of workflows, as they report.
+"""The memory of a scheduler for the page /hpcfit: histories of fits and tasks of workflows, as they report.
 
 Dask keeps a bounded number of events. What is kept here is bounded too, but thinned evenly, so that a page that is
 opened late or loaded again shows everything from the beginning.
@@ -57,7 +57,7 @@ class Columns:
 
 @dataclass
 class Fit:
-    """What the ranks of one run have reported.
+    """The reports of the ranks of one run.
 
     about: what does not change (ranks, frames, metrics of the kind of problem); status: what does (state, checkpoint,
     ends: see ``commands.reporter``). seconds, weights: the newest report of each rank that sent one.
@@ -93,7 +93,7 @@ class Fit:
         return {"passes": self.history.last("passes"), **means, "slowest": 1e3 * max(self.working_seconds())}
 
     def working_seconds(self) -> list[float]:
-        """What each rank computes and reads in a step, s; what it waits for others is part of its reductions."""
+        """Seconds that each rank computes and reads in a step, [ranks]; it waits for others in its reductions."""
         return [parts.get("compute", 0.0) + parts.get("read", 0.0) for _, parts in sorted(self.seconds.items())]
 
     def imbalance(self) -> float:
@@ -129,7 +129,7 @@ class Fit:
 
 @dataclass
 class Task:
-    """How far one task is; rate in `unit`, times in seconds since 1970."""
+    """The progress of one task; rate in `unit` a second, times in seconds since 1970."""
 
     name: str
     worker: str
@@ -190,7 +190,7 @@ class Work:
         return sum(task.total for task in self.tasks.values())
 
     def per_second(self) -> float:
-        """What all tasks together did in each of the last seconds."""
+        """The rate of all tasks together over the last seconds, units a second."""
         if len(self._recent) < 2:
             return np.nan
         (first, before), (last, after) = self._recent[0], self._recent[-1]
@@ -211,7 +211,7 @@ class Work:
 
     @property
     def counted(self) -> str:
-        """What its tasks count: frames, evaluations."""
+        """The unit that the tasks count in: frames, evaluations."""
         unit = next((task.unit for task in self.tasks.values()), "")
         return unit.removesuffix("/s") if unit.endswith("/s") else "frames"
 

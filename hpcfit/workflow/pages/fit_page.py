@@ -193,7 +193,7 @@ class FitSection:
 
 
 def hover(title: str, shown: dict[str, str]) -> HoverTool:
-    """What is said of the point below the mouse: its column `title`, and Bokeh's formats of others by name."""
+    """A text for the point below the mouse: its column `title`, and others by name in Bokeh's formats."""
     return HoverTool(tooltips=[(title, f"@{title}"), *shown.items()])
 
 

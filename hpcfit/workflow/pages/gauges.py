@@ -1,4 +1,4 @@
-"""What a monitored fit shows to Prometheus: gauges on the scheduler's /metrics, beside Dask's own."""
+"""Gauges of a monitored fit for Prometheus, on the scheduler's /metrics beside Dask's own."""
 
 from __future__ import annotations
 

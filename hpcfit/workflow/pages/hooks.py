@@ -33,7 +33,7 @@ def add_work_page() -> bool:
 
 
 def dask_setup(scheduler: Scheduler) -> None:
-    """What Dask calls of a module that a scheduler preloads."""
+    """Set the scheduler up for the page /hpcfit; Dask calls this function of a module that a scheduler preloads."""
     scheduler.add_plugin(HpcfitPage())
 
 

@@ -58,8 +58,8 @@ MUTED = ("distributed", "tornado", "bokeh", "asyncio")
 
 @dataclass(frozen=True)
 class Place:
-    """Where the ranks of a run meet. scheduler: tcp://host:port; dashboard: host:port of a scheduler that is our own,
-    None for one that was there before."""
+    """The place where the ranks of a run meet. scheduler: tcp://host:port; dashboard: host:port of a scheduler of our
+    own, None for one that was there before."""
 
     scheduler: str
     dashboard: str | None
@@ -81,7 +81,7 @@ class RankWorker(Worker):
 
     @property
     def status(self) -> Status:
-        """What the scheduler is told."""
+        """The status that the scheduler is told: paused while the worker runs."""
         return super().status
 
     @status.setter

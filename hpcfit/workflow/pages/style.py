@@ -1,4 +1,4 @@
-"""How the page /hpcfit looks: figures, cards and tables that read on light and on dark backgrounds."""
+"""The looks of the page /hpcfit: figures, cards and tables that read on light and on dark backgrounds."""
 
 from __future__ import annotations
 

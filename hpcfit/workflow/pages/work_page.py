@@ -79,7 +79,7 @@ class WorkSection:
 
 
 def state(task: Task) -> str:
-    """How the bar of a task is drawn: running, done, or quiet: it waits, or was lost."""
+    """The state that a task's bar is drawn in: running, done, or quiet, which waits or was lost."""
     return "done" if task.finished else "" if task.running else "quiet"
 
 

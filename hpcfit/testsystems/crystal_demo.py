@@ -1,11 +1,10 @@
-"""The files of `tools/demo`: systems to simulate, an observed map made of some trajectories, and the truth beside it.
+"""The demo of frame weights: systems to simulate, an observed map made of some trajectories, and the truth beside it.
 
-    python -m hpcfit.testsystems.demo begin FOLDER           C7eq.pdb, C7eq.xml, alphaR.pdb, alphaR.xml
-    hpcfit simulate                                          FOLDER/candidates and, with another seed, FOLDER/truth
-    python -m hpcfit.testsystems.demo observe FOLDER         observed.npz and truth.json, of FOLDER/truth
-    python -m hpcfit.testsystems.demo compare FOLDER RUN     what `hpcfit optimize` recovered, beside the truth
+`hpcfit init` writes the systems into FOLDER, simulates FOLDER/candidates and, with another seed, FOLDER/truth, and has
+the map made of the latter: observed.npz, and truth.json with what a fit can be held against. All paths are those of
+config/frame_weights.toml.
 
-All paths are those of config/frame_weights.toml, and `tools/demo` calls the four in this order.
+    python -m hpcfit.testsystems.crystal_demo FOLDER RUN     what `hpcfit optimize` recovered, beside the truth
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ PROCESSES = 2
 
 @dataclass(frozen=True)
 class Demo:
-    """What is simulated and measured. shares: the part of the crystal in each state, which the fit is to find."""
+    """The crystal of the demo and its detector. shares: the part in each state, which the fit is to find."""
 
     crystal: Crystal = field(default_factory=Crystal)
     detector: Detector = field(default_factory=Detector)
@@ -45,8 +44,8 @@ class Demo:
     noise_seed: int = 2
 
 
-def begin(folder: Path, demo: Demo) -> None:
-    """The system of each state, in `folder`; the same files every time."""
+def write_systems(folder: Path, demo: Demo) -> None:
+    """Write the topology and the OpenMM System of each state into `folder`; the same files every time."""
     for state in STATES:
         write_system(demo.crystal, state, folder)
 
@@ -165,17 +164,12 @@ def _shares(path: Path) -> dict[str, float]:
 
 
 def main(arguments: list[str]) -> int:
+    """Print the comparison of FOLDER and RUN; the exit code."""
     log.set_up(0, 1)
     try:
-        match arguments:
-            case ["begin", folder]:
-                begin(Path(folder), Demo())
-            case ["observe", folder]:
-                observe(Path(folder), Demo())
-            case ["compare", folder, run]:
-                sys.stdout.write(comparison(Path(folder), Path(run)) + "\n")
-            case _:
-                raise InputError(f"arguments {arguments} are not understood", remedy=__doc__)
+        if len(arguments) != 2:
+            raise InputError(f"arguments {arguments} are not understood", remedy=__doc__)
+        sys.stdout.write(comparison(*map(Path, arguments)) + "\n")
     except HpcfitError as error:
         logger.error("%s", error)
         return error.exit_code

@@ -9,7 +9,7 @@ import pytest
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.table import load_config
-from hpcfit.testsystems import demo
+from hpcfit.testsystems import crystal_demo as demo
 from hpcfit.testsystems.dipeptide_crystal import Crystal
 from hpcfit.testsystems.mixture_map import Detector
 from tests.simulation.simulations import replicas
@@ -25,7 +25,7 @@ def made(tmp_path_factory):
     from hpcfit.simulation.replica_run import simulate_replica
 
     folder = tmp_path_factory.mktemp("demo") / "simulation"
-    demo.begin(folder, TINY)
+    demo.write_systems(folder, TINY)
     config = shutil.copy(CONFIG, folder.parent)
     brief = [
         f"simulate.{key}" for key in ("frames=3", "piece=2", "interval=0.02", "equilibration=0.02", "platform=CPU")

@@ -1,0 +1,45 @@
+"""The demo of each kind of problem: what `hpcfit init KIND --demo FOLDER` has simulated and makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from hpcfit.workflow.shipped import shipped
+
+
+class Demo(NamedTuple):
+    """The parts of a demo beside `hpcfit simulate` and `hpcfit prepare`. Both functions get the demo's folder.
+
+    config: the file that becomes FOLDER/config.toml. write_systems: makes what is simulated. simulations: overrides of
+    the config, one tuple a call of `hpcfit simulate`. observe: makes the data that trajectories are fitted to.
+    """
+
+    config: Path
+    write_systems: Callable[[Path], None]
+    simulations: tuple[tuple[str, ...], ...]
+    observe: Callable[[Path], None]
+
+
+def crystal() -> Demo:
+    """A crystal of alanine dipeptide in two conformations, whose shares are to be found from its diffuse map."""
+    from hpcfit.testsystems import crystal_demo
+
+    whole = crystal_demo.Demo()
+    return Demo(
+        shipped("config/frame_weights.toml"),
+        lambda folder: crystal_demo.write_systems(folder / "simulation", whole),
+        ((), ("simulate.directory=simulation/truth", "simulate.seed=1")),
+        lambda folder: crystal_demo.observe(folder / "simulation", whole),
+    )
+
+
+def dimer() -> Demo:
+    """Two rigid waters in a harmonic field, on which the maps of least noise were first compared."""
+    from hpcfit.testsystems import water_dimer
+
+    return Demo(shipped("config/water_dimer.toml"), water_dimer.write_rigid, ((),), lambda folder: None)
+
+
+DEMOS: dict[str, Callable[[], Demo]] = {"frame-weights": crystal, "force-map": dimer}
