@@ -54,7 +54,7 @@ def run_optimize(
             world.on_root(directory.clear)  # only now: what could be wrong with the new run has been found
         world.on_root(lambda: directory.open(config, run.recorder.count))
     with monitored(run) as monitor, phases("fit"):
-        run.stops, run.more = [signals, *_wall_clock(config, world)], monitor
+        run.signals, run.clock, run.more = [signals], _wall_clock(config, world), monitor
         try:
             found = session.kind.part("study")(session.case, run)
         except Interrupted as interruption:

@@ -123,7 +123,8 @@ class Run:
     records: Records
     stages: Stages
     study: StudyFile
-    stops: Sequence[Hook] = ()  # what ends the run from outside: a signal, the clock
+    signals: Sequence[Hook] = ()  # what ends the run from outside, at once
+    clock: Sequence[Hook] = ()  # and when it has made some progress
     more: Sequence[Hook] = ()  # further hooks of every fit
     warnings: list[str] = field(default_factory=list)
     result: Result | None = None
@@ -182,9 +183,10 @@ class Run:
         if stop is not None:
             raise Interrupted(stop)
 
-    def _stop(self) -> Stop | None:
+    def _stop(self, progressed: bool = True) -> Stop | None:
         """What ends the run now; collective."""
-        return next((stop for stop in [hook(None) for hook in self.stops] if stop), None)
+        hooks = [*self.signals, *(self.clock if progressed else ())]
+        return next((stop for stop in [hook(None) for hook in hooks] if stop), None)
 
     def _begin(self, name: str) -> None:
         self.names.append(name)
@@ -360,7 +362,8 @@ class OneFit:
         watchdog = hooks.Watchdog(self.run.session.world)
         recorder.beat = watchdog.beat
         try:
-            every = [recorder.after, *self._hooks(self.run.session.config.optimizer), *self.run.stops, *self.run.more]
+            of_fit = self._hooks(self.run.session.config.optimizer)
+            every = [recorder.after, *of_fit, *self.run.signals, *self.run.clock, *self.run.more]
             return fit(self.optimizer, recorder, recorder.inner.norm, every, last, recorder.evaluate.not_finite_at)
         finally:
             watchdog.stop()

@@ -88,10 +88,11 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class StageRunner:
-    """Does stages and keeps them. stop: what ends the run now, if anything; collective."""
+    """Does stages and keeps them. stop(progressed): what ends the run now, if anything; collective. progressed: whether
+    a unit has been done since the stage was begun or taken up, without which every job might end where it began."""
 
     stages: Stages
-    stop: Callable[[], Stop | None]
+    stop: Callable[[bool], Stop | None]
 
     @property
     def _world(self) -> Ranks:
@@ -119,15 +120,17 @@ class StageRunner:
     def _do(self, work: Work, left: Sequence[int]) -> tuple[set[int], Stop | None]:
         """Deal out the units that are left and do them, until all are done or something ends the run; collective."""
         units, done = work.run([left[n] for n in share(len(left), work.ranks.rank, work.ranks.size)]), set()
-        stop, busy = None, True
+        stop, busy, progressed = None, True, False
         while busy and stop is None:
             unit, error = self._next(units)
             if unit is not None:
                 done.add(unit)
-            busy, failed = self._world.max(np.array([unit != ALL_DONE, error is not None], float)) > 0
+            here = np.array([unit != ALL_DONE, unit not in (None, ALL_DONE), error is not None], float)
+            busy, finished, failed = self._world.max(here) > 0
             if failed:
                 self._world.raise_together(error)
-            stop = self.stop() if busy else None
+            progressed = progressed or bool(finished)
+            stop = self.stop(progressed) if busy else None
         units.close()
         found = self._world.gather(done - {ALL_DONE})
         return self._world.bcast(set().union(*found) if found is not None else None), stop

@@ -20,7 +20,7 @@ def stage_done(
     which it is interrupted."""
     turns: Iterator[int] = iter(range(stops_after if stops_after is not None else 10**9))
 
-    def stop() -> Stop | None:
+    def stop(progressed: bool) -> Stop | None:
         return None if next(turns, None) is not None else Stop("told to", interrupted=True)
 
     return StageRunner(Stages(folder, world, {"run": "this"}), stop).run("a stage", work, inputs or {})

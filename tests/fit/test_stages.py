@@ -135,8 +135,8 @@ def test_a_stage_of_another_run_is_an_error(folder):
     made(1, folder)
 
     def other(world):
-        work = Adding(world, folder)
-        return StageRunner(Stages(folder / "fits", world, {"run": "that"}), lambda: None).run("a stage", work, {})
+        stages = Stages(folder / "fits", world, {"run": "that"})
+        return StageRunner(stages, lambda progressed: None).run("a stage", Adding(world, folder), {})
 
     with pytest.raises(InputError, match="run was this, is now that"):
         on_ranks(1, other)

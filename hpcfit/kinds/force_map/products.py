@@ -99,7 +99,8 @@ Products = DenseProducts | LocalProducts
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a b^T over the last axis, float32, on the default device."""
     if jax.default_backend() == "cpu":
-        return np.matmul(a, np.swapaxes(b, -1, -2))
+        with np.errstate(over="ignore", invalid="ignore"):  # a sum that is not finite is an error of its own
+            return np.matmul(a, np.swapaxes(b, -1, -2))
     return np.asarray(_product_on_device(a, b))
 
 

@@ -26,6 +26,7 @@ each = "index 1 4 8"
 [problem.map]
 methods = ["basic", "optimal", "features"]
 use = "optimal"
+ridge = 0.01
 noise = 0.05
 [problem.force_matching]
 types = "one"
@@ -66,12 +67,18 @@ def result(directory) -> dict:
     """All numbers that a run has found."""
     metrics = json.loads((directory / "metrics.json").read_text())
     told = ("maps", "chosen", "learning", "inefficiency", "comparison", "force_matching", "warnings")
-    with h5py.File(directory / "maps.h5") as file:
-        arrays = {}
-        file.visititems(lambda name, item: arrays.update({name: item[()].tolist()}) if hasattr(item, "shape") else None)
-    shards = {path.name: path.read_bytes() for path in sorted((directory / "mapped").glob("*.h5"))}
-    weights = (directory / "force_map.npy").read_bytes()
-    return {name: metrics[name] for name in told} | {"arrays": arrays, "shards": shards, "weights": weights}
+    files = [directory / "maps.h5", *sorted((directory / "mapped").glob("*.h5"))]
+    return {name: metrics[name] for name in told} | {path.name: arrays_of(path) for path in files}
+
+
+def arrays_of(path) -> dict[str, str]:
+    """The numbers of every dataset of a file, by its name."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: found.update({name: str(item[()].tolist())}) if hasattr(item, "shape") else None
+        )
+    return found
 
 
 def stopped_by(number, at: int, monkeypatch, module, name: str) -> None:
@@ -111,10 +118,10 @@ def test_a_signal_in_the_first_pass_stops_it_and_nothing_is_done_twice(hpcfit, f
 
 def test_a_signal_in_the_second_pass_leaves_whole_shards_only(hpcfit, folder, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        stopped_by(signal.SIGUSR1, 5, patch, mapped_frames, "normal_equations")
+        stopped_by(signal.SIGUSR1, 6, patch, mapped_frames, "normal_equations")  # in the second shard
         done = hpcfit(*words(folder, tmp_path / "run"))
     assert done.returncode == 75, done.stderr
-    assert len(list((tmp_path / "run/mapped").glob("*.0000.h5"))) == 1
+    assert [path.name for path in (tmp_path / "run/mapped").glob("?.h5")] == ["a.h5"]
     assert not (tmp_path / "run/mapped/catalog.json").exists()
     done = hpcfit(*words(folder, tmp_path / "run"))
     assert done.returncode == 0, done.stderr
