@@ -52,6 +52,10 @@ class DenseProducts:
             first = number * PANEL
             whole[..., first : first + PANEL, first:] = panel
             whole[..., first:, first : first + PANEL] = np.swapaxes(panel, -1, -2)
+            # A matrix product need not round an element and its mirror image alike: the upper one stands for both.
+            upper = np.triu(panel[..., : panel.shape[-2]])
+            rows = slice(first, first + panel.shape[-2])
+            whole[..., rows, rows] = upper + np.swapaxes(np.triu(upper, 1), -1, -2)
         return whole
 
 
