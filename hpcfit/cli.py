@@ -13,8 +13,8 @@ from cyclopts import App, Parameter
 
 from hpcfit import __version__
 from hpcfit.errors import InputError, together
-from hpcfit.scaling.options import Beyond, Jobs
-from hpcfit.workflow.jobs.options import ArrayOptions, SiteOptions
+from hpcfit.scaling.options import Beyond
+from hpcfit.workflow.jobs.options import ArrayOptions, ScalingOptions, SiteOptions
 
 if TYPE_CHECKING:
     from hpcfit.config import ClusterConfig, Config
@@ -191,7 +191,7 @@ def scaling(
     repeats: Annotated[int, Parameter(help="Measurements of each point, in turns; medians count.")] = 3,
     steps: Annotated[int, Parameter(help="Steps of each measurement.")] = 9,
     directory: Annotated[Path, Parameter(help="Where measurements are kept and results written.")] = Path("scaling"),
-    jobs: Annotated[Jobs, Parameter(name="*", group="Slurm jobs")] = Jobs(),  # noqa: B008 (frozen)
+    jobs: Annotated[ScalingOptions, Parameter(name="*", group="Slurm jobs")] = ScalingOptions(),  # noqa: B008 (frozen)
     beyond: Annotated[Beyond, Parameter(name="*", group="Machine to predict for")] = Beyond(),  # noqa: B008 (frozen)
     overrides: Overrides = None,
 ) -> int:

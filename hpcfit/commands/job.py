@@ -13,7 +13,7 @@ from hpcfit.errors import InputError
 from hpcfit.kinds.table import load_config
 from hpcfit.workflow.jobs.job import POINT_CONFIG, Job, Points, check_time, program, render, template
 from hpcfit.workflow.jobs.options import SiteOptions
-from hpcfit.workflow.jobs.site import Site, load_site, site_names
+from hpcfit.workflow.jobs.site import Site, chosen_site, load_site, site_names
 
 # The jobs of a chain that spread over nodes, by the kind of the [cluster]; elsewhere only the fit does.
 ON_NODES = {None: {"prepare", "optimize"}, "allocation": {"simulate", "prepare", "optimize"}}
@@ -64,7 +64,7 @@ def run_job(request: Request) -> None:
 
 def script_of(request: Request) -> str:
     """The script; raises InputError where config, request and site do not go together."""
-    site = request.where.load()
+    site = chosen_site(request.where)
     _check(request)
     settings = load_config(request.config, request.sets)
     if request.kind == "chain":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -55,6 +55,15 @@ class Config(CommonTables):
         """Raise unless the tables are there that its kind of problem is fitted with."""
         self.require("problem", command=command)
         self.require(*self.problem.needs, command=command)
+
+    def of_kind(self) -> Iterator[tuple[tuple[str | int, ...], Table]]:
+        """[problem] and the tables that its kind owns, each with its place: ("experiment",), or ("series", 0)."""
+        for name in ("problem", *self.problem.owns) if self.problem is not None else ():
+            found = getattr(self, name)
+            if isinstance(found, list):
+                yield from (((name, number), table) for number, table in enumerate(found))
+            elif found is not None:
+                yield (name,), found
 
     def to_toml(self) -> str:
         """The resolved config, with every default, as TOML text that ``read_config`` reads back."""

@@ -16,11 +16,13 @@ from hpcfit.ranks import Ranks, launched_tasks, world_ranks
 from hpcfit.runs.directory import check_is_writable
 from hpcfit.scaling.files import check_mode, write_scaling
 from hpcfit.scaling.measurement import identity
-from hpcfit.scaling.options import Beyond, Jobs
+from hpcfit.scaling.options import Beyond
 from hpcfit.scaling.plan import Plan, plan_points
 from hpcfit.scaling.series import Point, Series, check_complete, measure_here, submit, wait
 from hpcfit.scaling.summary import Repeats, Scaling, summarise
 from hpcfit.scaling.terminal import print_tables
+from hpcfit.workflow.jobs.options import ScalingOptions
+from hpcfit.workflow.jobs.site import chosen_site
 from hpcfit.workflow.stopping import stopped_by_signals
 
 
@@ -31,7 +33,7 @@ def run_scaling(
     plan: Plan,
     directory: Path,
     beyond: Beyond,
-    jobs: Jobs,
+    jobs: ScalingOptions,
 ) -> Scaling | None:
     """Measure what is missing of a series, then write and print what is there; None while there is nothing yet.
 
@@ -48,7 +50,7 @@ def run_scaling(
         if jobs.site is None:
             measure_here(series, points)
         else:
-            queued = submit(series, points, jobs.load(), jobs.time)
+            queued = submit(series, points, chosen_site(jobs), jobs.time)
             if jobs.wait:
                 wait(queued)
     scaling = _finish(series, points, plan, case, beyond)

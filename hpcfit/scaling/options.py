@@ -1,42 +1,13 @@
-"""The options of `hpcfit scaling` that belong together: the Slurm jobs, and the machine to predict for."""
+"""The machine that `hpcfit scaling` predicts for, as options of the command line."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from hpcfit.errors import InputError
-from hpcfit.workflow.jobs.options import SiteOptions
-
-if TYPE_CHECKING:
-    from hpcfit.workflow.jobs.site import Site
-
-
-@dataclass(frozen=True)
-class Jobs(SiteOptions):
-    """Slurm jobs on a site; no site: the points are measured here."""
-
-    site: Annotated[
-        str | None, Parameter(help="Measure as Slurm jobs, one after the other: a site's name or a site file.")
-    ] = None
-    time: Annotated[str, Parameter(help="Time limit of each job, hours:minutes:seconds.")] = "00:30:00"
-    wait: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Wait for the jobs; else call again to collect them.")
-    ] = False
-
-    def __post_init__(self):
-        idle = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
-        if self.site is None and idle:
-            raise InputError(
-                f"--{', --'.join(idle)} would have no effect without --site: the points are measured here",
-                remedy="name a site to measure as Slurm jobs, or leave it out",
-            )
-
-    def load(self) -> Site:
-        """The site with what was chosen here."""
-        return SiteOptions(**{field.name: getattr(self, field.name) for field in fields(SiteOptions)}).load()
 
 
 @dataclass(frozen=True)

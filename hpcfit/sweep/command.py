@@ -20,6 +20,7 @@ from hpcfit.sweep.points import Axis, Point, points_of, write_plan
 from hpcfit.workflow import slurm
 from hpcfit.workflow.jobs.job import MOST_RESTARTS
 from hpcfit.workflow.jobs.options import ArrayOptions
+from hpcfit.workflow.jobs.site import chosen_site
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def run_as_array(wanted: Wanted, options: ArrayOptions) -> int:
     if options.wait:
         slurm.wait([job])
         return _exit_code(_tabulated(wanted.directory))
-    if report := submit_report(wanted.directory, job, options.load()):
+    if report := submit_report(wanted.directory, job, chosen_site(options)):
         logger.info("job %s writes table and page when it has ended: %s/sweep.html", report, wanted.directory)
     logger.info("call again when it has ended: it goes on with what is not finished then")
     return 0
@@ -83,7 +84,7 @@ def show_plan(wanted: Wanted, options: ArrayOptions) -> None:
 
 
 def _script(wanted: Wanted, todo: Sequence[Point], options: ArrayOptions) -> Path:
-    array = Array(options.load(), wanted.ranks, options.time, options.limit)
+    array = Array(chosen_site(options), wanted.ranks, options.time, options.limit)
     return write_script(wanted.directory, [point.directory for point in todo], array)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 
 from hpcfit.config import Config
@@ -33,14 +34,11 @@ class Identities:
         content = config.model_dump(mode="json", exclude=WITHOUT_EFFECT)
         if config.frames:
             content["frames"]["store"] = self._of_store(config.frames.store)
-        if config.experiment:
-            content["experiment"]["file"] = self._of_file("[experiment] file", config.experiment.file)
-        for key, path in config.problem.files.items() if config.problem else ():
-            *tables, name = key.split(".")
-            inner = content["problem"]
-            for table in tables:
-                inner = inner[table]
-            inner[name] = self._of_file(f"[problem] {key}", path)
+        for place, table in config.of_kind():
+            for key, path in table.files.items():
+                *tables, name = [*place, *key.split(".")]
+                inner = reduce(getitem, tables, content)
+                inner[name] = self._of_file(f"[{place[0]}] {key}", path)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
 
 

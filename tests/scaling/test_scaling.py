@@ -16,9 +16,10 @@ from hpcfit.scaling import series as workflow
 from hpcfit.scaling.arguments import counts, grids
 from hpcfit.scaling.command import run_scaling
 from hpcfit.scaling.measurement import read_measurement
-from hpcfit.scaling.options import Beyond, Jobs
+from hpcfit.scaling.options import Beyond
 from hpcfit.scaling.plan import Plan, plan_points
 from hpcfit.testsystems import synthetic
+from hpcfit.workflow.jobs.options import ScalingOptions
 from tests.conftest import assert_one_clear_error
 
 LOAD = Load(n_blocks=11, n_tiles=3, cell_bytes=1000, tile_sums=10)
@@ -41,7 +42,7 @@ def series(toy, mpiexec):
 
 
 def run(config, directory, plan, **jobs):
-    return run_scaling(config, load_config(config), (), plan, directory, Beyond(), Jobs(**jobs))
+    return run_scaling(config, load_config(config), (), plan, directory, Beyond(), ScalingOptions(**jobs))
 
 
 # ---- the plan ----------------------------------------------------------------------------------------------------
@@ -108,7 +109,7 @@ def test_nothing_to_measure_is_an_error(option):
 
 def test_options_without_effect_are_errors():
     with pytest.raises(InputError, match="--account, --wait would have no effect without --site"):
-        Jobs(account="me", wait=True)
+        ScalingOptions(account="me", wait=True)
     with pytest.raises(InputError, match="--memory-share 0"):
         Beyond(memory_share=0.0)
 

@@ -1,17 +1,14 @@
-"""The options of `hpcfit job` and `hpcfit sweep` that choose a site and stand for keys of its file."""
+"""The options of `hpcfit job`, `sweep` and `scaling` that choose a site and stand for keys of its file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from hpcfit.errors import InputError
-
-if TYPE_CHECKING:
-    from hpcfit.workflow.jobs.site import Site
 
 
 @dataclass(frozen=True)
@@ -26,19 +23,13 @@ class SiteOptions:
     constraint: Annotated[str | None, Parameter(help="Features that the nodes must have.")] = None
     qos: Annotated[str | None, Parameter(help="Quality of service instead of the site's.")] = None
 
-    def load(self) -> Site:
-        """The site with what was chosen here."""
-        from hpcfit.workflow.jobs.site import load_site
-
-        chosen = {name: value for name, value in self._given() if name != "site"}
-        return load_site(self.site).model_copy(update=chosen)
-
     def words(self) -> list[str]:
         """As they are typed, from any folder."""
         paths = {"site": str(Path(self.site).absolute())} if self.site.endswith(".toml") else {}
-        return [word for name, value in self._given() for word in (f"--{name}", paths.get(name, value))]
+        return [word for name, value in self.given() for word in (f"--{name}", paths.get(name, value))]
 
-    def _given(self) -> list[tuple[str, str]]:
+    def given(self) -> list[tuple[str, str]]:
+        """The options that are not left to the site, by name."""
         names = [field.name for field in fields(SiteOptions)]
         return [(name, value) for name in names if (value := getattr(self, name)) is not None]
 
@@ -62,3 +53,24 @@ class ArrayOptions(SiteOptions):
             )
         if self.limit is not None and self.limit < 1:
             raise InputError(f"--limit {self.limit}: at least one point at a time", remedy="for example --limit 10")
+
+
+@dataclass(frozen=True)
+class ScalingOptions(SiteOptions):
+    """Slurm jobs on a site; no site: the points are measured here."""
+
+    site: Annotated[
+        str | None, Parameter(help="Measure as Slurm jobs, one after the other: a site's name or a site file.")
+    ] = None
+    time: Annotated[str, Parameter(help="Time limit of each job, hours:minutes:seconds.")] = "00:30:00"
+    wait: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Wait for the jobs; else call again to collect them.")
+    ] = False
+
+    def __post_init__(self):
+        idle = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        if self.site is None and idle:
+            raise InputError(
+                f"--{', --'.join(idle)} would have no effect without --site: the points are measured here",
+                remedy="name a site to measure as Slurm jobs, or leave it out",
+            )

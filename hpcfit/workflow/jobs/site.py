@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from hpcfit.config.load import read_toml, validated
 from hpcfit.config.table import Count, Table
 from hpcfit.errors import InputError, nearest
+from hpcfit.workflow.jobs.options import SiteOptions
 from hpcfit.workflow.shipped import shipped
 
 TEMPLATE = "job.sh.j2"
@@ -59,6 +60,12 @@ def jobs_folder() -> Path:
 def site_names() -> list[str]:
     """The sites that come with hpcfit."""
     return sorted(path.stem for path in (jobs_folder() / "sites").glob("*.toml"))
+
+
+def chosen_site(options: SiteOptions) -> Site:
+    """The site that the options name, with the keys that they give; raises InputError as ``load_site`` does."""
+    given = {name: value for name, value in options.given() if name != "site"}
+    return load_site(options.site).model_copy(update=given)
 
 
 def load_site(name_or_path: str) -> Site:

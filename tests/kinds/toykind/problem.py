@@ -1,0 +1,47 @@
+"""y = slope x + offset of each point: the slope is shared, the offsets are local rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Line:
+    """See ``hpcfit.fit.problem.Problem``."""
+
+    penalty: float
+
+    @property
+    def tiles(self) -> np.ndarray:
+        return np.zeros(1)
+
+    def init(self, seed: int, frames: FrameRows) -> Params:
+        return Params({"slope": np.zeros(())}, np.zeros(frames.ids.shape))
+
+    def gauge(self, params: Params, frames: FrameRows, reduce: Reduce) -> Params:
+        return params
+
+    def of_frames(self, params: Params, block: Block) -> dict[str, Any]:
+        held = block.ids >= 0
+        return {"n": jnp.sum(jnp.where(held, 1.0, 0.0)), "square": jnp.sum(jnp.where(held, params.local**2, 0.0))}
+
+    def partial(self, params: Params, cell: Cell) -> Any:
+        left = cell.data["y"] - params.shared["slope"] * cell.data["x"] - params.local
+        return jnp.sum(jnp.where(cell.ids >= 0, left**2, 0.0))
+
+    def summary(self, statistics: Statistics, shared: dict, tile: Any) -> Any:
+        return statistics.sliced
+
+    def loss(self, sums: Any, common: dict, shared: dict) -> Any:
+        return (sums + self.penalty * common["square"]) / common["n"]
+
+    def metrics(self, sums: Any, common: dict, shared: dict) -> dict[str, Any]:
+        return {"misfit": sums / common["n"], "spread": common["square"] / common["n"]}
