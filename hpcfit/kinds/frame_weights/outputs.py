@@ -14,9 +14,9 @@ from hpcfit.fit.problem import Params
 from hpcfit.fit.selection import ABSENT
 from hpcfit.fit.state import gather_rows
 from hpcfit.kinds.frame_weights.label_test import inseparable, label_fits
-from hpcfit.kinds.frame_weights.measured_quality import MeasuredQuality, map_quality, number_or_none
 from hpcfit.kinds.frame_weights.objectives import part_of
 from hpcfit.kinds.frame_weights.problem import shell_correlations
+from hpcfit.kinds.frame_weights.quality import MeasuredQuality, map_quality, number_or_none
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.catalog import FrameRows as StoreRows
 from hpcfit.store.catalog import frame_rows
