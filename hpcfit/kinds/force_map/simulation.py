@@ -25,6 +25,7 @@ from hpcfit.bead_models.tables import Term
 from hpcfit.kinds.force_map.case import ForceMapCase
 from hpcfit.kinds.force_map.neural_frames import TrainedPotential
 from hpcfit.log import logger
+from hpcfit.ranks import Ranks
 from hpcfit.simulation.beads import Langevin, simulate_forces, simulate_system
 from hpcfit.store.force_store import open_force_store
 from hpcfit.store.force_stream import force_frames
@@ -49,31 +50,41 @@ class NamedProfile:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What came of it. slow: in two slow coordinates, where there are enough beads."""
+    """The model's free energies beside those of the mapped frames; slow: in two slow coordinates, for enough beads."""
 
     profiles: list[NamedProfile]
     slow: Landscape | None
     metrics: dict[str, Any]
 
 
-def simulate(case: ForceMapCase, terms: Sequence[Term], neural: Sequence[TrainedPotential]) -> Simulated:
-    """Simulate the chosen map's model from mapped frames, and compare free energies; on root."""
+def simulate(
+    case: ForceMapCase, terms: Sequence[Term], neural: Sequence[TrainedPotential], world: Ranks
+) -> Simulated:  # fmt: skip
+    """Simulate the chosen map's model from mapped frames, the walkers dealt over ranks, and compare free energies;
+    collective."""
     choice, temperature = case.config.problem.force_matching.simulation, case.config.problem.temperature
-    reference, box = _mapped(case)
+    reference, box = world.on_all(lambda: _mapped(case) if world.is_root else (None, None))
+    start, box = world.bcast((_starts(reference), box) if world.is_root else None)
     plan = Langevin(
         temperature, -(-choice.frames // WALKERS), choice.interval, choice.step, choice.friction,
         equilibration=50 * choice.interval, seed=choice.seed,
     )  # fmt: skip
-    every = np.concatenate(reference)
-    start = every[np.linspace(0, len(every) - 1, WALKERS).astype(int)]
-    logger.info("simulating the %s model: %d walkers, %d frames each", choice.model, WALKERS, plan.frames)
+    if world.is_root:
+        logger.info("simulating the %s model: %d walkers, %d frames each", choice.model, WALKERS, plan.frames)
     if choice.model == "linear":
-        system = build_system(terms, case.coarse.masses, case.types, box)
-        frames = simulate_system(system, start, plan)
+        system = world.on_all(lambda: build_system(terms, case.coarse.masses, case.types, box))
+        frames = simulate_system(system, start, plan, world)
     else:
         problem, shared = neural[0].problem, neural[0].fitted.params.shared
-        frames = simulate_forces(lambda R, cell: problem.forces(shared, R, cell), case.coarse.masses, start, plan, box)
-    return _compared(reference, list(frames), box, temperature, choice.model)
+        forces = lambda R, cell: problem.forces(shared, R, cell)  # noqa: E731
+        frames = simulate_forces(forces, case.coarse.masses, start, plan, world, box)
+    return world.on_root(lambda: _compared(reference, list(frames), box, temperature, choice.model))
+
+
+def _starts(reference: Sequence[np.ndarray]) -> np.ndarray:
+    """Frames [WALKERS, N, 3], A, from all over the mapped ones."""
+    every = np.concatenate(reference)
+    return every[np.linspace(0, len(every) - 1, WALKERS).astype(int)]
 
 
 def _mapped(case: ForceMapCase) -> tuple[list[np.ndarray], np.ndarray | None]:
