@@ -30,6 +30,7 @@ class Contents(NamedTuple):
     finished: Sequence[Builder]
     files: Sequence[str]  # of a finished run
     unfinished: Sequence[Builder]  # of a run that has only its history so far
+    run: type[RunFiles] = RunFiles  # what reads them
 
 
 CONTENTS = {
@@ -49,6 +50,7 @@ CONTENTS = {
         ),
         files=("config.toml", "environment.json", "history.jsonl", "sources.csv", "weights.h5", "map.h5"),
         unfinished=(whole.so_far, whole.convergence, settings),
+        run=whole.FrameWeightsRun,
     ),
     "force-map": Contents(
         finished=(
@@ -82,6 +84,7 @@ def write_report(run_directory: Path) -> Path:
             f"{run.path(source)}: problem kind '{run.kind}' has no report", remedy=nearest(run.kind, CONTENTS)
         )
     contents = CONTENTS[run.kind]
+    run = contents.run(run_directory)
     for name in contents.files if run.finished else ():
         run.path(name)  # a missing file is said before any figure is drawn
     builders = contents.finished if run.finished else contents.unfinished

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hpcfit.bead_models.free_energy import (
     Landscape,
-    Profile,
     blocks_of,
     common_edges,
     compare,
@@ -23,6 +21,7 @@ from hpcfit.bead_models.free_energy import (
 from hpcfit.bead_models.openmm_model import build_system
 from hpcfit.bead_models.tables import Term
 from hpcfit.kinds.force_map.case import ForceMapCase
+from hpcfit.kinds.force_map.files import FreeEnergy, SimulatedBeads, Slow
 from hpcfit.kinds.force_map.neural_frames import TrainedPotential
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
@@ -36,24 +35,10 @@ LAG = 10  # frames of the reference, at most a twentieth of a trajectory
 BINS = 40
 
 
-@dataclass(frozen=True)
-class NamedProfile:
-    """Free energies along one coordinate, A, of the reference and of the model."""
+class Simulated(NamedTuple):
+    """A simulation of the model compared with the mapped frames."""
 
-    name: str
-    label: str
-    reference: Profile
-    model: Profile
-    divergence: float
-    error: float
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """The model's free energies beside those of the mapped frames; slow: in two slow coordinates, for enough beads."""
-
-    profiles: list[NamedProfile]
-    slow: Landscape | None
+    beads: SimulatedBeads
     metrics: dict[str, Any]
 
 
@@ -122,7 +107,11 @@ def _compared(
             **slow.comparison._asdict(), "timescales_in_frames": slow.timescales.tolist(),
         },
     }  # fmt: skip
-    return Simulated(profiles, slow, metrics)
+    return Simulated(SimulatedBeads(profiles, None if slow is None else _slow(slow)), metrics)
+
+
+def _slow(found: Landscape) -> Slow:
+    return Slow(*found.edges, found.reference, found.coarse, found.comparison.js, found.comparison.error)
 
 
 def _coordinates(reference: np.ndarray, box: np.ndarray | None) -> dict[str, tuple[str, Any]]:
@@ -141,10 +130,10 @@ def _coordinates(reference: np.ndarray, box: np.ndarray | None) -> dict[str, tup
     }
 
 
-def _profile(name: str, label: str, q: np.ndarray, p: np.ndarray, walker: np.ndarray, temperature: float):
+def _profile(
+    name: str, label: str, q: np.ndarray, p: np.ndarray, walker: np.ndarray, temperature: float
+) -> FreeEnergy:  # fmt: skip
     edges = common_edges([q, p], BINS)
     found = compare(q, p, walker, edges, temperature)
-    return NamedProfile(
-        name, label, profile(q, blocks_of(len(q)), edges, temperature), profile(p, walker, edges, temperature),
-        found.js, found.error,
-    )  # fmt: skip
+    a, b = profile(q, blocks_of(len(q)), edges, temperature), profile(p, walker, edges, temperature)
+    return FreeEnergy(name, label, a.centres, a.F, a.error, b.F, b.error, found.js, found.error)

@@ -8,7 +8,7 @@ from scipy.interpolate import CubicSpline
 from hpcfit.bead_models.basis import validity_basis
 from hpcfit.bead_models.force_matching import LinearFit
 from hpcfit.bead_models.tables import make_terms
-from hpcfit.kinds.force_map.models import curve
+from hpcfit.kinds.force_map.models import potential
 from hpcfit.physics.internal_coordinates import COORDINATES, bonded_terms, pairs_beyond
 from hpcfit.statistics.blocks import Estimate
 from hpcfit.store.force_store import open_force_store, read_block
@@ -218,7 +218,7 @@ def test_errors_are_those_of_the_jackknife_with_the_least_value_held_at_0():
     theta, left_out = rng.normal(size=6), rng.normal(size=(n, 6))
     (term,) = make_terms(basis, theta, np.full(6, 100.0), 300.0)
     fit = LinearFit(theta, np.zeros(6), np.zeros(6, bool), 0.0, (0.0,), (1.0,), 1.0, Estimate(1.0, 0.1), left_out)
-    found = curve(term, fit)
+    found = potential(term, fit, np.full(6, 100.0))
     phi = np.exp(-0.5 * ((found.q[:, None] - np.linspace(1, 5, 6)) / 0.8) ** 2)
     inside = (found.q >= 1) & (found.q <= 5)  # where no wall is
     lowest = int(np.argmin(found.U))
