@@ -1,5 +1,7 @@
 """The files of a coarse-grained model after a run: tables, System and structure agree, and with closed forms."""
 
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -155,6 +157,18 @@ def test_the_simulation_is_written_with_errors_of_both(chain):
     assert told["model"] == "linear"
     assert told["frames"] == 80
     assert told["reference_frames"] == 500
+
+
+def test_without_openmm_the_model_is_written_as_tables_alone(tmp_path, monkeypatch, caplog):
+    for name in ("openmm", "openmm.app"):
+        monkeypatch.setitem(sys.modules, name, None)
+    r, f = HarmonicBeads(6, tether=400.0).frames(90, 1)
+    write_force_store(tmp_path / "store", HarmonicBeads(6).particles, {"a": (r, f, None)})
+    metrics = optimized(tmp_path, CHAIN[: CHAIN.index("[problem.force_matching.simulation]")])
+    assert metrics["force_matching"]["linear"]
+    made = sorted(path.name for path in (tmp_path / "run/coarse_grained").iterdir())
+    assert made == ["tables"]
+    assert "the model is written as tables only" in caplog.text
 
 
 PAIR = force_map_config("""
