@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 
@@ -24,6 +25,18 @@ class NowAndThen:
         self._interval *= 2
         self._next = time.monotonic() + self._interval
         return True
+
+
+def span(seconds: float) -> str:
+    """A time as a person says it: 3.2 ms, 12.4 s, 3 min 05 s, 2 h 07 min; a dash where it is not known."""
+    if not math.isfinite(seconds):
+        return "–"
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 99.95:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def set_up(rank: int, size: int) -> None:

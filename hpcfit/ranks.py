@@ -111,12 +111,12 @@ class Ranks:
                 value = function()
             except Exception as caught:  # every error travels: the other ranks would wait for ever
                 error = caught
-        self._wait_for_root()
+        self.wait()
         self.raise_together(error)
         return self.bcast(value)
 
-    def _wait_for_root(self, pause: float = 0.002) -> None:
-        """A barrier that sleeps: a blocking one would keep the cores busy that root needs."""
+    def wait(self, pause: float = 0.002) -> None:
+        """Wait for all ranks, asleep: a blocking barrier would keep the cores busy that those who still work need."""
         if self.size == 1:
             return
         request = self._comm.Ibarrier()

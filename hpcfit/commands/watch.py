@@ -16,7 +16,7 @@ from rich.text import Text
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.table import kind_named
-from hpcfit.report.page import duration
+from hpcfit.log import span
 from hpcfit.runs.live import LiveRun, State
 from hpcfit.workflow.slurm import end_of_job
 
@@ -133,11 +133,6 @@ class Watched:
         for end in self.run.ends(self._job_end)[:1]:
             at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(end.at))
             yield "ends at the latest", f"in {span(max(end.at - time.time(), 1.0))}", f"{at}: {end.why}"
-
-
-def span(seconds: float) -> str:
-    """A time as a person says it."""
-    return duration(seconds).striptags()
 
 
 def sparkline(values: Sequence[float | None]) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from hpcfit.log import span
+
 RUN_DIRECTORY = Markup("from the files of the run directory; <code>hpcfit report</code> writes it anew")
 
 
@@ -148,15 +150,7 @@ def percent(value: float | None) -> Markup:
 
 def duration(seconds: float | None) -> Markup:
     """A time as a person says it: 3.2 ms, 12.4 s, 3 min 05 s, 2 h 07 min."""
-    if seconds is None or not math.isfinite(seconds):
-        return number(seconds, "")
-    if seconds < 1:
-        return number(seconds, f"{1000 * seconds:.3g} ms")
-    if seconds < 99.95:
-        return number(seconds, f"{seconds:.3g} s")
-    minutes, rest = divmod(round(seconds), 60)
-    shown = f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-    return number(seconds, shown)
+    return number(seconds, "" if seconds is None else span(seconds))
 
 
 def plus_minus(shown: Markup | str, error: float | None) -> Markup:

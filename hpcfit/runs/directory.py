@@ -23,6 +23,7 @@ from hpcfit.config import Config
 from hpcfit.errors import InputError
 from hpcfit.fit.stop import Stop
 from hpcfit.runs.study import STUDY
+from hpcfit.runs.tables import write_csv
 from hpcfit.store.files import disk_errors, hdf5_written_whole, write_text, written_whole
 
 HISTORY, STOPPED, METRICS = "history.jsonl", "stopped.json", "metrics.json"
@@ -110,12 +111,7 @@ class RunDirectory:
 
     def write_csv(self, name: str, columns: Sequence[str], rows: Any) -> None:
         """A CSV file, whole; floats with all their digits."""
-        import csv
-
-        with written_whole(self.path / name) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(rows)
+        write_csv(self.path / name, columns, rows)
 
     def write_npy(self, name: str, array: np.ndarray) -> None:
         """A NumPy file, whole."""

@@ -20,7 +20,6 @@ from hpcfit.scaling.options import Beyond
 from hpcfit.scaling.plan import Plan, plan_points
 from hpcfit.scaling.series import Point, Series, check_complete, measure_here, submit, wait
 from hpcfit.scaling.summary import Repeats, Scaling, summarise
-from hpcfit.scaling.terminal import print_tables
 from hpcfit.workflow.jobs.options import ScalingOptions
 from hpcfit.workflow.jobs.site import chosen_site
 from hpcfit.workflow.stopping import stopped_by_signals
@@ -81,6 +80,8 @@ def _finish(series: Series, points: Sequence[Point], plan: Plan, case: SteppedCa
         return None
     scaling = summarise(plan.mode, case.summary(), case.load(), measured, partial(_accelerator, beyond))
     write_scaling(series.folder, scaling, [list(repeats.values()) for repeats in measured])
+    from hpcfit.scaling.page import print_tables
+
     print_tables(scaling)
     return scaling
 

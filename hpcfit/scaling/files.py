@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,9 +11,10 @@ from typing import Any
 from hpcfit import __version__
 from hpcfit.errors import InputError
 from hpcfit.log import logger
+from hpcfit.runs.tables import write_csv
 from hpcfit.scaling.measurement import Measurement
 from hpcfit.scaling.summary import Prediction, Row, Scaling
-from hpcfit.store.files import write_text, written_whole
+from hpcfit.store.files import write_text
 
 SCHEMA = 1
 JSON = "scaling.json"
@@ -42,7 +42,7 @@ def write_scaling(directory: Path, scaling: Scaling, measurements: Sequence[Sequ
 
     record = to_record(scaling) | {"measurements": [[m.record() for m in repeats] for repeats in measurements]}
     write_text(directory / JSON, json.dumps(record, indent=1))
-    _write_csv(directory / "scaling.csv", scaling.rows)
+    _write_rows(directory / "scaling.csv", scaling.rows)
     write_text(directory / "scaling.svg", overview(scaling).decode())
     write_text(directory / "scaling.html", page(scaling, directory.resolve().name))
     logger.info("%s, scaling.csv, scaling.svg and scaling.html are written", directory / JSON)
@@ -90,11 +90,8 @@ def _prediction(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _write_csv(path: Path, rows: Sequence[Row]) -> None:
+def _write_rows(path: Path, rows: Sequence[Row]) -> None:
     records = [{k: v for k, v in _row(row).items() if k != "predicted"} for row in rows]
     for record, row in zip(records, rows, strict=True):
         record["predicted_step"] = row.predicted.seconds
-    with written_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, records[0])
-        writer.writeheader()
-        writer.writerows(records)
+    write_csv(path, list(records[0]), (record.values() for record in records))

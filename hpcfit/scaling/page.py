@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 
 from markupsafe import Markup
@@ -21,6 +22,7 @@ from hpcfit.report.page import (
     render,
     significant,
 )
+from hpcfit.report.terminal import print_table
 from hpcfit.scaling.figures import overview, predicted
 from hpcfit.scaling.summary import Prediction, Row, Scaling
 
@@ -56,6 +58,18 @@ def page(scaling: Scaling, name: str) -> str:
     """The page as HTML text."""
     sections = [_outcome(scaling), _measured(scaling), _model(scaling), _beyond(scaling), _problem(scaling)]
     return render(f"hpcfit scaling: {name}", f"{scaling.mode} scaling", sections, ORIGIN)
+
+
+def print_tables(scaling: Scaling) -> None:
+    """Print the tables of the page and its warnings."""
+    times, speed = _measured_tables(scaling)
+    print_table(f"measured, {scaling.mode} scaling (* ranks shared cores)", times)
+    print_table("rates, speed-up and efficiency", speed)
+    print_table("model against measurement", _model_table(scaling))
+    for warning in scaling.warnings:
+        sys.stdout.write(f"warning: {warning}\n")
+    for prediction in scaling.predictions:
+        print_table(f"PREDICTED, not measured: {prediction.title}", _prediction(prediction))
 
 
 def _outcome(scaling: Scaling) -> Section:
@@ -101,16 +115,16 @@ def _stream_efficiency(row: Row, first: Row) -> float | None:
 
 def _measured(scaling: Scaling) -> Section:
     alt = "Time of a step in its parts, speed-up, efficiency and rates against the number of ranks"
+    return Section("Measured", [Figure(overview(scaling), alt, OVERVIEW), *_measured_tables(scaling)])
+
+
+def _measured_tables(scaling: Scaling) -> tuple[Table, Table]:
     first = scaling.rows[0]
     times = ("ranks", "grid", "nodes", "frames", "repeats", "step", "compute", "reduce", "read", "other")
     speed = ("ranks", "grid", "GB/s", "stream's", "speed-up", "stream's", "efficiency", "stream's", "imbalance")
-    return Section(
-        "Measured",
-        [
-            Figure(overview(scaling), alt, OVERVIEW),
-            Table(times, [_times(row) for row in scaling.rows], TIMES, 2),
-            Table(speed, [_speed(row, first) for row in scaling.rows], SPEED, 2),
-        ],
+    return (
+        Table(times, [_times(row) for row in scaling.rows], TIMES, 2),
+        Table(speed, [_speed(row, first) for row in scaling.rows], SPEED, 2),
     )
 
 
@@ -133,6 +147,12 @@ def _ranks(row: Row) -> str:
 
 
 def _model(scaling: Scaling) -> Section:
+    fitted = "; ".join(scaling.fitted.values()) or "nothing of this series: all of it is assumed"
+    said = Text(f"Fitted to {fitted}.")
+    return Section("Model against measurement", [said, _machine(scaling), _model_table(scaling)])
+
+
+def _model_table(scaling: Scaling) -> Table:
     head = ("ranks", "grid", "measured", "model", "error", "passes", "tiles", "messages", "overhead")
     rows = [
         [
@@ -141,10 +161,7 @@ def _model(scaling: Scaling) -> Section:
         ]
         for row in scaling.rows
     ]  # fmt: skip
-    fitted = "; ".join(scaling.fitted.values()) or "nothing of this series: all of it is assumed"
-    return Section(
-        "Model against measurement", [Text(f"Fitted to {fitted}."), _machine(scaling), Table(head, rows, MODEL, 2)]
-    )
+    return Table(head, rows, MODEL, 2)
 
 
 def _error(value: float) -> Markup:

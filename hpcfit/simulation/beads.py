@@ -1,12 +1,14 @@
-"""Short Langevin simulations of a coarse-grained model, in this process: of an OpenMM System, or of any JAX forces.
+"""Short Langevin simulations of a coarse-grained model by the ranks of a fit: an OpenMM System, or any JAX forces.
 
-Both take a plan and starting positions [W, N, 3] of W walkers, and give the positions of all frames [W, T, N, 3].
+Both take a plan and starting positions [W, N, 3] (A) of W walkers, which are dealt over ranks. Root gets the positions
+of all frames [W, T, N, 3] float32 (A), the others None. A walker is a function of the seed and its number alone, so
+that the frames are the same on any number of ranks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +20,7 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.openmm_library import import_openmm
+from hpcfit.ranks import Ranks
 from hpcfit.simulation.dynamics import FURTHEST, Exploded
 from hpcfit.simulation.platforms import choose_platform
 
@@ -56,22 +59,20 @@ class Langevin:
 
 
 def simulate_system(
-    system: Any, start: np.ndarray, plan: Langevin, platform: str = "auto", threads: int = 1
-) -> np.ndarray:
-    """Frames [W, T, N, 3] float32 (A) of an OpenMM System, one walker after the other.
+    system: Any, start: np.ndarray, plan: Langevin, ranks: Ranks, platform: str = "auto", threads: int = 1
+) -> np.ndarray | None:
+    """Frames of an OpenMM System; see the module. Raises Exploded where a bead flies off; collective."""
 
-    Raises Exploded where a bead flies off.
-    """
-    openmm = import_openmm()
-    chosen, frames = choose_platform(platform, threads), []
-    for walker, positions in enumerate(np.asarray(start, float)):
+    def walk(walker: int) -> np.ndarray:
+        openmm, chosen = import_openmm(), choose_platform(platform, threads)
         integrator = openmm.LangevinMiddleIntegrator(plan.temperature, plan.friction, plan.step)
         integrator.setRandomNumberSeed(_seed(plan, walker))
         context = chosen.context(system, integrator)
-        context.setPositions(positions / 10)
+        context.setPositions(np.asarray(start[walker], float) / 10)
         context.setVelocitiesToTemperature(plan.temperature, _seed(plan, walker) + 1)
-        frames.append(_walk(openmm, context, plan))
-    return _whole(np.array(frames, np.float32), plan)
+        return np.array(_walk(openmm, context, plan), np.float32)
+
+    return _dealt(walk, len(start), plan, ranks)
 
 
 def _walk(openmm: Any, context: Any, plan: Langevin) -> list[np.ndarray]:
@@ -93,28 +94,33 @@ def _seed(plan: Langevin, walker: int) -> int:
 
 
 def simulate_forces(
-    forces: Callable, masses: np.ndarray, start: np.ndarray, plan: Langevin, box: np.ndarray | None = None
-) -> np.ndarray:
-    """Frames [W, T, N, 3] float32 (A) under ``forces(R [N, 3], box) -> [N, 3]`` (kJ/mol/A), a JAX function.
+    forces: Callable, masses: np.ndarray, start: np.ndarray, plan: Langevin, ranks: Ranks,
+    box: np.ndarray | None = None,
+) -> np.ndarray | None:  # fmt: skip
+    """Frames under ``forces(R [N, 3], box) -> [N, 3]`` (kJ/mol/A), a JAX function; see the module. Collective.
 
     masses: [N], amu. The splitting BAOAB (Leimkuhler and Matthews 2013, 10.1093/amrx/abs010). Raises Exploded.
     """
-    walkers = jnp.arange(len(start))
-    box = None if box is None else jnp.asarray(box, jnp.float32)
-    made = _trajectories(forces, plan, jnp.asarray(masses, jnp.float32), jnp.asarray(start, jnp.float32), walkers, box)
-    return _whole(np.asarray(made), plan)
+    masses, box = jnp.asarray(masses, jnp.float32), None if box is None else jnp.asarray(box, jnp.float32)
+
+    def walk(walker: int) -> np.ndarray:
+        return np.asarray(_trajectory(forces, plan, masses, jnp.asarray(start[walker], jnp.float32), walker, box))
+
+    return _dealt(walk, len(start), plan, ranks)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _trajectories(forces: Callable, plan: Langevin, masses, start, walkers, box) -> jax.Array:
+def _trajectory(forces: Callable, plan: Langevin, masses, R, walker, box) -> jax.Array:
+    """One walker, [T, N, 3]: several side by side would be another program, with other bits."""
     kT, m = GAS_CONSTANT * plan.temperature * PER_KJ, masses[:, None]
     kept = math.exp(-plan.friction * plan.step)
     width = jnp.sqrt(kT / m)
+    key = jax.random.fold_in(jax.random.key(plan.seed), walker)
 
     def push(R, v, F):
         return v + 0.5 * plan.step * PER_KJ * F / m
 
-    def step(key, state, number):
+    def step(number, state):
         R, v, F = state
         v = push(R, v, F)
         R = R + 0.5 * plan.step * v
@@ -124,22 +130,44 @@ def _trajectories(forces: Callable, plan: Langevin, masses, start, walkers, box)
         F = forces(R, box)
         return R, push(R, v, F), F
 
-    def walk(R, walker):
-        key = jax.random.fold_in(jax.random.key(plan.seed), walker)
-        v = width * jax.random.normal(jax.random.fold_in(key, 2**31 - 1), R.shape, R.dtype)
-        state = jax.lax.fori_loop(0, plan.steps_before, lambda n, s: step(key, s, n), (R, v, forces(R, box)))
+    def frame(state, number):
+        first = plan.steps_before + number * plan.stride
+        state = jax.lax.fori_loop(0, plan.stride, lambda n, s: step(first + n, s), state)
+        return state, state[0]
 
-        def frame(state, number):
-            first = plan.steps_before + number * plan.stride
-            state = jax.lax.fori_loop(0, plan.stride, lambda n, s: step(key, s, first + n), state)
-            return state, state[0]
-
-        return jax.lax.scan(frame, state, jnp.arange(plan.frames))[1]
-
-    return jax.vmap(walk)(start, walkers)
+    v = width * jax.random.normal(jax.random.fold_in(key, 2**31 - 1), R.shape, R.dtype)
+    state = jax.lax.fori_loop(0, plan.steps_before, step, (R, v, forces(R, box)))
+    return jax.lax.scan(frame, state, jnp.arange(plan.frames))[1]
 
 
-def _whole(frames: np.ndarray, plan: Langevin) -> np.ndarray:
+def _dealt(walk: Callable[[int], np.ndarray], walkers: int, plan: Langevin, ranks: Ranks) -> np.ndarray | None:
+    """Each rank takes walkers in turn; the error of the first walker that has one is raised on all ranks."""
+
+    def own() -> dict[int, np.ndarray | Exploded]:
+        try:
+            return {walker: _tried(walk, walker) for walker in range(ranks.rank, walkers, ranks.size)}
+        finally:
+            ranks.wait()
+
+    parts = ranks.gather(ranks.on_all(own))
+    return ranks.on_all(lambda: _joined(parts, plan) if ranks.is_root else None)
+
+
+def _tried(walk: Callable[[int], np.ndarray], walker: int) -> np.ndarray | Exploded:
+    """A walker that flies off leaves the others walking: so it is the same one that is told on any number of ranks."""
+    try:
+        return walk(walker)
+    except Exploded as error:
+        return error
+
+
+def _joined(parts: Sequence[dict[int, np.ndarray | Exploded]], plan: Langevin) -> np.ndarray:
+    """The frames of all walkers, [W, T, N, 3], in the order of their numbers."""
+    made = [made for _, made in sorted((item for part in parts for item in part.items()), key=lambda item: item[0])]
+    for one in made:
+        if isinstance(one, Exploded):
+            raise one
+    frames = np.array(made)
     good = (np.abs(frames) < FURTHEST).all(axis=(2, 3))
     if not good.all():
         walker, frame = np.argwhere(~good)[0]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpcfit.log import logger
-from hpcfit.store.files import write_text, written_whole
+from hpcfit.runs.tables import write_csv
+from hpcfit.store.files import write_text
 from hpcfit.sweep.outcome import PLAN, Mean, Outcome, Sweep
 
 
@@ -24,12 +24,12 @@ def write_sweep(sweep: Sweep) -> Path:
 
     keys, names = [axis.key for axis in sweep.axes], [metric.name for metric in sweep.metrics]
     columns = [*keys, *names, "state", "directory", "error"]
-    _write_csv(sweep.folder / "sweep.csv", columns, map(_row, sweep.outcomes))
+    _write_table(sweep.folder / "sweep.csv", columns, map(_row, sweep.outcomes))
     if any(axis.repeat for axis in sweep.axes):
         keys = [axis.key for axis in sweep.axes if not axis.repeat]
         statistics = [f"{name}_{kind}" for name in names for kind in ("mean", "deviation")]
         columns = [*keys, "finished", "points", *statistics]
-        _write_csv(sweep.folder / "sweep_means.csv", columns, map(_mean_row, sweep.means()))
+        _write_table(sweep.folder / "sweep_means.csv", columns, map(_mean_row, sweep.means()))
     page = sweep.folder / "sweep.html"
     write_text(page, sweep_page(sweep))
     logger.info("table %s, page %s", sweep.folder / "sweep.csv", page)
@@ -62,8 +62,6 @@ def _mean_row(mean: Mean) -> dict[str, Any]:
     return {**mean.values, "finished": len(mean.outcomes), "points": mean.points, **means, **deviations}
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    with written_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+def _write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """A column that a row lacks is empty."""
+    write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))

@@ -57,7 +57,7 @@ class ThreadRanks(Ranks):
         meetings = self._meeting.exchange(self.rank, Meeting(len(mates)))
         return ThreadRanks(meetings[mates[0]], mates.index(self.rank), len(mates))
 
-    _wait_for_root = barrier
+    wait = barrier
 
 
 def on_ranks(size: int, function: Callable[[Ranks], Any]) -> list[Any]:

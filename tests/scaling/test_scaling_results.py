@@ -12,7 +12,7 @@ from hpcfit.errors import InputError
 from hpcfit.fit.cost import Accelerator, Load, Machine, Message, Part, step_cost
 from hpcfit.scaling.files import check_mode, to_record, write_scaling
 from hpcfit.scaling.measurement import Measurement, read_measurement
-from hpcfit.scaling.page import page
+from hpcfit.scaling.page import page, print_tables
 from hpcfit.scaling.summary import PREDICTED_RANKS, summarise
 
 LOAD = Load(n_blocks=64, n_tiles=16, cell_bytes=1 << 19, tile_sums=6144, one_pass=True)
@@ -174,6 +174,18 @@ def test_the_page_says_what_is_measured_and_what_is_predicted(strong):
     assert not re.search(r'(src|href)="(?!data:)', shown)  # needs no other file
     assert "messages between nodes were not measured" in shown
     assert "&lt;data" not in shown  # numbers are not escaped markup
+
+
+def test_the_terminal_has_the_tables_of_the_page(strong, capsys):
+    print_tables(strong[0])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.strip() for line in lines if line.startswith(("measured", "model", "rates"))] == [
+        "measured, strong scaling (* ranks shared cores)", "rates, speed-up and efficiency",
+        "model against measurement",
+    ]  # fmt: skip
+    assert sum(line.startswith("PREDICTED, not measured: ") for line in lines) == 2
+    assert sum(line.split()[:2] == ["2", "1x2"] for line in lines) >= 3
+    assert not [line for line in lines if "<" in line]  # no markup
 
 
 def test_a_measurement_survives_its_file(tmp_path):

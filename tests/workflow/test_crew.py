@@ -122,4 +122,4 @@ def test_the_line_counts_what_is_done_and_what_runs(monkeypatch):
         journal.event((0.0, {"task": task, "done": done, "total": 10, "rate": rate, "unit": unit}))
     # 1 done and 2 halves running in 100 s (b is done): 2 more of 4 to go.
     clock[0] = 200.0
-    assert journal.line() == "simulate, simulate replica: 1 of 4 done, 40 ns/day, 2 frames/s, about 100 s left"
+    assert journal.line() == "simulate, simulate replica: 1 of 4 done, 40 ns/day, 2 frames/s, about 1 min 40 s left"

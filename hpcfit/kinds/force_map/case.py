@@ -18,13 +18,12 @@ from hpcfit.fit.grid import Grid, Shape, fitting_shapes
 from hpcfit.kinds.force_map.beads import open_beads, read_matrix
 from hpcfit.kinds.force_map.coarse_particles import bead_types, coarse_particles
 from hpcfit.kinds.force_map.config import ForceMatchingConfig
-from hpcfit.kinds.force_map.constraints import HeldDistances, check_by_frames, open_constraints
+from hpcfit.kinds.force_map.constraints import HeldDistances, check_by_frames, open_constraints, rigid_groups
 from hpcfit.kinds.force_map.features import Features, features_of
 from hpcfit.kinds.force_map.mapped_frames import MeanForce, check_folder
 from hpcfit.kinds.force_map.maps import Reduced, basic_map, reduced
 from hpcfit.kinds.force_map.passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.kinds.force_map.products import DenseProducts, LocalProducts, Products
-from hpcfit.kinds.force_map.rigid_groups import rigid_groups
 from hpcfit.kinds.force_map.support import support_in_residue, support_within, tied_classes
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.store.files import sha256_of_file

@@ -1,4 +1,4 @@
-"""The HDF5 files of a run of kind "force-map", read and checked: maps, potentials, simulation."""
+"""The HDF5 files of a run of kind "force-map", written and read: maps, potentials, simulation."""
 
 from __future__ import annotations
 
@@ -42,10 +42,16 @@ class ForceMapRun(RunFiles):
 
 
 class BeadNoise(NamedTuple):
-    """Mean |F|^2 of each bead of one map, [N], (kJ/mol/A)^2, on frames that it was not fitted to; with its error."""
+    """Mean |F|^2 of each bead of one map, [N], (kJ/mol/A)^2: of frames that it was not fitted to, with its error, and
+    of those that it was fitted to. free: coefficients of each bead."""
 
     held_out: np.ndarray
     error: np.ndarray
+    fitted: np.ndarray
+    free: np.ndarray
+
+
+OF_NOISE = ("held_out", "held_out_error", "fitted", "free")  # names of its datasets
 
 
 class Coefficients(NamedTuple):
@@ -55,6 +61,11 @@ class Coefficients(NamedTuple):
     atom: np.ndarray
     value: np.ndarray
     error: np.ndarray
+
+    def datasets(self, name: str) -> dict[str, np.ndarray]:
+        """The datasets of the group of that name."""
+        found = {f"{name}/bead": self.bead, f"{name}/atom": self.atom, f"{name}/coefficient": self.value}
+        return found if np.all(np.isnan(self.error)) else found | {f"{name}/error": self.error}
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,18 @@ class Maps:
     noise: dict[str, BeadNoise]
     coefficients: dict[str, Coefficients]
 
+    def datasets(self) -> dict[str, Any]:
+        """The datasets of maps.h5."""
+        found = {
+            "beads": self.beads, "atoms": self.atoms, "residue": self.residue, "residue_names": self.residue_names,
+            "residue_numbers": self.residue_numbers, "group": self.group, **self.M.datasets("M"),
+        }  # fmt: skip
+        for name, noise in self.noise.items():
+            found |= {f"{name}/{key}": values for key, values in zip(OF_NOISE, noise)}
+        for name, one in self.coefficients.items():
+            found |= one.datasets(name)
+        return found
+
     def own_groups(self, bead: int) -> np.ndarray:
         """The rigid groups that a bead has atoms in."""
         return np.unique(self.group[self.M.atom[self.M.bead == bead]])
@@ -93,7 +116,7 @@ def read_maps(path: Path) -> Maps:
     """maps.h5. Raises InputError that names it."""
     with opened(path) as file:
         names = [name for name in file if name != "M" and hasattr(file[name], "keys")]
-        noise = {name: BeadNoise(file[name]["held_out"][()], file[name]["held_out_error"][()]) for name in names}
+        noise = {name: BeadNoise(*(file[name][key][()] for key in OF_NOISE)) for name in names}
         constant = {name: _coefficients(file[name]) for name in names if "coefficient" in file[name]}
         return Maps(
             text(file.attrs["chosen"]), texts(file["beads"]), texts(file["atoms"]), file["residue"][()],
@@ -109,9 +132,8 @@ def _coefficients(group: Any) -> Coefficients:
 
 
 class Potential(NamedTuple):
-    """One term of a fitted force field. kind: pairs, bonds, angles or dihedrals; q: A or rad; U, error: kJ/mol.
-
-    samples: how often frames were in the reach of its functions.
+    """One term of a fitted force field. kind: pairs, bonds, angles or dihedrals; q: A or rad; U: kJ/mol, 0 at its
+    least; error: by the jackknife over blocks; coverage: of each of its functions, how often frames were in its reach.
     """
 
     kind: str
@@ -120,7 +142,12 @@ class Potential(NamedTuple):
     U: np.ndarray
     error: np.ndarray
     dU: np.ndarray
-    samples: float
+    coverage: np.ndarray
+
+    @property
+    def samples(self) -> float:
+        """How often frames were in the reach of its functions."""
+        return float(np.sum(self.coverage))
 
 
 class Exact(NamedTuple):
@@ -132,10 +159,16 @@ class Exact(NamedTuple):
 
 
 class Potentials(NamedTuple):
-    """By map and term; exact: where it is known."""
+    """The potentials of each map by term, "bonds A-B"; exact: the mean force, where it is known."""
 
     of_map: dict[str, dict[str, Potential]]
     exact: Exact | None
+
+    def datasets(self) -> dict[str, np.ndarray]:
+        """The datasets of potentials.h5."""
+        terms = {f"{name}/{term}": one for name, terms in self.of_map.items() for term, one in terms.items()}
+        found = {f"{group}/{key}": getattr(one, key) for group, one in terms.items() for key in Potential._fields[2:]}
+        return found | ({f"exact/{key}": values for key, values in self.exact._asdict().items()} if self.exact else {})
 
 
 def read_potentials(path: Path) -> Potentials:
@@ -149,8 +182,7 @@ def read_potentials(path: Path) -> Potentials:
 
 def _potential(name: str, group: Any) -> Potential:
     kind, _, label = name.partition(" ")
-    curves = (group[key][()] for key in ("q", "U", "error", "dU"))
-    return Potential(kind, label, *curves, float(np.sum(group["coverage"][()])))
+    return Potential(kind, label, *(group[key][()] for key in Potential._fields[2:]))
 
 
 class FreeEnergy(NamedTuple):
@@ -169,6 +201,15 @@ class FreeEnergy(NamedTuple):
     divergence: float
     error: float
 
+    def datasets(self) -> dict[str, Any]:
+        """The datasets of its group of simulation.h5."""
+        values = {key: getattr(self, key) for key in CURVES} | {"label": [self.label]}
+        values["divergence"] = np.array([self.divergence, self.error])
+        return {f"profile {self.name}/{key}": value for key, value in values.items()}
+
+
+CURVES = ("x", "reference", "reference_error", "model", "model_error")
+
 
 class Slow(NamedTuple):
     """Free energies in two slow coordinates, [nx, ny], kJ/mol, of the mapped frames and of the model."""
@@ -182,8 +223,18 @@ class Slow(NamedTuple):
 
 
 class SimulatedBeads(NamedTuple):
+    """Free energies of a simulation of the beads; slow: where there are enough beads for slow coordinates."""
+
     profiles: list[FreeEnergy]
     slow: Slow | None
+
+    def datasets(self) -> dict[str, Any]:
+        """The datasets of simulation.h5."""
+        found = {key: values for profile in self.profiles for key, values in profile.datasets().items()}
+        if self.slow is not None:
+            found |= {f"tica/{key}": getattr(self.slow, key) for key in Slow._fields[:4]}
+            found["tica/divergence"] = np.array([self.slow.divergence, self.slow.error])
+        return found
 
 
 def read_simulation(path: Path) -> SimulatedBeads:
@@ -198,5 +249,5 @@ def read_simulation(path: Path) -> SimulatedBeads:
 
 
 def _free_energy(name: str, group: Any) -> FreeEnergy:
-    curves = (group[key][()] for key in ("x", "reference", "reference_error", "model", "model_error"))
+    curves = (group[key][()] for key in CURVES)
     return FreeEnergy(name, texts(group["label"])[0], *curves, *(float(value) for value in group["divergence"][()]))

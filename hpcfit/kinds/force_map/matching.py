@@ -63,7 +63,7 @@ def match_forces(
     neural = [] if choice.neural is None else _train(case, fits, work, sums, found, chosen)
     simulated = None
     if choice.simulation is not None:
-        simulated = world.on_root(lambda: simulate(case, terms[names.index(chosen.name)], neural[:1]))
+        simulated = simulate(case, terms[names.index(chosen.name)], neural[:1], world)
     metrics = {
         "functions": basis.size,
         "linear": [_of_linear(name, one) for name, one in zip(names, linear)],

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from hpcfit.bead_models.force_matching import LinearFit
 from hpcfit.bead_models.tables import Term, write_tables
 from hpcfit.kinds.force_map.case import ForceMapCase
+from hpcfit.kinds.force_map.files import Exact, Potential, Potentials
 from hpcfit.kinds.force_map.matching import Matched
-from hpcfit.kinds.force_map.simulation import Simulated
 from hpcfit.log import logger
 from hpcfit.physics.openmm_library import NoOpenMM
 from hpcfit.runs.directory import RunDirectory
@@ -25,15 +25,6 @@ POINTS = 400
 CHAINS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-class Curve(NamedTuple):
-    """A potential with its jackknife error over blocks, 0 at its least. q: A or rad; U: kJ/mol."""
-
-    q: np.ndarray
-    U: np.ndarray
-    error: np.ndarray
-    dU: np.ndarray
-
-
 def write_models(directory: RunDirectory, case: ForceMapCase, findings: Any) -> None:
     """Everything that a force field is used or looked at with; on root."""
     matched: Matched = findings.matching
@@ -42,9 +33,9 @@ def write_models(directory: RunDirectory, case: ForceMapCase, findings: Any) -> 
     folder = directory.path / FOLDER
     write_tables(folder / "tables", matched.terms[chosen])
     _write_system(directory, case, matched.terms[chosen])
-    directory.write_h5("potentials.h5", dict(_potentials(names, matched, findings)), {"unit": "kJ/mol"})
+    directory.write_h5("potentials.h5", _potentials(names, matched, findings).datasets(), {"unit": "kJ/mol"})
     if matched.simulated is not None:
-        directory.write_h5("simulation.h5", dict(_simulation(matched.simulated)), {"unit": "kJ/mol"})
+        directory.write_h5("simulation.h5", matched.simulated.beads.datasets(), {"unit": "kJ/mol"})
 
 
 def _write_system(directory: RunDirectory, case: ForceMapCase, terms: list[Term]) -> None:
@@ -76,50 +67,30 @@ def _pdb_lines(case: ForceMapCase, R: np.ndarray) -> Iterator[str]:
     yield "END\n"
 
 
-def _potentials(names: list[str], matched: Matched, findings: Any) -> Iterator[tuple[str, np.ndarray]]:
+def _potentials(names: list[str], matched: Matched, findings: Any) -> Potentials:
     coverage = findings.sums.normal.coverage.sum(axis=0)
-    for name, fit, terms in zip(names, matched.linear, matched.terms):
-        for term in terms:
-            group = f"{name}/{term.kind} {term.label.replace('/', '|')}"
-            columns = _columns(term)
-            for key, values in curve(term, fit)._asdict().items():
-                yield f"{group}/{key}", values
-            yield f"{group}/coverage", coverage[columns]
-    if findings.mean_force is not None:
-        r, f = findings.mean_force
-        U = np.concatenate([[0.0], np.cumsum((f[1:] + f[:-1]) / 2 * -np.diff(r))])
-        yield "exact/r", r
-        yield "exact/f", f
-        yield "exact/U", U - U.min()
+    of_map = {
+        name: {f"{one.kind} {one.label}": one for one in (potential(term, fit, coverage) for term in terms)}
+        for name, fit, terms in zip(names, matched.linear, matched.terms)
+    }
+    if findings.mean_force is None:
+        return Potentials(of_map, None)
+    r, f = findings.mean_force
+    U = np.concatenate([[0.0], np.cumsum((f[1:] + f[:-1]) / 2 * -np.diff(r))])
+    return Potentials(of_map, Exact(r, U - U.min(), f))
+
+
+def potential(term: Term, fit: LinearFit, coverage: np.ndarray) -> Potential:
+    """One term on its fitted range, with errors from the fits that left one block out. coverage: of all functions."""
+    q = np.linspace(term.low, term.high, POINTS)
+    U, dU = term(q)
+    lowest, columns = int(np.argmin(U)), _columns(term)
+    left_out = np.array([replace(term, coefficients=theta[columns])(q)[0] for theta in fit.left_out])
+    left_out -= left_out[:, lowest : lowest + 1]
+    label = term.label.replace("/", "|")  # a slash would be a group of the file
+    return Potential(term.kind, label, q, U - U[lowest], jackknife_error(left_out), dU, coverage[columns])
 
 
 def _columns(term: Term) -> slice:
     first = term.family.column + term.number * term.family.functions
     return slice(first, first + term.family.functions)
-
-
-def curve(term: Term, fit: LinearFit) -> Curve:
-    """One term on its fitted range, with errors from the fits that left one block out."""
-    q = np.linspace(term.low, term.high, POINTS)
-    U, dU = term(q)
-    lowest = int(np.argmin(U))
-    left_out = np.array([replace(term, coefficients=theta[_columns(term)])(q)[0] for theta in fit.left_out])
-    left_out -= left_out[:, lowest : lowest + 1]
-    return Curve(q, U - U[lowest], jackknife_error(left_out), dU)
-
-
-def _simulation(found: Simulated) -> Iterator[tuple[str, np.ndarray]]:
-    for one in found.profiles:
-        group = f"profile {one.name}"
-        yield f"{group}/x", one.reference.centres
-        for name, of in (("reference", one.reference), ("model", one.model)):
-            yield f"{group}/{name}", of.F
-            yield f"{group}/{name}_error", of.error
-        yield f"{group}/label", [one.label]
-        yield f"{group}/divergence", np.array([one.divergence, one.error])
-    if found.slow is not None:
-        slow = found.slow
-        for key, values in (("edges_x", slow.edges[0]), ("edges_y", slow.edges[1]), ("reference", slow.reference),
-                            ("model", slow.coarse)):  # fmt: skip
-            yield f"tica/{key}", values
-        yield "tica/divergence", np.array([slow.comparison.js, slow.comparison.error])

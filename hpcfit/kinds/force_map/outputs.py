@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from hpcfit.bead_models.force_matching import MapComparison, compare_maps, decomposition
 from hpcfit.bead_models.linear import NormalEquations
 from hpcfit.fit.stages import Result
 from hpcfit.kinds.force_map.case import ForceMapCase
+from hpcfit.kinds.force_map.files import BeadNoise, Coefficients, Maps
 from hpcfit.kinds.force_map.map_fits import FoundMap, Learning
 from hpcfit.kinds.force_map.map_statistics import FRAMES_PER_COEFFICIENT, optimism
 from hpcfit.kinds.force_map.mapped_frames import SPANS, MappedSums
@@ -49,25 +51,34 @@ def headline(metrics: dict[str, Any]) -> list[str]:
 
 
 def _write(directory: RunDirectory, case: ForceMapCase, findings: Findings, metrics: dict[str, Any]) -> None:
-    M = case.reduced.beads.M.tocoo()
-    datasets = {"beads": list(case.reduced.beads.names), "atoms": list(case.particles.names),
-                "residue": case.particles.residue, "residue_names": list(case.particles.residue_names),
-                "residue_numbers": list(case.particles.residue_numbers), "group": case.reduced.group,
-                "M/bead": M.coords[0], "M/atom": M.coords[1], "M/coefficient": M.data}  # fmt: skip
-    for one, named in zip(findings.found.maps, findings.named):
-        W = named.W.tocoo()
-        values = {"bead": W.coords[0], "atom": W.coords[1], "coefficient": W.data, "fitted": one.fitted,
-                  "held_out": one.held_out, "held_out_error": one.held_out_error, "free": one.p}  # fmt: skip
-        if one.error is not None:
-            values["error"] = np.asarray(case.reduced.spread(one.error)[W.coords[0], W.coords[1]]).ravel()
-        datasets |= {f"{one.name}/{key}": value for key, value in values.items()}
-    directory.write_h5("maps.h5", datasets, {"chosen": findings.found.chosen.name, "unit": "(kJ/mol/A)^2"})
-    chosen = next(named for named in findings.named if named.name == findings.found.chosen.name)
+    maps = _maps(case, findings)
+    directory.write_h5("maps.h5", maps.datasets(), {"chosen": maps.chosen, "unit": "(kJ/mol/A)^2"})
+    chosen = next(named for named in findings.named if named.name == maps.chosen)
     if np.prod(chosen.W.shape) <= LARGEST_MATRIX:
         directory.write_npy("force_map.npy", chosen.W.toarray())
     if findings.matching is not None:
         write_models(directory, case, findings)
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
+
+
+def _maps(case: ForceMapCase, findings: Findings) -> Maps:
+    particles, found = case.particles, findings.found
+    return Maps(
+        found.chosen.name, list(case.reduced.beads.names), list(particles.names), particles.residue,
+        list(particles.residue_names), np.asarray(particles.residue_numbers), case.reduced.group,
+        _coefficients(case.reduced.beads.M),
+        {one.name: BeadNoise(one.held_out, one.held_out_error, one.fitted, one.p) for one in found.maps},
+        {one.name: _coefficients(named.W, None if one.error is None else case.reduced.spread(one.error))
+         for one, named in zip(found.maps, findings.named)},
+    )  # fmt: skip
+
+
+def _coefficients(matrix: scipy.sparse.csr_array, error: Any = None) -> Coefficients:
+    """The entries of M or W, with their errors where they are known."""
+    entries = matrix.tocoo()
+    bead, atom = entries.coords
+    known = np.full(len(bead), np.nan) if error is None else np.asarray(error[bead, atom]).ravel()
+    return Coefficients(bead, atom, entries.data, known)
 
 
 def _metrics(case: ForceMapCase, findings: Findings) -> dict[str, Any]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hpcfit.bead_models.free_energy import (
     Landscape,
-    Profile,
     blocks_of,
     common_edges,
     compare,
@@ -23,8 +21,10 @@ from hpcfit.bead_models.free_energy import (
 from hpcfit.bead_models.openmm_model import build_system
 from hpcfit.bead_models.tables import Term
 from hpcfit.kinds.force_map.case import ForceMapCase
+from hpcfit.kinds.force_map.files import FreeEnergy, SimulatedBeads, Slow
 from hpcfit.kinds.force_map.neural_frames import TrainedPotential
 from hpcfit.log import logger
+from hpcfit.ranks import Ranks
 from hpcfit.simulation.beads import Langevin, simulate_forces, simulate_system
 from hpcfit.store.force_store import open_force_store
 from hpcfit.store.force_stream import force_frames
@@ -35,45 +35,41 @@ LAG = 10  # frames of the reference, at most a twentieth of a trajectory
 BINS = 40
 
 
-@dataclass(frozen=True)
-class NamedProfile:
-    """Free energies along one coordinate, A, of the reference and of the model."""
+class Simulated(NamedTuple):
+    """A simulation of the model compared with the mapped frames."""
 
-    name: str
-    label: str
-    reference: Profile
-    model: Profile
-    divergence: float
-    error: float
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """What came of it. slow: in two slow coordinates, where there are enough beads."""
-
-    profiles: list[NamedProfile]
-    slow: Landscape | None
+    beads: SimulatedBeads
     metrics: dict[str, Any]
 
 
-def simulate(case: ForceMapCase, terms: Sequence[Term], neural: Sequence[TrainedPotential]) -> Simulated:
-    """Simulate the chosen map's model from mapped frames, and compare free energies; on root."""
+def simulate(
+    case: ForceMapCase, terms: Sequence[Term], neural: Sequence[TrainedPotential], world: Ranks
+) -> Simulated:  # fmt: skip
+    """Simulate the chosen map's model from mapped frames, the walkers dealt over ranks, and compare free energies;
+    collective."""
     choice, temperature = case.config.problem.force_matching.simulation, case.config.problem.temperature
-    reference, box = _mapped(case)
+    reference, box = world.on_all(lambda: _mapped(case) if world.is_root else (None, None))
+    start, box = world.bcast((_starts(reference), box) if world.is_root else None)
     plan = Langevin(
         temperature, -(-choice.frames // WALKERS), choice.interval, choice.step, choice.friction,
         equilibration=50 * choice.interval, seed=choice.seed,
     )  # fmt: skip
-    every = np.concatenate(reference)
-    start = every[np.linspace(0, len(every) - 1, WALKERS).astype(int)]
-    logger.info("simulating the %s model: %d walkers, %d frames each", choice.model, WALKERS, plan.frames)
+    if world.is_root:
+        logger.info("simulating the %s model: %d walkers, %d frames each", choice.model, WALKERS, plan.frames)
     if choice.model == "linear":
-        system = build_system(terms, case.coarse.masses, case.types, box)
-        frames = simulate_system(system, start, plan)
+        system = world.on_all(lambda: build_system(terms, case.coarse.masses, case.types, box))
+        frames = simulate_system(system, start, plan, world)
     else:
         problem, shared = neural[0].problem, neural[0].fitted.params.shared
-        frames = simulate_forces(lambda R, cell: problem.forces(shared, R, cell), case.coarse.masses, start, plan, box)
-    return _compared(reference, list(frames), box, temperature, choice.model)
+        forces = lambda R, cell: problem.forces(shared, R, cell)  # noqa: E731
+        frames = simulate_forces(forces, case.coarse.masses, start, plan, world, box)
+    return world.on_root(lambda: _compared(reference, list(frames), box, temperature, choice.model))
+
+
+def _starts(reference: Sequence[np.ndarray]) -> np.ndarray:
+    """Frames [WALKERS, N, 3], A, from all over the mapped ones."""
+    every = np.concatenate(reference)
+    return every[np.linspace(0, len(every) - 1, WALKERS).astype(int)]
 
 
 def _mapped(case: ForceMapCase) -> tuple[list[np.ndarray], np.ndarray | None]:
@@ -111,7 +107,11 @@ def _compared(
             **slow.comparison._asdict(), "timescales_in_frames": slow.timescales.tolist(),
         },
     }  # fmt: skip
-    return Simulated(profiles, slow, metrics)
+    return Simulated(SimulatedBeads(profiles, None if slow is None else _slow(slow)), metrics)
+
+
+def _slow(found: Landscape) -> Slow:
+    return Slow(*found.edges, found.reference, found.coarse, found.comparison.js, found.comparison.error)
 
 
 def _coordinates(reference: np.ndarray, box: np.ndarray | None) -> dict[str, tuple[str, Any]]:
@@ -130,10 +130,10 @@ def _coordinates(reference: np.ndarray, box: np.ndarray | None) -> dict[str, tup
     }
 
 
-def _profile(name: str, label: str, q: np.ndarray, p: np.ndarray, walker: np.ndarray, temperature: float):
+def _profile(
+    name: str, label: str, q: np.ndarray, p: np.ndarray, walker: np.ndarray, temperature: float
+) -> FreeEnergy:  # fmt: skip
     edges = common_edges([q, p], BINS)
     found = compare(q, p, walker, edges, temperature)
-    return NamedProfile(
-        name, label, profile(q, blocks_of(len(q)), edges, temperature), profile(p, walker, edges, temperature),
-        found.js, found.error,
-    )  # fmt: skip
+    a, b = profile(q, blocks_of(len(q)), edges, temperature), profile(p, walker, edges, temperature)
+    return FreeEnergy(name, label, a.centres, a.F, a.error, b.F, b.error, found.js, found.error)

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter
 
+from hpcfit.kinds.frame_weights.files import SourceWeights
 from hpcfit.report.drawing import BLUE, FEW, PALE, drawn, index_axis, shortened
 from hpcfit.report.figures import BASELINE, panels
-from hpcfit.runs.files import SourceWeights
 
 MOST_PANELS = 12  # sources that get a panel of their own
 BINS = 400  # of a longer trajectory

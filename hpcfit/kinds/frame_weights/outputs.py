@@ -14,14 +14,13 @@ from hpcfit.fit.selection import ABSENT
 from hpcfit.fit.stages import Result
 from hpcfit.fit.state import gather_rows
 from hpcfit.kinds.frame_weights.case import FrameWeightsCase
-from hpcfit.kinds.frame_weights.measured_quality import MeasuredQuality, map_quality, number_or_none
+from hpcfit.kinds.frame_weights.files import MAP_ATTRIBUTES, SOURCE_COLUMNS, WEIGHT_COLUMNS
 from hpcfit.kinds.frame_weights.objectives import part_of
 from hpcfit.kinds.frame_weights.problem import shell_correlations
+from hpcfit.kinds.frame_weights.quality import MeasuredQuality, map_quality, number_or_none
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.catalog import FrameRows as StoreRows
 from hpcfit.store.catalog import frame_rows
-
-WEIGHT_COLUMNS = ("frame", "source", "index", "label", "weight", "log_weight", "delta_G_kJ_mol", "file")
 
 
 class WeightTable(NamedTuple):
@@ -76,7 +75,7 @@ def _write(
         dict(zip(WEIGHT_COLUMNS, table.columns(), strict=True)),
         {"temperature_K": case.config.problem.temperature},
     )
-    directory.write_csv("sources.csv", ("source", "label", "frames", "uniform_weight", "weight"), _sources(table))
+    directory.write_csv("sources.csv", SOURCE_COLUMNS, _sources(table))
     _write_map(directory, case, *intensities)
     metrics["groups"] = _groups(case, w)
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
@@ -150,9 +149,8 @@ def _write_map(directory: RunDirectory, case: FrameWeightsCase, calculated: np.n
         datasets["sigma"] = orbits.sigma
     if np.any(case.chosen.part):
         datasets["held_out"] = case.chosen.part == 1
-    directory.write_h5(
-        "map.h5", datasets, {"ndiv": reflections.ndiv, "cell": reflections.cell, "laue": case.config.problem.laue}
-    )
+    about = (reflections.ndiv, reflections.cell, case.config.problem.laue)
+    directory.write_h5("map.h5", datasets, dict(zip(MAP_ATTRIBUTES, about)))
 
 
 def _metrics(case: FrameWeightsCase, evaluate: Gradient, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from hpcfit.kinds.frame_weights.files import FrameWeightsRun
 from hpcfit.kinds.frame_weights.numbers import MISFIT, error_of, minimised, resamples
 from hpcfit.kinds.frame_weights.report_map import agreement, sections, shells
 from hpcfit.kinds.frame_weights.report_study import PRIOR_CHOSEN, dropping, starts, theta
@@ -25,7 +26,6 @@ from hpcfit.report.page import (
 )
 from hpcfit.report.report import Contents
 from hpcfit.report.sections import phases, rate, settings, study
-from hpcfit.runs.files import RunFiles
 
 MEANING = {
     "misfit": ("misfit", "what the fit minimises, without the price of leaving the prior"),
@@ -66,7 +66,7 @@ UNFINISHED = (
 )
 
 
-def outcome(run: RunFiles) -> Section:
+def outcome(run: FrameWeightsRun) -> Section:
     """What was fitted, the headline numbers beside the baseline, why it stopped, and warnings."""
     m = run.metrics
     warnings = [Text(text, warning=True) for text in m.get("warnings", [])]
@@ -111,7 +111,7 @@ def _errors(m: dict[str, Any]) -> list[Text]:
     return [Text(ERRORS.format(resamples=made))] if made else []
 
 
-def _what(run: RunFiles) -> str:
+def _what(run: FrameWeightsRun) -> str:
     m = run.metrics
     labels = {row["label"] for row in run.sources if row["label"]}
     labelled = f" ({plural(len(labels), 'label')})" if labels else ""
@@ -144,7 +144,7 @@ def _stopped(m: dict[str, Any]) -> str:
     return f"The fit stopped after {stopped}." + (f" It is one {together}." if n > 1 else "")
 
 
-def so_far(run: RunFiles) -> Section:
+def so_far(run: FrameWeightsRun) -> Section:
     """The head of a run that has no results yet."""
     history = run.history.of_fit(run.history.newest_fit)
     last = {name: float(history[name][-1]) for name in MEANING if name in history.columns}
@@ -156,7 +156,7 @@ def so_far(run: RunFiles) -> Section:
     return Section("Outcome", [Text(text, warning=True), Text(done), Cards(cards)])
 
 
-def convergence(run: RunFiles) -> Section | None:
+def convergence(run: FrameWeightsRun) -> Section | None:
     """CC, loss, gradient norm and ESS against evaluations, of the final fit; of the newest while there is none."""
     from hpcfit.kinds.frame_weights import figures
 
@@ -180,7 +180,7 @@ def _convergence_caption(with_baseline: bool, of_fit: str, note: str) -> str:
     )
 
 
-def _fit_shown(run: RunFiles) -> tuple[int, str]:
+def _fit_shown(run: FrameWeightsRun) -> tuple[int, str]:
     """The number of the fit, and a sentence that says which it is where the run has several."""
     if not run.finished:
         newest = run.history.newest_fit
@@ -193,7 +193,7 @@ def _fit_shown(run: RunFiles) -> tuple[int, str]:
     return final or 0, several
 
 
-def time(run: RunFiles) -> Section:
+def time(run: FrameWeightsRun) -> Section:
     """Phases, and the rate against the measured bandwidth."""
     return Section("Time", [*study(run), phases(run), rate(run, "structure factors")])
 
@@ -204,4 +204,5 @@ CONTENTS = Contents(
     ),
     unfinished=(so_far, convergence, settings),
     files=("config.toml", "environment.json", "history.jsonl", "sources.csv", "weights.h5", "map.h5"),
+    run=FrameWeightsRun,
 )  # fmt: skip

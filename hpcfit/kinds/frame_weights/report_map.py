@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcfit.kinds.frame_weights.files import FrameWeightsRun, Orbits
 from hpcfit.kinds.frame_weights.observed import splines
 from hpcfit.kinds.frame_weights.planes import (
     Plane,
@@ -18,7 +19,6 @@ from hpcfit.kinds.frame_weights.planes import (
     scaled_to,
 )
 from hpcfit.report.page import Figure, Section, Table, Text, change, correlation, grouped, number, plural
-from hpcfit.runs.files import Orbits, RunFiles
 
 PRECISION_COLUMNS = {"cc_free": "CC free", "cc_half": "CC1/2", "cc_star": "CC*"}
 SHELLS = (
@@ -38,7 +38,7 @@ ABOVE_CEILING = (
 )
 
 
-def shells(run: RunFiles) -> Section:
+def shells(run: FrameWeightsRun) -> Section:
     """CC per resolution shell, beside what held-out orbits and the precision of the map allow."""
     from hpcfit.kinds.frame_weights import figures
 
@@ -81,7 +81,7 @@ def _above(cc: float | None, precision: dict[str, float | None]) -> bool:
     return cc > star + 2 * (error or 0.0) / (star * (1 + half) ** 2)
 
 
-def sections(run: RunFiles) -> Section:
+def sections(run: FrameWeightsRun) -> Section:
     """hk0, hk1, ... of the observed, calculated and difference maps, total and anisotropic."""
     from hpcfit.kinds.frame_weights import figures_map
     from hpcfit.physics.reciprocal import laue_operations
@@ -156,7 +156,7 @@ def _three(observed: np.ndarray, calculated: np.ndarray) -> dict[str, np.ndarray
     return {"observed": observed, "calculated": calculated, "difference": observed - calculated}
 
 
-def agreement(run: RunFiles) -> Section:
+def agreement(run: FrameWeightsRun) -> Section:
     """Observed against calculated beside the baseline, and of held-out orbits alone where there are any."""
     from hpcfit.kinds.frame_weights import figures_map
 

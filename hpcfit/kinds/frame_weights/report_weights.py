@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from scipy.constants import gas_constant
 
+from hpcfit.kinds.frame_weights.files import FrameWeightsRun, SourceWeights
 from hpcfit.kinds.frame_weights.numbers import KINDS_OF_ERRORS, error_by, error_of, resamples, share
 from hpcfit.report.page import (
     Figure,
@@ -22,7 +23,6 @@ from hpcfit.report.page import (
     plus_minus,
     significant,
 )
-from hpcfit.runs.files import RunFiles, SourceWeights
 
 HEAVIEST = 10
 MOST_SUMS = 40  # rows of a figure of sums; more are in the table alone
@@ -49,7 +49,7 @@ GROUP_ERRORS = (
 )
 
 
-def weights(run: RunFiles) -> Section:
+def weights(run: FrameWeightsRun) -> Section:
     """Weights along each source, sums by group, label and source, heaviest frames."""
     from hpcfit.kinds.frame_weights import figures_weights
 
@@ -72,7 +72,7 @@ def _weights_caption(n_frames: str, drawn: Sequence[str]) -> str:
     )
 
 
-def _sums_figures(run: RunFiles) -> list[Figure]:
+def _sums_figures(run: FrameWeightsRun) -> list[Figure]:
     """The sums over groups, and over sources where those are others, with their errors where they are known."""
     if "errors" not in run.metrics:
         return []
@@ -84,7 +84,7 @@ def _sums_figures(run: RunFiles) -> list[Figure]:
     return [_sums_figure(run, what, rows) for what, rows in kinds.items() if 1 < len(rows) <= MOST_SUMS]
 
 
-def _sums_figure(run: RunFiles, what: str, rows: Sequence[tuple[str, float, float]]) -> Figure:
+def _sums_figure(run: FrameWeightsRun, what: str, rows: Sequence[tuple[str, float, float]]) -> Figure:
     from hpcfit.report.figures import Value, values_with_errors
 
     errors = [tuple(error_by(run.metrics, kind, what, name) for kind in KINDS_OF_ERRORS) for name, _, _ in rows]
@@ -94,7 +94,7 @@ def _sums_figure(run: RunFiles, what: str, rows: Sequence[tuple[str, float, floa
     return Figure(svg, f"Summed weight of each of the {what} with its errors", caption)
 
 
-def _group_table(run: RunFiles) -> list[Table]:
+def _group_table(run: FrameWeightsRun) -> list[Table]:
     """Sums per group beside those of the prior, with free energies, where there are several groups."""
     rows = run.metrics.get("groups", [])
     if len(rows) < 2:
@@ -124,7 +124,7 @@ def _delta_G(m: dict[str, Any], row: dict[str, Any]) -> Markup | str:
     return plus_minus(near_zero(row["delta_G"]), None if error is None else kT * error / row["weight"])
 
 
-def _label_table(run: RunFiles) -> list[Table]:
+def _label_table(run: FrameWeightsRun) -> list[Table]:
     """Sums per label, when labels join sources and are not the groups."""
     labels = {row["label"] or "(no label)" for row in run.sources}
     groups = {row["group"] for row in run.metrics.get("groups", [])}
@@ -139,7 +139,7 @@ def _label_table(run: RunFiles) -> list[Table]:
     return [Table(("label", "sources", *WEIGHT_COLUMNS), rows, caption)]
 
 
-def _separability(run: RunFiles) -> list[Table]:
+def _separability(run: FrameWeightsRun) -> list[Table]:
     """CC of each label alone, where there are several labels."""
     fits = run.metrics.get("labels", [])
     if not fits:
@@ -152,7 +152,7 @@ def _separability(run: RunFiles) -> list[Table]:
     return [Table(header, rows, SEPARABILITY.format(n=grouped(fits[0]["part_frames"])))]
 
 
-def _source_table(run: RunFiles) -> Table:
+def _source_table(run: FrameWeightsRun) -> Table:
     names = ("frames", "uniform_weight", "weight")
     largest = max(max(row["uniform_weight"], row["weight"]) for row in run.sources)
     rows = []
@@ -173,7 +173,7 @@ def _weight_cells(row: Sequence[float], largest: float, error: float | None = No
     ]  # fmt: skip
 
 
-def _heaviest(run: RunFiles) -> Table:
+def _heaviest(run: FrameWeightsRun) -> Table:
     n_frames, temperature = run.metrics["frames"], run.metrics["temperature"]
     frames = [(float(w), source.name, int(i)) for source in run.weights for i, w in _top(source)]
     frames = sorted(frames, key=lambda frame: (-frame[0], *frame[1:]))[:HEAVIEST]

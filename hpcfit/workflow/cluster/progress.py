@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from hpcfit.log import NowAndThen, logger
+from hpcfit.log import NowAndThen, logger, span
 
 TOPIC = "hpcfit-work"  # of Dask's events; the dashboard's page listens to it as well
 REPORT_INTERVAL = 1.0  # seconds between two events of one task: frames may come in milliseconds
@@ -85,17 +85,10 @@ class Journal:
         if not done:
             return ""
         seconds = (time.monotonic() - self._begun) * (self._total - done) / done
-        return f"about {_duration(seconds)} left"
+        return f"about {span(seconds)} left"
 
 
 def _rates(running: list[dict]) -> str:
     """The summed rates of the running tasks, by unit."""
     units = dict.fromkeys(message["unit"] for message in running)
     return ", ".join(f"{sum(m['rate'] for m in running if m['unit'] == unit):.3g} {unit}" for unit in units)
-
-
-def _duration(seconds: float) -> str:
-    for size, name in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {name}"
-    return f"{seconds:.0f} s"

@@ -12,6 +12,7 @@ from bokeh.layouts import column, row
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Span
 from bokeh.plotting import figure
 
+from hpcfit.log import span
 from hpcfit.report.page import correlation, duration, number, percent, significant
 from hpcfit.workflow.pages.collector import Fit
 from hpcfit.workflow.pages.feed import Feed
@@ -164,7 +165,7 @@ class FitSection:
         state = status.get("state", "")
         silent = time.time() - fit.heard
         if state == "running" and silent > 10 + 5 * fit.about.get("every", 1.0):
-            state = f"nothing heard for {duration(silent).striptags()}"
+            state = f"nothing heard for {span(silent)}"
         note = f"{state} on {fit.about.get('ranks', '?')} ranks, {fit.about.get('summary', '')}"
         fill(self._head, heading(fit.name, note), cards(self._cards()))
 

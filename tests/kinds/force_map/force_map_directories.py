@@ -78,6 +78,7 @@ def write_maps(path: Path, residues=RESIDUES, chosen="local", **names) -> None:
             group["bead"], group["atom"], group["coefficient"] = bead, atom, W[bead, atom]
             group["held_out"] = 1000.0 * np.array([12.0, 10.0, 3.0, 2.5])[place] + np.arange(n_residues)
             group["held_out_error"] = np.full(n_residues, 30.0)
+            group["fitted"], group["free"] = group["held_out"][()] - 20.0, np.full(n_residues, 3.0)
             if name in ("optimal", "local"):
                 own = atom // ATOMS == bead
                 group["error"] = np.where(own & (atom % ATOMS < 2), 0.0, 0.015625 * (1 + bead % 3))

@@ -1,5 +1,7 @@
 """The files of a coarse-grained model after a run: tables, System and structure agree, and with closed forms."""
 
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from scipy.interpolate import CubicSpline
 from hpcfit.bead_models.basis import validity_basis
 from hpcfit.bead_models.force_matching import LinearFit
 from hpcfit.bead_models.tables import make_terms
-from hpcfit.kinds.force_map.models import curve
+from hpcfit.kinds.force_map.models import potential
 from hpcfit.physics.internal_coordinates import COORDINATES, bonded_terms, pairs_beyond
 from hpcfit.statistics.blocks import Estimate
 from hpcfit.store.force_store import open_force_store, read_block
@@ -157,6 +159,18 @@ def test_the_simulation_is_written_with_errors_of_both(chain):
     assert told["reference_frames"] == 500
 
 
+def test_without_openmm_the_model_is_written_as_tables_alone(tmp_path, monkeypatch, caplog):
+    for name in ("openmm", "openmm.app"):
+        monkeypatch.setitem(sys.modules, name, None)
+    r, f = HarmonicBeads(6, tether=400.0).frames(90, 1)
+    write_force_store(tmp_path / "store", HarmonicBeads(6).particles, {"a": (r, f, None)})
+    metrics = optimized(tmp_path, CHAIN[: CHAIN.index("[problem.force_matching.simulation]")])
+    assert metrics["force_matching"]["linear"]
+    made = sorted(path.name for path in (tmp_path / "run/coarse_grained").iterdir())
+    assert made == ["tables"]
+    assert "the model is written as tables only" in caplog.text
+
+
 PAIR = force_map_config("""
 bootstrap = 0
 reference = "exact.txt"
@@ -218,7 +232,7 @@ def test_errors_are_those_of_the_jackknife_with_the_least_value_held_at_0():
     theta, left_out = rng.normal(size=6), rng.normal(size=(n, 6))
     (term,) = make_terms(basis, theta, np.full(6, 100.0), 300.0)
     fit = LinearFit(theta, np.zeros(6), np.zeros(6, bool), 0.0, (0.0,), (1.0,), 1.0, Estimate(1.0, 0.1), left_out)
-    found = curve(term, fit)
+    found = potential(term, fit, np.full(6, 100.0))
     phi = np.exp(-0.5 * ((found.q[:, None] - np.linspace(1, 5, 6)) / 0.8) ** 2)
     inside = (found.q >= 1) & (found.q <= 5)  # where no wall is
     lowest = int(np.argmin(found.U))

@@ -9,7 +9,7 @@ import scipy.sparse
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map import features as fmap
 from hpcfit.kinds.force_map import maps as fm
-from hpcfit.kinds.force_map.rigid_groups import rigid_groups
+from hpcfit.kinds.force_map.constraints import rigid_groups
 
 N_ATOMS, KT, CUTOFF = 10, 2.5, 6.0
 CONSTRAINTS = [[1, 2], [4, 5], [5, 6]]

@@ -12,7 +12,7 @@ import scipy.sparse
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map import maps as fm
-from hpcfit.kinds.force_map.rigid_groups import rigid_groups
+from hpcfit.kinds.force_map.constraints import rigid_groups
 
 N_ATOMS, N_BEADS = 40, 4
 CONSTRAINTS = np.array([[1, 2], [3, 4], [4, 5], [10, 11], [20, 21], [20, 22], [30, 31]])

@@ -1,4 +1,5 @@
-"""Force maps on several ranks: the same bits in maps, mapped frames, potentials and training, on every grid."""
+"""Force maps on several ranks: the same bits in maps, mapped frames, potentials, training and the simulation of beads,
+on every grid."""
 
 import hashlib
 import json
@@ -35,6 +36,10 @@ width = 4
 depth = 1
 functions = 3
 cutoff = 30.0
+[problem.force_matching.simulation]
+model = "neural"
+frames = 8
+interval = 0.02
 [optimizer]
 max_steps = 3
 """)
@@ -67,6 +72,8 @@ def result(directory) -> dict[str, str]:
             group = file["particles/trajectory"]
             for name in ("position", "force"):
                 found[f"{shard.name} {name}"] = hashlib.sha256(group[name]["value"][:].tobytes()).hexdigest()
+    with h5py.File(directory / "simulation.h5") as file:
+        found["simulation"] = str([file[f"profile {name}/model"][:].tolist() for name in ("end to end", "rmsd")])
     return found
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.kinds.force_map.rigid_groups import rigid_groups
+from hpcfit.kinds.force_map.constraints import rigid_groups
 
 
 def flood(n_atoms, pairs):

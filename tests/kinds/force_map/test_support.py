@@ -8,7 +8,7 @@ import scipy.sparse
 from scipy.sparse.csgraph import shortest_path
 
 from hpcfit.kinds.force_map import maps as fm
-from hpcfit.kinds.force_map.rigid_groups import rigid_groups
+from hpcfit.kinds.force_map.constraints import rigid_groups
 from hpcfit.kinds.force_map.support import support_in_residue, support_within, tied_classes
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.kinds.frame_weights.frame_clusters import k_means
+from hpcfit.kinds.frame_weights.groups import k_means
 
 CENTRES = np.array([[0, 0, 0], [12, 0, 0], [0, 12, 0], [0, 0, 12], [12, 12, 12]])
 

@@ -16,13 +16,13 @@ from hpcfit.kinds.frame_weights import figures_study
 from hpcfit.kinds.frame_weights import report as whole
 from hpcfit.kinds.frame_weights import report_map as maps
 from hpcfit.kinds.frame_weights import report_study as study
+from hpcfit.kinds.frame_weights.files import FrameWeightsRun
 from hpcfit.kinds.frame_weights.observed import splines
 from hpcfit.kinds.frame_weights.planes import anisotropic
 from hpcfit.kinds.frame_weights.report_map import anisotropic_maps, ceiling_warning, total_maps
 from hpcfit.kinds.frame_weights.report_study import compare, gain_over, verdict
 from hpcfit.kinds.frame_weights.report_weights import weights
 from hpcfit.report.page import render
-from hpcfit.runs.files import RunFiles
 from hpcfit.runs.history import read_history
 from tests.kinds.frame_weights.run_directories import STUDY, make_run, make_study, make_unfinished
 from tests.report.report_page import Page
@@ -42,7 +42,7 @@ def report_of(directory) -> Page:
 
 def sections_of(directory, *builders) -> Page:
     """A page of some sections alone."""
-    return Page(render("", "", [build(RunFiles(directory)) for build in builders]))
+    return Page(render("", "", [build(FrameWeightsRun(directory)) for build in builders]))
 
 
 def rows_headed(page: Page, *first_cells: str) -> list[list[str]]:
@@ -78,13 +78,13 @@ def test_what_was_not_asked_for_leaves_its_section_out(tmp_path):
 @pytest.mark.parametrize("key", TITLES)
 def test_a_section_is_left_out_by_its_own_key_alone(tmp_path, key):
     make_study(tmp_path, **{key: None})
-    built = [builder(RunFiles(tmp_path)) for builder in (study.starts, study.theta, study.dropping)]
+    built = [builder(FrameWeightsRun(tmp_path)) for builder in (study.starts, study.theta, study.dropping)]
     assert [part.title for part in built if part] == [title for other, title in TITLES.items() if other != key]
 
 
 def test_one_start_is_nothing_to_compare(tmp_path):
     make_study(tmp_path, starts=STUDY["starts"][:1])
-    assert study.starts(RunFiles(tmp_path)) is None
+    assert study.starts(FrameWeightsRun(tmp_path)) is None
 
 
 def test_starts_are_listed_with_their_sums_above_the_weights_before_any_fit(page):
@@ -300,7 +300,7 @@ def test_shells_of_a_map_of_unknown_precision_have_no_such_columns(page):
 
 def test_convergence_is_that_of_the_final_fit_alone(tmp_path, page):
     make_study(tmp_path)
-    history = RunFiles(tmp_path).history
+    history = FrameWeightsRun(tmp_path).history
     assert history.newest_fit == 4
     assert history.of_fit(3)["evaluation"].tolist() == list(range(25, 33))
     assert "Shown is the final fit, 'final', one of 6." in "".join(page.text)
@@ -340,7 +340,7 @@ def test_a_radial_map_has_empty_anisotropic_planes_and_full_total_ones(tmp_path)
     with h5py.File(tmp_path / "map.h5", "r+") as file:
         profile = 1000.0 * (1 - file["inverse_d"][()]) ** 3
         file["observed"][...] = file["calculated"][...] = profile
-    orbits = RunFiles(tmp_path).orbits
+    orbits = FrameWeightsRun(tmp_path).orbits
     tolerance = 3000 * 0.2 * AT_THE_END  # the slope of the profile times the range of 1/d
     assert all(np.abs(values).max() <= tolerance for values in anisotropic_maps(orbits).values())
     assert np.allclose(total_maps(orbits)["calculated"], profile, rtol=1e-12)
@@ -349,7 +349,7 @@ def test_a_radial_map_has_empty_anisotropic_planes_and_full_total_ones(tmp_path)
 
 def test_anisotropic_maps_are_scaled_by_their_own_regression(tmp_path):
     make_run(tmp_path, d_min=5.0)
-    orbits = RunFiles(tmp_path).orbits
+    orbits = FrameWeightsRun(tmp_path).orbits
     s = orbits.inverse_d
     pattern = anisotropic(np.cos(np.arange(len(s))), splines(s, 13, even_in=3), orbits.multiplicity)
     # What is observed has another radial profile, which a regression of the whole maps would be drawn to.
@@ -363,7 +363,7 @@ def test_anisotropic_maps_are_scaled_by_their_own_regression(tmp_path):
 
 def test_held_out_orbits_do_not_bend_the_radial_curve(tmp_path):
     make_run(tmp_path, d_min=5.0)
-    orbits = RunFiles(tmp_path).orbits
+    orbits = FrameWeightsRun(tmp_path).orbits
     held_out = np.arange(len(orbits.shell)) % 10 == 0
     observed = 1000 * (1 - orbits.inverse_d) ** 3 + np.where(held_out, 50.0, 0.0)
     found = anisotropic_maps(orbits._replace(observed=observed, held_out=held_out))
@@ -376,7 +376,7 @@ def test_held_out_orbits_do_not_bend_the_radial_curve(tmp_path):
 
 def test_held_out_orbits_get_a_panel_of_their_own(tmp_path):
     make_study(tmp_path)
-    assert not RunFiles(tmp_path).orbits.held_out.any()
+    assert not FrameWeightsRun(tmp_path).orbits.held_out.any()
     before = "".join(sections_of(tmp_path, maps.agreement).text)
     with h5py.File(tmp_path / "map.h5", "r+") as file:
         file["held_out"] = np.arange(len(file["shell"])) % 10 == 0
@@ -390,4 +390,4 @@ def test_selections_have_held_out_orbits_but_no_theta(tmp_path):
     metrics = make_study(tmp_path)
     del metrics["theta"]
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    assert study.theta(RunFiles(tmp_path)).title == "Held-out orbits"
+    assert study.theta(FrameWeightsRun(tmp_path)).title == "Held-out orbits"
