@@ -230,6 +230,12 @@ class PatientFile(io.FileIO):
             self.check()  # what failed first explains what HDF5 or the caller stumbled over
 
 
+def hdf5_facts() -> str:
+    """Versions of h5py and HDF5, for `hpcfit doctor`."""
+    mpi_io = "yes" if h5py.get_config().mpi else "no (not needed)"
+    return f"h5py {h5py.version.version}, HDF5 {h5py.version.hdf5_version}, MPI-IO {mpi_io}"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small text file whole."""
     with written_whole(path) as temporary:

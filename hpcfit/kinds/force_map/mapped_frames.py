@@ -23,18 +23,13 @@ from hpcfit.kinds.force_map.map_statistics import NoiseMap
 from hpcfit.kinds.force_map.mapped_positions import Mapping, nearest_image
 from hpcfit.kinds.force_map.passes import AtomisticFrames, BlockSums, Reductions, Visit
 from hpcfit.ranks import Ranks
+from hpcfit.store.catalog import CATALOG, write_catalog
 from hpcfit.store.files import disk_errors
-from hpcfit.store.force_shard import ForceFrames, ForceShardWriter
-from hpcfit.store.force_store import (
-    PARTICLES_FILE,
-    ForceStore,
-    read_particles_settings,
-    write_force_catalog,
-    write_particles,
-)
+from hpcfit.store.forces import ForceContent, ForceFrames, ForceStore
 from hpcfit.store.particles import Particles
-from hpcfit.store.shard_file import ShardPlan
-from hpcfit.store.shard_list import CATALOG
+from hpcfit.store.positions import each_frame
+from hpcfit.store.shard import ShardPlan
+from hpcfit.store.writer import ShardWriter
 
 MADE_FROM = "made_from"  # the setting by which the particles of a mapped store are known
 SPANS = (1, 2, 4, 8, 16, 32, 64)  # frames of a mean, in the scan for correlation
@@ -112,25 +107,28 @@ class MappedFrames:
         """Write the coarse-grained store and add up; collective. A rank takes whole shards."""
         store = self.frames.store
         shards = list(self.first_ids)
-        plans = _plans(store, self.first_ids, made_from)
-        world.on_root(lambda: _begin(folder, particles, made_from, store.folder))
+        content = ForceContent.of(particles, store.periodic, made_from)
+        identity = world.on_root(lambda: _begin(folder, content, store.folder))
+        plans = _plans(store, self.first_ids, made_from, identity)
         sums = _Sums.empty(self)
         numbers = [number for number, block in enumerate(self.frames.parts.blocks)
                    if shards.index(block.shard) % world.size == world.rank]  # fmt: skip
-        world.on_all(lambda: self._write_all(folder, particles, dict(zip(shards, plans)), numbers, sums))
-        world.on_root(lambda: write_force_catalog(folder, plans, particles, store.periodic, made_from))
+        world.on_all(lambda: self._write_all(folder, content, dict(zip(shards, plans)), numbers, sums))
+        world.on_root(lambda: write_catalog(folder, plans, content))
         return sums.total(world)
 
-    def _write_all(self, folder: Path, particles: Particles, plans: dict[int, ShardPlan], numbers, sums: _Sums) -> None:
+    def _write_all(
+        self, folder: Path, content: ForceContent, plans: dict[int, ShardPlan], numbers: list[int], sums: _Sums
+    ) -> None:
         visits = self.frames.visits(numbers)
         blocks = self.frames.parts.blocks
         for shard in sorted({blocks[number].shard for number in numbers}):
-            with ForceShardWriter(folder, plans[shard], particles) as writer:
+            with ShardWriter(folder, plans[shard], content) as writer:
                 for _ in range(sum(blocks[number].shard == shard for number in numbers)):
                     visit = next(visits)
                     R, F = self.mapped(visit)
                     beads = ForceFrames(R.astype(np.float32), F[..., self.write].astype(np.float32), visit.frames.box)
-                    writer.extend(beads, visit.origin)
+                    writer.extend(each_frame(beads, visit.origin))
                     self._add(visit, R, F, sums)
 
     @cached_property
@@ -219,16 +217,17 @@ class _Sums:
         return MappedSums(normal, self.products.total(world), self.spans.total(world)[0], spanned)
 
 
-def _plans(store: ForceStore, first_ids: dict[int, int], made_from: dict[str, Any]) -> list[ShardPlan]:
+def _plans(store: ForceStore, first_ids: dict[int, int], made_from: dict[str, Any], identity: str) -> list[ShardPlan]:
+    """The shards of mapped frames; identity: the id of the store that they are for."""
     plans = []
-    for number, first in first_ids.items():
+    for place, (number, first) in enumerate(first_ids.items()):
         shard = store.shards[number]
         what = json.dumps([shard.plan, shard.file, first, made_from], sort_keys=True)
         digest = hashlib.sha256(what.encode()).hexdigest()
         plans.append(
             ShardPlan(
                 shard.file, shard.source, shard.label, str(store.path(number)), first, 0, shard.frames, digest,
-                {shard.file: shard.plan},
+                {shard.file: shard.plan}, identity, place,
             )
         )  # fmt: skip
     return plans
@@ -240,18 +239,20 @@ def check_folder(folder: Path, source: Path) -> None:
         raise InputError(
             f"[problem] mapped = {folder} is the store whose frames are to be mapped", remedy="name another folder"
         )
-    particles = folder / PARTICLES_FILE
-    there = particles.exists() or (folder / CATALOG).exists()
-    if there and not (particles.exists() and MADE_FROM in read_particles_settings(folder)):
+    begun = ForceContent.is_begun(folder)
+    if (begun or (folder / CATALOG).exists()) and not (begun and MADE_FROM in ForceContent.begun_with(folder)[1]):
         raise InputError(
             f"[problem] mapped = {folder} holds a store that was not made by mapping",
             remedy="name another folder",
         )
 
 
-def _begin(folder: Path, particles: Particles, made_from: dict[str, Any], source: Path) -> None:
-    """Begin a store; the list of one that was there goes first, or an interruption would leave one that is half new."""
+def _begin(folder: Path, content: ForceContent, source: Path) -> str:
+    """Begin a store and return its id.
+
+    The list of one that was there goes first, or an interruption would leave one that is half new.
+    """
     check_folder(folder, source)
     with disk_errors(folder / CATALOG):
         (folder / CATALOG).unlink(missing_ok=True)
-    write_particles(folder, particles, {MADE_FROM: json.dumps(made_from)})
+    return content.begin(folder, {MADE_FROM: json.dumps(content.made_from)})

@@ -16,7 +16,8 @@ from hpcfit.kinds.force_map.simulation import Simulated
 from hpcfit.log import logger
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.files import write_text
-from hpcfit.store.force_store import open_force_store, read_block
+from hpcfit.store.forces import open_force_store
+from hpcfit.store.positions import read_block
 
 FOLDER = "coarse_grained"
 POINTS = 400
