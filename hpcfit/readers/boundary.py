@@ -20,4 +20,4 @@ def reading(what: str, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:
         said = (str(error) or repr(error)).splitlines()[0]
-        raise InputError(f"{what}: {type(error).__name__}: {said}", remedy=remedy) from None
+        raise InputError(f"{what}: {type(error).__name__}: {said}", remedy=remedy) from error
