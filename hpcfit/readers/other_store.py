@@ -13,6 +13,7 @@ import numpy as np
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
+from hpcfit.store.catalog import check_place
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reference, Reflections, restored
 from hpcfit.store.shard import open_shard
@@ -20,9 +21,11 @@ from hpcfit.store.structure_factors import FactorShard, FactorStore, open_store,
 
 
 class Place(NamedTuple):
-    """A shard, and where its frames lie in their source."""
+    """A shard by its file, number and plan, and where its frames lie in their source."""
 
     path: Path
+    number: int
+    plan: str
     first: int
     frames: int
 
@@ -41,6 +44,7 @@ class StoreSource:
     places: tuple[Place, ...]
     rows: range
     digest: str
+    store_id: str
     keep_positions: bool = False
     keep_forces: bool = False
     reflections: Reflections | None = None
@@ -65,6 +69,7 @@ class StoreSource:
             inside = [row - place.first for row in self.rows[start:stop] if 0 <= row - place.first < place.frames]
             if inside:
                 with open_shard(place.path, FactorShard) as shard:
+                    check_place(shard, self.store_id, place.number, place.plan)
                     shard.check_header()
                     yield from self._frames(shard, inside)
 
@@ -101,7 +106,7 @@ def open_store_sources(folder: Path, label: str, frames: slice) -> list[StoreSou
 
 
 def _source(store: FactorStore, name: str, label: str, frames: slice) -> StoreSource:
-    shards = [(store.path(number), shard) for number, shard in enumerate(store.shards) if shard.source == name]
+    shards = [(number, shard) for number, shard in enumerate(store.shards) if shard.source == name]
     firsts = np.cumsum([0, *(shard.frames for _, shard in shards)]).tolist()
     rows = range(firsts[-1])[frames]
     if not rows:
@@ -109,10 +114,14 @@ def _source(store: FactorStore, name: str, label: str, frames: slice) -> StoreSo
             f"{store.folder / name} has {firsts[-1]} frames; {frames.start}:{frames.stop}:{frames.step} selects none",
             remedy="correct start, stop and stride of this [[prepare.source]]",
         )
-    places = tuple(Place(path, first, shard.frames) for (path, shard), first in zip(shards, firsts))
+    places = tuple(
+        Place(store.path(number), number, shard.plan, first, shard.frames)
+        for (number, shard), first in zip(shards, firsts)
+    )
     digests = [store.reference.digest(), *(shard.plan for _, shard in shards)]
     digest = hashlib.sha256("".join(digests).encode()).hexdigest()
-    return StoreSource(name, label or shards[0][1].label, store.folder / name, store.folder, places, rows, digest)
+    label = label or shards[0][1].label
+    return StoreSource(name, label, store.folder / name, store.folder, places, rows, digest, store.id)
 
 
 def reflections_of_stores(sources: Sequence[StoreSource], d_min: float | None) -> tuple[Reflections, Reference | None]:

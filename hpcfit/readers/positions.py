@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
@@ -81,6 +82,10 @@ def _kind(path: Path) -> str:
     )
 
 
+def _is_xdatcar(path: Path) -> bool:
+    return not path.name.removesuffix(".gz").endswith("xyz") and _kind(path) == "ase"
+
+
 def has_elements(path: Path) -> bool:
     """Whether a trajectory names its elements, so that it needs no topology."""
     return _kind(path) in ("ase", "pieces", "models")
@@ -104,7 +109,14 @@ def open_positions(path: Path, topology: Path | Topology | None) -> TrajectoryRe
         atoms = atoms._replace(cell=_cell_of_models(path))
     else:
         atoms, n_frames = _with_topology(path, topology)
-    return TrajectoryReader(path, atoms, n_frames, _frames_of_dcd(path) if path.suffix.lower() == ".dcd" else None)
+    return TrajectoryReader(path, atoms, n_frames, _announced(path))
+
+
+def _announced(path: Path) -> int | None:
+    """How many frames a file must hold; None where its format does not say."""
+    if path.suffix.lower() == ".dcd":
+        return _frames_of_dcd(path)
+    return _frames_of_xdatcar(path) if _is_xdatcar(path) else None
 
 
 def _frames_of_dcd(path: Path) -> int:
@@ -112,6 +124,14 @@ def _frames_of_dcd(path: Path) -> int:
     header = np.fromfile(path, "<i4", 3)
     # The first word is the length of the header record, 84: it tells the byte order; NSET follows "CORD".
     return int(header[2] if header[0] == 84 else header.byteswap()[2])
+
+
+def _frames_of_xdatcar(path: Path) -> int | None:
+    """How many configurations begin in an XDATCAR; ASE ends, without a word, at the first line it does not expect."""
+    opens = gzip.open if path.suffix == ".gz" else open
+    with reading(f"trajectory {path} cannot be read", WHOLE), opens(path, "rt", errors="replace") as file:
+        # Each begins with "Direct configuration=" or with "Cartesian ..."; in those of VASP 4 with an empty line.
+        return sum(line.lstrip().lower().startswith(("direct", "cartesian")) for line in file) or None
 
 
 def read_topology(path: Path) -> Topology:
@@ -276,11 +296,10 @@ def _ase_images(path: str, _modified: int) -> list:
     """All frames of a text trajectory; such files are read from the start, so they are kept while they are in use."""
     import ase.io
 
-    xyz = path.removesuffix(".gz").endswith("xyz")
     with reading(f"trajectory {path} cannot be read by ASE", WHOLE):
         # With mpi4py loaded ASE reads on one rank and sends its file to all, who asked for other files: parallel=False.
         options = {"parallel": False, "do_not_split_by_at_sign": True}
-        images = ase.io.read(path, index=":", format="extxyz" if xyz else "vasp-xdatcar", **options)
+        images = ase.io.read(path, index=":", format="vasp-xdatcar" if _is_xdatcar(Path(path)) else "extxyz", **options)
     if not images:
         raise InputError(f"trajectory {path} has no frames", remedy="give a file with frames")
     return images

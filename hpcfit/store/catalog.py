@@ -103,18 +103,8 @@ class Store(Generic[AnyContent]):
     def shard(self, number: int) -> Iterator[Any]:
         """Open a shard by its number; raises InputError or DamagedFile, also for one that is not of this place."""
         with open_shard(self.path(number), self.content.shard) as shard:
-            self._check_place(number, shard)
+            check_place(shard, self.id, number, self.shards[number].plan)
             yield shard
-
-    def _check_place(self, number: int, shard: Shard) -> None:
-        plan = self.shards[number].plan
-        if shard.plan == plan and shard.stands(self.id, number):
-            return
-        raise InputError(
-            f"shard {shard.path} says that it is {shard.place}; {CATALOG} has number {number} of store"
-            f" {self.id or 'without id'}, plan {plan[:16]} there",
-            remedy="put the store's own file back, or delete this one and run `hpcfit prepare` again",
-        )
 
     def digest(self) -> str:
         """Identify the store for a checkpoint: what all frames share, and the list of shards."""
@@ -135,6 +125,17 @@ class Store(Generic[AnyContent]):
                     f"shard {path} is damaged: it has {found} bytes, {CATALOG} says {shard.bytes}",
                     remedy="delete this file and run `hpcfit prepare` again: it makes what is missing",
                 )
+
+
+def check_place(shard: Shard, store: str, number: int, plan: str) -> None:
+    """Raise InputError unless a shard is that of this store, number and plan."""
+    if shard.plan == plan and shard.stands(store, number):
+        return
+    raise InputError(
+        f"shard {shard.path} says that it is {shard.place}; {CATALOG} has number {number} of store"
+        f" {store or 'without id'}, plan {plan[:16]} there",
+        remedy="put the store's own file back, or delete this one and run `hpcfit prepare` again",
+    )
 
 
 def _matches(shard: ShardEntry, patterns: Sequence[str]) -> bool:

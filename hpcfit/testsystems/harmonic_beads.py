@@ -88,10 +88,12 @@ def write_force_store(
     """A store of one shard a source: positions (A), forces (kJ/mol/A) [T, n, 3], and boxes [T, 3, 3] or None."""
     folder.mkdir(parents=True, exist_ok=True)
     content = ForceContent.of(particles, any(box is not None for _, _, box in sources.values()))
-    content.begin(folder, {})
+    store = content.begin(folder, {})
     plans, first = [], 0
     for name, (positions, forces, box) in sources.items():
-        plan = ShardPlan(f"{name}.h5", name, "", name, first, 0, len(positions), f"plan of {name}")
+        plan = ShardPlan(
+            f"{name}.h5", name, "", name, first, 0, len(positions), f"plan of {name}", store=store, place=len(plans)
+        )
         rows = np.arange(len(positions))
         origin = Origin(first + rows, [name] * len(rows), rows, rows.astype(float))
         write_frames(folder, plan, content, ForceFrames(positions, forces, box), origin)

@@ -68,7 +68,7 @@ def write_store(
     encoding = encoding or Encoding()
     reference = Reference.of_sample(reflections, np.concatenate([source.F_th for source in sources]))
     content = FactorContent(reference, encoding)
-    content.begin(folder, {})
+    store = content.begin(folder, {})
     plans, first_id = [], 0
     for source in sources:
         for start in range(0, len(source.F_th), shard_frames):
@@ -82,6 +82,8 @@ def write_store(
                 start,
                 stop,
                 hashlib.sha256(source.F_th[start:stop].tobytes()).hexdigest(),
+                store=store,
+                place=len(plans),
             )
             with ShardWriter(folder, plan, content) as shard:
                 for index in range(start, stop):

@@ -165,6 +165,23 @@ def test_every_format_gives_the_same_positions(tmp_path, name, tolerance):
     assert list(store.particles.elements) == ELEMENTS
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_an_xdatcar_that_loses_frames_without_a_word_is_refused(tmp_path, zipped):
+    """ASE ends at the first line that it does not expect."""
+    ase.io.write(tmp_path / "XDATCAR", [Atoms(ELEMENTS, x, cell=UPRIGHT, pbc=True) for x in positions(5)],
+                 format="vasp-xdatcar")  # fmt: skip
+    path, text = tmp_path / "XDATCAR", (tmp_path / "XDATCAR").read_text()
+    assert text.count("Direct configuration=     4") == 1
+    text = text.replace("Direct configuration=     4", "Direct confi")
+    path.write_text(text)
+    if zipped:
+        path = tmp_path / "XDATCAR.gz"
+        path.write_bytes(gzip.compress(text.encode()))
+    with pytest.raises(InputError, match=rf"{path.name} announces 5 frames and holds 3 whole ones\n.*set stop = 3"):
+        prepared(write_config(tmp_path, f'trajectory = "{path.name}"\n'))
+    assert prepared(write_config(tmp_path, f'trajectory = "{path.name}"\nstop = 3\n')).n_frames == 3
+
+
 def test_a_stream_gives_blocks_with_their_origin(config):
     store = prepared(config)
     found = list(block_frames(store, store.blocks()))

@@ -152,6 +152,15 @@ def test_a_flipped_bit_names_shard_chunk_and_frames(store):
         shard.read(0, slice(0, H))
 
 
+def test_a_shard_of_another_place_or_store_is_refused(store):
+    os.replace(store.path(0), store.folder / "kept")
+    os.link(store.path(1), store.path(0))
+    (problem,) = verify_shard(store, 0)
+    assert f"shard {store.path(0)} says that it is number 1 of store {store.id}" in problem
+    with pytest.raises(InputError, match="put the store's own file back"):
+        StructureFactors(store, store.blocks()[:1], COLUMNS).read_all()
+
+
 def test_a_truncated_shard_is_named_with_both_sizes(store):
     size = store.path(0).stat().st_size
     os.truncate(store.path(0), size // 2)
