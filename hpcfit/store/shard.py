@@ -86,8 +86,6 @@ def small_datasets_digest(group: h5py.Group, names: Sequence[str]) -> str:
 @contextlib.contextmanager
 def open_shard(path: Path, kind: type[AnyShard]) -> Iterator[AnyShard]:
     """Open a complete shard for reading; raises DamagedFile or InputError that says what is wrong with which file."""
-    import hdf5plugin  # noqa: F401  (its import is what lets HDF5 read compressed chunks)
-
     try:
         with h5py.File(path, "r", locking=False, **kind.options) as file:
             _check_is_readable(path, file, kind)

@@ -44,6 +44,8 @@ class FactorShard(Shard):
     format, schema = "hpcfit shard", 1
 
     def __init__(self, path: Path, file: h5py.File):
+        import hdf5plugin  # noqa: F401  (its import is what lets HDF5 read compressed chunks)
+
         super().__init__(path, file)
         self._data = self._group["structure_factors"]
 

@@ -17,7 +17,7 @@ from hpcfit.store.positions import read_block
 from hpcfit.testsystems.water_dimer import write_topology
 from tests.conftest import assert_one_clear_error
 from tests.prepare.force_inputs import WRITERS, table, truth, write_config
-from tests.store.test_force_store import flip
+from tests.store.test_forces import flip
 
 CLUSTER = '[cluster]\nworkers = 2\ndashboard = "127.0.0.1:0"\n'
 

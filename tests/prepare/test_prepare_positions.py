@@ -22,7 +22,7 @@ from hpcfit.store.files import sha256_of_file
 from hpcfit.store.positions import open_position_store, read_block
 from hpcfit.store.stream import block_frames
 from tests.conftest import assert_one_clear_error
-from tests.store.test_force_store import flip
+from tests.store.test_forces import flip
 
 ELEMENTS = ["Li"] * 3 + ["P"] + ["S"] * 5 + ["Cl"]
 N, T = len(ELEMENTS), 150
