@@ -302,3 +302,18 @@ def test_sources_of_unlike_boxes_are_refused(config):
 def test_keys_without_effect_are_refused(tmp_path, table, words):
     with pytest.raises(InputError, match=words):
         load_config(write_config(tmp_path, table))
+
+
+def test_pieces_of_a_simulation_need_neither_topology_nor_config(tmp_path):
+    pytest.importorskip("openmm")
+    from hpcfit.simulation.replica_run import simulate_replica
+    from tests.simulation import simulations
+
+    config = simulations.write_springs(tmp_path, 4, frames=3, interval=0.01, step=0.01, equilibration=0.0)
+    (replica,) = simulations.replicas(config)
+    simulate_replica(replica)
+    store = prepared(write_config(tmp_path, 'trajectory = "trajectories/*"\n'))
+    assert (store.n_frames, len(store.particles), len(store.particles.bonds)) == (3, 4, 0)
+    with store.shard(0) as shard, h5py.File(next((tmp_path / "trajectories").glob("*/piece_00000.h5"))) as piece:
+        np.testing.assert_array_equal(shard.read(0).positions, piece["particles/trajectory/position/value"][:])
+        np.testing.assert_array_equal(shard.origin().time, piece["particles/trajectory/time"][:])
