@@ -15,10 +15,10 @@ from hpcfit.config import Config
 from hpcfit.log import logger
 from hpcfit.physics.scattering import FFTError
 from hpcfit.prepare.dealing import Advance, Dealer, OverCrew, OverRanks
-from hpcfit.prepare.particles import begin_particles, finish_particles
+from hpcfit.prepare.particles import begin_particles
 from hpcfit.prepare.shards import Begun, check_seen, cut_into_shards, missing_plans, tidied
 from hpcfit.prepare.sources import Source
-from hpcfit.prepare.structure_factors import begin_factors, finish_factors
+from hpcfit.prepare.structure_factors import begin_factors
 from hpcfit.ranks import Ranks
 from hpcfit.store.catalog import write_catalog
 from hpcfit.store.content import Content
@@ -26,19 +26,11 @@ from hpcfit.store.shard import ShardPlan
 from hpcfit.store.writer import ShardWriter
 from hpcfit.workflow.stopping import stopped_by_signals
 
-
-class Recipe(NamedTuple):
-    """How a content is prepared: begin opens the sources and agrees on what all frames share, on every rank; finish
-    writes, on root, what lies beside the shards, and returns the error of computed structure factors, if there are."""
-
-    begin: Callable[[Config, Dealer], Begun]
-    finish: Callable[[Path, Sequence[Source]], FFTError | None]
-
-
-RECIPES = {
-    "structure-factors": Recipe(begin_factors, finish_factors),
-    "forces": Recipe(begin_particles, finish_particles),
-    "positions": Recipe(begin_particles, finish_particles),
+# By content: opens the sources and agrees on what all frames share, collectively and with the same result everywhere.
+BEGIN: dict[str, Callable[[Config, Dealer], Begun]] = {
+    "structure-factors": begin_factors,
+    "forces": begin_particles,
+    "positions": begin_particles,
 }
 
 
@@ -94,16 +86,15 @@ class Work:
 def _prepared(config: Config, dealer: Dealer) -> Prepared:
     config.require("frames", command="prepare")
     began = time.monotonic()
-    folder, recipe = config.frames.store, RECIPES[config.prepare.content]
-    sources, content, store, decided_by = recipe.begin(config, dealer)
-    plans = cut_into_shards(sources, config.prepare.shard_frames, decided_by, store)
+    folder, prepare = config.frames.store, config.prepare
+    sources, content, store, decided_by, error = BEGIN[prepare.content](config, dealer)
+    plans = cut_into_shards(sources, prepare.shard_frames, decided_by, store)
     missing = missing_plans(folder, plans, content, dealer)
     work = Work(folder, sources, content, shlex.join(sys.argv))
     _announce(work, plans, missing)
     dealer.dealt_frames(partial(write_shard, dealer.share(work)), missing, lambda plan: (plan.file, plan.n_frames))
     dealer.on_root(lambda: check_seen(folder, missing))
     dealer.on_root(lambda: tidied(folder))  # what a worker left that died
-    error = dealer.on_root(lambda: recipe.finish(folder, sources))
     dealer.on_root(lambda: write_catalog(folder, plans, content))
     computed = sum(plan.n_frames for plan in missing)
     kept = sum(plan.n_frames for plan in plans) - computed

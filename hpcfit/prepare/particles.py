@@ -6,6 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,7 @@ from hpcfit.config import Config, PrepareConfig, SimulateConfig, SourceConfig
 from hpcfit.errors import InputError
 from hpcfit.prepare.dealing import Dealer
 from hpcfit.prepare.shards import Begun, begun
-from hpcfit.prepare.sources import described, sharing_elements, with_unique_names
+from hpcfit.prepare.sources import Entry, described, entries, sharing_elements, with_unique_names
 from hpcfit.readers.arrays import open_arrays, open_deepmd
 from hpcfit.readers.positions import has_elements
 from hpcfit.readers.topology import (
@@ -26,7 +27,7 @@ from hpcfit.readers.topology import (
     read_system,
     with_system,
 )
-from hpcfit.readers.trajectory import ReaderSource, check_finite, chosen_rows, opened_rows, trajectory_files
+from hpcfit.readers.trajectory import ReaderSource, check_finite, chosen_rows, opened_rows
 from hpcfit.readers.units import Units, check_plausible
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.forces import ForceContent
@@ -102,30 +103,19 @@ def _box_of(has_box: bool, pbc: PBC) -> str:
     return "a box" if all(pbc) else f"a box that repeats along {along or 'none of its vectors'}"
 
 
-class Entry(NamedTuple):
-    """One input that is still to be opened, for a content that needs forces or does not."""
-
-    config: SourceConfig
-    path: Path
-    forces: bool
-
-
 def begin_particles(config: Config, dealer: Dealer) -> Begun:
     """Open the sources of a store of particles and agree on the particles. Collective.
 
     Raises InputError when the store was begun with other settings, or when the sources are of different systems.
     """
     prepare, folder = config.prepare, config.frames.store
-    opened = dealer.dealt(open_source, dealer.on_root(lambda: entries(prepare)))
+    forces = prepare.content == ForceContent.name
+    opened = dealer.dealt(partial(open_source, forces), dealer.on_root(lambda: entries(prepare)))
     sources = dealer.on_all(lambda: with_unique_names(sharing_elements(opened)))
     content = dealer.on_root(lambda: agreed_content(prepare.content, sources, _Simulations(config.simulate)))
     settings = _settings(prepare, sources, content.particles)
     store = dealer.on_root(lambda: begun(folder, content, settings))
     return Begun(tuple(sources), content, store, [content.particles.digest(), content.name])
-
-
-def finish_particles(folder: Path, sources: Sequence[ParticleSource]) -> None:
-    """Write nothing: a store of particles has nothing beside its shards."""
 
 
 def _settings(prepare: PrepareConfig, sources: Sequence[ParticleSource], particles: Particles) -> dict[str, str]:
@@ -135,35 +125,20 @@ def _settings(prepare: PrepareConfig, sources: Sequence[ParticleSource], particl
     return chosen | described(sources) | {"topology": of}
 
 
-def entries(prepare: PrepareConfig) -> list[Entry]:
-    """The inputs of the config, one a trajectory, file of arrays or folder, in the order of the config."""
-    forces = prepare.content == ForceContent.name
-    found = [
-        Entry(source, path, forces)
-        for source in prepare.source
-        for path in trajectory_files(getattr(source, source.kind), source.topology)
-    ]
-    if not found:
-        kinds = "trajectory (and topology), arrays or deepmd" if forces else "trajectory (and topology)"
-        raise InputError("the config has no [[prepare.source]]", remedy=f"add one with {kinds}")
-    return found
-
-
-def open_source(entry: Entry) -> ParticleSource:
-    """Open one input, and look at its first frame: whether it has forces, and can be in the units it is said to be.
+def open_source(forces: bool, entry: Entry) -> ParticleSource:
+    """Open one input and look at its first frame: with forces, whether it has them, in the units it is said to be.
 
     Raises InputError that names the file, and the frame or both values that disagree.
     """
-    config, path, forces = entry
-    frames, units = slice(config.start, config.stop, config.stride), _units(config)
-    of = OfFiles(config.topology, config.system)
+    config, path = entry
+    of, units = OfFiles(config.topology, config.system), _units(config)
     if config.kind == "trajectory":
-        return _looked_at(_open_trajectory(entry, of, frames), units)
+        return _looked_at(_open_trajectory(entry, of, forces), units)
     if config.kind == "deepmd":
         reader = open_deepmd(path, units)
     else:
         reader = open_arrays(path, config.keys, units, len(_particles_of(of)))
-    rows = chosen_rows(path, reader.n_frames, frames)
+    rows = chosen_rows(path, reader.n_frames, slice(config.start, config.stop, config.stride))
     reading = f"{units} {config.keys if config.arrays else ''}"
     return _looked_at(ParticleSource(path.name, config.label, reader, rows, reader.inputs, of, forces, reading), units)
 
@@ -173,12 +148,11 @@ def _units(config: SourceConfig) -> Units:
     return Units(config.length_unit or defaults.length, config.energy_unit or defaults.energy)
 
 
-def _open_trajectory(entry: Entry, of: OfFiles, frames: slice) -> ParticleSource:
-    config, path, forces = entry
-    atoms = None
+def _open_trajectory(entry: Entry, of: OfFiles, forces: bool) -> ParticleSource:
+    (config, path), atoms = entry, None
     if not has_elements(path) and of.topology is not None:  # without one, opening says what is missing
         atoms = Topology(_particles_of(of).elements, None)
-    reader, rows = opened_rows(path, atoms, frames)
+    reader, rows = opened_rows(path, atoms, slice(config.start, config.stop, config.stride))
     if path.is_dir() and forces:
         of = of._replace(simulated=read_settings(path).digest)
     inputs = {str(path): pieces_digest(path, rows[-1]) if path.is_dir() else sha256_of_file(path)}

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.log import logger
+from hpcfit.physics.scattering import FFTError
 from hpcfit.prepare.dealing import Dealer
 from hpcfit.prepare.sources import Source, file_name, identity
 from hpcfit.store.content import Content
@@ -24,12 +25,17 @@ SEEN_SECONDS = 60.0  # by which a network file system may be late to show what a
 
 
 class Begun(NamedTuple):
-    """A store whose shards can be made. store: its id; decided_by: what decides the bytes of all its shards."""
+    """A store whose shards can be made.
+
+    store: its id. decided_by: what decides the bytes of all its shards. fft_error: how far structure factors that are
+    computed are from direct summation.
+    """
 
     sources: tuple[Source, ...]
     content: Content
     store: str
     decided_by: list
+    fft_error: FFTError | None = None
 
 
 def begun(folder: Path, content: Content, settings: dict[str, str]) -> str:

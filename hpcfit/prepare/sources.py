@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hpcfit.config import PrepareConfig, SourceConfig
+from hpcfit.config.frames import SOURCE_KINDS
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
 from hpcfit.readers.lunus import lunus_files, open_lunus
@@ -38,25 +39,25 @@ class Source(Protocol):
 
 
 class Entry(NamedTuple):
-    """One input that is still to be opened: one trajectory or checkpoint, or (path None) all that its table names."""
+    """One input that is still to be opened: one file or folder, or (path None) all that its table names."""
 
     config: SourceConfig
     path: Path | None
 
 
 def entries(prepare: PrepareConfig) -> list[Entry]:
-    """The inputs of the config, one a trajectory, MTZ folder, LUNUS checkpoint or store, in the order of the config."""
+    """The inputs of the config in its order: one a trajectory, file or folder of arrays, MTZ folder, checkpoint or
+    store."""
     found = [Entry(source, path) for source in prepare.source for path in _paths(source)]
     if not found:
-        raise InputError(
-            "the config has no [[prepare.source]]", remedy="add one with trajectory (and topology), mtz, lunus or store"
-        )
+        kinds = SOURCE_KINDS[prepare.content]
+        raise InputError("the config has no [[prepare.source]]", remedy=f"add one with {' or '.join(kinds)}")
     return found
 
 
 def _paths(source: SourceConfig) -> Sequence[Path | None]:
-    if source.trajectory:
-        return trajectory_files(source.trajectory, source.topology)
+    if patterns := source.trajectory or source.arrays or source.deepmd:
+        return trajectory_files(patterns, source.topology)
     return [None] if source.lunus is None else lunus_files(source.lunus)
 
 

@@ -58,15 +58,12 @@ def begin_factors(config: Config, dealer: Dealer) -> Begun:
     store = dealer.on_root(lambda: begun(folder, content, settings))
     sources = dealer.on_all(lambda: all_on_store(opened, reference.reflections, prepare))
     decided_by = [reference.digest(), encoding, [prepare.positions, prepare.forces, prepare.oversampling]]
-    return Begun(tuple(sources), content, store, decided_by)
+    dealer.on_root(lambda: _write_given_weights(folder, sources))
+    return Begun(tuple(sources), content, store, decided_by, dealer.on_root(lambda: _fft_error(sources)))
 
 
-def finish_factors(folder: Path, sources: Sequence[Source]) -> FFTError | None:
-    """Write the weights that came with the frames; return the error of the density FFT for one frame.
-
-    Structure factors from files are not ours to judge.
-    """
-    _write_given_weights(folder, sources)
+def _fft_error(sources: Sequence[Source]) -> FFTError | None:
+    """The error of the first frame of the first trajectory; structure factors from files are not ours to judge."""
     first = next(filter(is_simulation, sources), None)
     return None if first is None else first.fft_error(0, FFT_SAMPLE)
 
