@@ -35,8 +35,10 @@ BEGIN: dict[str, Callable[[Config, Dealer], Begun]] = {
 
 
 class Prepared(NamedTuple):
-    """What a run of prepare did. computed: frames of this run, kept: frames of shards that were there; width: how many
-    reflections or particles a frame has."""
+    """The result of a run of prepare.
+
+    computed: frames of this run. kept: frames of shards that were there. width: reflections or particles of a frame.
+    """
 
     store: Path
     computed: int
@@ -71,7 +73,7 @@ def run_prepare_on_cluster(config: Config) -> Prepared:
 
 @dataclass(frozen=True)
 class Work:
-    """What every shard needs. command: the command line that a shard is to name as its maker."""
+    """Everything that a shard is made from. command: the command line that a shard is to name as its maker."""
 
     folder: Path
     sources: tuple[Source, ...]

@@ -46,7 +46,7 @@ NO_FORCES = (
 
 
 class OfFiles(NamedTuple):
-    """Where the particles of a source are described. simulated: digest of the settings of a folder of pieces."""
+    """The files that describe the particles of a source. simulated: digest of the settings of a folder of pieces."""
 
     topology: Path | None
     system: Path | None
@@ -54,7 +54,7 @@ class OfFiles(NamedTuple):
 
 
 class Simulated(NamedTuple):
-    """What a folder of pieces was simulated from: its structure, and its System as XML."""
+    """The structure that a folder of pieces was simulated from, and its System as XML."""
 
     topology: Path
     system: str

@@ -1,4 +1,4 @@
-"""Where frames come from: what `hpcfit prepare` knows alike of trajectories, files of structure factors and stores."""
+"""The common interface of inputs: trajectories, arrays, files of structure factors, other stores."""
 
 from __future__ import annotations
 
@@ -168,5 +168,5 @@ def stores_among(sources: Sequence[Source]) -> list[StoreSource]:
 
 
 def is_simulation(source: Source) -> bool:
-    """Whether structure factors are computed from positions."""
+    """Return True if structure factors are computed from positions."""
     return isinstance(source, TrajectorySource)

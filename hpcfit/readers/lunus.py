@@ -76,7 +76,7 @@ class LunusSource:
         return [LunusFile(self.path)]
 
     def on(self, reflections: Reflections) -> LunusSource:
-        """The same source, giving its frames on these reflections."""
+        """Return this source, giving its frames on these reflections."""
         return replace(self, reflections=reflections)
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:

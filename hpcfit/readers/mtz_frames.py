@@ -65,7 +65,7 @@ class MtzSource:
         return [MtzFile(file, self.columns) for file in self.files]
 
     def on(self, reflections: Reflections) -> MtzSource:
-        """The same source, giving its frames on these reflections."""
+        """Return this source, giving its frames on these reflections."""
         return replace(self, reflections=reflections)
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:

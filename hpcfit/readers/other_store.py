@@ -60,7 +60,7 @@ class StoreSource:
         return {str(self.path): self.digest}
 
     def on(self, reflections: Reflections) -> StoreSource:
-        """The same source, giving its frames on these reflections, all of which its store has."""
+        """Return this source, giving its frames on these reflections, all of which its store has."""
         return replace(self, reflections=reflections)
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:

@@ -87,7 +87,7 @@ def _is_xdatcar(path: Path) -> bool:
 
 
 def has_elements(path: Path) -> bool:
-    """Whether a trajectory names its elements, so that it needs no topology."""
+    """Return True if a trajectory names its elements, so that it needs no topology."""
     return _kind(path) in ("ase", "pieces", "models")
 
 

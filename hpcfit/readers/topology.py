@@ -23,7 +23,7 @@ PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")
 
 
 class SystemFacts(NamedTuple):
-    """What a System of OpenMM says of its n particles. masses: [n] amu; constraints: [c, 2]; sites: [v], virtual."""
+    """The n particles of a System of OpenMM. masses: [n] amu; constraints: [c, 2]; sites: [v], virtual."""
 
     masses: np.ndarray
     constraints: np.ndarray

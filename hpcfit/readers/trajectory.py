@@ -25,7 +25,7 @@ LARGEST_BOX_CHANGE = 0.05  # relative; more is another supercell or another unit
 
 
 class Scattering(NamedTuple):
-    """How structure factors are computed: on the store's reflections, to d_min (A), on a grid finer by oversampling."""
+    """Options of computed structure factors: the store's reflections, d_min (A), and a grid finer by oversampling."""
 
     reflections: Reflections
     d_min: float
@@ -86,7 +86,7 @@ class TrajectorySource(ReaderSource):
         return self.reader.topology
 
     def on(self, scattering: Scattering) -> TrajectorySource:
-        """The same source, giving these structure factors."""
+        """Return this source, giving these structure factors."""
         return replace(self, scattering=scattering)
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:

@@ -143,7 +143,7 @@ def _matches(shard: ShardEntry, patterns: Sequence[str]) -> bool:
 
 
 def content_of(folder: Path) -> str:
-    """What a store holds, by its catalog; raises InputError or DamagedFile naming the file."""
+    """Name the content of a store, by its catalog; raises InputError or DamagedFile naming the file."""
     return _read(folder).get("content", UNNAMED)
 
 
@@ -205,7 +205,7 @@ def write_catalog(folder: Path, plans: Sequence[ShardPlan], content: Content) ->
 
 
 class FrameRows(NamedTuple):
-    """What is known of each frame, one row a frame in the order of the ids."""
+    """The identity of each frame, one row a frame in the order of the ids."""
 
     id: np.ndarray
     source: list[str]

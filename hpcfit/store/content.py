@@ -1,4 +1,4 @@
-"""What a store can hold: a content says its datasets and checks, and keeps what all frames share in one file.
+"""Contents of stores: each says its datasets and checks, and keeps what all frames share in one file.
 
 Shards, catalog, dealing, verify and stream know nothing of a content but this contract.
 """
@@ -30,7 +30,7 @@ class SharedFile(NamedTuple):
 
 
 class Content(ABC):
-    """What the shards of a store hold, with what all its frames share.
+    """A content is what the shards of a store hold, with what all its frames share.
 
     name: in config and catalog. shard: the class that reads a shard. columns: what a frame has `width` of.
     """
@@ -45,7 +45,7 @@ class Content(ABC):
     @property
     @abstractmethod
     def width(self) -> int:
-        """How many reflections or particles a frame has."""
+        """The number of reflections or particles of a frame."""
 
     @property
     @abstractmethod
@@ -62,7 +62,7 @@ class Content(ABC):
 
     @abstractmethod
     def in_catalog(self) -> dict[str, Any]:
-        """What the catalog says of the content, by key."""
+        """The entries of the catalog that the content reads back, by key."""
 
     @classmethod
     @abstractmethod
@@ -75,7 +75,7 @@ class Content(ABC):
 
     @abstractmethod
     def facts(self) -> dict[str, str]:
-        """What `hpcfit store info` prints of the content, a line a key."""
+        """The lines that `hpcfit store info` prints of the content, by key."""
 
     # ---- its shards
 
@@ -118,7 +118,7 @@ class Content(ABC):
 
     @classmethod
     def is_begun(cls, folder: Path) -> bool:
-        """Whether a store of this content was begun in a folder."""
+        """Return True if a store of this content was begun in a folder."""
         return (folder / cls.shared.name).exists()
 
     @classmethod

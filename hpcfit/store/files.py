@@ -123,7 +123,7 @@ def hdf5_written_whole(path: Path, publish: Callable[[Path, Path], None] = os.re
 
 
 class Seal(NamedTuple):
-    """What a file is (a record of a fit, say), the schema it is written in, and the name it is written under."""
+    """A seal says what a file is (a record of a fit, say), its schema, and the name it is written under."""
 
     format: str
     schema: int

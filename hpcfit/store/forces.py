@@ -82,7 +82,7 @@ class ForceStore(ParticleStore):
 
     @property
     def made_from(self) -> dict[str, Any]:
-        """What a coarse-grained store was mapped from; empty for others."""
+        """The origin of a coarse-grained store by key; empty for others."""
         return self.content.made_from
 
 

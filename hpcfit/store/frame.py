@@ -32,7 +32,7 @@ class Frame(NamedTuple):
 
 
 class Topology(NamedTuple):
-    """What does not change: elements of the n atoms, and the cell of the box (A, degrees) if the file has one."""
+    """Elements of the n atoms, which no frame changes, and the cell of the box (A, degrees) if the file has one."""
 
     elements: tuple[str, ...]
     cell: tuple[float, ...] | None

@@ -20,7 +20,7 @@ CHUNK_BYTES = 4 << 20
 
 
 class Element(NamedTuple):
-    """Where H5MD keeps a quantity, as which type and in which unit."""
+    """A quantity in H5MD: its path, type and unit."""
 
     path: str
     dtype: str
@@ -104,7 +104,7 @@ def read_rows(file: h5py.File) -> Rows:
 
 
 def rows_of(frames: Sequence[Frame]) -> Rows | None:
-    """What frames carry beside structure factors; None when they carry no positions.
+    """The quantities that frames carry beside structure factors; None when they carry no positions.
 
     Raises InputError when one frame carries something that those before it do not, or the other way round.
     """

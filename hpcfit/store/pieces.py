@@ -27,7 +27,7 @@ SETTINGS = "settings.json"
 
 
 class Settings(NamedTuple):
-    """What decided a trajectory, by key, and how many frames it is to have."""
+    """The settings that decided a trajectory, by key, and how many frames it is to have."""
 
     decided_by: dict[str, Any]
     frames: int
@@ -55,7 +55,7 @@ def write_settings(folder: Path, settings: Settings) -> None:
 
 
 def read_settings(folder: Path) -> Settings:
-    """What a folder of pieces says of its trajectory."""
+    """Read the settings of a trajectory from its folder of pieces."""
     try:
         return Settings(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -75,7 +75,7 @@ class Chain(NamedTuple):
 
     @property
     def frames(self) -> int:
-        """How many frames they have."""
+        """The number of their frames."""
         return self.pieces[-1].stop if self.pieces else 0
 
 

@@ -76,7 +76,7 @@ class PositionShard(Shard):
 
     @property
     def has_box(self) -> bool:
-        """Whether frames have a box."""
+        """True if frames have a box."""
         return "box" in self._values
 
     @property
@@ -90,7 +90,7 @@ class PositionShard(Shard):
         return self._group.attrs["particles"]
 
     def origin(self, block: int | None = None) -> Origin:
-        """Where the frames of a block come from, or, without one, all frames."""
+        """The origin of the frames of a block, or, without one, of all frames."""
         rows = slice(None) if block is None else rows_of_block(block)
         return Origin(*(part[rows] for part in self._origins))
 
@@ -279,7 +279,7 @@ class ParticleStore(Store[PositionContent]):
 
     @property
     def periodic(self) -> bool:
-        """Whether frames repeat along any vector of a box."""
+        """True if frames repeat along any vector of their box."""
         return any(self.content.pbc)
 
 

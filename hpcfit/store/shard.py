@@ -35,7 +35,7 @@ AnyShard = TypeVar("AnyShard", bound="Shard")
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """What one shard is to hold, decided before any frame is computed."""
+    """The plan of one shard, made before any frame is computed."""
 
     file: str
     source: str
@@ -56,7 +56,7 @@ class ShardPlan:
 
 
 class Origin(NamedTuple):
-    """Where k frames come from: ids in the store, files, rows in these files, and times (ps)."""
+    """The origin of k frames: ids in the store, files, rows in these files, and times (ps)."""
 
     frame_id: np.ndarray
     file: list[str]

@@ -105,7 +105,7 @@ class Chunk(NamedTuple):
 
 
 class Source(Protocol):
-    """What can be read chunk by chunk. keys(): what each chunk has; a rank without frames has one empty chunk."""
+    """A source can be read chunk by chunk. keys(): what each chunk has; a rank without frames has one empty chunk."""
 
     def keys(self) -> list[tuple[slice, slice]]: ...
 

@@ -233,7 +233,7 @@ class FactorStore(Store[FactorContent]):
 
     @property
     def encoding(self) -> Encoding:
-        """How structure factors lie in the shards."""
+        """The encoding of structure factors in the shards."""
         return self.content.encoding
 
 
