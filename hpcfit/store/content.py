@@ -100,14 +100,20 @@ class Content(ABC):
 
     # ---- the file of what all frames share
 
+    def store_id(self, settings: dict[str, str]) -> str:
+        """The id of a store with these settings, 16 digits.
+
+        It is a digest of them and of what all frames share, and so the same whoever makes the store.
+        """
+        decided = json.dumps([self.name, self.shared_digest(), settings], sort_keys=True)
+        return hashlib.sha256(decided.encode()).hexdigest()[:16]
+
     def begin(self, folder: Path, settings: dict[str, str]) -> str:
         """Write the shared file before any shard; return the id of the store.
 
-        settings: what decided the store, which a later `prepare` must have the same. The id is a digest of them and of
-        what all frames share, so that it is the same whoever makes the store.
+        settings: what decided the store, which a later `prepare` must have the same.
         """
-        decided = json.dumps([self.name, self.shared_digest(), settings], sort_keys=True)
-        store = hashlib.sha256(decided.encode()).hexdigest()[:16]
+        store = self.store_id(settings)
         with hdf5_written_whole(folder / self.shared.name) as file:
             file.attrs.update(
                 format=self.shared.format, schema=self.shard.schema, hpcfit_version=__version__,

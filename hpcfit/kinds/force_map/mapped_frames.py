@@ -108,8 +108,8 @@ class MappedFrames:
         store = self.frames.store
         shards = list(self.first_ids)
         content = ForceContent.of(particles, store.periodic, made_from)
-        identity = world.on_root(lambda: _begin(folder, content, store.folder))
-        plans = _plans(store, self.first_ids, made_from, identity)
+        plans = _plans(store, self.first_ids, content)
+        world.on_root(lambda: _begin(folder, content, store.folder))
         sums = _Sums.empty(self)
         numbers = [number for number, block in enumerate(self.frames.parts.blocks)
                    if shards.index(block.shard) % world.size == world.rank]  # fmt: skip
@@ -217,12 +217,11 @@ class _Sums:
         return MappedSums(normal, self.products.total(world), self.spans.total(world)[0], spanned)
 
 
-def _plans(store: ForceStore, first_ids: dict[int, int], made_from: dict[str, Any], identity: str) -> list[ShardPlan]:
-    """The shards of mapped frames; identity: the id of the store that they are for."""
-    plans = []
+def _plans(store: ForceStore, first_ids: dict[int, int], content: ForceContent) -> list[ShardPlan]:
+    plans, identity = [], content.store_id(_settings(content))
     for place, (number, first) in enumerate(first_ids.items()):
         shard = store.shards[number]
-        what = json.dumps([shard.plan, shard.file, first, made_from], sort_keys=True)
+        what = json.dumps([shard.plan, shard.file, first, content.made_from], sort_keys=True)
         digest = hashlib.sha256(what.encode()).hexdigest()
         plans.append(
             ShardPlan(
@@ -247,12 +246,13 @@ def check_folder(folder: Path, source: Path) -> None:
         )
 
 
-def _begin(folder: Path, content: ForceContent, source: Path) -> str:
-    """Begin a store and return its id.
+def _settings(content: ForceContent) -> dict[str, str]:
+    return {MADE_FROM: json.dumps(content.made_from)}
 
-    The list of one that was there goes first, or an interruption would leave one that is half new.
-    """
+
+def _begin(folder: Path, content: ForceContent, source: Path) -> None:
+    """Begin a store; the list of one that was there goes first, or an interruption would leave one that is half new."""
     check_folder(folder, source)
     with disk_errors(folder / CATALOG):
         (folder / CATALOG).unlink(missing_ok=True)
-    return content.begin(folder, {MADE_FROM: json.dumps(content.made_from)})
+    content.begin(folder, _settings(content))
