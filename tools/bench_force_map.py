@@ -46,10 +46,11 @@ from hpcfit.kinds.force_map.maps import optimal_map
 from hpcfit.kinds.force_map.passes import ProductsPass
 from hpcfit.kinds.table import load_config
 from hpcfit.ranks import world_ranks
-from hpcfit.store.force_shard import ForceFrames, Origin, write_force_shard
-from hpcfit.store.force_store import write_force_catalog, write_particles
+from hpcfit.store.catalog import write_catalog
+from hpcfit.store.forces import ForceContent, ForceFrames
 from hpcfit.store.particles import Particles
-from hpcfit.store.shard_file import ShardPlan
+from hpcfit.store.positions import write_frames
+from hpcfit.store.shard import Origin, ShardPlan
 from hpcfit.testsystems.claims import Claim, below, table
 
 CASES = ("500x10x4096", "2000x100x1024")
@@ -114,7 +115,8 @@ def make_case(folder, atoms, beads, frames):
 def write_store(folder, particles, frames, random):
     """A shard at a time."""
     place = random.normal(0, 10, (len(particles), 3))
-    write_particles(folder, particles, {})
+    content = ForceContent.of(particles, periodic=False)
+    content.begin(folder, {})
     plans = []
     for first in range(0, frames, SHARD_FRAMES):
         count = min(SHARD_FRAMES, frames - first)
@@ -126,9 +128,9 @@ def write_store(folder, particles, frames, random):
             made_up_forces(particles.bonds, len(particles), count, random), None,
         )  # fmt: skip
         index = np.arange(first, first + count)
-        write_force_shard(folder, plan, particles, found, Origin(index, ["frames"] * count, index, index.astype(float)))
+        write_frames(folder, plan, content, found, Origin(index, ["frames"] * count, index, index.astype(float)))
         plans.append(plan)
-    write_force_catalog(folder, plans, particles, periodic=False)
+    write_catalog(folder, plans, content)
 
 
 def made_up_forces(bonds, atoms, frames, random):

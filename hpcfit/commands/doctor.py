@@ -66,7 +66,7 @@ def _mpi(world: Ranks) -> list[str]:
 
 
 def _hdf5() -> list[str]:
-    from hpcfit.store.shard import hdf5_facts
+    from hpcfit.store.files import hdf5_facts
 
     return [
         "",

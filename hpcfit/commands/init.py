@@ -35,10 +35,10 @@ def make_demo(kind: str, folder: Path) -> None:
     call that was interrupted is made again and goes on. Raises InputError for a folder that holds anything else.
     """
     from hpcfit.commands.simulate import run_simulate
-    from hpcfit.config import load_config
+    from hpcfit.kinds.table import load_config
+    from hpcfit.physics.openmm_library import import_openmm
     from hpcfit.prepare.command import run_prepare
     from hpcfit.ranks import Ranks
-    from hpcfit.simulation.platforms import import_openmm
     from hpcfit.testsystems.demos import DEMOS
 
     if kind not in DEMOS:

@@ -24,6 +24,7 @@ from hpcfit.config.table import (
 SOURCE_KINDS = {
     "structure-factors": ("trajectory", "mtz", "lunus", "store"),
     "forces": ("trajectory", "arrays", "deepmd"),
+    "positions": ("trajectory",),
 }
 OF_STRUCTURE_FACTORS = {
     "d_min", "cell", "space_group", "supercell", "dtype", "mantissa_bits", "compression", "positions", "forces",
@@ -135,9 +136,10 @@ class SourceConfig(Table):
 
 
 class PrepareConfig(Table):
-    """What `hpcfit prepare` makes of which sources: a store of structure factors, or of positions and forces."""
+    """What `hpcfit prepare` makes of which sources: a store of structure factors, of positions and forces, or of
+    positions alone."""
 
-    content: Literal["structure-factors", "forces"] = "structure-factors"
+    content: Literal["structure-factors", "forces", "positions"] = "structure-factors"
     source: list[SourceConfig] = []
     d_min: Positive | None = None
     cell: Cell | None = None
@@ -155,9 +157,9 @@ class PrepareConfig(Table):
     @model_validator(mode="after")
     def _keys_of_this_content(self) -> PrepareConfig:
         without_effect = sorted(changed(self) & OF_STRUCTURE_FACTORS)
-        if self.content == "forces" and without_effect:
+        if self.content != "structure-factors" and without_effect:
             raise ValueError(
-                f"with content = 'forces' {', '.join(without_effect)} would have no effect;"
+                f"with content = '{self.content}' {', '.join(without_effect)} would have no effect;"
                 " its keys are source, shard_frames"
             )
         for source in self.source:

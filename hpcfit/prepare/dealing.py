@@ -24,7 +24,10 @@ Count = Callable[[Item], tuple[str, int]]  # an item's name and its number of fr
 
 
 class Dealer(Protocol):
-    """Who does independent work. Every method is collective; an error in one ends the work and is raised once."""
+    """A dealer gives independent work to whoever does it.
+
+    Every method is collective; an error in one ends the work and is raised once.
+    """
 
     def on_root(self, function: Callable[[], T]) -> T:
         """``function()``, done once."""

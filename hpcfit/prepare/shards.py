@@ -6,32 +6,45 @@ import hashlib
 import json
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple
 
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.log import logger
+from hpcfit.physics.scattering import FFTError
 from hpcfit.prepare.dealing import Dealer
-from hpcfit.prepare.sources import file_name
+from hpcfit.prepare.sources import Source, file_name, identity
+from hpcfit.store.content import Content
 from hpcfit.store.files import remove_leftovers
-from hpcfit.store.shard_file import ShardPlan
+from hpcfit.store.shard import ShardPlan
+from hpcfit.store.writer import has_shard
 
 SEEN_SECONDS = 60.0  # by which a network file system may be late to show what another node wrote
 
 
-class Source(Protocol):
-    """What a plan needs to know of an input."""
+class Begun(NamedTuple):
+    """A store whose shards can be made.
 
-    name: str
-    label: str
-    path: Path
-    n_frames: int
-    inputs: dict[str, str]
+    store: its id. decided_by: what decides the bytes of all its shards. fft_error: how far structure factors that are
+    computed are from direct summation.
+    """
+
+    sources: tuple[Source, ...]
+    content: Content
+    store: str
+    decided_by: list
+    fft_error: FFTError | None = None
 
 
-AnySource = TypeVar("AnySource", bound=Source)
+def begun(folder: Path, content: Content, settings: dict[str, str]) -> str:
+    """Begin a store, or find it begun with the same settings; return its id."""
+    if not content.is_begun(folder):
+        return content.begin(folder, settings)
+    store, before = content.begun_with(folder)
+    check_same_settings(folder, before, settings)
+    return store
 
 
 def check_same_settings(folder: Path, before: dict[str, str], settings: dict[str, str]) -> None:
@@ -45,42 +58,40 @@ def check_same_settings(folder: Path, before: dict[str, str], settings: dict[str
             )
 
 
-def cut_into_shards(
-    sources: Sequence[AnySource], identity: Callable[[AnySource], str], shard_frames: int, shared: list
-) -> list[ShardPlan]:
-    """Each source cut into shards of so many frames. identity: of its bytes and frames; shared: what decides all."""
+def cut_into_shards(sources: Sequence[Source], shard_frames: int, decided_by: list, store: str) -> list[ShardPlan]:
+    """Each source cut into shards of so many frames; names and digests follow from source and range, never from ranks.
+
+    decided_by: what decides the bytes of all shards. store: the id of the store.
+    """
     plans, first_id = [], 0
     for source in sources:
         what = [source.name, source.label, identity(source)]
         for start in range(0, source.n_frames, shard_frames):
             stop = min(start + shard_frames, source.n_frames)
-            plans.append(_plan(source, what, (start, stop, first_id + start), shared))
+            numbers = (start, stop, first_id + start)
+            digest = hashlib.sha256(json.dumps([what, numbers, *decided_by]).encode()).hexdigest()
+            plans.append(_plan(source, numbers, digest, (store, len(plans))))
         first_id += source.n_frames
     return plans
 
 
-def _plan(source: Source, identity: list[str], numbers: tuple[int, int, int], shared: list) -> ShardPlan:
-    """The digest is of what decides the bytes: the source, the range, and what all shards share."""
+def _plan(source: Source, numbers: tuple[int, int, int], digest: str, place: tuple[str, int]) -> ShardPlan:
     start, stop, first_id = numbers
-    what = [identity, numbers, *shared]
-    digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()
     file = f"{file_name(source.name)}.{start:07d}-{stop:07d}.h5"
     path, inputs = str(source.path), dict(source.inputs)
-    return ShardPlan(file, source.name, source.label, path, first_id, start, stop, digest, inputs)
+    return ShardPlan(file, source.name, source.label, path, first_id, start, stop, digest, inputs, *place)
 
 
-def missing_plans(
-    folder: Path, plans: Sequence[ShardPlan], is_there: Callable[[Path, ShardPlan], bool], dealer: Dealer
-) -> list[ShardPlan]:
+def missing_plans(folder: Path, plans: Sequence[ShardPlan], content: Content, dealer: Dealer) -> list[ShardPlan]:
     """The plans without a complete shard of the same digest; what processes left that have ended is removed."""
     dealer.on_root(lambda: tidied(folder))
-    there = dealer.dealt(partial(_is_whole, is_there, folder), plans, at_once=50)
+    there = dealer.dealt(partial(_is_whole, dealer.share(content), folder), plans, at_once=50)
     return [plan for plan, complete in zip(plans, there) if not complete]
 
 
-def _is_whole(is_there: Callable[[Path, ShardPlan], bool], folder: Path, plan: ShardPlan) -> bool:
+def _is_whole(content: Content, folder: Path, plan: ShardPlan) -> bool:
     try:
-        return is_there(folder, plan)
+        return has_shard(content, folder, plan)
     except DamagedFile as error:
         logger.warning("%s", str(error).splitlines()[0] + "; it is made again")
         return False

@@ -1,7 +1,8 @@
-"""Where frames come from: what `hpcfit prepare` knows alike of trajectories, files of structure factors and stores."""
+"""The common interface of inputs: trajectories, arrays, files of structure factors, other stores."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,17 +12,19 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hpcfit.config import PrepareConfig, SourceConfig
+from hpcfit.config.frames import SOURCE_KINDS
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
 from hpcfit.readers.lunus import lunus_files, open_lunus
 from hpcfit.readers.mtz_frames import MtzSource, open_mtz_source
 from hpcfit.readers.other_store import StoreSource, open_store_sources
-from hpcfit.readers.trajectory import Scattering, TrajectorySource, open_trajectory, trajectory_files
+from hpcfit.readers.positions import TrajectoryReader
+from hpcfit.readers.trajectory import ReaderSource, Scattering, TrajectorySource, open_trajectory, trajectory_files
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reflections
 
 
-class FrameSource(Protocol):
+class Source(Protocol):
     """One input that yields frames; picklable, and without open files until `frames` is called."""
 
     name: str
@@ -36,29 +39,29 @@ class FrameSource(Protocol):
 
 
 class Entry(NamedTuple):
-    """One input that is still to be opened: one trajectory or checkpoint, or (path None) all that its table names."""
+    """One input that is still to be opened: one file or folder, or (path None) all that its table names."""
 
     config: SourceConfig
     path: Path | None
 
 
 def entries(prepare: PrepareConfig) -> list[Entry]:
-    """The inputs of the config, one a trajectory, MTZ folder, LUNUS checkpoint or store, in the order of the config."""
+    """The inputs of the config in its order: one a trajectory, file or folder of arrays, MTZ folder, checkpoint or
+    store."""
     found = [Entry(source, path) for source in prepare.source for path in _paths(source)]
     if not found:
-        raise InputError(
-            "the config has no [[prepare.source]]", remedy="add one with trajectory (and topology), mtz, lunus or store"
-        )
+        kinds = SOURCE_KINDS[prepare.content]
+        raise InputError("the config has no [[prepare.source]]", remedy=f"add one with {' or '.join(kinds)}")
     return found
 
 
 def _paths(source: SourceConfig) -> Sequence[Path | None]:
-    if source.trajectory:
-        return trajectory_files(source.trajectory, source.topology)
+    if patterns := source.trajectory or source.arrays or source.deepmd:
+        return trajectory_files(patterns, source.topology)
     return [None] if source.lunus is None else lunus_files(source.lunus)
 
 
-def open_sources(prepare: PrepareConfig, entry: Entry) -> list[FrameSource]:
+def open_sources(prepare: PrepareConfig, entry: Entry) -> list[Source]:
     """Open one input, several sources in a store; raises InputError that names the file.
 
     Sources of many files come without their checksums (`unread`).
@@ -75,25 +78,45 @@ def open_sources(prepare: PrepareConfig, entry: Entry) -> list[FrameSource]:
     return [replace(one, keep_positions=prepare.positions, keep_forces=prepare.forces) for one in opened]
 
 
-def sharing_elements(sources: Sequence[FrameSource]) -> list[FrameSource]:
+def sharing_elements(sources: Sequence[Source]) -> list[Source]:
     """The sources; those of the same atoms hold one list of elements, which then travels once for all of them."""
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
 
-    def shared(source: FrameSource) -> FrameSource:
-        if not is_simulation(source):
+    def shared(source: Source) -> Source:
+        if not isinstance(source, ReaderSource):
             return source
-        elements = known.setdefault(source.topology.elements, source.topology.elements)
-        return replace(source, topology=source.topology._replace(elements=elements))
+        reader = source.reader
+        holder = reader.topology if isinstance(reader, TrajectoryReader) else reader
+        holder = holder._replace(elements=known.setdefault(holder.elements, holder.elements))
+        return replace(
+            source, reader=reader._replace(topology=holder) if isinstance(reader, TrajectoryReader) else holder
+        )
 
     return [shared(source) for source in sources]
 
 
-def unread(source: FrameSource) -> Sequence[Path]:
+def identity(source: Source) -> str:
+    """Identify the bytes of a source, how they are read, and the frames that are used: 16 digits."""
+    chosen = source.columns if isinstance(source, MtzSource) else source.rows
+    return hashlib.sha256(f"{source.digest} {chosen}".encode()).hexdigest()[:16]
+
+
+def described(sources: Sequence[Source]) -> dict[str, str]:
+    """The sources among the settings of a store: their names, and label, frames and digest of each."""
+    settings = {"sources": ", ".join(source.name for source in sources)}
+    for source in sources:
+        settings[f"source {source.name}"] = (
+            f"label '{source.label}', {source.n_frames} frames, SHA-256 {identity(source)}"
+        )
+    return settings
+
+
+def unread(source: Source) -> Sequence[Path]:
     """The files whose checksums `open_sources` left open: those of MTZ folders, thousands in one source."""
     return source.files if isinstance(source, MtzSource) else ()
 
 
-def with_checksums(sources: Sequence[FrameSource], checksums: Sequence[str]) -> list[FrameSource]:
+def with_checksums(sources: Sequence[Source], checksums: Sequence[str]) -> list[Source]:
     """The sources, with the SHA-256 of each file of `unread` in their order."""
     left = iter(checksums)
     return [
@@ -102,7 +125,7 @@ def with_checksums(sources: Sequence[FrameSource], checksums: Sequence[str]) -> 
     ]
 
 
-def all_on_store(sources: Sequence[FrameSource], reflections: Reflections, prepare: PrepareConfig) -> list[FrameSource]:
+def all_on_store(sources: Sequence[Source], reflections: Reflections, prepare: PrepareConfig) -> list[Source]:
     """The sources, giving their frames on the reflections of a store."""
     furthest = reciprocal.inverse_d2(reflections.hkl, reflections.ndiv, reflections.cell).max() ** -0.5
     d_min = min(prepare.d_min or furthest, furthest)
@@ -110,7 +133,7 @@ def all_on_store(sources: Sequence[FrameSource], reflections: Reflections, prepa
     return [source.on(scattering if is_simulation(source) else reflections) for source in sources]
 
 
-def with_unique_names(sources: Sequence[FrameSource]) -> list[FrameSource]:
+def with_unique_names(sources: Sequence[Source]) -> list[Source]:
     """Name each source by its file, and by as many of its folders as it takes to tell it from the others."""
     names = [source.name for source in sources]
     for depth in range(2, max(len(source.path.parts) for source in sources) + 1):
@@ -132,7 +155,7 @@ def file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._") or "source"
 
 
-def stores_among(sources: Sequence[FrameSource]) -> list[StoreSource]:
+def stores_among(sources: Sequence[Source]) -> list[StoreSource]:
     """The sources that are parts of other stores: all of them or none, else InputError."""
     found = [source for source in sources if isinstance(source, StoreSource)]
     if found and len(found) < len(sources):
@@ -144,6 +167,6 @@ def stores_among(sources: Sequence[FrameSource]) -> list[StoreSource]:
     return found
 
 
-def is_simulation(source: FrameSource) -> bool:
-    """Whether structure factors are computed from positions."""
+def is_simulation(source: Source) -> bool:
+    """Return True if structure factors are computed from positions."""
     return isinstance(source, TrajectorySource)

@@ -1,1 +1,1 @@
-"""What reads other programs' files: trajectories, topologies, reflections, forces and measured maps."""
+"""Readers of other programs' files: trajectories, topologies, reflections, forces and measured maps."""

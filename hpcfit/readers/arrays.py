@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +14,11 @@ import numpy as np
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.config.frames import ArrayKeys
 from hpcfit.errors import InputError
+from hpcfit.readers.boundary import reading
 from hpcfit.readers.foreign_hdf5 import dataset, opened
 from hpcfit.readers.units import Units
 from hpcfit.store.files import sha256_of_file
-from hpcfit.store.snapshot import Snapshot
+from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 
@@ -40,26 +39,28 @@ class ArrayFile(NamedTuple):
     time: str | None
     units: Units
     elements: tuple[str, ...] = ()  # arrays have none
+    announced: int | None = None  # nor do they say more of their number than their shape
 
     @property
     def inputs(self) -> dict[str, str]:
         """File -> SHA-256."""
         return {str(self.path): sha256_of_file(self.path)}
 
-    def snapshots(self, rows: range) -> Iterator[Snapshot]:
+    def frames(self, rows: range) -> Iterator[Frame]:
         """The frames `rows`, one by one, read in blocks."""
         for start in range(0, len(rows), BLOCK_FRAMES):
             yield from self._block(rows[start : start + BLOCK_FRAMES])
 
-    def _block(self, rows: range) -> Iterator[Snapshot]:
+    def _block(self, rows: range) -> Iterator[Frame]:
         chosen = slice(rows.start, rows.stop, rows.step)
         positions = self.units.positions(_read(self.path, self.positions, chosen).astype(float))
         forces = self.units.forces(_read(self.path, self.forces, chosen).astype(float))
         box = None if self.box is None else self.units.positions(self._boxes(chosen, len(rows)))
         time = None if self.time is None else _read(self.path, self.time, chosen).astype(float)
-        for row in range(len(rows)):
-            at = None if time is None else float(time[row])
-            yield Snapshot(positions[row], None if box is None else box[row], forces[row], at)
+        pbc = NOT_PERIODIC if box is None else PERIODIC
+        for at, row in enumerate(rows):
+            when = None if time is None else float(time[at])
+            yield Frame(row, positions[at], forces[at], None if box is None else box[at], when, pbc=pbc)
 
     def _boxes(self, chosen: slice, frames: int) -> np.ndarray:
         if _shape(self.path, self.box) in ((3, 3), (9,)):
@@ -148,23 +149,20 @@ def _archive(path: str, _modified: int) -> Any:
 @contextlib.contextmanager
 def _readable(path: str) -> Iterator[None]:
     """Turns what NumPy raises for damaged files into an error with the file."""
-    try:
+    with reading(f"{path} cannot be read by NumPy", "check that it was written and copied whole"):
         yield
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{path} cannot be read by NumPy: {error}", remedy="check that it was written and copied whole"
-        ) from None
 
 
 class DeepmdFolder(NamedTuple):
     """A system of DeePMD-kit: type.raw, type_map.raw and set.*/{coord,force,box}.npy. ends: of the sets, in frames."""
 
-    folder: Path
+    path: Path
     sets: tuple[str, ...]
     ends: tuple[int, ...]
     periodic: bool
     units: Units
     elements: tuple[str, ...]
+    announced: int | None = None  # arrays say no more of their number than their shape
 
     @property
     def n_frames(self) -> int:
@@ -180,20 +178,21 @@ class DeepmdFolder(NamedTuple):
     def inputs(self) -> dict[str, str]:
         """File -> SHA-256."""
         names = ("coord.npy", "force.npy", *["box.npy"] * self.periodic)
-        files = [self.folder / one / name for one in self.sets for name in names]
-        return {str(file): sha256_of_file(file) for file in (self.folder / "type.raw", *files)}
+        files = [self.path / one / name for one in self.sets for name in names]
+        return {str(file): sha256_of_file(file) for file in (self.path / "type.raw", *files)}
 
-    def snapshots(self, rows: range) -> Iterator[Snapshot]:
+    def frames(self, rows: range) -> Iterator[Frame]:
         """The frames `rows`, counted through the sets in their order."""
         number, arrays = -1, {}
         for row in rows:
             found = int(np.searchsorted(self.ends, row, side="right"))
             if found != number:
-                number, arrays = found, {name: _npy(self.folder / self.sets[found], name) for name in self._files}
+                number, arrays = found, {name: _npy(self.path / self.sets[found], name) for name in self._files}
             at = row - (self.ends[number - 1] if number else 0)
             values = {name: array[at].astype(float).reshape(-1, 3) for name, array in arrays.items()}
             box = self.units.positions(values["box"]) if self.periodic else None
-            yield Snapshot(self.units.positions(values["coord"]), box, self.units.forces(values["force"]), None)
+            positions, forces = self.units.positions(values["coord"]), self.units.forces(values["force"])
+            yield Frame(row, positions, forces, box, pbc=PERIODIC if self.periodic else NOT_PERIODIC)
 
     @property
     def _files(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Which atoms are bonded, by their distances: for files that hold elements and positions, but no topology."""
+"""Bonds by the distances of atoms: for files that hold elements and positions, but no topology."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the reflections that a file lists become one hemisphere of P1, and which of those a store has."""
+"""Expansion of the reflections that a file lists to one hemisphere of P1, and to the reflections of a store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ONE_CELL = (1, 1, 1)
 
 
 class Expansion(NamedTuple):
-    """How a list of reflections becomes one hemisphere of P1: F(hkl) = F_file[row] * factor, conjugate if flipped."""
+    """A list of reflections expanded to one hemisphere of P1: F(hkl) = F_file[row] * factor, conjugate if flipped."""
 
     hkl: np.ndarray
     row: np.ndarray
@@ -45,7 +45,7 @@ def expansion(hkl, space_group: str) -> Expansion:
 
 
 def known_expansion(hkl, space_group: str) -> Expansion:
-    """The same of [n, 3] integers, made once for equal lists: the files of a folder mostly hold one and the same."""
+    """The expansion of [n, 3] integers, made once for equal lists: the files of a folder mostly hold the same list."""
     return _known_expansion(np.ascontiguousarray(hkl, np.int32).tobytes(), space_group)
 
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.readers.boundary import reading
 
 SHOWN = 12  # names of datasets in an error
 
@@ -17,16 +18,11 @@ SHOWN = 12  # names of datasets in an error
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
     """The file; InputError when it is missing, truncated or not HDF5, also when that is found while it is read."""
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            yield file
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist", remedy="correct the path in the config") from None
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read as HDF5: {str(error).splitlines()[0]}",
-            remedy="check that it was written and copied to its end",
-        ) from None
+    if not path.exists():
+        raise InputError(f"{path} does not exist", remedy="correct the path in the config")
+    whole = "check that it was written and copied to its end"
+    with reading(f"{path} cannot be read as HDF5", whole), h5py.File(path, "r", locking=False) as file:
+        yield file
 
 
 def dataset(group: h5py.Group, name: str) -> h5py.Dataset:

@@ -76,7 +76,7 @@ class LunusSource:
         return [LunusFile(self.path)]
 
     def on(self, reflections: Reflections) -> LunusSource:
-        """The same source, giving its frames on these reflections."""
+        """Return this source, giving its frames on these reflections."""
         return replace(self, reflections=reflections)
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:
@@ -91,7 +91,7 @@ class LunusSource:
                     remedy="the file was changed after the store was begun: prepare into an empty folder",
                 )
             for row in self.rows[start:stop]:
-                yield Frame(row, place.apply(_structure_factors(pairs, row, hkl)))
+                yield Frame(row, structure_factors=place.apply(_structure_factors(pairs, row, hkl)))
 
     def weights(self) -> np.ndarray | None:
         """The weights of the frames in `rows` as the file has them, [frames] float64; None where it has none."""

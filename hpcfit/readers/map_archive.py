@@ -6,13 +6,13 @@ space_group.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
+from hpcfit.readers.boundary import reading
 from hpcfit.readers.map_raw import RawMap
 
 HALVES = ("half1", "half2")
@@ -37,11 +37,9 @@ def read_archive(path: Path, experiment: ExperimentConfig) -> RawMap:
 
 
 def _loaded(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path} is not a NumPy archive: {error}", remedy="write it with numpy.savez") from None
+    whole = reading(f"{path} is not a NumPy archive", "write it with numpy.savez")
+    with whole, np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def _halves(arrays: dict, experiment: ExperimentConfig, path: Path, length: int) -> np.ndarray | None:

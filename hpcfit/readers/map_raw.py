@@ -1,4 +1,4 @@
-"""What the file of a measured map says, whatever its format."""
+"""A measured map as its file has it, whatever the format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class RawMap(NamedTuple):
-    """What a file says, before anything is left out; None where the file says nothing.
+    """A map before anything is left out; None stands for what its file does not say.
 
     hkl: [N, 3] integers, Miller index hkl / ndiv. use: [N] bool. halves: [N, 2], two independent merges of the voxels.
     """

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.readers.boundary import reading
 
 KNOWN_COLUMNS = (("FC", "PHIC"), ("FMODEL", "PHIFMODEL"), ("F-model", "PHIF-model"), ("FCALC", "PHICALC"))
 
@@ -16,10 +17,8 @@ def open_mtz(path: Path):
     """A gemmi.Mtz; InputError when the file is missing, damaged or not an MTZ."""
     import gemmi
 
-    try:
+    with reading(f"{path} cannot be read as MTZ", "check the file, or leave it out"):
         return gemmi.read_mtz_file(str(path))
-    except (RuntimeError, OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as MTZ: {error}", remedy="check the file, or leave it out") from None
 
 
 def column(mtz, label: str, path: Path) -> np.ndarray:

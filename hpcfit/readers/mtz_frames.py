@@ -65,14 +65,14 @@ class MtzSource:
         return [MtzFile(file, self.columns) for file in self.files]
 
     def on(self, reflections: Reflections) -> MtzSource:
-        """The same source, giving its frames on these reflections."""
+        """Return this source, giving its frames on these reflections."""
         return replace(self, reflections=reflections)
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:
         """Frames start to stop - 1, on the reflections of the store."""
         store = np.ascontiguousarray(self.reflections.hkl, np.int32).tobytes()
         for file in self.files[start:stop]:
-            yield Frame(0, self._on_store(file, store), file=str(file))
+            yield Frame(0, structure_factors=self._on_store(file, store), file=str(file))
 
     def _on_store(self, file: Path, store: bytes) -> np.ndarray:
         data = read_mtz(file, self.columns)

@@ -13,16 +13,19 @@ import numpy as np
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
-from hpcfit.store.catalog import Store, open_store, read_reference
+from hpcfit.store.catalog import check_place
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reference, Reflections, restored
-from hpcfit.store.shard import Shard, open_shard
+from hpcfit.store.shard import open_shard
+from hpcfit.store.structure_factors import FactorShard, FactorStore, open_store, read_reference
 
 
 class Place(NamedTuple):
-    """A shard, and where its frames lie in their source."""
+    """A shard by its file, number and plan, and where its frames lie in their source."""
 
     path: Path
+    number: int
+    plan: str
     first: int
     frames: int
 
@@ -41,6 +44,7 @@ class StoreSource:
     places: tuple[Place, ...]
     rows: range
     digest: str
+    store_id: str
     keep_positions: bool = False
     keep_forces: bool = False
     reflections: Reflections | None = None
@@ -56,7 +60,7 @@ class StoreSource:
         return {str(self.path): self.digest}
 
     def on(self, reflections: Reflections) -> StoreSource:
-        """The same source, giving its frames on these reflections, all of which its store has."""
+        """Return this source, giving its frames on these reflections, all of which its store has."""
         return replace(self, reflections=reflections)
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:
@@ -64,11 +68,12 @@ class StoreSource:
         for place in self.places:
             inside = [row - place.first for row in self.rows[start:stop] if 0 <= row - place.first < place.frames]
             if inside:
-                with open_shard(place.path) as shard:
+                with open_shard(place.path, FactorShard) as shard:
+                    check_place(shard, self.store_id, place.number, place.plan)
                     shard.check_header()
                     yield from self._frames(shard, inside)
 
-    def _frames(self, shard: Shard, rows: Sequence[int]) -> Iterator[Frame]:
+    def _frames(self, shard: FactorShard, rows: Sequence[int]) -> Iterator[Frame]:
         (_, files, index), carried, reference = shard.frame_rows(), self._carried(shard), shard.reference()
         new, old = self.reflections, reference.reflections
         columns = reciprocal.match(new.hkl, new.ndiv, old.hkl, old.ndiv)[1]
@@ -78,9 +83,10 @@ class StoreSource:
                 number = row // BLOCK_FRAMES
                 f_th = restored(shard.read(number, slice(0, len(old))), reference)[:, columns]
             more = {name: values[row] for name, values in carried.items()}
-            yield Frame(int(index[row]), f_th[row % BLOCK_FRAMES], file=files[row], **more)
+            f_h = f_th[row % BLOCK_FRAMES]
+            yield Frame(int(index[row]), file=files[row], structure_factors=f_h, **more)
 
-    def _carried(self, shard: Shard) -> dict[str, np.ndarray]:
+    def _carried(self, shard: FactorShard) -> dict[str, np.ndarray]:
         """What the frames have beside structure factors, as far as it is to be kept; arrays [frames, ...] by name."""
         if not self.keep_positions:
             return {}
@@ -99,8 +105,8 @@ def open_store_sources(folder: Path, label: str, frames: slice) -> list[StoreSou
     return [_source(store, name, label, frames) for name in dict.fromkeys(shard.source for shard in store.shards)]
 
 
-def _source(store: Store, name: str, label: str, frames: slice) -> StoreSource:
-    shards = [(store.path(number), shard) for number, shard in enumerate(store.shards) if shard.source == name]
+def _source(store: FactorStore, name: str, label: str, frames: slice) -> StoreSource:
+    shards = [(number, shard) for number, shard in enumerate(store.shards) if shard.source == name]
     firsts = np.cumsum([0, *(shard.frames for _, shard in shards)]).tolist()
     rows = range(firsts[-1])[frames]
     if not rows:
@@ -108,10 +114,14 @@ def _source(store: Store, name: str, label: str, frames: slice) -> StoreSource:
             f"{store.folder / name} has {firsts[-1]} frames; {frames.start}:{frames.stop}:{frames.step} selects none",
             remedy="correct start, stop and stride of this [[prepare.source]]",
         )
-    places = tuple(Place(path, first, shard.frames) for (path, shard), first in zip(shards, firsts))
+    places = tuple(
+        Place(store.path(number), number, shard.plan, first, shard.frames)
+        for (number, shard), first in zip(shards, firsts)
+    )
     digests = [store.reference.digest(), *(shard.plan for _, shard in shards)]
     digest = hashlib.sha256("".join(digests).encode()).hexdigest()
-    return StoreSource(name, label or shards[0][1].label, store.folder / name, store.folder, places, rows, digest)
+    label = label or shards[0][1].label
+    return StoreSource(name, label, store.folder / name, store.folder, places, rows, digest, store.id)
 
 
 def reflections_of_stores(sources: Sequence[StoreSource], d_min: float | None) -> tuple[Reflections, Reference | None]:

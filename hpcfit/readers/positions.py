@@ -4,19 +4,67 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import h5py
+import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.store.pieces import open_pieces, piece_snapshots
-from hpcfit.store.snapshot import Snapshot, Topology
+from hpcfit.physics.scattering import orthogonalization
+from hpcfit.readers.boundary import reading
+from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
+from hpcfit.store.pieces import open_pieces, piece_frames, read_settings
 
 H5MD = (".h5", ".h5md")
 WITH_TOPOLOGY = (".dcd", ".xtc", ".trr", ".nc", ".ncdf", *H5MD)
 WITHOUT_TOPOLOGY = ("XDATCAR", "XDATCAR.gz", ".extxyz", ".extxyz.gz", ".xyz", ".xyz.gz")
+MODELS = (".pdb", ".ent")  # a model a frame
+WHOLE = "check that it is whole"
+
+
+class Reader(Protocol):
+    """An opened file of frames, picklable and without open files.
+
+    elements: those that the file names itself, or none. n_frames: how many frames it holds; announced: how many it must
+    hold, by what it says of itself, or None where its format does not say.
+    """
+
+    path: Path
+    elements: tuple[str, ...]
+    n_frames: int
+    announced: int | None
+
+    def frames(self, rows: range) -> Iterator[Frame]:
+        """The frames `rows` of the file, one by one, in A, ps and kJ/mol/A; raises InputError naming file and row."""
+
+
+class TrajectoryReader(NamedTuple):
+    """A Reader of a trajectory, a file or a folder of pieces. topology: its elements, and the cell of its box."""
+
+    path: Path
+    topology: Topology
+    n_frames: int
+    announced: int | None = None
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """The elements that the trajectory names itself, or none."""
+        return self.topology.elements if has_elements(self.path) else ()
+
+    def frames(self, rows: range) -> Iterator[Frame]:
+        """See `Reader`."""
+        kind = _kind(self.path)
+        if kind == "pieces":
+            return piece_frames(self.path, rows)
+        if kind == "ase":
+            return _ase_frames(self.path, rows)
+        found = _md_frames(self.path, rows, len(self.topology.elements))
+        return _in_one_box(found, self.topology.cell) if kind == "models" else found
 
 
 def _kind(path: Path) -> str:
@@ -24,38 +72,66 @@ def _kind(path: Path) -> str:
         return "pieces"
     if path.suffix.lower() in WITH_TOPOLOGY:
         return "mdanalysis"
+    if path.suffix.lower() in MODELS:
+        return "models"
     if path.name.endswith(WITHOUT_TOPOLOGY) or path.name.startswith("XDATCAR"):
         return "ase"
     raise InputError(
         f"{path} is not a trajectory format that hpcfit reads",
-        remedy=f"give one of {', '.join(WITH_TOPOLOGY + WITHOUT_TOPOLOGY)}",
+        remedy=f"give one of {', '.join(WITH_TOPOLOGY + WITHOUT_TOPOLOGY + MODELS)}",
     )
 
 
+def _is_xdatcar(path: Path) -> bool:
+    return not path.name.removesuffix(".gz").endswith("xyz") and _kind(path) == "ase"
+
+
 def has_elements(path: Path) -> bool:
-    """Whether a trajectory names its elements, so that it needs no topology."""
-    return _kind(path) in ("ase", "pieces")
+    """Return True if a trajectory names its elements, so that it needs no topology."""
+    return _kind(path) in ("ase", "pieces", "models")
 
 
-def open_positions(path: Path, topology: Path | Topology | None) -> tuple[Topology, int]:
-    """Elements, cell and number of frames of a trajectory; `topology`, read or not, where the format has no elements.
+def open_positions(path: Path, topology: Path | Topology | None) -> TrajectoryReader:
+    """Open a trajectory; `topology`, read or not, where the format has no elements.
 
     Raises InputError for files that are missing, damaged, of unknown format, or of other atoms than the topology.
     """
     kind = _kind(path)
     if kind == "pieces":
-        return open_pieces(path)
+        atoms, n_frames = open_pieces(path)
+        return TrajectoryReader(path, atoms, n_frames, read_settings(path).frames)
     if not path.is_file():
         raise InputError(f"trajectory {path} does not exist", remedy="correct [[prepare.source]] trajectory")
-    return _ase_topology(path) if kind == "ase" else _with_topology(path, topology)
+    if kind == "ase":
+        atoms, n_frames = _ase_topology(path)
+    elif kind == "models":
+        atoms, n_frames = _with_topology(path, read_topology(path))
+        atoms = atoms._replace(cell=_cell_of_models(path))
+    else:
+        atoms, n_frames = _with_topology(path, topology)
+    return TrajectoryReader(path, atoms, n_frames, _announced(path))
 
 
-def snapshots(path: Path, topology: Topology, rows: range) -> Iterator[Snapshot]:
-    """The frames `rows` of a trajectory, one by one."""
-    kind = _kind(path)
-    if kind == "pieces":
-        return piece_snapshots(path, rows)
-    return _ase_snapshots(path, rows) if kind == "ase" else _md_snapshots(path, rows, len(topology.elements))
+def _announced(path: Path) -> int | None:
+    """How many frames a file must hold; None where its format does not say."""
+    if path.suffix.lower() == ".dcd":
+        return _frames_of_dcd(path)
+    return _frames_of_xdatcar(path) if _is_xdatcar(path) else None
+
+
+def _frames_of_dcd(path: Path) -> int:
+    """What the header of a DCD says: MDAnalysis counts whole frames, and so drops a last one that is cut."""
+    header = np.fromfile(path, "<i4", 3)
+    # The first word is the length of the header record, 84: it tells the byte order; NSET follows "CORD".
+    return int(header[2] if header[0] == 84 else header.byteswap()[2])
+
+
+def _frames_of_xdatcar(path: Path) -> int | None:
+    """How many configurations begin in an XDATCAR; ASE ends, without a word, at the first line it does not expect."""
+    opens = gzip.open if path.suffix == ".gz" else open
+    with reading(f"trajectory {path} cannot be read", WHOLE), opens(path, "rt", errors="replace") as file:
+        # Each begins with "Direct configuration=" or with "Cartesian ..."; in those of VASP 4 with an empty line.
+        return sum(line.lstrip().lower().startswith(("direct", "cartesian")) for line in file) or None
 
 
 def read_topology(path: Path) -> Topology:
@@ -75,14 +151,12 @@ def read_topology(path: Path) -> Topology:
 def _pdb_topology(path: Path) -> Topology:
     import MDAnalysis
 
-    with quiet():
+    with quiet(), reading(f"topology {path} cannot be read as PDB", "check the file"):
+        universe = MDAnalysis.Universe(str(path), to_guess=())
         try:
-            universe = MDAnalysis.Universe(str(path), to_guess=())
             elements = tuple(str(e).capitalize() for e in universe.atoms.elements)
         except MDAnalysis.NoDataError:
             elements = ("",)
-        except (ValueError, OSError, IndexError) as error:
-            raise InputError(f"topology {path} cannot be read as PDB: {error}", remedy="check the file") from None
     if not all(elements):
         raise InputError(
             f"topology {path} has no element for atom {elements.index('') + 1} (columns 77-78)",
@@ -96,14 +170,12 @@ def _pdb_topology(path: Path) -> Topology:
 def _mmcif_topology(path: Path) -> Topology:
     import gemmi
 
-    try:
+    with reading(f"topology {path} cannot be read as mmCIF", "check the file"):
         block = gemmi.cif.read(str(path)).sole_block()
         # The hierarchy of gemmi would regroup atoms by chain; the trajectory follows the rows of the file.
         table = block.find("_atom_site.", ["type_symbol", "?pdbx_PDB_model_num"])
         rows = [(row.str(0), row.str(1) if row.has(1) else "1") for row in table]
         cell = gemmi.make_structure_from_block(block).cell
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"topology {path} cannot be read as mmCIF: {error}", remedy="check the file") from None
     elements = tuple(symbol.capitalize() for symbol, model in rows if model == rows[0][1])
     return Topology(elements, cell_or_none(cell.parameters if cell.is_crystal() else None))
 
@@ -130,6 +202,29 @@ def _with_topology(path: Path, topology: Path | Topology | None) -> tuple[Topolo
         return atoms._replace(cell=box or atoms.cell), reader.n_frames
 
 
+def _cell_of_models(path: Path) -> tuple[float, ...] | None:
+    """The one box of all models of a PDB file; InputError where CRYST1 records differ, of which models have none."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        records = {line[6:54] for line in file if line.startswith("CRYST1")}
+    if len(records) > 1:
+        raise InputError(
+            f"{path} has {len(records)} different CRYST1 records; the models of a PDB file share one box",
+            remedy="convert it to a format with a box for each frame, for instance XTC or extended XYZ",
+        )
+    ends = (0, 9, 18, 27, 34, 41, 48)
+    with reading(f"the CRYST1 record of {path} cannot be read", "correct it"):
+        found = [[float(text[a:b]) for a, b in pairwise(ends)] for text in records]
+    return cell_or_none(found[0] if found else None)
+
+
+def _in_one_box(frames: Iterator[Frame], cell: tuple[float, ...] | None) -> Iterator[Frame]:
+    """The models of a PDB file in its box; MDAnalysis gives a model what stands behind it in the file."""
+    box, pbc = (None, NOT_PERIODIC) if cell is None else (orthogonalization(cell).T, PERIODIC)
+    with contextlib.closing(frames):
+        for frame in frames:
+            yield frame._replace(box=box, pbc=pbc)
+
+
 def _named(topology: Path | Topology) -> str:
     return "its topology" if isinstance(topology, Topology) else f"topology {topology}"
 
@@ -140,29 +235,34 @@ def _md_reader(path: Path, n_atoms: int) -> Iterator:
 
     is_h5md = path.suffix.lower() in H5MD
     if is_h5md and not h5py.is_hdf5(path):
-        raise InputError(f"trajectory {path} is no HDF5 file", remedy="check that it is whole")
+        raise InputError(f"trajectory {path} is no HDF5 file", remedy=WHOLE)
     with quiet():
-        try:
+        with reading(f"trajectory {path} cannot be opened", WHOLE):
             opened = reader(str(path), "H5MD" if is_h5md else None, n_atoms=n_atoms)
-        except (OSError, ValueError, EOFError, TypeError, RuntimeError, KeyError) as error:
-            raise InputError(f"trajectory {path} cannot be opened: {error}", remedy="check that it is whole") from None
         with opened:
             yield opened
 
 
-def _md_snapshots(path: Path, rows: range, n_atoms: int) -> Iterator[Snapshot]:
+def _md_frames(path: Path, rows: range, n_atoms: int) -> Iterator[Frame]:
     with _md_reader(path, n_atoms) as reader:
         for row in rows:
-            try:
-                step = reader[row]
-            except (OSError, EOFError, IndexError, ValueError, RuntimeError) as error:
-                raise InputError(
-                    f"{path}, frame {row} cannot be read: {error}",
-                    remedy="the file is truncated: repair it, or use the frames before with stop",
-                ) from None
-            box = None if cell_or_none(step.dimensions) is None else step.triclinic_dimensions.astype(float)
-            forces = step.forces.copy() if step.has_forces else None
-            yield Snapshot(step.positions.astype(float), box, forces, float(step.time))
+            remedy = "the file is truncated: repair it, or use the frames before with stop"
+            with reading(f"{path}, frame {row} cannot be read", remedy):
+                frame = _md_frame(row, reader[row])
+            yield frame
+
+
+def _md_frame(row: int, step) -> Frame:
+    has_box = cell_or_none(step.dimensions) is not None
+    return Frame(
+        row,
+        step.positions.astype(float),
+        step.forces.copy() if step.has_forces else None,
+        step.triclinic_dimensions.astype(float) if has_box else None,
+        float(step.time),
+        pbc=PERIODIC if has_box else NOT_PERIODIC,
+        step=int(step.data["step"]) if "step" in step.data else None,
+    )
 
 
 def _ase_topology(path: Path) -> tuple[Topology, int]:
@@ -179,7 +279,7 @@ def _ase_topology(path: Path) -> tuple[Topology, int]:
     return Topology(elements, cell_or_none(cell)), len(images)
 
 
-def _ase_snapshots(path: Path, rows: range) -> Iterator[Snapshot]:
+def _ase_frames(path: Path, rows: range) -> Iterator[Frame]:
     from ase import units
 
     images = _ase_images(str(path), path.stat().st_mtime_ns)
@@ -187,7 +287,8 @@ def _ase_snapshots(path: Path, rows: range) -> Iterator[Snapshot]:
         atoms = images[row]
         forces = atoms.calc.results.get("forces") if atoms.calc else None
         forces = None if forces is None else forces / (units.kJ / units.mol)
-        yield Snapshot(atoms.get_positions(), atoms.cell.array if atoms.cell.rank == 3 else None, forces, None)
+        box = atoms.cell.array if atoms.cell.rank == 3 else None
+        yield Frame(row, atoms.get_positions(), forces, box, pbc=tuple(map(bool, atoms.pbc)))
 
 
 @functools.lru_cache(maxsize=2)
@@ -195,15 +296,10 @@ def _ase_images(path: str, _modified: int) -> list:
     """All frames of a text trajectory; such files are read from the start, so they are kept while they are in use."""
     import ase.io
 
-    xyz = path.removesuffix(".gz").endswith("xyz")
-    try:
+    with reading(f"trajectory {path} cannot be read by ASE", WHOLE):
         # With mpi4py loaded ASE reads on one rank and sends its file to all, who asked for other files: parallel=False.
         options = {"parallel": False, "do_not_split_by_at_sign": True}
-        images = ase.io.read(path, index=":", format="extxyz" if xyz else "vasp-xdatcar", **options)
-    except Exception as error:  # the readers of ASE raise whatever their parsing met
-        raise InputError(
-            f"trajectory {path} cannot be read by ASE: {type(error).__name__}: {error}", remedy="check that it is whole"
-        ) from None
+        images = ase.io.read(path, index=":", format="vasp-xdatcar" if _is_xdatcar(Path(path)) else "extxyz", **options)
     if not images:
         raise InputError(f"trajectory {path} has no frames", remedy="give a file with frames")
     return images

@@ -18,7 +18,7 @@ SAME_CELL = 1e-3  # relative
 
 
 class Listed(NamedTuple):
-    """What a file has: hkl [H, 3] int32 in one hemisphere, each once; cell (A, degrees) of these integers."""
+    """The reflections of a file: hkl [H, 3] int32 in one hemisphere, each once; cell (A, degrees) of these integers."""
 
     hkl: np.ndarray
     cell: tuple[float, ...]

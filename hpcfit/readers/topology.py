@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import xml.etree.ElementTree as xml
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.readers.bonding import IONS, formula, guessed_bonds, molecules
+from hpcfit.readers.boundary import reading
 from hpcfit.readers.positions import cell_or_none, quiet
 from hpcfit.store.particles import Particles
 
@@ -21,7 +23,7 @@ PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")
 
 
 class SystemFacts(NamedTuple):
-    """What a System of OpenMM says of its n particles. masses: [n] amu; constraints: [c, 2]; sites: [v], virtual."""
+    """The n particles of a System of OpenMM. masses: [n] amu; constraints: [c, 2]; sites: [v], virtual."""
 
     masses: np.ndarray
     constraints: np.ndarray
@@ -94,6 +96,23 @@ def with_system(particles: Particles, system: SystemFacts) -> Particles:
     return particles.changed(masses=system.masses, constraints=system.constraints)
 
 
+def particles_of_elements(elements: Sequence[str]) -> Particles:
+    """Particles of which only the elements are known, without bonds: one residue, named by its formula.
+
+    An atom is named by its element and its number among the atoms of that element.
+    """
+    counts: Counter[str] = Counter()
+    names = []
+    for element in elements:
+        counts[element] += 1
+        names.append(f"{element}{counts[element]}")
+    none = np.empty((0, 2), int)
+    residue = np.zeros(len(names), int)
+    return Particles(
+        tuple(names), tuple(elements), residue, (formula(elements),), (1,), ("",), _masses(tuple(elements)), none
+    )  # fmt: skip
+
+
 def guessed_particles(elements: Sequence[str], positions: np.ndarray, box: np.ndarray | None) -> Particles:
     """Particles of which only elements and positions (A) are known: bonds by distance, residues are molecules.
 
@@ -139,10 +158,8 @@ def _read_atoms(path: Path) -> _Atoms:
     suffix = path.suffix.lower()
     if suffix not in PDB + MMCIF:
         raise InputError(f"topology {path}: '{suffix}' is not read", remedy=f"give one of {', '.join(PDB + MMCIF)}")
-    try:
+    with reading(f"topology {path} cannot be read", "check the file"):
         atoms = _pdb_atoms(path) if suffix in PDB else _mmcif_atoms(path)
-    except (ValueError, OSError, IndexError, RuntimeError, AttributeError) as error:
-        raise InputError(f"topology {path} cannot be read: {error}", remedy="check the file") from None
     if not atoms.names:
         raise InputError(f"topology {path} has no atoms", remedy="give the file that the simulation started from")
     return atoms

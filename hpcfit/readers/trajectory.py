@@ -1,4 +1,4 @@
-"""Frames from simulations: structure factors of a trajectory by density FFT."""
+"""Frames from simulations: a trajectory as a source of frames, and its structure factors by density FFT."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.physics.scattering import DensityFFT, FFTError, fractional_coordinates, orthogonalization
-from hpcfit.readers.positions import has_elements, open_positions, snapshots
+from hpcfit.readers.positions import Reader, TrajectoryReader, has_elements, open_positions
 from hpcfit.store.files import sha256_of_file
-from hpcfit.store.frame import Frame
+from hpcfit.store.frame import Frame, Topology
 from hpcfit.store.pieces import check_finished, pieces_digest
 from hpcfit.store.reference import Reflections
-from hpcfit.store.snapshot import Snapshot, Topology
 
 LARGEST_BOX_CHANGE = 0.05  # relative; more is another supercell or another unit, not constant pressure
 
 
 class Scattering(NamedTuple):
-    """How structure factors are computed: on the store's reflections, to d_min (A), on a grid finer by oversampling."""
+    """Options of computed structure factors: the store's reflections, d_min (A), and a grid finer by oversampling."""
 
     reflections: Reflections
     d_min: float
@@ -40,22 +39,19 @@ class Scattering(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TrajectorySource:
-    """One trajectory, a file or a folder of pieces.
-
-    A FrameSource once `on` told it which structure factors to compute.
-    rows: the frames of the file that are used, start:stop:stride of the config. keep: of positions and forces.
-    """
+class ReaderSource:
+    """An opened file as a source of frames. rows: the frames of it that are used, start:stop:stride of the config."""
 
     name: str
     label: str
-    path: Path
-    topology: Topology
+    reader: Reader
     rows: range
     inputs: dict[str, str]  # file -> SHA-256
-    keep_positions: bool = False
-    keep_forces: bool = False
-    scattering: Scattering | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file, or the folder of pieces."""
+        return self.reader.path
 
     @property
     def n_frames(self) -> int:
@@ -64,45 +60,60 @@ class TrajectorySource:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over trajectory and topology."""
+        """SHA-256 over all inputs."""
         return hashlib.sha256("".join(self.inputs.values()).encode()).hexdigest()
 
+    def read(self, start: int, stop: int) -> Iterator[Frame]:
+        """Frames start to stop - 1 of `rows` as the file has them."""
+        with contextlib.closing(self.reader.frames(self.rows[start:stop])) as found:
+            yield from found
+
+
+@dataclass(frozen=True)
+class TrajectorySource(ReaderSource):
+    """One trajectory, giving structure factors once `on` told it which.
+
+    keep: of positions and forces, what goes into the store beside structure factors.
+    """
+
+    keep_positions: bool = False
+    keep_forces: bool = False
+    scattering: Scattering | None = None
+
+    @property
+    def topology(self) -> Topology:
+        """Elements and cell."""
+        return self.reader.topology
+
     def on(self, scattering: Scattering) -> TrajectorySource:
-        """The same source, giving these structure factors."""
+        """Return this source, giving these structure factors."""
         return replace(self, scattering=scattering)
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:
         """Frames start to stop - 1 of `rows`, with structure factors on the store's reflections."""
         fft = self._fft()
-        with contextlib.closing(snapshots(self.path, self.topology, self.rows[start:stop])) as found:
-            for row, snapshot in zip(self.rows[start:stop], found, strict=True):
-                yield self._frame(row, snapshot, fft)
+        for frame in self.read(start, stop):
+            yield self._frame(frame, fft)
 
-    def _frame(self, row: int, snapshot: Snapshot, fft: DensityFFT) -> Frame:
-        f_h = fft(self.fractional(row, snapshot))
-        positions = snapshot.positions.astype(np.float32) if self.keep_positions else None
-        if self.keep_forces and snapshot.forces is None:
-            raise InputError(f"{self.path}, frame {row}: no forces", remedy="set [prepare] forces = false")
-        forces = snapshot.forces if self.keep_forces else None
-        return Frame(row, f_h, positions, snapshot.box, forces, snapshot.time)
+    def _frame(self, frame: Frame, fft: DensityFFT) -> Frame:
+        f_h = fft(self.fractional(frame))
+        positions = frame.positions.astype(np.float32) if self.keep_positions else None
+        if self.keep_forces and frame.forces is None:
+            raise InputError(f"{self.path}, frame {frame.row}: no forces", remedy="set [prepare] forces = false")
+        forces = frame.forces if self.keep_forces else None
+        return frame._replace(structure_factors=f_h, positions=positions, forces=forces)
 
-    def fractional(self, row: int, snapshot: Snapshot) -> np.ndarray:
+    def fractional(self, frame: Frame) -> np.ndarray:
         """Fractional coordinates [N, 3] in the frame's box, or in the reference box when the frame has none."""
-        if not np.all(np.isfinite(snapshot.positions)):
-            atom = int(np.argwhere(~np.isfinite(snapshot.positions))[0][0])
-            raise InputError(
-                f"{self.path}, frame {row}: the position of atom {atom} is {snapshot.positions[atom].tolist()}",
-                remedy="repair the trajectory, or leave the frame out with start, stop and stride",
-            )
-        box = orthogonalization(self.scattering.box).T if snapshot.box is None else snapshot.box
-        _check_box(box, self.scattering.box, self.path, row)
-        return fractional_coordinates(snapshot.positions, box)
+        check_finite(self.path, frame.row, "position", frame.positions)
+        box = orthogonalization(self.scattering.box).T if frame.box is None else frame.box
+        _check_box(box, self.scattering.box, self.path, frame.row)
+        return fractional_coordinates(frame.positions, box)
 
     def fft_error(self, row: int, sample: int = 200) -> FFTError:
         """The error of the density FFT for one frame of `rows`, against direct summation on `sample` reflections."""
-        number = self.rows[row]
-        snapshot = next(iter(snapshots(self.path, self.topology, range(number, number + 1))))
-        return self._fft().error(self.fractional(number, snapshot), sample)
+        (frame,) = self.read(row, row + 1)
+        return self._fft().error(self.fractional(frame), sample)
 
     def _fft(self) -> DensityFFT:
         s = self.scattering
@@ -115,6 +126,16 @@ class TrajectorySource:
 def _density_fft(elements, box, hkl: bytes, d_min: float, oversampling: float) -> DensityFFT:
     # Shards of one topology follow each other; the model of a million atoms is not to be built for each.
     return DensityFFT(elements, box, np.frombuffer(hkl, np.int32).reshape(-1, 3), d_min, oversampling)
+
+
+def check_finite(path: Path, row: int, what: str, values: np.ndarray) -> None:
+    """Raise InputError, naming file, frame and atom, unless `values` [n, 3] are finite numbers."""
+    if not np.all(np.isfinite(values)):
+        atom = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise InputError(
+            f"{path}, frame {row}: the {what} of atom {atom} is {values[atom].tolist()}",
+            remedy="repair the trajectory, or leave the frame out with start, stop and stride",
+        )
 
 
 def _check_box(box, cell, path: Path, row: int) -> None:
@@ -132,20 +153,17 @@ def open_trajectory(path: Path, topology: Path | None, label: str, frames: slice
 
     Raises InputError for files that are missing, damaged, of unknown format, of other atoms, or without frames.
     """
-    atoms, rows = opened_rows(path, topology, frames)
-    return TrajectorySource(path.name, label, path, atoms, rows, _digests(path, topology, rows))
+    reader, rows = opened_rows(path, topology, frames)
+    return TrajectorySource(path.name, label, reader, rows, _digests(path, topology, rows))
 
 
-def opened_rows(path: Path, topology: Path | Topology | None, frames: slice) -> tuple[Topology, range]:
-    """Elements and cell of a trajectory, and which of its frames are used; raises as `open_trajectory`."""
-    atoms, n_frames = open_positions(path, topology)
-    rows = chosen_rows(path, n_frames, frames)
-    if path.suffix.lower() == ".dcd":
-        _check_dcd_count(path, n_frames, frames.stop)
-    if path.is_dir():
-        check_finished(path, frames.stop)
-    _check_whole(path, atoms, rows)
-    return atoms, rows
+def opened_rows(path: Path, topology: Path | Topology | None, frames: slice) -> tuple[TrajectoryReader, range]:
+    """The reader of a trajectory, and which of its frames are used; raises as `open_trajectory`."""
+    reader = open_positions(path, topology)
+    rows = chosen_rows(path, reader.n_frames, frames)
+    _check_count(reader, frames.stop)
+    next(reader.frames(rows[-1:]))  # a truncated file is found before hours are spent on its first frames
+    return reader, rows
 
 
 def chosen_rows(path: Path, n_frames: int, frames: slice) -> range:
@@ -167,20 +185,15 @@ def _digests(path: Path, topology: Path | None, rows: range) -> dict[str, str]:
     return {str(file): sha256_of_file(file) for file in files}
 
 
-def _check_whole(path: Path, atoms: Topology, rows: range) -> None:
-    """Find a truncated file before hours are spent on its first frames: the last frame must be readable."""
-    next(iter(snapshots(path, atoms, rows[-1:])))
-
-
-def _check_dcd_count(path: Path, n_frames: int, stop: int | None) -> None:
-    """MDAnalysis counts the whole frames of a DCD, and so drops a last one that is cut; its header knows better."""
-    header = np.fromfile(path, "<i4", 3)
-    # The first word is the length of the header record, 84: it tells the byte order; NSET follows "CORD".
-    announced = int(header[2] if header[0] == 84 else header.byteswap()[2])
-    if announced > n_frames and (stop is None or stop > n_frames):
+def _check_count(reader: TrajectoryReader, stop: int | None) -> None:
+    """Raise InputError for a file that lacks frames which it announces and which are asked for."""
+    path, announced, found = reader.path, reader.announced, reader.n_frames
+    if path.is_dir():
+        check_finished(path, stop)
+    elif announced is not None and announced > found and (stop is None or stop > found):
         raise InputError(
-            f"{path} announces {announced} frames and holds {n_frames} whole ones",
-            remedy=f"the file is truncated: repair it, or set stop = {n_frames} to use what there is",
+            f"{path} announces {announced} frames and holds {found} whole ones",
+            remedy=f"the file is truncated: repair it, or set stop = {found} to use what there is",
         )
 
 

@@ -1,125 +1,211 @@
-"""The catalog of a store: which frames lie in which shard, how many bytes each has, and one virtual array over all.
+"""The catalog of a store, whatever it holds: which frames lie in which shard, in which blocks, of what size.
 
-A store is a folder: ``catalog.json``, ``reference.h5`` (reflections, F0 and s), the shards, and ``store.h5``, a
-virtual view [frames, reflections, 2] for h5py and HDFView. A shard that went missing would read as NaN there, so
-every run compares the catalog with the files before it starts.
+A store is a folder: ``catalog.json`` beside the shards and the file of what all frames share (``reference.h5`` or
+``particles.h5``). Every run compares the catalog with the files before it starts.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import fnmatch
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
-import h5py
 import numpy as np
 
 from hpcfit import __version__
+from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import DamagedFile, InputError
-from hpcfit.store.files import hdf5_written_whole
-from hpcfit.store.reference import Encoding, Reference, read_datasets, write_datasets
-from hpcfit.store.shard import SCHEMA, open_shard
-from hpcfit.store.shard_file import ShardPlan
-from hpcfit.store.shard_list import (
-    CATALOG,
-    STRUCTURE_FACTORS,
-    Block,
-    ShardedStore,
-    entries_of,
-    read_catalog,
-    write_list,
-)
+from hpcfit.store.content import Content
+from hpcfit.store.files import write_text
+from hpcfit.store.shard import Shard, ShardPlan, open_shard
 
-REFERENCE, VIEW = "reference.h5", "store.h5"
+CATALOG = "catalog.json"
+UNNAMED = "structure-factors"  # the content of a catalog that names none
+AnyContent = TypeVar("AnyContent", bound=Content)
+AnyStore = TypeVar("AnyStore", bound="Store")
 
 
 @dataclass(frozen=True)
-class Store(ShardedStore):
-    """An opened store: catalog and reference; the structure factors stay on the disk."""
+class ShardEntry:
+    """A row of the catalog. first_id: id of the first frame; ids go on by one."""
 
-    reference: Reference
-    encoding: Encoding
+    file: str
+    source: str
+    label: str
+    first_id: int
+    frames: int
+    bytes: int
+    plan: str  # digest of what decides its content
+
+
+class Block(NamedTuple):
+    """At most 64 frames of one shard: the unit of reading, of distribution and of reproducible sums."""
+
+    shard: int
+    index: int
+    first_id: int
+    frames: int
+
+    def ids(self) -> np.ndarray:
+        """Frame ids, padded with -1 to 64."""
+        ids = np.full(BLOCK_FRAMES, -1, np.int64)
+        ids[: self.frames] = np.arange(self.first_id, self.first_id + self.frames)
+        return ids
+
+
+@dataclass(frozen=True)
+class Store(Generic[AnyContent]):
+    """An opened store: its catalog, and what all frames share; the frames stay on the disk.
+
+    id: empty for a store that was begun before stores had ids.
+    """
+
+    folder: Path
+    shards: tuple[ShardEntry, ...]
+    content: AnyContent
+    id: str
+
+    @property
+    def n_frames(self) -> int:
+        """Frames in the store."""
+        return sum(shard.frames for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(shard.bytes for shard in self.shards)
+
+    def blocks(self, include: Sequence[str] = ("*",), exclude: Sequence[str] = ()) -> list[Block]:
+        """The blocks of the sources whose name or label matches ``include`` and not ``exclude`` (shell patterns)."""
+        chosen = [n for n, shard in enumerate(self.shards) if _matches(shard, include) and not _matches(shard, exclude)]
+        if not chosen:
+            raise InputError(
+                f"no source of {self.folder} matches include = {list(include)}, exclude = {list(exclude)}",
+                remedy=f"sources there: {', '.join(sorted({shard.source for shard in self.shards}))}",
+            )
+        return [
+            Block(n, row // BLOCK_FRAMES, self.shards[n].first_id + row, min(BLOCK_FRAMES, self.shards[n].frames - row))
+            for n in chosen
+            for row in range(0, self.shards[n].frames, BLOCK_FRAMES)
+        ]
+
+    def path(self, shard: int) -> Path:
+        """The file of a shard, by its number in the catalog."""
+        return self.folder / self.shards[shard].file
+
+    @contextlib.contextmanager
+    def shard(self, number: int) -> Iterator[Any]:
+        """Open a shard by its number; raises InputError or DamagedFile, also for one that is not of this place."""
+        with open_shard(self.path(number), self.content.shard) as shard:
+            check_place(shard, self.id, number, self.shards[number].plan)
+            yield shard
 
     def digest(self) -> str:
-        """Identifies the content for a checkpoint: reference and the list of shards."""
-        content = f"{self.reference.digest()} {self.list_digest()}"
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        """Identify the store for a checkpoint: what all frames share, and the list of shards."""
+        return self.content.store_digest(str([(shard.file, shard.frames, shard.plan) for shard in self.shards]))
+
+    def check_files(self) -> None:
+        """Raise InputError or DamagedFile unless all shards are there in their size."""
+        for number, shard in enumerate(self.shards):
+            path = self.path(number)
+            found = path.stat().st_size if path.exists() else None
+            if found is None:
+                raise InputError(
+                    f"shard {path} is in {CATALOG} but does not exist",
+                    remedy="run `hpcfit prepare` again: it makes what is missing",
+                )
+            if found != shard.bytes:
+                raise DamagedFile(
+                    f"shard {path} is damaged: it has {found} bytes, {CATALOG} says {shard.bytes}",
+                    remedy="delete this file and run `hpcfit prepare` again: it makes what is missing",
+                )
 
 
-def open_store(folder: Path) -> Store:
-    """Open a store and compare its catalog with its files; raises InputError or DamagedFile naming the file."""
-    shards, more = read_catalog(folder, STRUCTURE_FACTORS, SCHEMA)
-    store = Store(folder, shards, read_reference(folder), Encoding(**more["encoding"]))
-    if store.reference.digest() != more["reference"]:
-        raise DamagedFile(
-            f"{store.folder / REFERENCE} differs from its checksum in {CATALOG}", remedy="prepare the store again"
+def check_place(shard: Shard, store: str, number: int, plan: str) -> None:
+    """Raise InputError unless a shard is that of this store, number and plan."""
+    if shard.plan == plan and shard.stands(store, number):
+        return
+    raise InputError(
+        f"shard {shard.path} says that it is {shard.place}; {CATALOG} has number {number} of store"
+        f" {store or 'without id'}, plan {plan[:16]} there",
+        remedy="put the store's own file back, or delete this one and run `hpcfit prepare` again",
+    )
+
+
+def _matches(shard: ShardEntry, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in (shard.source, shard.label))
+
+
+def content_of(folder: Path) -> str:
+    """Name the content of a store, by its catalog; raises InputError or DamagedFile naming the file."""
+    return _read(folder).get("content", UNNAMED)
+
+
+def opened_store(folder: Path, content: type[AnyContent], store: type[AnyStore] = Store) -> AnyStore:
+    """Open a store of one content and compare its catalog with its files.
+
+    store: the class of the store, which names what users of the content ask for. Raises InputError or DamagedFile
+    naming the file.
+    """
+    found = _read(folder)
+    _check_readable(folder, found, content)
+    shards = tuple(ShardEntry(**row) for row in found["shards"])
+    opened = store(folder, shards, content.opened(folder, found), found.get("store", ""))
+    opened.check_files()
+    return opened
+
+
+def _check_readable(folder: Path, found: dict[str, Any], content: type[Content]) -> None:
+    path, kind = folder / CATALOG, found.get("content", UNNAMED)
+    if kind != content.name:
+        raise InputError(
+            f"{folder} is a store of {kind}; this needs one of {content.name}",
+            remedy=f"give another store, or prepare one with [prepare] content = '{content.name}'",
         )
-    store.check_files()
-    return store
-
-
-def write_catalog(folder: Path, plans: Sequence[ShardPlan], reference: Reference, encoding: Encoding) -> Store:
-    """Write catalog and virtual view over the complete shards of ``plans``, in their order."""
-    store = Store(folder, entries_of(folder, plans), reference, encoding)
-    _write_view(store)
-    write_list(store, SCHEMA, {"reference": reference.digest(), "encoding": encoding._asdict()})
-    return store
-
-
-def _write_view(store: Store) -> None:
-    """One virtual array over all shards; what is missing reads as NaN, never as zeros."""
-    H, dtype = len(store.reference.reflections), store.encoding.storage
-    layout = h5py.VirtualLayout((store.n_frames, H, 2), dtype)
-    row = 0
-    for shard in store.shards:
-        layout[row : row + shard.frames] = h5py.VirtualSource(
-            shard.file, "hpcfit/structure_factors", (shard.frames, H, 2), dtype
+    if found["schema"] > content.shard.schema:
+        raise InputError(
+            f"{path} has schema {found['schema']} (hpcfit {found['hpcfit_version']});"
+            f" hpcfit {__version__} reads up to {content.shard.schema}",
+            remedy="update hpcfit, or prepare the store again with this version",
         )
-        row += shard.frames
-    with hdf5_written_whole(store.folder / VIEW) as file:
-        file.attrs.update(format="hpcfit view", schema=SCHEMA, hpcfit_version=__version__)
-        file.create_virtual_dataset("structure_factors", layout, fillvalue=dtype.type(np.nan))
-        file["hkl"] = store.reference.reflections.hkl
 
 
-def write_reference(folder: Path, reference: Reference, settings: dict[str, str]) -> None:
-    """Write the reference before any shard; ``settings`` decided it, and a later `prepare` must have the same."""
-    with hdf5_written_whole(folder / REFERENCE) as file:
-        file.attrs.update(
-            format="hpcfit reference", schema=SCHEMA, hpcfit_version=__version__, settings=json.dumps(settings)
-        )
-        write_datasets(file, reference)
-
-
-def read_reference(folder: Path) -> Reference:
-    """The reference of a store."""
-    with _open_reference(folder) as file:
-        return read_datasets(file)
-
-
-def read_reference_settings(folder: Path) -> dict[str, str]:
-    """The settings that a store was begun with."""
-    with _open_reference(folder) as file:
-        return json.loads(file.attrs["settings"])
-
-
-def _open_reference(folder: Path) -> h5py.File:
-    path = folder / REFERENCE
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / CATALOG
     try:
-        return h5py.File(path, "r", locking=False)
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{folder} is not a store: {path} does not exist", remedy="run `hpcfit prepare`") from None
-    except OSError as error:
+        raise InputError(
+            f"{folder} is not a complete store: {path} does not exist", remedy="run `hpcfit prepare`"
+        ) from None
+    except ValueError as error:
         raise DamagedFile(
-            f"{path} is damaged: {str(error).splitlines()[0]}", remedy="prepare the store again"
+            f"{path} is not valid JSON ({error})", remedy="run `hpcfit prepare` again: it rewrites it"
         ) from None
 
 
+def write_catalog(folder: Path, plans: Sequence[ShardPlan], content: Content) -> None:
+    """Write the catalog over the complete shards of ``plans``, in their order, and the content's view of them."""
+    entries = [
+        ShardEntry(p.file, p.source, p.label, p.first_id, p.n_frames, (folder / p.file).stat().st_size, p.digest)
+        for p in plans
+    ]
+    content.write_view(folder, plans)
+    found = {
+        "schema": content.shard.schema, "hpcfit_version": __version__, "command": shlex.join(sys.argv),
+        "store": plans[0].store, **content.in_catalog(), "shards": [asdict(entry) for entry in entries],
+    }  # fmt: skip
+    write_text(folder / CATALOG, json.dumps(found, indent=1))
+
+
 class FrameRows(NamedTuple):
-    """What is known of each frame, one row a frame in the order of the ids."""
+    """The identity of each frame, one row a frame in the order of the ids."""
 
     id: np.ndarray
     source: list[str]
@@ -132,7 +218,7 @@ def frame_rows(store: Store, blocks: Sequence[Block]) -> FrameRows:
     """The frames of ``blocks``: id, source, label, file and index in the file (opens each shard once)."""
     ids, sources, labels, files, indices = [], [], [], [], []
     for number in sorted({block.shard for block in blocks}):
-        with open_shard(store.path(number)) as shard:
+        with store.shard(number) as shard:
             shard.check_header()
             frame_id, source_file, source_index = shard.frame_rows()
         ids.append(frame_id)
@@ -143,22 +229,14 @@ def frame_rows(store: Store, blocks: Sequence[Block]) -> FrameRows:
     return FrameRows(np.concatenate(ids), sources, labels, files, np.concatenate(indices))
 
 
-def verify(store: Store) -> list[str]:
-    """Read everything; a sentence for each chunk, header or reference that is not as it was written."""
-    return [problem for number in range(len(store.shards)) for problem in verify_shard(store, number)]
-
-
 def verify_shard(store: Store, number: int) -> list[str]:
-    """The same for one shard."""
+    """Read one shard; a sentence for each part that is not as it was written, or not of this store."""
     problems = []
     try:
-        with open_shard(store.path(number)) as shard:
+        with store.shard(number) as shard:
             problems += shard.verify()
             shard.check_header()
-            if shard.reference().digest() != store.reference.digest():
-                problems.append(
-                    f"shard {shard.path} was written with another reference than {store.folder / REFERENCE}"
-                )
+            problems += filter(None, [store.content.objection(shard)])
     except InputError as error:
         problems.append(str(error).splitlines()[0])
     return problems

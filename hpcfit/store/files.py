@@ -123,7 +123,7 @@ def hdf5_written_whole(path: Path, publish: Callable[[Path, Path], None] = os.re
 
 
 class Seal(NamedTuple):
-    """What a file is (a record of a fit, say), the schema it is written in, and the name it is written under."""
+    """A seal says what a file is (a record of a fit, say), its schema, and the name it is written under."""
 
     format: str
     schema: int
@@ -228,6 +228,12 @@ class PatientFile(io.FileIO):
         super().__exit__(kind, error, trace)
         if error is not None:
             self.check()  # what failed first explains what HDF5 or the caller stumbled over
+
+
+def hdf5_facts() -> str:
+    """Versions of h5py and HDF5, for `hpcfit doctor`."""
+    mpi_io = "yes" if h5py.get_config().mpi else "no (not needed)"
+    return f"h5py {h5py.version.version}, HDF5 {h5py.version.hdf5_version}, MPI-IO {mpi_io}"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""One frame, as every source of frames gives it and every shard takes it."""
+"""One frame, as every reader of a file gives it and every shard takes it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,33 @@ from typing import NamedTuple
 
 import numpy as np
 
+PBC = tuple[bool, bool, bool]
+NOT_PERIODIC: PBC = (False, False, False)
+PERIODIC: PBC = (True, True, True)
+
 
 class Frame(NamedTuple):
-    """One frame as a source gives it.
+    """One frame as its file has it, in A, ps and kJ/mol; None stands for what the file does not hold.
 
-    structure_factors: [H] complex128, electrons, in the store's order of reflections.
+    row: its number in the file, from 0. positions: [n, 3]. forces: [n, 3], without those of constraints. box: [3, 3],
+    the file's own matrix, whose rows are the cell vectors; pbc: along which of them the system repeats. step: of the
+    simulation. structure_factors: [H] complex128, electrons, in the store's order of reflections. file: the file it is
+    from, where that is not the source's own (a folder of MTZ files).
     """
 
-    index: int
-    structure_factors: np.ndarray
-    positions: np.ndarray | None = None  # [N, 3], A
-    box: np.ndarray | None = None  # [3, 3], A, rows are the cell vectors
-    forces: np.ndarray | None = None  # [N, 3], kJ/mol/A
-    time: float | None = None  # ps
-    file: str = ""  # where it is not the source's own file (a folder of MTZ files)
+    row: int
+    positions: np.ndarray | None = None
+    forces: np.ndarray | None = None
+    box: np.ndarray | None = None
+    time: float | None = None
+    file: str = ""
+    pbc: PBC = NOT_PERIODIC
+    step: int | None = None
+    structure_factors: np.ndarray | None = None
+
+
+class Topology(NamedTuple):
+    """Elements of the n atoms, which no frame changes, and the cell of the box (A, degrees) if the file has one."""
+
+    elements: tuple[str, ...]
+    cell: tuple[float, ...] | None

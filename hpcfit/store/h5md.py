@@ -13,14 +13,14 @@ import numpy as np
 
 from hpcfit import __version__
 from hpcfit.errors import InputError
-from hpcfit.store.frame import Frame
+from hpcfit.store.frame import PBC, Frame
 
 PARTICLES = "particles/trajectory"
 CHUNK_BYTES = 4 << 20
 
 
 class Element(NamedTuple):
-    """Where H5MD keeps a quantity, as which type and in which unit."""
+    """A quantity in H5MD: its path, type and unit."""
 
     path: str
     dtype: str
@@ -36,11 +36,13 @@ ELEMENTS = {
 
 
 class Rows(NamedTuple):
-    """Consecutive frames. values: arrays [T, ...] by their name in ELEMENTS."""
+    """Consecutive frames. values: arrays [T, ...] by their name in ELEMENTS. pbc: along which vectors of the box they
+    repeat; without it along all, where there is a box."""
 
     step: np.ndarray  # [T] int64
     time: np.ndarray  # [T] float64, ps
     values: dict[str, np.ndarray]
+    pbc: PBC | None = None
 
 
 class TrajectoryWriter:
@@ -68,7 +70,8 @@ class TrajectoryWriter:
         header.create_group("author").attrs["name"] = "hpcfit"
         header.create_group("creator").attrs.update(name="hpcfit", version=__version__)
         group = self._file.create_group(PARTICLES)
-        boundary = ["periodic" if "box" in rows.values else "none"] * 3
+        pbc = rows.pbc or (("box" in rows.values,) * 3)
+        boundary = ["periodic" if repeats else "none" for repeats in pbc]
         group.create_group("box").attrs.update(dimension=3, boundary=boundary)
         group.create_dataset("step", (self._n_frames,), "<i8")
         group.create_dataset("time", (self._n_frames,), "<f8").attrs["unit"] = "ps"
@@ -101,7 +104,7 @@ def read_rows(file: h5py.File) -> Rows:
 
 
 def rows_of(frames: Sequence[Frame]) -> Rows | None:
-    """What frames carry beside structure factors; None when they carry no positions.
+    """The quantities that frames carry beside structure factors; None when they carry no positions.
 
     Raises InputError when one frame carries something that those before it do not, or the other way round.
     """
@@ -111,14 +114,14 @@ def rows_of(frames: Sequence[Frame]) -> Rows | None:
         if any(have) != all(have):
             frame = frames[have.index(not have[0])]
             raise InputError(
-                f"frame {frame.index} has {'no ' * have[0]}{name}, unlike those before it",
+                f"frame {frame.row} has {'no ' * have[0]}{name}, unlike those before it",
                 remedy="repair the trajectory, or set [prepare] positions = false",
             )
     if frames[0].positions is None:
         return None
     carried = [name for name in names if getattr(frames[0], name) is not None]
     return Rows(
-        np.array([frame.index for frame in frames]),
-        np.array([frame.index if frame.time is None else frame.time for frame in frames], float),
+        np.array([frame.row for frame in frames]),
+        np.array([frame.row if frame.time is None else frame.time for frame in frames], float),
         {name: np.stack([getattr(frame, name) for frame in frames]) for name in carried},
     )

@@ -1,4 +1,4 @@
-"""What the particles of a store of forces are: atoms with residues, masses, bonds and constraints, or beads."""
+"""The particles of a store: atoms with residues, masses, bonds and constraints, or beads."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Particles:
         return universe
 
     def changed(self, **parts) -> Particles:
-        """The same particles with other `masses`, `bonds`, `constraints`, ..."""
+        """Return these particles with other `masses`, `bonds`, `constraints`, ..."""
         return replace(self, **parts)
 
     def subset(self, kept: np.ndarray) -> Particles:
@@ -130,7 +130,7 @@ class Particles:
         return Particles(names, elements, residue, *of_residues, self.masses[kept], *pairs)
 
     def difference(self, other: Particles) -> str:
-        """What differs between two sets of particles, in words; nothing where they are the same."""
+        """Say what differs between two sets of particles; empty where they are the same."""
         if len(self) != len(other):
             return f"{len(self)} and {len(other)} particles"
         for name in (*TEXTS, "residue_numbers"):

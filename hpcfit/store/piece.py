@@ -38,7 +38,7 @@ def piece_file(number: int) -> str:
 
 
 class Header(NamedTuple):
-    """What a piece says of itself. frames: first to first + frames - 1 of the trajectory; settings: their digest."""
+    """The header of a piece. frames: first to first + frames - 1 of the trajectory; settings: their digest."""
 
     number: int
     first: int
@@ -68,7 +68,7 @@ class Piece:
 
     @functools.cached_property
     def header(self) -> Header:
-        """What stands in the attributes of its file."""
+        """The attributes of its file."""
         numbers = (self.number, self.first, len(self.rows.step))
         return Header(*numbers, self.settings, self.follows, self._checksum(numbers))
 
@@ -89,7 +89,7 @@ class Piece:
 
 
 class Tail(NamedTuple):
-    """Where a trajectory can be continued: behind frame stop - 1, the last of the piece with this number."""
+    """The end of a trajectory, where it can go on: behind frame stop - 1, the last of the piece with this number."""
 
     number: int
     stop: int
@@ -118,7 +118,7 @@ def _write(folder: Path, piece: Piece, publish: Callable[[Path, Path], None]) ->
 
 
 def read_header(path: Path) -> Header:
-    """What a piece says of itself, unchecked. Raises DamagedFile; InputError for a file that is no piece."""
+    """Read the header of a piece, unchecked. Raises DamagedFile; InputError for a file that is no piece."""
     return _read(path, _header)
 
 

@@ -19,15 +19,15 @@ from typing import Any, NamedTuple
 
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.store.files import write_text
+from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
 from hpcfit.store.h5md import Rows
 from hpcfit.store.piece import REPAIR, Header, piece_file, read_header, read_piece
-from hpcfit.store.snapshot import Snapshot, Topology
 
 SETTINGS = "settings.json"
 
 
 class Settings(NamedTuple):
-    """What decided a trajectory, by key, and how many frames it is to have."""
+    """The settings that decided a trajectory, by key, and how many frames it is to have."""
 
     decided_by: dict[str, Any]
     frames: int
@@ -55,7 +55,7 @@ def write_settings(folder: Path, settings: Settings) -> None:
 
 
 def read_settings(folder: Path) -> Settings:
-    """What a folder of pieces says of its trajectory."""
+    """Read the settings of a trajectory from its folder of pieces."""
     try:
         return Settings(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -75,7 +75,7 @@ class Chain(NamedTuple):
 
     @property
     def frames(self) -> int:
-        """How many frames they have."""
+        """The number of their frames."""
         return self.pieces[-1].stop if self.pieces else 0
 
 
@@ -144,7 +144,7 @@ def pieces_digest(folder: Path, row: int) -> str:
     return next(piece.checksum for piece in _chain(folder).pieces if row < piece.stop)
 
 
-def piece_snapshots(folder: Path, rows: range) -> Iterator[Snapshot]:
+def piece_frames(folder: Path, rows: range) -> Iterator[Frame]:
     """The frames `rows` of a trajectory in pieces; each piece is compared with its checksum."""
     pieces = iter(_chain(folder).pieces)
     header, piece = next(pieces), None
@@ -152,13 +152,16 @@ def piece_snapshots(folder: Path, rows: range) -> Iterator[Snapshot]:
         while row >= header.stop:
             header, piece = next(pieces), None
         piece = piece or read_piece(folder / piece_file(header.number))
-        yield _snapshot(piece.rows, row - header.first)
+        yield _frame(piece.rows, row, row - header.first)
 
 
-def _snapshot(rows: Rows, row: int) -> Snapshot:
+def _frame(rows: Rows, row: int, at: int) -> Frame:
     positions, box, forces = (rows.values.get(name) for name in ("positions", "box", "forces"))
-    box = None if box is None else box[row].astype(float)
-    return Snapshot(positions[row].astype(float), box, None if forces is None else forces[row], float(rows.time[row]))
+    return Frame(
+        row, positions[at].astype(float), None if forces is None else forces[at],
+        None if box is None else box[at].astype(float), float(rows.time[at]),
+        pbc=NOT_PERIODIC if box is None else PERIODIC, step=int(rows.step[at]),
+    )  # fmt: skip
 
 
 def _chain(folder: Path) -> Chain:

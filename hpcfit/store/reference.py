@@ -74,7 +74,7 @@ def write_datasets(group: h5py.Group, reference: Reference) -> None:
 
 
 def read_datasets(group: h5py.Group) -> Reference:
-    """What ``write_datasets`` wrote."""
+    """Read the reference that ``write_datasets`` wrote."""
     hkl = group["hkl"]
     ndiv, cell = tuple(map(int, hkl.attrs["ndiv"])), tuple(map(float, hkl.attrs["cell"]))
     reflections = Reflections(hkl[:].astype(np.int32), ndiv, cell, str(hkl.attrs["space_group"]))
@@ -85,7 +85,7 @@ NOTHING = 1e-7  # deviations below so many scales are rounding of F: their squar
 
 
 class Encoding(NamedTuple):
-    """How structure factors lie in a shard. mantissa_bits: float32 mantissas rounded to so many bits, or None."""
+    """The encoding of structure factors. mantissa_bits: float32 mantissas rounded to so many bits, or None."""
 
     dtype: str = "float16"
     mantissa_bits: int | None = None
@@ -119,7 +119,7 @@ def centred_pairs(F_th: np.ndarray, reference: Reference, encoding: Encoding) ->
 
 
 def finite(pairs: np.ndarray) -> bool:
-    """Whether no exponent is all ones; for float16 many times faster than ``np.isfinite``."""
+    """Return True if no exponent is all ones; for float16 many times faster than ``np.isfinite``."""
     word, exponent = {2: (np.uint16, 0x7C00), 4: (np.uint32, 0x7F800000)}[pairs.itemsize]
     return not np.any((pairs.view(word) & word(exponent)) == exponent)
 

@@ -1,173 +1,195 @@
 """One shard: a range of frames of one source in one immutable HDF5 file, with a checksum for every chunk.
 
-Layout (schema 1). Root attributes: format, schema, hpcfit_version, command, inputs (JSON), plan, source, label,
-complete.
+Layout. Root attributes: format, schema, hpcfit_version, command, inputs (JSON), plan, source, label, complete; and as
+store and place the id of the store and the number of the shard in it (not where it was begun before stores had ids).
 
-    /hpcfit/structure_factors  [frames, H, 2]   (F - F0) / s as real pairs, chunks of 64 frames x 2048 reflections
-    /hpcfit/F0 [H, 2]  /hpcfit/scale [H]  /hpcfit/hkl [H, 3] (attributes ndiv, cell, space_group)
     /hpcfit/frame_id  /hpcfit/source_file  /hpcfit/source_index     [frames]
-    /hpcfit/checksums  [row chunks, column chunks]                  CRC-32 of each chunk's values
-    /particles/trajectory/{position,force,box/edges}/{value,step,time}, /h5md     H5MD 1.1, where asked for
+    /hpcfit/checksums  [blocks, ...]                                CRC-32, as many a block as the content has
+    /hpcfit  attribute header_digest                                of the small datasets
+
+What else it holds is the content's: structure_factors.py, positions.py, forces.py.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
 
+from hpcfit import __version__
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import DamagedFile, InputError
-from hpcfit.store.frame import Frame
-from hpcfit.store.h5md import Rows, TrajectoryWriter, read_rows, rows_of
-from hpcfit.store.reference import Encoding, Reference, centred_pairs, read_datasets, write_datasets
-from hpcfit.store.shard_file import (
-    BlockWriter,
-    OpenShard,
-    ShardPlan,
-    damaged,
-    opened_shard,
-    small_datasets_digest,
-)
+from hpcfit.store.files import NONSENSE
 
-SCHEMA = 1
-CHUNK_REFLECTIONS = 2048
+AnyShard = TypeVar("AnyShard", bound="Shard")
 
 
-class ShardWriter(BlockWriter[Frame]):
-    """Writes structure factors, and positions where frames carry them; see `BlockWriter`."""
+@dataclass(frozen=True)
+class ShardPlan:
+    """The plan of one shard, made before any frame is computed."""
 
-    format, schema = "hpcfit shard", SCHEMA
-
-    def __init__(self, folder: Path, plan: ShardPlan, reference: Reference, encoding: Encoding, command: str = ""):
-        super().__init__(folder, plan, command)
-        self.reference, self.encoding = reference, encoding
-
-    def _create(self) -> None:
-        n, H = self.plan.n_frames, len(self.reference.reflections)
-        group = self._file["hpcfit"]
-        write_datasets(group, self.reference)
-        self._create_checksums(-(-H // CHUNK_REFLECTIONS))
-        chunks = (min(n, BLOCK_FRAMES), min(H, CHUNK_REFLECTIONS), 2)
-        self._data = group.create_dataset(
-            "structure_factors", (n, H, 2), self.encoding.storage, chunks=chunks, **_filters(self.encoding)
-        )
-        self._data.attrs.update(mantissa_bits=self.encoding.mantissa_bits or -1, unit="(F - F0) / scale")
-        self._trajectory = TrajectoryWriter(self._file, n)
-
-    def _write(self, start: int, frames: Sequence[Frame]) -> np.ndarray:
-        F_th = np.stack([frame.structure_factors for frame in frames])
-        try:
-            pairs = centred_pairs(F_th, self.reference, self.encoding)
-        except InputError as error:
-            which = f"frames {frames[0].index} to {frames[-1].index}"
-            raise InputError(f"{self.plan.source_path}, {which}: {error}") from None
-        self._data[start : start + len(frames)] = pairs
-        rows = rows_of(frames)
-        if rows is not None:
-            self._trajectory.write(start, rows)
-        return np.array([zlib.crc32(tile.tobytes()) for tile in _column_tiles(pairs)], "<u4")
-
-    def _header(self) -> str:
-        return header_digest(self._file)
-
-
-def _filters(encoding: Encoding) -> dict:
-    if encoding.compression == "none":
-        return {}
-    import hdf5plugin
-
-    return dict(hdf5plugin.Bitshuffle(cname="lz4"))
-
-
-def _column_tiles(pairs: np.ndarray) -> Iterator[np.ndarray]:
-    for column in range(0, pairs.shape[1], CHUNK_REFLECTIONS):
-        yield np.ascontiguousarray(pairs[:, column : column + CHUNK_REFLECTIONS])
-
-
-def header_digest(file: h5py.File) -> str:
-    """SHA-256 of the small datasets of a shard: reflections, reference, frames and checksums."""
-    names = ("hkl", "F0", "scale", "frame_id", "source_index", "checksums")
-    return small_datasets_digest(file["hpcfit"], names)
-
-
-@contextlib.contextmanager
-def open_shard(path: Path) -> Iterator[Shard]:
-    """Open a complete shard for reading; raises DamagedFile or InputError that says what is wrong with which file."""
-    import hdf5plugin  # noqa: F401  (its import is what lets HDF5 read compressed chunks)
-
-    with opened_shard(path, ShardWriter) as file:
-        yield Shard(path, file)
-
-
-class Shard(OpenShard):
-    """An open shard. Everything that is read is checked against its checksum."""
-
-    def __init__(self, path: Path, file: h5py.File):
-        super().__init__(path, file)
-        self._data = self._group["structure_factors"]
+    file: str
+    source: str
+    label: str
+    source_path: str
+    first_id: int
+    start: int  # the range of the source's frames, counted after its stride
+    stop: int
+    digest: str  # of everything that decides the bytes: inputs, reference, encoding, range
+    inputs: dict[str, str] = field(default_factory=dict)  # file -> SHA-256
+    store: str = ""  # the id of the store; empty for one that was begun before stores had ids
+    place: int = 0  # the number of the shard in the store
 
     @property
     def n_frames(self) -> int:
         """Frames in this shard."""
-        return self._data.shape[0]
+        return self.stop - self.start
 
-    def reference(self) -> Reference:
-        """The reflections, F0 and s."""
-        return read_datasets(self._group)
 
-    def trajectory(self) -> Rows | None:
-        """Positions and what else of H5MD the shard holds, of all frames; None without."""
-        return read_rows(self._file) if "h5md" in self._file else None
+class Origin(NamedTuple):
+    """The origin of k frames: ids in the store, files, rows in these files, and times (ps)."""
+
+    frame_id: np.ndarray
+    file: list[str]
+    index: np.ndarray
+    time: np.ndarray
+
+
+def create_checksums(file: h5py.File, plan: ShardPlan, a_block: int) -> None:
+    """Create the dataset of checksums, so many a block of frames."""
+    file["hpcfit"].create_dataset("checksums", (-(-plan.n_frames // BLOCK_FRAMES), a_block), "<u4")
+
+
+def crc32_of(values: np.ndarray) -> int:
+    """CRC-32 of the values of an array, in C order."""
+    return zlib.crc32(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
+
+
+def small_datasets_digest(group: h5py.Group, names: Sequence[str]) -> str:
+    """SHA-256 of the small datasets of a shard: these, and the source files of its frames."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(np.ascontiguousarray(group[name][:]).tobytes())
+    digest.update("\n".join(group["source_file"].asstr()[:]).encode())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def open_shard(path: Path, kind: type[AnyShard]) -> Iterator[AnyShard]:
+    """Open a complete shard for reading; raises DamagedFile or InputError that says what is wrong with which file."""
+    try:
+        with h5py.File(path, "r", locking=False, **kind.options) as file:
+            _check_is_readable(path, file, kind)
+            yield kind(path, file)
+    except FileNotFoundError:
+        raise InputError(
+            f"shard {path} does not exist", remedy="run `hpcfit prepare` again: it makes what is missing"
+        ) from None
+    except NONSENSE as error:
+        raise damaged(path, f"HDF5 cannot read it ({(str(error) or repr(error)).splitlines()[0]})") from error
+
+
+def _check_is_readable(path: Path, file: h5py.File, kind: type[Shard]) -> None:
+    found = file.attrs.get("format")
+    if found != kind.format:
+        raise InputError(
+            f"{path} is not an {kind.format}, but {'an ' + found if found else 'a file of another program'}",
+            remedy="remove it from the store's folder",
+        )
+    if file.attrs["schema"] > kind.schema:
+        raise InputError(
+            f"shard {path} has schema {file.attrs['schema']} (written by hpcfit {file.attrs['hpcfit_version']});"
+            f" hpcfit {__version__} reads up to schema {kind.schema}",
+            remedy="update hpcfit, or prepare the store again with this version",
+        )
+    if not file.attrs["complete"]:
+        raise damaged(path, "it has no completion mark, so its writing was interrupted")
+
+
+def damaged(path: Path, why: str) -> DamagedFile:
+    """The error for a shard that does not hold what was written."""
+    return DamagedFile(
+        f"shard {path} is damaged: {why}",
+        remedy="delete this file and run `hpcfit prepare` again: it makes what is missing",
+    )
+
+
+class Shard(ABC):
+    """An open shard. Everything that is read is checked against its checksum.
+
+    options: those of h5py that its files are opened with.
+    """
+
+    format: ClassVar[str]
+    schema: ClassVar[int]
+    options: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, path: Path, file: h5py.File):
+        self.path, self._file, self._group = path, file, file["hpcfit"]
+
+    @staticmethod
+    @abstractmethod
+    def header_digest(file: h5py.File) -> str:
+        """The digest of the small datasets."""
+
+    @abstractmethod
+    def verify(self) -> list[str]:
+        """Compare every checksum; a sentence for each damaged part, naming it and its frames."""
+
+    @property
+    def plan(self) -> str:
+        """The digest of the plan this shard was written by."""
+        return self._file.attrs["plan"]
+
+    def stands(self, store: str, place: int) -> bool:
+        """Return True if the shard says that it belongs there, or was written before stores had ids."""
+        found = self._file.attrs.get("store", "")
+        return not (store and found) or (found, int(self._file.attrs["place"])) == (store, place)
+
+    @property
+    def place(self) -> str:
+        """Its number, store and plan, as an error says them."""
+        found = self._file.attrs
+        return f"number {found.get('place', '?')} of store {found.get('store', 'without id')}, plan {self.plan[:16]}"
+
+    @property
+    def n_frames(self) -> int:
+        """Frames in this shard."""
+        return len(self._group["frame_id"])
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of at most 64 frames."""
+        return -(-self.n_frames // BLOCK_FRAMES)
 
     def check_header(self) -> None:
-        """Raise DamagedFile unless reflections, reference and frame rows are as they were written."""
-        if header_digest(self._file) != self._group.attrs["header_digest"]:
-            raise damaged(self.path, "its reflections, reference or frame rows differ from their checksum")
+        """Raise DamagedFile unless the small datasets, rows of frames among them, are as they were written."""
+        if self.header_digest(self._file) != self._group.attrs["header_digest"]:
+            raise damaged(self.path, "its header, frame rows or checksums differ from their checksum")
 
-    def read(self, block: int, columns: slice) -> np.ndarray:
-        """One block of at most 64 frames, ``columns`` aligned to chunks: [frames, columns, 2] in the stored type."""
-        rows = slice(block * BLOCK_FRAMES, (block + 1) * BLOCK_FRAMES)
-        try:
-            pairs = self._data[rows, columns]
-        except OSError as error:
-            raise damaged(
-                self.path, f"frames {rows.start} to {rows.stop - 1} cannot be read ({str(error).splitlines()[0]})"
-            ) from None
-        first = columns.start // CHUNK_REFLECTIONS
-        for offset, tile in enumerate(_column_tiles(pairs)):
-            self._check(tile, block, first + offset)
-        return pairs
+    def frame_rows(self) -> tuple[np.ndarray, list[str], np.ndarray]:
+        """Frame ids, source files and rows in these files, one of each a frame."""
+        return self._group["frame_id"][:], list(self._group["source_file"].asstr()[:]), self._group["source_index"][:]
 
-    def verify(self) -> list[str]:
-        """Every checksum; a sentence for each chunk that is damaged, naming chunk and frames."""
-        problems = []
-        for block, chunk in np.ndindex(*self._group["checksums"].shape):
-            start = chunk * CHUNK_REFLECTIONS
-            try:
-                self.read(block, slice(start, min(start + CHUNK_REFLECTIONS, self._data.shape[1])))
-            except DamagedFile as error:
-                problems.append(str(error).splitlines()[0])
-        return problems
+    @cached_property
+    def _checksums(self) -> np.ndarray:
+        return self._group["checksums"][:]
 
-    def _check(self, tile: np.ndarray, block: int, chunk: int) -> None:
-        expected, found = int(self._group["checksums"][block, chunk]), zlib.crc32(tile.tobytes())
-        if expected == found:
-            return
-        first_id, last_id = self._ids(block)
-        first = chunk * CHUNK_REFLECTIONS
-        raise damaged(
-            self.path,
-            f"chunk ({block}, {chunk}), frames {first_id} to {last_id},"
-            f" reflections {first} to {first + tile.shape[1] - 1}: checksum {found:08x}, written as {expected:08x}",
-        )
+    def _ids(self, block: int) -> tuple[int, int]:
+        """First and last frame id of a block."""
+        ids = self._group["frame_id"][block * BLOCK_FRAMES : (block + 1) * BLOCK_FRAMES]
+        return int(ids[0]), int(ids[-1])
 
 
-def hdf5_facts() -> str:
-    """Versions of h5py and HDF5, for `hpcfit doctor`."""
-    mpi_io = "yes" if h5py.get_config().mpi else "no (not needed)"
-    return f"h5py {h5py.version.version}, HDF5 {h5py.version.hdf5_version}, MPI-IO {mpi_io}"
+def rows_of_block(block: int) -> slice:
+    """The rows of a shard that a block has."""
+    return slice(block * BLOCK_FRAMES, (block + 1) * BLOCK_FRAMES)

@@ -1,25 +1,30 @@
-"""A rank's frames, chunk by chunk: kept in memory where they fit, else read again in each pass.
+"""A rank's frames in passes: while one part is used, the next is read.
 
-A chunk has some blocks of frames with all reflections, or some tiles of reflections with all frames, whichever the
-gradient asks for. While one chunk is read, the last one computes.
+Frames of particles come block by block. Structure factors come in chunks, kept in memory where they fit: some blocks of
+frames with all reflections, or some tiles of reflections with all frames, whichever the gradient asks for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
-from hpcfit.store.catalog import Block, Store
+from hpcfit.store.catalog import Block
+from hpcfit.store.positions import ParticleStore, PositionShard
 from hpcfit.store.reference import finite
-from hpcfit.store.shard import CHUNK_REFLECTIONS, open_shard
+from hpcfit.store.shard import Origin
+from hpcfit.store.structure_factors import CHUNK_REFLECTIONS, FactorStore
 
 CHUNK_BYTES = 256 << 20
+Key = TypeVar("Key")
+Part = TypeVar("Part")
 
 
 class StructureFactors:
@@ -29,7 +34,7 @@ class StructureFactors:
     stored type, zeros where there is no frame or no column.
     """
 
-    def __init__(self, store: Store, blocks: Sequence[Block], columns: np.ndarray):
+    def __init__(self, store: FactorStore, blocks: Sequence[Block], columns: np.ndarray):
         self.store, self.blocks, self.columns = store, list(blocks), columns
         self._held = columns >= 0
         used = columns[self._held] if self._held.any() else np.zeros(1, int)
@@ -58,7 +63,7 @@ class StructureFactors:
         tiles, width = self.columns.shape
         chunk = np.zeros((tiles, len(self.blocks), BLOCK_FRAMES, width, 2), self.store.encoding.storage)
         for number in sorted({block.shard for block in self.blocks}):
-            with open_shard(self.store.path(number)) as shard:
+            with self.store.shard(number) as shard:
                 for place, block in enumerate(self.blocks):
                     if block.shard == number:
                         pairs = shard.read(block.index, slice(self._start, self._stop))
@@ -100,7 +105,7 @@ class Chunk(NamedTuple):
 
 
 class Source(Protocol):
-    """What can be read chunk by chunk. keys(): what each chunk has; a rank without frames has one empty chunk."""
+    """A source can be read chunk by chunk. keys(): what each chunk has; a rank without frames has one empty chunk."""
 
     def keys(self) -> list[tuple[slice, slice]]: ...
 
@@ -166,14 +171,52 @@ class FromDisk:
 
     def __init__(self, source: Source, place: Callable[[np.ndarray], Any]):
         self._source, self._place = source, place
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="hpcfit-read")
 
     def chunks(self) -> Iterator[Chunk]:
         """One pass over the frames."""
         keys = self._source.keys()
-        waiting = self._reader.submit(self._source.read, *keys[0])
-        for this, following in zip(keys, [*keys[1:], None], strict=True):
-            data = waiting.result()
-            if following is not None:
-                waiting = self._reader.submit(self._source.read, *following)
-            yield Chunk(*this, self._place(data))
+        with closing(ahead(lambda key: self._source.read(*key), keys)) as found:
+            for key, data in zip(keys, found, strict=True):
+                yield Chunk(*key, self._place(data))
+
+
+class _BlockReader:
+    """Reads blocks; a shard stays open as long as blocks of it follow each other."""
+
+    def __init__(self, store: ParticleStore):
+        self._store, self._stack = store, ExitStack()
+        self._number, self._shard = -1, None
+
+    def __call__(self, block: Block) -> tuple[Any, Origin]:
+        shard = self._opened(block.shard)
+        return shard.read(block.index), shard.origin(block.index)
+
+    def _opened(self, number: int) -> PositionShard:
+        if number != self._number:
+            self.close()
+            self._shard = self._stack.enter_context(self._store.shard(number))
+            self._number = number
+        return self._shard
+
+    def close(self) -> None:
+        self._stack.close()
+        self._number = -1
+
+
+def block_frames(store: ParticleStore, blocks: Sequence[Block]) -> Iterator[tuple[Block, Any, Origin]]:
+    """Each block with its frames and where they are from. Raises DamagedFile or InputError naming shard and frames."""
+    reader = _BlockReader(store)
+    # Both are closed by whoever drops the generator, even when the interpreter ends and starts no work any more.
+    with closing(reader), closing(ahead(reader, blocks)) as found:
+        for block, (frames, origin) in zip(blocks, found, strict=True):
+            yield block, frames, origin
+
+
+def ahead(read: Callable[[Key], Part], keys: Sequence[Key]) -> Iterator[Part]:
+    """read(key) for each key, in a thread: the next is read while the caller uses this one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="hpcfit-read") as thread:
+        waiting = thread.submit(read, keys[0]) if keys else None
+        for following in [*keys[1:], None] if keys else []:
+            part = waiting.result()
+            waiting = None if following is None else thread.submit(read, following)
+            yield part

@@ -10,10 +10,8 @@ from pathlib import Path
 
 from hpcfit.config import Config
 from hpcfit.errors import InputError
-from hpcfit.store.catalog import open_store
+from hpcfit.store.contents import open_any_store
 from hpcfit.store.files import sha256_of_file
-from hpcfit.store.force_store import FORCES, open_force_store
-from hpcfit.store.shard_list import content_of
 
 WITHOUT_EFFECT = {
     "run": {"directory", "report"}, "simulate": True, "prepare": True, "checkpoint": True, "cluster": True,
@@ -43,8 +41,7 @@ class Identities:
 
 
 def _store_digest(folder: Path) -> str:
-    opened = open_force_store if content_of(folder) == FORCES else open_store
-    return opened(folder).digest()
+    return open_any_store(folder).digest()
 
 
 def _digest(named: str, path: Path) -> str:

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfit.store.catalog import Store, open_store
 from hpcfit.store.reference import restored
-from hpcfit.store.shard import open_shard
+from hpcfit.store.structure_factors import FactorStore, open_store
 from hpcfit.testsystems.mixture_map import State, mixture_intensity
 from hpcfit.testsystems.synthetic import write_map
 
@@ -43,12 +42,12 @@ def target_runs(classes: Sequence[str] = CLASSES) -> list[str]:
     return [f"{label}/{run}/*" for label in classes for run in TARGET_RUNS]
 
 
-def all_frames(store: Store, include: Sequence[str] = ("*",)) -> np.ndarray:
+def all_frames(store: FactorStore, include: Sequence[str] = ("*",)) -> np.ndarray:
     """F_th of the sources that match one of the patterns, [T, H] complex128."""
     columns, rows = slice(0, len(store.reference.reflections)), []
     for number in sorted({block.shard for block in store.blocks(include)}):
-        with open_shard(store.path(number)) as shard:
-            for block in range(-(-shard.n_frames // 64)):
+        with store.shard(number) as shard:
+            for block in range(shard.n_blocks):
                 rows.append(restored(shard.read(block, columns), store.reference))
     return np.concatenate(rows)
 

@@ -25,7 +25,7 @@ from hpcfit import log
 from hpcfit.errors import HpcfitError, InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal, scattering
-from hpcfit.readers.positions import open_positions, snapshots
+from hpcfit.readers.positions import open_positions
 from hpcfit.store.files import write_text, written_whole
 from hpcfit.store.pieces import pieces_digest
 from hpcfit.testsystems.dipeptide_crystal import STATES, Crystal, write_system
@@ -85,7 +85,7 @@ def observe(folder: Path, demo: Demo) -> None:
 def _made_of(folder: Path, demo: Demo) -> dict:
     """What decides the map, as JSON knows it: the demo's numbers and the digest of each trajectory."""
     trajectories = {
-        f"{purpose}/{path.name}": pieces_digest(path, open_positions(path, None)[1] - 1)
+        f"{purpose}/{path.name}": pieces_digest(path, open_positions(path, None).n_frames - 1)
         for purpose in ("candidates", "truth")
         for paths in _trajectories(folder / purpose).values()
         for path in paths
@@ -128,9 +128,9 @@ def _fft(demo: Demo, path: Path) -> np.ndarray:
 
 def _fractional_frames(demo: Demo, path: Path) -> tuple[tuple[str, ...], np.ndarray]:
     """Elements and frames of a trajectory, [T, N, 3] in fractions of the supercell's edges."""
-    topology, n_frames = open_positions(path, None)
-    frames = snapshots(path, topology, range(n_frames))
-    return topology.elements, np.array([frame.positions for frame in frames]) / demo.crystal.box
+    reader = open_positions(path, None)
+    frames = reader.frames(range(reader.n_frames))
+    return reader.elements, np.array([frame.positions for frame in frames]) / demo.crystal.box
 
 
 def comparison(folder: Path, run: Path) -> str:

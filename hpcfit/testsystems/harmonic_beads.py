@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit.physics.constants import GAS_CONSTANT
-from hpcfit.store.force_shard import ForceFrames, Origin, write_force_shard
-from hpcfit.store.force_store import ForceStore, write_force_catalog, write_particles
+from hpcfit.store.catalog import write_catalog
+from hpcfit.store.forces import ForceContent, ForceFrames, ForceStore, open_force_store
 from hpcfit.store.particles import Particles
-from hpcfit.store.shard_file import ShardPlan
+from hpcfit.store.positions import write_frames
+from hpcfit.store.shard import Origin, ShardPlan
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,17 @@ def write_force_store(
 ) -> ForceStore:
     """A store of one shard a source: positions (A), forces (kJ/mol/A) [T, n, 3], and boxes [T, 3, 3] or None."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_particles(folder, particles, {})
+    content = ForceContent.of(particles, any(box is not None for _, _, box in sources.values()))
+    store = content.begin(folder, {})
     plans, first = [], 0
     for name, (positions, forces, box) in sources.items():
-        plan = ShardPlan(f"{name}.h5", name, "", name, first, 0, len(positions), f"plan of {name}")
+        plan = ShardPlan(
+            f"{name}.h5", name, "", name, first, 0, len(positions), f"plan of {name}", store=store, place=len(plans)
+        )
         rows = np.arange(len(positions))
         origin = Origin(first + rows, [name] * len(rows), rows, rows.astype(float))
-        write_force_shard(folder, plan, particles, ForceFrames(positions, forces, box), origin)
+        write_frames(folder, plan, content, ForceFrames(positions, forces, box), origin)
         plans.append(plan)
         first += len(positions)
-    periodic = any(box is not None for _, _, box in sources.values())
-    return write_force_catalog(folder, plans, particles, periodic)
+    write_catalog(folder, plans, content)
+    return open_force_store(folder)

@@ -18,7 +18,8 @@ from hpcfit.bead_models.linear import basis_forces
 from hpcfit.bead_models.ranges import observed_ranges, united
 from hpcfit.errors import InputError
 from hpcfit.readers.bonding import guessed_bonds, molecules
-from hpcfit.store.force_store import open_force_store, read_block
+from hpcfit.store.forces import open_force_store
+from hpcfit.store.positions import read_block
 
 CLN025 = ("ACE", "TYR", "TYR", "ASP", "PRO", "GLU", "THR", "GLY", "THR", "TRP", "TYR", "NME")
 HYDROGEN_MASS = 3.0  # amu, with which steps of 4 fs keep the energy

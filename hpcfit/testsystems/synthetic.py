@@ -14,10 +14,12 @@ import numpy as np
 
 from hpcfit.physics.reciprocal import sphere
 from hpcfit.physics.scattering import diffuse_intensity
-from hpcfit.store.catalog import Store, write_catalog, write_reference
+from hpcfit.store.catalog import write_catalog
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Encoding, Reference, Reflections
-from hpcfit.store.shard import ShardPlan, ShardWriter
+from hpcfit.store.shard import ShardPlan
+from hpcfit.store.structure_factors import FactorContent, FactorStore, open_store
+from hpcfit.store.writer import ShardWriter
 
 # One fit from the prior weights, without cross-validation and errors: for what is about the engine.
 ONE_FIT = {"theta": "0.0", "starts": '["prior"]', "resamples": "0"}
@@ -61,11 +63,12 @@ def write_store(
     sources: Sequence[Source],
     encoding: Encoding | None = None,
     shard_frames: int = 128,
-) -> Store:
+) -> FactorStore:
     """A store as `hpcfit prepare` would write it."""
     encoding = encoding or Encoding()
     reference = Reference.of_sample(reflections, np.concatenate([source.F_th for source in sources]))
-    write_reference(folder, reference, {})
+    content = FactorContent(reference, encoding)
+    store = content.begin(folder, {})
     plans, first_id = [], 0
     for source in sources:
         for start in range(0, len(source.F_th), shard_frames):
@@ -79,13 +82,16 @@ def write_store(
                 start,
                 stop,
                 hashlib.sha256(source.F_th[start:stop].tobytes()).hexdigest(),
+                store=store,
+                place=len(plans),
             )
-            with ShardWriter(folder, plan, reference, encoding) as shard:
+            with ShardWriter(folder, plan, content) as shard:
                 for index in range(start, stop):
-                    shard.append(Frame(index, source.F_th[index]))
+                    shard.append(Frame(index, structure_factors=source.F_th[index]))
             plans.append(plan)
             first_id += stop - start
-    return write_catalog(folder, plans, reference, encoding)
+    write_catalog(folder, plans, content)
+    return open_store(folder)
 
 
 def write_map(

@@ -11,7 +11,7 @@ import pytest
 
 from hpcfit.commands import explain
 from hpcfit.commands.init import UNFINISHED
-from hpcfit.config import load_config
+from hpcfit.kinds.table import load_config
 from hpcfit.testsystems import demos
 from tests.command import ROOT, here
 from tests.conftest import assert_one_clear_error

@@ -14,8 +14,9 @@ from hpcfit.kinds.table import load_config
 from hpcfit.prepare.command import run_prepare
 from hpcfit.ranks import world_ranks
 from hpcfit.readers.units import ENERGIES, LENGTHS
-from hpcfit.store.force_shard import open_force_shard
-from hpcfit.store.force_store import open_force_store, read_block
+from hpcfit.store.forces import ForceShard, open_force_store
+from hpcfit.store.positions import read_block
+from hpcfit.store.shard import open_shard
 from hpcfit.testsystems import water_dimer
 from tests.prepare import force_inputs
 from tests.prepare.force_inputs import BOHR, EV, HARTREE, WRITERS, N, T, table, truth, write_config
@@ -51,7 +52,7 @@ def test_every_format_gives_the_same_frames(tmp_path, name):
     # TRR and H5MD go through lengths and angles in float32.
     np.testing.assert_allclose(box, np.broadcast_to(expected.box, (T, 3, 3)), atol=3e-5)
     assert [shard.frames for shard in store.shards] == [64, T - 64]
-    with open_force_shard(store.path(1)) as shard:
+    with open_shard(store.path(1), ForceShard) as shard:
         origin = shard.origin()
     assert origin.index.tolist() == list(range(64, T))
     assert set(origin.file) == {str(tmp_path / name)}
@@ -129,7 +130,7 @@ def test_start_stop_and_stride_choose_frames_of_any_reader(tmp_path):
         store = prepared(write_config(tmp_path, one), f'frames.store="{name}_store"')
         positions, _, _ = everything(store)
         np.testing.assert_allclose(positions, truth().positions[30:60:7], atol=3e-6, rtol=0)
-        with open_force_shard(store.path(0)) as shard:
+        with open_shard(store.path(0), ForceShard) as shard:
             assert shard.origin().index.tolist() == [30, 37, 44, 51, 58]
 
 

@@ -19,9 +19,11 @@ from hpcfit.prepare import command as prepare
 from hpcfit.prepare.sources import entries, file_name, open_sources, sharing_elements, with_unique_names
 from hpcfit.ranks import Ranks
 from hpcfit.readers import trajectory
-from hpcfit.store import catalog
+from hpcfit.readers.positions import TrajectoryReader
 from hpcfit.store.reference import restored
 from hpcfit.store.shard import open_shard
+from hpcfit.store.structure_factors import FactorShard, open_store, read_reference
+from tests.store.test_shard import verified
 
 CELL = (6.0, 7.0, 8.0, 90.0, 95.0, 90.0)
 ELEMENTS = ["C", "O", "S", "Na"]
@@ -81,7 +83,7 @@ def test_a_store_holds_the_structure_factors_of_every_frame(tmp_path, runs):
     done = run(tmp_path)
     assert (done.computed, done.kept) == (200, 0)
     assert done.fft_error.rms < 1e-4
-    store = catalog.open_store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     assert [(s.source, s.label, s.frames, s.first_id) for s in store.shards] == [
         ("one/run.extxyz", "one", 64, 0), ("one/run.extxyz", "one", 6, 64),
         ("two/run.extxyz", "two", 64, 70), ("two/run.extxyz", "two", 64, 134), ("two/run.extxyz", "two", 2, 198),
@@ -89,7 +91,7 @@ def test_a_store_holds_the_structure_factors_of_every_frame(tmp_path, runs):
     reflections = store.reference.reflections
     np.testing.assert_array_equal(reflections.hkl, reciprocal.sphere(CELL, (1, 1, 1), D_MIN))
     s2 = reciprocal.inverse_d2(reflections.hkl, (1, 1, 1), CELL)
-    with open_shard(store.path(3)) as shard:
+    with open_shard(store.path(3), FactorShard) as shard:
         f_th = restored(shard.read(0, slice(0, len(reflections))), store.reference)
         ids, files, index = shard.frame_rows()
     for row in (0, 63):
@@ -97,12 +99,12 @@ def test_a_store_holds_the_structure_factors_of_every_frame(tmp_path, runs):
         # float16 keeps 11 bits of (F - F0) / s, whose rms is 1; 2e-3 covers values up to 4.
         assert np.all(np.abs(f_th[row] - expected) < 2e-3 * store.reference.scale + 3e-4 * np.abs(expected).max())
     assert (ids[0], index[0], files[0]) == (134, 64, str(tmp_path / "two" / "run.extxyz"))
-    assert catalog.verify(store) == []
+    assert verified(store) == []
 
 
 def test_the_reference_is_mean_and_spread_of_the_sample(tmp_path, runs):
     run(tmp_path, "prepare.sample=200")
-    reference = catalog.read_reference(tmp_path / "store")
+    reference = read_reference(tmp_path / "store")
     hkl = reference.reflections.hkl
     s2 = reciprocal.inverse_d2(hkl, (1, 1, 1), CELL)
     f_th = np.concatenate([structure_factors(x, hkl, s2) for x in runs.values()])
@@ -149,7 +151,7 @@ def test_a_killed_run_goes_on_with_the_missing_shards_and_gives_the_same_bytes(t
     assert len(digests(tmp_path / "store")) == 2
     half_written_by_a_killed_process(tmp_path / "store" / "two_run.extxyz.0000000-0000064.h5")
     with pytest.raises(InputError, match="not a complete store"):
-        catalog.open_store(tmp_path / "store")
+        open_store(tmp_path / "store")
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("one*.h5")}
     monkeypatch.setattr(trajectory.TrajectorySource, "_frame", whole)
     done = run(tmp_path)
@@ -241,7 +243,7 @@ def test_positions_make_shards_that_mdanalysis_opens(tmp_path, runs):
 
 def test_a_supercell_divides_the_box(tmp_path, runs):
     run(tmp_path, "prepare.supercell=[2, 1, 1]")
-    reflections = catalog.read_reference(tmp_path / "store").reflections
+    reflections = read_reference(tmp_path / "store").reflections
     assert reflections.ndiv == (2, 1, 1)
     np.testing.assert_allclose(reflections.cell, (3.0, *CELL[1:]), rtol=1e-6)
 
@@ -275,15 +277,15 @@ MTZ = '[[prepare.source]]\nlabel = "m"\nmtz = "mtz"\n'
 
 def test_mtz_frames_and_what_they_lack(tmp_path, folder, caplog):
     done = run(tmp_path, sources=MTZ)
-    assert (done.computed, done.reflections, done.fft_error) == (5, len(folder) - 2, None)
+    assert (done.computed, done.width, done.fft_error) == (5, len(folder) - 2, None)
     with open(tmp_path / "store" / "missing.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["missing"]) for row in rows] == [0, 1, 0, 0, 2]
     assert [int(row["unused"]) for row in rows] == [2, 1, 2, 2, 0]
     assert "2 files lack reflections" in caplog.text
-    store = catalog.open_store(tmp_path / "store")
-    with open_shard(store.path(0)) as shard:
-        f_th = restored(shard.read(0, slice(0, done.reflections)), store.reference)
+    store = open_store(tmp_path / "store")
+    with open_shard(store.path(0), FactorShard) as shard:
+        f_th = restored(shard.read(0, slice(0, done.width)), store.reference)
         _, files, index = shard.frame_rows()
     hkl = store.reference.reflections.hkl
     expected = scattering.structure_factors_direct(
@@ -297,9 +299,13 @@ def test_mtz_frames_and_what_they_lack(tmp_path, folder, caplog):
 def test_mtz_files_and_a_trajectory_share_a_store(tmp_path, folder, runs):
     both = MTZ + '[[prepare.source]]\ntrajectory = "one/run.extxyz"\n'
     done = run(tmp_path, sources=both)
-    assert (done.computed, done.reflections) == (75, len(folder) - 2)
+    assert (done.computed, done.width) == (75, len(folder) - 2)
     assert done.fft_error.rms < 1e-4
-    assert [s.source for s in catalog.open_store(tmp_path / "store").shards] == ["mtz", "run.extxyz", "run.extxyz"]
+    assert [s.source for s in open_store(tmp_path / "store").shards] == [
+        "mtz",
+        "run.extxyz",
+        "run.extxyz",
+    ]
 
 
 def test_a_cell_that_differs_from_the_files_is_refused(tmp_path, folder):
@@ -309,7 +315,9 @@ def test_a_cell_that_differs_from_the_files_is_refused(tmp_path, folder):
 
 def test_names_tell_sources_apart(tmp_path, runs):
     paths = [tmp_path / name for name in ("a/x/run.xyz", "a/y/run.xyz", "b/x/run.xyz", "other.xyz")]
-    sources = [trajectory.TrajectorySource(path.name, "", path, None, range(1), {}) for path in paths]
+    sources = [
+        trajectory.TrajectorySource(path.name, "", TrajectoryReader(path, None, 1), range(1), {}) for path in paths
+    ]
     names = [source.name for source in with_unique_names(sources)]
     assert names == ["a/x/run.xyz", "y/run.xyz", "b/x/run.xyz", "other.xyz"]
     assert len({file_name(name) for name in names}) == 4
@@ -319,7 +327,9 @@ def test_names_tell_sources_apart(tmp_path, runs):
 
 def test_each_name_is_looked_at_a_few_times_only(tmp_path, monkeypatch):
     paths = [tmp_path / f"{number}" / "run.xyz" for number in range(300)]
-    sources = [trajectory.TrajectorySource(path.name, "", path, None, range(1), {}) for path in paths]
+    sources = [
+        trajectory.TrajectorySource(path.name, "", TrajectoryReader(path, None, 1), range(1), {}) for path in paths
+    ]
     asked = []
     monkeypatch.setattr("hpcfit.prepare.sources.file_name", lambda name: asked.append(name) or file_name(name))
     assert len({source.name for source in with_unique_names(sources)}) == 300

@@ -12,11 +12,12 @@ from hpcfit.kinds.table import load_config
 from hpcfit.prepare.command import run_prepare
 from hpcfit.ranks import world_ranks
 from hpcfit.store.files import sha256_of_file
-from hpcfit.store.force_store import open_force_store, read_block
+from hpcfit.store.forces import open_force_store
+from hpcfit.store.positions import read_block
 from hpcfit.testsystems.water_dimer import write_topology
 from tests.conftest import assert_one_clear_error
 from tests.prepare.force_inputs import WRITERS, table, truth, write_config
-from tests.store.test_force_store import flip
+from tests.store.test_forces import flip
 
 CLUSTER = '[cluster]\nworkers = 2\ndashboard = "127.0.0.1:0"\n'
 
@@ -71,7 +72,7 @@ def test_ranks_and_a_cluster_write_the_bytes_of_one_process(config, hpcfit):
 def test_what_is_missing_or_damaged_is_made_again(config, expected, caplog):
     settings, store = load_config(config), config.parent / "store"
     first = run_prepare(settings, world_ranks())
-    assert (first.computed, first.kept, first.particles) == (420, 0, 9)
+    assert (first.computed, first.kept, first.width) == (420, 0, 9)
     assert checksums(store).keys() == expected.keys()
     before = checksums(store)
     (store / "run.npz.0000064-0000128.h5").unlink()

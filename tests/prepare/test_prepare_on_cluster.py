@@ -10,8 +10,8 @@ import ase.io
 import numpy as np
 import pytest
 
-from hpcfit.store.catalog import open_store
 from hpcfit.store.files import sha256_of_file
+from hpcfit.store.structure_factors import open_store
 from tests.command import ROOT, WIDE, apart
 from tests.conftest import assert_one_clear_error, wait_for
 from tests.prepare.test_prepare import D_MIN, FRAMES, MTZ, folder, runs  # noqa: F401  (fixtures)

@@ -17,7 +17,7 @@ from hpcfit.prepare import command as prepare
 from hpcfit.ranks import Ranks
 from hpcfit.readers import lunus as lunus_source
 from hpcfit.readers.reflections import agree, survey
-from hpcfit.store.catalog import open_store
+from hpcfit.store.structure_factors import open_store
 from tests.prepare.test_prepare import CELL, D_MIN, folder  # noqa: F401  (a fixture)
 from tests.readers.test_other_store import everything
 
@@ -79,7 +79,7 @@ def test_frames_come_in_order_on_one_hemisphere(checkpoint):
     wanted = source.reflections.hkl
     np.testing.assert_array_equal(wanted, reciprocal.sphere(CELL, ONE, D_MIN))
     found = list(source.frames(0, FRAMES))
-    assert [frame.index for frame in found] == list(range(FRAMES))
+    assert [frame.row for frame in found] == list(range(FRAMES))
     # Equal to the bit: what is float32 in the file is only conjugated.
     np.testing.assert_array_equal([frame.structure_factors for frame in found], expected(f_th, hkl, wanted))
 
@@ -89,7 +89,7 @@ def test_a_range_of_frames(checkpoint):
     source = on_itself(path, slice(10, 50, 7))
     assert source.n_frames == 6
     found = list(source.frames(2, 4))
-    assert [frame.index for frame in found] == [24, 31]
+    assert [frame.row for frame in found] == [24, 31]
     np.testing.assert_array_equal(
         [frame.structure_factors for frame in found], expected(f_th[[24, 31]], hkl, source.reflections.hkl)
     )
@@ -153,7 +153,7 @@ def test_several_checkpoints_and_mtz_files_share_a_store(tmp_path, checkpoint, f
     assert [(s.source, s.label, s.frames) for s in shards] == [
         ("part2.nxs", "parts", 5), ("part10.nxs", "parts", 5), ("mtz", "", 5),
     ]  # fmt: skip
-    assert done.reflections < len(hkl) - 1  # the MTZ files lack two more
+    assert done.width < len(hkl) - 1  # the MTZ files lack two more
     assert given_weights(tmp_path) == {str(n): "2.0" for n in range(5)} | {str(n): "10.0" for n in range(5, 10)}
 
 

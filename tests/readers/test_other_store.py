@@ -5,19 +5,20 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.store.catalog import open_store, verify
 from hpcfit.store.reference import restored
 from hpcfit.store.shard import open_shard
+from hpcfit.store.structure_factors import FactorShard, open_store
 from tests.prepare.test_prepare import run, runs  # noqa: F401  (a fixture)
+from tests.store.test_shard import verified
 
 
 def everything(folder):
     """Stored pairs [T, H, 2], F [T, H] in electrons, and (id, source file, index) of all frames of a store."""
     store = open_store(folder)
-    assert verify(store) == []
+    assert verified(store) == []
     pairs, rows = [], []
     for number, entry in enumerate(store.shards):
-        with open_shard(store.path(number)) as shard:
+        with open_shard(store.path(number), FactorShard) as shard:
             blocks = range(-(-entry.frames // 64))
             pairs += [shard.read(block, slice(0, len(store.reference.mean))) for block in blocks]
             rows += list(zip(*shard.frame_rows()))
@@ -55,11 +56,11 @@ def test_to_a_lower_resolution_and_a_part_of_the_frames(tmp_path, runs):  # noqa
     done = run(tmp_path, "prepare.d_min=3.0", sources=table("old", 'start = 60\nstride = 7\nlabel = "some"\n'))
     _, old, old_rows = everything(tmp_path / "old")
     _, new, rows = everything(tmp_path / "store")
-    assert new.shape == (done.computed, done.reflections) == (2 + 10, done.reflections)
+    assert new.shape == (done.computed, done.width) == (2 + 10, done.width)
     chosen = [*range(60, 70, 7), *range(70 + 60, 200, 7)]
     assert [row[1:] for row in rows] == [old_rows[number][1:] for number in chosen]
     # Reflections are ordered by resolution, so that the lower resolution is their beginning.
-    np.testing.assert_array_equal(new, old[chosen, : done.reflections])
+    np.testing.assert_array_equal(new, old[chosen, : done.width])
     assert {shard.label for shard in open_store(tmp_path / "store").shards} == {"some"}
 
 

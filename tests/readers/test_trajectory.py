@@ -113,7 +113,7 @@ def test_formats_of_molecular_dynamics_give_the_same_structure_factors(
     frames = check(source, positions, rounding)
     np.testing.assert_allclose(frames[2].positions, positions[2], atol=rounding + 1e-6)
     np.testing.assert_allclose(np.linalg.norm(frames[0].box, axis=1), CELL[:3], rtol=1e-5)
-    assert [frame.index for frame in frames] == [0, 1, 2]
+    assert [frame.row for frame in frames] == [0, 1, 2]
     np.testing.assert_allclose(source.topology.cell, CELL, rtol=1e-5)
 
 
@@ -153,7 +153,7 @@ def test_start_stop_and_stride_keep_the_index_in_the_file(tmp_path, positions, t
     path = write_md(tmp_path / "run.dcd", positions, topology)
     source = opened(path, topology, slice(0, None, 2))
     assert source.n_frames == 2
-    assert [frame.index for frame in source.frames(0, 2)] == [0, 2]
+    assert [frame.row for frame in source.frames(0, 2)] == [0, 2]
     (last,) = source.frames(1, 2)
     expected = direct(positions[2])
     assert np.abs(last.structure_factors - expected).max() < FFT_ERROR * np.abs(expected).max()

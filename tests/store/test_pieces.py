@@ -8,7 +8,7 @@ import pytest
 
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.readers import trajectory
-from hpcfit.readers.positions import open_positions, snapshots
+from hpcfit.readers.positions import open_positions
 from hpcfit.store.h5md import Rows
 from hpcfit.store.piece import START, Piece, piece_file, read_header, read_piece, write_piece
 from hpcfit.store.pieces import Settings, read_chain, read_settings, write_settings
@@ -118,13 +118,14 @@ def test_pieces_are_h5md_for_mdanalysis(folder):
 
 
 def test_a_folder_of_pieces_is_one_trajectory(folder):
-    topology, n_frames = open_positions(folder, None)
+    reader = open_positions(folder, None)
+    topology, n_frames = reader.topology, reader.n_frames
     assert topology.elements == ("C", "O", "Na", "Cl")
     np.testing.assert_allclose(topology.cell, (13, 14, 15, 90, 90, 90))
     assert n_frames == 7
     expected = np.concatenate([read_piece(folder / piece_file(n)).rows.values["positions"] for n in range(3)])
     for rows in (range(7), range(1, 7, 2), range(3, 6), range(6, 7)):
-        found = list(snapshots(folder, topology, rows))
+        found = list(reader.frames(rows))
         assert np.array_equal([frame.positions for frame in found], expected[rows.start : rows.stop : rows.step])
         assert [frame.time for frame in found] == pytest.approx([0.1 * (row + 1) for row in rows])
         assert all(np.array_equal(frame.box, BOX) for frame in found)
@@ -134,9 +135,9 @@ def test_prepare_takes_it_like_any_other_trajectory(folder, hpcfit):
     import ase
     import ase.io
 
-    topology, _ = open_positions(folder, None)
-    frames = snapshots(folder, topology, range(7))
-    images = [ase.Atoms(topology.elements, frame.positions, cell=frame.box, pbc=True) for frame in frames]
+    reader = open_positions(folder, None)
+    frames = reader.frames(range(7))
+    images = [ase.Atoms(reader.elements, frame.positions, cell=frame.box, pbc=True) for frame in frames]
     ase.io.write(folder.parent / "same.extxyz", images)
     stores = []
     for name in ("a_300K_r00", "same.extxyz"):
@@ -202,7 +203,7 @@ def test_a_damaged_value_is_found_when_it_is_read(folder):
     with h5py.File(folder / piece_file(1), "a") as file:
         file["particles/trajectory/position/value"][1, 2, 0] += 1
     source = opened(folder)
-    frames = snapshots(folder, source.topology, range(7))
+    frames = source.reader.frames(range(7))
     assert [next(frames).time for _ in range(3)] == pytest.approx([0.1, 0.2, 0.3])
     with pytest.raises(DamagedFile, match=r"piece_00001\.h5 is damaged: its checksum is"):
         next(frames)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import DamagedFile, InputError
-from hpcfit.store.catalog import open_store, verify
+from hpcfit.store.catalog import verify_shard
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Encoding, Reference, Reflections, centred_pairs, restored, round_mantissa
-from hpcfit.store.shard import ShardPlan, ShardWriter, open_shard
+from hpcfit.store.shard import ShardPlan, open_shard
 from hpcfit.store.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors
+from hpcfit.store.structure_factors import FactorContent, FactorShard, open_store
+from hpcfit.store.writer import ShardWriter
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_store
 from tests.command import apart
 
@@ -37,11 +39,16 @@ def store(tmp_path, reflections, F_th):
     )
 
 
+def verified(store):
+    """What is wrong with any shard."""
+    return [problem for number in range(len(store.shards)) for problem in verify_shard(store, number)]
+
+
 def everything(store):
     """All structure factors, [T, H], through the shards."""
     rows = []
     for number in range(len(store.shards)):
-        with open_shard(store.path(number)) as shard:
+        with open_shard(store.path(number), FactorShard) as shard:
             for block in range(-(-shard.n_frames // 64)):
                 rows.append(restored(shard.read(block, slice(0, H)), store.reference))
     return np.concatenate(rows)
@@ -65,7 +72,7 @@ def test_round_trip_within_half_a_unit(tmp_path, reflections, F_th, encoding, re
     floor = 1e-13 + 6e-8 * store.reference.scale
     assert np.all(np.abs(error.real) <= 1.001 * relative * np.abs(delta.real) + floor)
     assert np.all(np.abs(error.imag) <= 1.001 * relative * np.abs(delta.imag) + floor)
-    assert verify(open_store(tmp_path)) == []
+    assert verified(open_store(tmp_path)) == []
 
 
 def test_a_compressed_store_is_read_by_another_process(tmp_path, reflections, F_th):
@@ -135,11 +142,23 @@ def flip_byte(path, offset=None):
 
 def test_a_flipped_bit_names_shard_chunk_and_frames(store):
     flip_byte(store.path(1))
-    (problem,) = verify(open_store(store.folder))
+    (problem,) = verified(open_store(store.folder))
     assert store.shards[1].file in problem
     assert "chunk (0, 0), frames 64 to 99, reflections 0 to 2047" in problem
-    with open_shard(store.path(1)) as shard, pytest.raises(DamagedFile, match="run `hpcfit prepare` again"):
+    with (
+        open_shard(store.path(1), FactorShard) as shard,
+        pytest.raises(DamagedFile, match="run `hpcfit prepare` again"),
+    ):
         shard.read(0, slice(0, H))
+
+
+def test_a_shard_of_another_place_or_store_is_refused(store):
+    os.replace(store.path(0), store.folder / "kept")
+    os.link(store.path(1), store.path(0))
+    (problem,) = verify_shard(store, 0)
+    assert f"shard {store.path(0)} says that it is number 1 of store {store.id}" in problem
+    with pytest.raises(InputError, match="put the store's own file back"):
+        StructureFactors(store, store.blocks()[:1], COLUMNS).read_all()
 
 
 def test_a_truncated_shard_is_named_with_both_sizes(store):
@@ -147,27 +166,27 @@ def test_a_truncated_shard_is_named_with_both_sizes(store):
     os.truncate(store.path(0), size // 2)
     with pytest.raises(DamagedFile, match=f"{size // 2} bytes, catalog.json says {size}"):
         open_store(store.folder)
-    with pytest.raises(DamagedFile, match="cannot read it"), open_shard(store.path(0)):
+    with pytest.raises(DamagedFile, match="cannot read it"), open_shard(store.path(0), FactorShard):
         pass
 
 
 def test_a_changed_header_is_found(store):
     with h5py.File(store.path(0), "r+") as file:
         file["hpcfit/scale"][3] *= 2
-    assert any("differ from their checksum" in problem for problem in verify(open_store(store.folder)))
+    assert any("differ from their checksum" in problem for problem in verified(open_store(store.folder)))
 
 
 def test_a_newer_schema_says_to_update(store):
     with h5py.File(store.path(0), "r+") as file:
         file.attrs["schema"] = 99
-    with pytest.raises(InputError, match=r"schema 99.*\n.*update hpcfit"), open_shard(store.path(0)):
+    with pytest.raises(InputError, match=r"schema 99.*\n.*update hpcfit"), open_shard(store.path(0), FactorShard):
         pass
 
 
 def test_without_its_completion_mark_a_shard_is_not_read(store):
     with h5py.File(store.path(0), "r+") as file:
         file.attrs["complete"] = False
-    with pytest.raises(DamagedFile, match="completion mark"), open_shard(store.path(0)):
+    with pytest.raises(DamagedFile, match="completion mark"), open_shard(store.path(0), FactorShard):
         pass
 
 
@@ -176,9 +195,9 @@ def test_a_failed_writer_leaves_nothing(tmp_path, reflections, F_th):
     plan = ShardPlan("x.h5", "x", "", "x", 0, 0, 100, "")
 
     def write_and_fail():
-        with ShardWriter(tmp_path, plan, reference, Encoding()) as shard:
+        with ShardWriter(tmp_path, plan, FactorContent(reference, Encoding())) as shard:
             for frame in F_th[:70]:
-                shard.append(Frame(0, frame))
+                shard.append(Frame(0, structure_factors=frame))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -191,9 +210,9 @@ def test_too_few_frames_are_an_error_and_no_shard(tmp_path, reflections, F_th):
     plan = ShardPlan("x.h5", "x", "", "x", 0, 0, 3, "")
 
     def write_two():
-        with ShardWriter(tmp_path, plan, reference, Encoding()) as shard:
-            shard.append(Frame(0, F_th[0]))
-            shard.append(Frame(1, F_th[1]))
+        with ShardWriter(tmp_path, plan, FactorContent(reference, Encoding())) as shard:
+            shard.append(Frame(0, structure_factors=F_th[0]))
+            shard.append(Frame(1, structure_factors=F_th[1]))
 
     with pytest.raises(InputError, match="gave 2 frames where 3 were announced"):
         write_two()
@@ -208,9 +227,9 @@ def test_nan_and_overflow_name_reflection_and_frames(tmp_path, reflections, F_th
     plan = ShardPlan("x.h5", "x", "", "x.dcd", 0, 5, 6, "")
     with (
         pytest.raises(InputError, match=r"x\.dcd, frames 5 to 5: structure factor F\("),
-        ShardWriter(tmp_path, plan, reference, Encoding()) as shard,
+        ShardWriter(tmp_path, plan, FactorContent(reference, Encoding())) as shard,
     ):
-        shard.append(Frame(5, broken))
+        shard.append(Frame(5, structure_factors=broken))
 
 
 def test_frames_that_do_not_move_get_a_scale(reflections):
@@ -224,11 +243,11 @@ def test_positions_are_h5md_for_mdanalysis(tmp_path, reflections, F_th):
     MDAnalysis = pytest.importorskip("MDAnalysis")
     reference = Reference.of_sample(reflections, F_th)
     xyz = np.random.default_rng(0).random((3, 11, 3)).astype(np.float32) * 20
-    with ShardWriter(tmp_path, ShardPlan("x.h5", "x", "", "x", 0, 0, 3, ""), reference, Encoding()) as shard:
+    plan = ShardPlan("x.h5", "x", "", "x", 0, 0, 3, "")
+    with ShardWriter(tmp_path, plan, FactorContent(reference, Encoding())) as shard:
         for t in range(3):
-            shard.append(
-                Frame(t, F_th[t], positions=xyz[t], box=np.diag([20.0, 21, 22]), forces=2 * xyz[t], time=0.5 * t)
-            )
+            values = {"positions": xyz[t], "box": np.diag([20.0, 21, 22]), "forces": 2 * xyz[t], "time": 0.5 * t}
+            shard.append(Frame(t, structure_factors=F_th[t], **values))
     universe = MDAnalysis.Universe.empty(11, trajectory=True)
     universe.load_new(str(tmp_path / "x.h5"), format="H5MD")
     for t, step in enumerate(universe.trajectory):

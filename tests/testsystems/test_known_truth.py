@@ -11,8 +11,8 @@ from hpcfit.config import ExperimentConfig
 from hpcfit.physics.reciprocal import sphere
 from hpcfit.physics.scattering import diffuse_intensity
 from hpcfit.readers.maps import read_map
-from hpcfit.store.catalog import open_store
 from hpcfit.store.reference import Reflections
+from hpcfit.store.structure_factors import open_store
 from hpcfit.testsystems import known_truth
 from hpcfit.testsystems.argyrodite import all_frames
 

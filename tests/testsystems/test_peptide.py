@@ -10,10 +10,11 @@ from hpcfit.bead_models.basis import validity_basis
 from hpcfit.bead_models.linear import basis_energies
 from hpcfit.errors import InputError
 from hpcfit.readers.topology import read_particles
-from hpcfit.store.force_shard import ForceFrames, Origin, write_force_shard
-from hpcfit.store.force_store import write_force_catalog, write_particles
+from hpcfit.store.catalog import write_catalog
+from hpcfit.store.forces import ForceContent, ForceFrames
 from hpcfit.store.particles import Particles
-from hpcfit.store.shard_file import ShardPlan
+from hpcfit.store.positions import write_frames
+from hpcfit.store.shard import Origin, ShardPlan
 from hpcfit.testsystems import dipeptide, peptide
 
 
@@ -77,12 +78,13 @@ def write_beads(folder, positions, forces):
         ("A",) * n, np.ones(n), bonds,
     )  # fmt: skip
     folder.mkdir()
-    write_particles(folder, beads, {})
+    content = ForceContent.of(beads, periodic=False)
+    content.begin(folder, {})
     plan = ShardPlan("x.h5", "x", "", "x", 0, 0, T, "")
     frames = ForceFrames(positions.astype(np.float32), forces.astype(np.float32), None)
     origin = Origin(np.arange(T), ["x"] * T, np.arange(T), np.arange(T, dtype=float))
-    write_force_shard(folder, plan, beads, frames, origin)
-    write_force_catalog(folder, [plan], beads, periodic=False)
+    write_frames(folder, plan, content, frames, origin)
+    write_catalog(folder, [plan], content)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from hpcfit.kinds.force_map.products import DenseProducts, LocalProducts, Produc
 from hpcfit.kinds.force_map.support import support_in_residue, support_within, tied_classes
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.store.files import sha256_of_file
-from hpcfit.store.force_store import ForceStore, open_force_store
+from hpcfit.store.forces import ForceStore, open_force_store
 from hpcfit.store.particles import Particles
 
 MOST_BEADS = 600  # of which all pairs are a basis

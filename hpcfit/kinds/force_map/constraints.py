@@ -19,9 +19,10 @@ from hpcfit.kinds.force_map.config import ConstraintsConfig
 from hpcfit.kinds.force_map.virtual_sites import VirtualSite, sites_of_system
 from hpcfit.log import logger
 from hpcfit.physics.periodic import nearest_image
-from hpcfit.store.force_store import ForceStore, read_block
+from hpcfit.store.catalog import Block
+from hpcfit.store.forces import ForceStore
 from hpcfit.store.particles import Particles
-from hpcfit.store.shard_list import Block
+from hpcfit.store.positions import read_block
 
 WATER = ("HOH", "WAT", "SOL", "TIP3", "TIP4", "T3P", "T4P", "SPC", "DOD", "H2O")
 SAMPLE_BLOCKS = 4

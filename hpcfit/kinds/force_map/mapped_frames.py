@@ -35,18 +35,13 @@ from hpcfit.kinds.force_map.passes import (
 from hpcfit.physics.periodic import nearest_image
 from hpcfit.ranks import Ranks
 from hpcfit.statistics.blocks import squares_of_means
+from hpcfit.store.catalog import CATALOG, write_catalog
 from hpcfit.store.files import disk_errors
-from hpcfit.store.force_shard import ForceFrames, ForceShardWriter
-from hpcfit.store.force_store import (
-    PARTICLES_FILE,
-    ForceStore,
-    read_particles_settings,
-    write_force_catalog,
-    write_particles,
-)
+from hpcfit.store.forces import ForceContent, ForceFrames, ForceStore
 from hpcfit.store.particles import Particles
-from hpcfit.store.shard_file import ShardPlan
-from hpcfit.store.shard_list import CATALOG
+from hpcfit.store.positions import each_frame
+from hpcfit.store.shard import ShardPlan
+from hpcfit.store.writer import ShardWriter
 
 MADE_FROM = "made_from"  # the setting by which the particles of a mapped store are known
 SPANS = (1, 2, 4, 8, 16, 32, 64)  # frames of a mean, in the scan for correlation
@@ -222,9 +217,9 @@ class MappingPass:
 
     def __init__(self, work: MappedFrames, folder: Path, particles: Particles, made_from: dict[str, Any], ranks: Ranks):
         self.ranks, self._work, self._folder = ranks, work, folder
-        self._particles, self._made_from = particles, made_from
+        self._content = ForceContent.of(particles, work.frames.store.periodic, made_from)
         self._shards = list(work.first_ids)
-        self._plans = _plans(work.frames.store, work.first_ids, made_from)
+        self._plans = _plans(work.frames.store, work.first_ids, self._content)
         self._sums, self._goes_on = _Sums(work), False
 
     @property
@@ -236,7 +231,7 @@ class MappingPass:
         """See ``fit.stages.Work``."""
         if not self._goes_on:
             source = self._work.frames.store.folder
-            self.ranks.on_root(lambda: _begin(self._folder, self._particles, self._made_from, source))
+            self.ranks.on_root(lambda: _begin(self._folder, self._content, source))
         for unit in units:
             sums = _Sums(self._work)
             yield from self._written(unit, sums)
@@ -247,11 +242,11 @@ class MappingPass:
         """Write a shard, its sums beside it; yields after each block."""
         work, blocks = self._work, self._work.frames.parts.blocks
         numbers = [number for number, block in enumerate(blocks) if block.shard == self._shards[unit]]
-        with ForceShardWriter(self._folder, self._plans[unit], self._particles) as writer:
+        with ShardWriter(self._folder, self._plans[unit], self._content) as writer:
             for visit in work.frames.visits(numbers):
                 R, F = work.mapped(visit)
                 beads = ForceFrames(R.astype(np.float32), F[..., work.write].astype(np.float32), visit.frames.box)
-                writer.extend(beads, visit.origin)
+                writer.extend(each_frame(beads, visit.origin))
                 with named_frames(visit, len(blocks)):
                     work.add(visit, R, F, sums)
                 yield None
@@ -272,27 +267,25 @@ class MappingPass:
 
     def product(self) -> dict[str, np.ndarray]:
         """Write the list of shards; the sums by name (``mapped_sums``)."""
-        store = self._work.frames.store
-        catalog = (self._folder, self._plans, self._particles, store.periodic, self._made_from)
-        self.ranks.on_root(lambda: write_force_catalog(*catalog))
+        self.ranks.on_root(lambda: write_catalog(self._folder, self._plans, self._content))
         return {name: sums.total(self.ranks) for name, sums in self._sums.named.items()}
 
     def files(self) -> Sequence[Path]:
         """Particles, the shards that are whole, and their list."""
-        names = (PARTICLES_FILE, *(plan.file for plan in self._plans), CATALOG)
+        names = (ForceContent.shared.name, *(plan.file for plan in self._plans), CATALOG)
         return [path for path in (self._folder / name for name in names) if path.exists()]
 
 
-def _plans(store: ForceStore, first_ids: dict[int, int], made_from: dict[str, Any]) -> list[ShardPlan]:
-    plans = []
-    for number, first in first_ids.items():
+def _plans(store: ForceStore, first_ids: dict[int, int], content: ForceContent) -> list[ShardPlan]:
+    plans, identity = [], content.store_id(_settings(content))
+    for place, (number, first) in enumerate(first_ids.items()):
         shard = store.shards[number]
-        what = json.dumps([shard.plan, shard.file, first, made_from], sort_keys=True)
+        what = json.dumps([shard.plan, shard.file, first, content.made_from], sort_keys=True)
         digest = hashlib.sha256(what.encode()).hexdigest()
         plans.append(
             ShardPlan(
                 shard.file, shard.source, shard.label, str(store.path(number)), first, 0, shard.frames, digest,
-                {shard.file: shard.plan},
+                {shard.file: shard.plan}, identity, place,
             )
         )  # fmt: skip
     return plans
@@ -304,18 +297,21 @@ def check_folder(folder: Path, source: Path) -> None:
         raise InputError(
             f"[problem] mapped = {folder} is the store whose frames are to be mapped", remedy="name another folder"
         )
-    particles = folder / PARTICLES_FILE
-    there = particles.exists() or (folder / CATALOG).exists()
-    if there and not (particles.exists() and MADE_FROM in read_particles_settings(folder)):
+    begun = ForceContent.is_begun(folder)
+    if (begun or (folder / CATALOG).exists()) and not (begun and MADE_FROM in ForceContent.begun_with(folder)[1]):
         raise InputError(
             f"[problem] mapped = {folder} holds a store that was not made by mapping",
             remedy="name another folder",
         )
 
 
-def _begin(folder: Path, particles: Particles, made_from: dict[str, Any], source: Path) -> None:
+def _settings(content: ForceContent) -> dict[str, str]:
+    return {MADE_FROM: json.dumps(content.made_from)}
+
+
+def _begin(folder: Path, content: ForceContent, source: Path) -> None:
     """Begin a store; the list of one that was there goes first, or an interruption would leave one that is half new."""
     check_folder(folder, source)
     with disk_errors(folder / CATALOG):
         (folder / CATALOG).unlink(missing_ok=True)
-    write_particles(folder, particles, {MADE_FROM: json.dumps(made_from)})
+    content.begin(folder, _settings(content))

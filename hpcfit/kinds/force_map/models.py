@@ -18,7 +18,8 @@ from hpcfit.physics.openmm_library import NoOpenMM
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.statistics.blocks import jackknife_error
 from hpcfit.store.files import write_text
-from hpcfit.store.force_store import open_force_store, read_block
+from hpcfit.store.forces import open_force_store
+from hpcfit.store.positions import read_block
 
 FOLDER = "coarse_grained"
 POINTS = 400

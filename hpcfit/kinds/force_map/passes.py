@@ -21,10 +21,10 @@ from hpcfit.kinds.force_map.features import Features, feature_gram
 from hpcfit.kinds.force_map.products import Products
 from hpcfit.kinds.force_map.virtual_sites import spread_forces
 from hpcfit.ranks import Ranks
-from hpcfit.store.force_shard import ForceFrames, Origin
-from hpcfit.store.force_store import ForceStore
-from hpcfit.store.force_stream import force_frames
-from hpcfit.store.shard_list import Block
+from hpcfit.store.catalog import Block
+from hpcfit.store.forces import ForceFrames, ForceStore
+from hpcfit.store.shard import Origin
+from hpcfit.store.stream import block_frames
 
 Reductions = Literal["reproducible", "fast"]
 OfRanges = dict[str, tuple[float, float]]
@@ -101,7 +101,7 @@ class AtomisticFrames:
     def visits(self, numbers: Sequence[int]) -> Iterator[Visit]:
         """The blocks of these numbers, in their order."""
         chosen = [self.parts.blocks[number] for number in numbers]
-        for number, (block, frames, origin) in zip(numbers, force_frames(self.store, chosen)):
+        for number, (block, frames, origin) in zip(numbers, block_frames(self.store, chosen)):
             if self.held.sites:
                 forces = spread_forces(self.held.sites, frames.positions, frames.forces, frames.box)
                 frames = frames._replace(forces=np.asarray(forces, np.float32))

@@ -26,8 +26,8 @@ from hpcfit.kinds.force_map.neural_frames import TrainedPotential
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.beads import Langevin, simulate_forces, simulate_system
-from hpcfit.store.force_store import open_force_store
-from hpcfit.store.force_stream import force_frames
+from hpcfit.store.forces import open_force_store
+from hpcfit.store.stream import block_frames
 
 WALKERS = 4
 MOST_REFERENCE = 20_000  # mapped frames that are compared with
@@ -79,7 +79,7 @@ def _mapped(case: ForceMapCase) -> tuple[list[np.ndarray], np.ndarray | None]:
     kept = blocks[:: max(1, -(-store.n_frames // MOST_REFERENCE))]
     by_source: dict[str, list[np.ndarray]] = {}
     boxes = []
-    for block, frames, _ in force_frames(store, kept):
+    for block, frames, _ in block_frames(store, kept):
         by_source.setdefault(store.shards[block.shard].source, []).append(frames.positions)
         boxes += [] if frames.box is None else [frames.box.mean(axis=0)]
     return [np.concatenate(parts) for parts in by_source.values()], np.mean(boxes, axis=0) if boxes else None

@@ -41,7 +41,7 @@ from hpcfit.kinds.force_map.passes import ProductsPass, ranges_in
 from hpcfit.kinds.force_map.products import DenseProducts
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
-from hpcfit.store.force_shard import ForceFrames
+from hpcfit.store.forces import ForceFrames
 
 TEST_FIELDS = 12
 PRODUCTS, MAPPED = "products of forces", "mapped frames"  # the two passes over the frames

@@ -26,9 +26,10 @@ from hpcfit.kinds.frame_weights.tiling import Tiling, make_tiling
 from hpcfit.kinds.frame_weights.weight_kinds import WEIGHT_KINDS
 from hpcfit.log import logger
 from hpcfit.readers.maps import DiffuseMap, read_map
-from hpcfit.store.catalog import Block, Store, open_store
+from hpcfit.store.catalog import Block
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors
+from hpcfit.store.structure_factors import FactorStore, open_store
 
 # Shares of free memory that frames may take: the rest is for block sums (5 %), the compiler and the system.
 MEMORY_SHARE = 0.6
@@ -41,7 +42,7 @@ class FrameWeightsCase:
     block_frames = BLOCK_FRAMES
 
     config: Config
-    store: Store
+    store: FactorStore
     measured: DiffuseMap
     orbits: OrbitMap
     tiling: Tiling
@@ -331,7 +332,7 @@ def _warn_of_unused_symmetry(orbits: OrbitMap, measured: DiffuseMap, laue: str) 
         )  # fmt: skip
 
 
-def _compare_cells(store: Store, measured: DiffuseMap, tolerance: float = 0.03) -> None:
+def _compare_cells(store: FactorStore, measured: DiffuseMap, tolerance: float = 0.03) -> None:
     """Raise if the cells of frames and map differ by more than 3 %, which no refinement explains."""
     ours, theirs = np.array(store.reference.reflections.cell), np.array(measured.cell)
     difference = np.max(np.abs(ours - theirs) / ours)

@@ -12,8 +12,9 @@ import numpy as np
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
 from hpcfit.kinds.frame_weights.coordinates import read_coordinates
-from hpcfit.store.catalog import Block, Store
+from hpcfit.store.catalog import Block
 from hpcfit.store.stream import StructureFactors
+from hpcfit.store.structure_factors import FactorStore
 
 if TYPE_CHECKING:
     from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
@@ -37,7 +38,7 @@ class FrameGroups:
         return np.bincount(self.number[self.number >= 0], minlength=len(self.names))
 
 
-def group_frames(choice: FrameWeightsConfig, store: Store, blocks: Sequence[Block], seed: int) -> FrameGroups:
+def group_frames(choice: FrameWeightsConfig, store: FactorStore, blocks: Sequence[Block], seed: int) -> FrameGroups:
     """The groups that the config names; one group of all frames where there are too many labels, or only one."""
     held = np.stack([block.ids() for block in blocks]) >= 0
     number = np.full(held.shape, -1)
@@ -52,7 +53,7 @@ def group_frames(choice: FrameWeightsConfig, store: Store, blocks: Sequence[Bloc
     return FrameGroups([f"cluster {k + 1}" for k in range(choice.n_clusters)], number)
 
 
-def _coordinates(choice: FrameWeightsConfig, store: Store, blocks: Sequence[Block]) -> np.ndarray:
+def _coordinates(choice: FrameWeightsConfig, store: FactorStore, blocks: Sequence[Block]) -> np.ndarray:
     """[T, d], in the order of the blocks."""
     if isinstance(choice.clusters, Path):
         ids = np.concatenate([block.ids()[: block.frames] for block in blocks])
@@ -60,7 +61,7 @@ def _coordinates(choice: FrameWeightsConfig, store: Store, blocks: Sequence[Bloc
     return _principal_components(store, blocks)
 
 
-def _principal_components(store: Store, blocks: Sequence[Block]) -> np.ndarray:
+def _principal_components(store: FactorStore, blocks: Sequence[Block]) -> np.ndarray:
     """The leading principal components of the frames' strongest varying structure factors, [T, components]."""
     strongest = np.sort(np.argsort(-store.reference.scale, kind="stable")[:STRONGEST])
     columns = np.full((1, -(-len(strongest) // 64) * 64), -1)

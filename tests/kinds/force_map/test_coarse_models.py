@@ -13,7 +13,8 @@ from hpcfit.bead_models.tables import make_terms
 from hpcfit.kinds.force_map.models import potential
 from hpcfit.physics.internal_coordinates import COORDINATES, bonded_terms, pairs_beyond
 from hpcfit.statistics.blocks import Estimate
-from hpcfit.store.force_store import open_force_store, read_block
+from hpcfit.store.forces import open_force_store
+from hpcfit.store.positions import read_block
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from tests.kinds.force_map.force_map_runs import force_map_config, optimized
 

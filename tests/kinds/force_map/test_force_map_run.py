@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hpcfit.store.force_store import open_force_store, read_block
+from hpcfit.store.forces import open_force_store
+from hpcfit.store.positions import read_block
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from tests.kinds.force_map.force_map_runs import force_map_config, optimized
 

@@ -27,9 +27,11 @@ from hpcfit.kinds.force_map.mapped_frames import (
 from hpcfit.kinds.force_map.mapped_positions import Mapping
 from hpcfit.kinds.force_map.outputs import _decomposition, _inefficiency
 from hpcfit.kinds.force_map.passes import AtomisticFrames, StatisticalBlocks
-from hpcfit.store.force_shard import ForceShardWriter, open_force_shard
-from hpcfit.store.force_store import open_force_store, read_block, write_particles
+from hpcfit.store.forces import ForceContent, ForceShard, open_force_store
 from hpcfit.store.particles import Particles
+from hpcfit.store.positions import read_block
+from hpcfit.store.shard import open_shard
+from hpcfit.store.writer import ShardWriter
 from hpcfit.testsystems import synthetic
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from tests.fit.stage_runs import stage_done
@@ -100,7 +102,7 @@ def test_frames_keep_file_index_and_time_and_are_counted_anew(tmp_path):
     kept = np.r_[:70, 90:230]
     np.testing.assert_array_equal(R, r[kept][:, [0, 3]].astype(np.float32))
     np.testing.assert_array_equal(F, f[kept][:, [0, 3]].astype(np.float32))
-    with open_force_shard(mapped.path(1)) as beads, open_force_shard(store.path(2)) as atoms:
+    with open_shard(mapped.path(1), ForceShard) as beads, open_shard(store.path(2), ForceShard) as atoms:
         for block in range(3):
             new, old = beads.origin(block), atoms.origin(block)
             np.testing.assert_array_equal(new.index, old.index)
@@ -346,7 +348,7 @@ def source(tmp_path):
 def half_prepared(folder):
     """Particles of an atomistic store whose shards are being made."""
     folder.mkdir()
-    write_particles(folder, SYSTEM.particles, {"topology": "some"})
+    ForceContent.of(SYSTEM.particles, periodic=False).begin(folder, {"topology": "some"})
 
 
 def of_structure_factors(folder):
@@ -378,16 +380,16 @@ def test_a_store_is_not_mapped_onto_itself(tmp_path, source):
 def test_an_interruption_leaves_no_store_that_is_half_new(tmp_path, source, monkeypatch):
     folder = tmp_path / "mapped"
     ran(work_of(source, M, {"basic": M}), folder)
-    extend = ForceShardWriter.extend
+    extend = ShardWriter.extend
 
-    def interrupted(self, frames, origin):
+    def interrupted(self, frames):
         if self.plan.source == "s1":
             raise KeyboardInterrupt
-        extend(self, frames, origin)
+        extend(self, frames)
 
     again = work_of(source, M, {"twice": 2 * M})
     with monkeypatch.context() as patch:
-        patch.setattr(ForceShardWriter, "extend", interrupted)
+        patch.setattr(ShardWriter, "extend", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ran(again, folder)
     with pytest.raises(InputError, match="not a complete store"):

@@ -24,7 +24,8 @@ from hpcfit.kinds.force_map.neural_frames import (
 from hpcfit.kinds.force_map.passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
-from hpcfit.store.force_store import open_force_store, read_block
+from hpcfit.store.forces import open_force_store
+from hpcfit.store.positions import read_block
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from tests.fit.stage_runs import stage_done
 from tests.fit.thread_ranks import on_ranks

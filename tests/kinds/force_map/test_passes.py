@@ -22,7 +22,7 @@ from hpcfit.kinds.force_map.passes import (
 from hpcfit.kinds.force_map.products import DenseProducts, LocalProducts
 from hpcfit.kinds.force_map.virtual_sites import Average
 from hpcfit.ranks import Ranks
-from hpcfit.store.shard_list import Block
+from hpcfit.store.catalog import Block
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
 from tests.fit.thread_ranks import on_ranks
 

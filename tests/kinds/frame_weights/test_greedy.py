@@ -12,7 +12,7 @@ from hpcfit.kinds.table import load_config
 from hpcfit.prepare.command import run_prepare
 from hpcfit.ranks import Ranks
 from hpcfit.readers.maps import read_map
-from hpcfit.store.catalog import open_store
+from hpcfit.store.structure_factors import open_store
 from hpcfit.testsystems import snase, snase_table
 from hpcfit.testsystems.argyrodite import all_frames
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_problem

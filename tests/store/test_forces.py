@@ -8,25 +8,14 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import DamagedFile, InputError
-from hpcfit.store.catalog import open_store
-from hpcfit.store.force_shard import (
-    ForceFrame,
-    ForceFrames,
-    ForceShardWriter,
-    Origin,
-    open_force_shard,
-    write_force_shard,
-)
-from hpcfit.store.force_store import (
-    open_force_store,
-    read_block,
-    read_particles_settings,
-    verify_force_shard,
-    write_force_catalog,
-    write_particles,
-)
+from hpcfit.store.catalog import verify_shard, write_catalog
+from hpcfit.store.forces import ForceContent, ForceFrames, ForceShard, open_force_store
+from hpcfit.store.frame import Frame
 from hpcfit.store.particles import Particles
-from hpcfit.store.shard_file import ShardPlan
+from hpcfit.store.positions import each_frame, read_block, write_frames
+from hpcfit.store.shard import Origin, ShardPlan, open_shard
+from hpcfit.store.structure_factors import open_store
+from hpcfit.store.writer import ShardWriter
 
 T, N = 150, 7
 
@@ -56,18 +45,27 @@ def part(all_frames, rows):
     return ForceFrames(*(None if values is None else values[rows] for values in all_frames))
 
 
-def plans():
+def plans(store="id"):
     names = [("one", "A", 0, 0, 100), ("two", "B", 100, 0, 50)]
-    return [ShardPlan(f"{name}.h5", name, label, f"/{name}", *numbers, name * 3) for name, label, *numbers in names]
+    return [
+        ShardPlan(f"{name}.h5", name, label, f"/{name}", *numbers, name * 3, store=store, place=place)
+        for place, (name, label, *numbers) in enumerate(names)
+    ]
+
+
+def content(n=N, box=True):
+    return ForceContent.of(beads(n), box)
 
 
 def write_store(folder, box=True, **more):
     everything = frames(box=box)
-    write_particles(folder, beads(), {"content": '"forces"'})
-    for plan in plans():
+    content = ForceContent.of(beads(), box, **more)
+    store = content.begin(folder, {"content": '"forces"'})
+    for plan in plans(store):
         rows = slice(plan.first_id, plan.first_id + plan.n_frames)
-        write_force_shard(folder, plan, beads(), part(everything, rows), origin(plan.n_frames))
-    return write_force_catalog(folder, plans(), beads(), box, **more)
+        write_frames(folder, plan, content, part(everything, rows), origin(plan.n_frames))
+    write_catalog(folder, plans(store), content)
+    return open_force_store(folder)
 
 
 def flip(path, dataset, row):
@@ -96,13 +94,13 @@ def test_blocks_hold_what_was_written(tmp_path, box):
         for values, expected in zip(found, part(everything, rows), strict=True):
             assert (values is None and expected is None) or np.array_equal(values, expected)
         assert found.positions.dtype == found.forces.dtype == np.float32
-    assert read_particles_settings(tmp_path) == {"content": '"forces"'}
-    assert [verify_force_shard(store, number) for number in range(2)] == [[], []]
+    assert ForceContent.begun_with(tmp_path)[1] == {"content": '"forces"'}
+    assert [verify_shard(store, number) for number in range(2)] == [[], []]
 
 
 def test_frames_say_where_they_come_from(tmp_path):
     write_store(tmp_path)
-    with open_force_shard(tmp_path / "two.h5") as shard:
+    with open_shard(tmp_path / "two.h5", ForceShard) as shard:
         found = shard.origin(0)
         assert (shard.n_frames, shard.n_blocks) == (50, 1)
         assert shard.plan == "twotwotwo"
@@ -125,11 +123,11 @@ def test_a_block_is_one_chunk_of_the_file(tmp_path):
 def test_large_systems_have_chunks_of_4_mib(tmp_path):
     n = 6000  # 64 x 6000 x 12 bytes are more than 4 MiB
     plan, found = ShardPlan("x.h5", "x", "", "x", 0, 0, 65, ""), frames(n=n, t=65)
-    write_force_shard(tmp_path, plan, beads(n), found, origin(65))
+    write_frames(tmp_path, plan, content(n), found, origin(65))
     with h5py.File(tmp_path / "x.h5") as file:
         chunks = file["particles/trajectory/force/value"].chunks
     assert chunks == (64, (4 << 20) // (64 * 12), 3)
-    with open_force_shard(tmp_path / "x.h5") as shard:
+    with open_shard(tmp_path / "x.h5", ForceShard) as shard:
         np.testing.assert_array_equal(shard.read(0).forces, found.forces[:64])
         np.testing.assert_array_equal(shard.read(1).positions, found.positions[64:])
 
@@ -155,7 +153,7 @@ def test_mdanalysis_opens_a_shard(tmp_path):
 def test_every_bit_counts(tmp_path, name, dataset):
     store = write_store(tmp_path)
     flip(tmp_path / "one.h5", f"particles/trajectory/{dataset}/value", 70)
-    (problem,) = verify_force_shard(store, 0)
+    (problem,) = verify_shard(store, 0)
     assert f"one.h5 is damaged: {name} of block 1, frames 64 to 99: checksum" in problem
     read_block(store, store.blocks()[0])
     with pytest.raises(DamagedFile, match=f"{name} of block 1"):
@@ -166,7 +164,7 @@ def test_changed_rows_of_frames_are_found(tmp_path):
     store = write_store(tmp_path)
     with h5py.File(tmp_path / "one.h5", "r+") as file:
         file["particles/trajectory/time"][3] += 1
-    (problem,) = verify_force_shard(store, 0)
+    (problem,) = verify_shard(store, 0)
     assert "differ from their checksum" in problem
 
 
@@ -174,7 +172,7 @@ def test_a_shard_of_other_particles_is_found(tmp_path):
     store = write_store(tmp_path)
     with h5py.File(tmp_path / "one.h5", "r+") as file:
         file["hpcfit"].attrs["particles"] = "0" * 16
-    assert any("of other particles" in problem or "differ" in problem for problem in verify_force_shard(store, 0))
+    assert any("of other particles" in problem or "differ" in problem for problem in verify_shard(store, 0))
 
 
 def test_missing_cut_and_unfinished_shards(tmp_path):
@@ -187,7 +185,7 @@ def test_missing_cut_and_unfinished_shards(tmp_path):
     (tmp_path / "two.h5").write_bytes(content[:-1000])
     with pytest.raises(DamagedFile, match=r"two.h5 is damaged: it has \d+ bytes, catalog.json says"):
         open_force_store(tmp_path)
-    assert "HDF5 cannot read it" in verify_force_shard(store, 1)[0]
+    assert "HDF5 cannot read it" in verify_shard(store, 1)[0]
     (tmp_path / "two.h5").unlink()
     with pytest.raises(InputError, match=r"two\.h5 is in catalog\.json but does not exist"):
         open_force_store(tmp_path)
@@ -214,15 +212,15 @@ def test_the_digest_is_of_particles_shards_and_origin(tmp_path):
 def test_the_same_frames_are_the_same_bytes(tmp_path):
     everything, (plan, _) = frames(), plans()
     for folder in ("a", "b"):
-        with ForceShardWriter(tmp_path / folder, plan, beads(), "the command") as shard:
+        with ShardWriter(tmp_path / folder, plan, content(), "the command") as shard:
             for row in range(100):  # frame by frame, or in parts that are no blocks
                 if folder == "a":
                     box = everything.box[row].astype(float)
-                    shard.append(ForceFrame(row, everything.positions[row], everything.forces[row], box, 2.0 * row))
+                    shard.append(Frame(row, everything.positions[row], everything.forces[row], box, 2.0 * row))
                 elif row % 50 == 0:
                     rows = slice(row, row + 50)
                     where = Origin(np.arange(50), [""] * 50, np.arange(row, row + 50), 2.0 * np.arange(row, row + 50))
-                    shard.extend(part(everything, rows), where)
+                    shard.extend(each_frame(part(everything, rows), where))
     assert (tmp_path / "a/one.h5").read_bytes() == (tmp_path / "b/one.h5").read_bytes()
 
 
@@ -239,9 +237,9 @@ def test_frames_that_cannot_be_used_leave_no_shard(tmp_path, change, words):
     everything, plan = frames(), plans()[0]
 
     def write():
-        with ForceShardWriter(tmp_path, plan, beads()) as shard:
+        with ShardWriter(tmp_path, plan, content()) as shard:
             for row in range(100):
-                frame = ForceFrame(row, everything.positions[row], everything.forces[row], everything.box[row])
+                frame = Frame(row, everything.positions[row], everything.forces[row], everything.box[row])
                 shard.append(change(frame) if row == 70 else frame)
 
     with pytest.raises(InputError, match=words):
@@ -252,5 +250,5 @@ def test_frames_that_cannot_be_used_leave_no_shard(tmp_path, change, words):
 @pytest.mark.parametrize(("given", "words"), [(99, "gave 99 frames where 100"), (170, "gave more than 100 frames")])
 def test_another_number_of_frames_than_announced(tmp_path, given, words):
     with pytest.raises(InputError, match=words):
-        write_force_shard(tmp_path, plans()[0], beads(), frames(t=given), origin(given))
+        write_frames(tmp_path, plans()[0], content(), frames(t=given), origin(given))
     assert list(tmp_path.iterdir()) == []

@@ -1,9 +1,10 @@
-"""What all shards of a store share, agreed on before the first is made: reflections, F0 and s."""
+"""Preparing structure factors: the sources, and what all shards share: reflections, F0 and s."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,45 +16,91 @@ from hpcfit.config.table import changed
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal
+from hpcfit.physics.scattering import FFTError
 from hpcfit.prepare.dealing import Dealer, batches
-from hpcfit.prepare.shards import check_same_settings
-from hpcfit.prepare.sources import FrameSource, all_on_store, is_simulation, stores_among
+from hpcfit.prepare.shards import Begun, begun, check_same_settings
+from hpcfit.prepare.sources import (
+    Source,
+    all_on_store,
+    described,
+    entries,
+    is_simulation,
+    open_sources,
+    sharing_elements,
+    stores_among,
+    unread,
+    with_checksums,
+    with_unique_names,
+)
+from hpcfit.readers.lunus import LunusSource
 from hpcfit.readers.other_store import StoreSource, reflections_of_stores
 from hpcfit.readers.reflections import SAME_CELL, Presence, agree, merged, survey
-from hpcfit.store.catalog import REFERENCE, read_reference, read_reference_settings, write_reference
-from hpcfit.store.files import write_text
-from hpcfit.store.reference import Reference, Reflections
+from hpcfit.store.files import sha256_of_file, write_text
+from hpcfit.store.reference import Encoding, Reference, Reflections
+from hpcfit.store.structure_factors import FactorContent, read_reference
 
+LUNUS_WEIGHTS = "lunus_weights.csv"
+FFT_SAMPLE = 200  # reflections
 SURVEYED = 50  # files in one task: so many are read again if its worker dies
 
 
-def agreed_reference(
-    config: Config, sources: Sequence[FrameSource], settings: dict[str, str], dealer: Dealer
-) -> Reference:
-    """The reference that the store was begun with, or a new one of these sources, written. Collective.
+def begin_factors(config: Config, dealer: Dealer) -> Begun:
+    """Open the sources of a store of structure factors and agree on its reference. Collective.
 
     Raises InputError when the store was begun with other settings, or when reflections cannot be agreed on.
     """
     prepare, folder = config.prepare, config.frames.store
-    found = dealer.on_root(lambda: _existing(folder, settings))
-    if found is not None:
-        return found
-    if dealer.on_all(lambda: stores_among(sources)):
-        reflections, reference = dealer.on_all(lambda: _of_stores(prepare, sources))
-    else:
-        reflections, reference = _reflections(prepare, folder, sources, dealer), None
-    if reference is None:
-        sample = _sampled(all_on_store(sources, reflections, prepare), prepare.sample, dealer)
-        reference = dealer.on_root(lambda: Reference.of_sample(reflections, np.stack(sample)))
-    dealer.on_root(lambda: write_reference(folder, reference, settings))
-    return reference
+    opened = _open_sources(prepare, dealer)
+    settings = _settings(prepare, opened)
+    encoding = Encoding(prepare.dtype, prepare.mantissa_bits, prepare.compression)
+    reference = dealer.on_root(lambda: _existing(folder, settings)) or _agreed(config, opened, dealer)
+    content = FactorContent(reference, encoding)
+    store = dealer.on_root(lambda: begun(folder, content, settings))
+    sources = dealer.on_all(lambda: all_on_store(opened, reference.reflections, prepare))
+    decided_by = [reference.digest(), encoding, [prepare.positions, prepare.forces, prepare.oversampling]]
+    dealer.on_root(lambda: _write_given_weights(folder, sources))
+    return Begun(tuple(sources), content, store, decided_by, dealer.on_root(lambda: _fft_error(sources)))
+
+
+def _fft_error(sources: Sequence[Source]) -> FFTError | None:
+    """The error of the first frame of the first trajectory; structure factors from files are not ours to judge."""
+    first = next(filter(is_simulation, sources), None)
+    return None if first is None else first.fft_error(0, FFT_SAMPLE)
+
+
+def _open_sources(prepare: PrepareConfig, dealer: Dealer) -> list[Source]:
+    found = dealer.on_root(lambda: entries(prepare))
+    parts = dealer.dealt(partial(open_sources, prepare), found)
+    opened = sharing_elements([source for part in parts for source in part])
+    checksums = dealer.dealt(sha256_of_file, [file for source in opened for file in unread(source)], at_once=50)
+    return dealer.on_all(lambda: with_unique_names(with_checksums(opened, checksums)))
+
+
+def _settings(prepare: PrepareConfig, sources: Sequence[Source]) -> dict[str, str]:
+    """Everything that decides the bytes of a store, as text: what a restart must find unchanged."""
+    chosen = prepare.model_dump(mode="json", exclude={"source", "content"})
+    return {key: json.dumps(value) for key, value in chosen.items()} | described(sources)
 
 
 def _existing(folder: Path, settings: dict[str, str]) -> Reference | None:
-    if not (folder / REFERENCE).exists():
+    """The reference that the store was begun with."""
+    if not FactorContent.is_begun(folder):
         return None
-    check_same_settings(folder, read_reference_settings(folder), settings)
+    check_same_settings(folder, FactorContent.begun_with(folder)[1], settings)
     return read_reference(folder)
+
+
+def _agreed(config: Config, sources: Sequence[Source], dealer: Dealer) -> Reference:
+    """A new reference of these sources."""
+    prepare = config.prepare
+    if dealer.on_all(lambda: stores_among(sources)):
+        reflections, reference = dealer.on_all(lambda: _of_stores(prepare, sources))
+    else:
+        reflections, reference = _reflections(prepare, config.frames.store, sources, dealer), None
+    if reference is None:
+        sample = _sampled(all_on_store(sources, reflections, prepare), prepare.sample, dealer)
+        reference = dealer.on_root(lambda: Reference.of_sample(reflections, np.stack(sample)))
+    return reference
 
 
 def _of_stores(prepare: PrepareConfig, stores: Sequence[StoreSource]) -> tuple[Reflections, Reference | None]:
@@ -108,7 +155,7 @@ def _report_missing(folder: Path, presence: Sequence[Presence], common: int) -> 
         log("  %s lacks %d of %d", row.file, row.missing, row.reflections + row.missing)
 
 
-def _sphere(prepare: PrepareConfig, sources: Sequence[FrameSource]) -> Reflections:
+def _sphere(prepare: PrepareConfig, sources: Sequence[Source]) -> Reflections:
     """All reflections of the supercell to d_min; the cell is the config's, or that of the first source."""
     if prepare.d_min is None:
         raise InputError("[prepare] d_min is not set", remedy="set d_min in A: structure factors are computed to there")
@@ -122,7 +169,7 @@ def _sphere(prepare: PrepareConfig, sources: Sequence[FrameSource]) -> Reflectio
     return Reflections(reciprocal.sphere(cell, prepare.supercell, prepare.d_min), prepare.supercell, cell, group)
 
 
-def _sampled(sources: Sequence[FrameSource], number: int, dealer: Dealer) -> list[np.ndarray] | None:
+def _sampled(sources: Sequence[Source], number: int, dealer: Dealer) -> list[np.ndarray] | None:
     """F [H] of frames spread evenly over all sources, on root; the same whoever computes them."""
     ends = np.cumsum([source.n_frames for source in sources])
     rows = np.unique(np.linspace(0, ends[-1] - 1, min(number, ends[-1])).round().astype(int))
@@ -132,7 +179,33 @@ def _sampled(sources: Sequence[FrameSource], number: int, dealer: Dealer) -> lis
     return dealer.dealt_to_root(partial(sample_frame, dealer.share(sources)), chosen)
 
 
-def sample_frame(sources: Sequence[FrameSource], chosen: tuple[int, int]) -> np.ndarray:
+def sample_frame(sources: Sequence[Source], chosen: tuple[int, int]) -> np.ndarray:
     """F [H] of one frame, given as (number of its source, number in the source)."""
     number, start = chosen
     return next(iter(sources[number].frames(start, start + 1))).structure_factors
+
+
+def _write_given_weights(folder: Path, sources: Sequence[Source]) -> None:
+    """Write ``lunus_weights.csv`` (frame, weight) of all frames whose LUNUS checkpoints have weights, 0 included."""
+    ends = np.cumsum([0, *(source.n_frames for source in sources)])
+    ids, weights = [], []
+    for source, first in zip(sources, ends.tolist()):
+        found = source.weights() if isinstance(source, LunusSource) else None
+        if found is not None:
+            ids += range(first, first + source.n_frames)
+            weights += found.tolist()
+    if weights:
+        rows = [f"{frame},{weight!r}" for frame, weight in zip(ids, weights)]
+        write_text(folder / LUNUS_WEIGHTS, "\n".join(["frame,weight", *rows, ""]))
+        _report_weights(folder / LUNUS_WEIGHTS, np.array(weights))
+
+
+def _report_weights(path: Path, weights: np.ndarray) -> None:
+    """LUNUS writes its checkpoint before it removes frames: these are not its result."""
+    low, high = weights.min(), weights.max()
+    logger.info("%s: the weights that LUNUS began with, of %d frames, %g to %g", path, len(weights), low, high)
+    if not weights.all():
+        logger.warning(
+            "%d of %d weights in %s are 0: [problem] prior refuses them until they are replaced by small numbers",
+            np.sum(weights == 0), len(weights), path,
+        )  # fmt: skip
