@@ -309,8 +309,8 @@ class _Simulations:
         return {replica.settings.digest: replica for replica in found}
 
     def _build(self, replica: Replica) -> Simulated:
+        from hpcfit.physics.openmm_library import import_openmm
         from hpcfit.simulation.model import build_model
-        from hpcfit.simulation.platforms import import_openmm
 
         model = build_model(replica.system, replica.temperature, self._simulate.pressure)
         return Simulated(replica.system.topology, import_openmm().XmlSerializer.serialize(model.system))
