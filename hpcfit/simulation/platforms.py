@@ -30,7 +30,7 @@ def import_openmm() -> Any:
         import openmm.app
     except ImportError as error:
         raise InputError(
-            f"simulating needs OpenMM, which cannot be imported: {error}",
+            f"`hpcfit simulate` needs OpenMM, which cannot be imported: {error}",
             remedy="pip install 'hpcfit[simulate]', in the environment of the workers too",
         ) from None
     return openmm
