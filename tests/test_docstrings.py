@@ -26,11 +26,8 @@ NOT_YET = {
     "kinds",
     "kinds/force_map",
     "kinds/frame_weights",
-    "prepare",
-    "readers",
     "report",
     "runs",
-    "store",
 }
 
 

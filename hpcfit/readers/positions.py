@@ -258,6 +258,7 @@ def _md_frame(row: int, step) -> Frame:
         row,
         step.positions.astype(float),
         step.forces.copy() if step.has_forces else None,
+        # MDAnalysis keeps lengths and angles: a matrix that is not lower triangular comes back turned.
         step.triclinic_dimensions.astype(float) if has_box else None,
         float(step.time),
         pbc=PERIODIC if has_box else NOT_PERIODIC,

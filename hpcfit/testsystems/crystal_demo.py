@@ -20,6 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from hpcfit import log
 from hpcfit.errors import HpcfitError, InputError
@@ -108,9 +109,14 @@ def _reflections(demo: Demo) -> np.ndarray:
 def _states(folder: Path, demo: Demo, transform: Callable) -> list[State]:
     """The structure factors of all frames of each state, of the trajectories in `folder`."""
     paths = _trajectories(folder)
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
         found = {state: list(pool.map(partial(transform, demo), paths[state])) for state in STATES}
     return [State(np.concatenate(f_th), demo.shares[state]) for state, f_th in found.items()]
+
+
+def _use_one_thread() -> None:
+    """Threads of BLAS that wait for each other would take the cores of the other processes."""
+    threadpool_limits(1)
 
 
 def _direct(demo: Demo, path: Path) -> np.ndarray:
