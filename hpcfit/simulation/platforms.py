@@ -25,22 +25,6 @@ class Platform(NamedTuple):
         return openmm.Context(system, integrator, openmm.Platform.getPlatformByName(self.name), self.properties)
 
 
-<<<<<<< .merge_file_QlBdIM
-=======
-def import_openmm() -> Any:
-    """The openmm module. Raises InputError where it is not installed."""
-    try:
-        import openmm
-        import openmm.app
-    except ImportError as error:
-        raise InputError(
-            f"`hpcfit simulate` needs OpenMM, which cannot be imported: {error}",
-            remedy="pip install 'hpcfit[simulate]', in the environment of the workers too",
-        ) from None
-    return openmm
-
-
->>>>>>> .merge_file_jldiQX
 @functools.cache
 def choose_platform(wanted: str, threads: int) -> Platform:
     """The wanted platform, or with "auto" the fastest on which a particle can be moved here.
