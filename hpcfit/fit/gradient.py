@@ -24,7 +24,7 @@ import numpy as np
 
 from hpcfit.errors import NumericalError, together
 from hpcfit.fit.grid import Grid
-from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Problem, Statistics
+from hpcfit.fit.problem import Block, Cell, FrameRows, NeighbourProblem, Params, Problem, Statistics
 from hpcfit.fit.reduction import Sum
 from hpcfit.fit.stopwatch import Stopwatch
 
@@ -208,15 +208,13 @@ class _Halves:
         return _At(params, blocks, statistics, sums, kept)
 
     def _blocks(self, params: Params) -> Block:
-        """The rank's rows beside the rows that their neighbours end and begin with, leaves [blocks, ...]."""
-        rows = self.frames.rows
-        first, last = (jax.tree.map(lambda leaf, at=at: np.asarray(leaf)[:, at], params.local) for at in (0, -1))
-        before, after, followed = last, first, rows.follows[:, 0]
-        if getattr(self.problem, "neighbours", False):
+        """The rank's rows beside what their neighbours say, leaves [blocks, ...]."""
+        rows, before, after = self.frames.rows, (), ()
+        if isinstance(self.problem, NeighbourProblem):
+            first, last = self.problem.edges(params, rows)
             before = jax.tree.map(lambda leaf: self._shifted(leaf, 1), last)
             after = jax.tree.map(lambda leaf: self._shifted(leaf, -1), first)
-            followed = self._shifted(rows.follows[:, 0].astype(float), -1) > 0
-        return Block(rows.ids, rows.log_prior, rows.follows, before, after, followed)
+        return Block(rows.ids, rows.more, before, after)
 
     def _shifted(self, of_block: np.ndarray, by: int) -> np.ndarray:
         """One number a block, of the block before (by = 1) or after (-1), whatever rank holds it; 0 beyond the ends."""
@@ -292,9 +290,9 @@ class Reverse(_Halves):
 
     def _on(self, params: Params, chunk: Any) -> tuple:
         """The arguments of the two passes for a chunk."""
-        local = jax.tree.map(lambda leaf: leaf[chunk.rows], params.local)
         rows = self.frames.rows
-        return Params(params.shared, local), Cell(chunk.data, rows.ids[chunk.rows], rows.log_prior[chunk.rows])
+        local, more = jax.tree.map(lambda leaf: leaf[chunk.rows], (params.local, rows.more))
+        return Params(params.shared, local), Cell(chunk.data, rows.ids[chunk.rows], more)
 
 
 @dataclass(frozen=True)
@@ -416,7 +414,7 @@ def _over_cells(function: Callable, params: Params, cells: Cell, tiles: Tree) ->
     of_block, of_tile = (lambda i: i % n_blocks), (lambda i: i // n_blocks)
     found = _loop(
         of_cell, n_tiles * n_blocks, (flat, lambda i: i), (params.local, of_block),
-        ((cells.ids, cells.log_prior), of_block), (tiles, of_tile),
+        ((cells.ids, cells.more), of_block), (tiles, of_tile),
     )  # fmt: skip
     return jax.tree.map(lambda leaf: leaf.reshape(n_tiles, n_blocks, *leaf.shape[1:]), found)
 

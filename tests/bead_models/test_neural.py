@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from hpcfit.bead_models.neural import Architecture, BeadSample, neural_force_matching, rows_of
+from hpcfit.bead_models.neural import Architecture, BeadFrames, BeadSample, bead_frames, neural_force_matching
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Frames, Reverse
 from hpcfit.fit.grid import Shape, make_grid
@@ -51,14 +51,18 @@ def problem_of(R, F, precision="float64", architecture=SMALL, box=None, **option
 
 def gradient_of(problem, rows):
     """Of all rows in one tile; the end of the last block is padding that holds what no frame could."""
-    blocks = -(-len(rows) // 64)
-    data = np.full((blocks * 64, rows.shape[1]), np.nan)
-    data[: len(rows)] = rows
-    ids = np.where(np.arange(blocks * 64) < len(rows), np.arange(blocks * 64), -1).reshape(blocks, 64)
-    frames = FrameRows(ids, np.where(ids >= 0, -np.log(len(rows)), 0.0), np.zeros(ids.shape, bool), len(rows))
-    chunk = Chunk(slice(0, blocks), slice(0, 1), data.reshape(1, blocks, 64, -1))
+    n, blocks = len(rows.part), -(-len(rows.part) // 64)
+    data = jax.tree.map(lambda leaf: padded(leaf, 64 * blocks).reshape(1, blocks, 64, *leaf.shape[1:]), rows)
+    ids = np.where(np.arange(blocks * 64) < n, np.arange(blocks * 64), -1).reshape(blocks, 64)
+    frames = FrameRows(ids, n)
+    chunk = Chunk(slice(0, blocks), slice(0, 1), data)
     grid = make_grid(Ranks(), Shape(1, 1, ""), blocks, 1)
     return Reverse(problem, Frames(frames, lambda: iter([chunk])), grid, ReproducibleSum(grid))
+
+
+def padded(leaf, n):
+    """n rows, NaN where there are no frames."""
+    return np.concatenate([leaf, np.full((n - len(leaf), *leaf.shape[1:]), np.nan, leaf.dtype)])
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +75,7 @@ def small():
 
 
 def rows64(R, F, part):
-    return np.concatenate([R.reshape(len(R), -1), F.reshape(len(R), -1), np.asarray(part, float)[:, None]], axis=1)
+    return BeadFrames(R, F, np.asarray(part, float))
 
 
 def test_the_gradient_is_that_of_central_differences(small):
@@ -132,13 +136,13 @@ def test_partial_is_additive_and_does_not_look_at_padding(small):
     params = problem.init(0)
     R = chains(64)
     rows = rows64(R, known_forces(R), np.arange(64) % 2)
-    sums = jax.jit(lambda held: problem.partial(params, Cell(rows, jnp.where(held, 0, -1), np.zeros(64))))
+    sums = jax.jit(lambda held: problem.partial(params, Cell(rows, jnp.where(held, 0, -1))))
     first = np.arange(64) < 20
     for a, b, whole in zip(sums(first), sums(~first), sums(np.ones(64, bool))):
         np.testing.assert_allclose(a + b, whole, rtol=1e-12)
         assert whole.dtype == np.float64
-    spoilt = np.where(first[:, None], rows, np.nan)
-    again = jax.jit(problem.partial)(params, Cell(spoilt, np.where(first, 0, -1), np.zeros(64)))
+    spoilt = jax.tree.map(lambda leaf: padded(leaf[:20], 64), rows)
+    again = jax.jit(problem.partial)(params, Cell(spoilt, np.where(first, 0, -1)))
     np.testing.assert_allclose(again.square, sums(first).square, rtol=1e-12)
 
 
@@ -188,14 +192,14 @@ def test_mirror_images_differ():
 def test_rows_hold_boxes_and_parts():
     R, box = chains(4), np.broadcast_to(BOX, (4, 3, 3))
     F = known_forces(R)
-    assert rows_of(R, F, np.zeros(4)).shape == (4, 6 * N + 1)
-    rows = rows_of(R, F, [0, 1, 0, 1], box)
-    assert rows.shape == (4, 6 * N + 10)
-    assert rows.dtype == np.float32
+    assert bead_frames(R, F, np.zeros(4)).box is None
+    rows = bead_frames(R, F, [0, 1, 0, 1], box)
+    assert [leaf.shape for leaf in rows] == [(4, N, 3), (4, N, 3), (4,), (4, 3, 3)]
+    assert {leaf.dtype for leaf in rows} == {np.dtype(np.float32)}
     problem = problem_of(R, F, box=box)
     params = problem.init(0)
-    data = np.concatenate([rows, np.zeros((60, rows.shape[1]))])
-    sums = jax.jit(problem.partial)(params, Cell(data, np.where(np.arange(64) < 4, 0, -1), np.zeros(64)))
+    data = jax.tree.map(lambda leaf: padded(leaf, 64), rows)
+    sums = jax.jit(problem.partial)(params, Cell(data, np.where(np.arange(64) < 4, 0, -1)))
     np.testing.assert_array_equal(sums.count, [2 * 3 * N, 2 * 3 * N])
 
 
@@ -237,7 +241,7 @@ def test_a_known_potential_is_learned_to_the_noise():
     F = exact + np.random.default_rng(9).normal(scale=noise, size=exact.shape)
     held_out = np.arange(640) % 4 == 0
     problem = problem_of(R, F, "float32", Architecture(width=12, depth=1, functions=8, cutoff=12.0, embedding=2))
-    gradient = gradient_of(problem, rows_of(R, F, held_out))
+    gradient = gradient_of(problem, bead_frames(R, F, held_out))
     inner = InnerProduct(gradient.add)
     adam = Optax(optax.adam(0.01), inner)
     state = adam.start(problem.init(0), gradient)
