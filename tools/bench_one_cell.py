@@ -80,7 +80,7 @@ def worker(rounds: int) -> None:
     mine = slice(grid.blocks.start, grid.blocks.stop)
     data = np.random.default_rng(0).standard_normal((1, 2, WIDTH, ATOMS, 3))[:, mine]
     ids = np.arange(2 * WIDTH).reshape(2, WIDTH)[mine]
-    rows = FrameRows(ids, np.zeros(ids.shape), np.zeros(ids.shape, bool), 2 * WIDTH)
+    rows = FrameRows(ids, 2 * WIDTH)
     chunk = Chunk(slice(0, len(ids)), slice(0, 1), data)
     params = Params({"height": np.array(0.3), "width": np.array(1.2)}, {})
     found = {}

@@ -98,22 +98,22 @@ class ResidualSums(NamedTuple):
 # ---- rows of data --------------------------------------------------------------------------------------------------
 
 
-def rows_of(R: np.ndarray, F: np.ndarray, part: np.ndarray, box: np.ndarray | None = None) -> np.ndarray:
-    """The rows [T, width] float32 that ``NeuralForceMatching`` reads.
+class BeadFrames(NamedTuple):
+    """The frames that ``NeuralForceMatching`` reads, float32.
 
-    R, F: [T, N, 3]; box: [T, 3, 3]; part: [T], 0 fitted, 1 held out.
+    R: [T, N, 3], A. F: [T, N, 3], kJ/mol/A. part: [T], 0 fitted, 1 held out. box: [T, 3, 3], A, rows are the cell
+    vectors; None for frames that have no cell.
     """
-    n = len(R)
-    parts = [np.reshape(R, (n, -1)), np.reshape(F, (n, -1))]
-    parts += [] if box is None else [np.reshape(box, (n, 9))]
-    return np.concatenate([*parts, np.reshape(part, (n, 1))], axis=1).astype(np.float32)
+
+    R: Any
+    F: Any
+    part: Any
+    box: Any = None
 
 
-def _unpacked(row: jax.Array, n_beads: int) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array]:
-    """R, F [N, 3], the box [3, 3] or None, and the part of one row."""
-    n = 3 * n_beads
-    box = row[2 * n : 2 * n + 9].reshape(3, 3) if row.shape[0] == 2 * n + 10 else None
-    return row[:n].reshape(-1, 3), row[n : 2 * n].reshape(-1, 3), box, row[-1]
+def bead_frames(R: np.ndarray, F: np.ndarray, part: np.ndarray, box: np.ndarray | None = None) -> BeadFrames:
+    """Frames of beads in the precision in which they are kept."""
+    return BeadFrames(*(None if leaf is None else np.asarray(leaf, np.float32) for leaf in (R, F, part, box)))
 
 
 # ---- the potential -------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def _unpacked(row: jax.Array, n_beads: int) -> tuple[jax.Array, jax.Array, jax.A
 class NeuralForceMatching:
     """The problem (see ``fit.problem.Problem``): shared parameters are the network's, there are no local ones.
 
-    Cell.data: rows as ``rows_of`` makes them. scale: [functions], which pair features are divided by. mean_square: of
+    Cell.data: ``BeadFrames``. scale: [functions], which pair features are divided by. mean_square: of
     the forces' components, (kJ/mol/A)^2, in units of which the residual is minimised. weight_decay: l2 of the network's
     weights. precision: of the kernels; sums over frames are float64.
     """
@@ -213,11 +213,11 @@ class NeuralForceMatching:
         """Squared residuals of 64 frames."""
         return jax.tree.map(
             lambda leaf: jnp.sum(leaf, axis=0),
-            jax.vmap(lambda row, held: self._residual(params.shared, row, held))(cell.data, cell.ids >= 0),
+            jax.vmap(lambda frame, held: self._residual(params.shared, frame, held))(cell.data, cell.ids >= 0),
         )
 
-    def _residual(self, shared: dict, row: jax.Array, held: jax.Array) -> ResidualSums:
-        R, F, box, part = _unpacked(jnp.asarray(row, self.precision), self.n_beads)
+    def _residual(self, shared: dict, frame: BeadFrames, held: jax.Array) -> ResidualSums:
+        R, F, part, box = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.precision), frame)
         # Where there is no frame the row may hold anything: forces are taken of some shape that has derivatives.
         R = jnp.where(held, R, jnp.asarray(_some_shape(self.n_beads), R.dtype))
         box = None if box is None else jnp.where(held, box, 1e3 * jnp.eye(3, dtype=R.dtype))

@@ -25,23 +25,37 @@ def each(function: Callable, *trees: Tree) -> Tree:
 def _loop(function: Callable, count: int, *arguments: tuple[Tree, Callable[[Any], Any]]) -> Tree:
     """``function`` of the slices ``tree[index(i)]`` of each (tree, index) for i below ``count``, its results stacked.
 
-    On a CPU the compiler is not told how many turns the loop has: it would unroll a single one, and might then add in
-    another order than in the loops of other ranks.
+    On a CPU the compiler must not see that a loop has one turn: it would do without the loop, and might then add in
+    another order than in the loops of other ranks. So it is not told how many turns there are, and no axis that is
+    indexed has a single place.
     """
-    slices = lambda i: [_slices(tree, index(i)) for tree, index in arguments]  # noqa: E731
     if jax.default_backend() != "cpu":
+        slices = lambda i: [_slices(tree, index(i)) for tree, index in arguments]  # noqa: E731
         return jax.lax.map(lambda i: function(*slices(i)), jnp.arange(count), batch_size=64)
     of_slice = lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], jnp.result_type(leaf))  # noqa: E731
     shapes = jax.eval_shape(function, *(jax.tree.map(of_slice, tree) for tree, _ in arguments))
-    nothing = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), shapes)
     if count == 0:
-        return nothing
+        return jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape), leaf.dtype), shapes)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((max(count, 2), *leaf.shape), leaf.dtype), shapes)
+    places = [(jax.tree.map(_two_places, tree), index) for tree, index in arguments]
 
     def turn(i: Any, found: Tree) -> Tree:
         put = lambda whole, one: jax.lax.dynamic_update_index_in_dim(whole, one, i, 0)  # noqa: E731
-        return jax.tree.map(put, found, function(*slices(i)))
+        return jax.tree.map(put, found, function(*(_slices(tree, index(i)) for tree, index in places)))
 
-    return jax.lax.fori_loop(0, jax.lax.optimization_barrier(jnp.int32(count)), turn, nothing)
+    found = jax.lax.fori_loop(0, _hidden(count), turn, nothing)
+    return jax.tree.map(lambda leaf: leaf[:count], found)
+
+
+def _hidden(number: int) -> jax.Array:
+    """A number that the compiler cannot see."""
+    return jax.lax.optimization_barrier(jnp.int32(number))
+
+
+def _two_places(leaf: Any) -> jax.Array:
+    """An axis of one place with a second one, which nothing reads."""
+    leaf = jnp.asarray(leaf)
+    return jnp.concatenate([leaf, leaf]) if leaf.shape[0] == 1 else leaf
 
 
 def _slices(tree: Tree, i: Any) -> Tree:
@@ -56,10 +70,11 @@ def over_cells(function: Callable, params: Params, cells: Cell, tiles: Tree) -> 
     def of_cell(data, local, about, constants):
         return function(Params(params.shared, local), Cell(data, *about), constants)
 
-    of_block, of_tile = (lambda i: i % n_blocks), (lambda i: i // n_blocks)
+    blocks = _hidden(max(n_blocks, 1))
+    of_block, of_tile = (lambda i: i % blocks), (lambda i: i // blocks)
     found = _loop(
         of_cell, n_tiles * n_blocks, (flat, lambda i: i), (params.local, of_block),
-        ((cells.ids, cells.log_prior), of_block), (tiles, of_tile),
+        ((cells.ids, cells.more), of_block), (tiles, of_tile),
     )  # fmt: skip
     return jax.tree.map(lambda leaf: leaf.reshape(n_tiles, n_blocks, *leaf.shape[1:]), found)
 

@@ -2,7 +2,7 @@
 
     seconds = p b t c / bandwidth         p passes over the largest share: b blocks x t tiles of c bytes a cell
             + 8 k t / sums_bandwidth      what is done once a tile: with its k sums, their summary and its derivative
-            + messages                    allreduce(8 k t) over frames, allreduce(8 * 64 b) over slices, small ones
+            + messages                    allreduce(8 k t) over frames, allreduce(8 * width * b) over slices, small ones
             + overhead                    what no rank can share out
 
     allreduce(n bytes, p ranks) = latency log2 p + 2 (p - 1) / p n / network

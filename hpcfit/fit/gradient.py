@@ -25,7 +25,7 @@ import numpy as np
 from hpcfit.errors import NumericalError, together
 from hpcfit.fit.cells import each, over_blocks, over_cells
 from hpcfit.fit.grid import Grid
-from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Problem, RowsProblem, Statistics
+from hpcfit.fit.problem import Block, Cell, FrameRows, NeighbourProblem, Params, Problem, RowsProblem, Statistics
 from hpcfit.fit.reduction import Sum
 from hpcfit.fit.stopwatch import Stopwatch
 
@@ -214,15 +214,13 @@ class _Halves:
         return _At(params, blocks, statistics, sums, rows, kept)
 
     def _blocks(self, params: Params) -> Block:
-        """The rank's rows beside the rows that their neighbours end and begin with, leaves [blocks, ...]."""
-        rows = self.frames.rows
-        first, last = (jax.tree.map(lambda leaf, at=at: np.asarray(leaf)[:, at], params.local) for at in (0, -1))
-        before, after, followed = last, first, rows.follows[:, 0]
-        if getattr(self.problem, "neighbours", False):
+        """The rank's rows beside what their neighbours say, leaves [blocks, ...]."""
+        rows, before, after = self.frames.rows, (), ()
+        if isinstance(self.problem, NeighbourProblem):
+            first, last = self.problem.edges(params, rows)
             before = jax.tree.map(lambda leaf: self._shifted(leaf, 1), last)
             after = jax.tree.map(lambda leaf: self._shifted(leaf, -1), first)
-            followed = self._shifted(rows.follows[:, 0].astype(float), -1) > 0
-        return Block(rows.ids, rows.log_prior, rows.follows, before, after, followed)
+        return Block(rows.ids, rows.more, before, after)
 
     def _shifted(self, of_block: np.ndarray, by: int) -> np.ndarray:
         """One number a block, of the block before (by = 1) or after (-1), whatever rank holds it; 0 beyond the ends."""
@@ -285,9 +283,9 @@ class _ByBlocks(_Halves):
 
     def _on(self, params: Params, chunk: Any) -> tuple[Params, Cell]:
         """The parameters and the cells of a chunk."""
-        local = jax.tree.map(lambda leaf: leaf[chunk.rows], params.local)
         rows = self.frames.rows
-        return Params(params.shared, local), Cell(chunk.data, rows.ids[chunk.rows], rows.log_prior[chunk.rows])
+        local, more = jax.tree.map(lambda leaf: leaf[chunk.rows], (params.local, rows.more))
+        return Params(params.shared, local), Cell(chunk.data, rows.ids[chunk.rows], more)
 
 
 @dataclass(frozen=True)

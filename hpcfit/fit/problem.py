@@ -7,10 +7,11 @@ A fit minimises   L(theta) = loss( sums, common, shared ),   built in additions:
     sums   = sum over tiles  of summary(common, sliced)   a tile: 2048 reflections, say
 
 Frames are cut into blocks and what a frame yields into tiles; both belong to the data set, not to the ranks, so that
-any number of ranks in any grid adds the same numbers. A problem that has nothing to slice has one tile.
+any number of ranks in any grid adds the same numbers. How many frames a block has is the kind's: its ``width``. A
+problem that has nothing to slice has one tile.
 
 A problem communicates nothing, reads nothing and keeps no state. What it needs from other ranks it gets through
-``reduce``, whose ``sum`` and ``max`` act over all frames, and as the rows of the neighbouring blocks.
+``reduce``, whose ``sum`` and ``max`` act over all frames, and as what neighbouring blocks say (``NeighbourProblem``).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ Tree = Any
 
 
 class Params(NamedTuple):
-    """shared: the same on every rank, its gradient summed over ranks. local: rows [blocks, 64, ...] owned by the rank
-    that holds the frame, whose gradient never leaves it."""
+    """shared: the same on every rank, its gradient summed over ranks. local: rows [blocks, width, ...] owned by the
+    rank that holds the frame, whose gradient never leaves it."""
 
     shared: Tree
     local: Tree
@@ -40,40 +41,35 @@ class Statistics(NamedTuple):
 class FrameRows(NamedTuple):
     """The frames a rank holds.
 
-    ids: [blocks, 64] int64, -1 where a block has fewer frames, or where a frame takes no part. log_prior: [blocks, 64],
-    ln of the frames' weights before any data, whose sum over all ranks is 1; 0 where there is no frame. follows:
-    [blocks, 64] bool, whether a frame comes next to that of the row before it in one trajectory; the row before the
-    first of a block is the last of the block before. total: frames on all ranks.
+    ids: [blocks, width] int64, -1 where a block has fewer frames, or where a frame takes no part. total: frames on all
+    ranks. more: numbers of each frame that no tile slices, as the problem wants them: a tree with leaves [blocks,
+    width, ...].
     """
 
     ids: np.ndarray
-    log_prior: np.ndarray
-    follows: np.ndarray
     total: int
+    more: Tree = ()
 
 
 class Block(NamedTuple):
-    """What ``of_frames`` sees: 64 rows and their neighbours.
+    """What ``of_frames`` sees: the rows of a block, and what their neighbours say.
 
-    ids, log_prior, follows: [64], as in ``FrameRows``. before, after: the local parameters of the row before the first
-    and of the row after the last, constants here: their own block differentiates them. followed: whether the row after
-    the last follows it.
+    ids: [width], more: leaves [width, ...], as in ``FrameRows``. before, after: see ``NeighbourProblem``; else empty.
     """
 
     ids: Any
-    log_prior: Any
-    follows: Any
-    before: Tree
-    after: Tree
-    followed: Any
+    more: Tree
+    before: Tree = ()
+    after: Tree = ()
 
 
 class Cell(NamedTuple):
-    """What ``partial`` sees: 64 frames in one tile. data: [64, ...]; ids, log_prior: [64], as in ``FrameRows``."""
+    """What ``partial`` sees: a block of frames in one tile. data: a tree, leaves [width, ...]; ids, more: as in
+    ``Block``."""
 
-    data: Any
+    data: Tree
     ids: Any
-    log_prior: Any
+    more: Tree = ()
 
 
 class Reduce(Protocol):
@@ -98,7 +94,7 @@ class Problem(Protocol):
         """Equivalent parameters at which the sums are well scaled (weights that sum to 1)."""
 
     def of_frames(self, params: Params, block: Block) -> Tree:
-        """The sums over 64 frames that need no data; additive. Padding contributes nothing."""
+        """The sums over a block of frames that need no data; additive. Padding contributes nothing."""
 
     def partial(self, params: Params, cell: Cell) -> Tree:
         """The sums of one cell; additive: partial(a ++ b) == partial(a) + partial(b). Padding contributes nothing."""
@@ -126,11 +122,22 @@ class RowsProblem(Protocol):
         """Zeros like the rows of all frames of a rank, leaves [blocks, width, ...]."""
 
 
+@runtime_checkable
+class NeighbourProblem(Problem, Protocol):
+    """A problem whose ``of_frames`` compares frames across the ends of blocks, whatever rank holds the next one."""
+
+    def edges(self, params: Params, frames: FrameRows) -> tuple[Tree, Tree]:
+        """What blocks tell their neighbours, leaves [blocks]: of their first rows to the block before, and of their
+        last rows to the block after. They are ``Block.after`` and ``Block.before`` there, 0 beyond the ends, and
+        constants: their own block differentiates them."""
+
+
 class SelectableProblem(Problem, Protocol):
-    """A problem that frames can be selected for (``fit.selection``): ``partial`` is linear in one number a frame."""
+    """A problem that frames can be selected for (``fit.selection``): ``partial`` is linear in one number a frame, and
+    the misfit is a function of sums over tiles."""
 
     def at_weights(self, w: np.ndarray, frames: FrameRows) -> Params:
-        """The parameters at weights [blocks, 64]."""
+        """The parameters at weights [blocks, width]."""
 
     def weights_of(self, params: Params, frames: FrameRows) -> np.ndarray:
         """Those weights."""
@@ -140,6 +147,12 @@ class SelectableProblem(Problem, Protocol):
 
     def equal_weights(self, n: Any) -> Tree:
         """``of_frames`` summed over n frames of weight 1."""
+
+    def misfit_sums(self, statistics: Statistics, shared: Tree, tile: Tree) -> Tree:
+        """The sums of one tile that the misfit is made of; additive over tiles."""
+
+    def misfit_of(self, sums: Tree, shared: Tree) -> Any:
+        """The misfit of a selection."""
 
 
 class SimplexProblem(Problem, Protocol):
@@ -166,7 +179,7 @@ class OnePassProblem(Problem, Protocol):
     in_one_pass: bool
 
     def weights(self, params: Params, block: Block) -> Any:
-        """The weight of each of 64 frames, [64]; 0 for padding."""
+        """The weight of each frame of a block, [width]; 0 for padding."""
 
     def prepare(self, frames: FrameRows) -> Tree:
         """What every pass needs to know of the loss, the tiles and the frames."""

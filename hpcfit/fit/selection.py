@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.fit.gradient import Evaluation, Reverse
-from hpcfit.fit.problem import Params, Problem, Statistics
+from hpcfit.fit.problem import Params, SelectableProblem, Statistics
 
 Evaluate = Callable[[Params], Evaluation]
 ABSENT = 1e-300  # a weight that is 0 beside any other, and has a logarithm
@@ -249,7 +249,7 @@ def _tiles(function: Callable, *trees: Any) -> Any:
 
 
 @jax.jit
-def _population_sums(problem: Problem, population: jax.Array, data: jax.Array) -> Any:
+def _population_sums(problem: SelectableProblem, population: jax.Array, data: jax.Array) -> Any:
     """The sliced sums of each selection, leaves [tiles, blocks, n, ...]."""
 
     def cell(chosen, rows):
@@ -259,24 +259,24 @@ def _population_sums(problem: Problem, population: jax.Array, data: jax.Array) -
 
 
 @jax.jit
-def _population_summaries(problem: Problem, sliced: Any, counts: jax.Array, shared: Any) -> Any:
+def _population_summaries(problem: SelectableProblem, sliced: Any, counts: jax.Array, shared: Any) -> Any:
     """What the misfit of each selection is made of, leaves [tiles, n, ...]."""
 
     def one(moments, count, tile):
         statistics = Statistics(problem.equal_weights(count), moments)
-        return problem.summary(statistics, shared, tile).objective
+        return problem.misfit_sums(statistics, shared, tile)
 
     return _tiles(lambda moments, tile: jax.vmap(lambda m, n: one(m, n, tile))(moments, counts), sliced, problem.tiles)
 
 
 @jax.jit
-def _summaries_without(problem: Problem, whole: Any, left: float, data: jax.Array, shared: Any) -> Any:
+def _summaries_without(problem: SelectableProblem, whole: Any, left: float, data: jax.Array, shared: Any) -> Any:
     """The same without each frame of a chunk, leaves [tiles, blocks, 64, ...]."""
 
     def without(moments, row, tile):
         alone = problem.weighted_sums(jnp.ones((1, 1)), row[None])
         rest = jax.tree.map(lambda a, b: a - b[0], moments, alone)
-        return problem.summary(Statistics(problem.equal_weights(left), rest), shared, tile).objective
+        return problem.misfit_sums(Statistics(problem.equal_weights(left), rest), shared, tile)
 
     def tile_of(moments, blocks, tile):
         return _tiles(lambda rows: jax.vmap(lambda row: without(moments, row, tile))(rows), blocks)
@@ -285,12 +285,7 @@ def _summaries_without(problem: Problem, whole: Any, left: float, data: jax.Arra
 
 
 @jax.jit
-def _losses(problem: Problem, sums: Any, shared: Any) -> jax.Array:
+def _losses(problem: SelectableProblem, sums: Any, shared: Any) -> jax.Array:
     """The misfit of each of many selections."""
-
-    def one(objective):
-        fitted = jax.tree.map(lambda leaf: leaf[0], objective)
-        return problem.objective.misfit(fitted, fitted, shared)
-
-    return jax.vmap(one)(sums)
+    return jax.vmap(lambda one: problem.misfit_of(one, shared))(sums)
 

@@ -18,7 +18,7 @@ from hpcfit.fit.problem import Params
 
 
 class Arrays(NamedTuple):
-    """shared: the same on all ranks. local: rows [blocks, 64, ...]; this rank's, or those of all blocks."""
+    """shared: the same on all ranks. local: rows [blocks, width, ...]; this rank's, or those of all blocks."""
 
     shared: dict[str, np.ndarray]
     local: dict[str, np.ndarray]

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from hpcfit.bead_models.neural import Architecture, BeadSample, neural_force_matching, rows_of
+from hpcfit.bead_models.neural import Architecture, BeadFrames, BeadSample, bead_frames, neural_force_matching
 from hpcfit.errors import InputError
+from hpcfit.fit import gradient
 from hpcfit.fit.gradient import Frames, Reverse
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.inner import InnerProduct
@@ -51,14 +52,18 @@ def problem_of(R, F, precision="float64", architecture=SMALL, box=None, **option
 
 def gradient_of(problem, rows):
     """Of all rows in one tile; the end of the last block is padding that holds what no frame could."""
-    blocks = -(-len(rows) // 64)
-    data = np.full((blocks * 64, rows.shape[1]), np.nan)
-    data[: len(rows)] = rows
-    ids = np.where(np.arange(blocks * 64) < len(rows), np.arange(blocks * 64), -1).reshape(blocks, 64)
-    frames = FrameRows(ids, np.where(ids >= 0, -np.log(len(rows)), 0.0), np.zeros(ids.shape, bool), len(rows))
-    chunk = Chunk(slice(0, blocks), slice(0, 1), data.reshape(1, blocks, 64, -1))
+    n, blocks = len(rows.part), -(-len(rows.part) // 64)
+    data = jax.tree.map(lambda leaf: padded(leaf, 64 * blocks).reshape(1, blocks, 64, *leaf.shape[1:]), rows)
+    ids = np.where(np.arange(blocks * 64) < n, np.arange(blocks * 64), -1).reshape(blocks, 64)
+    frames = FrameRows(ids, n)
+    chunk = Chunk(slice(0, blocks), slice(0, 1), data)
     grid = make_grid(Ranks(), Shape(1, 1, ""), blocks, 1)
     return Reverse(problem, Frames(frames, lambda: iter([chunk])), grid, ReproducibleSum(grid))
+
+
+def padded(leaf, n):
+    """n rows, NaN where there are no frames."""
+    return np.concatenate([leaf, np.full((n - len(leaf), *leaf.shape[1:]), np.nan, leaf.dtype)])
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +76,7 @@ def small():
 
 
 def rows64(R, F, part):
-    return np.concatenate([R.reshape(len(R), -1), F.reshape(len(R), -1), np.asarray(part, float)[:, None]], axis=1)
+    return BeadFrames(R, F, np.asarray(part, float))
 
 
 def test_the_gradient_is_that_of_central_differences(small):
@@ -132,13 +137,13 @@ def test_partial_is_additive_and_does_not_look_at_padding(small):
     params = problem.init(0)
     R = chains(64)
     rows = rows64(R, known_forces(R), np.arange(64) % 2)
-    sums = jax.jit(lambda held: problem.partial(params, Cell(rows, jnp.where(held, 0, -1), np.zeros(64))))
+    sums = jax.jit(lambda held: problem.partial(params, Cell(rows, jnp.where(held, 0, -1))))
     first = np.arange(64) < 20
     for a, b, whole in zip(sums(first), sums(~first), sums(np.ones(64, bool))):
         np.testing.assert_allclose(a + b, whole, rtol=1e-12)
         assert whole.dtype == np.float64
-    spoilt = np.where(first[:, None], rows, np.nan)
-    again = jax.jit(problem.partial)(params, Cell(spoilt, np.where(first, 0, -1), np.zeros(64)))
+    spoilt = jax.tree.map(lambda leaf: padded(leaf[:20], 64), rows)
+    again = jax.jit(problem.partial)(params, Cell(spoilt, np.where(first, 0, -1)))
     np.testing.assert_allclose(again.square, sums(first).square, rtol=1e-12)
 
 
@@ -188,14 +193,14 @@ def test_mirror_images_differ():
 def test_rows_hold_boxes_and_parts():
     R, box = chains(4), np.broadcast_to(BOX, (4, 3, 3))
     F = known_forces(R)
-    assert rows_of(R, F, np.zeros(4)).shape == (4, 6 * N + 1)
-    rows = rows_of(R, F, [0, 1, 0, 1], box)
-    assert rows.shape == (4, 6 * N + 10)
-    assert rows.dtype == np.float32
+    assert bead_frames(R, F, np.zeros(4)).box is None
+    rows = bead_frames(R, F, [0, 1, 0, 1], box)
+    assert [leaf.shape for leaf in rows] == [(4, N, 3), (4, N, 3), (4,), (4, 3, 3)]
+    assert {leaf.dtype for leaf in rows} == {np.dtype(np.float32)}
     problem = problem_of(R, F, box=box)
     params = problem.init(0)
-    data = np.concatenate([rows, np.zeros((60, rows.shape[1]))])
-    sums = jax.jit(problem.partial)(params, Cell(data, np.where(np.arange(64) < 4, 0, -1), np.zeros(64)))
+    data = jax.tree.map(lambda leaf: padded(leaf, 64), rows)
+    sums = jax.jit(problem.partial)(params, Cell(data, np.where(np.arange(64) < 4, 0, -1)))
     np.testing.assert_array_equal(sums.count, [2 * 3 * N, 2 * 3 * N])
 
 
@@ -237,7 +242,7 @@ def test_a_known_potential_is_learned_to_the_noise():
     F = exact + np.random.default_rng(9).normal(scale=noise, size=exact.shape)
     held_out = np.arange(640) % 4 == 0
     problem = problem_of(R, F, "float32", Architecture(width=12, depth=1, functions=8, cutoff=12.0, embedding=2))
-    gradient = gradient_of(problem, rows_of(R, F, held_out))
+    gradient = gradient_of(problem, bead_frames(R, F, held_out))
     inner = InnerProduct(gradient.add)
     adam = Optax(optax.adam(0.01), inner)
     state = adam.start(problem.init(0), gradient)
@@ -256,3 +261,24 @@ def test_a_known_potential_is_learned_to_the_noise():
     # 2 sqrt(4 error / 2400). The network has 341 numbers and 7200 components to learn them from: 4 x 341 / 7200 = 0.19
     assert found["residual_free"] == pytest.approx(noise**2 + error, abs=3 * (0.115 + 2 * np.sqrt(4 * error / 2400)))
     assert error < 2 * 0.19
+
+
+def test_a_cell_has_the_same_bits_alone_and_among_others():
+    """A loop of one turn is no other program than a longer one: ranks may hold any number of blocks."""
+    R = chains(230, seed=1)
+    F = known_forces(R) + np.random.default_rng(0).normal(scale=5, size=R.shape)
+    architecture = Architecture(width=4, depth=1, functions=3, cutoff=30.0)
+    evaluate = gradient_of(problem_of(R, F, "float32", architecture), bead_frames(R, F, np.arange(230) % 2, None))
+    params, [chunk] = evaluate.problem.init(0, evaluate.frames.rows), evaluate.frames.chunks()
+
+    def on(blocks):
+        rows = jax.tree.map(lambda leaf: leaf[blocks], (evaluate.frames.rows.ids, evaluate.frames.rows.more))
+        cells = Cell(jax.tree.map(lambda leaf: leaf[:, blocks], chunk.data), *rows)
+        sums, _ = gradient._forward(evaluate.problem, params, cells)
+        ones = jax.tree.map(lambda leaf: np.ones((1, *leaf.shape[2:])), sums)
+        return sums, gradient._pull(evaluate.problem, params, cells, ones).shared
+
+    whole = on(slice(0, 4))
+    for blocks in (slice(0, 1), slice(2, 3), slice(3, 4), slice(0, 2), slice(1, 4)):
+        expected = jax.tree.map(lambda leaf, b=blocks: leaf[:, b], whole)
+        jax.tree.map(np.testing.assert_array_equal, on(blocks), expected)

@@ -79,7 +79,7 @@ def gradient(kind, ranks: Ranks):
     grid = make_grid(ranks, Shape(ranks.size, 1, ""), BLOCKS, 1)
     mine = slice(grid.blocks.start, grid.blocks.stop)
     ids = np.where(np.arange(BLOCKS * WIDTH) < WINDOWS, np.arange(BLOCKS * WIDTH), -1).reshape(BLOCKS, WIDTH)[mine]
-    rows = FrameRows(ids, np.zeros(ids.shape), np.zeros(ids.shape, bool), WINDOWS)
+    rows = FrameRows(ids, WINDOWS)
     chunk = Chunk(slice(0, len(ids)), slice(0, 1), starts()[:, mine])
     return kind(Windows(np.zeros(1)), Frames(rows, lambda: iter([chunk])), grid, ReproducibleSum(grid))
 

@@ -70,5 +70,5 @@ def test_the_cost_is_that_of_steps_within_trajectories(evaluated, shape):
     expected = 2 * 0.4 / T * (np.r_[0.0, step] - np.r_[step, 0.0]) * 2 / u_t
     np.testing.assert_allclose((with_it - without)[held], expected, atol=1e-13)
     assert np.all(with_it[~held] == 0)
-    follows = np.concatenate([each.follows for each in rows])[held]
+    follows = np.concatenate([each.more.follows for each in rows])[held]
     assert np.array_equal(np.flatnonzero(~follows), [0, 190])

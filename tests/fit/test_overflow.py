@@ -62,7 +62,7 @@ def gradient(ranks: Ranks, kind=ReproducibleSum, x: np.ndarray | None = None) ->
     x = np.ones((1, BLOCKS, WIDTH, 2)) if x is None else x
     data = {"x": x[:, rows], "sign": np.ones((1, BLOCKS, WIDTH))[:, rows]}
     chunk = Chunk(slice(0, len(grid.blocks)), slice(0, 1), data)
-    about = FrameRows(ids[rows], np.zeros_like(ids[rows], float), np.zeros_like(ids[rows], bool), 150)
+    about = FrameRows(ids[rows], 150)
     return Reverse(LogOfASum(np.zeros(1)), Frames(about, lambda: iter([chunk])), grid, kind(grid))
 
 

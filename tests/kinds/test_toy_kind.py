@@ -1,7 +1,7 @@
 """A kind of problem that another package brings: every command works on it, and hpcfit was not told of it.
 
-It also stands for what no kind of hpcfit uses: blocks of 4 frames, data that are a tree, tables instead of [frames],
-an optimizer of one fit's own.
+It also stands for what few kinds of hpcfit use: blocks of 4 frames, data that are a tree, numbers of a frame beside
+them, tables instead of [frames], an optimizer of one fit's own.
 """
 
 import csv

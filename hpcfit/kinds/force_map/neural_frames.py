@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from hpcfit.bead_models.neural import NeuralForceMatching, rows_of
+from hpcfit.bead_models.neural import BeadFrames, NeuralForceMatching, bead_frames
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.fit.gradient import Frames, Reverse
 from hpcfit.fit.grid import Grid, Shape, make_grid
@@ -43,50 +43,63 @@ def held_out_parts(n: int, share: float) -> np.ndarray:
     return part
 
 
-def neural_rows(work: MappedFrames, grid: Grid, part: np.ndarray) -> list[np.ndarray]:
-    """For each map the rows [blocks, 64, width] of this rank's frames; part: [statistical blocks], 1 held out."""
-    found: list[list[np.ndarray]] = [[] for _ in work.maps]
+def neural_rows(work: MappedFrames, grid: Grid, part: np.ndarray) -> list[BeadFrames]:
+    """For each map this rank's frames, leaves [blocks, 64, ...]; part: [statistical blocks], 1 held out."""
+    found: list[list[BeadFrames]] = [[] for _ in work.maps]
     for visit in work.frames.visits(grid.blocks):
         R, F = work.mapped(visit)
         of_frame = np.zeros(len(R), int)
         for piece in visit.pieces:
             of_frame[piece.rows] = part[piece.part]
         for number, rows in enumerate(found):
-            block = rows_of(R, F[..., number], of_frame, visit.frames.box)
-            rows.append(np.pad(block, [(0, BLOCK_FRAMES - len(block)), (0, 0)]))
-    width = 6 * len(work.mapping.anchor) + 1 + 9 * work.frames.store.periodic
-    return [np.stack(rows) if rows else np.zeros((0, BLOCK_FRAMES, width), np.float32) for rows in found]
+            block = bead_frames(R, F[..., number], of_frame, visit.frames.box)
+            rows.append(jax.tree.map(_padded, block))
+    return [jax.tree.map(lambda *blocks: np.stack(blocks), *rows) if rows else _no_blocks(work) for rows in found]
 
 
-def neural_gradient(problem: NeuralForceMatching, rows: np.ndarray, work: MappedFrames, grid: Grid) -> Reverse:
+def _padded(leaf: np.ndarray) -> np.ndarray:
+    """The frames of a block, and zeros where it has fewer."""
+    return np.pad(leaf, [(0, BLOCK_FRAMES - len(leaf)), *[(0, 0)] * (leaf.ndim - 1)])
+
+
+def _no_blocks(work: MappedFrames) -> BeadFrames:
+    none = (0, BLOCK_FRAMES)
+    beads = np.zeros((*none, len(work.mapping.anchor), 3))
+    return bead_frames(beads, beads, np.zeros(none), np.zeros((*none, 3, 3)) if work.frames.store.periodic else None)
+
+
+def neural_gradient(problem: NeuralForceMatching, rows: BeadFrames, work: MappedFrames, grid: Grid) -> Reverse:
     """Value and gradient of a problem on this rank's rows."""
     blocks = work.frames.parts.blocks[grid.blocks.start : grid.blocks.stop]
     ids = np.stack([block.ids() for block in blocks]) if blocks else np.zeros((0, BLOCK_FRAMES), np.int64)
-    about = FrameRows(ids, np.zeros(ids.shape), np.zeros(ids.shape, bool), work.frames.parts.n_frames)
-    data = jax.device_put(rows[None])
+    about = FrameRows(ids, work.frames.parts.n_frames)
+    data = jax.device_put(jax.tree.map(lambda leaf: leaf[None], rows))
     return Reverse(problem, Frames(about, partial(_one_chunk, data)), grid, choose_sum(work.reductions, grid))
 
 
-def _one_chunk(data: jax.Array) -> Iterator[Chunk]:
-    return iter([Chunk(slice(0, data.shape[1]), slice(0, 1), data)])
+def _one_chunk(data: BeadFrames) -> Iterator[Chunk]:
+    return iter([Chunk(slice(0, data.part.shape[1]), slice(0, 1), data)])
 
 
 def sample_of(
-    rows: np.ndarray, work: MappedFrames, grid: Grid, blocks: int = 16
+    rows: BeadFrames, work: MappedFrames, grid: Grid, blocks: int = 16
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Positions [T, N, 3] and boxes of the fitted frames among so many blocks, evenly spread, on every rank."""
-    every, width = work.frames.parts.blocks, 3 * len(work.mapping.anchor)
-    chosen = np.unique(np.linspace(0, len(every) - 1, blocks).astype(int))
-    mine = {n: rows[n - grid.blocks.start][: every[n].frames] for n in chosen.tolist() if n in grid.blocks}
+    every = work.frames.parts.blocks
+    chosen = np.unique(np.linspace(0, len(every) - 1, blocks).astype(int)).tolist()
+    mine = {
+        n: jax.tree.map(lambda leaf, n=n: leaf[n - grid.blocks.start][: every[n].frames], rows)
+        for n in chosen
+        if n in grid.blocks
+    }
     parts = grid.world.gather(mine)
-    all_rows = None
+    sample = None
     if parts is not None:
         by_number = {number: of_block for part in parts for number, of_block in part.items()}
-        all_rows = np.concatenate([by_number[number] for number in chosen.tolist()])
-        all_rows = all_rows[all_rows[:, -1] == 0]
-    found = grid.world.bcast(all_rows)
-    box = found[:, 2 * width : 2 * width + 9].reshape(-1, 3, 3) if found.shape[-1] > 2 * width + 1 else None
-    return found[:, :width].reshape(len(found), -1, 3).astype(float), box
+        whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(by_number[number] for number in chosen))
+        sample = jax.tree.map(lambda leaf: leaf[whole.part == 0], whole)
+    found = grid.world.bcast(sample)
+    return found.R.astype(float), found.box
 
 
 def training_order(maps: Sequence[str], chosen: str, compare: Sequence[str]) -> list[int]:

@@ -21,7 +21,7 @@ from hpcfit.kinds.frame_weights.observed import Observed, observe
 from hpcfit.kinds.frame_weights.orbit_choice import OrbitChoice, choose_orbits
 from hpcfit.kinds.frame_weights.orbits import OrbitMap, match_orbits
 from hpcfit.kinds.frame_weights.prior import Prior, open_prior
-from hpcfit.kinds.frame_weights.problem import FrameWeights, Regularisers, Tiles
+from hpcfit.kinds.frame_weights.problem import FrameWeights, PriorRows, Regularisers, Tiles
 from hpcfit.kinds.frame_weights.tiling import Tiling, make_tiling
 from hpcfit.kinds.frame_weights.weight_kinds import WEIGHT_KINDS
 from hpcfit.log import logger
@@ -242,7 +242,7 @@ class FrameWeightsCase:
                 grid.frames.size,
             )
         ids = np.stack([block.ids() for block in blocks]) if blocks else np.zeros((0, BLOCK_FRAMES), np.int64)
-        return FrameRows(ids, self.prior.log_weights(blocks), self._follows()[grid.blocks], self.n_frames)
+        return FrameRows(ids, self.n_frames, PriorRows(self.prior.log_weights(blocks), self._follows()[grid.blocks]))
 
     def _follows(self) -> np.ndarray:
         """Which frames come next to that of the row before, [all blocks, 64]."""

@@ -40,7 +40,7 @@ class LiveWeights:
         """groups: name -> (summed weights, summed weights before the fit); frames: a histogram of ln(T w), whose bin k
         begins at (first + k) width."""
         held = self.frames.ids >= 0
-        w, prior = self.problem.weights_of(params, self.frames), np.where(held, np.exp(self.frames.log_prior), 0.0)
+        w, prior = self.problem.weights_of(params, self.frames), np.where(held, np.exp(self.frames.more.log_prior), 0.0)
         groups = {
             name: (float(now), float(before))
             for name, now, before in zip(self.names, self._by_group(w), self._by_group(prior))

@@ -116,10 +116,23 @@ class Regularisers:
     smoothness: float = 0.0
 
 
+class PriorRows(NamedTuple):
+    """The numbers of each frame that the weights know beside the data (``fit.problem.FrameRows.more``), [blocks, 64].
+
+    log_prior: ln of the frames' weights before any data, whose sum over all ranks is 1; 0 where there is no frame.
+    follows: bool, whether a frame comes next to that of the row before it in one trajectory; the row before the first
+    of a block is the last of the block before.
+    """
+
+    log_prior: np.ndarray
+    follows: np.ndarray
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FrameWeights:
-    """The problem `frame-weights` (see ``fit.problem.OnePassProblem``).
+    """The problem `frame-weights` (see ``fit.problem``: it is selectable, on the simplex, of one pass, and compares
+    neighbours).
 
     Parameters: one u a frame, local, from which ``kind`` makes its weight; the nuisances of the objective, shared.
     total: frames of the data set. tile_shells: the most resolution shells that one tile has. n_radial: splines of the
@@ -141,7 +154,7 @@ class FrameWeights:
 
     def init(self, seed: int, frames: FrameRows) -> Params:
         """The prior weights."""
-        return self.at_weights(np.exp(frames.log_prior), frames)
+        return self.at_weights(np.exp(frames.more.log_prior), frames)
 
     def at_weights(self, w: np.ndarray, frames: FrameRows) -> Params:
         """The parameters at weights w [blocks, 64], with nuisances as they start."""
@@ -164,7 +177,7 @@ class FrameWeights:
 
     def weights_of(self, params: Params, frames: FrameRows) -> np.ndarray:
         """w of the rows of some blocks, [blocks, 64]; of the simplex at gauged parameters."""
-        return np.asarray(self.kind.weights(params.local["u"], frames.ids, frames.log_prior, self.total))
+        return np.asarray(self.kind.weights(params.local["u"], frames.ids, frames.more.log_prior, self.total))
 
     def gauge(self, params: Params, frames: FrameRows, reduce: Reduce) -> Params:
         """On the simplex: divide u so that the weights sum to 1; intensity, CC and KL do not change."""
@@ -172,7 +185,7 @@ class FrameWeights:
 
     def natural_direction(self, gradient: Params, frames: FrameRows) -> Params:
         """Downhill by Fisher's metric of the weights, 4 w0 in u; nuisances by their own."""
-        metric = 4 * np.exp(frames.log_prior)
+        metric = 4 * np.exp(frames.more.log_prior)
         down = np.where(frames.ids >= 0, -gradient.local["u"] / metric, 0.0)
         return Params(jax.tree.map(np.negative, gradient.shared), {"u": down})
 
@@ -190,15 +203,22 @@ class FrameWeights:
 
     def weights(self, params: Params, block: Block) -> jax.Array:
         """w of 64 frames."""
-        return self.kind.weights(params.local["u"], block.ids, block.log_prior, self.total)
+        return self.kind.weights(params.local["u"], block.ids, block.more.log_prior, self.total)
 
     def of_frames(self, params: Params, block: Block) -> WeightSums:
         """What the regularisers and the effective sample size are made of."""
         w, level = self.weights(params, block), self.kind.level(params.local["u"])
-        w0 = jnp.where(block.ids >= 0, jnp.exp(block.log_prior), 0.0)
+        w0 = jnp.where(block.ids >= 0, jnp.exp(block.more.log_prior), 0.0)
         steps = self._steps(level, block) if self.neighbours else jnp.zeros(())
         sums = (w, w * w, w * level, w * w0, w0 * w0, jnp.abs(w))
         return WeightSums(*(jnp.sum(values) for values in sums), steps)
+
+    def edges(self, params: Params, frames: FrameRows) -> tuple[Any, Any]:
+        """u of the first row of each block, with whether it follows the row before, and u of the last row."""
+        if not self.neighbours:
+            return (), ()
+        u, follows = np.asarray(params.local["u"]), frames.more.follows
+        return {"u": u[:, 0], "follows": follows[:, 0].astype(float)}, {"u": u[:, -1]}
 
     def _steps(self, level: jax.Array, block: Block) -> jax.Array:
         """The sum of (l_t - l_(t-1))^2 over the rows that follow another one.
@@ -206,15 +226,16 @@ class FrameWeights:
         A step from block to block counts half in each of them, and its gradient in each is that by the block's row.
         """
         before, after = (self.kind.level(beside["u"]) for beside in (block.before, block.after))
-        within = jnp.where(block.follows[1:], level[1:] - level[:-1], 0.0)
-        first = jnp.where(block.follows[0], level[0] - before, 0.0)
-        last = jnp.where(block.followed, level[-1] - after, 0.0)
+        follows = block.more.follows
+        within = jnp.where(follows[1:], level[1:] - level[:-1], 0.0)
+        first = jnp.where(follows[0], level[0] - before, 0.0)
+        last = jnp.where(block.after["follows"] > 0, level[-1] - after, 0.0)
         across = first**2 + last**2
         return jnp.sum(within**2) + across - jax.lax.stop_gradient(across) / 2
 
     def partial(self, params: Params, cell: Cell) -> Moments:
         """Moments of 64 frames in one tile; cell.data: [64, 2 width], real and imaginary parts alternating."""
-        w = self.kind.weights(params.local["u"], cell.ids, cell.log_prior, self.total)
+        w = self.kind.weights(params.local["u"], cell.ids, cell.more.log_prior, self.total)
         wF, squares = weighted_moments(w.astype(self.precision), cell.data)
         return Moments(wF.reshape(-1, 2), jnp.sum(squares.reshape(-1, 2), axis=1))
 
@@ -228,6 +249,15 @@ class FrameWeights:
     def equal_weights(self, n: jax.Array) -> WeightSums:
         """The sums of n weights of 1."""
         return WeightSums(n, n, *(jnp.zeros(()),) * 5)
+
+    def misfit_sums(self, statistics: Statistics, shared: dict, tile: Tiles) -> Any:
+        """The sums over the orbits of a tile that the objective needs."""
+        return self.summary(statistics, shared, tile).objective
+
+    def misfit_of(self, sums: Any, shared: dict) -> jax.Array:
+        """The misfit of the fitted orbits."""
+        fitted = part_of(sums, 0)
+        return self.objective.misfit(fitted, fitted, shared)
 
     # ---- sums over reflections -----------------------------------------------------------------------------------
 

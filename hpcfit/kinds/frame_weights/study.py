@@ -29,7 +29,7 @@ from hpcfit.kinds.frame_weights.conclusions import (
 )
 from hpcfit.kinds.frame_weights.label_test import LabelFit, LabelTest, inseparable
 from hpcfit.kinds.frame_weights.orbit_choice import folds
-from hpcfit.kinds.frame_weights.problem import FrameWeights
+from hpcfit.kinds.frame_weights.problem import FrameWeights, PriorRows
 from hpcfit.log import logger
 from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, resampled_sources
 
@@ -151,7 +151,8 @@ class Study:
         factor = self.group_sums(self.weights(best, rows)) / self.group_sums(prior)
         # Some weight on every group, as at the starts: one of 0 would never come back.
         factor = IN_GROUP * factor + 1 - IN_GROUP
-        return self._problem.at_weights(np.exp(rows.log_prior) * factor[number[self.fits.evaluate.grid.blocks]], rows)
+        of_block = factor[number[self.fits.evaluate.grid.blocks]]
+        return self._problem.at_weights(np.exp(rows.more.log_prior) * of_block, rows)
 
     def final(self, start: Params, best: Fitted, theta: float | None) -> Fitted:
         """The best start at the chosen theta; None stands for the prior weights themselves."""
@@ -281,9 +282,9 @@ def _drawn(rows: FrameRows, counts: np.ndarray) -> FrameRows:
     """Rows in which each frame counts as often as ``counts`` [blocks, 64]: its prior weight is multiplied, and a frame
     that was not drawn takes no part. The total of the prior weights need not be 1: it is divided out."""
     taking_part = (rows.ids >= 0) & (counts > 0)
-    log_prior = np.where(taking_part, rows.log_prior + np.log(np.where(taking_part, counts, 1.0)), 0.0)
-    follows = rows.follows & taking_part
-    return FrameRows(np.where(taking_part, rows.ids, -1), log_prior, follows, rows.total)
+    log_prior = np.where(taking_part, rows.more.log_prior + np.log(np.where(taking_part, counts, 1.0)), 0.0)
+    more = PriorRows(log_prior, rows.more.follows & taking_part)
+    return FrameRows(np.where(taking_part, rows.ids, -1), rows.total, more)
 
 
 def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Simplex:
 
     def parameters(self, w, frames: FrameRows) -> np.ndarray:
         """The root of w / w0."""
-        return np.where(frames.ids >= 0, np.sqrt(w / np.exp(frames.log_prior)), 0.0)
+        return np.where(frames.ids >= 0, np.sqrt(w / np.exp(frames.more.log_prior)), 0.0)
 
     def random(self, normal: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Weights that differ from the prior by factors of some e."""
@@ -67,7 +67,7 @@ class Simplex:
         held = frames.ids >= 0
         u = np.where(held, u, 0.0)
         u = u / reduce.max(np.max(np.abs(u), initial=0.0))
-        total = float(reduce.sum(np.sum(np.where(held, u**2 * np.exp(frames.log_prior), 0.0), axis=1)))
+        total = float(reduce.sum(np.sum(np.where(held, u**2 * np.exp(frames.more.log_prior), 0.0), axis=1)))
         return u / np.sqrt(total)
 
     def level(self, u):

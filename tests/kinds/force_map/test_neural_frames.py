@@ -87,20 +87,22 @@ def test_rows_are_the_frames_that_are_written(work, tmp_path, ranks):
 
     found = on_ranks(ranks, of_rank)
     assert [number for blocks, _ in found for number in blocks] == list(range(4 + 1))
-    rows = np.concatenate([maps[1] for _, maps in found])
+    rows = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(maps[1] for _, maps in found))
     store = open_force_store(tmp_path / "mapped")
     periodic = work.frames.store.periodic
-    assert rows.shape == (5, 64, 19 + 9 * periodic)
+    assert rows.R.shape == rows.F.shape == (5, 64, 3, 3)
+    assert (rows.box is not None) == periodic
     part = np.repeat(PART, work.frames.parts.frames)
     done = 0
-    for row, block in zip(rows, store.blocks(), strict=True):
+    for number, block in enumerate(store.blocks()):
         beads, k = read_block(store, block), block.frames
-        np.testing.assert_array_equal(row[:k, :9], beads.positions.reshape(k, 9))
-        np.testing.assert_array_equal(row[:k, 9:18], beads.forces.reshape(k, 9))
+        row = jax.tree.map(lambda leaf, number=number: leaf[number], rows)
+        np.testing.assert_array_equal(row.R[:k], beads.positions)
+        np.testing.assert_array_equal(row.F[:k], beads.forces)
         if periodic:
-            np.testing.assert_array_equal(row[:k, 18:27], beads.box.reshape(k, 9))
-        np.testing.assert_array_equal(row[:k, -1], part[done : done + k])
-        np.testing.assert_array_equal(row[k:], 0)
+            np.testing.assert_array_equal(row.box[:k], beads.box)
+        np.testing.assert_array_equal(row.part[:k], part[done : done + k])
+        assert not any(np.any(leaf[k:]) for leaf in jax.tree.leaves(row))
         done += k
     assert done == FRAMES
 
@@ -113,12 +115,12 @@ def test_the_sample_is_that_of_the_fitted_frames_of_some_blocks(work, ranks):
         return rows, sample_of(rows, work, grid, blocks=3)
 
     found = on_ranks(ranks, of_rank)
-    rows = np.concatenate([mine for mine, _ in found])
-    chosen = np.concatenate([rows[n][: work.frames.parts.blocks[n].frames] for n in (0, 2, 4)])
-    chosen = chosen[chosen[:, -1] == 0]
+    rows = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(mine for mine, _ in found))
+    kept = [(rows.R[n], rows.part[n], work.frames.parts.blocks[n].frames) for n in (0, 2, 4)]
+    chosen = np.concatenate([R[:k][part[:k] == 0] for R, part, k in kept])
     assert 0 < len(chosen) < 64 + 64 + 2
     for _, (R, box) in found:
-        np.testing.assert_array_equal(R, chosen[:, :9].reshape(-1, 3, 3))
+        np.testing.assert_array_equal(R, chosen)
         if work.frames.store.periodic:
             np.testing.assert_array_equal(box, np.tile(EDGE * np.eye(3), (len(chosen), 1, 1)))
         else:
@@ -142,8 +144,9 @@ def test_the_residuals_are_those_of_fitted_and_held_out_frames(work):
 
     (problem, rows, metrics, loss), *_ = on_ranks(1, of_rank)
     shared = problem.init(0).shared
-    every = np.concatenate([rows[n][: block.frames] for n, block in enumerate(work.frames.parts.blocks)])
-    R, F = (every[:, k : k + 9].astype(float).reshape(-1, 3, 3) for k in (0, 9))
+    frames = [block.frames for block in work.frames.parts.blocks]
+    every = jax.tree.map(lambda leaf: np.concatenate([leaf[n][:k] for n, k in enumerate(frames)]), rows)
+    R, F = every.R.astype(float), every.F.astype(float)
     box = np.tile(EDGE * np.eye(3), (FRAMES, 1, 1))
     model = jax.jit(jax.vmap(lambda r, b: problem.forces(shared, r, b)))(R, box)
     square = np.mean((np.asarray(model) - F) ** 2, axis=(1, 2))

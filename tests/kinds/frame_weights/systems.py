@@ -21,6 +21,7 @@ from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
 from hpcfit.kinds.frame_weights.observed import observe
 from hpcfit.kinds.frame_weights.orbit_choice import OrbitChoice
 from hpcfit.kinds.frame_weights.orbits import OrbitMap
+from hpcfit.kinds.frame_weights.problem import PriorRows
 from hpcfit.kinds.frame_weights.tiling import make_tiling
 from hpcfit.physics.scattering import diffuse_intensity
 from hpcfit.ranks import Ranks
@@ -79,7 +80,8 @@ class System:
 
     def rows(self, log_prior: np.ndarray | None = None) -> FrameRows:
         """Uniform prior weights unless ``log_prior`` [2, 64] says otherwise."""
-        return FrameRows(IDS, np.where(IDS >= 0, -np.log(T), 0.0) if log_prior is None else log_prior, FOLLOWS, T)
+        uniform = np.where(IDS >= 0, -np.log(T), 0.0)
+        return FrameRows(IDS, T, PriorRows(uniform if log_prior is None else log_prior, FOLLOWS))
 
     def reverse(self, log_prior: np.ndarray | None = None) -> Reverse:
         """In two passes, all frames in one chunk."""

@@ -13,6 +13,7 @@ from hpcfit.commands.optimize import run_optimize
 from hpcfit.fit.problem import FrameRows
 from hpcfit.kinds.frame_weights.conclusions import choose_theta
 from hpcfit.kinds.frame_weights.orbit_choice import OrbitChoice
+from hpcfit.kinds.frame_weights.problem import PriorRows
 from hpcfit.kinds.frame_weights.study import _drawn
 from hpcfit.kinds.table import load_config
 from hpcfit.physics.scattering import diffuse_intensity
@@ -59,13 +60,13 @@ def test_the_prior_weights_are_kept_where_nothing_is_better():
 
 def test_frames_that_are_drawn_twice_have_twice_the_prior_weight():
     ids = np.r_[np.arange(60), [-1] * 4].reshape(1, 64)
-    rows = FrameRows(ids, np.where(ids >= 0, -np.log(60), 0.0), ids > 0, 60)
+    rows = FrameRows(ids, 60, PriorRows(np.where(ids >= 0, -np.log(60), 0.0), ids > 0))
     counts = np.where(ids >= 0, np.arange(64) % 3, 0).astype(float)
     drawn = _drawn(rows, counts)
-    w0 = np.where(drawn.ids >= 0, np.exp(drawn.log_prior), 0.0)
+    w0 = np.where(drawn.ids >= 0, np.exp(drawn.more.log_prior), 0.0)
     np.testing.assert_allclose(w0, counts / 60, rtol=1e-14)
     assert np.array_equal(drawn.ids >= 0, counts > 0)
-    assert not np.any(drawn.follows & (drawn.ids < 0))
+    assert not np.any(drawn.more.follows & (drawn.ids < 0))
     assert drawn.total == 60
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.kinds.frame_weights.live_weights import BIN, MAX_GROUPS, LiveWeights
+from hpcfit.kinds.frame_weights.problem import PriorRows
 from tests.kinds.frame_weights.systems import system
 
 LABELS = ["A", "B", "A", "C"]  # of four blocks
@@ -18,7 +19,7 @@ def rows():
     """Four blocks, the last one half full, with uniform prior weights."""
     ids = np.arange(256).reshape(4, 64)
     ids[3, 32:] = -1
-    return FrameRows(ids, np.where(ids >= 0, -np.log(224), 0.0), ids >= 0, 224)
+    return FrameRows(ids, 224, PriorRows(np.where(ids >= 0, -np.log(224), 0.0), ids >= 0))
 
 
 @pytest.fixture
@@ -29,12 +30,12 @@ def params(rows):
 
 
 def weights(u, rows):
-    return np.where(rows.ids >= 0, u**2 * np.exp(rows.log_prior), 0.0)
+    return np.where(rows.ids >= 0, u**2 * np.exp(rows.more.log_prior), 0.0)
 
 
 def part(rows, params, blocks):
     own = slice(blocks.start, blocks.stop)
-    of_rank = FrameRows(rows.ids[own], rows.log_prior[own], rows.follows[own], rows.total)
+    of_rank = FrameRows(rows.ids[own], rows.total, PriorRows(*(leaf[own] for leaf in rows.more)))
     return LiveWeights.of(problem(), of_rank, LABELS, blocks)(Params({}, {"u": params.local["u"][own]}))
 
 
@@ -75,7 +76,7 @@ def test_a_rank_without_frames_reports_nothing_of_weight(rows, params):
 def test_many_labels_are_summed_as_one_but_for_the_most_common():
     blocks = MAX_GROUPS + 10
     ids = np.arange(64 * blocks).reshape(blocks, 64)
-    rows = FrameRows(ids, np.full(ids.shape, -np.log(ids.size)), ids >= 0, ids.size)
+    rows = FrameRows(ids, ids.size, PriorRows(np.full(ids.shape, -np.log(ids.size)), ids >= 0))
     labels = [f"source {number}" for number in range(blocks)]
     report = LiveWeights.of(problem(), rows, labels, range(blocks))(Params({}, {"u": np.ones(ids.shape)}))
     assert len(report["groups"]) == MAX_GROUPS + 1

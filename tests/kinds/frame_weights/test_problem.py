@@ -10,7 +10,7 @@ import pytest
 from hpcfit.fit.problem import Cell, FrameRows, Params, Statistics
 from hpcfit.fit.reduction import FastSum
 from hpcfit.kinds.frame_weights.objectives import part_of
-from hpcfit.kinds.frame_weights.problem import shell_correlations
+from hpcfit.kinds.frame_weights.problem import PriorRows, shell_correlations
 from hpcfit.physics.scattering import diffuse_intensity
 from tests.kinds.frame_weights import systems
 from tests.kinds.frame_weights.systems import (
@@ -229,7 +229,8 @@ def test_partial_is_additive(made, evaluate, u_t):
     params = Params({}, {"u": u_t[:64]})
     halves = [np.where(np.arange(64) < 20, ids, -1), np.where(np.arange(64) >= 20, ids, -1)]
     whole, *parts = (
-        evaluate.problem.partial(params, Cell(data, rows, np.full(64, -np.log(T)))) for rows in (ids, *halves)
+        evaluate.problem.partial(params, Cell(data, rows, PriorRows(np.full(64, -np.log(T)), rows > 0)))
+        for rows in (ids, *halves)
     )
     added = jax.tree.map(lambda a, b: a + b, *parts)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11), whole, added)
@@ -270,10 +271,10 @@ def test_parameters_of_weights_give_these_weights(weights):
 def test_a_random_start_is_a_function_of_seed_and_frame_id(weights, mean, variance):
     problem = system(weights=weights).reverse().problem
     ids = np.arange(640).reshape(10, 64)
-    whole = problem.random_start(3, FrameRows(ids, ids * 0.0, ids > 0, 640)).local["u"]
-    rank = problem.random_start(3, FrameRows(ids[4:], ids[4:] * 0.0, ids[4:] > 0, 640)).local["u"]
+    whole = problem.random_start(3, FrameRows(ids, 640)).local["u"]
+    rank = problem.random_start(3, FrameRows(ids[4:], 640)).local["u"]
     assert np.array_equal(whole[4:], rank)
-    assert not np.array_equal(whole, problem.random_start(4, FrameRows(ids, ids * 0.0, ids > 0, 640)).local["u"])
+    assert not np.array_equal(whole, problem.random_start(4, FrameRows(ids, 640)).local["u"])
     # Standard errors of mean and variance from 640 numbers; four of them.
     drawn = np.log(whole**2) if weights == "simplex" else whole
     assert abs(drawn.mean() - mean) < 4 * np.sqrt(variance / 640)

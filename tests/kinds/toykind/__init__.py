@@ -15,6 +15,6 @@ KIND = Kind(
     report="toykind.report:CONTENTS",
     metrics=(
         Metric("misfit", "misfit", better="less", chooses="A small misfit is what this toy is after.", brief=True),
-        Metric("spread", "spread of offsets"),
+        Metric("spread", "price of offsets"),
     ),
 )

@@ -75,7 +75,8 @@ class ToyCase:
         ids.ravel()[: self.n_frames] = np.arange(self.n_frames)
         held = ids[grid.blocks.start : grid.blocks.stop]
         data = {name: values[np.maximum(held, 0)][None] for name, values in self.points.items()}
-        rows = FrameRows(held, np.zeros(held.shape), np.zeros(held.shape, bool), self.n_frames)
+        # Later points are held more firmly: numbers of a point beside its data.
+        rows = FrameRows(held, self.n_frames, {"firmness": 1 + np.maximum(held, 0) / self.n_frames})
         return Reverse(Line(self.config.problem.penalty), Frames(rows, partial(_one_chunk, data, len(held))), grid, add)
 
 

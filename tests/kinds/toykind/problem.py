@@ -30,8 +30,8 @@ class Line:
         return params
 
     def of_frames(self, params: Params, block: Block) -> dict[str, Any]:
-        held = block.ids >= 0
-        return {"n": jnp.sum(jnp.where(held, 1.0, 0.0)), "square": jnp.sum(jnp.where(held, params.local**2, 0.0))}
+        held, price = block.ids >= 0, block.more["firmness"] * params.local**2
+        return {"n": jnp.sum(jnp.where(held, 1.0, 0.0)), "price": jnp.sum(jnp.where(held, price, 0.0))}
 
     def partial(self, params: Params, cell: Cell) -> Any:
         left = cell.data["y"] - params.shared["slope"] * cell.data["x"] - params.local
@@ -41,7 +41,7 @@ class Line:
         return statistics.sliced
 
     def loss(self, sums: Any, common: dict, shared: dict) -> Any:
-        return (sums + self.penalty * common["square"]) / common["n"]
+        return (sums + self.penalty * common["price"]) / common["n"]
 
     def metrics(self, sums: Any, common: dict, shared: dict) -> dict[str, Any]:
-        return {"misfit": sums / common["n"], "spread": common["square"] / common["n"]}
+        return {"misfit": sums / common["n"], "spread": common["price"] / common["n"]}
