@@ -159,7 +159,8 @@ def _report(request: Request, settings: Config, site: Site) -> Job:
 def _chain(request: Request, settings: Config, site: Site) -> str:
     """A shell script that submits a job for each part of the config, each after the one before."""
     settings.require_fit(command="optimize")
-    kinds = [*(["simulate"] if settings.simulate else []), "prepare", "optimize", "report"]
+    inputs = {"simulate": settings.simulate, "prepare": settings.frames}
+    kinds = [*(kind for kind, table in inputs.items() if table is not None), "optimize", "report"]
     before = [word for job in request.after for word in ("--after", job)]
     links = [
         (kind, shlex.join([*_link(request, kind, settings.cluster), *(before if kind == kinds[0] else [])]))

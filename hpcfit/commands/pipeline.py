@@ -29,7 +29,8 @@ def run_pipeline(path: Path, config: Config, overrides: Sequence[str] = (), rank
             from hpcfit.commands.simulate import run_simulate
 
             run_simulate(config)
-        run_prepare_on_cluster(config)
+        if config.frames is not None:  # not every kind of problem reads a store
+            run_prepare_on_cluster(config)
         ranks = ranks or int(os.environ.get("SLURM_NTASKS", 1))
         logger.info("optimize on %d ranks", ranks)
         sets = [word for text in overrides for word in ("--set", text)]

@@ -167,6 +167,15 @@ def test_mistakes_in_its_tables_are_named(folder, tmp_path, more, expected):
     assert_one_clear_error(apart("check", tmp_path / "config.toml"), expected)
 
 
+def test_its_pipeline_and_chain_prepare_no_frames(folder, tmp_path):
+    done = apart("pipeline", folder / "config.toml", *sets(f"run.directory={tmp_path / 'run'}", "run.report=false"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/metrics.json").is_file()
+    chain = apart("job", folder / "config.toml", "--kind", "chain")
+    assert "--kind optimize" in chain.stdout
+    assert "--kind prepare" not in chain.stdout
+
+
 def test_an_unknown_kind_lists_it_among_those_there_are(folder, tmp_path):
     (tmp_path / "config.toml").write_text(CONFIG.replace('"toy"', '"toys"'))
     expected = ["config.toml", "'problem.kind' = 'toys'", "did you mean 'toy'", "force-map, frame-weights, toy"]
