@@ -95,7 +95,8 @@ class FastRunningSum:
         largest = float(np.max(np.abs(part), initial=0.0))
         if not np.isfinite(largest):
             raise _not_summable(largest)
-        self._sum += part
+        with np.errstate(over="ignore"):
+            self._sum += part
 
     def total(self, ranks: Ranks) -> np.ndarray:
         """See ``RunningSum``."""

@@ -71,8 +71,6 @@ class RunFiles:
         path = self.directory / "history.jsonl"
         return path.is_file() and path.stat().st_size > 0
 
-    @functools.cached_property
-
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path(name)
         try:

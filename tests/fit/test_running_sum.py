@@ -74,6 +74,9 @@ def test_many_large_parts_do_not_overflow_unseen():
 
 def test_a_plain_sum_finds_what_is_not_finite():
     total = FastRunningSum((2,))
-    total.add(np.array([1.0, np.nan]))
+    with pytest.raises(NumericalError):
+        total.add(np.array([1.0, np.nan]))
+    for _ in range(2):
+        total.add(np.full(2, 1e308))
     with pytest.raises(NumericalError):
         total.total(Ranks())
