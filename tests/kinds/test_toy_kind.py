@@ -1,7 +1,7 @@
 """A kind of problem that another package brings: every command works on it, and hpcfit was not told of it.
 
 It also stands for what few kinds of hpcfit use: blocks of 4 frames, data that are a tree, numbers of a frame beside
-them, tables instead of [frames], an optimizer of one fit's own.
+them, rows of single frames, tables instead of [frames], an optimizer of one fit's own, tangents, a stage.
 """
 
 import csv
@@ -96,7 +96,7 @@ def result(directory):
     metrics = json.loads((directory / "metrics.json").read_text())
     table = (directory / "offsets.csv").read_text()
     rows = [tuple(row[name] for name in SAME) for row in history(directory)]
-    return metrics["fitted"], metrics["slope"], metrics["rough"], table, rows
+    return metrics["fitted"], metrics["slope"], metrics["rough"], metrics["slopes"], table, rows
 
 
 def test_two_ranks_find_the_same_bits_as_one(folder, whole, mpiexec, tmp_path):
@@ -108,6 +108,33 @@ def test_two_ranks_find_the_same_bits_as_one(folder, whole, mpiexec, tmp_path):
     assert [row["fit"] for row in history(whole)].count(0) == 7, "the start and six rounds"
     assert len((whole / "offsets.csv").read_text().splitlines()) == 1 + 21
     assert 2 < metrics["slope"] < 3
+    assert metrics["warnings"] == ["this is a toy"]
+
+
+def test_what_a_stage_adds_up_is_what_the_fit_by_tangents_finds(whole):
+    slopes = json.loads((whole / "metrics.json").read_text())["slopes"]
+    # The misfit is a parabola: L-BFGS ends where its gradient is below the tolerance of 1e-6.
+    assert slopes["forward"] == pytest.approx(slopes["regression"], rel=1e-5)
+
+
+def test_rows_are_those_of_the_result(whole):
+    """What is left of a point is in proportion to its offset: d/d offset of left^2 + penalty firmness offset^2 is 0."""
+    rows = list(csv.DictReader((whole / "offsets.csv").read_text().splitlines()))
+    for row in rows:
+        firmness = 1 + int(row["point"]) / len(rows)
+        assert float(row["left"]) == pytest.approx(0.5 * firmness * float(row["offset"]), rel=1e-3, abs=1e-4)
+    states = {row["name"]: row["state"] for row in json.loads((whole / "study.json").read_text())["study"]}
+    assert states == dict.fromkeys(["moments", "rough", "slope", "fine"], "ended")
+
+
+def test_a_stage_stopped_by_the_clock_goes_on_on_other_ranks(folder, whole, mpiexec, tmp_path):
+    words = ["optimize", folder / "config.toml", *sets(f"run.directory={tmp_path / 'run'}", "run.report=false")]
+    first = apart(*words, *sets("optimizer.wall_clock_minutes=1e-9"), launcher=launcher(mpiexec, 2))
+    assert first.returncode == 75, first.stderr
+    again = apart(*words, "--resume", "auto")
+    assert again.returncode == 0, again.stderr
+    assert "'moments' goes on: 2 of 6 units are done" in again.stderr
+    assert result(tmp_path / "run") == result(whole)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(folder, whole, mpiexec, tmp_path):

@@ -14,14 +14,15 @@ from toykind.case import ToyCase
 
 def write_results(directory: RunDirectory, case: ToyCase, result: Result, facts: dict[str, Any]) -> dict[str, Any]:
     params, evaluate = result.fitted.params, result.evaluate
-    rows = gather_rows({"id": evaluate.frames.rows.ids, "offset": np.asarray(params.local)}, evaluate.grid)
+    ids, left = evaluate.frames.rows.ids, result.fitted.rows.local["left"]
+    rows = gather_rows({"id": ids, "offset": np.asarray(params.local), "left": left}, evaluate.grid)
     slope = float(params.shared["slope"])
-    metrics = {"kind": "toy", "fitted": result.fitted.metrics, "slope": slope, "warnings": [], **facts}
+    metrics = {"kind": "toy", "fitted": result.fitted.metrics, "slope": slope, **facts}
 
     def write() -> None:
         held = rows["id"].ravel() >= 0
-        table = zip(rows["id"].ravel()[held].tolist(), rows["offset"].ravel()[held].tolist())
-        directory.write_csv("offsets.csv", ("point", "offset"), table)
+        columns = [rows[name].ravel()[held].tolist() for name in ("id", "offset", "left")]
+        directory.write_csv("offsets.csv", ("point", "offset", "left"), zip(*columns))
         directory.write_json("metrics.json", metrics)
 
     evaluate.grid.world.on_root(write)

@@ -15,7 +15,7 @@ from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistic
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Line:
-    """See ``hpcfit.fit.problem.Problem``."""
+    """See ``hpcfit.fit.problem.Problem``; rows: what is left of each point."""
 
     penalty: float
 
@@ -34,8 +34,15 @@ class Line:
         return {"n": jnp.sum(jnp.where(held, 1.0, 0.0)), "price": jnp.sum(jnp.where(held, price, 0.0))}
 
     def partial(self, params: Params, cell: Cell) -> Any:
+        return self.partial_and_rows(params, cell)[0]
+
+    def partial_and_rows(self, params: Params, cell: Cell) -> tuple[Any, dict[str, Any]]:
         left = cell.data["y"] - params.shared["slope"] * cell.data["x"] - params.local
-        return jnp.sum(jnp.where(cell.ids >= 0, left**2, 0.0))
+        left = jnp.where(cell.ids >= 0, left, 0.0)
+        return jnp.sum(left**2), {"left": left}
+
+    def no_rows(self, frames: FrameRows) -> dict[str, np.ndarray]:
+        return {"left": np.zeros(frames.ids.shape)}
 
     def summary(self, statistics: Statistics, shared: dict, tile: Any) -> Any:
         return statistics.sliced
