@@ -14,7 +14,7 @@ import numpy as np
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.config.frames import ArrayKeys
 from hpcfit.errors import InputError
-from hpcfit.readers.boundary import reading
+from hpcfit.readers.boundary import loaded_archive, reading
 from hpcfit.readers.foreign_hdf5 import dataset, opened
 from hpcfit.readers.units import Units
 from hpcfit.store.files import sha256_of_file
@@ -143,7 +143,7 @@ def _member(path: str, modified: int, name: str) -> np.ndarray:
 @functools.lru_cache(maxsize=2)
 def _archive(path: str, _modified: int) -> Any:
     with _readable(path):
-        return np.load(path, allow_pickle=False)
+        return loaded_archive(path)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from hpcfit.errors import HpcfitError, InputError
 
@@ -21,3 +26,13 @@ def reading(what: str, remedy: str) -> Iterator[None]:
     except Exception as error:
         said = (str(error) or repr(error)).splitlines()[0]
         raise InputError(f"{what}: {type(error).__name__}: {said}", remedy=remedy) from error
+
+
+def loaded_archive(path: str | Path) -> Any:
+    """NumPy's view of an archive (.npz), open until it is dropped. Raises BadZipFile for one that is not whole.
+
+    NumPy itself leaves such a file open, until somebody collects it.
+    """
+    if not zipfile.is_zipfile(path):
+        raise zipfile.BadZipFile("it is no whole archive")
+    return np.load(path, allow_pickle=False)

@@ -12,7 +12,7 @@ import numpy as np
 
 from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
-from hpcfit.readers.boundary import reading
+from hpcfit.readers.boundary import loaded_archive, reading
 from hpcfit.readers.map_raw import RawMap
 
 HALVES = ("half1", "half2")
@@ -38,7 +38,7 @@ def read_archive(path: Path, experiment: ExperimentConfig) -> RawMap:
 
 def _loaded(path: Path) -> dict[str, np.ndarray]:
     whole = reading(f"{path} is not a NumPy archive", "write it with numpy.savez")
-    with whole, np.load(path, allow_pickle=False) as archive:
+    with whole, loaded_archive(path) as archive:
         return {name: archive[name] for name in archive.files}
 
 
