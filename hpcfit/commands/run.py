@@ -55,7 +55,7 @@ class Recorder:
 
     @property
     def inner(self) -> InnerProduct:
-        """Of the parameters of the present fit."""
+        """The inner product of parameters of the present fit."""
         return InnerProduct(self.evaluate.add)
 
     def begin(self, directory: RunDirectory, count: int) -> None:
@@ -63,7 +63,7 @@ class Recorder:
         self.directory, self.count, self.started = directory, count, time.perf_counter()
 
     def next_fit(self, evaluate: Gradient) -> None:
-        """What is evaluated from now on belongs to another fit."""
+        """Begin another fit, to which evaluations belong from now on."""
         self.evaluate, self.fit = evaluate, self.fit + 1
 
     def fit_ended(self, steps: int) -> None:
@@ -341,7 +341,7 @@ class OneFit:
         return cls(run, until, tolerance, make(run.recorder.inner, evaluate), checkpoints)
 
     def restart(self, start: Params) -> Step | None:
-        """Where the newest checkpoint of this fit left it; collective."""
+        """The step at which the newest checkpoint of this fit left it, or None; collective."""
         rows = no_rows_of(self.run.recorder.evaluate)
         nothing = lambda p: Evaluation(np.nan, combine([0.0], [p]), p, None, None, {}, rows)  # noqa: E731
         template = self.optimizer.start(start, nothing)

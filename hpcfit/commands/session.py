@@ -1,4 +1,4 @@
-"""What `check`, `optimize` and `step` begin with: ranks, device, case and grid."""
+"""A session, which `check`, `optimize` and `step` begin with: ranks, device, case and grid."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Session:
         return kind_named(self.config.problem.kind)
 
     def identity(self) -> dict[str, str]:
-        """What a run and its continuation have in common, by name: data, problem, blocks and optimizer."""
+        """The facts, by name, that a run and its continuation share: data, problem, blocks and optimizer."""
         chosen = self.config.optimizer
         return self.case.identity() | {
             "blocks": f"{self.case.block_frames} frames",
@@ -55,7 +55,7 @@ def open_session(config: Config, world: Ranks, command: str) -> Session:
 
 
 def log_session(session: Session) -> None:
-    """What will be fitted, on what; root's log."""
+    """Log, on root, the sizes of the problem, the grid and the device."""
     for name, value in session.case.summary().items():
         logger.info("%-12s %s", name, value)
     shape = session.grid.shape

@@ -126,7 +126,7 @@ class SourceConfig(Table):
 
     @property
     def kind(self) -> str:
-        """Which input it is: `trajectory`, `mtz`, `lunus`, `store`, `arrays` or `deepmd`."""
+        """The sort of input: `trajectory`, `mtz`, `lunus`, `store`, `arrays` or `deepmd`."""
         return self._given[0]
 
     @property
@@ -136,8 +136,8 @@ class SourceConfig(Table):
 
 
 class PrepareConfig(Table):
-    """What `hpcfit prepare` makes of which sources: a store of structure factors, of positions and forces, or of
-    positions alone."""
+    """The store that `hpcfit prepare` makes, and its sources: structure factors, positions and forces, or positions
+    alone."""
 
     content: Literal["structure-factors", "forces", "positions"] = "structure-factors"
     source: list[SourceConfig] = []

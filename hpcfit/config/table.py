@@ -1,4 +1,4 @@
-"""What every table of the config stands on: a frozen, strict model, the types of its values, and its paths."""
+"""The base of every table of the config: a frozen, strict model, the types of its values, and its paths."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
 
 
 class ClusterConfig(Table):
-    """Where Dask tasks run: in processes here, in worker jobs, in this Slurm job, or on the workers of a scheduler.
+    """The place of Dask tasks: processes here, worker jobs, this Slurm job, or the workers of a scheduler.
 
     workers: processes of one core (local: default the cores here; allocation: the tasks of the job). jobs, cores,
     memory, walltime: of worker jobs, with a process for each core; with maximum_jobs, more while work waits.

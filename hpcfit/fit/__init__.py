@@ -1,1 +1,1 @@
-"""What a problem is and how it is fitted: contract, gradient, optimizers, loop, hooks, checkpoints, stages."""
+"""The engine of fits: contract of problems, gradient, optimizers, loop, hooks, checkpoints, stages."""

@@ -1,4 +1,4 @@
-"""What a run keeps, to be continued: checkpoints of a fit that goes on, records of fits that have ended, stages.
+"""The files by which a run is continued: checkpoints of a fit that goes on, records of fits that have ended, stages.
 
 Every file is sealed (``store.files.Seal``), whatever the number of ranks, and there whole or not at all. A damaged one,
 or one under the name of another, is passed over with a warning. One that is whole, but of another run or of another
@@ -77,7 +77,7 @@ def _check_is_ours(path: Path, file: h5py.File, identity: dict[str, str]) -> Non
 
 
 class Restart(NamedTuple):
-    """What a checkpoint gives back."""
+    """The last step of a checkpoint, and the evaluations of the run until then."""
 
     last: Step
     evaluations: int
@@ -263,8 +263,8 @@ class Records:
 
 
 class Progress(NamedTuple):
-    """How far a stage is. done: the numbers of its units. arrays: their sums, or its product where it has ended. files:
-    digests of the files it has left, by their path."""
+    """The state of a stage. done: the numbers of its units. arrays: their sums, or its product where it has ended.
+    files: digests of the files it has left, by their path."""
 
     ended: bool
     done: Sequence[int]
@@ -301,7 +301,7 @@ class Stages:
             yield Progress(bool(file.attrs["ended"]), facts["done"], _Lazy(file), facts["files"])
 
     def any(self) -> bool:
-        """Whether there is one of this run; on root."""
+        """True where there is a stage of this run; on root."""
         return any(self._is_ours(path) for path in sorted(self.folder.glob(f"*{STAGE_ENDING}")))
 
     def _path(self, name: str) -> Path:

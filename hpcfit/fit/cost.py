@@ -1,4 +1,4 @@
-"""What a step costs: the one model by which a grid is chosen, `hpcfit check` predicts and `hpcfit scaling` is judged.
+"""The cost of a step: the one model by which a grid is chosen, `hpcfit check` predicts and `hpcfit scaling` is judged.
 
     seconds = p b t c / bandwidth         p passes over the largest share: b blocks x t tiles of c bytes a cell
             + 8 k t / sums_bandwidth      what is done once a tile: with its k sums, their summary and its derivative
@@ -33,7 +33,7 @@ FREE = 1e-15  # seconds a byte that cannot be told from none
 
 @dataclass(frozen=True)
 class Load:
-    """What a data set asks of a grid.
+    """The load that a data set puts on a grid.
 
     That is its blocks and tiles, the bytes of one cell, and the numbers that a tile sums over frames. one_pass: whether
     a grid with one row of frames passes over them once. block_frames: of a block.
@@ -67,7 +67,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the model knows of a machine: rates of one rank, bytes per second, and times, seconds.
+    """A machine as the model knows it: rates of one rank, bytes per second, and times, seconds.
 
     bandwidth: of each of two passes; one_pass_bandwidth: of the pass that is alone. The defaults are those of one core
     of a server of 2024 and of a fast network; `hpcfit scaling` measures them.
@@ -85,7 +85,7 @@ class Machine:
         return self.one_pass_bandwidth if passes == 1 else self.bandwidth
 
     def at(self, change: Callable[[float], float]) -> Machine:
-        """The same machine, with the rates of its passes changed."""
+        """This machine with other rates of its passes."""
         return replace(
             self, bandwidth=change(self.bandwidth), one_pass_bandwidth=change(self.one_pass_bandwidth)
         )  # fmt: skip

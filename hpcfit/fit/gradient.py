@@ -43,7 +43,7 @@ class Frames(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What one evaluation gives, all of it at the same parameters.
+    """Loss, gradient, statistics and rows of one evaluation, all at the same parameters.
 
     Where a sum or a number of the gradient is not finite, the loss is not either, and the gradient is 0.
 
@@ -62,7 +62,7 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class OverFrames:
-    """What a problem may ask of the other ranks: sums and maxima over all frames (see ``fit.problem.Reduce``)."""
+    """Sums that a problem may ask of the other ranks: sums and maxima over all frames (see ``fit.problem.Reduce``)."""
 
     grid: Grid
     add: Sum

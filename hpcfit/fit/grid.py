@@ -48,7 +48,7 @@ class Grid:
         return getattr(self, over)
 
     def parts(self, over: Literal["frames", "slices", "world"]) -> int:
-        """How many parts a sum over that axis has in the whole data set, whatever the number of ranks."""
+        """The number of parts that a sum over that axis has in the whole data set, whatever the number of ranks."""
         return {"frames": self.n_blocks, "slices": self.n_tiles, "world": self.n_blocks * self.n_tiles}[over]
 
 

@@ -13,7 +13,7 @@ from hpcfit.fit.stop import Stop
 
 
 class Step(NamedTuple):
-    """What a hook sees after each step; the same on every rank but for the local rows in ``state``."""
+    """The view that a hook has of each step; the same on every rank but for the local rows in ``state``."""
 
     number: int
     state: Any
@@ -22,7 +22,7 @@ class Step(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Where a run ended."""
+    """The last step of a fit, and why it was the last."""
 
     last: Step
     stop: Stop

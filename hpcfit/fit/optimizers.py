@@ -25,7 +25,7 @@ SIGNS: tuple[Sign, ...] = ("small gradient", "small change")
 
 
 class Optimizer(Protocol):
-    """What the loop needs.
+    """An optimizer, as the loop uses it.
 
     Every state has ``params``, ``loss``, ``gradient`` and ``stalled`` (why no step is possible, or ""); those of
     optimizers that any problem can take also have the ``rows`` of the evaluation that they accepted.

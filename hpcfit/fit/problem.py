@@ -52,7 +52,7 @@ class FrameRows(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What ``of_frames`` sees: the rows of a block, and what their neighbours say.
+    """The argument of ``of_frames``: the rows of a block, and what their neighbours say.
 
     ids: [width], more: leaves [width, ...], as in ``FrameRows``. before, after: see ``NeighbourProblem``; else empty.
     """
@@ -64,7 +64,7 @@ class Block(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What ``partial`` sees: a block of frames in one tile. data: a tree, leaves [width, ...]; ids, more: as in
+    """The argument of ``partial``: a block of frames in one tile. data: a tree, leaves [width, ...]; ids, more: as in
     ``Block``."""
 
     data: Tree
@@ -88,7 +88,7 @@ class Problem(Protocol):
     tiles: Tree
 
     def init(self, seed: int, frames: FrameRows) -> Params:
-        """Where the fit starts; random numbers are functions of (seed, frame id)."""
+        """The parameters at the start; random numbers are functions of (seed, frame id)."""
 
     def gauge(self, params: Params, frames: FrameRows, reduce: Reduce) -> Params:
         """Equivalent parameters at which the sums are well scaled (weights that sum to 1)."""
@@ -106,7 +106,7 @@ class Problem(Protocol):
         """The scalar that is minimised."""
 
     def metrics(self, sums: Tree, common: Tree, shared: Tree) -> dict[str, Any]:
-        """What the history reports of one evaluation."""
+        """The numbers that the history reports of one evaluation, by name."""
 
 
 @runtime_checkable
@@ -127,8 +127,8 @@ class NeighbourProblem(Problem, Protocol):
     """A problem whose ``of_frames`` compares frames across the ends of blocks, whatever rank holds the next one."""
 
     def edges(self, params: Params, frames: FrameRows) -> tuple[Tree, Tree]:
-        """What blocks tell their neighbours, leaves [blocks]: of their first rows to the block before, and of their
-        last rows to the block after. They are ``Block.after`` and ``Block.before`` there, 0 beyond the ends, and
+        """The numbers that blocks tell their neighbours, leaves [blocks]: of the first rows to the block before, and of
+        the last rows to the block after. They are ``Block.after`` and ``Block.before`` there, 0 beyond the ends, and
         constants: their own block differentiates them."""
 
 
@@ -182,7 +182,7 @@ class OnePassProblem(Problem, Protocol):
         """The weight of each frame of a block, [width]; 0 for padding."""
 
     def prepare(self, frames: FrameRows) -> Tree:
-        """What every pass needs to know of the loss, the tiles and the frames."""
+        """The constants of the loss, the tiles and the frames that every pass reads."""
 
     def one_pass(self, w_t: Any, common: Tree, chunk: Any, prepared: Tree, threads: int) -> tuple[Tree, Any]:
         """(sliced [tiles, ...], rows [tiles, K, T]) from all frames of the tiles of a chunk."""

@@ -38,7 +38,7 @@ class Sum(Protocol):
 
 @dataclass(frozen=True)
 class ReproducibleSum:
-    """The same bits on any grid of ranks."""
+    """A sum of integers, with the same bits on any grid of ranks."""
 
     grid: Grid
 

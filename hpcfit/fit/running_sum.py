@@ -41,7 +41,7 @@ class RunningSum(Protocol):
 
 
 class ReproducibleRunningSum:
-    """The same bits in any order; 16 bytes a number."""
+    """A sum of integers, with the same bits in any order; 16 bytes a number."""
 
     def __init__(self, shape: Sequence[int]):
         self._high, self._low = np.zeros(shape, np.int64), np.zeros(shape, np.int64)

@@ -1,4 +1,4 @@
-"""What a study asks of the engine: fits and stages, each by name, one after another, on all ranks.
+"""The requests of a study to the engine: fits and stages, each by name, one after another, on all ranks.
 
 A fit is iterated. A stage is computed once: sums over the blocks of frames, files, a series of evaluations. It is done
 unit by unit, and between units it heeds what ends a run. What it has done by then is kept, and taken up on any number
@@ -36,7 +36,7 @@ class Interrupted(Exception):
 
 
 class Fitted(NamedTuple):
-    """Where a fit ended. metrics: what the problem reports there, with the loss. rows: what belongs to each frame."""
+    """The end of a fit. metrics: what the problem reports there, with the loss. rows: what belongs to each frame."""
 
     name: str
     params: Params
@@ -48,7 +48,7 @@ class Fitted(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a study has named the result: the fit, and the gradient that it was made with."""
+    """The result that a study has named: the fit, and the gradient that it was made with."""
 
     fitted: Fitted
     evaluate: Gradient
@@ -62,7 +62,7 @@ class Until(NamedTuple):
 
 
 class Work(Protocol):
-    """What a stage does. Which rank does a unit, and in which order units are done, must change no bit of the result.
+    """The work of a stage. Which rank does a unit, and in which order units are done, must change no bit of the result.
 
     n_units: of the data set. ranks: those that units are dealt out to; a group of one rank where all do every unit.
     """

@@ -1,4 +1,4 @@
-"""Where the time of a step, or of a run, goes."""
+"""A stopwatch: seconds by name of what a step, or a run, spends them on."""
 
 from __future__ import annotations
 

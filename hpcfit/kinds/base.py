@@ -1,4 +1,4 @@
-"""What the commands ask of an opened problem, whatever its kind: protocols, each as narrow as who asks."""
+"""The interface of an opened problem of any kind: protocols, each as narrow as who asks."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Case(Protocol):
         """The grid for ``size`` ranks. Raises InputError if the config's numbers do not fit."""
 
     def identity(self) -> dict[str, str]:
-        """What must be the same when a run is continued, by name."""
+        """The facts, by name, that must not change when a run is continued."""
 
     def summary(self) -> dict[str, Any]:
-        """What `hpcfit check` prints and a run logs: sizes by name."""
+        """Sizes by name, which `hpcfit check` prints and a run logs."""
 
     def bytes_held(self, grid: Grid) -> int:
         """Bytes of this rank's share, passed over once or twice in each step."""
@@ -51,7 +51,7 @@ class SteppedCase(Case, Protocol):
     """
 
     def load(self) -> Load:
-        """What the data ask of a grid of ranks in each step."""
+        """The load that the data put on a grid of ranks in each step."""
 
     def gradient(self, grid: Grid, memory: int, add: Sum) -> Gradient:
         """Value and gradient of the problem on this rank's frames, which are kept in memory if they fit into ``memory``

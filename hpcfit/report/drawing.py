@@ -1,4 +1,4 @@
-"""How figures of a report are drawn: style, palette, and SVG that follows the light or dark page.
+"""The looks of figures in a report: style, palette, and SVG that follows the light or dark page.
 
 Everywhere: blue filled circles are the fit, orange triangles its anisotropic part, grey dashes the uniform weights. The
 colours (Okabe and Ito's) are told apart by colour-blind readers.

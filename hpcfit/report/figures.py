@@ -1,4 +1,4 @@
-"""What figures of every kind are made of: panels, curves with bands, learning curves, scans, values with two errors."""
+"""The parts of figures, for every kind: panels, curves with bands, learning curves, scans, values with two errors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Learning(NamedTuple):
 
 @drawn
 def learning(curves: Sequence[Learning], labels: tuple[str, str], logarithmic: bool):
-    """What was fitted beside what was held out, against the number of frames (logarithmic) or of evaluations."""
+    """Curves of fitted and of held-out values against the number of frames (logarithmic) or of evaluations."""
     figure, axes = panels(len(curves), margin=0.7 if logarithmic else 0.8, sharey=logarithmic)
     values = [value for one in curves for value in (*one.fitted, *one.of_others)]
     for axis, one in zip(axes, curves):

@@ -1,4 +1,4 @@
-"""What a report is made of: sections of cards, tables and figures, numbers with their full value, one HTML template."""
+"""The parts of a report: sections of cards, tables and figures, numbers with their full value, one HTML template."""
 
 from __future__ import annotations
 

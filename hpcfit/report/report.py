@@ -15,7 +15,7 @@ Builder = Callable[..., Section | None]  # of the files of a run; None where the
 
 
 class Contents(NamedTuple):
-    """What the reports of a kind are made of.
+    """The contents of the reports of a kind.
 
     finished, unfinished: the sections, in order; those of a run that has only its history so far are few. files: that a
     finished run must have. run: the class that reads them.

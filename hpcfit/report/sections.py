@@ -1,4 +1,4 @@
-"""What the report of a run of any kind says of the time that it took and of its settings."""
+"""Sections of every report: the time that a run took, and its settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATE = "The rate against the bandwidth that a plain read of memory reached on th
 
 
 def phases(run: RunFiles) -> Table:
-    """How long each phase took."""
+    """The duration of each phase."""
     times = {phase["name"]: phase["seconds"] for phase in run.metrics["phases"]}
     total, longest = sum(times.values()), max(times.values(), default=0.0)
     rows = [

@@ -36,7 +36,7 @@ LIBRARIES = ("numpy", "jax", "jaxlib", "h5py", "mpi4py", "optax", "gemmi", "scip
 
 
 class RunDirectory:
-    """Where a run leaves what it did; only root makes one."""
+    """The directory that a run leaves its files in; only root makes one."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -44,15 +44,15 @@ class RunDirectory:
         self._rows: list[dict] = []
 
     def occupied(self) -> bool:
-        """Whether a run has left something here."""
+        """True where a run has left something here."""
         return any((self.path / name).exists() for name in (HISTORY, METRICS, "checkpoints", "fits"))
 
     def finished(self) -> bool:
-        """Whether a run has ended here."""
+        """True where a run has ended here."""
         return (self.path / METRICS).exists()
 
     def finished_with(self, config: Config, identity: dict[str, str]) -> bool:
-        """Whether a run of this very config on the same data (``identity``) has ended here."""
+        """True where a run of this very config on the same data (``identity``) has ended here."""
         written = self.path / "config.toml"
         if not (self.finished() and written.exists() and written.read_text(encoding="utf-8") == config.to_toml()):
             return False
@@ -138,7 +138,7 @@ class RunDirectory:
 
 
 def environment() -> dict[str, Any]:
-    """What the run stood on: versions, host, command, scheduler variables."""
+    """The environment of the run: versions, host, command, scheduler variables."""
     return {
         "hpcfit": __version__,
         "python": platform.python_version(),

@@ -34,7 +34,7 @@ class RunFiles:
 
     @property
     def finished(self) -> bool:
-        """Whether the run wrote its results; metrics.json is written last."""
+        """True once the run has written its results; metrics.json is written last."""
         return (self.directory / "metrics.json").is_file()
 
     @functools.cached_property
@@ -67,7 +67,7 @@ class RunFiles:
 
     @property
     def evaluated(self) -> bool:
-        """Whether the history has a row: a run may end without a fit that evaluates anything."""
+        """True where the history has a row: a run may end without a fit that evaluates anything."""
         path = self.directory / "history.jsonl"
         return path.is_file() and path.stat().st_size > 0
 

@@ -21,7 +21,7 @@ SILENT = 60.0  # seconds without a row, or 20 evaluations if that is more, after
 
 
 class End(NamedTuple):
-    """When a run ends at the latest, seconds since 1970, and what ends it then."""
+    """The latest end of a run, seconds since 1970, and what ends it then."""
 
     at: float
     why: str
@@ -92,17 +92,17 @@ class LiveRun:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """What it runs on; empty where that is not written yet."""
+        """The environment it runs in; empty where that is not written yet."""
         return self._json("environment.json")
 
     @property
     def study(self) -> StudyProgress | None:
-        """How far its fits and stages are; None where the run says nothing of them."""
+        """The progress of its fits and stages; None where the run says nothing of them."""
         return read_study(self.path)
 
     @property
     def written(self) -> float:
-        """When the run has last written of its progress, seconds since 1970."""
+        """The time at which the run has last written of its progress, seconds since 1970."""
         times = []
         for name in (HISTORY, STUDY):
             with contextlib.suppress(OSError):
@@ -110,7 +110,7 @@ class LiveRun:
         return max(times, default=time.time())
 
     def checkpoint(self) -> float | None:
-        """When the newest checkpoint was written, seconds since 1970."""
+        """The time at which the newest checkpoint was written, seconds since 1970."""
         return newest_checkpoint(self.path)
 
     def pace(self) -> float:
@@ -120,7 +120,7 @@ class LiveRun:
         return statistics.median(gaps) if gaps else float("nan")
 
     def state(self) -> State:
-        """Whether it runs."""
+        """Its state: running, silent, interrupted, writing or finished."""
         if (self.path / METRICS).exists():
             return State("finished", "finished")
         stopped = self._json(STOPPED)
@@ -135,7 +135,7 @@ class LiveRun:
         return State("running", "running")
 
     def ends(self, job_end: float | None = None) -> list[End]:
-        """What may end it and when; a fit that converges ends earlier. job_end: the limit of its Slurm job."""
+        """The events that may end it, with their times; a fit may converge before. job_end: of its Slurm job."""
         if not self.rows:
             return []
         optimizer, last = self.config.get("optimizer", {}), self.rows[-1]
@@ -156,7 +156,7 @@ class LiveRun:
 
 
 def newest_checkpoint(directory: Path) -> float | None:
-    """When a run's newest checkpoint was written, seconds since 1970; None where there is none."""
+    """The time at which the newest checkpoint of a run was written, seconds since 1970; None where there is none."""
     times = []
     for path in (directory / "checkpoints").glob("step_*.h5"):
         try:
@@ -170,7 +170,7 @@ def ends(
     now: float, max_steps: int, step: int, seconds_per_step: float, started: float, wall_clock_minutes: float | None,
     job_end: float | None,
 ) -> list[End]:  # fmt: skip
-    """What ends a run at the latest, and when: its steps at this pace, its wall clock, its Slurm job."""
+    """The events that end a run at the latest, with their times: steps at this pace, the wall clock, the Slurm job."""
     found = []
     if seconds_per_step > 0:
         left = max(max_steps - step, 0) * seconds_per_step

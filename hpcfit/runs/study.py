@@ -17,7 +17,7 @@ TO_COME, RUNNING, ENDED, NOT_NEEDED = "to come", "running", "ended", "not needed
 
 
 class StudyProgress(NamedTuple):
-    """How far a study is: how many of its fits and stages have ended, of how many, and the one that runs, or ""."""
+    """The progress of a study: the fits and stages that have ended, of how many, and the one that runs, or ""."""
 
     ended: int
     total: int
@@ -56,7 +56,7 @@ class StudyFile:
 
 
 def read_study(directory: Path) -> StudyProgress | None:
-    """How far the study of a run is; None where the run says nothing of it."""
+    """The progress of the study of a run; None where the run says nothing of it."""
     try:
         rows = json.loads((directory / STUDY).read_text(encoding="utf-8"))["study"]
         states = {row["name"]: row["state"] for row in rows if row["state"] != NOT_NEEDED}
