@@ -6,7 +6,6 @@ Seen is how a docstring begins, not whether it says what is true.
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,20 +14,6 @@ from tests.command import ROOT
 PACKAGE = ROOT / "hpcfit"
 FRAGMENT = re.compile(r"(Of|What|Where|Whether|The same|Which|How|When|Who)\b")
 NAMED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-# Rooms (folders of hpcfit, and folders of kinds) and files whose docstrings are yet to be rewritten. This list may only
-# shrink: what has lost its last such docstring must leave it, and nothing may be added.
-NOT_YET = {
-    "bead_models",
-    "kinds/force_map",
-    "kinds/frame_weights",
-}
-
-
-def places(path: Path) -> set[str]:
-    """`fit` and `fit/loop.py` for hpcfit/fit/loop.py; `kinds/force_map` is the room of all that lies below it."""
-    inside = path.relative_to(PACKAGE)
-    folders = inside.parts[:-1]
-    return {str(inside), "/".join(folders[:2] if folders[:1] == ("kinds",) else folders[:1])}
 
 
 def docstrings(node: ast.AST, name: str) -> Iterator[tuple[int, str, str]]:
@@ -42,23 +27,18 @@ def docstrings(node: ast.AST, name: str) -> Iterator[tuple[int, str, str]]:
                 yield from docstrings(inner, f"{name}.{inner.name}")
 
 
-def fragments() -> Iterator[tuple[set[str], str]]:
-    """(places, "path:line name: first line") of each docstring that does not stand alone."""
+def fragments() -> Iterator[str]:
+    """Give "path:line name: first line" of each docstring that does not stand alone."""
     for path in sorted(PACKAGE.rglob("*.py")):
         for line, name, text in docstrings(ast.parse(path.read_text(encoding="utf-8")), path.stem):
             if FRAGMENT.match(text):
                 first = text.partition("\n")[0]
-                yield places(path), f"{path.relative_to(ROOT)}:{line} {name}: {first}"
+                yield f"{path.relative_to(ROOT)}:{line} {name}: {first}"
 
 
 def test_public_docstrings_stand_alone():
-    found = [words for where, words in fragments() if not where & NOT_YET]
+    found = list(fragments())
     assert not found, "\n".join(found)
-
-
-def test_the_list_of_rooms_only_shrinks():
-    done = NOT_YET.difference(*(where for where, _ in fragments()))
-    assert not done, f"remove from NOT_YET: {sorted(done)}"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ NARROWEST = 0.05  # A or rad: a range that is shorter (a distance held fixed) is
 
 @dataclass(frozen=True)
 class BasisOptions:
-    """Which functions there are.
+    """The choice of functions of a basis.
 
     pairs: the shape of those of pairs, None for no pairs; bonded functions are B-splines. exclusions: pairs up to so
     many bonds apart have none. cutoff: where pair functions end with force 0, A; None: nowhere. width: of Gaussians,
@@ -81,12 +81,12 @@ class Family:
 
     @property
     def periodic(self) -> bool:
-        """Whether the coordinate is one of a circle."""
+        """True for dihedrals, whose coordinate lies on a circle."""
         return self.kind == "dihedrals"
 
     @property
     def columns(self) -> slice:
-        """Of all classes."""
+        """The columns of all classes of the family."""
         return slice(self.column, self.column + len(self.labels) * self.functions)
 
     @property
@@ -99,7 +99,7 @@ class Family:
 
     @property
     def reach(self) -> np.ndarray:
-        """How far from its centre a function counts a coordinate as seen, [C]."""
+        """The distance from its centre up to which a function counts a coordinate as seen, [C], A or rad."""
         return REACH[self.shape] * self.step * (self.width if self.shape == "gaussian" else 1.0)
 
     @property

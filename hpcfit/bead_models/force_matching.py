@@ -214,7 +214,7 @@ def _each_block(blocks: NormalEquations) -> list[NormalEquations]:
 def compare_maps(
     blocks: NormalEquations, reference: int = 0, constants: np.ndarray | None = None, ridge: float = 1e-4
 ) -> tuple[MapComparison, ...]:
-    """Whether the maps have the mean force of the reference, by the fields of a basis; one entry a map.
+    """The comparison of each map's mean force with that of the reference, by the fields of a basis; one entry a map.
 
     Errors are those of means over blocks, which must be longer than forces remember. A field that no frame saw says
     nothing. The doubt is that of the largest of K + 2 deviations, each by Student's t with B - 1 degrees of freedom,

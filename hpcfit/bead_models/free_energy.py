@@ -112,7 +112,7 @@ def _free_energy(counts: np.ndarray, size: np.ndarray, temperature: float) -> tu
 
 
 def compare(reference: np.ndarray, model: np.ndarray, model_blocks: np.ndarray, edges: Any, temperature: float):
-    """How far the model's distribution is from the reference's: coordinates [T] or [T, 2], and edges of each."""
+    """The distance of the model's distribution from the reference's: coordinates [T] or [T, 2], and edges of each."""
     edges = [edges] if np.ndim(edges[0]) == 0 else edges
     rows = lambda q: np.asarray(q, float).reshape(len(q), -1)  # noqa: E731
     p = np.histogramdd(rows(reference), edges)[0]
@@ -124,7 +124,7 @@ def compare(reference: np.ndarray, model: np.ndarray, model_blocks: np.ndarray, 
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
-    """Of two histograms, nats; ln 2 where they have no bin in common."""
+    """The Jensen-Shannon divergence of two histograms, nats; ln 2 where they have no bin in common."""
     p, q = p / p.sum(), q / q.sum()
     m = (p + q) / 2
     return 0.5 * _relative(p, m) + 0.5 * _relative(q, m)

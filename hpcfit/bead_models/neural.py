@@ -55,14 +55,14 @@ class Architecture:
 
     @property
     def inputs(self) -> int:
-        """Of the network, for one bead."""
+        """The number of inputs of the network for one bead."""
         return self.embedding * (1 + self.functions) + BONDED
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Molecule:
-    """What is bound to what. species: [N], the number of each bead's type. bonds, angles, dihedrals: beads [T, 2 to 4].
+    """Molecular topology. species: [N], the number of each bead's type. bonds, angles, dihedrals: beads [T, 2 to 4].
 
     free: [N, N] bool, the pairs that repel each other (more than two bonds apart).
     """
@@ -89,7 +89,7 @@ class Prior:
 
 
 class ResidualSums(NamedTuple):
-    """Of the fitted and of the held-out frames, [2]: squared residuals, (kJ/mol/A)^2, and how many components."""
+    """Sums over the fitted and over the held-out frames, [2]: squared residuals, (kJ/mol/A)^2, and component counts."""
 
     square: jax.Array
     count: jax.Array
@@ -206,7 +206,7 @@ class NeuralForceMatching:
     # ---- sums ------------------------------------------------------------------------------------------------------
 
     def of_frames(self, params: Params, block: Block) -> jax.Array:
-        """How many frames there are."""
+        """The number of frames."""
         return jnp.sum(jnp.where(block.ids >= 0, 1.0, 0.0))
 
     def partial(self, params: Params, cell: Cell) -> ResidualSums:

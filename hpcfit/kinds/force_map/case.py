@@ -108,7 +108,7 @@ class ForceMapCase:
 
     @property
     def particles(self) -> Particles:
-        """Of the atomistic frames."""
+        """The particles of the atomistic frames."""
         return self.store.particles
 
     @cached_property
@@ -175,7 +175,10 @@ class ForceMapCase:
 
     @cached_property
     def products(self) -> Products:
-        """What the first pass adds up."""
+        """The products of reduced forces that the first pass sums: dense, or local to each bead.
+
+        Raises InputError where local ones would be taken, but do not suit the methods.
+        """
         choice, R = self.config.problem.map, self.reduced
         reduction = scipy.sparse.csr_array(R.reduction(), dtype=np.float32)
         local = bool({"local", "tied"} & set(choice.methods)) and "optimal" not in choice.methods
@@ -209,18 +212,18 @@ class ForceMapCase:
 
     @property
     def types(self) -> list[str]:
-        """Of the beads, for a force field."""
+        """The type of each bead, for a force field."""
         matching = self.config.problem.force_matching
         return bead_types(self.coarse, "one" if matching is None else matching.types)
 
     @property
     def mapped_folder(self) -> Path:
-        """Where the mapped frames go."""
+        """The folder of the mapped frames."""
         return self.config.problem.mapped or self.config.run.directory / "mapped"
 
     @property
     def frames(self) -> AtomisticFrames:
-        """What the passes read."""
+        """The atomistic frames that the passes read."""
         return AtomisticFrames(self.store, self.parts, self.held)
 
     # ---- see kinds.base.Case ---------------------------------------------------------------------------------------
@@ -281,7 +284,7 @@ class ForceMapCase:
 
     @property
     def bytes_of_products(self) -> int:
-        """Of the sums of the first pass, two integers a number."""
+        """Bytes of the sums of the first pass; each number is kept as two integers."""
         return 16 * self.parts.n * sum(int(np.prod(self.products.shape(k))) for k in range(self.n_tiles))
 
     def bytes_held(self, grid: Grid) -> int:
@@ -289,7 +292,7 @@ class ForceMapCase:
         return 2 * max(block.frames for block in self.parts.blocks) * len(self.particles) * 24
 
     def bytes_summed(self, grid: Grid) -> int:
-        """Of this rank's panels."""
+        """Bytes of the sums of this rank's tiles."""
         return 16 * self.parts.n * sum(int(np.prod(self.products.shape(k))) for k in grid.tiles)
 
     def undefined_loss(self) -> InputError:
@@ -300,7 +303,7 @@ class ForceMapCase:
         )
 
     def made_from(self, name: str, W: scipy.sparse.csr_array) -> dict[str, str]:
-        """What a coarse-grained store says of its origin."""
+        """The origin that a coarse-grained store records: the atomistic store, the map and the noise."""
         digest = hashlib.sha256(json.dumps([W.indptr.tolist(), W.indices.tolist()]).encode())
         digest.update(np.ascontiguousarray(W.data, "<f8").tobytes())
         noise = self.config.problem.map.noise

@@ -34,7 +34,11 @@ def coarse_particles(beads: Beads, atoms: Particles, bonds: Literal["auto", "non
 
 
 def bead_types(particles: Particles, by: Literal["residue", "one", "each"]) -> list[str]:
-    """What a force field calls alike: the residue's name, with the place in the residue where it has several beads."""
+    """The force-field type of each bead.
+
+    by: "residue", the residue's name, with the place in the residue where it has several beads; "one", one type for all
+    beads; "each", the bead's number.
+    """
     if by == "one":
         return ["bead"] * len(particles)
     if by == "each":

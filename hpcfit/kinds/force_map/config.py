@@ -68,7 +68,7 @@ class BeadsConfig(Table):
 
 
 class ConstraintsConfig(Table):
-    """Which distances the simulation held fixed; what is given together is united, and must not contradict the store.
+    """Distances that the simulation held fixed. Sources given together are united, but must not contradict the store.
 
     store: those that the frames came with. system: an OpenMM System. rules: by the topology. pairs: atom numbers from
     0. virtual_sites: of the system; whether the forces on them are to be given to their parents, or have been (as by
@@ -102,7 +102,7 @@ class FeaturesConfig(Table):
 
 
 class MapConfig(Table):
-    """Which force maps are made, and which of them maps the frames: "best" has the least noise on held-out blocks.
+    """The force maps to make, and the one that maps the frames: "best" has the least noise on held-out blocks.
 
     support: of local and tied maps, in bonds from the bead. tie: equivalent atoms of like molecules or residues share
     a coefficient. ridge: fraction of the mean squared force on a group. noise: standard deviation (A) of Gaussian

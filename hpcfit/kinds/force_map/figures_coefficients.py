@@ -80,7 +80,7 @@ class Offsets(NamedTuple):
 
 
 def by_offset(maps: Maps, W: np.ndarray) -> Offsets:
-    """Of coefficients W [N, n]; what is further than ``FURTHEST`` residues is in the outermost ones."""
+    """Sums of |c| of coefficients W [N, n]; atoms more than ``FURTHEST`` residues away count as outermost."""
     heaviest = [maps.M.atom[maps.M.bead == bead][np.argmax(maps.M.value[maps.M.bead == bead])]
                 for bead in range(len(W))]  # fmt: skip
     offset = np.clip(maps.residue[None, :] - maps.residue[heaviest][:, None], -FURTHEST, FURTHEST)

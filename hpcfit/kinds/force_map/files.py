@@ -70,7 +70,7 @@ class Coefficients(NamedTuple):
 
 @dataclass(frozen=True)
 class Maps:
-    """What maps.h5 says. noise: of each map by its name; coefficients: of those that have constant ones.
+    """The contents of maps.h5. noise: of each map by its name; coefficients: of those that have constant ones.
 
     residue: [n], the index of each atom's residue; group: [n], of its rigid group, -1 for atoms left out. M: the
     configurational map.
@@ -104,7 +104,7 @@ class Maps:
         return np.unique(self.group[self.M.atom[self.M.bead == bead]])
 
     def is_own(self) -> np.ndarray:
-        """Whether an atom is in a rigid group that a bead has atoms in, bool [N, n]."""
+        """True where an atom is in a rigid group that a bead has atoms in, bool [N, n]."""
         return np.array([np.isin(self.group, self.own_groups(bead)) for bead in range(len(self.beads))])
 
     def residue_label(self, residue: int) -> str:
@@ -146,7 +146,7 @@ class Potential(NamedTuple):
 
     @property
     def samples(self) -> float:
-        """How often frames were in the reach of its functions."""
+        """The number of times that frames were in the reach of the term's functions, summed over them."""
         return float(np.sum(self.coverage))
 
 

@@ -58,7 +58,7 @@ class Evidence:
         return mean_square(C, gram) if self.support is None else local_mean_square(C, gram, self.support)
 
     def of_blocks(self, C: np.ndarray) -> np.ndarray:
-        """The same of each block, [B, N]."""
+        """Mean |F_I|^2 per component on each statistical block, [B, N], (kJ/mol/A)^2."""
         return np.stack([self.mean_square(C, row) for row in np.eye(len(self.frames))])
 
 
@@ -76,17 +76,17 @@ class FeatureEvidence:
     mean = Evidence.mean
 
     def mean_square(self, theta: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
-        """Of coefficients [N, K]."""
+        """Mean |F_I|^2 per component, [N], (kJ/mol/A)^2, of the coefficients of features [N, K]."""
         pairs = zip(theta, self.mean(counts))
         return np.array([feature_mean_square(of_bead, gram) for of_bead, gram in pairs])
 
     def of_blocks(self, theta: np.ndarray) -> np.ndarray:
-        """The same of each block, [B, N]."""
+        """Mean |F_I|^2 per component on each statistical block, [B, N], (kJ/mol/A)^2."""
         return np.stack([self.mean_square(theta, row) for row in np.eye(len(self.frames))])
 
 
 class Method(NamedTuple):
-    """How one kind of map follows from mean products.
+    """One kind of map, and its fit to mean products.
 
     fit(gram, ridge): its coefficients, C [N, q]; of features theta [N, K]. p: free coefficients, [N]. evidence: what
     the products are taken from. linear: C of the map that features are added to, None for others.
@@ -125,7 +125,7 @@ class FoundMap(NamedTuple):
 
     @property
     def valid(self) -> bool:
-        """Whether its mean force is that of the potential of mean force, by its coefficients."""
+        """True if the map's mean force is that of the potential of mean force, by its coefficients."""
         return self.check.valid
 
 
@@ -248,7 +248,7 @@ class Learning(NamedTuple):
 
 
 def learning_curve(method: Method, ridge: float) -> list[Learning]:
-    """How the noise falls with the number of frames; the last third of the blocks is what all are judged by."""
+    """The noise against the number of frames fitted. All fits are judged by the last third of the blocks."""
     evidence = method.evidence
     n = len(evidence.frames)
     test = (np.arange(n) >= n - max(n // 3, 1)).astype(float)
@@ -290,7 +290,7 @@ def invalid(one: FoundMap) -> str:
 
 
 def warnings_of(found: Sequence[FoundMap], n_frames: int) -> list[str]:
-    """What a reader of the maps must know."""
+    """Warnings for a reader of the maps: invalid maps, and maps with too few frames for their coefficients."""
     said = [invalid(one) for one in found if not one.valid]
     for one in found:
         p = float(one.p.max())

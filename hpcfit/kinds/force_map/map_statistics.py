@@ -32,7 +32,7 @@ def residual_matrix(C: np.ndarray, gram: np.ndarray) -> np.ndarray:
 
 
 class Optimism(NamedTuple):
-    """What least squares with p free coefficients hides of the noise, for T independent frames of 3 components."""
+    """The noise that least squares with p free coefficients hides, for T independent frames of 3 components."""
 
     least: np.ndarray  # mean square of the best map of infinitely many frames, s2
     held_out: np.ndarray  # of the fitted map on new frames: s2 (1 + p / (3 T - p)); infinite where 3 T <= p

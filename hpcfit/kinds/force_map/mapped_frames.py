@@ -97,7 +97,7 @@ class MappedSums(NamedTuple):
 
 @dataclass(frozen=True)
 class MappedFrames:
-    """What the second pass needs. write: the number of the map whose forces are written. noise_sd: A."""
+    """The input of the second pass. write: the number of the map whose forces are written. noise_sd: A."""
 
     frames: AtomisticFrames
     mapping: Mapping
@@ -116,7 +116,7 @@ class MappedFrames:
         return len(self.maps) if self.mean_force is None else 2 * len(self.maps) + 2
 
     def digest(self) -> str:
-        """What the maps, the basis and the noise are, to the bit: the pass begins again where they are others."""
+        """A digest of the maps, the basis, the noise and the seed, to the bit. Where it differs, the pass restarts."""
         maps = [(one.W.data, one.W.indices, one.W.indptr, one.noise, [theta for _, theta in one.features])
                 for one in self.maps]  # fmt: skip
         arrays = [np.asarray(leaf) for leaf in jax.tree.leaves((maps, self.basis, self.mean_force))]

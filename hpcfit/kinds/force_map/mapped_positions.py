@@ -26,7 +26,7 @@ class Mapping:
 
     @classmethod
     def of(cls, M: scipy.sparse.csr_array) -> Mapping:
-        """Of a matrix [N, n] whose rows sum to 1."""
+        """The mapping by a matrix [N, n] whose rows sum to 1."""
         rows = [slice(*M.indptr[bead : bead + 2]) for bead in range(M.shape[0])]
         anchor = np.array([M.indices[row][0] for row in rows])
         parts = [(np.full(row.stop - row.start - 1, bead), M.indices[row][1:], M.data[row][1:])

@@ -229,7 +229,7 @@ def _tied_equalities(support, classes, used, seen, reduced: Reduced) -> Equaliti
 
 
 class MapCheck(NamedTuple):
-    """How far a map is from one that is exact for the mean force."""
+    """The deviation of a map from one that is exact for the mean force."""
 
     consistency: float  # max |M W^T - 1|
     orthogonality: float  # max |W_Ii - W_Ij| over atoms i and j of a rigid group

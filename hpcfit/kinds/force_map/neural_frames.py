@@ -36,7 +36,7 @@ def frames_grid(world: Ranks, n_blocks: int) -> Grid:
 
 
 def held_out_parts(n: int, share: float) -> np.ndarray:
-    """Which of n statistical blocks are held out, [n] 0 or 1: evenly spread, at least one, not all."""
+    """The part of each of n blocks, [n]: 1 held out, 0 fitted. At least one is held out, not all; evenly spread."""
     count = min(max(round(share * n), 1), n - 1)
     part = np.zeros(n, int)
     part[((np.arange(count) + 0.5) * n / count).astype(int)] = 1

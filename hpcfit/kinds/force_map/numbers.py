@@ -1,4 +1,4 @@
-"""What the metrics of a run of kind "force-map" say to more than one section: forces in the unit of the report."""
+"""Numbers of a run of kind "force-map" that several sections of its report show, with forces in the report's unit."""
 
 from __future__ import annotations
 
@@ -68,8 +68,11 @@ def shown_first(names: Sequence[str], metrics: Mapping[str, Any]) -> list[str]:
 
 
 def data_efficiency(metrics: Mapping[str, Any]) -> float | None:
-    """How many frames of the basic map carry as much as one of the chosen map: the ratio of what force fields leave of
-    their forces, or of their mean squares where none was fitted; None where there is nothing to compare."""
+    """The number of frames of the basic map that carry as much as one of the chosen map.
+
+    It is the ratio of what force fields leave of their forces, or of their mean squares where none was fitted. None
+    where there is nothing to compare.
+    """
     chosen, matched = metrics["chosen"], metrics.get("force_matching")
     if chosen == REFERENCE or map_named(metrics, REFERENCE) is None or not chosen_map(metrics)["valid"]:
         return None

@@ -1,4 +1,4 @@
-"""What a run of kind "force-map" leaves: maps.h5, force_map.npy, metrics.json; the mapped frames are there already."""
+"""The files of a run of kind "force-map": maps.h5, force_map.npy, metrics.json; the mapped frames are there already."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class StatisticalBlocks:
         return -(-np.arange(self.n + 1) * self.n_frames // self.n)
 
     def pieces(self, number: int) -> list[Piece]:
-        """Of a block of frames, by its number in ``blocks``."""
+        """The statistical blocks that the frames of block `number` belong to, with their rows."""
         first, (begin, end) = self._first, self._begins[number : number + 2].tolist()
         parts = range(int(np.searchsorted(first, begin, "right")) - 1, int(np.searchsorted(first, end, "left")))
         return [
@@ -92,7 +92,7 @@ class Visit(NamedTuple):
 
 @dataclass(frozen=True)
 class AtomisticFrames:
-    """What a pass reads."""
+    """The frames that a pass reads: their store, statistical blocks and held distances."""
 
     store: ForceStore
     parts: StatisticalBlocks
@@ -132,7 +132,7 @@ class BlockSums:
         return np.stack([one.total(ranks) for one in empty]) if self.n else np.zeros((0, *self.shape))
 
     def kept(self, ranks: Ranks) -> dict[str, np.ndarray]:
-        """What ``take_up`` goes on from, of all ranks: arrays [n, ...]; collective."""
+        """The state that ``take_up`` goes on from, summed over all ranks: arrays [n, ...]; collective."""
         kept = [self._of(part).kept() for part in range(self.n)]
         return {name: np.stack([ranks.sum(one[name]) for one in kept]) for name in (kept[0] if kept else ())}
 

@@ -32,7 +32,7 @@ class DenseProducts:
         return -(-self.reduction.shape[0] // PANEL)
 
     def shape(self, tile: int) -> tuple[int, ...]:
-        """Of one panel."""
+        """The shape of one panel."""
         rest = self.reduction.shape[0] - tile * PANEL
         return min(PANEL, rest), rest
 
@@ -75,7 +75,7 @@ class LocalProducts:
         return -(-len(self.support) // PANEL)
 
     def shape(self, tile: int) -> tuple[int, ...]:
-        """Of the beads of one tile."""
+        """The shape of the products of one tile's beads."""
         beads, k = self.support[tile * PANEL : (tile + 1) * PANEL].shape
         return beads, k + 1, k + 1
 

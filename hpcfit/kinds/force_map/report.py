@@ -1,4 +1,4 @@
-"""What a report on kind "force-map" says of the run as a whole, of its maps, and of the time that they took."""
+"""The report on kind "force-map": sections on the run as a whole, on its maps, and on the time that they took."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ PASSES = "What the run did with the frames; the rate where it reads each of them
 
 
 def outcome(run: RunFiles) -> Section:
-    """What was mapped, the noise of the chosen map beside that of the others, and warnings."""
+    """The section on the frames mapped and the noise of the chosen map beside that of the others, with warnings."""
     m = run.metrics
     warnings = [Text(text, warning=True) for text in m.get("warnings", [])]
     invalid = [] if all(row["valid"] for row in m["maps"]) else [Text(INVALID)]

@@ -37,7 +37,7 @@ ERRORS = (
 
 
 def coefficients(run: ForceMapRun) -> Section | None:
-    """Of the chosen map."""
+    """The section on the coefficients of the chosen map; None where it has no constant ones."""
     maps, name = run.maps, run.maps.chosen
     if name not in maps.coefficients:
         return None

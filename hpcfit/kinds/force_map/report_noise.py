@@ -98,7 +98,7 @@ def correlation(run: RunFiles) -> Section | None:
 
 
 def grows(values: list[float], spans: list[int], vectors: int) -> bool:
-    """Whether g at the largest span is above the one before by more than it is known.
+    """True if g at the largest span is above the one before by more than ``SURELY`` standard errors.
 
     vectors: frames times beads. The mean square of K = 3 vectors / s Gaussian components has a relative error of
     sqrt(2 / K).
@@ -109,7 +109,7 @@ def grows(values: list[float], spans: list[int], vectors: int) -> bool:
 
 
 def validity(run: RunFiles) -> Section | None:
-    """Whether mean forces agree, and chi^2 where the exact one is known."""
+    """The section on the agreement of mean forces, with chi^2 where the exact one is known."""
     m = run.metrics
     tables = [*_comparison(m), *_decomposition(m)]
     return Section("Validity", tables) if tables else None

@@ -1,4 +1,4 @@
-"""What `hpcfit optimize` does for a force map: products of forces, maps, mapped frames, and a force field on them."""
+"""`hpcfit optimize` for a force map: products of forces, maps, mapped frames, and a force field on them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Found(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """What is written of a study, on all ranks of ``world``."""
+    """The results of a study that are written, on all ranks of ``world``."""
 
     world: Ranks
     found: Found

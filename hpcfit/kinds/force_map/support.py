@@ -1,4 +1,4 @@
-"""Which rigid groups a bead's force may come from, and which of their coefficients are the same by symmetry.
+"""The rigid groups that a bead's force may come from, and the classes of their coefficients that symmetry ties.
 
 Groups far from a bead along the bonds only add noise of the fit: on CLN025 a support of 6 bonds (23 of 87 free groups)
 predicts new frames better than all groups. In liquids coefficients of one molecule are those of any other.

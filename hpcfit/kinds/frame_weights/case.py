@@ -75,7 +75,7 @@ class FrameWeightsCase:
         return sum(block.frames for block in self.blocks)
 
     def warnings(self) -> list[str]:
-        """What a reader of the weights must know, whatever they come out as."""
+        """Warnings that hold at any weights: with two frames the CC does not depend on them."""
         if self.n_frames != 2:
             return []
         # x = w (1 - w) |F_1 - F_2|^2: the weights only scale the map, and no correlation sees a scale.
@@ -192,7 +192,7 @@ class FrameWeightsCase:
         return self.with_orbits(problem, self.chosen, grid)
 
     def with_orbits(self, problem: FrameWeights, chosen: OrbitChoice, grid: Grid) -> FrameWeights:
-        """The same problem with other orbits fitted, held out or drawn."""
+        """A copy of the problem with other orbits fitted, held out or drawn."""
         import jax
 
         part = self.tiling.of_orbits(chosen.part)[_slice(grid)].astype(np.int32)

@@ -1,4 +1,4 @@
-"""What is concluded from the fits of a study: which theta to take, and what a reader must be warned of."""
+"""Conclusions from the fits of a study: the theta to take, and warnings for the reader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hpcfit.statistics.blocks import mean_with_error
 
 
 def judged(metrics: dict[str, float]) -> dict[str, float]:
-    """What of a fit's metrics its fold is remembered by."""
+    """The metrics kept for each fold."""
     return {name: metrics[name] for name in ("misfit", "misfit_free", "cc_free", "cc_free_anisotropic", "ess")}
 
 

@@ -105,7 +105,7 @@ class FrameWeightsConfig(ProblemTable):
 
     @property
     def n_folds(self) -> int:
-        """Of the cross-validation within this run; 0 for none."""
+        """The number of folds of the cross-validation within this run; 0 for none."""
         if self.fold is not None:
             return 0
         return self.folds or (AUTO_FOLDS if len(self.thetas) > 1 else 0)

@@ -128,7 +128,7 @@ def _frame(axis, limits: tuple[float, float, float, float], axes_ab: np.ndarray)
 
 
 def oblique(axes_ab: np.ndarray) -> bool:
-    """Whether a* and b* are not at right angles."""
+    """True if a* and b* are not at right angles."""
     return bool(abs(axes_ab[0, 1]) > 1e-6 * axes_ab[1, 1])
 
 
@@ -150,7 +150,7 @@ def _index_ticks(axis, limits: tuple[float, float], line: tuple[float, float]) -
 
 
 class Cloud(NamedTuple):
-    """What one panel of observed against calculated shows, each [n]."""
+    """The points of one panel of observed against calculated intensities, each [n]."""
 
     observed: np.ndarray
     calculated: np.ndarray
@@ -191,6 +191,6 @@ def agreement_limits(clouds: dict[str, Cloud]) -> tuple[float, float]:
 
 
 def outside(clouds: dict[str, Cloud]) -> int:
-    """How many points of all panels of `agreement` lie outside its axes."""
+    """The number of points in all panels of `agreement` that lie outside its axes."""
     low, high = agreement_limits(clouds)
     return sum(int(np.sum((np.minimum(*cloud) < low) | (np.maximum(*cloud) > high))) for cloud in clouds.values())

@@ -49,7 +49,7 @@ def grouped_sums(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 @drawn
 def l_curve(rows: Sequence[dict[str, Any]], chosen: float | None, measure: Measure):
-    """What is gained against how far the weights moved; a point for each theta, the chosen one ringed."""
+    """Measure of the fitted orbits against the KL divergence from the prior: a point a theta, the chosen one ringed."""
     figure, axis = plt.subplots(figsize=(9, 3.6))
     kl, gained = (np.array([row[name] for row in rows], float) for name in ("kl", measure.name))
     axis.plot(kl, gained, "o-", color=BLUE)

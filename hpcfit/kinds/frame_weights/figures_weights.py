@@ -28,7 +28,7 @@ def weights(sources: Sequence[SourceWeights], n_frames: int):
 
 
 def weights_drawn(sources: Sequence[SourceWeights], n_frames: int) -> list[str]:
-    """How `weights` draws these sources, in words: shape, look of the baseline, then notes."""
+    """A description in words of the figure `weights` of these sources: shape, look of the baseline, then notes."""
     strips, longest = len(sources) > MOST_PANELS, max(len(source.weight) for source in sources)
     words = [f"a row for each source, means of up to {STRIP_BINS} stretches", "white"]
     if not strips:

@@ -34,7 +34,7 @@ class FrameGroups:
 
     @property
     def frames(self) -> np.ndarray:
-        """How many frames each group has."""
+        """The number of frames in each group."""
         return np.bincount(self.number[self.number >= 0], minlength=len(self.names))
 
 

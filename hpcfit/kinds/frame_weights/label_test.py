@@ -36,7 +36,7 @@ class LabelFit(NamedTuple):
 
     @property
     def defined(self) -> bool:
-        """Whether the frames of the label differ at all: those of a rigid state have no diffuse intensity."""
+        """True if the frames of the label and its parts differ: those of a rigid state have no diffuse intensity."""
         return bool(np.all(np.isfinite((self.cc, *self.cc_halves, *self.cc_parts))))
 
 
@@ -94,7 +94,7 @@ class LabelTest:
         return ()
 
     def fits(self, cc: np.ndarray) -> list[LabelFit]:
-        """What the values of all evaluations say of each label."""
+        """The fit of each label, from the CC of all evaluations."""
         values, found = iter(np.asarray(cc, float).tolist()), []
         for parts in self._parts:
             halves = next(values), next(values)

@@ -1,4 +1,4 @@
-"""What the metrics of a fit of frame weights say to more than one section: what was minimised, and the errors."""
+"""Numbers of a fit of frame weights that several sections of its report show: the measure minimised, and the errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS_OF_ERRORS = ("frames", "orbits")
 
 
 class Measure(NamedTuple):
-    """What the fit makes as good as it can: its name in the metrics, the one of held-out orbits, and its title."""
+    """A measure of agreement: its name in the metrics, the name for held-out orbits, and its title."""
 
     name: str
     free: str
@@ -43,7 +43,7 @@ def minimised(metrics: Mapping[str, Any]) -> Measure:
 
 
 def measures(metrics: Mapping[str, Any]) -> list[Measure]:
-    """What fits are compared by: both correlations, after the misfit where it is neither."""
+    """The measures that fits are compared by: both correlations, after the misfit where it is neither."""
     measure = minimised(metrics)
     return [TOTAL, ANISOTROPIC] if measure.is_correlation else [measure, TOTAL, ANISOTROPIC]
 
@@ -54,7 +54,7 @@ def error_by(metrics: Mapping[str, Any], kind: str, quantity: str, name: str) ->
 
 
 def error_of(metrics: Mapping[str, Any], quantity: str, name: str) -> float | None:
-    """Of both kinds together: the root of the sum of their squares."""
+    """The standard deviation over both kinds of resamples, added in quadrature; None if neither is known."""
     found = [error_by(metrics, kind, quantity, name) for kind in KINDS_OF_ERRORS]
     known = [error for error in found if error is not None]
     return float(np.sqrt(np.sum(np.square(known)))) if known else None

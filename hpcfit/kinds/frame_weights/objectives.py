@@ -1,4 +1,4 @@
-"""How calculated and observed intensities are compared: what is minimised, as a function of sums over orbits.
+"""The objectives: comparisons of calculated and observed intensities, as functions of sums over orbits to minimise.
 
 An objective knows orbits and their weights omega, neither frames nor ranks. Where it sees the calculated intensities
 x through a few functions of known shape, d(misfit)/dx = sum_k coefficient_k direction_k(x), it also says which: then
@@ -73,7 +73,10 @@ class Objective(Protocol):
         """The sums over the orbits of a tile, leaves [parts, ...]; additive over tiles."""
 
     def misfit(self, fitted: Tree, judged: Tree, shared: Tree) -> jax.Array:
-        """How badly ``judged`` agrees, with nuisances as they suit ``fitted``: of the same sums, what is minimised."""
+        """The disagreement of ``judged``, with the nuisances that suit ``fitted``.
+
+        A fit passes the same sums as both, and minimises it.
+        """
 
     def directions(self, orbits: OrbitTerms) -> Directions:
         """See ``Directions``; x and ess are not looked at."""
@@ -102,7 +105,7 @@ class PearsonSums(NamedTuple):
 
 
 def pearson_terms(orbits: OrbitTerms) -> jax.Array:
-    """What is summed, [6, width], without the weights."""
+    """The terms of ``PearsonSums``, [6, width], without the weights."""
     x, y = orbits.x, orbits.y
     return jnp.stack([jnp.ones_like(x), x, y, x * x, y * y, x * y])
 
@@ -145,7 +148,7 @@ class Pearson:
         return Directions(jnp.stack([weight, weight * orbits.y]), weight, 1)
 
     def coefficients(self, sums_bar: PearsonSums, orbits: OrbitTerms) -> jax.Array:
-        """Of omega, omega y and omega x."""
+        """The coefficients of omega, omega y and omega x, [3]."""
         return jnp.stack([sums_bar.x[0], sums_bar.xy[0], 2 * sums_bar.xx[0]])
 
 
@@ -166,7 +169,7 @@ class SplineSums(NamedTuple):
 
 
 def spline_sums(orbits: OrbitTerms, splines: Splines, n_splines: int, parts: int) -> SplineSums:
-    """Of a tile: its few splines at their places among all."""
+    """The normal equations of one tile, with its few splines at their places among all."""
     x, y, B = orbits.x, orbits.y, splines.values
     weights = jnp.stack([orbits.weight_of(number) for number in range(parts)])
     n, xx, xy, yy = jnp.stack([orbits.variance, x * x, x * y, y * y]) @ weights.T
@@ -240,7 +243,7 @@ class AnisotropicPearson:
         return _spline_directions(orbits, orbits.radial)
 
     def coefficients(self, sums_bar: SplineSums, orbits: OrbitTerms) -> jax.Array:
-        """Of omega B_j, omega y and omega x."""
+        """The coefficients of omega B_j, omega y and omega x, [K]."""
         return _spline_coefficients(sums_bar, orbits.radial)
 
 
@@ -265,7 +268,7 @@ class ProfiledGaussian:
         return spline_sums(orbits, orbits.background, self.n_splines, parts)
 
     def misfit(self, fitted: SplineSums, judged: SplineSums, shared: dict) -> jax.Array:
-        """Of the judged orbits, with scale and background of the fitted ones."""
+        """The misfit of the judged orbits, with scale and background of the fitted ones."""
         k, c = self.nuisances(fitted)
         j = judged
         chi2 = j.yy + k**2 * j.xx + c @ j.BB @ c - 2 * k * j.xy - 2 * c @ j.yB + 2 * k * c @ j.xB
@@ -284,7 +287,7 @@ class ProfiledGaussian:
         return _spline_directions(orbits, orbits.background)
 
     def coefficients(self, sums_bar: SplineSums, orbits: OrbitTerms) -> jax.Array:
-        """Of omega B_j, omega y and omega x."""
+        """The coefficients of omega B_j, omega y and omega x, [K]."""
         return _spline_coefficients(sums_bar, orbits.background)
 
 
@@ -331,7 +334,7 @@ class CrossEntropy:
         return CrossEntropySums(*(jnp.stack([jnp.sum(weight * value) for weight in weights]) for value in values))
 
     def misfit(self, fitted: CrossEntropySums, judged: CrossEntropySums, shared: dict) -> jax.Array:
-        """Of the judged orbits, as distributions among themselves."""
+        """KL(q || p) of the judged orbits, as distributions among themselves."""
         return (judged.y_ln_y - judged.y_ln_x) / judged.y + jnp.log(judged.x / judged.y)
 
     def directions(self, orbits: OrbitTerms) -> Directions:
@@ -340,5 +343,5 @@ class CrossEntropy:
         return Directions(weight[None], weight * orbits.y, -1)
 
     def coefficients(self, sums_bar: CrossEntropySums, orbits: OrbitTerms) -> jax.Array:
-        """Of omega and of omega y / x."""
+        """The coefficients of omega and of omega y / x, [2]."""
         return jnp.stack([sums_bar.x[0], sums_bar.y_ln_x[0]])

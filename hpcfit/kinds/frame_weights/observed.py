@@ -1,4 +1,4 @@
-"""What an objective compares with: observed intensities in its units, their variances and weights, and a background."""
+"""The observed side of an objective: intensities in its units, their variances and weights, and a background."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observed:
-    """Of each orbit, [n]: y, variance and weight as ``kinds.frame_weights.objectives.OrbitTerms`` has them. background,
-    radial: splines in 1/d, [J, n]."""
+    """The observed side of each orbit, [n]: y, variance, weight as in ``kinds.frame_weights.objectives.OrbitTerms``.
+
+    background, radial: splines in 1/d, [J, n].
+    """
 
     y: np.ndarray
     variance: np.ndarray

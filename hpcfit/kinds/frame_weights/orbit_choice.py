@@ -1,4 +1,4 @@
-"""Which orbits a fit sees, which it is judged by, and how often each counts."""
+"""The orbits that a fit sees, those that it is judged by, and the number of times that each counts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class OrbitChoice(NamedTuple):
 
     @property
     def fitted(self) -> np.ndarray:
-        """Which orbits are fitted, [n] bool."""
+        """True for the orbits that are fitted, [n] bool."""
         return (self.part == 0) & (self.drawn > 0)
 
     def without(self, fold: np.ndarray) -> OrbitChoice:

@@ -1,4 +1,4 @@
-"""What one reading of the structure factors is given and gives (``kinds.frame_weights.one_pass``), for its kernels."""
+"""Input and output of one reading of the structure factors (``kinds.frame_weights.one_pass``), for its kernels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Orbits(NamedTuple):
 
 
 class Coefficients(NamedTuple):
-    """What the gradient is a combination of: c_k = basis_k, k < K0, and c_K0 = powered x^power, by orbit of the tile.
+    """Functions that the gradient combines: c_k = basis_k, k < K0, and c_K0 = powered x^power, by orbit of the tile.
 
     basis: [tiles, K0, width], K0 may be 0; powered: [tiles, width], 0 for orbits that do not count; power: 1 or -1.
     """
@@ -29,7 +29,7 @@ class Coefficients(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Of all tiles, in the type of the weights: m1 [tiles, width, 2], m2 [tiles, width], G [tiles, K0 + 1, T]."""
+    """Sums of all tiles, in the type of the weights: m1 [tiles, width, 2], m2 [tiles, width], G [tiles, K0 + 1, T]."""
 
     m1: Any
     m2: Any

@@ -1,4 +1,4 @@
-"""What a fit of frame weights leaves in its run directory: weights, sources, map and metrics."""
+"""The files that a fit of frame weights leaves in its run directory: weights, sources, map and metrics."""
 
 from __future__ import annotations
 

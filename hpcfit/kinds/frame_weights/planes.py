@@ -86,7 +86,7 @@ def scaled_to(observed: np.ndarray, model: np.ndarray, weight: np.ndarray) -> np
 
 
 def anisotropic(values: np.ndarray, radial: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """What functions of resolution alone, radial [J, n], leave of values [n] by weighted least squares."""
+    """The residual of values [n] after a weighted least-squares fit of functions of resolution alone, radial [J, n]."""
     weighted = radial * weight
     # Least squares of the normal equations: an interval without orbits leaves a function undetermined.
     coefficients = np.linalg.lstsq(weighted @ radial.T, weighted @ values, rcond=None)[0]

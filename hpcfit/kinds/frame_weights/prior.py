@@ -23,7 +23,7 @@ class Prior:
     log_weight: np.ndarray
 
     def log_weights(self, blocks: Sequence[Block]) -> np.ndarray:
-        """Of the frames of some blocks, [blocks, 64]; 0 where there is no frame."""
+        """ln of the prior weights of the frames of some blocks, [blocks, 64]; 0 where there is no frame."""
         rows = np.zeros((len(blocks), BLOCK_FRAMES))
         for row, block in zip(rows, blocks):
             first = np.searchsorted(self.ids, block.first_id)

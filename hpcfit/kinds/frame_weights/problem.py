@@ -103,7 +103,7 @@ class Tiles(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Regularisers:
-    """What leaving the prior weights w0 costs, added to the misfit:
+    """The cost of leaving the prior weights w0, added to the misfit:
 
         theta KL(w || w0) + l1 sum |w| + l2 T sum (w - w0)^2 + smoothness / T sum (l_t - l_(t-1))^2
 
@@ -206,7 +206,7 @@ class FrameWeights:
         return self.kind.weights(params.local["u"], block.ids, block.more.log_prior, self.total)
 
     def of_frames(self, params: Params, block: Block) -> WeightSums:
-        """What the regularisers and the effective sample size are made of."""
+        """The sums of weights for the regularisers and the effective sample size."""
         w, level = self.weights(params, block), self.kind.level(params.local["u"])
         w0 = jnp.where(block.ids >= 0, jnp.exp(block.more.log_prior), 0.0)
         steps = self._steps(level, block) if self.neighbours else jnp.zeros(())
@@ -317,7 +317,7 @@ class FrameWeights:
         return self.misfit(sums, shared) + self.penalty(common)
 
     def misfit(self, sums: FitSums, shared: dict, part: int = 0) -> jax.Array:
-        """Of one part, with nuisances as they suit the fitted one."""
+        """The misfit of one part, with the nuisances that suit the fitted one."""
         return self.objective.misfit(part_of(sums.objective, 0), part_of(sums.objective, part), shared)
 
     def penalty(self, common: WeightSums) -> jax.Array:
@@ -352,16 +352,16 @@ class FrameWeights:
 
     @property
     def in_one_pass(self) -> bool:
-        """Whether the objective sees x through few directions."""
+        """True if the objective sees x through few directions."""
         return self.objective.in_one_pass
 
     def directions(self) -> Directions:
-        """How the objective sees x in each tile, leaves [tiles, K - 1, width] and [tiles, width]."""
+        """Directions through which the objective sees x, leaves [tiles, K - 1, width] and [tiles, width]."""
         basis, powered, power = _directions(self)
         return Directions(basis, powered, int(power[0]))
 
     def prepare(self, frames: FrameRows) -> Prepared:
-        """What every pass reads beside the frames."""
+        """The data that every pass reads beside the frames."""
         tiles, (basis, powered, power) = self.tiles, self.directions()
         F0 = jnp.zeros((*tiles.share.shape, 2)) if self.kind.normalised else tiles.F0
         return Prepared(as_read((F0, tiles.share, tiles.orbit, basis, powered)), power, frames.ids.ravel() >= 0)

@@ -1,4 +1,4 @@
-"""How precise a measured map is: CC1/2 from half-sets or from sigmas, and CC*, the most that any model can reach.
+"""The precision of a measured map: CC1/2 from half-sets or from sigmas, and CC*, the most that any model can reach.
 
 A measured mean is y = tau + noise, with the variance e2 of its noise. Half of the measurements have the noise 2 e2:
 
@@ -192,7 +192,7 @@ def map_quality(orbits: OrbitMap, n_shells: int) -> MeasuredQuality | None:
 
 
 def number_or_none(value: float) -> float | None:
-    """What JSON has for NaN."""
+    """The value for JSON: None where it is not finite."""
     return float(value) if np.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""What a report on kind "frame-weights" says of the result as a whole, of how it was found, and what that took."""
+"""The report on kind "frame-weights": sections on the result as a whole, on how it was found, and on the time taken."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ UNFINISHED = (
 
 
 def outcome(run: FrameWeightsRun) -> Section:
-    """What was fitted, the headline numbers beside the baseline, why it stopped, and warnings."""
+    """The section on the data fitted, the headline numbers beside the baseline, the end of the fit, and warnings."""
     m = run.metrics
     warnings = [Text(text, warning=True) for text in m.get("warnings", [])]
     judged = HOLD_OUT if "cc_free" in m["fitted"] else NO_HOLD_OUT

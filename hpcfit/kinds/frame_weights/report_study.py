@@ -82,7 +82,7 @@ DROPPING = (
 
 
 def starts(run: RunFiles) -> Section | None:
-    """Where the fits from several starts ended, and whether the map decides between them."""
+    """The section on where fits from several starts ended, and whether the map decides between them; None for one."""
     from hpcfit.kinds.frame_weights import figures_study
 
     rows = run.metrics.get("starts", [])
@@ -227,7 +227,7 @@ def _fitted_cells(compared: Sequence[Measure], fit: dict[str, Any] | None) -> li
 
 
 def gain_over(prior: dict[str, Any], row: dict[str, Any]) -> Estimate:
-    """How much smaller the held-out misfit is than that of the prior, fold by fold, and its standard error."""
+    """The mean over folds of the decrease of the held-out misfit from that of the prior, and its standard error."""
     return mean_with_error(np.subtract(prior["folds"], row["folds"]))
 
 

@@ -141,8 +141,10 @@ class Study:
         return found
 
     def without_details(self, start: Params, best: Fitted) -> Params:
-        """Where folds begin: ``start``, or with several groups their summed weights where it led to, within each as the
-        prior weights are. That is its basin, but knows of single frames nothing that held-out orbits have told.
+        """The start of each fold: ``start``, or with several groups the group sums of ``best``,
+        with prior weights within groups.
+
+        So a fold starts in the basin of ``best``. Nothing that held-out orbits tell of single frames leaks in.
         """
         if len(self.case.groups.names) < 2:
             return start
@@ -259,7 +261,7 @@ class Study:
 
     @property
     def source_names(self) -> list[str]:
-        """Of all frames that take part, in ascending order."""
+        """The sources of all frames that take part, in ascending order."""
         return sorted({self.case.store.shards[block.shard].source for block in self.case.blocks})
 
     def _source_labels(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a weight may be: on the simplex, in (0, 1) each for itself, or any number.
+"""The kinds of weights: on the simplex, in (0, 1) each for itself, or any number.
 
     simplex   w = w0 u^2 / sum        Guinier's diffuse intensity is defined for these; the default
     sigmoid   w = 1 / (1 + exp(-u))   and
@@ -41,7 +41,7 @@ class WeightKind(Protocol):
         """Equivalent u at which the sums are well scaled."""
 
     def level(self, u):
-        """What is compared along trajectories. Traced."""
+        """The quantity that is compared along trajectories. Traced."""
 
 
 @dataclass(frozen=True)
