@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
-import hpcfit
 from hpcfit.errors import InputError, nearest
+from hpcfit.kinds.table import kind_named, names
 
 
 def run_explain(kind: str | None) -> None:
@@ -17,28 +18,27 @@ def run_explain(kind: str | None) -> None:
     _show(readme_of(kind).read_text(encoding="utf-8"))
 
 
-def readmes() -> dict[str, Path]:
-    """The README of each kind by the name of the kind."""
-    folder = Path(hpcfit.__file__).parent / "kinds"
-    return {path.parent.name.replace("_", "-"): path for path in sorted(folder.glob("*/README.md"))}
-
-
 def readme_of(kind: str) -> Path:
-    """The README of a kind. Raises InputError that names the nearest kind where there is none of this name."""
-    found = readmes()
-    if kind not in found:
+    """The README of a kind, which lies beside its config module. Raises InputError that names the nearest kind where
+    there is none of this name, and where a package brings a kind without a README."""
+    known = names()
+    if kind not in known:
         raise InputError(
-            f"there is no kind of problem '{kind}': {nearest(kind, found)}",
+            f"there is no kind of problem '{kind}': {nearest(kind, known)}",
             remedy="`hpcfit explain` lists the kinds with a line about each",
         )
-    return found[kind]
+    package = kind_named(kind).config.partition(":")[0].rpartition(".")[0]
+    readme = Path(importlib.util.find_spec(package).origin).parent / "README.md"
+    if not readme.is_file():
+        raise InputError(f"the package of kind '{kind}' has no {readme}", remedy="ask who made the package")
+    return readme
 
 
 def kinds_in_lines() -> str:
-    """A line a kind: its name and the title of its README, which is "# NAME: title"."""
-    titles = {kind: path.read_text(encoding="utf-8").partition("\n")[0] for kind, path in readmes().items()}
-    width = max(map(len, titles))
-    return "".join(f"{kind:{width}}  {title.partition(': ')[2]}\n" for kind, title in titles.items())
+    """A line a kind: its name, and what the table of kinds says of it."""
+    known = names()
+    width = max(map(len, known))
+    return "".join(f"{name:{width}}  {kind_named(name).about}\n" for name in known)
 
 
 def _show(text: str) -> None:

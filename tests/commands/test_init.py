@@ -11,6 +11,7 @@ import pytest
 
 from hpcfit.commands import explain
 from hpcfit.commands.init import UNFINISHED
+from hpcfit.kinds import table
 from hpcfit.kinds.table import load_config
 from hpcfit.testsystems import demos
 from tests.command import ROOT, here
@@ -139,7 +140,7 @@ def test_without_openmm_it_is_said_before_anything_is_made(kind, monkeypatch, tm
 
 
 def test_every_kind_has_a_demo_whose_config_names_what_it_makes(tmp_path):
-    assert demos.DEMOS.keys() == explain.readmes().keys() == KINDS
+    assert demos.DEMOS.keys() == table.KINDS.keys() == KINDS
     pytest.importorskip("openmm")
     for kind, demo in demos.DEMOS.items():
         made, config = demo(), tmp_path / kind / "config.toml"
