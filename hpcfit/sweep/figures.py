@@ -65,7 +65,7 @@ def _panels(metrics: Sequence[Metric]) -> list[Metric]:
     """The metrics that are no mere counts; the loss where its panel is free."""
     kept = [metric for metric in metrics if metric.digits != "whole"]
     if len(kept) > MOST_PANELS:
-        kept = [metric for metric in drawn if metric.name != "loss"]
+        kept = [metric for metric in kept if metric.name != "loss"]
     return kept[:MOST_PANELS]
 
 

@@ -123,7 +123,7 @@ def test_the_page_follows_the_fit(fit):
     with browser.session(f"{dashboard}/hpcfit") as opened:
         browser.take_in_until(opened, lambda: "of at most 1000000000" in text(opened))
         shown = text(opened)
-        for words in ("running on 2 ranks", "CC anisotropic", "of 300 frames", "|gradient|", "checkpoint", "x mean"):
+        for words in ("running on 2 ranks", "CC, anisotropic", "of 300 frames", "|gradient|", "checkpoint", "x mean"):
             assert words in shown
         assert "wall clock (optimizer.wall_clock_minutes)" in shown, "that ends before so many steps"
         before = columns(opened, "step")
