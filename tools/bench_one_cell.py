@@ -30,7 +30,7 @@ from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.ranks import world_ranks
 from hpcfit.store.stream import Chunk
 
-ATOMS, STEPS, WIDTH = 32, 400, 6
+ATOMS, STEPS, WIDTH = 16, 400, 6
 WAYS = {"value": (Reverse, True), "gradient, Reverse": (Reverse, False), "gradient, Forward": (Forward, False)}
 WORKER = "--worker"
 
