@@ -28,7 +28,7 @@ from hpcfit.ranks import Ranks
 from hpcfit.store.files import Seal, check_seal, hdf5_sealed, sha256_of_file
 
 CHECKPOINT, RECORD, STAGE = "checkpoint", "record of a fit", "stage"
-STAGE_ENDING = ".stage.h5"
+STAGE_ENDING = ".stage"  # HDF5 too, but no record of a fit, which is what *.h5 finds
 # 2: a checkpoint names its fit; 3: weights of the simplex are squares of the parameters; 4: sealed, records too
 SCHEMA = 4
 
@@ -225,8 +225,7 @@ class Records:
 
     def evaluations(self) -> int:
         """Evaluations of the run until its last record; on root."""
-        paths = [path for path in sorted(self.folder.glob("*.h5")) if not path.name.endswith(STAGE_ENDING)]
-        counts = [self._evaluations(path) for path in paths]
+        counts = [self._evaluations(path) for path in sorted(self.folder.glob("*.h5"))]
         return max((count for count in counts if count is not None), default=0)
 
     def _path(self, name: str) -> Path:

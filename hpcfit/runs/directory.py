@@ -28,6 +28,7 @@ from hpcfit.store.files import disk_errors, hdf5_written_whole, write_text, writ
 
 HISTORY, STOPPED, METRICS = "history.jsonl", "stopped.json", "metrics.json"
 MONITOR = "monitor.json"  # where the dashboard of a run is, as long as it has one
+KEPT = ("checkpoints/step_*.h5", "fits/*.h5", "fits/*.stage")  # what a run goes on from
 RESULTS = (
     METRICS, STOPPED, HISTORY, MONITOR, STUDY, "history.h5", "weights.csv", "weights.h5", "sources.csv", "map.h5",
     "maps.h5", "force_map.npy", "potentials.h5", "simulation.h5", "report.html",
@@ -69,7 +70,7 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what makes a run, so that a new one is not taken for its continuation."""
         with disk_errors(self.path / HISTORY):
-            made = [*self.path.glob("checkpoints/step_*.h5"), *self.path.glob("fits/*.h5")]
+            made = [old for kept in KEPT for old in self.path.glob(kept)]
             for old in [*made, *(self.path / name for name in RESULTS)]:
                 old.unlink(missing_ok=True)
 

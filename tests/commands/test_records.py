@@ -23,8 +23,8 @@ def words(config, directory, *more):
 
 
 def records(directory):
-    """The records of fits, which lie beside those of stages."""
-    return [path for path in sorted((directory / "fits").glob("*.h5")) if not path.name.endswith(".stage.h5")]
+    """The records of fits, which lie beside stages."""
+    return sorted((directory / "fits").glob("*.h5"))
 
 
 @pytest.fixture(scope="module")

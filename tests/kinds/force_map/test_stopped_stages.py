@@ -166,7 +166,7 @@ def test_forces_whose_products_are_no_numbers_are_one_error_with_block_and_frame
 
 def test_a_run_of_stages_alone_is_not_overwritten_unasked_and_begins_anew_when_told(hpcfit, folder, whole, tmp_path):
     assert hpcfit(*words(folder, tmp_path / "run", NOW)).returncode == 75
-    record = tmp_path / "run/fits/products_of_forces.stage.h5"
+    record = tmp_path / "run/fits/products_of_forces.stage"
     assert record.exists()
     anew = [word for word in words(folder, tmp_path / "run") if word not in ("--resume", "auto")]
     assert "already holds a run" in hpcfit(*anew).stderr
