@@ -136,7 +136,7 @@ class _Halves:
         return Evaluation(loss, gradient, params, statistics, sums, clock.seconds, at.rows)
 
     def value(self, params: Params) -> Evaluation:
-        """The same without the gradient (``gradient`` is None): one pass. Raises NumericalError for a sum that is not
+        """Loss without gradient (``gradient`` is None): one pass. Raises NumericalError for a sum that is not
         finite."""
         clock = Stopwatch()
         at = self._sums_at(params, clock)
@@ -147,7 +147,7 @@ class _Halves:
         return Evaluation(loss, None, at.params, at.statistics, at.sums, clock.seconds, at.rows)
 
     def not_finite_at(self, params: Params) -> str:
-        """Where a sum that is not finite at ``params`` comes from, in words: a block and its frames, or a tile where no
+        """The source of a sum that is not finite at ``params``, in words: a block and its frames, or a tile where no
         frame is at fault; "" where every sum is finite. Collective; one or two passes over the frames."""
         at = self._sums_at(params, Stopwatch())
         if not self._any_rank(not _is_finite((at.statistics, at.sums))):
@@ -193,7 +193,7 @@ class _Halves:
         return bool(self.grid.world.max(np.array([float(here)]))[0])
 
     def metrics(self, evaluation: Evaluation) -> dict[str, float]:
-        """What the problem reports of an evaluation."""
+        """The numbers that the problem reports of an evaluation."""
         found = _metrics(self.problem, evaluation.sums, evaluation.statistics.common, evaluation.params.shared)
         return {name: float(value) for name, value in found.items()}
 

@@ -136,7 +136,7 @@ class _Watch:
         report("simulate", self._replica.name, done, self._replica.simulate.frames, rate, "ns/day")
 
     def summary(self, done: int) -> Simulated:
-        """What became of the replica if it ends with so many frames now."""
+        """The outcome of the replica if it ends with so many frames now."""
         seconds = max(time.monotonic() - self._begun, 1e-9)
         made, interval = done - self._before, self._replica.simulate.interval
         return Simulated(self._replica.name, done, made, seconds, interval, self._platform, _worker())

@@ -83,7 +83,7 @@ class _Progress:
         self._before, self._begun = self._count(), time.monotonic()
 
     def report(self) -> None:
-        """How far it is now."""
+        """The progress of the fit, as it is now."""
         self._say(done := self._count(), max(self._total, done + 1))
 
     def ended(self) -> None:

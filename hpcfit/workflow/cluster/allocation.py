@@ -119,7 +119,7 @@ class _Step:
         return Path(self._said.name).read_bytes()[-TAIL_BYTES:].decode(errors="replace")
 
     def look(self) -> HpcfitError | None:
-        """What is wrong, if the workers have ended."""
+        """The error, if the workers have ended."""
         if not self.ended():
             return None
         return HpcfitError(
