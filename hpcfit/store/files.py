@@ -236,6 +236,16 @@ def hdf5_facts() -> str:
     return f"h5py {h5py.version.version}, HDF5 {h5py.version.hdf5_version}, MPI-IO {mpi_io}"
 
 
+def write_rows(dataset: h5py.Dataset, rows: slice, values: Any) -> None:
+    """Write rows of a dataset, whose chunks get their place in the file now.
+
+    HDF5 places them when the dataset is closed, which waits for the last reference to it: files of equal content would,
+    rarely, differ in their bytes.
+    """
+    dataset[rows] = values
+    dataset.flush()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small text file whole."""
     with written_whole(path) as temporary:

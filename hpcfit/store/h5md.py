@@ -13,6 +13,7 @@ import numpy as np
 
 from hpcfit import __version__
 from hpcfit.errors import InputError
+from hpcfit.store.files import write_rows
 from hpcfit.store.frame import PBC, Frame
 
 PARTICLES = "particles/trajectory"
@@ -62,7 +63,7 @@ class TrajectoryWriter:
         self._file[PARTICLES]["step"][span] = rows.step
         self._file[PARTICLES]["time"][span] = rows.time
         for name, values in rows.values.items():
-            self._file[ELEMENTS[name].path]["value"][span] = values
+            write_rows(self._file[ELEMENTS[name].path]["value"], span, values)
 
     def _create(self, rows: Rows) -> None:
         header = self._file.create_group("h5md")

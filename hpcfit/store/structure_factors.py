@@ -28,7 +28,7 @@ from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.store.catalog import CATALOG, Store, opened_store
 from hpcfit.store.content import Content, SharedFile
-from hpcfit.store.files import hdf5_written_whole
+from hpcfit.store.files import hdf5_written_whole, write_rows
 from hpcfit.store.frame import Frame
 from hpcfit.store.h5md import Rows, TrajectoryWriter, read_rows, rows_of
 from hpcfit.store.reference import Encoding, Reference, centred_pairs, read_datasets, write_datasets
@@ -180,7 +180,7 @@ class FactorContent(Content):
         except InputError as error:
             which = f"frames {frames[0].row} to {frames[-1].row}"
             raise InputError(f"{plan.source_path}, {which}: {error}") from None
-        file["hpcfit/structure_factors"][start : start + len(frames)] = pairs
+        write_rows(file["hpcfit/structure_factors"], slice(start, start + len(frames)), pairs)
         rows = rows_of(frames)
         if rows is not None:
             TrajectoryWriter(file, plan.n_frames).write(start, rows)

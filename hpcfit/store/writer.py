@@ -82,8 +82,6 @@ class ShardWriter:
         if stop > self.plan.n_frames:
             raise self._other_number(f"more than {self.plan.n_frames}")
         checksums = self.content.write(self._file, self.plan, start, self._waiting)
-        # Chunks get their place in the file now, not when somebody collects the last reference to their dataset.
-        self._file.flush()
         group = self._file["hpcfit"]
         group["source_index"][start:stop] = [frame.row for frame in self._waiting]
         group["source_file"][start:stop] = [frame.file or self.plan.source_path for frame in self._waiting]
