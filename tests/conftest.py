@@ -15,9 +15,6 @@ from hpcfit.testsystems import synthetic
 from tests import command
 from tests.command import ROOT
 
-# Who uses one of these starts several processes, which want the whole machine.
-STARTS_PROCESSES = {"mpiexec", "installed"}  # MPI ranks, a Slurm
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--nightly``: what repeats, on more ranks or once more, what the default run has seen already."""
@@ -33,12 +30,15 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what starts several processes, and leave out the nightly tests, or all others.
+    """Mark what starts ranks or a Slurm, and leave out the nightly tests, or all others.
 
-    `tools/test` runs tests marked `processes` one after the other, the rest side by side.
+    Ranks wait for each other by asking again and again, and so want cores of their own, while a test that waits for
+    Slurm leaves its core to others: `tools/test` runs the first alone, the second beside the tests of one process.
     """
     for item in items:
-        if item.get_closest_marker("mpi") or not STARTS_PROCESSES.isdisjoint(item.fixturenames):
+        if "installed" in item.fixturenames:
+            item.add_marker("programs")
+        elif item.get_closest_marker("mpi") or "mpiexec" in item.fixturenames:
             item.add_marker("processes")
     nightly = config.getoption("nightly")
     left_out = {item for item in items if bool(item.get_closest_marker("nightly")) != nightly}

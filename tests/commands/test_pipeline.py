@@ -14,7 +14,7 @@ from tests.conftest import assert_one_clear_error, history, wait_for
 from tests.prepare.test_prepare_faults import CELL, write_trajectory
 from tests.simulation.simulations import EDGE, write_springs
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.programs
 
 CLUSTER = '[cluster]\nworkers = 2\ndashboard = "127.0.0.1:0"\n'
 D_MIN = 2.5

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 # Three starts, two thetas in three folds, the fits of all orbits, the final one, and two resamples of either kind.
 STUDY = 'theta = [0.01, 0.1]\nfolds = 3\nresamples = 2\nstarts = ["prior", "clusters"]\n'
-SETTINGS = ("optimizer.max_steps=40", "checkpoint.every_steps=2", "run.report=false")
+SETTINGS = ("optimizer.max_steps=15", "checkpoint.every_steps=2", "run.report=false")
 FITS = 3 + 2 * 3 + 2 + 1 + 2 * 2
 
 

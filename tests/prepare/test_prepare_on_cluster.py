@@ -20,7 +20,7 @@ from tests.store.test_shard import flip_byte
 from tests.workflow.crew_tasks import Gate
 from tests.workflow.held import held
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.programs
 
 CLUSTER = '[cluster]\nworkers = 2\ndashboard = "127.0.0.1:0"\n'
 

@@ -159,7 +159,7 @@ def thirty_frames(tmp_path):
     return config, expected, crew_tasks.Gate(tmp_path / "gate")
 
 
-@pytest.mark.processes
+@pytest.mark.programs
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(thirty_frames, hpcfit):
     config, expected, gate = thirty_frames
     found = simulations.replicas(config)
@@ -175,7 +175,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(thirty_frames, hpcfit):
     assert all(map(same_files, found, expected))
 
 
-@pytest.mark.processes
+@pytest.mark.programs
 def test_a_killed_worker_costs_no_frame(thirty_frames, caplog):
     from hpcfit.workflow.cluster.opening import open_cluster
 
@@ -312,7 +312,7 @@ def test_atoms_that_fly_off_cost_no_frame(tmp_path, monkeypatch):
     assert len(pieces(longer)) == 4
 
 
-@pytest.mark.processes
+@pytest.mark.programs
 def test_a_replica_that_explodes_leaves_the_others_running(hpcfit, tmp_path):
     config = simulations.write_dipeptide(tmp_path, temperatures=[300, 1e9], frames=4)
     done = hpcfit("simulate", config, apart=True)

@@ -188,7 +188,7 @@ def written(folder) -> dict[str, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.processes
+@pytest.mark.programs
 def test_a_point_that_fails_is_in_the_table_and_nothing_is_run_twice(hpcfit, two_sources, tmp_path):
     folder, damaged = tmp_path / "sweep", tmp_path / "other.npz"
     damaged.write_bytes(b"no map")

@@ -21,7 +21,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def needs_chromium(test):
     """Mark a test that looks at a page with a browser, whose processes want the whole machine."""
     there = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
-    return pytest.mark.processes(there(test))
+    return pytest.mark.programs(there(test))
 
 
 def get(address: str) -> str:

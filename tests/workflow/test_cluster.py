@@ -24,7 +24,7 @@ from hpcfit.workflow.cluster.opening import open_cluster
 from tests.conftest import ROOT, wait_for
 from tests.workflow import crew_tasks
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.programs
 
 ANY_PORT = "127.0.0.1:0"
 

@@ -14,7 +14,7 @@ from hpcfit.workflow.cluster.opening import open_cluster
 from tests.conftest import wait_for
 from tests.workflow import crew_tasks
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.programs
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def frames(shared_data, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["100p", "mixture"])
+@pytest.mark.parametrize("target", [pytest.param("100p", marks=pytest.mark.nightly), "mixture"])
 def test_the_classes_of_the_target_are_found_in_the_iodide(frames, tmp_path, target):
     """By the default settings, in P1, from the prior weights and from each class."""
     argyrodite.write_target(frames, TARGETS[target], tmp_path / "target.npz")

@@ -61,6 +61,7 @@ def test_greedy_removes_the_same_frames_as_the_reference(tmp_path):
     assert len(expected.removed) > T / 4
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:MDAnalysis")
 def test_greedy_removes_the_same_frames_of_a_crystal(shared_data, tmp_path):

@@ -49,7 +49,7 @@ class TestMixtures:
             assert shares == pytest.approx([0.5, 0.5], abs=0.002)
             assert metrics["fitted"]["cc"] >= 0.99999
 
-    @pytest.mark.parametrize("name", ["one wrong", "both wrong"])
+    @pytest.mark.parametrize("name", [pytest.param("one wrong", marks=pytest.mark.nightly), "both wrong"])
     def test_with_wrong_structures_all_starts_end_at_one_optimum(self, tmp_path, structures, name):
         results = fits(tmp_path, structures, CASES[name], seeds=(1, 2, 3))
         shares, ccs = (np.array(values) for values in zip(*((s, m["fitted"]["cc"]) for s, m in results)))
