@@ -11,6 +11,7 @@ from hpcfit.config import ClusterConfig
 from hpcfit.errors import EXIT_FAILED, InputError
 from hpcfit.kinds.table import check_config, load_config
 from hpcfit.log import logger
+from hpcfit.runs.files import RunFiles
 from hpcfit.sweep import outcome as results
 from hpcfit.sweep import points as axes
 from hpcfit.sweep.array import Array, check_none_runs, submit, submit_report, write_script
@@ -97,7 +98,7 @@ def _planned(wanted: Wanted) -> list[Point]:
     for point in points:
         check_config(point.config, "sweep")
     write_plan(wanted.directory, wanted.axes, points)
-    todo = [point for point in points if not results.is_finished(point.directory)]
+    todo = [point for point in points if not RunFiles(point.directory).finished]
     logger.info("%d points in %s, %d of them finished", len(points), wanted.directory, len(points) - len(todo))
     return todo
 
