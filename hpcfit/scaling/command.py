@@ -16,9 +16,8 @@ from hpcfit.ranks import Ranks, launched_tasks, world_ranks
 from hpcfit.runs.directory import check_is_writable
 from hpcfit.scaling.files import check_mode, write_scaling
 from hpcfit.scaling.measurement import identity
-from hpcfit.scaling.options import Beyond
-from hpcfit.scaling.plan import Plan, plan_points
-from hpcfit.scaling.series import Point, Series, check_complete, measure_here, submit, wait
+from hpcfit.scaling.options import Beyond, Plan
+from hpcfit.scaling.series import Point, Series, check_complete, measure_here, plan_points, submit, wait
 from hpcfit.scaling.summary import Repeats, Scaling, summarise
 from hpcfit.workflow.jobs.options import ScalingOptions
 from hpcfit.workflow.jobs.site import chosen_site
