@@ -312,16 +312,13 @@ def _read(config: Path, overrides: list[str] | None) -> Config:
 
 def _as_one_process(settings: Config) -> Config:
     """The config, for a command that deals out work to a cluster. Raises InputError if a launcher started several."""
-    from hpcfit.ranks import launched_tasks
+    from hpcfit.ranks import check_one_process
 
-    variable, tasks = launched_tasks()
-    if tasks > 1 and (settings.cluster is None or settings.cluster.kind != "allocation"):
-        raise together(
-            InputError(
-                f"{variable} = {tasks}: {tasks} processes were started, and each would deal out all of the work",
-                remedy="start hpcfit without mpiexec or srun; or, under srun, set [cluster] kind = 'allocation';"
-                " `prepare` without a [cluster] table runs on MPI ranks",
-            )
+    if settings.cluster is None or settings.cluster.kind != "allocation":
+        check_one_process(
+            "and each would deal out all of the work",
+            "start hpcfit without mpiexec or srun; or, under srun, set [cluster] kind = 'allocation';"
+            " `prepare` without a [cluster] table runs on MPI ranks",
         )
     return settings
 

@@ -26,6 +26,7 @@ from hpcfit.readers.expansion import known_expansion, placement
 from hpcfit.readers.foreign_hdf5 import dataset, opened, text
 from hpcfit.readers.patterns import matching
 from hpcfit.readers.reflections import Listed
+from hpcfit.readers.trajectory import chosen_rows
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reflections
@@ -166,13 +167,7 @@ def open_lunus(path: Path, label: str, frames: slice) -> LunusSource:
 
     Raises InputError for files that are missing, damaged or no checkpoint, whose arrays disagree, or without frames.
     """
-    n_frames = _checked_frames(path)
-    rows = range(n_frames)[frames]
-    if not rows:
-        raise InputError(
-            f"{path} has {n_frames} frames; {frames.start}:{frames.stop}:{frames.step} selects none",
-            remedy="correct start, stop and stride of this [[prepare.source]]",
-        )
+    rows = chosen_rows(path, _checked_frames(path), frames)
     return LunusSource(path.name, label, path, rows, sha256_of_file(path))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
+from hpcfit.readers.trajectory import chosen_rows
 from hpcfit.store.catalog import check_place
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reference, Reflections, restored
@@ -108,12 +109,7 @@ def open_store_sources(folder: Path, label: str, frames: slice) -> list[StoreSou
 def _source(store: FactorStore, name: str, label: str, frames: slice) -> StoreSource:
     shards = [(number, shard) for number, shard in enumerate(store.shards) if shard.source == name]
     firsts = np.cumsum([0, *(shard.frames for _, shard in shards)]).tolist()
-    rows = range(firsts[-1])[frames]
-    if not rows:
-        raise InputError(
-            f"{store.folder / name} has {firsts[-1]} frames; {frames.start}:{frames.stop}:{frames.step} selects none",
-            remedy="correct start, stop and stride of this [[prepare.source]]",
-        )
+    rows = chosen_rows(store.folder / name, firsts[-1], frames)
     places = tuple(
         Place(store.path(number), number, shard.plan, first, shard.frames)
         for (number, shard), first in zip(shards, firsts)

@@ -23,8 +23,7 @@ from hpcfit.config import Config
 from hpcfit.errors import InputError
 from hpcfit.fit.stop import Stop
 from hpcfit.runs.files import CONFIG, ENVIRONMENT, HISTORY, LEFT, METRICS, STOPPED, RunFiles
-from hpcfit.runs.tables import write_csv
-from hpcfit.store.files import disk_errors, hdf5_written_whole, write_text, written_whole
+from hpcfit.store.files import disk_errors, hdf5_written_whole, write_csv, write_text, written_whole
 
 KEPT = ("checkpoints/step_*.h5", "fits/*.h5", "fits/*.stage")  # what a run goes on from
 LIBRARIES = ("numpy", "jax", "jaxlib", "h5py", "mpi4py", "optax", "gemmi", "scipy")
