@@ -13,6 +13,7 @@ import numpy as np
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
+from hpcfit.readers.reflections import FactorSource
 from hpcfit.readers.trajectory import chosen_rows
 from hpcfit.store.catalog import check_place
 from hpcfit.store.frame import Frame
@@ -32,8 +33,8 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StoreSource:
-    """One source of another store. A FrameSource once `on` gave it the reflections of the new store.
+class StoreSource(FactorSource):
+    """One source of another store.
 
     path: the store's folder and the source's name in it; rows: the frames used, start:stop:stride of the config.
     """
@@ -54,15 +55,6 @@ class StoreSource:
     def n_frames(self) -> int:
         """Frames after start, stop and stride."""
         return len(self.rows)
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """The source in its store, and the digest of what it was made from."""
-        return {str(self.path): self.digest}
-
-    def on(self, reflections: Reflections) -> StoreSource:
-        """Return this source, giving its frames on these reflections, all of which its store has."""
-        return replace(self, reflections=reflections)
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:
         """Frames start to stop - 1 of `rows`; every chunk that is read is compared with its checksum."""
