@@ -132,7 +132,7 @@ def read_sweep(folder: Path) -> Sweep:
 def _metrics(points: Sequence[Point]) -> list[Metric]:
     """The metrics of the kinds that the points are of, each once, and those of all kinds."""
     written = (run for point in points if (run := RunFiles(point.directory)).has(CONFIG))
-    kinds = dict.fromkeys(run.kind for run in written)
+    kinds = dict.fromkeys(run.config["problem"]["kind"] for run in written)
     metrics = [*(metric for kind in kinds for metric in kind_named(kind).metrics), *OF_ALL_KINDS]
     return list({metric.name: metric for metric in metrics}.values())
 
