@@ -13,19 +13,19 @@ from cyclopts import App, Parameter
 
 from hpcfit import __version__
 from hpcfit.errors import InputError, together
-from hpcfit.scaling.options import Beyond
-from hpcfit.workflow.jobs.options import ArrayOptions, ScalingOptions, SiteOptions
+from hpcfit.scaling.options import STEPS, Beyond, Plan, grids
+from hpcfit.workflow.jobs.options import ArrayOptions, JobOptions, ScalingOptions
 
 if TYPE_CHECKING:
     from hpcfit.config import ClusterConfig, Config
-    from hpcfit.ranks import Ranks as AllRanks
+    from hpcfit.ranks import Ranks
 
 Overrides = Annotated[
     list[str] | None,
     Parameter(name=["--set"], negative="", help="Override a key of the config: section.key=value; may be repeated."),
 ]
 ConfigPath = Annotated[Path, Parameter(help="The config, a TOML file; see config/ for commented examples.")]
-
+StorePath = Annotated[Path, Parameter(help="A store: the folder that `hpcfit prepare` wrote.")]
 Resume = Annotated[
     Literal["newest", "auto"] | None,
     Parameter(
@@ -34,8 +34,6 @@ Resume = Annotated[
         " started again: also begin where there is no checkpoint, and do nothing where this run has ended.",
     ),
 ]  # fmt: skip
-Ranks = Annotated[int, Parameter(help="MPI ranks of each fit.")]
-Time = Annotated[str, Parameter(help="Time limit of a job, hours:minutes:seconds.")]
 Monitor = Annotated[
     bool, Parameter(negative="", help="Show the fit live on a Dask dashboard, page /hpcfit; as [monitor] dask = true.")
 ]
@@ -124,7 +122,7 @@ def check(config: ConfigPath, *, overrides: Overrides = None) -> int:
 def step(
     config: ConfigPath,
     *,
-    steps: Annotated[int, Parameter(help="Steps to time; their median counts.")] = 9,
+    steps: Annotated[int, Parameter(help="Steps to time; their median counts.")] = STEPS,
     blocks: Annotated[int | None, Parameter(help="Only the leading so many blocks of 64 frames.")] = None,
     parts: Annotated[str | None, Parameter(help="Also time one rank's share of such grids alone: 8x1,1x8.")] = None,
     out: Annotated[Path | None, Parameter(help="A JSON file for everything measured.")] = None,
@@ -133,32 +131,16 @@ def step(
     """Time a step (value and gradient) on all ranks, beside a plain stream of their memory and their network."""
     settings, ranks = _open(config, overrides)
     from hpcfit.commands.step import run_step
-    from hpcfit.scaling.arguments import grids
 
     run_step(settings, ranks, steps=steps, blocks=blocks, parts=grids("--parts", parts) if parts else (), out=out)
     return 0
-
-
-JobKind = Literal["optimize", "simulate", "prepare", "pipeline", "sweep", "scaling", "report", "chain"]
 
 
 @app.command
 def job(
     config: Annotated[Path | None, Parameter(help="The config that the job works on.")] = None,
     *,
-    kind: Annotated[
-        JobKind, Parameter(help="What the job does; chain: a shell script that submits one after the other.")
-    ] = ("optimize"),
-    where: Annotated[SiteOptions, Parameter(name="*")] = SiteOptions(),  # noqa: B008 (frozen)
-    nodes: Annotated[int, Parameter(help="Nodes of the job.")] = 1,
-    ranks_per_node: Annotated[int | None, Parameter(help="MPI ranks of a node; by default as the site says.")] = None,
-    time: Time = "01:00:00",
-    name: Annotated[str | None, Parameter(help="Name of the job.")] = None,
-    after: Annotated[
-        list[str] | None, Parameter(negative="", help="Id of a job that must have succeeded before.")
-    ] = None,
-    points: Annotated[Path | None, Parameter(help="sweep: the file of points of `hpcfit sweep --array`.")] = None,
-    limit: Annotated[int | None, Parameter(help="sweep: so many points at a time.")] = None,
+    wanted: Annotated[JobOptions, Parameter(name="*")] = JobOptions(),  # noqa: B008 (frozen)
     sites: Annotated[bool, Parameter(negative="", help="List the sites instead.")] = False,
     overrides: Overrides = None,
 ) -> int:
@@ -171,8 +153,7 @@ def job(
         return 0
     if config is None:
         raise InputError("no config was given", remedy="for example hpcfit job config.toml --nodes 4")
-    sets = tuple(overrides or ())
-    run_job(Request(config, where, kind, nodes, ranks_per_node, time, name, after or (), points, limit, sets))
+    run_job(Request(config=config, sets=tuple(overrides or ()), **vars(wanted)))
     return 0
 
 
@@ -180,16 +161,7 @@ def job(
 def scaling(
     config: ConfigPath,
     *,
-    ranks: Annotated[str, Parameter(help="Numbers of MPI ranks, with commas between.")] = "1,2,4",
-    mode: Annotated[
-        Literal["strong", "weak"],
-        Parameter(help="strong: all frames on any ranks; weak: frames in proportion to ranks."),
-    ] = "strong",
-    grids: Annotated[
-        str, Parameter(help="auto: the grid that a run would choose; all: every one that fits; or a list: 2x1,1x2.")
-    ] = "auto",
-    repeats: Annotated[int, Parameter(help="Measurements of each point, in turns; medians count.")] = 3,
-    steps: Annotated[int, Parameter(help="Steps of each measurement.")] = 9,
+    plan: Annotated[Plan, Parameter(name="*")] = Plan(),  # noqa: B008 (frozen)
     directory: Annotated[Path, Parameter(help="Where measurements are kept and results written.")] = Path("scaling"),
     jobs: Annotated[ScalingOptions, Parameter(name="*", group="Slurm jobs")] = ScalingOptions(),  # noqa: B008 (frozen)
     beyond: Annotated[Beyond, Parameter(name="*", group="Machine to predict for")] = Beyond(),  # noqa: B008 (frozen)
@@ -200,11 +172,8 @@ def scaling(
     What has been measured is kept and not measured again.
     """
     settings = _read(config, overrides)
-    from hpcfit.scaling.arguments import counts, grid_choice
     from hpcfit.scaling.command import run_scaling
-    from hpcfit.scaling.plan import Plan
 
-    plan = Plan(counts("--ranks", ranks), mode, grid_choice("--grids", grids), repeats, steps)
     run_scaling(config, settings, tuple(overrides or ()), plan, directory, beyond, jobs)
     return 0
 
@@ -232,7 +201,7 @@ def sweep(
     folds: Annotated[int | None, Parameter(help="Hold out each of so many parts of the map in turn.")] = None,
     seeds: Annotated[int | None, Parameter(help="So many random starts.")] = None,
     bootstrap: Annotated[int | None, Parameter(help="So many bootstrap samples of the map.")] = None,
-    ranks: Ranks = 1,
+    ranks: Annotated[int, Parameter(help="MPI ranks of each fit.")] = 1,
     directory: Annotated[Path, Parameter(help="Where the run directories, the table and the page go.")] = Path("sweep"),
     queue: Annotated[ArrayOptions, Parameter(name="*", group="Slurm array")] = ArrayOptions(),  # noqa: B008 (frozen)
     plan: Annotated[bool, Parameter(negative="", help="Write points and job script, but start nothing.")] = False,
@@ -302,7 +271,7 @@ def explain(kind: Annotated[str | None, Parameter(help="A kind of problem.")] = 
 
 
 @store_app.command
-def info(store: Annotated[Path, Parameter(help="A store: the folder that `hpcfit prepare` wrote.")]) -> int:
+def info(store: StorePath) -> int:
     """Print what is in a store: frames of each source, bytes, and reflections, cell and encoding, or particles."""
     _start_logging()
     from hpcfit.commands.store import run_info
@@ -313,7 +282,7 @@ def info(store: Annotated[Path, Parameter(help="A store: the folder that `hpcfit
 
 @store_app.command
 def verify(
-    store: Annotated[Path, Parameter(help="A store: the folder that `hpcfit prepare` wrote.")],
+    store: StorePath,
     *,
     cluster: Annotated[Path | None, Parameter(help="A config: work on its [cluster].")] = None,
 ) -> int:
@@ -343,21 +312,18 @@ def _read(config: Path, overrides: list[str] | None) -> Config:
 
 def _as_one_process(settings: Config) -> Config:
     """The config, for a command that deals out work to a cluster. Raises InputError if a launcher started several."""
-    from hpcfit.ranks import launched_tasks
+    from hpcfit.ranks import check_one_process
 
-    variable, tasks = launched_tasks()
-    if tasks > 1 and (settings.cluster is None or settings.cluster.kind != "allocation"):
-        raise together(
-            InputError(
-                f"{variable} = {tasks}: {tasks} processes were started, and each would deal out all of the work",
-                remedy="start hpcfit without mpiexec or srun; or, under srun, set [cluster] kind = 'allocation';"
-                " `prepare` without a [cluster] table runs on MPI ranks",
-            )
+    if settings.cluster is None or settings.cluster.kind != "allocation":
+        check_one_process(
+            "and each would deal out all of the work",
+            "start hpcfit without mpiexec or srun; or, under srun, set [cluster] kind = 'allocation';"
+            " `prepare` without a [cluster] table runs on MPI ranks",
         )
     return settings
 
 
-def _open(config: Path, overrides: list[str] | None) -> tuple[Config, AllRanks]:
+def _open(config: Path, overrides: list[str] | None) -> tuple[Config, Ranks]:
     """Ranks, their logging, and the config as root reads it."""
     from hpcfit.kinds.table import load_config
 
@@ -365,7 +331,7 @@ def _open(config: Path, overrides: list[str] | None) -> tuple[Config, AllRanks]:
     return ranks.on_root(lambda: load_config(config, overrides or ())), ranks
 
 
-def _ranks() -> AllRanks:
+def _ranks() -> Ranks:
     """All ranks, and their logging."""
     from hpcfit import log
     from hpcfit.ranks import world_ranks

@@ -5,26 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import sys
-import time
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 logger = logging.getLogger("hpcfit")
-LOG_INTERVAL = 15.0  # seconds between the first two lines of progress
-
-
-class NowAndThen:
-    """A clock for lines of progress: one is due after `LOG_INTERVAL`, each later one after twice the time before."""
-
-    def __init__(self):
-        self._interval = LOG_INTERVAL
-        self._next = time.monotonic() + self._interval
-
-    def is_due(self) -> bool:
-        """True where a line is due; it then counts as written."""
-        if time.monotonic() < self._next:
-            return False
-        self._interval *= 2
-        self._next = time.monotonic() + self._interval
-        return True
 
 
 def span(seconds: float) -> str:
@@ -39,6 +27,12 @@ def span(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def in_columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """The rows of a table as lines whose columns stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]
+
+
 def set_up(rank: int, size: int) -> None:
     """Send root's INFO and everyone's warnings to standard error, tagged with the rank where there are several."""
     handler = _terminal_handler() if sys.stderr.isatty() and size == 1 else logging.StreamHandler(sys.stderr)
@@ -51,7 +45,14 @@ def set_up(rank: int, size: int) -> None:
 
 
 def _terminal_handler() -> logging.Handler:
-    from rich.console import Console
     from rich.logging import RichHandler
 
-    return RichHandler(console=Console(stderr=True), show_path=False, markup=False)
+    return RichHandler(console=console(), show_path=False, markup=False)
+
+
+@cache
+def console() -> Console:
+    """The terminal that lines of the log, and bars below them, are written to."""
+    from rich.console import Console
+
+    return Console(stderr=True)

@@ -167,6 +167,13 @@ def launched_tasks() -> tuple[str, int]:
     return "", 1
 
 
+def check_one_process(because: str, remedy: str) -> None:
+    """Raise InputError where a launcher started several processes of a command that is one; one of them says it."""
+    variable, tasks = launched_tasks()
+    if tasks > 1:
+        raise together(InputError(f"{variable} = {tasks}: {tasks} processes were started, {because}", remedy=remedy))
+
+
 def local_rank() -> int | None:
     """This rank's number on its node as the launcher says; None without one."""
     return _number_in(LOCAL_RANKS)

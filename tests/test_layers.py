@@ -80,13 +80,13 @@ def layers(monkeypatch):
 
 @pytest.fixture
 def complaints(layers, tmp_path):
-    """``complaints({path below hpcfit: text}, small=..., known=...)``: what is said of the allowed tree so changed."""
+    """``complaints({path below hpcfit: text}, small=..., words=...)``: what is said of the allowed tree so changed."""
 
-    def say(changed: dict[str, str], *, small: str = REASONS, known: str = "") -> list[str]:
+    def say(changed: dict[str, str], *, small: str = REASONS, words: str = "") -> list[str]:
         write(tmp_path, FILES | changed)
         (tmp_path / "tools").mkdir(exist_ok=True)
         (tmp_path / "tools" / "layers_small.txt").write_text(small)
-        (tmp_path / "tools" / "layers_known.txt").write_text(known)
+        (tmp_path / "tools" / "layers_words.txt").write_text(words)
         return list(layers.complaints(layers.read_source(tmp_path), tmp_path))
 
     return say
@@ -195,16 +195,18 @@ def test_what_the_layout_asks_for_may_be_small(complaints, name, importer):
     assert not [one for one in said if "has under 80 lines" in one]
 
 
-def test_the_known_list_passes_over_what_it_holds_and_may_only_shrink(complaints):
-    wrong = {"fit/loop.py": "import dask\n\nx = 'force-map'\n"}
-    dask = "hpcfit/fit/loop.py: imports dask: dask belongs to workflow/* alone"
-    said = complaints(wrong)
-    assert [one.split(": ")[0] for one in said] == ["hpcfit/fit/loop.py:1", "hpcfit/fit/loop.py:3"]
-    assert complaints(wrong, known=f"# libraries\n{dask}\n") == said[1:]
-    moved = {"fit/loop.py": "# Another line.\nimport dask\n"}
-    assert complaints(moved, known=f"# libraries\n{dask}\n") == []
-    [said] = complaints({}, known=f"# libraries\n{dask}\n")
-    assert said == f"tools/layers_known.txt:2: no longer occurs, remove it from the list: {dask}"
+def test_a_word_may_mean_something_else_in_a_file_that_is_listed_with_its_reason(complaints):
+    wrong = {"fit/loop.py": "x = 'force-map'\n\ndef force_field(): pass\n", "fit/a.py": "force_field = 1\n"}
+    assert [one.split(": ")[0] for one in complaints(wrong)] == [
+        "hpcfit/fit/a.py:1", "hpcfit/fit/loop.py:1", "hpcfit/fit/loop.py:3",
+    ]  # fmt: skip
+    entry = "hpcfit/fit/loop.py: force_field"
+    said = complaints(wrong, words=f"# OpenMM\n{entry}: its word\n")
+    assert [one.split(": ")[0] for one in said] == ["hpcfit/fit/a.py:1", "hpcfit/fit/loop.py:1"]
+    assert complaints(wrong, words=f"{entry}:\n")[-1] == f"tools/layers_words.txt:1: {entry} is listed without a reason"
+    mended = {"fit/loop.py": "", "fit/a.py": ""}
+    [said] = complaints(mended, words=f"# OpenMM\n{entry}: its word\n")
+    assert said == f"tools/layers_words.txt:2: {entry} does not occur, remove it from the list"
 
 
 def test_violations_are_printed_and_end_with_1(tmp_path):

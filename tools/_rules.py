@@ -31,7 +31,7 @@ ROWS = (
     ("readers",),
     ("store",),
     ("physics",),
-    ("config", "ranks", "machine", "log", "errors", ""),  # "" is hpcfit/__init__.py itself
+    ("config", "ranks", "machine", "progress", "log", "errors", ""),  # "" is hpcfit/__init__.py itself
 )
 HEIGHT = {room: len(ROWS) - row for row, rooms in enumerate(ROWS) for room in rooms}
 # Beside the rows. It knows what is below the kinds; of hpcfit only one file knows it.
@@ -71,10 +71,10 @@ class Violation(NamedTuple):
     reason: str
 
 
-def violations(source: Source, small_allowed: set[str]) -> list[Violation]:
-    """Everything that is wrong, sorted. small_allowed: paths of small files with one importer that have a reason."""
+def violations(source: Source, small_allowed: set[str], words_allowed: set[tuple[str, str]]) -> list[Violation]:
+    """Everything that is wrong, sorted. small_allowed: paths of small files with one importer that have a reason;
+    words_allowed: (path, word) of words that name a kind or a metric elsewhere, and something else there."""
     found = {Violation(path, line, f"does not parse: {message}") for path, line, message in source.broken}
-    metrics = table_metrics(source)
     for module in source.modules.values():
         if room_of(module.name) not in HEIGHT.keys() | {BESIDE}:
             found.add(Violation(module.path, 1, f"{module.name} is in no room: enter it in tools/_rules.py"))
@@ -83,8 +83,11 @@ def violations(source: Source, small_allowed: set[str]) -> list[Violation]:
             reason = objection(module, one, source)
             if reason:
                 found.add(Violation(module.path, one.line, f"imports {one.module}: {reason}"))
-        if not in_kinds(module.name) and room_of(module.name) != BESIDE:
-            found.update(Violation(module.path, line, reason) for line, reason in names_of_kinds(module, metrics))
+    found.update(
+        Violation(path, line, reason)
+        for path, line, word, reason in names_of_kinds(source)
+        if (path, word) not in words_allowed
+    )
     found.update(violated_cycles(source))
     found.update(unexplained_small(source, small_allowed))
     return sorted(found)
@@ -179,17 +182,26 @@ def _names_in(value: ast.expr) -> Iterator[str]:
         yield from _names_in(item)
 
 
-def names_of_kinds(module: Module, metrics: set[str]) -> Iterator[tuple[int, str]]:
-    """Texts and identifiers that are the name of a kind, or of a metric of one, where no kind should be known."""
-    for node in ast.walk(module.tree):
-        line = getattr(node, "lineno", 1)
-        for what, name in _texts_and_identifiers(node):
-            if name in KIND_NAMES:
-                yield line, f"{what} {name} is the name of a kind: what differs between kinds stands in kinds/"
-            elif name in metrics:
-                yield line, f"{what} {name} is a metric of one kind: metrics come from the entries of kinds/table"
-        for text in _compared_with_kind(node) & PLAIN_KINDS:
-            yield line, f"text {text} is compared with a kind: what differs between kinds stands in kinds/"
+def names_of_kinds(source: Source) -> Iterator[tuple[str, int, str, str]]:
+    """(path, line, word, reason) of texts and identifiers that are the name of a kind, or of a metric of one, in files
+    where no kind should be known."""
+    metrics = table_metrics(source)
+    for module in source.modules.values():
+        if not in_kinds(module.name) and room_of(module.name) != BESIDE:
+            for node in ast.walk(module.tree):
+                for word, reason in _kinds_named_by(node, metrics):
+                    yield module.path, getattr(node, "lineno", 1), word, reason
+
+
+def _kinds_named_by(node: ast.AST, metrics: set[str]) -> Iterator[tuple[str, str]]:
+    """Words of a node, each with what is wrong with it."""
+    for what, name in _texts_and_identifiers(node):
+        if name in KIND_NAMES:
+            yield name, f"{what} {name} is the name of a kind: what differs between kinds stands in kinds/"
+        elif name in metrics:
+            yield name, f"{what} {name} is a metric of one kind: metrics come from the entries of kinds/table"
+    for text in _compared_with_kind(node) & PLAIN_KINDS:
+        yield text, f"text {text} is compared with a kind: what differs between kinds stands in kinds/"
 
 
 def _texts_and_identifiers(node: ast.AST) -> Iterator[tuple[str, str]]:

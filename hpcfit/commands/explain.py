@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hpcfit.errors import InputError, nearest
 from hpcfit.kinds.table import kind_named, names
+from hpcfit.log import in_columns
 
 
 def run_explain(kind: str | None) -> None:
@@ -36,9 +37,7 @@ def readme_of(kind: str) -> Path:
 
 def kinds_in_lines() -> str:
     """A line a kind: its name, and what the table of kinds says of it."""
-    known = names()
-    width = max(map(len, known))
-    return "".join(f"{name:{width}}  {kind_named(name).about}\n" for name in known)
+    return "".join(f"{line}\n" for line in in_columns([[name, kind_named(name).about] for name in names()]))
 
 
 def _show(text: str) -> None:

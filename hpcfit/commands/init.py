@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcfit.commands.explain import readme_of
-from hpcfit.errors import InputError, together
+from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.workflow.shipped import shipped
 
@@ -38,12 +38,12 @@ def make_demo(kind: str, folder: Path) -> None:
     from hpcfit.kinds.table import load_config
     from hpcfit.physics.openmm_library import import_openmm
     from hpcfit.prepare.command import run_prepare
-    from hpcfit.ranks import Ranks
+    from hpcfit.ranks import Ranks, check_one_process
     from hpcfit.testsystems.demos import DEMOS
 
     if kind not in DEMOS:
         raise InputError(f"there is no demo of '{kind}'", remedy=f"there is one of {', '.join(DEMOS)}")
-    _check_one_process()
+    check_one_process("and each would make the same folder", "start `hpcfit init` without mpiexec or srun")
     import_openmm()
     demo = DEMOS[kind]()
     config = _begun(demo, folder)
@@ -71,16 +71,3 @@ def _begun(demo: Demo, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config.write_text(text, encoding="utf-8")
     return config
-
-
-def _check_one_process() -> None:
-    from hpcfit.ranks import launched_tasks
-
-    variable, tasks = launched_tasks()
-    if tasks > 1:
-        raise together(
-            InputError(
-                f"{variable} = {tasks}: {tasks} processes were started, and each would make the same folder",
-                remedy="start `hpcfit init` without mpiexec or srun",
-            )
-        )

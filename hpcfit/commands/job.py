@@ -5,34 +5,25 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpcfit.config import ClusterConfig, Config
 from hpcfit.errors import InputError
 from hpcfit.kinds.table import load_config
 from hpcfit.workflow.jobs.job import POINT_CONFIG, Job, Points, check_time, program, render, template
-from hpcfit.workflow.jobs.options import SiteOptions
+from hpcfit.workflow.jobs.options import JobOptions
 from hpcfit.workflow.jobs.site import Site, chosen_site, load_site, site_names
 
 # The jobs of a chain that spread over nodes, by the kind of the [cluster]; elsewhere only the fit does.
 ON_NODES = {None: {"prepare", "optimize"}, "allocation": {"simulate", "prepare", "optimize"}}
 
 
-@dataclass(frozen=True)
-class Request:
-    """The options of `hpcfit job`; None stands for the default of kind and site. sets: overrides of the config."""
+@dataclass(frozen=True, kw_only=True)
+class Request(JobOptions):
+    """A job for a config. sets: overrides of the config."""
 
     config: Path
-    where: SiteOptions = field(default_factory=SiteOptions)
-    kind: str = "optimize"
-    nodes: int = 1
-    ranks_per_node: int | None = None
-    time: str = "01:00:00"
-    name: str | None = None
-    after: Sequence[str] = ()
-    points: Path | None = None
-    limit: int | None = None
     sets: Sequence[str] = ()
 
     def command(self, name: str, *options: str) -> list[str]:
@@ -46,7 +37,7 @@ class Request:
     def job(self, command: Sequence[str], **fields) -> Job:
         """A job of this name, size and time."""
         ranks = self.nodes * self.ranks_per_node if self.ranks_per_node else None
-        sized = {"nodes": self.nodes, "ranks": ranks, "time": self.time, "after": tuple(self.after)}
+        sized = {"nodes": self.nodes, "ranks": ranks, "time": self.time, "after": tuple(self.after or ())}
         return Job(self.kind, self.name or f"hpcfit-{self.kind}", command, **(sized | fields))
 
 
@@ -161,7 +152,7 @@ def _chain(request: Request, settings: Config, site: Site) -> str:
     settings.require_fit(command="optimize")
     inputs = {"simulate": settings.simulate, "prepare": settings.frames}
     kinds = [*(kind for kind, table in inputs.items() if table is not None), "optimize", "report"]
-    before = [word for job in request.after for word in ("--after", job)]
+    before = [word for job in request.after or () for word in ("--after", job)]
     links = [
         (kind, shlex.join([*_link(request, kind, settings.cluster), *(before if kind == kinds[0] else [])]))
         for kind in kinds

@@ -15,7 +15,7 @@ from hpcfit.errors import HpcfitError
 from hpcfit.fit.loop import Hook
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
-from hpcfit.runs.directory import MONITOR
+from hpcfit.runs.files import MONITOR
 from hpcfit.store.files import write_text
 
 if TYPE_CHECKING:

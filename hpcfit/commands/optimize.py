@@ -14,7 +14,7 @@ from hpcfit.fit.stages import Interrupted
 from hpcfit.fit.stop import Stop
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.base import SteppedCase
-from hpcfit.kinds.table import Kind
+from hpcfit.kinds.table import Kind, files_left
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks, keep_exit_code
@@ -51,7 +51,8 @@ def run_optimize(
         kept = _evaluations_kept(run, directory, resume) if resume else None
         run.recorder.begin(directory, kept or 0)
         if kept is None:
-            world.on_root(directory.clear)  # only now: what could be wrong with the new run has been found
+            # Only now: what could be wrong with the new run has been found.
+            world.on_root(lambda: directory.clear(files_left(session.kind)))
         world.on_root(lambda: directory.open(config, run.recorder.count))
     with monitored(run) as monitor, phases("fit"):
         run.signals, run.clock, run.more = [signals], _wall_clock(config, world), monitor

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpcfit.config import ClusterConfig, Config
-from hpcfit.errors import InputError, together
 from hpcfit.log import logger
 from hpcfit.prepare.command import run_prepare_on_cluster
-from hpcfit.ranks import launched_tasks
+from hpcfit.ranks import check_one_process
 from hpcfit.workflow.launch import in_slurm, run_hpcfit
 from hpcfit.workflow.stopping import stopped_by_signals
 
@@ -21,7 +20,10 @@ def run_pipeline(path: Path, config: Config, overrides: Sequence[str] = (), rank
     path, overrides: where `config` came from, for the ranks. The cluster is closed before they start: cores and
     memory are theirs. Raises InputError, and Stopped at a signal; during the fit signals are passed on to it.
     """
-    _check_is_one_process()
+    check_one_process(
+        "while `hpcfit pipeline` is one process that starts workers and ranks itself",
+        "call it in the batch script without srun or mpiexec",
+    )
     config.require_fit(command="pipeline")
     config = config.model_copy(update={"cluster": config.cluster or _cluster_here()})
     with stopped_by_signals():
@@ -40,14 +42,3 @@ def run_pipeline(path: Path, config: Config, overrides: Sequence[str] = (), rank
 def _cluster_here() -> ClusterConfig:
     """Without a [cluster] table: the tasks of this Slurm job, or the cores of this machine."""
     return ClusterConfig(kind="allocation" if in_slurm() else "local")
-
-
-def _check_is_one_process() -> None:
-    variable, tasks = launched_tasks()
-    if tasks > 1:
-        raise together(
-            InputError(
-                f"{variable} = {tasks}: `hpcfit pipeline` is one process that starts workers and ranks itself",
-                remedy="call it in the batch script without srun or mpiexec",
-            )
-        )

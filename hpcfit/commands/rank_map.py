@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from hpcfit.log import in_columns
 from hpcfit.machine import Device
 from hpcfit.ranks import Ranks
 
@@ -19,15 +20,10 @@ def rank_map(world: Ranks, device: Device, more: dict[str, str]) -> list[str]:
         "free": f"{device.memory / 1e9:.1f} GB", **more,
     }  # fmt: skip
     rows = world.gather(row)
-    return _columns([list(row), *(list(row.values()) for row in rows)]) if rows else []
+    return in_columns([list(row), *(list(row.values()) for row in rows)]) if rows else []
 
 
 def _ranges(cores: tuple[int, ...]) -> str:
     """(0, 1, 2, 5) as 0-2,5."""
     runs = [[core for _, core in run] for _, run in groupby(enumerate(cores), lambda item: item[1] - item[0])]
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
-
-
-def _columns(table: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table)]
-    return ["  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip() for row in table]

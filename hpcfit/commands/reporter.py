@@ -20,8 +20,8 @@ from hpcfit.commands.run import Run
 from hpcfit.fit.loop import Step
 from hpcfit.fit.problem import Params
 from hpcfit.kinds.base import WeighedCase
-from hpcfit.runs.live import LiveRun, ends, newest_checkpoint
-from hpcfit.runs.study import read_study
+from hpcfit.runs.files import RunFiles
+from hpcfit.runs.live import LiveRun, ends
 from hpcfit.workflow.slurm import end_of_job
 
 MAX_POINTS = 50  # of a report: a fit whose steps take a millisecond is shown thinned
@@ -96,10 +96,9 @@ class Reporter:
         pace = (now.time - first.time) / (now.step - first.step) if now.step > first.step else 0.0
         steps = (config.optimizer.max_steps, now.step, pace)
         found = ends(now.time, *steps, self._started, config.optimizer.wall_clock_minutes, self._job_end)
-        study = read_study(config.run.directory)
-        about = {} if study is None else {"study": list(study)}
-        checkpoint = newest_checkpoint(config.run.directory)
-        return {"state": self.state, "checkpoint": checkpoint, "ends": [list(end) for end in found]} | about
+        files = RunFiles(config.run.directory)
+        about = {} if files.study is None else {"study": list(files.study)}
+        return {"state": self.state, "checkpoint": files.checkpoint(), "ends": [list(end) for end in found]} | about
 
     def _new_points(self) -> list[dict[str, float]]:
         rows = [self._points.popleft() for _ in range(len(self._points))]

@@ -22,8 +22,8 @@ from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks
 from hpcfit.runs.directory import environment
-from hpcfit.scaling.arguments import at_least_one
 from hpcfit.scaling.measurement import Measurement, identity
+from hpcfit.scaling.options import STEPS, at_least_one
 from hpcfit.scaling.timing import StepTimes, time_messages, time_steps
 from hpcfit.store.files import write_text
 
@@ -32,7 +32,7 @@ def run_step(
     config: Config,
     world: Ranks,
     *,
-    steps: int = 9,
+    steps: int = STEPS,
     blocks: int | None = None,
     parts: Sequence[tuple[int, int]] = (),
     out: Path | None = None,

@@ -124,7 +124,7 @@ class Watched:
             parts = {name: median(row.get(key, 0.0) for row in rows) for key, name in PARTS.items()}
             split = ", ".join(f"{name} {span(seconds)}" for name, seconds in parts.items())
             yield "an evaluation", span(self.run.pace()), f"on rank 0: {split}"
-        written = self.run.checkpoint()
+        written = self.run.files.checkpoint()
         yield "checkpoint", "none yet" if written is None else f"{span(max(time.time() - written, 1.0))} ago", ""
 
     def _ending(self, state: State) -> Iterator[tuple[str, str, str]]:

@@ -56,7 +56,8 @@ class Kind:
 
     config: the ``ProblemTable``. open: a function of a Config that gives the ``Case``. study: (case, fits) -> what was
     found beside the result, collective. write_results: (run directory, case, result, facts) -> metrics, collective.
-    headline: metrics -> lines for the log. report: the ``Contents`` of a report.
+    headline: metrics -> lines for the log. report: the ``Contents`` of a report. files: the names of those that a run
+    leaves beside what every run does.
     """
 
     about: str
@@ -66,6 +67,7 @@ class Kind:
     write_results: str
     headline: str
     report: str
+    files: Sequence[str] = ()
     metrics: Sequence[Metric] = ()
 
     def part(self, name: str) -> Any:
@@ -86,6 +88,7 @@ KINDS = {
         write_results="hpcfit.kinds.frame_weights.outputs:write_results",
         headline="hpcfit.kinds.frame_weights.outputs:headline",
         report="hpcfit.kinds.frame_weights.report:CONTENTS",
+        files=("weights.csv", "weights.h5", "sources.csv", "map.h5"),
         metrics=(
             Metric("cc", "CC", digits="correlation", brief=True),
             Metric("cc_anisotropic", "CC, anisotropic", digits="correlation"),
@@ -111,6 +114,7 @@ KINDS = {
         write_results="hpcfit.kinds.force_map.outputs:write_results",
         headline="hpcfit.kinds.force_map.outputs:headline",
         report="hpcfit.kinds.force_map.report:CONTENTS",
+        files=("maps.h5", "force_map.npy", "potentials.h5", "simulation.h5"),
         metrics=(
             Metric(
                 "held_out",
@@ -165,6 +169,11 @@ def tables_of(kind: str | None) -> Mapping[str, Any]:
 def open_case(config: Config, ranks: Ranks) -> Case:
     """The case that the config describes; every input that root reads is checked, and an error is one on all ranks."""
     return ranks.on_root(lambda: kind_named(config.problem.kind).part("open")(config))
+
+
+def files_left(kind: Kind) -> set[str]:
+    """The files that a run of this kind, or of any that comes with hpcfit, leaves beside what every run does."""
+    return {file for one in (*KINDS.values(), kind) for file in one.files}
 
 
 def report_of(kind: str) -> Contents:

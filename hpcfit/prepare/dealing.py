@@ -6,12 +6,11 @@ of a module, `functools.partial` of such, and results that can be pickled.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from hpcfit.prepare.progress import Progress
+from hpcfit.progress import Count, Shown
 from hpcfit.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Item = TypeVar("Item")
 Advance = Callable[[], None]  # what a task calls when one more frame is done
-Count = Callable[[Item], tuple[str, int]]  # an item's name and its number of frames
+Size = Callable[[Item], tuple[str, int]]  # an item's name and its number of frames
 
 
 class Dealer(Protocol):
@@ -44,8 +43,8 @@ class Dealer(Protocol):
     def dealt_to_root(self, work: Callable[[Item], T], items: Sequence[Item]) -> list[T] | None:
         """As `dealt` for large results, of which only root gets any."""
 
-    def dealt_frames(self, work: Callable[[Item, Advance], None], items: Sequence[Item], count: Count) -> None:
-        """work(item, advance) for each item of many frames; count(item) is its name and how many frames it has."""
+    def dealt_frames(self, work: Callable[[Item, Advance], None], items: Sequence[Item], size: Size) -> None:
+        """work(item, advance) for each item of many frames; size(item) is its name and how many frames it has."""
 
 
 class OverRanks:
@@ -70,10 +69,10 @@ class OverRanks:
         parts = ranks.gather(mine)
         return parts and [parts[number % ranks.size][number // ranks.size] for number in range(len(items))]
 
-    def dealt_frames(self, work: Callable[[Item, Advance], None], items: Sequence[Item], count: Count) -> None:
+    def dealt_frames(self, work: Callable[[Item, Advance], None], items: Sequence[Item], size: Size) -> None:
         """An error is raised at once on the rank that met it: the others may be hours from their next meeting."""
         mine = items[self._ranks.rank :: self._ranks.size]
-        with Progress("frames", sum(count(item)[1] for item in mine), self._ranks) as progress:
+        with Shown("frames", sum(size(item)[1] for item in mine), self._ranks) as progress:
             for item in mine:
                 work(item, progress.advance)
         self._ranks.barrier()
@@ -102,11 +101,11 @@ class OverCrew:
         """As `dealt`."""
         return self.dealt(work, items)
 
-    def dealt_frames(self, work: Callable[[Item, Advance], None], items: Sequence[Item], count: Count) -> None:
+    def dealt_frames(self, work: Callable[[Item, Advance], None], items: Sequence[Item], size: Size) -> None:
         """A task for each item, which reports its frames to the dashboard and to the log here."""
         title, task = _inside(_reporting, work)
-        names = [count(item)[0] for item in items]
-        self._crew.map(task, [(item, self._command, *count(item)) for item in items], names=names, title=title)
+        names = [size(item)[0] for item in items]
+        self._crew.map(task, [(item, self._command, *size(item)) for item in items], names=names, title=title)
 
 
 def batches(items: Sequence[Item], at_once: int) -> list[Sequence[Item]]:
@@ -131,11 +130,10 @@ def _reporting(work: Callable, *arguments, **keywords) -> None:
     from hpcfit.workflow.cluster.progress import report
 
     *bound, (item, command, name, total) = arguments
-    begun, done = time.monotonic(), 0
+    frames = Count(total, unit="frames/s")
 
     def advance() -> None:
-        nonlocal done
-        done += 1
-        report(command, name, done, total, done / max(time.monotonic() - begun, 1e-9), "frames/s")
+        frames.done += 1
+        report(command, name, frames)
 
     work(*bound, item, advance, **keywords)

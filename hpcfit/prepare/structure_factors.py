@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -35,7 +33,7 @@ from hpcfit.prepare.sources import (
 from hpcfit.readers.lunus import LunusSource
 from hpcfit.readers.other_store import StoreSource, reflections_of_stores
 from hpcfit.readers.reflections import SAME_CELL, Presence, agree, merged, survey
-from hpcfit.store.files import sha256_of_file, write_text
+from hpcfit.store.files import sha256_of_file, write_csv
 from hpcfit.store.reference import Encoding, Reference, Reflections
 from hpcfit.store.structure_factors import FactorContent, read_reference
 
@@ -137,11 +135,7 @@ def _compare_cells(prepare: PrepareConfig, file: Path, reflections: Reflections)
 
 
 def _report_missing(folder: Path, presence: Sequence[Presence], common: int) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Presence._fields)
-    writer.writerows(presence)
-    write_text(folder / "missing.csv", text.getvalue())
+    write_csv(folder / "missing.csv", Presence._fields, presence)
     incomplete = [row for row in presence if row.missing]
     log = logger.warning if incomplete else logger.info
     log(
@@ -195,8 +189,7 @@ def _write_given_weights(folder: Path, sources: Sequence[Source]) -> None:
             ids += range(first, first + source.n_frames)
             weights += found.tolist()
     if weights:
-        rows = [f"{frame},{weight!r}" for frame, weight in zip(ids, weights)]
-        write_text(folder / LUNUS_WEIGHTS, "\n".join(["frame,weight", *rows, ""]))
+        write_csv(folder / LUNUS_WEIGHTS, ("frame", "weight"), zip(ids, weights))
         _report_weights(folder / LUNUS_WEIGHTS, np.array(weights))
 
 

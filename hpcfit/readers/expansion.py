@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
 
 ONE_CELL = (1, 1, 1)
@@ -54,12 +56,19 @@ def _known_expansion(hkl: bytes, space_group: str) -> Expansion:
     return expansion(np.frombuffer(hkl, np.int32).reshape(-1, 3), space_group)
 
 
-def placement(hkl, space_group: str, wanted: bytes) -> Expansion:
-    """The expansion of a list of reflections, cut to those that are wanted, in their order.
+def placement(path: Path, hkl, space_group: str, wanted: bytes) -> Expansion:
+    """The expansion of the reflections of a file, cut to those of the store, in their order.
 
-    wanted: the bytes of [H, 3] int32, reflections of one hemisphere. It is shorter than these where some are missing.
+    wanted: the bytes of [H, 3] int32, reflections of one hemisphere. Raises InputError where the file lacks some.
     """
-    return _placement(np.ascontiguousarray(hkl, np.int32).tobytes(), space_group, wanted)
+    place = _placement(np.ascontiguousarray(hkl, np.int32).tobytes(), space_group, wanted)
+    n_wanted = len(wanted) // (3 * np.dtype(np.int32).itemsize)
+    if len(place.row) != n_wanted:
+        raise InputError(
+            f"{path} has {len(place.row)} of the {n_wanted} reflections of the store",
+            remedy="the file was changed after the store was begun: prepare into an empty folder",
+        )
+    return place
 
 
 @functools.lru_cache(maxsize=4)

@@ -14,7 +14,7 @@ of them here, since LUNUS also lists so the structure factors of cells that do n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,8 @@ from hpcfit.errors import InputError
 from hpcfit.readers.expansion import known_expansion, placement
 from hpcfit.readers.foreign_hdf5 import dataset, opened, text
 from hpcfit.readers.patterns import matching
-from hpcfit.readers.reflections import Listed
+from hpcfit.readers.reflections import FactorSource, Listed
+from hpcfit.readers.trajectory import chosen_rows
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reflections
@@ -47,8 +48,8 @@ class LunusFile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LunusSource:
-    """One checkpoint of LUNUS. A FrameSource once `on` gave it the store's reflections.
+class LunusSource(FactorSource):
+    """One checkpoint of LUNUS.
 
     rows: the frames of the file that are used, start:stop:stride of the config. digest: SHA-256 of the file.
     """
@@ -66,30 +67,15 @@ class LunusSource:
         return len(self.rows)
 
     @property
-    def inputs(self) -> dict[str, str]:
-        """The file and its SHA-256."""
-        return {str(self.path): self.digest}
-
-    @property
     def reflection_files(self) -> list[LunusFile]:
         """The file whose reflections are to be agreed on."""
         return [LunusFile(self.path)]
 
-    def on(self, reflections: Reflections) -> LunusSource:
-        """Return this source, giving its frames on these reflections."""
-        return replace(self, reflections=reflections)
-
     def frames(self, start: int, stop: int) -> Iterator[Frame]:
         """Frames start to stop - 1 of `rows`, on the reflections of the store; one is in memory at a time."""
-        wanted = np.ascontiguousarray(self.reflections.hkl, np.int32)
         with opened(self.path) as file:
             hkl, pairs = _hkl(file), dataset(file, FRAMES)
-            place = placement(hkl, NO_SYMMETRY, wanted.tobytes())
-            if len(place.row) != len(wanted):
-                raise InputError(
-                    f"{self.path} has {len(place.row)} of the {len(wanted)} reflections of the store",
-                    remedy="the file was changed after the store was begun: prepare into an empty folder",
-                )
+            place = placement(self.path, hkl, NO_SYMMETRY, self.wanted())
             for row in self.rows[start:stop]:
                 yield Frame(row, structure_factors=place.apply(_structure_factors(pairs, row, hkl)))
 
@@ -166,13 +152,7 @@ def open_lunus(path: Path, label: str, frames: slice) -> LunusSource:
 
     Raises InputError for files that are missing, damaged or no checkpoint, whose arrays disagree, or without frames.
     """
-    n_frames = _checked_frames(path)
-    rows = range(n_frames)[frames]
-    if not rows:
-        raise InputError(
-            f"{path} has {n_frames} frames; {frames.start}:{frames.stop}:{frames.step} selects none",
-            remedy="correct start, stop and stride of this [[prepare.source]]",
-        )
+    rows = chosen_rows(path, _checked_frames(path), frames)
     return LunusSource(path.name, label, path, rows, sha256_of_file(path))
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.readers.expansion import known_expansion, placement
 from hpcfit.readers.mtz import read_mtz
 from hpcfit.readers.patterns import in_natural_order, matching
-from hpcfit.readers.reflections import Listed
+from hpcfit.readers.reflections import FactorSource, Listed
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reflections
 
@@ -33,8 +31,8 @@ class MtzFile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MtzSource:
-    """A folder or glob of MTZ files, one frame each. A FrameSource once `on` gave it the store's reflections."""
+class MtzSource(FactorSource):
+    """A folder or glob of MTZ files, one frame each."""
 
     name: str
     label: str
@@ -55,34 +53,17 @@ class MtzSource:
         return hashlib.sha256("".join(self.checksums).encode()).hexdigest()
 
     @property
-    def inputs(self) -> dict[str, str]:
-        """The input and its SHA-256."""
-        return {str(self.path): self.digest}
-
-    @property
     def reflection_files(self) -> list[MtzFile]:
         """The files whose reflections are to be agreed on."""
         return [MtzFile(file, self.columns) for file in self.files]
 
-    def on(self, reflections: Reflections) -> MtzSource:
-        """Return this source, giving its frames on these reflections."""
-        return replace(self, reflections=reflections)
-
     def frames(self, start: int, stop: int) -> Iterator[Frame]:
         """Frames start to stop - 1, on the reflections of the store."""
-        store = np.ascontiguousarray(self.reflections.hkl, np.int32).tobytes()
+        wanted = self.wanted()
         for file in self.files[start:stop]:
-            yield Frame(0, structure_factors=self._on_store(file, store), file=str(file))
-
-    def _on_store(self, file: Path, store: bytes) -> np.ndarray:
-        data = read_mtz(file, self.columns)
-        place = placement(data.hkl, data.space_group, store)
-        if len(place.row) != len(self.reflections):
-            raise InputError(
-                f"{file} has {len(place.row)} of the {len(self.reflections)} reflections of the store",
-                remedy="the file was changed after the store was begun: prepare into an empty folder",
-            )
-        return place.apply(data.structure_factors())
+            data = read_mtz(file, self.columns)
+            f_h = placement(file, data.hkl, data.space_group, wanted).apply(data.structure_factors())
+            yield Frame(0, structure_factors=f_h, file=str(file))
 
 
 def open_mtz_source(pattern: str, label: str, columns, frames: slice) -> MtzSource:

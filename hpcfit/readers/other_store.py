@@ -13,6 +13,8 @@ import numpy as np
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
+from hpcfit.readers.reflections import FactorSource
+from hpcfit.readers.trajectory import chosen_rows
 from hpcfit.store.catalog import check_place
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reference, Reflections, restored
@@ -31,8 +33,8 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StoreSource:
-    """One source of another store. A FrameSource once `on` gave it the reflections of the new store.
+class StoreSource(FactorSource):
+    """One source of another store.
 
     path: the store's folder and the source's name in it; rows: the frames used, start:stop:stride of the config.
     """
@@ -53,15 +55,6 @@ class StoreSource:
     def n_frames(self) -> int:
         """Frames after start, stop and stride."""
         return len(self.rows)
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """The source in its store, and the digest of what it was made from."""
-        return {str(self.path): self.digest}
-
-    def on(self, reflections: Reflections) -> StoreSource:
-        """Return this source, giving its frames on these reflections, all of which its store has."""
-        return replace(self, reflections=reflections)
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:
         """Frames start to stop - 1 of `rows`; every chunk that is read is compared with its checksum."""
@@ -108,12 +101,7 @@ def open_store_sources(folder: Path, label: str, frames: slice) -> list[StoreSou
 def _source(store: FactorStore, name: str, label: str, frames: slice) -> StoreSource:
     shards = [(number, shard) for number, shard in enumerate(store.shards) if shard.source == name]
     firsts = np.cumsum([0, *(shard.frames for _, shard in shards)]).tolist()
-    rows = range(firsts[-1])[frames]
-    if not rows:
-        raise InputError(
-            f"{store.folder / name} has {firsts[-1]} frames; {frames.start}:{frames.stop}:{frames.step} selects none",
-            remedy="correct start, stop and stride of this [[prepare.source]]",
-        )
+    rows = chosen_rows(store.folder / name, firsts[-1], frames)
     places = tuple(
         Place(store.path(number), number, shard.plan, first, shard.frames)
         for (number, shard), first in zip(shards, firsts)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -32,6 +33,30 @@ class ReflectionFile(Protocol):
 
     def listed(self) -> Listed:
         """The reflections it has."""
+
+
+class FactorSource:
+    """A source of structure factors that exist already; a FrameSource once `on` gave it the store's reflections.
+
+    path: of its input; digest: of what it was read from.
+    """
+
+    path: Path
+    digest: str
+    reflections: Reflections | None
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The input and its digest."""
+        return {str(self.path): self.digest}
+
+    def on(self, reflections: Reflections) -> Self:
+        """This source, giving its frames on these reflections, all of which it has."""
+        return replace(self, reflections=reflections)
+
+    def wanted(self) -> bytes:
+        """The bytes of the store's reflections, [H, 3] int32."""
+        return np.ascontiguousarray(self.reflections.hkl, np.int32).tobytes()
 
 
 class Survey(NamedTuple):

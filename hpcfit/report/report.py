@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from hpcfit.log import logger
 from hpcfit.report.page import Section, render
-from hpcfit.runs.files import RunFiles
+from hpcfit.runs.files import REPORT, RunFiles
 from hpcfit.store.files import write_text
 
 Builder = Callable[..., Section | None]  # of the files of a run; None where the run has nothing of the kind
@@ -39,7 +39,7 @@ def write_report(run_directory: Path, contents: Contents) -> Path:
     builders = contents.finished if run.finished else contents.unfinished
     sections = [section for build in builders if (section := build(run)) is not None]
     page = render(f"hpcfit: {run.directory.resolve().name}", run.kind, sections)
-    path = run.directory / "report.html"
+    path = run.directory / REPORT
     write_text(path, page)
     logger.info("report %s (%.2g MB)", path, len(page) / 1e6)
     return path

@@ -9,7 +9,6 @@ from markupsafe import Markup
 
 from hpcfit.report.page import Fold, Section, Table, Text, bar, duration, percent, significant
 from hpcfit.runs.files import RunFiles
-from hpcfit.runs.study import read_study
 
 RATE = "The rate against the bandwidth that a plain read of memory reached on the same rank, the baseline."
 
@@ -50,7 +49,7 @@ def _median(values: np.ndarray) -> float | None:
 
 def study(run: RunFiles) -> list[Text]:
     """The number of fits and stages that the result took, where the run says it."""
-    found = read_study(run.directory)
+    found = run.study
     if found is None:
         return []
     waiting = f" of {found.total}; '{found.running}' is not done" if found.ended < found.total else ""

@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,10 @@ from hpcfit import __version__
 from hpcfit.config import Config
 from hpcfit.errors import InputError
 from hpcfit.fit.stop import Stop
-from hpcfit.runs.study import STUDY
-from hpcfit.runs.tables import write_csv
-from hpcfit.store.files import disk_errors, hdf5_written_whole, write_text, written_whole
+from hpcfit.runs.files import CONFIG, ENVIRONMENT, HISTORY, LEFT, METRICS, STOPPED, RunFiles
+from hpcfit.store.files import disk_errors, hdf5_written_whole, write_csv, write_text, written_whole
 
-HISTORY, STOPPED, METRICS = "history.jsonl", "stopped.json", "metrics.json"
-MONITOR = "monitor.json"  # where the dashboard of a run is, as long as it has one
 KEPT = ("checkpoints/step_*.h5", "fits/*.h5", "fits/*.stage")  # what a run goes on from
-RESULTS = (
-    METRICS, STOPPED, HISTORY, MONITOR, STUDY, "history.h5", "weights.csv", "weights.h5", "sources.csv", "map.h5",
-    "maps.h5", "force_map.npy", "potentials.h5", "simulation.h5", "report.html",
-)  # fmt: skip
 LIBRARIES = ("numpy", "jax", "jaxlib", "h5py", "mpi4py", "optax", "gemmi", "scipy")
 
 
@@ -50,14 +43,14 @@ class RunDirectory:
 
     def finished(self) -> bool:
         """True where a run has ended here."""
-        return (self.path / METRICS).exists()
+        return RunFiles(self.path).finished
 
     def finished_with(self, config: Config, identity: dict[str, str]) -> bool:
         """True where a run of this very config on the same data (``identity``) has ended here."""
-        written = self.path / "config.toml"
-        if not (self.finished() and written.exists() and written.read_text(encoding="utf-8") == config.to_toml()):
+        files = RunFiles(self.path)
+        if not (files.finished and files.has(CONFIG) and files.config_text == config.to_toml()):
             return False
-        return json.loads((self.path / METRICS).read_text(encoding="utf-8")).get("identity") == identity
+        return files.metrics.get("identity") == identity
 
     def check_is_free(self) -> None:
         """Raise InputError if a run has left something here."""
@@ -67,11 +60,11 @@ class RunDirectory:
                 remedy="continue it with --resume, replace it with --overwrite, or choose another [run] directory",
             )
 
-    def clear(self) -> None:
-        """Remove what makes a run, so that a new one is not taken for its continuation."""
+    def clear(self, left: Iterable[str] = ()) -> None:
+        """Remove what makes a run, so that a new one is not taken for its continuation. left: the files that runs of
+        its kind leave."""
         with disk_errors(self.path / HISTORY):
-            made = [old for kept in KEPT for old in self.path.glob(kept)]
-            for old in [*made, *(self.path / name for name in RESULTS)]:
+            for old in [old for name in (*KEPT, *LEFT, *left) for old in self.path.glob(name)]:
                 old.unlink(missing_ok=True)
 
     def open(self, config: Config, kept_evaluations: int = 0) -> None:
@@ -83,8 +76,8 @@ class RunDirectory:
                 (self.path / ending).unlink(missing_ok=True)
             write_text(self.path / HISTORY, "".join(json.dumps(row) + "\n" for row in self._rows))
             self._history = open(self.path / HISTORY, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
-        write_text(self.path / "config.toml", config.to_toml())
-        write_text(self.path / "environment.json", json.dumps(environment(), indent=1))
+        write_text(self.path / CONFIG, config.to_toml())
+        write_text(self.path / ENVIRONMENT, json.dumps(environment(), indent=1))
 
     def add_evaluation(self, row: dict[str, float | int]) -> None:
         """One line of the history, at once on its way to the disk."""

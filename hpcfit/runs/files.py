@@ -1,7 +1,8 @@
-"""The files of a run directory, read and checked: the report knows a run through this module alone."""
+"""The files of a run directory, by name, read and checked: whatever asks about a run reads it here, without JAX."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import tomllib
@@ -15,27 +16,41 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.runs.hdf5 import opened
 from hpcfit.runs.history import AGAIN, History, read_history
+from hpcfit.runs.study import STUDY, StudyProgress, read_study
+
+CONFIG, ENVIRONMENT, HISTORY = "config.toml", "environment.json", "history.jsonl"
+STOPPED, METRICS = "stopped.json", "metrics.json"
+MONITOR = "monitor.json"  # where the dashboard of a run is, as long as it has one
+REPORT = "report.html"
+# What a run of any kind leaves beside its config and its environment; an entry of kinds/table names what its kind does.
+LEFT = (METRICS, STOPPED, HISTORY, MONITOR, STUDY, "history.h5", REPORT)
 
 
 class RunFiles:
-    """The files of a run directory, read at first use; what is missing or broken raises InputError with its path."""
+    """The files of a run directory, each read when it is first asked for, and only then.
+
+    What is missing or broken raises InputError with its path.
+    """
 
     def __init__(self, directory: Path):
         self.directory = Path(directory)
-        if not self.directory.is_dir():
-            raise InputError(f"run directory {self.directory} does not exist", remedy="give the directory of a run")
+
+    def has(self, name: str) -> bool:
+        """True where a file is there."""
+        return (self.directory / name).is_file()
 
     def path(self, name: str) -> Path:
         """The path of a file that must be there."""
-        path = self.directory / name
-        if not path.is_file():
+        if not self.directory.is_dir():
+            raise InputError(f"run directory {self.directory} does not exist", remedy="give the directory of a run")
+        if not self.has(name):
             raise InputError(f"run directory {self.directory} has no {name}: the run is not complete", remedy=AGAIN)
-        return path
+        return self.directory / name
 
     @property
     def finished(self) -> bool:
         """True once the run has written its results; metrics.json is written last."""
-        return (self.directory / "metrics.json").is_file()
+        return self.has(METRICS)
 
     @functools.cached_property
     def kind(self) -> str:
@@ -44,34 +59,52 @@ class RunFiles:
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
-        return self._json("metrics.json")
+        """The results in numbers."""
+        return self.json(METRICS)
 
     @functools.cached_property
     def environment(self) -> dict[str, Any]:
-        return self._json("environment.json")
+        """Versions, host, command and scheduler of the run."""
+        return self.json(ENVIRONMENT)
 
     @functools.cached_property
     def config_text(self) -> str:
-        return self.path("config.toml").read_text(encoding="utf-8")
+        """The config, with every default."""
+        return self.path(CONFIG).read_text(encoding="utf-8")
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
+        """The tables of the config."""
         try:
             return tomllib.loads(self.config_text)
         except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{self.path('config.toml')} is not TOML: {error}", remedy=AGAIN) from None
+            raise InputError(f"{self.path(CONFIG)} is not TOML: {error}", remedy=AGAIN) from None
 
     @functools.cached_property
     def history(self) -> History:
-        return read_history(self.path("history.jsonl"))
+        """A row for each evaluation of the loss."""
+        return read_history(self.path(HISTORY))
 
     @property
     def evaluated(self) -> bool:
         """True where the history has a row: a run may end without a fit that evaluates anything."""
-        path = self.directory / "history.jsonl"
-        return path.is_file() and path.stat().st_size > 0
+        return self.has(HISTORY) and (self.directory / HISTORY).stat().st_size > 0
 
-    def _json(self, name: str) -> dict[str, Any]:
+    @property
+    def study(self) -> StudyProgress | None:
+        """The progress of its fits and stages; None where the run says nothing of them."""
+        return read_study(self.directory)
+
+    def checkpoint(self) -> float | None:
+        """The time at which the newest checkpoint was written, seconds since 1970; None where there is none."""
+        times = []
+        for path in (self.directory / "checkpoints").glob("step_*.h5"):
+            with contextlib.suppress(OSError):  # an old one, removed in between
+                times.append(path.stat().st_mtime)
+        return max(times, default=None)
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The content of a JSON file."""
         path = self.path(name)
         try:
             return json.loads(path.read_text(encoding="utf-8"))

@@ -7,14 +7,14 @@ import json
 import os
 import statistics
 import time
-import tomllib
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpcfit.errors import InputError
-from hpcfit.runs.directory import HISTORY, METRICS, STOPPED
-from hpcfit.runs.study import STUDY, StudyProgress, read_study
+from hpcfit.runs.files import CONFIG, HISTORY, STOPPED, RunFiles
+from hpcfit.runs.study import STUDY, StudyProgress
 
 RECENT = 50  # rows that the pace of a run is measured over
 SILENT = 60.0  # seconds without a row, or 20 evaluations if that is more, after which a run counts as silent
@@ -42,14 +42,19 @@ class LiveRun:
 
     def __init__(self, path: Path):
         self.path = Path(path)
-        if not any((self.path / name).exists() for name in (HISTORY, "config.toml")):
+        if not any(self.files.has(name) for name in (HISTORY, CONFIG)):
             raise InputError(
-                f"{self.path} is no run directory: it has neither {HISTORY} nor config.toml",
+                f"{self.path} is no run directory: it has neither {HISTORY} nor {CONFIG}",
                 remedy="give the [run] directory of a fit, which `hpcfit optimize` makes when its first step begins",
             )
         self.rows: list[dict[str, Any]] = []
         self._file, self._read = 0, 0
         self.update()
+
+    @property
+    def files(self) -> RunFiles:
+        """Its files as they are now."""
+        return RunFiles(self.path)
 
     def update(self) -> bool:
         """Read what has been written since the last call; whether there is a new row."""
@@ -85,20 +90,17 @@ class LiveRun:
     @property
     def config(self) -> dict[str, Any]:
         """The tables of its config; empty where there is none yet."""
-        try:
-            return tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError):
-            return {}
+        return _so_far(lambda: self.files.config)
 
     @property
     def environment(self) -> dict[str, Any]:
         """The environment it runs in; empty where that is not written yet."""
-        return self._json("environment.json")
+        return _so_far(lambda: self.files.environment)
 
     @property
     def study(self) -> StudyProgress | None:
         """The progress of its fits and stages; None where the run says nothing of them."""
-        return read_study(self.path)
+        return self.files.study
 
     @property
     def written(self) -> float:
@@ -109,10 +111,6 @@ class LiveRun:
                 times.append((self.path / name).stat().st_mtime)
         return max(times, default=time.time())
 
-    def checkpoint(self) -> float | None:
-        """The time at which the newest checkpoint was written, seconds since 1970."""
-        return newest_checkpoint(self.path)
-
     def pace(self) -> float:
         """Seconds of an evaluation, the median of the last ones; NaN where there are too few."""
         seconds = [row["elapsed"] for row in self.rows[-RECENT:]]
@@ -121,9 +119,9 @@ class LiveRun:
 
     def state(self) -> State:
         """Its state: running, silent, interrupted, writing or finished."""
-        if (self.path / METRICS).exists():
+        if self.files.finished:
             return State("finished", "finished")
-        stopped = self._json(STOPPED)
+        stopped = _so_far(lambda: self.files.json(STOPPED))
         if stopped.get("interrupted"):
             return State("interrupted", f"interrupted: {stopped['reason']}; `--resume` continues it")
         if stopped:
@@ -148,22 +146,13 @@ class LiveRun:
         evaluations = len(recent) - 1
         return self.pace() * evaluations / steps if steps > 0 else float("nan")
 
-    def _json(self, name: str) -> dict[str, Any]:
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
 
-
-def newest_checkpoint(directory: Path) -> float | None:
-    """The time at which the newest checkpoint of a run was written, seconds since 1970; None where there is none."""
-    times = []
-    for path in (directory / "checkpoints").glob("step_*.h5"):
-        try:
-            times.append(path.stat().st_mtime)
-        except OSError:  # an old one, removed in between
-            continue
-    return max(times, default=None)
+def _so_far(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The content of a file; empty where it is not there yet, or half written."""
+    try:
+        return read()
+    except (InputError, OSError):
+        return {}
 
 
 def ends(

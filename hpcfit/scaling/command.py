@@ -7,18 +7,16 @@ from functools import partial
 from pathlib import Path
 
 from hpcfit.config import Config
-from hpcfit.errors import InputError, together
 from hpcfit.fit.cost import Accelerator
 from hpcfit.kinds.base import SteppedCase, stepped
 from hpcfit.kinds.table import check_config, open_case
 from hpcfit.log import logger
-from hpcfit.ranks import Ranks, launched_tasks, world_ranks
+from hpcfit.ranks import Ranks, check_one_process, launched_tasks, world_ranks
 from hpcfit.runs.directory import check_is_writable
 from hpcfit.scaling.files import check_mode, write_scaling
 from hpcfit.scaling.measurement import identity
-from hpcfit.scaling.options import Beyond
-from hpcfit.scaling.plan import Plan, plan_points
-from hpcfit.scaling.series import Point, Series, check_complete, measure_here, submit, wait
+from hpcfit.scaling.options import Beyond, Plan
+from hpcfit.scaling.series import Point, Series, check_complete, measure_here, plan_points, submit, wait
 from hpcfit.scaling.summary import Repeats, Scaling, summarise
 from hpcfit.workflow.jobs.options import ScalingOptions
 from hpcfit.workflow.jobs.site import chosen_site
@@ -59,16 +57,12 @@ def run_scaling(
 
 
 def _check_no_launcher() -> None:
-    variable, tasks = launched_tasks()
-    if tasks > 1:
+    if launched_tasks()[1] > 1:
         world_ranks()  # so that the tasks know each other, and one of them says it
-        raise together(
-            InputError(
-                f"`hpcfit scaling` starts the ranks of each point itself, but {variable} = {tasks} says that it was"
-                f" started {tasks} times",
-                remedy="start it once, without mpiexec or srun (inside a Slurm job too: it calls srun)",
-            )
-        )
+    check_one_process(
+        "while `hpcfit scaling` starts the ranks of each point itself",
+        "start it once, without mpiexec or srun (inside a Slurm job too: it calls srun)",
+    )
 
 
 def _finish(series: Series, points: Sequence[Point], plan: Plan, case: SteppedCase, beyond: Beyond) -> Scaling | None:

@@ -11,10 +11,9 @@ from typing import Any
 from hpcfit import __version__
 from hpcfit.errors import InputError
 from hpcfit.log import logger
-from hpcfit.runs.tables import write_csv
 from hpcfit.scaling.measurement import Measurement
 from hpcfit.scaling.summary import Prediction, Row, Scaling
-from hpcfit.store.files import write_text
+from hpcfit.store.files import write_csv, write_text
 
 SCHEMA = 1
 JSON = "scaling.json"

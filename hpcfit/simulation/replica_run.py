@@ -7,12 +7,12 @@ is written whole or not at all, and one that is there already and follows from t
 from __future__ import annotations
 
 import socket
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 from hpcfit.errors import DamagedFile
 from hpcfit.log import logger
+from hpcfit.progress import Count
 from hpcfit.simulation.dynamics import Dynamics, Exploded
 from hpcfit.simulation.replicas import Replica
 from hpcfit.store.files import remove_leftovers
@@ -127,18 +127,19 @@ class _Watch:
 
     def __init__(self, replica: Replica, platform: str, done: int):
         self._replica, self._platform = replica, platform
-        self._before, self._begun = done, time.monotonic()
+        simulate = replica.simulate
+        self._frames = Count(simulate.frames, done, unit="ns/day", worth=simulate.interval / 1000 * 86400)
         self.frame(done)
 
     def frame(self, done: int) -> None:
         """So many frames are there."""
-        rate = self.summary(done).rate
-        report("simulate", self._replica.name, done, self._replica.simulate.frames, rate, "ns/day")
+        self._frames.done = done
+        report("simulate", self._replica.name, self._frames)
 
     def summary(self, done: int) -> Simulated:
-        """The outcome of the replica if it ends with so many frames now."""
-        seconds = max(time.monotonic() - self._begun, 1e-9)
-        made, interval = done - self._before, self._replica.simulate.interval
+        """The outcome of the replica, which ends with so many frames."""
+        self._frames.done = done
+        made, seconds, interval = self._frames.made, self._frames.seconds, self._replica.simulate.interval
         return Simulated(self._replica.name, done, made, seconds, interval, self._platform, _worker())
 
 

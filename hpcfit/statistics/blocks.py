@@ -69,6 +69,8 @@ def bootstrap_error(estimate: Callable[[np.ndarray], np.ndarray], n: int, resamp
 
 # ---- correlation in time -------------------------------------------------------------------------------------------
 
+ROUNDING = 1e-12  # relative to the largest value of a series
+
 
 def squares_of_means(x: np.ndarray, spans: Sequence[int]) -> np.ndarray:
     """Mean squares of the means of x [T, n, k] over ``spans`` successive frames, times T: [k, spans], to be added up.
@@ -91,11 +93,11 @@ def inefficiency(x: np.ndarray) -> float:
     g = 1 + 2 sum_t (1 - t/T) C(t), at least 1.
 
     C is the autocorrelation about the mean, summed while pairs C(2k) + C(2k + 1) are positive (Geyer 1992,
-    10.1214/ss/1177011137), after which it is noise. A series that does not change is worth one frame.
+    10.1214/ss/1177011137), after which it is noise. NaN for a series that changes by rounding alone: it tells nothing.
     """
     n, deviation = len(x), np.asarray(x, float) - np.mean(x)
-    if not np.any(deviation):
-        return float(n)
+    if not np.any(np.abs(deviation) > ROUNDING * np.max(np.abs(x))):
+        return np.nan
     spectrum = scipy.fft.rfft(deviation, scipy.fft.next_fast_len(2 * n, real=True))
     weighted = scipy.fft.irfft(np.abs(spectrum) ** 2)[:n]  # (T - t) times the autocovariance
     C = weighted / weighted[0]  # (1 - t/T) C(t)
@@ -104,13 +106,9 @@ def inefficiency(x: np.ndarray) -> float:
     return max(1.0, 2 * float(pairs[: negative[0] if len(negative) else len(pairs)].sum()) - 1)
 
 
-def correlation_time(x: np.ndarray) -> float:
-    """The integrated correlation time of a series [T] in frames, (g - 1) / 2: 0 for independent ones."""
-    return (inefficiency(x) - 1) / 2
-
-
 def effective_frames(x: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """The number of independent frames that those of each source are worth, [sources] by ascending number.
+    """The number of independent frames that those of each source are worth, [sources] by ascending number; NaN where
+    the quantity does not change.
 
     x: [T], a quantity; source: [T] number of each frame's source, the frames of one in the order of time.
     """

@@ -23,7 +23,7 @@ from hpcfit.physics import reciprocal
 By = Literal["orbits", "blocks"]
 
 
-def held_out(hkl: np.ndarray, *, by: By, fraction: float, seed: int, block: int) -> np.ndarray:
+def held_out_orbits(hkl: np.ndarray, *, by: By, fraction: float, seed: int, block: int) -> np.ndarray:
     """The orbits of the test set, [n] bool: about ``fraction`` of them, drawn by ``seed``.
 
     hkl: [n, 3] one reflection of each orbit, by ascending resolution 1/d. block: edge of a cube in reflections of the
@@ -46,7 +46,7 @@ def held_out(hkl: np.ndarray, *, by: By, fraction: float, seed: int, block: int)
 def folds_of(hkl: np.ndarray, *, by: By, folds: int, block: int, seed: int = 0) -> np.ndarray:
     """The fold that holds out each orbit, [n] in 0 ... folds - 1: each orbit in just one, folds of about one size.
 
-    hkl, block: as for ``held_out``. "orbits": of each ``folds`` neighbours in resolution one goes to each fold.
+    hkl, block: as for ``held_out_orbits``. "orbits": of each ``folds`` neighbours in resolution one goes to each fold.
     "blocks": whole cubes, the largest first, to the smallest fold; sizes differ by one cube at most. The folds do not
     depend on frames or ranks. Raises InputError where there are too few orbits or cubes for so many folds.
     """

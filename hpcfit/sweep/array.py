@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from hpcfit.errors import InputError
@@ -13,20 +12,11 @@ from hpcfit.log import logger
 from hpcfit.store.files import write_text
 from hpcfit.workflow import slurm
 from hpcfit.workflow.jobs.job import POINT_CONFIG, Job, Points, literally, render
-from hpcfit.workflow.jobs.site import Site
+from hpcfit.workflow.jobs.options import ArrayOptions
+from hpcfit.workflow.jobs.site import Site, chosen_site
 
 SCRIPT, REPORT_SCRIPT, LOGS = "array.sbatch", "report.sbatch", "logs"
 REPORT_TIME = "00:10:00"  # reads a few small files of each point
-
-
-@dataclass(frozen=True)
-class Array:
-    """Resources of each task of a Slurm array. limit: tasks at a time."""
-
-    site: Site
-    ranks: int = 1
-    time: str = "01:00:00"
-    limit: int | None = None
 
 
 def job_name(folder: Path) -> str:
@@ -50,18 +40,19 @@ def check_none_runs(folder: Path) -> None:
         )
 
 
-def write_script(folder: Path, directories: Sequence[Path], array: Array) -> Path:
-    """Write the list of run directories and the job script over them; the script's path."""
+def write_script(folder: Path, directories: Sequence[Path], ranks: int, array: ArrayOptions) -> Path:
+    """Write the list of run directories and the job script over them, each on so many ranks; the script's path."""
+    site = chosen_site(array)
     text, script = "".join(f"{directory}\n" for directory in directories), folder / SCRIPT
     listed = folder / f"points-{_short_hash(text)}.txt"  # a running array goes on reading the list it began with
     write_text(listed, text)
     (folder / LOGS).mkdir(exist_ok=True)  # Slurm does not make it
     job = Job(
         kind="sweep", name=job_name(folder), command=["optimize", POINT_CONFIG, "--resume", "auto"],
-        nodes=-(-array.ranks // array.site.ranks_per_node), ranks=array.ranks, time=array.time,
+        nodes=-(-ranks // site.ranks_per_node), ranks=ranks, time=array.time,
         points=Points.listed_in(listed, array.limit), output=f"{literally(folder / LOGS)}/%A_%a.log",
     )  # fmt: skip
-    write_text(script, render(job, array.site))
+    write_text(script, render(job, site))
     return script
 
 

@@ -11,9 +11,10 @@ from hpcfit.config import ClusterConfig
 from hpcfit.errors import EXIT_FAILED, InputError
 from hpcfit.kinds.table import check_config, load_config
 from hpcfit.log import logger
+from hpcfit.runs.files import RunFiles
 from hpcfit.sweep import outcome as results
 from hpcfit.sweep import points as axes
-from hpcfit.sweep.array import Array, check_none_runs, submit, submit_report, write_script
+from hpcfit.sweep.array import check_none_runs, submit, submit_report, write_script
 from hpcfit.sweep.files import print_table, write_sweep
 from hpcfit.sweep.fit_task import fit_point
 from hpcfit.sweep.points import Axis, Point, points_of, write_plan
@@ -84,8 +85,7 @@ def show_plan(wanted: Wanted, options: ArrayOptions) -> None:
 
 
 def _script(wanted: Wanted, todo: Sequence[Point], options: ArrayOptions) -> Path:
-    array = Array(chosen_site(options), wanted.ranks, options.time, options.limit)
-    return write_script(wanted.directory, [point.directory for point in todo], array)
+    return write_script(wanted.directory, [point.directory for point in todo], wanted.ranks, options)
 
 
 def _planned(wanted: Wanted) -> list[Point]:
@@ -97,7 +97,7 @@ def _planned(wanted: Wanted) -> list[Point]:
     for point in points:
         check_config(point.config, "sweep")
     write_plan(wanted.directory, wanted.axes, points)
-    todo = [point for point in points if not results.is_finished(point.directory)]
+    todo = [point for point in points if not RunFiles(point.directory).finished]
     logger.info("%d points in %s, %d of them finished", len(points), wanted.directory, len(points) - len(todo))
     return todo
 

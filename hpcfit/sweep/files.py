@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcfit.log import logger
-from hpcfit.runs.tables import write_csv
-from hpcfit.store.files import write_text
+from hpcfit.log import in_columns, logger
+from hpcfit.store.files import write_csv, write_text
 from hpcfit.sweep.outcome import PLAN, Mean, Outcome, Sweep
 
 
@@ -41,9 +40,7 @@ def print_table(sweep: Sweep) -> None:
     shown = [metric.name for metric in sweep.metrics if metric.brief]
     head = [*(axis.key for axis in sweep.axes), "state", *shown, "directory"]
     rows = [[_text(_row(outcome).get(name)) for name in head] for outcome in sweep.outcomes]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+    sys.stdout.writelines(f"{line}\n" for line in in_columns([head, *rows]))
 
 
 def _text(value: Any) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpcfit.errors import EXIT_REQUEUE
 from hpcfit.kinds.table import load_config
-from hpcfit.runs.directory import HISTORY
+from hpcfit.progress import Count
+from hpcfit.runs.live import LiveRun
 from hpcfit.store.files import write_text
 from hpcfit.sweep.cores import own_cores
 from hpcfit.sweep.outcome import EXIT_CODE, LOG
@@ -34,7 +33,7 @@ def fit_point(directory: str, ranks: int = 1) -> int:
         while code == EXIT_REQUEUE:
             code = _run(folder, ranks, [lock, *cores], progress)
         write_text(folder / EXIT_CODE, f"{code}\n")
-    progress.ended()
+    progress.report(ended=True)
     return code
 
 
@@ -76,29 +75,15 @@ def _alone_in(folder: Path) -> Iterator[int]:
 
 
 class _Progress:
-    """Tells the dashboard how far a fit is, by the lines of its growing history."""
+    """Tells the dashboard how far a fit is, by the rows of its growing history."""
 
     def __init__(self, folder: Path, max_steps: int):
-        self._folder, self._total, self._read, self._lines = folder, max_steps, 0, 0
-        self._before, self._begun = self._count(), time.monotonic()
+        self._run, self._steps = LiveRun(folder), max_steps
+        self._evaluations = Count(max_steps, len(self._run.rows), unit="evaluations/s")
 
-    def report(self) -> None:
-        """The progress of the fit, as it is now."""
-        self._say(done := self._count(), max(self._total, done + 1))
-
-    def ended(self) -> None:
-        """It has ended, mostly before the last step it may take."""
-        self._say(done := self._count(), done)
-
-    def _say(self, done: int, total: int) -> None:
-        rate = (done - self._before) / (time.monotonic() - self._begun)
-        report("sweep", self._folder.name, done, total, rate, "evaluations/s")
-
-    def _count(self) -> int:
-        with contextlib.suppress(OSError), open(self._folder / HISTORY, "rb") as file:
-            if file.seek(0, os.SEEK_END) < self._read:  # begun again
-                self._read = self._lines = 0
-            file.seek(self._read)
-            new = file.read()
-            self._read, self._lines = self._read + len(new), self._lines + new.count(b"\n")
-        return self._lines
+    def report(self, *, ended: bool = False) -> None:
+        """The progress of the fit as it is now; mostly it has ended before the last step it may take."""
+        self._run.update()
+        done = len(self._run.rows)
+        self._evaluations.done, self._evaluations.total = done, done if ended else max(self._steps, done + 1)
+        report("sweep", self._run.path.name, self._evaluations)

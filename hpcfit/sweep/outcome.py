@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.table import Metric, kind_named
-from hpcfit.runs.directory import HISTORY, METRICS
-from hpcfit.runs.files import RunFiles
+from hpcfit.runs.files import CONFIG, HISTORY, RunFiles
 
 PLAN = "sweep.json"
 LOG, EXIT_CODE = "log.txt", "exit_code"  # of one point: what `hpcfit optimize` said, and how it last ended
@@ -132,31 +131,25 @@ def read_sweep(folder: Path) -> Sweep:
 
 def _metrics(points: Sequence[Point]) -> list[Metric]:
     """The metrics of the kinds that the points are of, each once, and those of all kinds."""
-    written = (point.directory for point in points if (point.directory / "config.toml").is_file())
-    kinds = dict.fromkeys(RunFiles(directory).config["problem"]["kind"] for directory in written)
+    written = (run for point in points if (run := RunFiles(point.directory)).has(CONFIG))
+    kinds = dict.fromkeys(run.config["problem"]["kind"] for run in written)
     metrics = [*(metric for kind in kinds for metric in kind_named(kind).metrics), *OF_ALL_KINDS]
     return list({metric.name: metric for metric in metrics}.values())
-
-
-def is_finished(directory: Path) -> bool:
-    """True where a fit has written its results to ``directory``."""
-    return (directory / METRICS).is_file()
 
 
 def outcome_of(point: Point, names: Sequence[str]) -> Outcome:
     """The outcome of a point: finished with the metrics ``names``, failed with the end of its log, unfinished or not
     started."""
-    if is_finished(point.directory):
-        return Outcome(point, "finished", _quantities(point.directory, names))
+    run = RunFiles(point.directory)
+    if run.finished:
+        return Outcome(point, "finished", _quantities(run, names))
     code = _text(point.directory / EXIT_CODE).strip()
     if code not in ("", "0", "75"):
         return Outcome(point, "failed", {}, last_words(_text(point.directory / LOG)) or f"ended with exit code {code}")
-    started = (point.directory / HISTORY).is_file()
-    return Outcome(point, "unfinished" if started else "not started", {})
+    return Outcome(point, "unfinished" if run.has(HISTORY) else "not started", {})
 
 
-def _quantities(directory: Path, names: Sequence[str]) -> dict[str, float]:
-    run = RunFiles(directory)
+def _quantities(run: RunFiles, names: Sequence[str]) -> dict[str, float]:
     found = run.metrics["fitted"] | {name: run.metrics[name] for name in ("loss", "steps") if name in run.metrics}
     if run.evaluated:
         # Of all evaluations, those before a restart too: the phases of metrics.json are those of the last start.

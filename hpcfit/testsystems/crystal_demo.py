@@ -27,6 +27,7 @@ from hpcfit.errors import HpcfitError, InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal, scattering
 from hpcfit.readers.positions import open_positions
+from hpcfit.runs.files import RunFiles
 from hpcfit.store.files import write_text, written_whole
 from hpcfit.store.pieces import pieces_digest
 from hpcfit.testsystems.dipeptide_crystal import STATES, Crystal, write_system
@@ -142,7 +143,7 @@ def _fractional_frames(demo: Demo, path: Path) -> tuple[tuple[str, ...], np.ndar
 def comparison(folder: Path, run: Path) -> str:
     """Shares and correlations found by the run, beside the truth, as a table in words."""
     truth = json.loads((folder / "truth.json").read_text())
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = RunFiles(run).metrics
     found, cc, fitted = _shares(run / "sources.csv"), truth["cc"], metrics["fitted"]
     shares = [f"  {state:26s} {found[state]:7.3f}    {share:.3f}" for state, share in truth["shares"].items()]
     lines = [

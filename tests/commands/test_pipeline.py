@@ -100,6 +100,7 @@ def test_a_failing_fit_gives_its_exit_code(config, hpcfit):
 
 @pytest.mark.mpi
 def test_without_a_fit_or_under_mpiexec_it_is_one_clear_error(config, hpcfit):
-    assert_one_clear_error(hpcfit("pipeline", config, ranks=2), ["= 2: `hpcfit pipeline` is one process"])
+    said = "= 2: 2 processes were started, while `hpcfit pipeline` is one process"
+    assert_one_clear_error(hpcfit("pipeline", config, ranks=2), [said])
     config.write_text(config.read_text().replace('[experiment]\nfile = "map.npz"\n', ""))
     assert_one_clear_error(hpcfit("pipeline", config), ["no [experiment] table"])

@@ -10,7 +10,7 @@ from hpcfit.kinds.base import SteppedCase, WeighedCase
 from hpcfit.kinds.table import KINDS, Kind, kind_named, tables_of
 from hpcfit.report.report import Contents
 
-PARTS = [field.name for field in fields(Kind) if field.name not in ("about", "metrics")]
+PARTS = [field.name for field in fields(Kind) if field.name not in ("about", "files", "metrics")]
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -13,11 +13,10 @@ from hpcfit.fit.cost import Load
 from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
 from hpcfit.scaling import series as workflow
-from hpcfit.scaling.arguments import counts, grids
 from hpcfit.scaling.command import run_scaling
 from hpcfit.scaling.measurement import read_measurement
-from hpcfit.scaling.options import Beyond
-from hpcfit.scaling.plan import Plan, plan_points
+from hpcfit.scaling.options import Beyond, Plan, counts, grids
+from hpcfit.scaling.series import plan_points
 from hpcfit.testsystems import synthetic
 from hpcfit.workflow.jobs.options import ScalingOptions
 from tests.conftest import assert_one_clear_error

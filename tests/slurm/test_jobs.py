@@ -36,7 +36,7 @@ def rendered(folder, text: str = FIT, **fields) -> str:
     if fields.get("kind") == "sweep":
         fields |= {"points": folder / "points.txt", "limit": 2}
     one_process = fields.get("kind") == "report" or 'kind = "slurm"' in text
-    return script_of(Request(folder / "config.toml", **({} if one_process else {"ranks_per_node": 2}), **fields))
+    return script_of(Request(config=folder / "config.toml", **({} if one_process else {"ranks_per_node": 2}), **fields))
 
 
 @pytest.mark.parametrize("site", ["generic-cpu", "generic-gpu"])
@@ -116,7 +116,7 @@ def test_where_one_job_of_a_chain_fails_those_after_it_leave_the_queue(slurm, tm
     (tmp_path / "config.toml").write_text(FIT)
     (tmp_path / "site.toml").write_text('description = "test"\nranks_per_node = 1\nprogram = "false"\n')
     chain = tmp_path / "chain.sh"
-    request = Request(tmp_path / "config.toml", SiteOptions(str(tmp_path / "site.toml")), kind="chain")
+    request = Request(config=tmp_path / "config.toml", where=SiteOptions(str(tmp_path / "site.toml")), kind="chain")
     # The chain itself calls hpcfit; only its jobs call what stands in for it.
     chain.write_text(script_of(request).replace("$(false job", f"$({sys.executable} -m hpcfit job"))
     done = slurm.run("bash", chain, cwd=tmp_path)

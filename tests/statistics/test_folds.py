@@ -5,14 +5,14 @@ import pytest
 
 from hpcfit.errors import InputError
 from hpcfit.physics.reciprocal import inverse_d2, laue_operations, laue_orbits, sphere
-from hpcfit.statistics.folds import cubes, folds_of, held_out
+from hpcfit.statistics.folds import cubes, folds_of, held_out_orbits
 
 CELL = (20.0, 20.0, 20.0, 90.0, 90.0, 90.0)
 HKL = sphere(CELL, (2, 2, 2), 4.0)
 
 
 def chosen(by, fraction=0.1, seed=3, block=4, hkl=HKL):
-    return held_out(hkl, by=by, fraction=fraction, seed=seed, block=block)
+    return held_out_orbits(hkl, by=by, fraction=fraction, seed=seed, block=block)
 
 
 def folded(by, folds=5, block=4, hkl=HKL, **seed):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcfit.errors import InputError
+from hpcfit.progress import Count
 from hpcfit.workflow.cluster.progress import report
 
 
@@ -113,8 +114,9 @@ def slowly(seconds, number):
 
 
 def reports(number):
-    for frame in range(1, 4):
-        report("prepare", f"shard{number}", frame, 4, 12.5, "frames/s")
+    frames = Count(4, unit="frames/s")
+    for frames.done in range(1, 4):
+        report("prepare", f"shard{number}", frames)
 
 
 class DiesWhenUnpacked:

@@ -35,7 +35,7 @@ def request_in(tmp_path):
         (tmp_path / "config.toml").write_text(text)
         if fields.get("kind") == "sweep":
             fields = {"points": points} | fields
-        return Request(tmp_path / "config.toml", **fields)
+        return Request(config=tmp_path / "config.toml", **fields)
 
     return make
 

@@ -12,6 +12,7 @@ from bokeh.document import Document
 from bokeh.models import ColumnDataSource, Div, Plot
 from distributed import Client, LocalCluster, Scheduler
 
+from hpcfit.progress import Count
 from hpcfit.workflow.cluster.progress import TOPIC, report
 from hpcfit.workflow.pages import hooks as pages
 from hpcfit.workflow.pages.collector import FIT_TOPIC, Collector, Columns, Work
@@ -28,8 +29,9 @@ def _dask_as_before():
 
 def simulate(number: int) -> int:
     """A task that reports as `hpcfit simulate` does."""
-    for frame in range(0, 101, 10):
-        report("simulate", f"amber14_300K_r{number}", frame, 100, 40.0 + number, "ns/day")
+    frames = Count(100, unit="ns/day")
+    for frames.done in range(0, 101, 10):
+        report("simulate", f"amber14_300K_r{number}", frames)
         time.sleep(0.15)
     return number
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hpcfit.kinds.frame_weights.orbits import OrbitMap
-from hpcfit.statistics.folds import folds_of, held_out
+from hpcfit.statistics.folds import folds_of, held_out_orbits
 from hpcfit.statistics.resampling import resampled_orbits
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def choose_orbits(orbits: OrbitMap, choice: FrameWeightsConfig) -> OrbitChoice:
     n = len(orbits.observed)
     chosen = OrbitChoice(np.zeros(n, int), np.ones(n))
     if choice.hold_out:
-        test = held_out(
+        test = held_out_orbits(
             _representatives(orbits), by=choice.hold_out_by, fraction=choice.hold_out, seed=choice.hold_out_seed,
             block=choice.hold_out_block,
         )  # fmt: skip

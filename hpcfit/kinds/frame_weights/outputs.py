@@ -19,6 +19,7 @@ from hpcfit.kinds.frame_weights.objectives import part_of
 from hpcfit.kinds.frame_weights.problem import shell_correlations
 from hpcfit.kinds.frame_weights.quality import MeasuredQuality, map_quality, number_or_none
 from hpcfit.runs.directory import RunDirectory
+from hpcfit.statistics.blocks import effective_frames
 from hpcfit.store.catalog import FrameRows as StoreRows
 from hpcfit.store.catalog import frame_rows
 
@@ -78,6 +79,7 @@ def _write(
     directory.write_csv("sources.csv", SOURCE_COLUMNS, _sources(table))
     _write_map(directory, case, *intensities)
     metrics["groups"] = _groups(case, w)
+    metrics["independent_frames"] = _independent_frames(table)
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
 
 
@@ -104,6 +106,14 @@ def _sources(table: WeightTable) -> list[tuple[str, str, int, float, float]]:
         (str(names[n]), table.rows.label[first[n]], int(frames[n]), float(frames[n] / len(inverse)), float(total[n]))
         for n in np.argsort(first)
     ]
+
+
+def _independent_frames(table: WeightTable) -> dict[str, float]:
+    """The number of independent frames that the weights of each source are worth, by its name; without sources whose
+    weights do not change along them, which tell nothing."""
+    names, number = np.unique(table.rows.source, return_inverse=True)
+    worth = zip(names, effective_frames(table.weight, number), strict=True)
+    return {str(name): float(n) for name, n in worth if np.isfinite(n)}
 
 
 def _groups(case: FrameWeightsCase, w: dict[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -55,25 +55,6 @@ class _Groups(NamedTuple):
     n_sums: int
 
 
-def half_set_means(intensity: np.ndarray, orbit: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means of two random halves of each orbit's voxels, each [n]; NaN in one where an orbit has a single voxel.
-
-    intensity, orbit: [voxels], orbit in 0 ... n - 1. Of an odd number of voxels one half, by chance, has one more.
-    """
-    rng, n = np.random.default_rng(seed), orbit.max() + 1
-    shuffled = rng.permutation(len(orbit))
-    order = shuffled[np.argsort(orbit[shuffled], kind="stable")]
-    sizes = np.bincount(orbit)
-    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    half = (place + rng.integers(2, size=n)[orbit[order]]) % 2
-    with np.errstate(invalid="ignore"):
-        first, second = (
-            np.bincount(orbit[order], (half == side) * intensity[order]) / np.bincount(orbit[order], half == side)
-            for side in (0, 1)
-        )
-    return first, second
-
-
 def quality_from_halves(
     first: np.ndarray, second: np.ndarray, multiplicity: np.ndarray, shell: np.ndarray, n_shells: int
 ) -> MapQuality:

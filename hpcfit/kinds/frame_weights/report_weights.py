@@ -23,6 +23,7 @@ from hpcfit.report.page import (
     plus_minus,
     significant,
 )
+from hpcfit.statistics.resampling import BLOCKS
 
 HEAVIEST = 10
 MOST_SUMS = 40  # rows of a figure of sums; more are in the table alone
@@ -46,6 +47,11 @@ GROUPS = (
 GROUP_ERRORS = (
     " ± frames and ± orbits: standard deviations over {resamples}; of ΔG both together, as kT times the relative error "
     "of the weight."
+)
+INDEPENDENT = (
+    " Independent: the number of frames n over the statistical inefficiency g = 1 + 2 Σ (1 − t/n) C(t) of the fitted "
+    f"weights along the source. Errors by frames draw {BLOCKS} blocks of a source as if these were independent: they "
+    "are too small for a source that is worth fewer frames than that."
 )
 
 
@@ -153,15 +159,19 @@ def _separability(run: FrameWeightsRun) -> list[Table]:
 
 
 def _source_table(run: FrameWeightsRun) -> Table:
-    names = ("frames", "uniform_weight", "weight")
+    names, independent = ("frames", "uniform_weight", "weight"), run.metrics.get("independent_frames")
     largest = max(max(row["uniform_weight"], row["weight"]) for row in run.sources)
     rows = []
     for row in run.sources:
         error = error_of(run.metrics, "sources", row["source"])
-        rows.append([row["source"], row["label"], *_weight_cells([row[n] for n in names], largest, error)])
+        frames, *cells = _weight_cells([row[n] for n in names], largest, error)
+        worth = [] if independent is None else [significant(independent.get(row["source"]))]
+        rows.append([row["source"], row["label"], frames, *worth, *cells])
     errors = " ± is the error by frames and orbits together." if "errors" in run.metrics else ""
-    caption = f"The sources.{errors} Every frame is in weights.csv, with its ΔG = −kT ln(T w)."
-    return Table(("source", "label", *WEIGHT_COLUMNS), rows, caption, text_columns=2)
+    memory = "" if independent is None else INDEPENDENT
+    caption = f"The sources.{errors}{memory} Every frame is in weights.csv, with its ΔG = −kT ln(T w)."
+    head = (WEIGHT_COLUMNS[0], *(["independent"] if memory else []), *WEIGHT_COLUMNS[1:])
+    return Table(("source", "label", *head), rows, caption, text_columns=2)
 
 
 def _weight_cells(row: Sequence[float], largest: float, error: float | None = None) -> list[str]:

@@ -6,7 +6,8 @@ import sys
 import time
 from typing import Any
 
-from hpcfit.log import NowAndThen, logger, span
+from hpcfit.log import logger
+from hpcfit.progress import Count, NowAndThen
 
 TOPIC = "hpcfit-work"  # of Dask's events; the dashboard's page listens to it as well
 REPORT_INTERVAL = 1.0  # seconds between two events of one task: frames may come in milliseconds
@@ -14,19 +15,19 @@ REPORT_INTERVAL = 1.0  # seconds between two events of one task: frames may come
 _reported: dict[str, float] = {}
 
 
-def report(what: str, task: str, done: int, total: int, rate: float, unit: str) -> None:
+def report(what: str, task: str, count: Count) -> None:
     """Tell the dashboard and the driver how far this task is, at most once a second; nothing outside a Dask worker.
 
-    what: the command ("simulate"), task: its name, rate: so many `unit` ("ns/day", "frames/s").
+    what: the command ("simulate"), task: its name.
     """
     now = time.monotonic()
-    if done < total and now - _reported.get(task, -1e9) < REPORT_INTERVAL:
+    if count.done < count.total and now - _reported.get(task, -1e9) < REPORT_INTERVAL:
         return
     worker = _this_worker()
     if worker is None:
         return
     _reported[task] = now
-    state = {"done": done, "total": total, "rate": rate, "unit": unit}
+    state = {"done": count.done, "total": count.total, "rate": count.rate, "unit": count.unit}
     worker.log_event(TOPIC, {"what": what, "task": task, "time": time.time(), **state})
 
 
@@ -51,14 +52,13 @@ class Journal:
     """Logs now and then how many of `total` items are done, what the running ones report, and when all will be."""
 
     def __init__(self, what: str, total: int):
-        self._what, self._total, self._done = what, total, 0
+        self._what, self._items = what, Count(total, unit="items/s")
         self._running: dict[str, dict] = {}
-        self._begun = time.monotonic()
-        self._line_time = NowAndThen()
+        self._due = NowAndThen()
 
     def completed(self) -> None:
         """One more item is done."""
-        self._done += 1
+        self._items.done += 1
         self._log_when_due()
 
     def event(self, event: tuple[float, dict]) -> None:
@@ -71,21 +71,15 @@ class Journal:
         self._log_when_due()
 
     def _log_when_due(self) -> None:
-        if self._line_time.is_due():
+        if self._due.is_due():
             logger.info("%s", self.line())
 
     def line(self) -> str:
         """The progress of all tasks in a line."""
-        running = list(self._running.values())
-        parts = [f"{self._what}: {self._done} of {self._total} done", _rates(running), self._left(running)]
+        running, items = list(self._running.values()), self._items
+        left = items.left(sum(message["done"] / message["total"] for message in running))
+        parts = [f"{self._what}: {items.done} of {items.total} done", _rates(running), left]
         return ", ".join(filter(None, parts))
-
-    def _left(self, running: list[dict]) -> str:
-        done = self._done + sum(message["done"] / message["total"] for message in running)
-        if not done:
-            return ""
-        seconds = (time.monotonic() - self._begun) * (self._total - done) / done
-        return f"about {span(seconds)} left"
 
 
 def _rates(running: list[dict]) -> str:

@@ -1,14 +1,16 @@
-"""The options of `hpcfit job`, `sweep` and `scaling` that choose a site and stand for keys of its file."""
+"""The options of `hpcfit job`, and those of `sweep` and `scaling` that choose a site and stand for keys of its file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from hpcfit.errors import InputError
+
+JobKind = Literal["optimize", "simulate", "prepare", "pipeline", "sweep", "scaling", "report", "chain"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,25 @@ class SiteOptions:
         """The options that are not left to the site, by name."""
         names = [field.name for field in fields(SiteOptions)]
         return [(name, value) for name in names if (value := getattr(self, name)) is not None]
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """The job that is asked for; None stands for the default of kind and site."""
+
+    kind: Annotated[
+        JobKind, Parameter(help="What the job does; chain: a shell script that submits one after the other.")
+    ] = "optimize"
+    where: Annotated[SiteOptions, Parameter(name="*")] = SiteOptions()
+    nodes: Annotated[int, Parameter(help="Nodes of the job.")] = 1
+    ranks_per_node: Annotated[int | None, Parameter(help="MPI ranks of a node; by default as the site says.")] = None
+    time: Annotated[str, Parameter(help="Time limit of a job, hours:minutes:seconds.")] = "01:00:00"
+    name: Annotated[str | None, Parameter(help="Name of the job.")] = None
+    after: Annotated[
+        list[str] | None, Parameter(negative="", help="Id of a job that must have succeeded before.")
+    ] = None
+    points: Annotated[Path | None, Parameter(help="sweep: the file of points of `hpcfit sweep --array`.")] = None
+    limit: Annotated[int | None, Parameter(help="sweep: so many points at a time.")] = None
 
 
 @dataclass(frozen=True)

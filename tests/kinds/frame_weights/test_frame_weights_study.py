@@ -5,6 +5,7 @@ How a study goes on after an interruption is in tests/commands/test_study.py.
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ from hpcfit.commands.optimize import run_optimize
 from hpcfit.fit.problem import FrameRows
 from hpcfit.kinds.frame_weights.conclusions import choose_theta
 from hpcfit.kinds.frame_weights.orbit_choice import OrbitChoice
+from hpcfit.kinds.frame_weights.outputs import WeightTable, _independent_frames
 from hpcfit.kinds.frame_weights.problem import PriorRows
 from hpcfit.kinds.frame_weights.study import _drawn
 from hpcfit.kinds.table import load_config
 from hpcfit.physics.scattering import diffuse_intensity
 from hpcfit.ranks import Ranks
+from hpcfit.statistics.blocks import inefficiency
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_map, write_problem
 
 # ---- the choice of theta -------------------------------------------------------------------------------------------
@@ -83,6 +86,16 @@ def test_orbits_of_a_fold_are_judged_and_the_test_set_is_left_out():
     assert again.drawn[part == 0].sum() == 4
     assert np.array_equal(again.drawn, chosen.resampled(3).drawn)
     assert any(not np.array_equal(again.drawn, chosen.resampled(seed).drawn) for seed in range(4, 8))
+
+
+def test_independent_frames_are_those_of_the_weights_along_each_source():
+    """Weights that stay for 20 frames, in a source that comes second by name; a uniform source tells nothing."""
+    held = np.repeat(np.random.default_rng(0).random(50), 20)
+    source = np.array(["slow"] * 1000 + ["even"] * 100 + ["fast"] * 200)
+    weight = np.concatenate([held, np.full(100, 0.3), np.tile([1.0, 2.0], 100)])
+    found = _independent_frames(WeightTable(SimpleNamespace(source=source), weight, None, None))
+    assert found == {"slow": pytest.approx(1000 / inefficiency(held)), "fast": 200.0}
+    assert found["slow"] < 100
 
 
 # ---- known truths --------------------------------------------------------------------------------------------------

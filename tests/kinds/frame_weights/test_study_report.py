@@ -134,6 +134,13 @@ def test_errors_of_both_kinds_add_in_squares_and_propagate_to_free_energies(page
     assert source_a[4].endswith(" ± 0.050")
 
 
+def test_sources_show_how_many_independent_frames_their_weights_are_worth(tmp_path):
+    make_study(tmp_path, independent_frames={"a": 12.345})
+    page = sections_of(tmp_path, weights)
+    assert [row[3] for row in rows_headed(page, "source", "label", "frames", "independent")] == ["12.3", "–"]
+    assert "draw 10 blocks of a source" in "".join(page.text)
+
+
 def test_a_group_without_weight_has_no_finite_free_energy(tmp_path):
     groups = [{**STUDY["groups"][0], "weight": 1.0}, {**STUDY["groups"][1], "weight": 0.0, "delta_G": None}]
     make_study(tmp_path, groups=groups)

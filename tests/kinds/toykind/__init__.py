@@ -13,6 +13,7 @@ KIND = Kind(
     write_results="toykind.outputs:write_results",
     headline="toykind.outputs:headline",
     report="toykind.report:CONTENTS",
+    files=("offsets.csv",),
     metrics=(
         Metric("misfit", "misfit", better="less", chooses="A small misfit is what this toy is after.", brief=True),
         Metric("spread", "price of offsets"),

@@ -1,0 +1,59 @@
+"""A run directory by its files: what is read, what is said of what is missing, and what --overwrite removes."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from hpcfit.errors import InputError
+from hpcfit.kinds.table import KINDS, Kind, files_left
+from hpcfit.runs.directory import RunDirectory
+from hpcfit.runs.files import LEFT, RunFiles
+from hpcfit.runs.study import StudyFile
+
+
+def test_a_run_is_read_as_far_as_it_is(tmp_path):
+    run = RunFiles(tmp_path)
+    assert (run.finished, run.evaluated, run.study, run.checkpoint()) == (False, False, None, None)
+    (tmp_path / "config.toml").write_text('[problem]\nkind = "force-map"\n')
+    StudyFile(tmp_path).announce(["pass", "fit"])
+    (tmp_path / "checkpoints").mkdir()
+    for number, time in ((1, 100), (2, 200)):
+        path = tmp_path / f"checkpoints/step_{number}.h5"
+        path.touch()
+        os.utime(path, (time, time))
+    assert (run.kind, run.study.total, run.study.ended, run.checkpoint()) == ("force-map", 2, 0, 200.0)
+    (tmp_path / "metrics.json").write_text(json.dumps({"kind": "force-map", "loss": 1.5}))
+    assert run.finished
+    assert run.metrics["loss"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(None, "has no metrics.json: the run is not complete"), ("{", "metrics.json is not JSON")]
+)
+def test_what_is_missing_or_broken_is_named(tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(InputError, match=said):
+        RunFiles(tmp_path).metrics  # noqa: B018
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        RunFiles(tmp_path / "nowhere").config  # noqa: B018
+
+
+def test_overwriting_removes_what_runs_of_any_known_kind_leave_and_nothing_else(tmp_path):
+    kind = Kind(*["text"] * 7, files=("offsets.csv",))
+    mine = ("notes.txt", "config.toml", "environment.json")
+    made = {"fits/a.h5", "fits/a.stage", "checkpoints/step_1.h5", "weights.csv", "maps.h5", "offsets.csv", *LEFT}
+    for name in (*mine, *made):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    RunDirectory(tmp_path).clear(files_left(kind))
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(mine)
+
+
+def test_the_files_of_each_kind_are_names_in_the_run_directory():
+    names = [file for kind in KINDS.values() for file in kind.files]
+    assert len(set(names)) == len(names)
+    assert all(Path(name).name == name and name not in LEFT for name in names)
