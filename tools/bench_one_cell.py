@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.fit.gradient import Forward, Frames, Reverse
+from hpcfit.fit.by_blocks import Forward, Reverse
+from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum

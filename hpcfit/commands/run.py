@@ -16,10 +16,11 @@ from hpcfit.config import OptimizerConfig
 from hpcfit.errors import together
 from hpcfit.fit import hooks
 from hpcfit.fit.checkpoint import Checkpoints, Record, Records, Stages
-from hpcfit.fit.gradient import Evaluation, Gradient, no_rows_of, not_a_number
+from hpcfit.fit.gradient import Evaluation, Gradient, no_rows_of
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
+from hpcfit.fit.not_finite import not_a_number
 from hpcfit.fit.optimizers import MakeOptimizer, Optimizer, choose_optimizer
 from hpcfit.fit.problem import FrameRows, Params, Problem
 from hpcfit.fit.reduction import choose_sum

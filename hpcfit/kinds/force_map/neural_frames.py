@@ -11,7 +11,8 @@ import numpy as np
 
 from hpcfit.bead_models.neural import BeadFrames, NeuralForceMatching, bead_frames
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.fit.gradient import Frames, Reverse
+from hpcfit.fit.by_blocks import Reverse
+from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid, Shape, make_grid
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import choose_sum
