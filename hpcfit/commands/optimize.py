@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 from hpcfit.commands.monitoring import monitored
@@ -46,7 +47,9 @@ def run_optimize(
         with phases("measure bandwidth"):  # which the report compares the rate of steps with
             bandwidth = memory_bandwidth()
     with phases("read frames"):
-        run = Run.open(session)
+        run = Run.open(session, signals)
+    if (stop := signals(None)) is not None:
+        return _interrupted(stop)  # nothing has been changed
     with phases("start"):
         kept = _evaluations_kept(run, directory, resume) if resume else None
         run.recorder.begin(directory, kept or 0)
@@ -54,11 +57,12 @@ def run_optimize(
             world.on_root(directory.clear)  # only now: what could be wrong with the new run has been found
         world.on_root(lambda: directory.open(config, run.recorder.count))
     with monitored(run) as monitor, phases("fit"):
-        run.signals, run.clock, run.more = [signals], _wall_clock(config, world), monitor
+        run.clock, run.more = _wall_clock(config, world), monitor
         try:
             found = session.kind.part("study")(session.case, run)
         except Interrupted as interruption:
-            return _interrupted(world, directory, interruption.stop)
+            world.on_root(partial(directory.close, interruption.stop))
+            return _interrupted(interruption.stop)
     world.on_root(run.study.close)
     world.on_root(lambda: directory.close(Stop(run.stopped)))
     with phases("results"):
@@ -93,9 +97,8 @@ def _evaluations_kept(run: Run, directory: RunDirectory, resume: Literal["newest
     return None
 
 
-def _interrupted(world: Ranks, directory: RunDirectory, stop: Stop) -> int:
+def _interrupted(stop: Stop) -> int:
     logger.info("stopped: %s", stop.reason)
-    world.on_root(lambda: directory.close(stop))
     keep_exit_code()
     return EXIT_REQUEUE
 
