@@ -11,6 +11,26 @@ logger = logging.getLogger("hpcfit")
 LOG_INTERVAL = 15.0  # seconds between the first two lines of progress
 
 
+class Warned(logging.Handler):
+    """A list of the warnings that are logged while it is entered, by whatever module, each once in their order."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.sentences: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add one."""
+        if (sentence := record.getMessage()) not in self.sentences:
+            self.sentences.append(sentence)
+
+    def __enter__(self) -> Warned:
+        logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logger.removeHandler(self)
+
+
 class NowAndThen:
     """A clock for lines of progress: one is due after `LOG_INTERVAL`, each later one after twice the time before."""
 

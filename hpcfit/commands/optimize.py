@@ -16,7 +16,7 @@ from hpcfit.fit.stop import Stop
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.base import SteppedCase
 from hpcfit.kinds.table import Kind
-from hpcfit.log import logger
+from hpcfit.log import Warned, logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks, keep_exit_code
 from hpcfit.runs.directory import RunDirectory, check_is_writable
@@ -31,6 +31,13 @@ def run_optimize(
     ended.
     Returns the exit code: 0, or 75 if it is to be continued.
     """
+    with Warned() as warned:
+        return _optimize(config, world, resume, overwrite, warned)
+
+
+def _optimize(
+    config: Config, world: Ranks, resume: Literal["newest", "auto"] | None, overwrite: bool, warned: Warned
+) -> int:
     phases, signals = Stopwatch(), hooks.Signals(world)
     with phases("open and check inputs"):
         directory = RunDirectory(config.run.directory)
@@ -47,7 +54,7 @@ def run_optimize(
         with phases("measure bandwidth"):  # which the report compares the rate of steps with
             bandwidth = memory_bandwidth()
     with phases("read frames"):
-        run = Run.open(session, signals)
+        run = Run.open(session, warned, signals)
     if (stop := signals(None)) is not None:
         return _interrupted(stop)  # nothing has been changed
     with phases("start"):
@@ -69,7 +76,7 @@ def run_optimize(
         facts = {**found, **run.facts(bandwidth)}
         facts["phases"] = [{"name": name, "seconds": seconds} for name, seconds in phases.seconds.items()]
         metrics = session.kind.part("write_results")(directory, session.case, run.result, facts)
-    world.on_root(lambda: _finish(directory, session.kind, metrics, config.run))
+    world.on_root(lambda: _finish(directory, session.kind, metrics, config.run, warned))
     return 0
 
 
@@ -103,7 +110,7 @@ def _interrupted(stop: Stop) -> int:
     return EXIT_REQUEUE
 
 
-def _finish(directory: RunDirectory, kind: Kind, metrics: dict[str, Any], run: RunConfig) -> None:
+def _finish(directory: RunDirectory, kind: Kind, metrics: dict[str, Any], run: RunConfig, warned: Warned) -> None:
     if run.report:
         from hpcfit.report.report import write_report
 
@@ -111,4 +118,5 @@ def _finish(directory: RunDirectory, kind: Kind, metrics: dict[str, Any], run: R
     for line in kind.part("headline")(metrics):
         logger.info("%s", line)
     for warning in metrics["warnings"]:
-        logger.warning("%s", warning)
+        if warning not in warned.sentences:
+            logger.warning("%s", warning)

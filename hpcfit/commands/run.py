@@ -26,7 +26,7 @@ from hpcfit.fit.problem import FrameRows, Params, Problem
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.fit.stages import Fitted, Interrupted, Result, StageRunner, Until, Work, heeded
 from hpcfit.kinds.base import SteppedCase
-from hpcfit.log import logger
+from hpcfit.log import Warned, logger
 from hpcfit.ranks import Ranks
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.runs.study import StudyFile
@@ -126,6 +126,7 @@ class Run:
     records: Records
     stages: Stages
     study: StudyFile
+    warned: Warned
     signals: hooks.Signals
     clock: Sequence[Hook] = ()  # and when it has made some progress
     more: Sequence[Hook] = ()  # further hooks of every fit
@@ -136,9 +137,9 @@ class Run:
     progressed: bool = False  # whether this job has done something that is kept
 
     @classmethod
-    def open(cls, session: Session, signals: hooks.Signals) -> Run:
+    def open(cls, session: Session, warned: Warned, signals: hooks.Signals) -> Run:
         """Read this rank's frames, where the case knows already what to fit, and build gradient and recorder; both are
-        None where a signal came."""
+        None where a signal came. warned: what is logged on this rank."""
         config, grid = session.config, session.grid
         add = choose_sum(config.run.reductions, grid)
         # Ranks that share frames find the same damaged shard: one error is enough.
@@ -151,7 +152,7 @@ class Run:
         folder, identity = config.run.directory / "fits", session.identity()
         records = Records(folder, grid, identity, limits)
         stages = Stages(folder, session.world, identity)
-        return cls(session, evaluate, recorder, records, stages, StudyFile(config.run.directory), signals)
+        return cls(session, evaluate, recorder, records, stages, StudyFile(config.run.directory), warned, signals)
 
     @property
     def grid(self) -> Grid:
@@ -301,10 +302,15 @@ class Run:
             "grid": [grid.shape.frames, grid.shape.slices],
             "grid_reason": grid.shape.reason,
             "fits": self.names,
-            "warnings": self.warnings,
+            "warnings": self._all_warnings(),
             "evaluations_of_all_fits": self.recorder.count,
         }
         return facts if self.result is None else facts | self._facts_of_fit(bandwidth)
+
+    def _all_warnings(self) -> list[str]:
+        """The warnings that were logged on any rank, and those of the study, each once; collective."""
+        logged = self.session.world.gather(self.warned.sentences) or []
+        return list(dict.fromkeys([*(sentence for rank in logged for sentence in rank), *self.warnings]))
 
     def _facts_of_fit(self, bandwidth: float | None) -> dict[str, Any]:
         """Why the final fit stopped, steps, rate; collective."""
