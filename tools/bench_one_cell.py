@@ -2,8 +2,8 @@
 
 Usage: tools/bench_one_cell.py [--rounds N]. Prints CPU seconds of a value and of a gradient (Reverse, Forward) for each
 rank, the ratio of a rank with one cell to the rank with both, and the floor of that ratio, 1/2. Runs alternate, medians
-are printed, and every loss is compared: it has the same bits on one and on two ranks. A rank that waits for the other one
-spins, which counts: on a machine with other work the ratio says nothing.
+are printed, and every loss is compared: it has the same bits on one and on two ranks. A rank that waits for the other
+spins, and that counts: on a machine with other work the ratio says nothing.
 """
 
 from __future__ import annotations
