@@ -15,6 +15,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hpcfit")
 
 
+class Warned(logging.Handler):
+    """A list of the warnings that are logged while it is entered, by whatever module, each once in their order."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.sentences: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add one."""
+        if (sentence := record.getMessage()) not in self.sentences:
+            self.sentences.append(sentence)
+
+    def __enter__(self) -> Warned:
+        logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logger.removeHandler(self)
+
+
 def span(seconds: float) -> str:
     """A time as a person says it: 3.2 ms, 12.4 s, 3 min 05 s, 2 h 07 min; a dash where it is not known."""
     if not math.isfinite(seconds):

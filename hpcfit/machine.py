@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import glob
 import os
 import socket
@@ -22,6 +23,8 @@ from hpcfit.ranks import Ranks, local_rank
 
 # jax 0.10.2 and some later versions compute wrong numbers under jit on CPUs (jax issue 39103).
 SELF_TEST_SIZE = 32771
+KEPT = 1 << 30  # bytes of freed memory that a process keeps, and of an allocation that the system is asked for directly
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ def choose_device(run: RunConfig, ranks: Ranks) -> Device:
     A node's ranks share its cores: each gets ``threads`` of those that the launcher left it, chosen by its place on the
     node. GPUs likewise: where several are visible, each rank sees the one of its number on the node.
     """
+    keep_freed_memory()
     node, launched = ranks.node(), local_rank()
     number = node.rank if launched is None else launched
     bound = tuple(sorted(os.sched_getaffinity(0)))
@@ -64,6 +68,19 @@ def choose_device(run: RunConfig, ranks: Ranks) -> Device:
         device.platform, f"{device.device_kind} {device.id}", node_name(), number, bound, cores, gpus,
         _free_memory(device, node.size),
     )  # fmt: skip
+
+
+def keep_freed_memory() -> None:
+    """Have malloc keep what is freed for the next allocation, as far as it can be told so; before threads are started.
+
+    XLA allocates its temporary arrays anew in each call. Given back to the system in between, every page of them is
+    zeroed and mapped again: with 66 MB as long as the pull-back of one cell takes (`tools/bench_one_cell.py`).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, 1)  # an arena of another thread than the main one ends at 64 MB
+        mallopt(M_MMAP_THRESHOLD, KEPT)
+        mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def node_name() -> str:

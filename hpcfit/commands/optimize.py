@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 from hpcfit.commands.monitoring import monitored
@@ -15,7 +16,7 @@ from hpcfit.fit.stop import Stop
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.base import SteppedCase
 from hpcfit.kinds.table import Kind, files_left
-from hpcfit.log import logger
+from hpcfit.log import Warned, logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks, keep_exit_code
 from hpcfit.runs.directory import RunDirectory, check_is_writable
@@ -30,6 +31,13 @@ def run_optimize(
     ended.
     Returns the exit code: 0, or 75 if it is to be continued.
     """
+    with Warned() as warned:
+        return _optimize(config, world, resume, overwrite, warned)
+
+
+def _optimize(
+    config: Config, world: Ranks, resume: Literal["newest", "auto"] | None, overwrite: bool, warned: Warned
+) -> int:
     phases, signals = Stopwatch(), hooks.Signals(world)
     with phases("open and check inputs"):
         directory = RunDirectory(config.run.directory)
@@ -46,7 +54,9 @@ def run_optimize(
         with phases("measure bandwidth"):  # which the report compares the rate of steps with
             bandwidth = memory_bandwidth()
     with phases("read frames"):
-        run = Run.open(session)
+        run = Run.open(session, warned, signals)
+    if (stop := signals(None)) is not None:
+        return _interrupted(stop)  # nothing has been changed
     with phases("start"):
         kept = _evaluations_kept(run, directory, resume) if resume else None
         run.recorder.begin(directory, kept or 0)
@@ -55,18 +65,19 @@ def run_optimize(
             world.on_root(lambda: directory.clear(files_left(session.kind)))
         world.on_root(lambda: directory.open(config, run.recorder.count))
     with monitored(run) as monitor, phases("fit"):
-        run.signals, run.clock, run.more = [signals], _wall_clock(config, world), monitor
+        run.clock, run.more = _wall_clock(config, world), monitor
         try:
             found = session.kind.part("study")(session.case, run)
         except Interrupted as interruption:
-            return _interrupted(world, directory, interruption.stop)
+            world.on_root(partial(directory.close, interruption.stop))
+            return _interrupted(interruption.stop)
     world.on_root(run.study.close)
     world.on_root(lambda: directory.close(Stop(run.stopped)))
     with phases("results"):
         facts = {**found, **run.facts(bandwidth)}
         facts["phases"] = [{"name": name, "seconds": seconds} for name, seconds in phases.seconds.items()]
         metrics = session.kind.part("write_results")(directory, session.case, run.result, facts)
-    world.on_root(lambda: _finish(directory, session.kind, metrics, config.run))
+    world.on_root(lambda: _finish(directory, session.kind, metrics, config.run, warned))
     return 0
 
 
@@ -94,14 +105,13 @@ def _evaluations_kept(run: Run, directory: RunDirectory, resume: Literal["newest
     return None
 
 
-def _interrupted(world: Ranks, directory: RunDirectory, stop: Stop) -> int:
+def _interrupted(stop: Stop) -> int:
     logger.info("stopped: %s", stop.reason)
-    world.on_root(lambda: directory.close(stop))
     keep_exit_code()
     return EXIT_REQUEUE
 
 
-def _finish(directory: RunDirectory, kind: Kind, metrics: dict[str, Any], run: RunConfig) -> None:
+def _finish(directory: RunDirectory, kind: Kind, metrics: dict[str, Any], run: RunConfig, warned: Warned) -> None:
     if run.report:
         from hpcfit.report.report import write_report
 
@@ -109,4 +119,5 @@ def _finish(directory: RunDirectory, kind: Kind, metrics: dict[str, Any], run: R
     for line in kind.part("headline")(metrics):
         logger.info("%s", line)
     for warning in metrics["warnings"]:
-        logger.warning("%s", warning)
+        if warning not in warned.sentences:
+            logger.warning("%s", warning)

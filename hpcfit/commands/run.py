@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,19 +16,22 @@ from hpcfit.config import OptimizerConfig
 from hpcfit.errors import together
 from hpcfit.fit import hooks
 from hpcfit.fit.checkpoint import Checkpoints, Record, Records, Stages
-from hpcfit.fit.gradient import Evaluation, Gradient, no_rows_of, not_a_number
+from hpcfit.fit.gradient import Evaluation, Gradient, no_rows_of
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
+from hpcfit.fit.not_finite import not_a_number
 from hpcfit.fit.optimizers import MakeOptimizer, Optimizer, choose_optimizer
 from hpcfit.fit.problem import FrameRows, Params, Problem
 from hpcfit.fit.reduction import choose_sum
-from hpcfit.fit.stages import Fitted, Interrupted, Result, StageRunner, Until, Work
+from hpcfit.fit.stages import Fitted, Interrupted, Result, StageRunner, Until, Work, heeded
 from hpcfit.kinds.base import SteppedCase
-from hpcfit.log import logger
+from hpcfit.log import Warned, logger
 from hpcfit.ranks import Ranks
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.runs.study import StudyFile
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -123,29 +126,33 @@ class Run:
     records: Records
     stages: Stages
     study: StudyFile
-    signals: Sequence[Hook] = ()  # what ends the run from outside, at once
+    warned: Warned
+    signals: hooks.Signals
     clock: Sequence[Hook] = ()  # and when it has made some progress
     more: Sequence[Hook] = ()  # further hooks of every fit
     warnings: list[str] = field(default_factory=list)
     result: Result | None = None
     counted: int = 0  # evaluations of the fits that have ended
     names: list[str] = field(default_factory=list)
+    progressed: bool = False  # whether this job has done something that is kept
 
     @classmethod
-    def open(cls, session: Session) -> Run:
-        """Read this rank's frames, where the case knows already what to fit, and build gradient and recorder."""
+    def open(cls, session: Session, warned: Warned, signals: hooks.Signals) -> Run:
+        """Read this rank's frames, where the case knows already what to fit, and build gradient and recorder; both are
+        None where a signal came. warned: what is logged on this rank."""
         config, grid = session.config, session.grid
         add = choose_sum(config.run.reductions, grid)
         # Ranks that share frames find the same damaged shard: one error is enough.
         evaluate = None
         if isinstance(session.case, SteppedCase):
-            evaluate = session.world.on_all(lambda: session.case.gradient(grid, session.device.memory, add))
+            read = partial(session.case.gradient, grid, session.device.memory, add)
+            evaluate = session.world.on_all(lambda: signals.unless_received(read))
         recorder = Recorder(evaluate, session.world)
         limits = config.optimizer.model_dump_json(exclude={"wall_clock_minutes"})
         folder, identity = config.run.directory / "fits", session.identity()
         records = Records(folder, grid, identity, limits)
         stages = Stages(folder, session.world, identity)
-        return cls(session, evaluate, recorder, records, stages, StudyFile(config.run.directory))
+        return cls(session, evaluate, recorder, records, stages, StudyFile(config.run.directory), warned, signals)
 
     @property
     def grid(self) -> Grid:
@@ -177,16 +184,22 @@ class Run:
         """See ``fit.stages.Fits``."""
         self.warnings.extend(sentences)
 
-    def heed(self) -> None:
+    def heeded(self, items: Iterator[T]) -> list[T]:
         """See ``fit.stages.Fits``."""
-        stop = self._stop()
-        if stop is not None:
-            raise Interrupted(stop)
+        return heeded(self.session.world, items, lambda: self._stop(progressed=False))
 
-    def _stop(self, progressed: bool = True) -> Stop | None:
-        """What ends the run now; collective."""
-        hooks = [*self.signals, *(self.clock if progressed else ())]
-        return next((stop for stop in [hook(None) for hook in hooks] if stop), None)
+    def on_root(self, function: Callable[[], T]) -> T:
+        """See ``fit.stages.Fits``."""
+        found = self.session.world.on_root(lambda: self.signals.unless_received(function))
+        if (stop := self._stop(progressed=False)) is not None:
+            raise Interrupted(stop)
+        return found
+
+    def _stop(self, progressed: bool) -> Stop | None:
+        """What ends the run now; collective. progressed: whether something was done that is kept; a job remembers."""
+        self.progressed = self.progressed or progressed
+        every = [self.signals, *(self.clock if self.progressed else ())]
+        return next((stop for stop in [hook(None) for hook in every] if stop), None)
 
     def _begin(self, name: str) -> None:
         self.names.append(name)
@@ -219,6 +232,7 @@ class Run:
         if not tolerance:
             logger.info("fit '%s'", name)
         outcome = one.loop(one.restart(start) or one.first_step(start))
+        self.progressed = True
         if outcome.stop.interrupted:
             one.checkpoints.save(outcome.last)
             raise Interrupted(outcome.stop)
@@ -288,10 +302,15 @@ class Run:
             "grid": [grid.shape.frames, grid.shape.slices],
             "grid_reason": grid.shape.reason,
             "fits": self.names,
-            "warnings": self.warnings,
+            "warnings": self._all_warnings(),
             "evaluations_of_all_fits": self.recorder.count,
         }
         return facts if self.result is None else facts | self._facts_of_fit(bandwidth)
+
+    def _all_warnings(self) -> list[str]:
+        """The warnings that were logged on any rank, and those of the study, each once; collective."""
+        logged = self.session.world.gather(self.warned.sentences) or []
+        return list(dict.fromkeys([*(sentence for rank in logged for sentence in rank), *self.warnings]))
 
     def _facts_of_fit(self, bandwidth: float | None) -> dict[str, Any]:
         """Why the final fit stopped, steps, rate; collective."""
@@ -363,7 +382,7 @@ class OneFit:
         recorder.beat = watchdog.beat
         try:
             of_fit = self._hooks(self.run.session.config.optimizer)
-            every = [recorder.after, *of_fit, *self.run.signals, *self.run.clock, *self.run.more]
+            every = [recorder.after, *of_fit, self.run.signals, *self.run.clock, *self.run.more]
             return fit(self.optimizer, recorder, recorder.inner.norm, every, last, recorder.evaluate.not_finite_at)
         finally:
             watchdog.stop()

@@ -7,7 +7,7 @@
 
     allreduce(n bytes, p ranks) = latency log2 p + 2 (p - 1) / p n / network
 
-A step is one value and gradient with reproducible sums on frames that lie in memory: by ``fit.gradient.Adjoint``, which
+A step is one value and gradient with reproducible sums on frames that lie in memory: by ``fit.adjoint.Adjoint``, which
 passes over them once, where a rank has all frames of its tiles and the problem allows it, else by ``Reverse`` in two
 passes; each has a rate of its own. The optimizer's own vectors (64 b numbers) and the waiting for ranks that are slowed
 down by others are not in it.

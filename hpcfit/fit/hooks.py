@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from hpcfit.fit.loop import Step
 from hpcfit.fit.stop import Stop
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -111,16 +114,37 @@ class WallClock:
         )
 
 
+class _Received(BaseException):
+    """A signal came within ``Signals.unless_received``; nothing on the way takes it for an error."""
+
+
 class Signals:
     """Ends at the same step on all ranks when any of them got SIGTERM or SIGUSR1 (a scheduler's warning)."""
 
     def __init__(self, ranks: Ranks):
-        self._ranks, self._received = ranks, 0
+        self._ranks, self._received, self._at_once = ranks, 0, False
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._note)
 
     def _note(self, number: int, _frame) -> None:
         self._received = number
+        if self._at_once:
+            self._at_once = False
+            raise _Received
+
+    def unless_received(self, function: Callable[[], T]) -> T | None:
+        """The result of ``function``, which a signal to this rank ends on the spot, or None where one came.
+
+        For work that takes long and keeps nothing, and in which this rank waits for no other. Not collective: a call
+        tells the other ranks.
+        """
+        try:
+            self._at_once = True
+            return None if self._received else function()
+        except _Received:
+            return None
+        finally:
+            self._at_once = False
 
     def __call__(self, step: Step | None) -> Stop | None:
         """Share the flag, after a step of a fit or a unit of a stage."""

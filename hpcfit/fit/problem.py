@@ -166,7 +166,7 @@ class SimplexProblem(Problem, Protocol):
 
 
 class OnePassProblem(Problem, Protocol):
-    """A problem whose gradient is known in the pass that adds its statistics (``fit.gradient.Adjoint``).
+    """A problem whose gradient is known in the pass that adds its statistics (``fit.adjoint.Adjoint``).
 
     ``partial`` must be linear in one number a frame, its weight, and the loss must see a tile through few directions:
 

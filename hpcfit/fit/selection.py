@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.fit.gradient import Evaluation, Reverse
+from hpcfit.fit.by_blocks import Reverse
+from hpcfit.fit.gradient import Evaluation
 from hpcfit.fit.problem import Params, SelectableProblem, Statistics
 
 Evaluate = Callable[[Params], Evaluation]

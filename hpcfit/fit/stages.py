@@ -7,10 +7,10 @@ of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -24,7 +24,10 @@ from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 from hpcfit.store.files import sha256_of_file
 
-ALL_DONE = -1  # no number of a unit
+PART = -1  # no number of a unit: a part of one is done, and kept
+ENDED = object()  # in place of the next item of an iterator that has none
+SHORT = 0.0002  # seconds to sleep while other ranks are not there yet
+T = TypeVar("T")
 
 
 class Interrupted(Exception):
@@ -71,10 +74,11 @@ class Work(Protocol):
     ranks: Ranks
 
     def run(self, units: Sequence[int]) -> Generator[int | None]:
-        """Do these units; yield the number of each when it is done, and None in between where it can be stopped."""
+        """Do these units; yield the number of each when it is done, and in between where it can be stopped: PART where
+        ``kept`` has what is done of the present unit, None where it is then done again."""
 
     def kept(self) -> dict[str, np.ndarray]:
-        """The sums over the units that all ranks have done, on the root of all; collective."""
+        """The sums over the units that all ranks have done, and parts of others, on the root of all; collective."""
 
     def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
         """Begin with such sums, on the rank that is to add them; every rank is given them."""
@@ -89,7 +93,8 @@ class Work(Protocol):
 @dataclass(frozen=True)
 class StageRunner:
     """Does stages and keeps them. stop(progressed): what ends the run now, if anything; collective. progressed: whether
-    a unit has been done since the stage was begun or taken up, without which every job might end where it began."""
+    a unit or a part has been done since the stage was begun or taken up, without which every job might end where it
+    began."""
 
     stages: Stages
     stop: Callable[[bool], Stop | None]
@@ -122,28 +127,45 @@ class StageRunner:
         units, done = work.run([left[n] for n in share(len(left), work.ranks.rank, work.ranks.size)]), set()
         stop, busy, progressed = None, True, False
         while busy and stop is None:
-            unit, error = self._next(units)
-            if unit is not None:
-                done.add(unit)
-            here = np.array([unit != ALL_DONE, unit not in (None, ALL_DONE), error is not None], float)
-            busy, finished, failed = self._world.max(here) > 0
-            if failed:
-                self._world.raise_together(error)
-            progressed = progressed or bool(finished)
+            unit, busy, some = _turn(self._world, units, lambda item: item is not None)
+            done.add(unit)
+            progressed = progressed or some
             stop = self.stop(progressed) if busy else None
         units.close()
-        found = self._world.gather(done - {ALL_DONE})
+        found = self._world.gather(done - {None, PART, ENDED})
         return self._world.bcast(set().union(*found) if found is not None else None), stop
-
-    def _next(self, units: Generator[int | None]) -> tuple[int | None, Exception | None]:
-        try:
-            return next(units, ALL_DONE), None
-        except Exception as error:  # the others are told at once: they would wait for ever
-            return ALL_DONE, error
 
     def _keep(self, name: str, inputs: Mapping[str, str], work: Work, progress: Progress) -> None:
         files = {str(path): sha256_of_file(path) for path in work.files()}
         self.stages.save(name, inputs, progress._replace(files=files))
+
+
+def _turn(world: Ranks, items: Iterator[T], counts: Callable[[T], bool]) -> tuple[Any, bool, bool]:
+    """The next item of this rank, or ENDED; whether any rank has one, and whether any has one that counts. Collective;
+    the error of one rank is raised on all."""
+    item, error = ENDED, None
+    try:
+        item = next(items, ENDED)
+    except Exception as caught:  # the others are told at once: they would wait for ever
+        error = caught
+    world.wait(SHORT)  # asleep: who still works may need the core
+    here = np.array([item is not ENDED, item is not ENDED and counts(item), error is not None], float)
+    busy, some, failed = world.max(here) > 0
+    if failed:
+        world.raise_together(error)
+    return item, bool(busy), bool(some)
+
+
+def heeded(world: Ranks, items: Iterator[T], stop: Callable[[], Stop | None]) -> list[T]:
+    """See ``Fits.heeded``. stop: what ends the run now, if anything; collective."""
+    found, busy = [], True
+    while busy:
+        item, busy, _ = _turn(world, items, lambda item: False)
+        if item is not ENDED:
+            found.append(item)
+        if busy and (why := stop()) is not None:
+            raise Interrupted(why)
+    return found
 
 
 class Fits(Protocol):
@@ -158,8 +180,20 @@ class Fits(Protocol):
     def warn(self, sentences: Sequence[str]) -> None:
         """Add what a reader of the results must know; it is logged, and stands in the metrics and the report."""
 
-    def heed(self) -> None:
-        """Raise Interrupted on all ranks where a signal or the clock ends the run; collective."""
+    def heeded(self, items: Iterator[T]) -> list[T]:
+        """The items of an iterator, which every rank has one of; between them signals and the clock end the run.
+
+        For work of which nothing is kept, so that each job does it again: frames read into memory, equations solved.
+        So the clock is heeded only in a job that has kept something else before. Collective; raises Interrupted, and
+        the error of one rank on all.
+        """
+
+    def on_root(self, function: Callable[[], T]) -> T:
+        """Root's result of ``function`` on every rank, as ``Ranks.on_root``; collective.
+
+        For equations that take long to solve: a signal to root ends it on the spot, and nothing of it is kept. Raises
+        Interrupted.
+        """
 
     def stage(self, name: str, work: Work, inputs: Mapping[str, str]) -> dict[str, np.ndarray]:
         """Do some work, or what is left of it, or nothing where it has ended; collective. Gives its product on root.

@@ -1,30 +1,26 @@
-"""Short Langevin simulations of a coarse-grained model by the ranks of a fit: an OpenMM System, or any JAX forces.
+"""Short Langevin simulations of a coarse-grained model by the ranks of a fit, as a stage.
 
-Both take a plan and starting positions [W, N, 3] (A) of W walkers, which are dealt over ranks. Root gets the positions
-of all frames [W, T, N, 3] float32 (A), the others None. A walker is a function of the seed and its number alone, so
-that the frames are the same on any number of ranks.
+A walker is a function of the seed and its number alone, so that its frames are the same on whatever rank walks it. It
+goes in segments of `SEGMENT` steps. Each begins with what the one before has left (`Trail`) and, in OpenMM, with random
+numbers of its own: so a walker that was interrupted between two segments goes on as if it had not been.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.physics.constants import GAS_CONSTANT
-from hpcfit.physics.openmm_library import import_openmm
+from hpcfit.fit.stages import PART
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.dynamics import FURTHEST, Exploded
-from hpcfit.simulation.platforms import choose_platform
 
-PER_KJ = 100.0  # amu A^2/ps^2 in a kJ/mol
+SEGMENT = 500  # steps
+State = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -57,125 +53,152 @@ class Langevin:
         """Steps of the equilibration."""
         return round(self.equilibration / self.step)
 
+    @property
+    def steps(self) -> int:
+        """All steps of a walker."""
+        return self.steps_before + self.frames * self.stride
 
-def simulate_system(
-    system: Any, start: np.ndarray, plan: Langevin, ranks: Ranks, platform: str = "auto", threads: int = 1
-) -> np.ndarray | None:
-    """Frames of an OpenMM System; see the module. Raises Exploded where a bead flies off; collective."""
+    def next_frame(self, steps: int) -> int:
+        """Steps until the first frame that comes after so many."""
+        return self.steps_before + (max(steps - self.steps_before, 0) // self.stride + 1) * self.stride
 
-    def walk(walker: int) -> np.ndarray:
-        openmm, chosen = import_openmm(), choose_platform(platform, threads)
-        integrator = openmm.LangevinMiddleIntegrator(plan.temperature, plan.friction, plan.step)
-        integrator.setRandomNumberSeed(_seed(plan, walker))
-        context = chosen.context(system, integrator)
-        context.setPositions(np.asarray(start[walker], float) / 10)
-        context.setVelocitiesToTemperature(plan.temperature, _seed(plan, walker) + 1)
-        return np.array(_walk(openmm, context, plan), np.float32)
-
-    return _dealt(walk, len(start), plan, ranks)
+    def is_frame(self, steps: int) -> bool:
+        """True where a frame comes after so many steps."""
+        return steps > self.steps_before and (steps - self.steps_before) % self.stride == 0
 
 
-def _walk(openmm: Any, context: Any, plan: Langevin) -> list[np.ndarray]:
-    integrator, frames = context.getIntegrator(), []
-    try:
-        integrator.step(plan.steps_before)
-        for _ in range(plan.frames):
-            integrator.step(plan.stride)
-            state = context.getState(positions=True)
-            frames.append(state.getPositions(asNumpy=True).value_in_unit(openmm.unit.angstrom))
-    except openmm.OpenMMException as error:
-        raise _exploded(plan, str(error)) from None
-    return frames
+class Trail(NamedTuple):
+    """A walker so far: its steps, the positions of its frames, each [N, 3] float32, A, and what it goes on from."""
+
+    steps: int
+    frames: tuple[np.ndarray, ...]
+    state: State
 
 
-def _seed(plan: Langevin, walker: int) -> int:
-    """1 to 2^31 - 2: OpenMM takes 0 for a seed of its own choice."""
-    return int(np.random.SeedSequence([plan.seed, walker]).generate_state(1)[0] % (2**31 - 3)) + 1
+class Motion(Protocol):
+    """A walker in motion during a segment."""
+
+    def step(self, n: int) -> None:
+        """Move on by so many steps. Raises Exploded."""
+
+    def positions(self) -> np.ndarray:
+        """[N, 3] float32, A."""
+
+    def state(self) -> State:
+        """The arrays that the next segment begins with."""
 
 
-def simulate_forces(
-    forces: Callable, masses: np.ndarray, start: np.ndarray, plan: Langevin, ranks: Ranks,
-    box: np.ndarray | None = None,
-) -> np.ndarray | None:  # fmt: skip
-    """Frames under ``forces(R [N, 3], box) -> [N, 3]`` (kJ/mol/A), a JAX function; see the module. Collective.
+class Engine(Protocol):
+    """Moves walkers as planned."""
 
-    masses: [N], amu. The splitting BAOAB (Leimkuhler and Matthews 2013, 10.1093/amrx/abs010). Raises Exploded.
+    plan: Langevin
+
+    def start(self, walker: int, R: np.ndarray) -> State:
+        """A walker at positions R [N, 3], A, with velocities that are drawn for it."""
+
+    def moving(self, walker: int, steps: int, state: State) -> Motion:
+        """A walker that has done so many steps."""
+
+
+class Walkers:
+    """A simulation as a stage (``fit.stages.Work``) whose product is "frames", [W, T, N, 3] float32, A: a unit is a
+    walker, and its segments are kept.
+
+    start: [W, N, 3], A. A walker that flies off leaves the others walking: so it is the same one that is told on any
+    number of ranks.
     """
-    masses, box = jnp.asarray(masses, jnp.float32), None if box is None else jnp.asarray(box, jnp.float32)
 
-    def walk(walker: int) -> np.ndarray:
-        return np.asarray(_trajectory(forces, plan, masses, jnp.asarray(start[walker], jnp.float32), walker, box))
+    def __init__(self, engine: Engine, start: np.ndarray, ranks: Ranks):
+        self.ranks, self._engine, self._start, self._plan = ranks, engine, start, engine.plan
+        self._trails: dict[int, Trail] = {}
+        self._before: dict[int, Trail] = {}  # those that were taken up
+        self._exploded: dict[int, Exploded] = {}
 
-    return _dealt(walk, len(start), plan, ranks)
+    @property
+    def n_units(self) -> int:
+        """Walkers."""
+        return len(self._start)
+
+    def run(self, units: Sequence[int]) -> Generator[int]:
+        """See ``fit.stages.Work``. A walker that flies off does not end."""
+        for walker in units:
+            try:
+                yield from self._walk(walker)
+            except Exploded as error:
+                self._exploded[walker] = error
+            else:
+                yield walker
+
+    def _walk(self, walker: int) -> Generator[int]:
+        trail = self._before.get(walker) or Trail(0, (), self._engine.start(walker, self._start[walker]))
+        while trail.steps < self._plan.steps:
+            trail = self._trails[walker] = self._segment(walker, trail)
+            yield PART
+
+    def _segment(self, walker: int, trail: Trail) -> Trail:
+        plan, steps, frames = self._plan, trail.steps, list(trail.frames)
+        motion = self._engine.moving(walker, steps, trail.state)
+        end = min(steps + SEGMENT, plan.steps)
+        while steps < end:
+            to = min(plan.next_frame(steps), end)
+            motion.step(to - steps)
+            steps = to
+            if plan.is_frame(steps):
+                frames.append(motion.positions())
+        return Trail(steps, tuple(frames), motion.state())
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """See ``fit.stages.Work``."""
+        kept: dict[str, np.ndarray] = {}
+        for walker, trail in self._all().items():
+            kept |= {f"{walker}/steps": np.array(trail.steps), f"{walker}/frames": self._frames(trail)}
+            kept |= {f"{walker}/state {name}": values for name, values in trail.state.items()}
+        return kept
+
+    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
+        """See ``fit.stages.Work``."""
+        of_walker: dict[int, dict[str, np.ndarray]] = {}
+        for name, values in kept.items():
+            walker, _, what = name.partition("/")
+            of_walker.setdefault(int(walker), {})[what] = values
+        for walker, found in of_walker.items():
+            steps, frames = int(found.pop("steps")), tuple(found.pop("frames"))
+            self._before[walker] = Trail(steps, frames, {name[len("state ") :]: found[name] for name in found})
+
+    def product(self) -> dict[str, np.ndarray]:
+        """The frames of all walkers. Raises Exploded, on all ranks, for the first walker that has flown off."""
+        flown, trails = self.ranks.gather(self._exploded), self._all()
+        return self.ranks.on_all(lambda: self._checked(flown, trails) if self.ranks.is_root else {})
+
+    def files(self) -> Sequence[Path]:
+        """See ``fit.stages.Work``."""
+        return ()
+
+    def _all(self) -> dict[int, Trail]:
+        """The walkers of all ranks by number, on root; collective."""
+        parts = self.ranks.gather(self._trails)
+        if parts is None:
+            return {}
+        found = self._before | {walker: trail for part in parts for walker, trail in part.items()}
+        return dict(sorted(found.items()))
+
+    def _frames(self, trail: Trail) -> np.ndarray:
+        return np.array(trail.frames, np.float32).reshape(-1, *self._start.shape[1:])
+
+    def _checked(self, flown: Sequence[dict[int, Exploded]], trails: dict[int, Trail]) -> dict[str, np.ndarray]:
+        failed = {walker: error for part in flown for walker, error in part.items()}
+        if failed:
+            raise failed[min(failed)]
+        frames = np.array([self._frames(trail) for trail in trails.values()])
+        good = (np.abs(frames) < FURTHEST).all(axis=(2, 3))
+        if not good.all():
+            walker, frame = np.argwhere(~good)[0]
+            raise exploded(self._plan, f"frame {frame} of walker {walker}")
+        return {"frames": frames}
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _trajectory(forces: Callable, plan: Langevin, masses, R, walker, box) -> jax.Array:
-    """One walker, [T, N, 3]: several side by side would be another program, with other bits."""
-    kT, m = GAS_CONSTANT * plan.temperature * PER_KJ, masses[:, None]
-    kept = math.exp(-plan.friction * plan.step)
-    width = jnp.sqrt(kT / m)
-    key = jax.random.fold_in(jax.random.key(plan.seed), walker)
-
-    def push(R, v, F):
-        return v + 0.5 * plan.step * PER_KJ * F / m
-
-    def step(number, state):
-        R, v, F = state
-        v = push(R, v, F)
-        R = R + 0.5 * plan.step * v
-        random = jax.random.normal(jax.random.fold_in(key, number), R.shape, R.dtype)
-        v = kept * v + math.sqrt(1 - kept**2) * width * random
-        R = R + 0.5 * plan.step * v
-        F = forces(R, box)
-        return R, push(R, v, F), F
-
-    def frame(state, number):
-        first = plan.steps_before + number * plan.stride
-        state = jax.lax.fori_loop(0, plan.stride, lambda n, s: step(first + n, s), state)
-        return state, state[0]
-
-    v = width * jax.random.normal(jax.random.fold_in(key, 2**31 - 1), R.shape, R.dtype)
-    state = jax.lax.fori_loop(0, plan.steps_before, step, (R, v, forces(R, box)))
-    return jax.lax.scan(frame, state, jnp.arange(plan.frames))[1]
-
-
-def _dealt(walk: Callable[[int], np.ndarray], walkers: int, plan: Langevin, ranks: Ranks) -> np.ndarray | None:
-    """Each rank takes walkers in turn; the error of the first walker that has one is raised on all ranks."""
-
-    def own() -> dict[int, np.ndarray | Exploded]:
-        try:
-            return {walker: _tried(walk, walker) for walker in range(ranks.rank, walkers, ranks.size)}
-        finally:
-            ranks.wait()
-
-    parts = ranks.gather(ranks.on_all(own))
-    return ranks.on_all(lambda: _joined(parts, plan) if ranks.is_root else None)
-
-
-def _tried(walk: Callable[[int], np.ndarray], walker: int) -> np.ndarray | Exploded:
-    """A walker that flies off leaves the others walking: so it is the same one that is told on any number of ranks."""
-    try:
-        return walk(walker)
-    except Exploded as error:
-        return error
-
-
-def _joined(parts: Sequence[dict[int, np.ndarray | Exploded]], plan: Langevin) -> np.ndarray:
-    """The frames of all walkers, [W, T, N, 3], in the order of their numbers."""
-    made = [made for _, made in sorted((item for part in parts for item in part.items()), key=lambda item: item[0])]
-    for one in made:
-        if isinstance(one, Exploded):
-            raise one
-    frames = np.array(made)
-    good = (np.abs(frames) < FURTHEST).all(axis=(2, 3))
-    if not good.all():
-        walker, frame = np.argwhere(~good)[0]
-        raise _exploded(plan, f"frame {frame} of walker {walker}")
-    return frames
-
-
-def _exploded(plan: Langevin, what: str) -> Exploded:
+def exploded(plan: Langevin, what: str) -> Exploded:
+    """The error of a walker that has flown off. what: where, in words."""
     return Exploded(
         f"the coarse-grained simulation flew off: {what}; its step is {plan.step:g} ps",
         remedy="shorten the step, or fit more frames: the model may be steep or bottomless where there were none",

@@ -1,4 +1,4 @@
-"""A fitted model in use: its tables, its OpenMM System against the basis, simulations against closed forms."""
+"""A fitted model in use: its tables, its OpenMM System against the basis, free energies against closed forms."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +12,6 @@ from hpcfit.bead_models.tables import SEEN, WALL, make_terms, write_tables
 from hpcfit.errors import InputError
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.internal_coordinates import COORDINATES
-from hpcfit.ranks import Ranks
-from hpcfit.simulation.beads import Langevin, simulate_forces, simulate_system
-from hpcfit.simulation.dynamics import Exploded
-from tests.fit.thread_ranks import on_ranks
 
 openmm = pytest.importorskip("openmm")
 
@@ -170,104 +166,6 @@ def test_a_box_narrower_than_twice_the_pairs_reach_is_refused():
     terms = make_terms(basis, *model_of(basis), T, periodic=True)
     with pytest.raises(InputError, match="half the smallest width"):
         build_system(terms, [100.0] * 7, TYPES, 0.9 * BOX)
-
-
-# ---- simulations ---------------------------------------------------------------------------------------------------
-
-SPRING = 8.0  # kJ/mol/A^2 between two beads that start 4 A apart
-PLAN = Langevin(T, frames=1500, interval=0.5, step=0.05, friction=4.0, equilibration=10.0)
-
-
-def spring(R, box):
-    u = R[1] - R[0]
-    return SPRING * jnp.stack([u, -u]) - 0.5 * R
-
-
-def spring_system():
-    system = openmm.System()
-    for _ in range(2):
-        system.addParticle(40.0)
-    force = openmm.CustomCompoundBondForce(2, f"0.5*{SPRING * 100}*distance(p1,p2)^2")
-    force.addBond([0, 1], [])
-    system.addForce(force)
-    outer = openmm.CustomExternalForce("0.5*50*(x^2+y^2+z^2)")
-    for bead in range(2):
-        outer.addParticle(bead, [])
-    system.addForce(outer)
-    return system
-
-
-@pytest.mark.parametrize("engine", ["jax", "openmm"])
-def test_langevin_dynamics_samples_boltzmann(engine):
-    """u = R1 - R0 is Gaussian: k = 8 + 0.5/2 in each direction; R0 + R1 has k = 0.5/2: variances kT / k.
-
-    BAOAB and OpenMM's middle scheme have configurations of a harmonic force without error in the step.
-    """
-    start = np.random.default_rng(0).normal(size=(2, 2, 3))
-    if engine == "jax":
-        R = simulate_forces(spring, np.full(2, 40.0), start, PLAN, Ranks())
-    else:
-        R = simulate_system(spring_system(), start, PLAN, Ranks(), platform="Reference")
-    assert R.shape == (2, 1500, 2, 3)
-    for found, k in ((R[:, :, 1] - R[:, :, 0], SPRING + 0.25), (R[:, :, 1] + R[:, :, 0], 0.25)):
-        parts = (found.astype(float) ** 2).reshape(2, 15, 100, 3).mean(axis=(2, 3)).ravel()  # 30 parts of 50 ps
-        error = parts.std(ddof=1) / np.sqrt(30)
-        assert error < 0.2 * KT / k
-        assert abs(parts.mean() - KT / k) < 4 * error
-
-
-def test_the_seed_decides_a_trajectory_and_walkers_differ():
-    plan = Langevin(T, frames=3, interval=0.1, step=0.05, friction=4.0, seed=1)
-    start = np.zeros((2, 2, 3))
-    run = lambda plan: simulate_forces(spring, np.full(2, 40.0), start, plan, Ranks())  # noqa: E731
-    one, again, other = run(plan), run(plan), run(Langevin(T, 3, 0.1, 0.05, 4.0, seed=2))
-    np.testing.assert_array_equal(one, again)
-    assert not np.array_equal(one, other)
-    assert not np.array_equal(one[0], one[1])
-
-
-def test_beads_that_fly_off_are_an_error():
-    plan = Langevin(T, frames=20, interval=1.0, step=1.0, friction=0.1)
-    with pytest.raises(Exploded, match=r"walker 0.*1 ps"):
-        simulate_forces(lambda R, box: -1e4 * R, np.ones(2), np.ones((1, 2, 3)), plan, Ranks())
-
-
-@pytest.mark.parametrize("engine", ["jax", "openmm"])
-def test_walkers_dealt_over_ranks_have_the_same_bits(engine):
-    """On 1, 2 and 3 ranks, and on more ranks than there are walkers."""
-    plan = Langevin(T, frames=4, interval=0.2, step=0.05, friction=4.0, equilibration=0.5, seed=3)
-    start = np.random.default_rng(1).normal(size=(4, 2, 3))
-
-    def simulated(ranks):
-        if engine == "jax":
-            return simulate_forces(spring, np.full(2, 40.0), start, plan, ranks)
-        # Not "Reference": its random numbers are of the process, which ranks that are threads share.
-        return simulate_system(spring_system(), start, plan, ranks, platform="CPU")
-
-    [alone] = on_ranks(1, simulated)
-    assert alone.shape == (4, 4, 2, 3)
-    assert len({walker.tobytes() for walker in alone}) == 4
-    for size in (2, 3, 5):
-        root, *others = on_ranks(size, simulated)
-        assert root.tobytes() == alone.tobytes()
-        assert others == [None] * (size - 1)
-
-
-def test_the_first_walker_that_flies_off_is_told_on_any_number_of_ranks():
-    plan = Langevin(T, frames=20, interval=1.0, step=1.0, friction=0.1)
-    start = np.stack([np.zeros((2, 3)), *[np.full((2, 3), far) for far in (30.0, 40.0)]])
-    steep = lambda R, box: jnp.where(jnp.abs(R) > 20.0, -1e4 * R, -1e-3 * R)  # noqa: E731
-    said = []
-    for size in (1, 2, 3):
-        with pytest.raises(Exploded, match="walker 1") as caught:
-            on_ranks(size, lambda ranks: simulate_forces(steep, np.full(2, 1e4), start, plan, ranks))
-        said.append(str(caught.value))
-    assert len(set(said)) == 1
-
-
-def test_a_plan_that_is_none_is_refused():
-    with pytest.raises(InputError, match=r"step = 0\.5"):
-        Langevin(T, frames=2, interval=0.2, step=0.5)
 
 
 # ---- free energies -------------------------------------------------------------------------------------------------

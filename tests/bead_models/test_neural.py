@@ -8,8 +8,9 @@ import pytest
 
 from hpcfit.bead_models.neural import Architecture, BeadFrames, BeadSample, bead_frames, neural_force_matching
 from hpcfit.errors import InputError
-from hpcfit.fit import gradient
-from hpcfit.fit.gradient import Frames, Reverse
+from hpcfit.fit import derivatives
+from hpcfit.fit.by_blocks import Reverse
+from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.optimizers import Lbfgs, Optax
@@ -274,9 +275,9 @@ def test_a_cell_has_the_same_bits_alone_and_among_others():
     def on(blocks):
         rows = jax.tree.map(lambda leaf: leaf[blocks], (evaluate.frames.rows.ids, evaluate.frames.rows.more))
         cells = Cell(jax.tree.map(lambda leaf: leaf[:, blocks], chunk.data), *rows)
-        sums, _ = gradient._forward(evaluate.problem, params, cells)
+        sums, _ = derivatives.sums_and_rows(evaluate.problem, params, cells)
         ones = jax.tree.map(lambda leaf: np.ones((1, *leaf.shape[2:])), sums)
-        return sums, gradient._pull(evaluate.problem, params, cells, ones).shared
+        return sums, derivatives.pulled_back(evaluate.problem, params, cells, ones).shared
 
     whole = on(slice(0, 4))
     for blocks in (slice(0, 1), slice(2, 3), slice(3, 4), slice(1, 4)):

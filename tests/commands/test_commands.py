@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from hpcfit.commands.optimize import run_optimize
-from hpcfit.commands.run import Run
 from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
+from hpcfit.runs.directory import RunDirectory
+from hpcfit.store.stream import StructureFactors
 from hpcfit.workflow.stopping import handled_by
 from tests.command import ROOT, apart, sets
 from tests.conftest import assert_one_clear_error, history
@@ -144,15 +145,30 @@ def test_weights_are_a_table_in_which_everything_agrees(hpcfit, two_sources, tmp
         assert file["weight"][:].tolist() == w
 
 
-def test_a_signal_before_the_first_step_is_not_lost(two_sources, tmp_path, monkeypatch):
-    """SIGTERM while frames are being read: the run stops at its first step, with a checkpoint."""
-    whole = Run.open
+def test_a_signal_while_frames_are_read_ends_it_on_the_spot_and_changes_nothing(two_sources, tmp_path, monkeypatch):
+    read, after = StructureFactors.read, []
 
-    def opened(session):
+    def signalled(*given):
         os.kill(os.getpid(), signal.SIGTERM)
-        return whole(session)
+        after.append(read(*given))
 
-    monkeypatch.setattr(Run, "open", opened)
+    monkeypatch.setattr(StructureFactors, "read", signalled)
+    config = load_config(two_sources, [f"run.directory={tmp_path / 'run'}"])
+    with handled_by(signal.SIG_IGN):
+        assert run_optimize(config, Ranks()) == 75
+    assert after == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_before_the_first_step_is_not_lost(two_sources, tmp_path, monkeypatch):
+    """SIGTERM when frames have been read: the run stops at its first step, with a checkpoint."""
+    whole = RunDirectory.open
+
+    def opened(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return whole(*given)
+
+    monkeypatch.setattr(RunDirectory, "open", opened)
     config = load_config(two_sources, [f"run.directory={tmp_path / 'run'}"])
     with handled_by(signal.SIG_IGN):
         assert run_optimize(config, Ranks()) == 75

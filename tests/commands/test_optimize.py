@@ -165,7 +165,7 @@ def test_a_signal_to_one_rank_stops_all_after_a_checkpoint_with_code_75(mpiexec,
 def test_an_exception_on_one_rank_ends_the_job_with_its_traceback(mpiexec, two_sources, tmp_path):
     script = tmp_path / "failing.py"
     script.write_text(
-        "from hpcfit import cli\nfrom hpcfit.fit.gradient import Adjoint\nfrom hpcfit.ranks import world_ranks\n"
+        "from hpcfit import cli\nfrom hpcfit.fit.adjoint import Adjoint\nfrom hpcfit.ranks import world_ranks\n"
         "whole = Adjoint._pull_data\n"
         "def failing(self, *arguments):\n"
         "    if self.grid.world.rank == 1: raise ZeroDivisionError('injected')\n"

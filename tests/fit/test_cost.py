@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hpcfit.fit.adjoint import Adjoint
+from hpcfit.fit.by_blocks import Reverse
 from hpcfit.fit.cost import (
     ASSUMED,
     COLLECTIVES,
@@ -20,7 +22,6 @@ from hpcfit.fit.cost import (
     sharing_memory,
     step_cost,
 )
-from hpcfit.fit.gradient import Adjoint, Reverse
 from hpcfit.fit.grid import Grid, Shape, choose_shape, fitting_shapes
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.kinds.table import load_config, open_case

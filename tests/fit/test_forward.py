@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hpcfit.fit.gradient import Forward, Frames, Reverse
+from hpcfit.fit.by_blocks import Forward, Reverse
+from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.optimizers import Lbfgs, Optax

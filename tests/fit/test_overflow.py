@@ -13,7 +13,8 @@ import pytest
 
 from hpcfit.errors import NumericalError
 from hpcfit.fit import hooks
-from hpcfit.fit.gradient import Frames, Reverse
+from hpcfit.fit.by_blocks import Reverse
+from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.loop import Step, fit

@@ -57,7 +57,8 @@ class ThreadRanks(Ranks):
         meetings = self._meeting.exchange(self.rank, Meeting(len(mates)))
         return ThreadRanks(meetings[mates[0]], mates.index(self.rank), len(mates))
 
-    wait = barrier
+    def wait(self, pause=0.0):
+        self.barrier()
 
 
 def on_ranks(size: int, function: Callable[[Ranks], Any]) -> list[Any]:

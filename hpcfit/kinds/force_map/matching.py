@@ -21,6 +21,7 @@ from hpcfit.kinds.force_map.neural_frames import (
     neural_gradient,
     neural_rows,
     sample_of,
+    stacked_rows,
     training_order,
 )
 from hpcfit.kinds.force_map.simulation import Simulated, simulate
@@ -42,28 +43,28 @@ def match_forces(
     case: ForceMapCase, fits: Fits, work: MappedFrames, sums: MappedSums, found: tuple[FoundMap, ...], chosen: FoundMap
 ) -> Matched:
     """Fit the linear model to each map's forces, and what else the config asks for; collective."""
-    choice, names, world = case.config.problem.force_matching, [one.name for one in found], fits.grid.world
+    choice, names = case.config.problem.force_matching, [one.name for one in found]
     basis = work.basis
-    linear = world.on_root(
+    linear = fits.on_root(
         lambda: [
             fit_forces(sums.normal, number, ridges(choice.ridge), basis.constants()) for number in range(len(names))
         ]
     )
     coverage = sums.normal.coverage.sum(axis=0)
-    terms = world.on_root(
+    terms = fits.on_root(
         lambda: [
             make_terms(basis, one.coefficients, coverage, case.config.problem.temperature, case.store.periodic)
             for one in linear
         ]
     )
-    if world.is_root:
+    if fits.grid.world.is_root:
         for name, one in zip(names, linear):
             logger.info("linear model of map %s: %d functions, residual %.6g +- %.2g (kJ/mol/A)^2 held out",
                         name, basis.size, one.test.value, one.test.error)  # fmt: skip
     neural = [] if choice.neural is None else _train(case, fits, work, sums, found, chosen)
     simulated = None
     if choice.simulation is not None:
-        simulated = simulate(case, terms[names.index(chosen.name)], neural[:1], world)
+        simulated = simulate(case, fits, terms[names.index(chosen.name)], neural[:1])
     metrics = {
         "functions": basis.size,
         "linear": [_of_linear(name, one) for name, one in zip(names, linear)],
@@ -97,7 +98,7 @@ def _train(
     names = [one.name for one in found]
     grid = frames_grid(fits.grid.world, case.n_blocks)
     part = held_out_parts(case.parts.n, choice.neural.hold_out)
-    rows = fits.grid.world.on_all(lambda: neural_rows(work, grid, part))
+    rows = stacked_rows(work, fits.heeded(neural_rows(work, grid, part)))
     sample = BeadSample(case.types, np.asarray(case.coarse.bonds), *sample_of(rows[0], work, grid))
     mean_square = sums.normal.square.sum(axis=0) / sums.normal.rows.sum()
     # The mean force is common to valid maps, so noises differ as mean squares do: what is above the least is noise.

@@ -11,7 +11,8 @@ import numpy as np
 
 from hpcfit.bead_models.neural import BeadFrames, NeuralForceMatching, bead_frames
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.fit.gradient import Frames, Reverse
+from hpcfit.fit.by_blocks import Reverse
+from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid, Shape, make_grid
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import choose_sum
@@ -43,18 +44,23 @@ def held_out_parts(n: int, share: float) -> np.ndarray:
     return part
 
 
-def neural_rows(work: MappedFrames, grid: Grid, part: np.ndarray) -> list[BeadFrames]:
-    """For each map this rank's frames, leaves [blocks, 64, ...]; part: [statistical blocks], 1 held out."""
-    found: list[list[BeadFrames]] = [[] for _ in work.maps]
+def neural_rows(work: MappedFrames, grid: Grid, part: np.ndarray) -> Iterator[list[BeadFrames]]:
+    """The frames of each of this rank's blocks by each map, leaves [64, ...]; part: [statistical blocks], 1 held
+    out."""
     for visit in work.frames.visits(grid.blocks):
         R, F = work.mapped(visit)
         of_frame = np.zeros(len(R), int)
         for piece in visit.pieces:
             of_frame[piece.rows] = part[piece.part]
-        for number, rows in enumerate(found):
-            block = bead_frames(R, F[..., number], of_frame, visit.frames.box)
-            rows.append(jax.tree.map(_padded, block))
-    return [jax.tree.map(lambda *blocks: np.stack(blocks), *rows) if rows else _no_blocks(work) for rows in found]
+        blocks = [bead_frames(R, F[..., number], of_frame, visit.frames.box) for number in range(len(work.maps))]
+        yield [jax.tree.map(_padded, block) for block in blocks]
+
+
+def stacked_rows(work: MappedFrames, blocks: Sequence[Sequence[BeadFrames]]) -> list[BeadFrames]:
+    """For each map all frames of this rank, leaves [blocks, 64, ...]."""
+    if not blocks:
+        return [_no_blocks(work) for _ in work.maps]
+    return [jax.tree.map(lambda *leaves: np.stack(leaves), *of_map) for of_map in zip(*blocks)]
 
 
 def _padded(leaf: np.ndarray) -> np.ndarray:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from hpcfit.bead_models.force_matching import MapComparison, compare_maps, decomposition
-from hpcfit.bead_models.linear import NormalEquations
+from hpcfit.bead_models.force_matching import decomposition
 from hpcfit.fit.stages import Result
 from hpcfit.kinds.force_map.case import ForceMapCase
 from hpcfit.kinds.force_map.files import BeadNoise, Coefficients, Maps
@@ -143,26 +142,10 @@ def _inefficiency(findings: Findings) -> dict[str, Any]:
     return {"spans": list(SPANS), "of": {one.name: row.tolist() for one, row in zip(findings.named, ratio)}}
 
 
-def _maps_only(normal: NormalEquations, n: int) -> NormalEquations:
-    return normal._replace(rhs=normal.rhs[..., :n], square=normal.square[..., :n])
-
-
-def _compared(findings: Findings) -> tuple[str, tuple[MapComparison, ...]] | None:
-    """Against the basic map, or else the first that is valid by its coefficients."""
-    valid = [one.name for one in findings.found.maps if one.valid]
-    if findings.basis is None or not valid:
-        return None
-    reference = "basic" if "basic" in valid else valid[0]
-    names = [one.name for one in findings.named]
-    normal = _maps_only(findings.sums.normal, len(names))
-    return reference, compare_maps(normal, names.index(reference), findings.basis.constants())
-
-
 def _comparison(findings: Findings) -> dict[str, Any] | None:
-    compared = _compared(findings)
-    if compared is None:
+    if findings.compared is None:
         return None
-    reference, found = compared
+    reference, found = findings.compared
     rows = [
         {"name": one.name, "cross": list(result.cross), "cross_in_errors": result.cross.z,
          "difference_in_errors": result.difference.z, "doubt": result.doubt, "agrees": bool(result.agrees),
@@ -173,12 +156,12 @@ def _comparison(findings: Findings) -> dict[str, Any] | None:
 
 
 def _disagreements(findings: Findings) -> list[str]:
-    compared = _compared(findings)
-    if compared is None:
+    if findings.compared is None:
         return []
+    reference, found = findings.compared
     return [
-        f"map '{one.name}' does not have the mean force of map '{compared[0]}': {result.verdict}"
-        for one, result in zip(findings.named, compared[1])
+        f"map '{one.name}' does not have the mean force of map '{reference}': {result.verdict}"
+        for one, result in zip(findings.named, found)
         if not result.agrees
     ]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from hpcfit.bead_models.free_energy import (
@@ -18,17 +21,19 @@ from hpcfit.bead_models.free_energy import (
     profile,
     rmsd,
 )
-from hpcfit.bead_models.openmm_model import build_system
+from hpcfit.bead_models.openmm_model import build_system, system_xml
 from hpcfit.bead_models.tables import Term
+from hpcfit.fit.stages import Fits
 from hpcfit.kinds.force_map.case import ForceMapCase
 from hpcfit.kinds.force_map.files import FreeEnergy, SimulatedBeads, Slow
 from hpcfit.kinds.force_map.neural_frames import TrainedPotential
 from hpcfit.log import logger
-from hpcfit.ranks import Ranks
-from hpcfit.simulation.beads import Langevin, simulate_forces, simulate_system
+from hpcfit.simulation.bead_engines import JaxForces, OpenMMSystem
+from hpcfit.simulation.beads import Engine, Langevin, Walkers
 from hpcfit.store.forces import open_force_store
 from hpcfit.store.stream import block_frames
 
+SIMULATION = "simulation"  # the stage
 WALKERS = 4
 MOST_REFERENCE = 20_000  # mapped frames that are compared with
 LAG = 10  # frames of the reference, at most a twentieth of a trajectory
@@ -43,11 +48,12 @@ class Simulated(NamedTuple):
 
 
 def simulate(
-    case: ForceMapCase, terms: Sequence[Term], neural: Sequence[TrainedPotential], world: Ranks
+    case: ForceMapCase, fits: Fits, terms: Sequence[Term], neural: Sequence[TrainedPotential]
 ) -> Simulated:  # fmt: skip
     """Simulate the chosen map's model from mapped frames, the walkers dealt over ranks, and compare free energies;
     collective."""
     choice, temperature = case.config.problem.force_matching.simulation, case.config.problem.temperature
+    world = fits.grid.world
     reference, box = world.on_all(lambda: _mapped(case) if world.is_root else (None, None))
     start, box = world.bcast((_starts(reference), box) if world.is_root else None)
     plan = Langevin(
@@ -56,14 +62,27 @@ def simulate(
     )  # fmt: skip
     if world.is_root:
         logger.info("simulating the %s model: %d walkers, %d frames each", choice.model, WALKERS, plan.frames)
-    if choice.model == "linear":
-        system = world.on_all(lambda: build_system(terms, case.coarse.masses, case.types, box))
-        frames = simulate_system(system, start, plan, world)
-    else:
-        problem, shared = neural[0].problem, neural[0].fitted.params.shared
-        forces = lambda R, cell: problem.forces(shared, R, cell)  # noqa: E731
-        frames = simulate_forces(forces, case.coarse.masses, start, plan, world, box)
-    return world.on_root(lambda: _compared(reference, list(frames), box, temperature, choice.model))
+    make = partial(_linear, terms) if choice.model == "linear" else partial(_neural, neural[0])
+    engine, model = world.on_all(lambda: make(case, plan, box))
+    made_from = hashlib.sha256(repr(plan).encode() + start.tobytes() + model).hexdigest()
+    frames = fits.stage(SIMULATION, Walkers(engine, start, world), {"model, plan and start": made_from})
+    return fits.on_root(lambda: _compared(reference, list(frames["frames"]), box, temperature, choice.model))
+
+
+def _linear(terms: Sequence[Term], case: ForceMapCase, plan: Langevin, box: np.ndarray | None) -> tuple[Engine, bytes]:
+    """The engine of the linear model, and all that the model is made of."""
+    system = build_system(terms, case.coarse.masses, case.types, box)
+    return OpenMMSystem(system, plan), system_xml(system).encode()
+
+
+def _neural(
+    trained: TrainedPotential, case: ForceMapCase, plan: Langevin, box: np.ndarray | None
+) -> tuple[Engine, bytes]:
+    """The same of a neural one."""
+    problem, shared = trained.problem, trained.fitted.params.shared
+    leaves = jax.tree.leaves((problem, shared, case.coarse.masses, box))
+    engine = JaxForces(lambda R, cell: problem.forces(shared, R, cell), case.coarse.masses, plan, box)
+    return engine, b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
 
 
 def _starts(reference: Sequence[np.ndarray]) -> np.ndarray:
@@ -91,8 +110,7 @@ def _compared(
     a, b = np.concatenate(reference), np.concatenate(model)
     walker = np.repeat(np.arange(len(model)), [len(one) for one in model])
     profiles = [
-        _profile(name, label, of(a), of(b), walker, temperature)
-        for name, (label, of) in _coordinates(a, box).items()
+        _profile(name, label, of(a), of(b), walker, temperature) for name, (label, of) in _coordinates(a, box).items()
     ]
     slow = None
     if a.shape[1] >= 3 and box is None:
@@ -117,6 +135,7 @@ def _slow(found: Landscape) -> Slow:
 def _coordinates(reference: np.ndarray, box: np.ndarray | None) -> dict[str, tuple[str, Any]]:
     """What free energies are compared along: label and function of frames."""
     if reference.shape[1] == 2:
+
         def distance(R: np.ndarray) -> np.ndarray:
             return pair_distance(R, 0, 1, None if box is None else np.broadcast_to(box, (len(R), 3, 3)))
 

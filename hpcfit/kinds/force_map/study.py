@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.bead_models.basis import Basis, BasisOptions, make_basis, validity_basis
+from hpcfit.bead_models.force_matching import MapComparison, compare_maps
 from hpcfit.bead_models.ranges import ObservedRanges
 from hpcfit.errors import InputError
 from hpcfit.fit.stages import Fits
@@ -55,8 +56,15 @@ class Found(NamedTuple):
     learning: dict[str, list[Learning]]
 
 
+class Compared(NamedTuple):
+    """The mean force of each map against that of the map ``reference``, which is valid by its coefficients."""
+
+    reference: str
+    maps: tuple[MapComparison, ...]
+
+
 class Findings(NamedTuple):
-    """The results of a study that are written, on all ranks of ``world``."""
+    """The results of a study that are written, on all ranks of ``world``. compared: None where no map can be."""
 
     world: Ranks
     found: Found
@@ -64,6 +72,7 @@ class Findings(NamedTuple):
     sums: MappedSums
     basis: Basis | None
     mean_force: MeanForce | None
+    compared: Compared | None
     matching: Any
     passes: list[dict[str, Any]]
 
@@ -84,25 +93,31 @@ class ForceMapStudy:
         mapping = Mapping.of(case.reduced.beads.M)
         sums = self._first_pass(mapping)
         ranges = world.bcast(ranges_in(sums) if world.is_root else None)
-        found = world.on_root(lambda: self._maps(sums["total"], sums.get("features")))
+        found = self.fits.on_root(lambda: self._maps(sums["total"], sums.get("features")))
         self.fits.warn(warnings_of(found.maps, case.n_frames))
         basis, named = self._basis(ranges), self._named(found)
         mean_force = case.mean_force
         work = self._mapped_frames(mapping, named, found, basis, mean_force)
         mapped = self._second_pass(work, self._origin(found, named))
+        compared = self.fits.on_root(lambda: _compared(found, mapped, basis))
         matching = None
         if case.config.problem.force_matching is not None:
             from hpcfit.kinds.force_map.matching import match_forces
 
             with self._timed("force matching"):
                 matching = match_forces(case, self.fits, work, mapped, found.maps, found.chosen)
-        return Findings(world, found, named, mapped, basis, mean_force, matching, self.passes)
+        return Findings(world, found, named, mapped, basis, mean_force, compared, matching, self.passes)
 
     def _planned(self) -> list[str]:
         """The stages and fits to come; which map is trained first is known when they are found."""
         matching = self.case.config.problem.force_matching
-        neural = () if matching is None or matching.neural is None else matching.neural.compare
-        return [PRODUCTS, MAPPED, *(f"neural {name}" for name in neural)]
+        if matching is None:
+            return [PRODUCTS, MAPPED]
+        from hpcfit.kinds.force_map.simulation import SIMULATION
+
+        neural = () if matching.neural is None else matching.neural.compare
+        simulation = [] if matching.simulation is None else [SIMULATION]
+        return [PRODUCTS, MAPPED, *(f"neural {name}" for name in neural), *simulation]
 
     # ---- passes ----------------------------------------------------------------------------------------------------
 
@@ -184,9 +199,7 @@ class ForceMapStudy:
             case.of_file if "file" in wanted else None, featured,
         )  # fmt: skip
         with self._timed("maps"):
-            found = tuple(
-                find_map(method, case.reduced, choice.bootstrap, case.config.run.seed) for method in asked
-            )
+            found = tuple(find_map(method, case.reduced, choice.bootstrap, case.config.run.seed) for method in asked)
             learning = {
                 one.name: learning_curve(method, one.ridge or 0.0)
                 for method, one in zip(asked, found)
@@ -206,7 +219,7 @@ class ForceMapStudy:
                 for one in found.maps
             ]  # fmt: skip
 
-        return self.fits.grid.world.on_root(named)
+        return self.fits.on_root(named)
 
     # ---- second pass -----------------------------------------------------------------------------------------------
 
@@ -232,6 +245,17 @@ class ForceMapStudy:
         self.passes.append({"name": name, "seconds": seconds})
         if self.fits.grid.world.is_root:
             logger.info("%s: %d frames, %.3g s", name, self.case.n_frames, seconds)
+
+
+def _compared(found: Found, sums: MappedSums, basis: Basis | None) -> Compared | None:
+    """Against the basic map, or else the first that is valid."""
+    valid = [one.name for one in found.maps if one.valid]
+    if basis is None or not valid:
+        return None
+    reference = "basic" if "basic" in valid else valid[0]
+    names = [one.name for one in found.maps]
+    normal = sums.normal._replace(rhs=sums.normal.rhs[..., : len(names)], square=sums.normal.square[..., : len(names)])
+    return Compared(reference, compare_maps(normal, names.index(reference), basis.constants()))
 
 
 def study(case: ForceMapCase, fits: Fits) -> dict[str, Any]:

@@ -11,7 +11,9 @@ import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES, Config, GridConfig
 from hpcfit.errors import InputError
-from hpcfit.fit.gradient import Adjoint, Frames, Gradient, Reverse
+from hpcfit.fit.adjoint import Adjoint
+from hpcfit.fit.by_blocks import Reverse
+from hpcfit.fit.gradient import Frames, Gradient
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum

@@ -2,7 +2,7 @@
 
 An objective knows orbits and their weights omega, neither frames nor ranks. Where it sees the calculated intensities
 x through a few functions of known shape, d(misfit)/dx = sum_k coefficient_k direction_k(x), it also says which: then
-the gradient is had in the pass that computes x (``fit.gradient.Adjoint``). Objectives whose nuisances cannot be
+the gradient is had in the pass that computes x (``fit.adjoint.Adjoint``). Objectives whose nuisances cannot be
 profiled out in closed form are in ``kinds.frame_weights.likelihoods``.
 """
 

@@ -19,6 +19,7 @@ from hpcfit.kinds.force_map.neural_frames import (
     neural_gradient,
     neural_rows,
     sample_of,
+    stacked_rows,
     training_order,
 )
 from hpcfit.kinds.force_map.passes import AtomisticFrames, StatisticalBlocks
@@ -83,7 +84,7 @@ def test_rows_are_the_frames_that_are_written(work, tmp_path, ranks):
         grid = frames_grid(world, len(work.frames.parts.blocks))
         mapping = MappingPass(work, tmp_path / "mapped", HarmonicBeads(3).particles, {"map": "optimal"}, world)
         stage_done(mapping, world, tmp_path / "fits")
-        return grid.blocks, neural_rows(work, grid, PART)
+        return grid.blocks, stacked_rows(work, list(neural_rows(work, grid, PART)))
 
     found = on_ranks(ranks, of_rank)
     assert [number for blocks, _ in found for number in blocks] == list(range(4 + 1))
@@ -111,7 +112,7 @@ def test_rows_are_the_frames_that_are_written(work, tmp_path, ranks):
 def test_the_sample_is_that_of_the_fitted_frames_of_some_blocks(work, ranks):
     def of_rank(world):
         grid = frames_grid(world, len(work.frames.parts.blocks))
-        rows = neural_rows(work, grid, PART)[1]
+        rows = stacked_rows(work, list(neural_rows(work, grid, PART)))[1]
         return rows, sample_of(rows, work, grid, blocks=3)
 
     found = on_ranks(ranks, of_rank)
@@ -133,7 +134,7 @@ def test_the_residuals_are_those_of_fitted_and_held_out_frames(work):
 
     def of_rank(world):
         grid = frames_grid(world, len(work.frames.parts.blocks))
-        rows = neural_rows(work, grid, PART)[0]
+        rows = stacked_rows(work, list(neural_rows(work, grid, PART)))[0]
         sample = BeadSample(["a", "b", "a"], np.empty((0, 2), int), *sample_of(rows, work, grid))
         problem = neural_force_matching(
             sample, 50.0, SYSTEM.temperature, Architecture(4, 1, 3, 15.0), precision="float64"

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from hpcfit.fit.gradient import Adjoint, Frames, Reverse
+from hpcfit.fit.adjoint import Adjoint
+from hpcfit.fit.by_blocks import Reverse
+from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid, Shape, make_grid
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum

@@ -11,7 +11,8 @@ import numpy as np
 
 from hpcfit.config import Config, GridConfig
 from hpcfit.errors import InputError
-from hpcfit.fit.gradient import Frames, Reverse
+from hpcfit.fit.by_blocks import Reverse
+from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum

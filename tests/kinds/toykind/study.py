@@ -10,7 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from hpcfit.fit.gradient import Evaluation, Forward, Gradient
+from hpcfit.fit.by_blocks import Forward
+from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.problem import Params

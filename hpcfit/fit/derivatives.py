@@ -1,0 +1,150 @@
+"""The functions of a problem on the device, over all cells, blocks or tiles of a rank, and their derivatives: the only
+module that differentiates a fit. Nothing here communicates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hpcfit.fit.cells import each, over_blocks, over_cells
+from hpcfit.fit.problem import Block, Cell, Params, Problem, RowsProblem, Statistics
+
+Tree = Any
+
+
+def _of_cell(problem: Problem, params: Params, cell: Cell) -> tuple[Tree, Tree]:
+    """The sums of a cell, and what belongs to each of its frames; nothing for most problems."""
+    if isinstance(problem, RowsProblem):
+        return problem.partial_and_rows(params, cell)
+    return problem.partial(params, cell), ()
+
+
+@jax.jit
+def sums_and_rows(problem: Problem, params: Params, cells: Cell) -> tuple[Tree, Tree]:
+    """The sums of cells and what belongs to their frames, leaves [tiles, blocks, ...]."""
+    return over_cells(lambda p, cell, _: _of_cell(problem, p, cell), params, cells, None)
+
+
+@jax.jit
+def sums_rows_and_tangents(problem: Problem, params: Params, cells: Cell) -> tuple[Tree, Tree, Tree]:
+    """Sums, rows, and the derivatives of the sums by every shared parameter: each leaf of the sums a tree of leaves
+    [tiles, blocks, shape of the sum, shape of the parameter]."""
+
+    def of_cell(p, cell, _):
+        def sums_of(shared):
+            sums, rows = _of_cell(problem, Params(shared, p.local), cell)
+            return sums, (sums, rows)
+
+        tangents, (sums, rows) = jax.jacfwd(sums_of, has_aux=True)(p.shared)
+        return sums, rows, tangents
+
+    return over_cells(of_cell, params, cells, None)
+
+
+@jax.jit
+def contracted(sliced_bar: Tree, tangents: Sequence[jax.Array], shared: Tree) -> Tree:
+    """Cotangents times tangents, summed over the sums of each tile; as the shared parameters, leaves [tiles, ...].
+
+    tangents: of each sum by each parameter, in this order.
+    """
+    bars, structure = jax.tree.leaves(sliced_bar), jax.tree.structure(shared)
+    n = structure.num_leaves
+    product = jax.vmap(lambda bar, tangent: jnp.tensordot(bar, tangent, bar.ndim))
+    terms = [product(bar, tangents[i * n + k]) for i, bar in enumerate(bars) for k in range(n)]
+    return jax.tree.unflatten(structure, [sum(terms[k::n]) for k in range(n)])
+
+
+@jax.jit
+def pulled_back(problem: Problem, params: Params, cells: Cell, sliced_bar: Tree) -> Params:
+    """The cotangents of the parameters from those of the sums of cells, leaves [tiles, blocks, ...]."""
+
+    def cell_vjp(p, cell, bar):
+        value, vjp = jax.vjp(lambda q: problem.partial(q, cell), p)
+        return vjp(jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), bar, value))[0]
+
+    return over_cells(cell_vjp, params, cells, sliced_bar)
+
+
+@jax.jit
+def of_frames(problem: Problem, params: Params, blocks: Block) -> Tree:
+    """The sums over blocks that need no data, leaves [blocks, ...]."""
+    return over_blocks(problem.of_frames, params, blocks)
+
+
+@jax.jit
+def of_frames_vjp(problem: Problem, params: Params, blocks: Block, common_bar: Tree) -> Params:
+    """The cotangents of the parameters from those of ``of_frames``."""
+    return over_blocks(lambda p, b: jax.vjp(lambda q: problem.of_frames(q, b), p)[1](common_bar)[0], params, blocks)
+
+
+@jax.jit
+def weights(problem: Problem, params: Params, blocks: Block) -> jax.Array:
+    """The weights of the frames of blocks, [blocks, width]."""
+    return over_blocks(problem.weights, params, blocks)
+
+
+@jax.jit
+def weights_vjp(problem: Problem, params: Params, blocks: Block, w_bar: jax.Array) -> Params:
+    """The cotangents of the parameters from those of ``weights``."""
+    return over_blocks(lambda p, b, bar: jax.vjp(lambda q: problem.weights(q, b), p)[1](bar)[0], params, blocks, w_bar)
+
+
+@jax.jit
+def combined(problem: Problem, rows: jax.Array, sums_bar: Tree) -> jax.Array:
+    """The derivatives of the loss by the weights, by way of each tile, [tiles, T]."""
+
+    def one(rows_kt, tile):
+        coefficients = problem.coefficients(sums_bar, tile)
+        return sum(c * row.astype(c.dtype) for c, row in zip(coefficients, rows_kt))
+
+    return each(one, rows, problem.tiles)
+
+
+@jax.jit
+def summaries(problem: Problem, statistics: Statistics, shared: Tree) -> Tree:
+    """The sums of each tile that the loss is made of, leaves [tiles, ...]."""
+
+    def one(sliced, tile):
+        return problem.summary(Statistics(statistics.common, sliced), shared, tile)
+
+    return each(one, statistics.sliced, problem.tiles)
+
+
+@jax.jit
+def summaries_vjp(problem: Problem, statistics: Statistics, shared: Tree, sums_bar: Tree) -> tuple[Statistics, Tree]:
+    """The cotangents of statistics and shared parameters from those of ``summaries``, leaves [tiles, ...]."""
+
+    def one(sliced, tile):
+        _, vjp = jax.vjp(lambda s, q: problem.summary(s, q, tile), Statistics(statistics.common, sliced), shared)
+        return vjp(sums_bar)
+
+    return each(one, statistics.sliced, problem.tiles)
+
+
+@jax.jit
+def summaries_vjp_to_common(
+    problem: Problem, statistics: Statistics, shared: Tree, sums_bar: Tree
+) -> tuple[Statistics, Tree]:
+    """As ``summaries_vjp`` without what belongs to the tiles: one pass over the frames pulls it back by other means."""
+
+    def one(sliced, tile):
+        of_common = lambda common, q: problem.summary(Statistics(common, sliced), q, tile)  # noqa: E731
+        common_bar, shared_bar = jax.vjp(of_common, statistics.common, shared)[1](sums_bar)
+        return Statistics(common_bar, None), shared_bar
+
+    return each(one, statistics.sliced, problem.tiles)
+
+
+@jax.jit
+def metrics(problem: Problem, sums: Tree, common: Tree, shared: Tree) -> dict[str, jax.Array]:
+    """The numbers that the problem reports, by name."""
+    return problem.metrics(sums, common, shared)
+
+
+@jax.jit
+def loss_and_cotangents(problem: Problem, sums: Tree, common: Tree, shared: Tree) -> tuple[jax.Array, tuple]:
+    """The loss, and its derivatives by sums, common and shared parameters."""
+    return jax.value_and_grad(lambda *args: problem.loss(*args), argnums=(0, 1, 2))(sums, common, shared)
