@@ -1,7 +1,7 @@
 """Progress of counted work: how far it is, how fast it goes and when it ends; a bar, lines of the log, or numbers.
 
 Work on ranks shows itself (`Shown`); a task on a worker of a cluster hands its `Count` to the driver and the dashboard
-(`workflow.cluster.progress`); a fit is followed by its history, which everybody may read (`runs.live`).
+(`workflow.cluster.journal`); a fit is followed by its history, which everybody may read (`runs.live`).
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def _each(work: Callable, *arguments, **keywords) -> list:
 
 def _reporting(work: Callable, *arguments, **keywords) -> None:
     """On a worker: work(..., item, advance), reporting each frame that it says is done."""
-    from hpcfit.workflow.cluster.progress import report
+    from hpcfit.workflow.cluster.journal import report
 
     *bound, (item, command, name, total) = arguments
     frames = Count(total, unit="frames/s")

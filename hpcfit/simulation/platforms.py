@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from hpcfit.errors import InputError
 from hpcfit.physics.openmm_library import import_openmm
-from hpcfit.workflow.cluster.progress import worker_name
+from hpcfit.workflow.cluster.journal import worker_name
 
 
 class Platform(NamedTuple):

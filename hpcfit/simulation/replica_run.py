@@ -18,7 +18,7 @@ from hpcfit.simulation.replicas import Replica
 from hpcfit.store.files import remove_leftovers
 from hpcfit.store.piece import START, Piece, Tail, add_piece, piece_file, read_piece, write_piece
 from hpcfit.store.pieces import read_chain
-from hpcfit.workflow.cluster.progress import report, worker_name
+from hpcfit.workflow.cluster.journal import report, worker_name
 
 
 class Simulated(NamedTuple):

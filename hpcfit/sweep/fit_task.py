@@ -17,7 +17,7 @@ from hpcfit.store.files import write_text
 from hpcfit.sweep.cores import own_cores
 from hpcfit.sweep.outcome import EXIT_CODE, LOG
 from hpcfit.sweep.tethered import tethered
-from hpcfit.workflow.cluster.progress import report
+from hpcfit.workflow.cluster.journal import report
 from hpcfit.workflow.launch import child_environment, hpcfit_command, in_slurm
 
 POLL_SECONDS = 1.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpcfit.errors import InputError
 from hpcfit.progress import Count
-from hpcfit.workflow.cluster.progress import report
+from hpcfit.workflow.cluster.journal import report
 
 
 @dataclass(frozen=True)

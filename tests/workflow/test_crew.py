@@ -12,7 +12,7 @@ from hpcfit.config import ClusterConfig
 from hpcfit.errors import HpcfitError, InputError
 from hpcfit.progress import Count
 from hpcfit.workflow.cluster import crew as crew_module
-from hpcfit.workflow.cluster import progress
+from hpcfit.workflow.cluster.journal import Journal, report
 from hpcfit.workflow.cluster.opening import open_cluster
 from tests.conftest import wait_for
 from tests.workflow import crew_tasks
@@ -111,13 +111,13 @@ def test_reports_of_tasks_are_logged_by_the_driver(crew, monkeypatch, caplog):
 
 
 def test_a_report_outside_a_worker_does_nothing(crew):
-    progress.report("prepare", "shard", Count(1, 1, unit="frames/s"))
+    report("prepare", "shard", Count(1, 1, unit="frames/s"))
 
 
 def test_the_line_counts_what_is_done_and_what_runs(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    journal = progress.Journal("simulate, simulate replica", 4)
+    journal = Journal("simulate, simulate replica", 4)
     assert journal.line() == "simulate, simulate replica: 0 of 4 done"
     journal.completed()
     for task, done, rate in (("a", 5, 40.0), ("b", 10, 30.0), ("c", 5, 2.0)):

@@ -13,7 +13,7 @@ from bokeh.models import ColumnDataSource, Div, Plot
 from distributed import Client, LocalCluster, Scheduler
 
 from hpcfit.progress import Count
-from hpcfit.workflow.cluster.progress import TOPIC, report
+from hpcfit.workflow.cluster.journal import TOPIC, report
 from hpcfit.workflow.pages import hooks as pages
 from hpcfit.workflow.pages.collector import FIT_TOPIC, Collector, Columns, Work
 from hpcfit.workflow.pages.style import COLORS

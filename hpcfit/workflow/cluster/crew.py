@@ -15,7 +15,7 @@ from distributed import CancelledError, Client, Future, KilledWorker, as_complet
 
 from hpcfit.errors import HpcfitError
 from hpcfit.log import logger
-from hpcfit.workflow.cluster.progress import TOPIC, Journal
+from hpcfit.workflow.cluster.journal import TOPIC, Journal
 
 T = TypeVar("T")
 Item = TypeVar("Item")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.workflow.cluster.progress import TOPIC as WORK_TOPIC
+from hpcfit.workflow.cluster.journal import TOPIC as WORK_TOPIC
 from hpcfit.workflow.pages.gauges import set_newest, set_seconds
 
 FIT_TOPIC = "hpcfit-fit"
