@@ -8,11 +8,12 @@ import sys
 import time
 
 logger = logging.getLogger("hpcfit")
+inputs = logging.getLogger("hpcfit.inputs")  # of what was read: its warnings stand in the results (`Warned`)
 LOG_INTERVAL = 15.0  # seconds between the first two lines of progress
 
 
 class Warned(logging.Handler):
-    """A list of the warnings that are logged while it is entered, by whatever module, each once in their order."""
+    """A list of the warnings of `inputs` that are logged while it is entered, each once, in their order."""
 
     def __init__(self):
         super().__init__(logging.WARNING)
@@ -24,11 +25,11 @@ class Warned(logging.Handler):
             self.sentences.append(sentence)
 
     def __enter__(self) -> Warned:
-        logger.addHandler(self)
+        inputs.addHandler(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        logger.removeHandler(self)
+        inputs.removeHandler(self)
 
 
 class NowAndThen:
