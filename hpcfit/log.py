@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 logger = logging.getLogger("hpcfit")
+inputs = logging.getLogger("hpcfit.inputs")  # of what was read: its warnings stand in the results (`Warned`)
 
 
 class Warned(logging.Handler):
-    """A list of the warnings that are logged while it is entered, by whatever module, each once in their order."""
+    """A list of the warnings of `inputs` that are logged while it is entered, each once, in their order."""
 
     def __init__(self):
         super().__init__(logging.WARNING)
@@ -28,11 +29,11 @@ class Warned(logging.Handler):
             self.sentences.append(sentence)
 
     def __enter__(self) -> Warned:
-        logger.addHandler(self)
+        inputs.addHandler(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        logger.removeHandler(self)
+        inputs.removeHandler(self)
 
 
 def span(seconds: float) -> str:

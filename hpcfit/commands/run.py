@@ -139,7 +139,7 @@ class Run:
     @classmethod
     def open(cls, session: Session, warned: Warned, signals: hooks.Signals) -> Run:
         """Read this rank's frames, where the case knows already what to fit, and build gradient and recorder; both are
-        None where a signal came. warned: what is logged on this rank."""
+        None where a signal came. warned: of what was read on this rank."""
         config, grid = session.config, session.grid
         add = choose_sum(config.run.reductions, grid)
         # Ranks that share frames find the same damaged shard: one error is enough.
@@ -308,7 +308,7 @@ class Run:
         return facts if self.result is None else facts | self._facts_of_fit(bandwidth)
 
     def _all_warnings(self) -> list[str]:
-        """The warnings that were logged on any rank, and those of the study, each once; collective."""
+        """The warnings of what was read, on any rank, and those of the study, each once; collective."""
         logged = self.session.world.gather(self.warned.sentences) or []
         return list(dict.fromkeys([*(sentence for rank in logged for sentence in rank), *self.warnings]))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
-from hpcfit.log import logger
+from hpcfit.log import inputs, logger
 from hpcfit.physics.reciprocal import metric
 from hpcfit.readers.map_archive import read_archive
 from hpcfit.readers.map_lattice import read_lattice
@@ -165,7 +165,7 @@ def _chosen(key: str, given, found, path: Path, *, default=None):
             raise InputError(f"{path} does not say its {key}", remedy=f"set [experiment] {key}")
         return default if found is None else found
     if found is not None and not _same(given, found):
-        logger.warning("%s says %s = %s; [experiment] %s = %s is used", path, key, found, key, given)
+        inputs.warning("%s says %s = %s; [experiment] %s = %s is used", path, key, found, key, given)
     return given
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from hpcfit.errors import InputError, NumericalError
 from hpcfit.fit.checkpoint import Stages
+from hpcfit.fit.loop import Stop
 from hpcfit.fit.running_sum import ReproducibleRunningSum
-from hpcfit.fit.stages import Interrupted, StageRunner
+from hpcfit.fit.stages import Interrupted, StageRunner, heeded
 from tests.fit.stage_runs import stage_done
 from tests.fit.thread_ranks import on_ranks
 
@@ -150,3 +151,41 @@ def test_an_error_of_one_rank_is_raised_on_all(folder, ranks):
         return str(found.value)
 
     assert len(set(on_ranks(ranks, on_rank))) == 1
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_items_that_are_not_kept_are_those_of_each_rank(ranks):
+    """Ranks may have any number of them, and none."""
+    found = on_ranks(ranks, lambda world: heeded(world, iter(range(2 * world.rank)), lambda: None))
+    assert found == [list(range(2 * rank)) for rank in range(ranks)]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_between_items_all_ranks_are_stopped_together(ranks):
+    def on_rank(world):
+        done, asked = [], []
+
+        def stop():
+            asked.append(True)
+            return Stop("told to", interrupted=True) if len(asked) == 2 else None
+
+        with pytest.raises(Interrupted, match="told to"):
+            heeded(world, (done.append(item) for item in range(5)), stop)
+        return done
+
+    assert on_ranks(ranks, on_rank) == [[0, 1]] * ranks
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_an_error_in_an_item_of_one_rank_is_raised_on_all(ranks):
+    def items(world):
+        yield 0
+        if world.rank == ranks - 1:
+            raise NumericalError("item 1 is no number", remedy="another one")
+        yield 1
+
+    def on_rank(world):
+        with pytest.raises(NumericalError, match="item 1 is no number"):
+            heeded(world, items(world), lambda: None)
+
+    on_ranks(ranks, on_rank)

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map.config import ConstraintsConfig
 from hpcfit.kinds.force_map.virtual_sites import VirtualSite, sites_of_system
-from hpcfit.log import logger
+from hpcfit.log import inputs
 from hpcfit.physics.periodic import nearest_image
 from hpcfit.store.catalog import Block
 from hpcfit.store.forces import ForceStore
@@ -197,7 +197,7 @@ def _warn_of_missing(held: HeldDistances, store: ForceStore, bonds: np.ndarray, 
     missing = [tuple(pair) for pair, width in zip(bonds.tolist(), spread) if width < HELD and tuple(pair) not in known]
     if missing:
         a, b = missing[0]
-        logger.warning(
+        inputs.warning(
             "%d bonds do not vary in the frames and are not among the %d constraints (first: %s and %s):"
             " [problem.constraints] system or rules would give their atoms one coefficient",
             len(missing), len(held.pairs), store.particles.label(a), store.particles.label(b),

@@ -26,7 +26,7 @@ from hpcfit.kinds.frame_weights.prior import Prior, open_prior
 from hpcfit.kinds.frame_weights.problem import FrameWeights, PriorRows, Regularisers, Tiles
 from hpcfit.kinds.frame_weights.tiling import Tiling, make_tiling
 from hpcfit.kinds.frame_weights.weight_kinds import WEIGHT_KINDS
-from hpcfit.log import logger
+from hpcfit.log import inputs, logger
 from hpcfit.readers.maps import DiffuseMap, read_map
 from hpcfit.store.catalog import Block
 from hpcfit.store.files import sha256_of_file
@@ -327,7 +327,7 @@ def _warn_of_unused_symmetry(orbits: OrbitMap, measured: DiffuseMap, laue: str) 
         and unused > len(orbits.column)
         and measured.space_group.replace(" ", "") not in ("P1", "P-1")
     ):
-        logger.warning(
+        inputs.warning(
             "laue = '%s' uses %d reflections and leaves out %d that the map %s does not list: it is of space group %s;"
             " set [problem] laue to it to average over symmetry mates",
             laue, len(orbits.column), unused, measured.source, measured.space_group,

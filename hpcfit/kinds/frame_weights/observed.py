@@ -11,7 +11,7 @@ from hpcfit.errors import InputError
 from hpcfit.kinds.frame_weights.likelihoods import Likelihood, StudentT, gaussian, poisson
 from hpcfit.kinds.frame_weights.objectives import AnisotropicPearson, CrossEntropy, Objective, Pearson, ProfiledGaussian
 from hpcfit.kinds.frame_weights.orbits import OrbitMap
-from hpcfit.log import logger
+from hpcfit.log import inputs
 
 if TYPE_CHECKING:
     from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
@@ -107,7 +107,7 @@ def _not_negative(y: np.ndarray, objective: str, source: Any) -> np.ndarray:
             remedy="use 'gaussian' or 'student-t' for a map whose background was subtracted",
         )
     if negative:
-        logger.warning("objective 'cross-entropy': %d of %d negative intensities count as 0", negative, len(y))
+        inputs.warning("objective 'cross-entropy': %d of %d negative intensities count as 0", negative, len(y))
     return np.maximum(y, 0.0)
 
 

@@ -30,7 +30,6 @@ from hpcfit.kinds.frame_weights.conclusions import (
 from hpcfit.kinds.frame_weights.label_test import LabelFit, LabelTest, inseparable
 from hpcfit.kinds.frame_weights.orbit_choice import folds
 from hpcfit.kinds.frame_weights.problem import FrameWeights, PriorRows
-from hpcfit.log import logger
 from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, resampled_sources
 
 LABELS = "labels alone"  # the stage that asks whether the map tells labels apart
@@ -171,15 +170,17 @@ class Study:
         """Weights and fit of each resample of sources within their labels, and of blocks of frames within sources; the
         copies of a frame summed."""
         if not self._problem.kind.normalised:
-            logger.warning(
-                "no errors by resampling frames: weights that need not sum to 1 have no prior to draw them in"
+            self.fits.warn(
+                ["no errors by resampling frames: weights that need not sum to 1 have no prior to draw them in"]
             )
             return []
         source, label = self._source_numbers(), self._source_labels()
         held = source >= 0
         n_blocks = blocks_per_source(source[held])
         if n_blocks.max(initial=0) < 2 and len(set(label)) == len(label):
-            logger.warning("no errors by resampling frames: every source has a label of its own and less than 4 frames")
+            self.fits.warn(
+                ["no errors by resampling frames: every source has a label of its own and less than 4 frames"]
+            )
             return []
         found = []
         for seed in range(1, self.case.config.problem.resamples + 1):
