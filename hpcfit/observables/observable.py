@@ -1,4 +1,4 @@
-"""The contract of an observable: numbers of a frame, their average over frames, and what is compared with a measurement.
+"""The contract of an observable: numbers of a frame, their average, and what a measurement is compared with.
 
 An observable is a frozen dataclass, registered as a JAX pytree: what can be fitted (the coefficients of a Karplus
 curve) are leaves, all else is static. Positions are [N, 3], a box [3, 3] with the cell's vectors as rows or None;

@@ -30,7 +30,7 @@ OBSERVABLES = {
     "shares of torsions": TorsionShares(0.2, QUADRUPLES, 5),
     "coordination": Coordination(3.0, 0.03, (0, 1, 2), EVERY),
     "NOE": NoeDistances((((0,), (1, 2)), ((3,), (4,))), 6, True),
-    "scalar couplings": ScalarCouplings(jnp.array([9.5, -1.4, 0.3]), 0.5, QUADRUPLES),
+    "scalar couplings": ScalarCouplings(np.array([9.5, -1.4, 0.3]), 0.5, QUADRUPLES),
     "Debye": DebyeIntensity(Q, form_factors(ELEMENTS, Q)),
     "structure factors": StructureFactors(RNG.uniform(1, 8, (3, N)), ((1, 0, 0), (2, -1, 3), (0, 0, 0))),
     "radial distribution": RadialDistribution(np.array([1.0, 2.0, 3.5, 4.0]), 0.2, (0, 1, 2), EVERY),

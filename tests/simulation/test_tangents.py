@@ -1,6 +1,6 @@
 """Derivatives of a trajectory of the chain by its nine parameters: every way there is, and finite differences."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,10 @@ START, KEY = Motion(chain.start(), np.zeros((7, 3))), noise_key(0, 0, 0)
 REST = Motion(np.zeros((len(NAMES), 7, 3)), np.zeros((len(NAMES), 7, 3)))
 
 
-def carried(scheme, steps=STEPS, **ways):
+@cache
+def carried(make=middle, bath=BATH, steps=STEPS, **ways):
     """(motion, tangents) at the end of a trajectory of the chain."""
+    scheme = make(bath, chain.MASSES)
     walk = partial(walk_with_tangents, chain.forces, chain.PARAMETERS, DIRECTIONS, scheme, START, REST, KEY, steps)
     return jax.jit(partial(walk, **ways))()
 
@@ -46,10 +48,11 @@ def assert_close(found, expected, tolerance):
 @pytest.fixture(scope="module", params=SCHEMES)
 def differentiated(request):
     """(scheme, its recurrence's tangents, those of forward differentiation through the whole loop)"""
-    scheme = SCHEMES[request.param](BATH, chain.MASSES)
+    make = SCHEMES[request.param]
+    scheme = make(BATH, chain.MASSES)
     by_name = jax.jit(jax.jacfwd(lambda values: end(values, scheme)))(chain.PARAMETERS)
     expected = [jnp.stack([leaf[name] for name in NAMES]) for leaf in by_name]
-    return scheme, carried(scheme), expected
+    return scheme, carried(make), expected
 
 
 def test_the_recurrence_is_the_derivative(differentiated):
@@ -63,8 +66,8 @@ def test_the_recurrence_is_the_derivative(differentiated):
 @pytest.mark.parametrize("ways", [{"carrier": ClosedForm()}, {"carrier": Window(2500)}, {"response": by_matrix}])
 def test_other_ways_agree_with_the_recurrence(ways):
     """The closed form subtracts sums of 300 terms that are 1 / (1 - a) = 100 times their difference: 1e-12."""
-    for scheme in (middle(BATH, chain.MASSES), stochastic(BATH, chain.MASSES)):
-        assert_close(carried(scheme, **ways)[1], carried(scheme)[1], 1e-12)
+    for make in (middle, stochastic):
+        assert_close(carried(make, **ways)[1], carried(make)[1], 1e-12)
 
 
 def test_central_differences_agree(differentiated):
@@ -81,7 +84,7 @@ def test_the_adjoint_agrees():
     """A loss of the end: one pull-back for all parameters."""
     scheme, g = middle(BATH, chain.MASSES), jnp.asarray(np.random.default_rng(0).normal(size=(7, 3)))
     pulled = jax.jit(jax.grad(lambda values: jnp.sum(g * end(values, scheme).x)))(chain.PARAMETERS)
-    _, tangents = carried(scheme)
+    _, tangents = carried()
     forward = jnp.sum(g * tangents.x, axis=(1, 2))
     np.testing.assert_allclose(forward, [pulled[name] for name in NAMES], rtol=1e-11)
 
@@ -107,20 +110,20 @@ def test_a_trajectory_that_is_cut_goes_on_with_its_tangents(carrier):
 def test_a_window_forgets_a_share_of_its_last_term():
     """Where it is admitted the error is at most 100 a^k of the largest tangent."""
     bath = Bath(2.494, 100.0, 0.0005)
-    scheme, errors = stochastic(bath, chain.MASSES), []
-    whole = carried(scheme, 1000)[1]
+    errors, whole = [], carried(stochastic, bath, 1000)[1]
     for k in (300, 400):
-        window = carried(scheme, 1000, carrier=Window(k))[1]
+        window = carried(stochastic, bath, 1000, carrier=Window(k))[1]
         errors.append(float(np.max(np.abs(window.x - whole.x) / np.max(np.abs(whole.x), axis=(1, 2), keepdims=True))))
         assert errors[-1] < 100 * bath.kept**k
     assert errors[1] < errors[0]
     with pytest.raises(InputError, match=r"a window of 200 steps keeps a\^k = 4.5e-05"):
-        carried(scheme, carrier=Window(200))
+        carried(stochastic, bath, carrier=Window(200))
     with pytest.raises(InputError, match="no closed form"):
-        carried(middle(Bath(2.494, 0.0, 0.0005), chain.MASSES), carrier=ClosedForm())
+        carried(middle, Bath(2.494, 0.0, 0.0005), carrier=ClosedForm())
 
 
 def test_products_and_the_matrix_give_one_response():
     X = jnp.asarray(np.random.default_rng(1).normal(size=(len(NAMES), 7, 3)))
-    found = [way(chain.forces, START.x, chain.PARAMETERS, X, DIRECTIONS) for way in (by_products, by_matrix)]
+    ways = [jax.jit(partial(way, chain.forces)) for way in (by_products, by_matrix)]
+    found = [way(START.x, chain.PARAMETERS, X, DIRECTIONS) for way in ways]
     np.testing.assert_allclose(*found, rtol=1e-10, atol=1e-9)
