@@ -1,0 +1,55 @@
+"""The contract of an observable: numbers of a frame, their average, and what a measurement is compared with.
+
+An observable is a frozen dataclass, registered as a JAX pytree: what can be fitted (the coefficients of a Karplus
+curve) are leaves, all else is static. Positions are [N, 3], a box [3, 3] with the cell's vectors as rows or None;
+lengths may be in any unit, the same for all. Derivatives by positions, boxes and leaves come from JAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
+
+import jax
+
+
+class Observable(Protocol):
+    """What is averaged over frames, and what is made of the average."""
+
+    def of_frame(self, x: Any, box: Any) -> Any:
+        """The numbers of one frame that are averaged, an array [...]."""
+
+    def of_average(self, average: Any) -> Any:
+        """What is compared with a measurement, [M]."""
+
+
+def fixed() -> Any:
+    """The field of a dataclass that is no leaf: indices, counts, names. It must be hashable."""
+    return field(metadata={"static": True})
+
+
+def observable(cls: type) -> type:
+    """Make a class a frozen dataclass and a pytree whose ``fixed`` fields are static."""
+    made = dataclass(frozen=True)(cls)
+    static = [f.name for f in fields(made) if f.metadata.get("static")]
+    leaves = [f.name for f in fields(made) if not f.metadata.get("static")]
+    return jax.tree_util.register_dataclass(made, data_fields=leaves, meta_fields=static)
+
+
+def averaged(one: Observable, frames: Any, boxes: Any = None, weights: Any = None) -> Any:
+    """The observable of frames [T, N, 3] with boxes [T, 3, 3] and weights [T] that sum to 1 (equal ones if None)."""
+    of_frames = over_frames(one.of_frame)(frames, boxes)
+    mean = of_frames.mean(axis=0) if weights is None else jax.numpy.tensordot(weights, of_frames, 1)
+    return one.of_average(mean)
+
+
+def over_frames(function: Callable) -> Callable:
+    """``function(x, box)`` of each frame, one after another, which keeps what is made of a frame in the cache."""
+
+    def mapped(frames: Any, boxes: Any) -> Any:
+        if boxes is None:
+            return jax.lax.map(lambda x: function(x, None), frames)
+        return jax.lax.map(lambda pair: function(*pair), (frames, boxes))
+
+    return mapped

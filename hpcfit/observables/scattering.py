@@ -1,0 +1,93 @@
+"""Scattering of frames: exact Debye sums of molecules in solution, and structure factors of periodic frames.
+
+Form factors come as numbers: of X-rays, neutrons and electrons for elements (``form_factors``), or of the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hpcfit.errors import InputError
+from hpcfit.observables.geometry import AsAveraged
+from hpcfit.observables.observable import fixed, observable
+from hpcfit.physics import internal_coordinates
+
+RADIATIONS = ("xray", "neutron", "electron")
+ROWS = 64  # atoms whose distances to all others are held at a time
+
+
+def form_factors(elements: Sequence[str], q: np.ndarray, radiation: str = "xray") -> np.ndarray:
+    """f [Q, N] of neutral atoms at momentum transfers q = 4 pi sin(theta) / lambda [Q], 1/A.
+
+    xray: electrons, IT92 (International Tables C, 6.1.1); electron: A, C4322 (4.3.2.2); neutron: fm, coherent lengths
+    of Sears 1992 (10.1080/10448639208218770), the same at all q. Raises InputError for what has none.
+    """
+    if radiation not in RADIATIONS:
+        raise InputError(f"radiation = '{radiation}'", remedy=f"use one of {', '.join(RADIATIONS)}")
+    kinds, where = np.unique(np.asarray(elements, str), return_inverse=True)
+    return np.stack([_of_element(kind, np.asarray(q, float), radiation) for kind in kinds], axis=1)[:, where]
+
+
+def _of_element(element: str, q: np.ndarray, radiation: str) -> np.ndarray:
+    import gemmi
+
+    known = gemmi.Element(element)
+    coefficients = {"xray": known.it92, "electron": known.c4322, "neutron": known.neutron92}[radiation]
+    # gemmi reads any unknown text as element X, whose coefficients are those of another one.
+    if known.atomic_number == 0 or coefficients is None:
+        remedy = "correct the elements of the topology"
+        raise InputError(f"'{element}' has no form factor for {radiation}", remedy=remedy)
+    return np.array([coefficients.calculate_sf((value / (4 * np.pi)) ** 2) for value in q])
+
+
+@observable
+class DebyeIntensity(AsAveraged):
+    """I(q) = sum over i, j of f_i f_j sin(q r_ij) / (q r_ij), [Q], of the atoms as they lie, without a box.
+
+    q: [Q] 1/length; f: [Q, N]. Exact: the cost is Q N^2 / 2. Debye 1915, 10.1002/andp.19153510606.
+    """
+
+    q: Any
+    f: Any
+
+    def of_frame(self, x: Any, box: Any) -> Any:
+        f, q = jnp.asarray(self.f), jnp.asarray(self.q)
+        N = x.shape[0]
+        rows = jnp.arange(-(-N // ROWS) * ROWS).reshape(-1, ROWS)
+
+        def of_rows(i: Any) -> Any:
+            """The terms i < j of some rows, [Q]; rows beyond the last are nobody's."""
+            r = internal_coordinates.length(x[jnp.minimum(i, N - 1), None] - x[None])
+            held = (i[:, None] < jnp.arange(N)[None]) & (i[:, None] < N)
+            r = jnp.where(held, r, 1.0)
+
+            def at(values: tuple[Any, Any]) -> Any:
+                q, f = values
+                terms = jnp.sinc(q * r / jnp.pi) * f[jnp.minimum(i, N - 1), None] * f[None]
+                return jnp.sum(jnp.where(held, terms, 0.0))
+
+            return jax.lax.map(at, (q, f))
+
+        return jnp.sum(f**2, axis=1) + 2 * jnp.sum(jax.lax.map(jax.checkpoint(of_rows), rows), axis=0)
+
+
+@observable
+class StructureFactors(AsAveraged):
+    """F(h) = sum over j of f_j exp(2 pi i h . s_j), s_j in fractions of the frame's box; real and imaginary part of
+    each, [H, 2], whose average is that of the electron density (or its like for other radiation).
+
+    hkl: [H][3] integers; f: [H, N].
+    """
+
+    f: Any
+    hkl: tuple[tuple[int, int, int], ...] = fixed()
+
+    def of_frame(self, x: Any, box: Any) -> Any:
+        phase = 2 * jnp.pi * jnp.asarray(self.hkl, x.dtype) @ (x @ jnp.linalg.inv(box)).T
+        f = jnp.asarray(self.f)
+        return jnp.stack([jnp.sum(f * jnp.cos(phase), axis=1), jnp.sum(f * jnp.sin(phase), axis=1)], axis=1)

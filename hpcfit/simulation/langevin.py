@@ -1,0 +1,159 @@
+"""Langevin dynamics in JAX, which can be differentiated by whatever its forces depend on.
+
+A step of each integrator here is an affine map of position, velocity, force and noise, so that the derivative of a
+trajectory by a parameter obeys the same map without the noise (``simulation.tangents``). Units are those in which an
+energy is a mass times a squared velocity: nm, ps, amu and kJ/mol, or reduced ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hpcfit.errors import InputError
+
+Tree = Any
+
+
+class Motion(NamedTuple):
+    """Positions and velocities, [..., N, d]."""
+
+    x: Any
+    v: Any
+
+
+class Scheme(NamedTuple):
+    """One step of an integrator with the force F at the old positions and n, [N, d] standard normal numbers:
+
+        x <- x + xv v + xf F + xn n          v <- vv v + vf F + vn n
+
+    The coefficients are numbers, or [N, 1] where they depend on the mass.
+    """
+
+    xv: Any
+    xf: Any
+    xn: Any
+    vv: Any
+    vf: Any
+    vn: Any
+
+    def moved(self, motion: Motion, force: Any) -> Motion:
+        """The motion one step later, without noise: of a tangent, whose ``force`` is the change of the force."""
+        x = motion.x + self.xv * motion.v + self.xf * force
+        return Motion(x, self.vv * motion.v + self.vf * force)
+
+    def kicked(self, motion: Motion, force: Any, noise: Any) -> Motion:
+        """The motion one step later."""
+        x, v = self.moved(motion, force)
+        return Motion(x + self.xn * noise, v + self.vn * noise)
+
+
+@dataclass(frozen=True)
+class Bath:
+    """A heat bath. kT: energy (kJ/mol); friction: 1/time (1/ps); step: time (ps). A friction of 0 is no bath at all:
+    the energy is conserved."""
+
+    kT: float
+    friction: float
+    step: float
+
+    def __post_init__(self):
+        if not (self.kT >= 0 and self.friction >= 0 and self.step > 0):
+            raise InputError(
+                f"kT = {self.kT}, friction = {self.friction} and step = {self.step} are no Langevin dynamics",
+                remedy="neither temperature nor friction can be negative, and the step must be positive",
+            )
+
+    @property
+    def kept(self) -> float:
+        """The share of a velocity that a step of the bath leaves, exp(-friction step)."""
+        return float(np.exp(-self.friction * self.step))
+
+
+def middle(bath: Bath, masses: Any) -> Scheme:
+    """The leapfrog with the bath in the middle of the drift, OpenMM's ``LangevinMiddleIntegrator``: velocities are
+    those of half a step before. Configurations in a harmonic well are those of Boltzmann at any stable step.
+
+    masses: [N]. Zhang et al. 2019, 10.1021/acs.jpca.9b02771.
+    """
+    m, a, dt = jnp.asarray(masses)[:, None], bath.kept, bath.step
+    push, shake = dt / m, jnp.sqrt(bath.kT * (1 - a * a) / m)
+    half = 0.5 * dt
+    return Scheme(half * (1 + a), half * (1 + a) * push, half * shake, a, a * push, shake)
+
+
+def stochastic(bath: Bath, masses: Any) -> Scheme:
+    """The first-order scheme v <- a v + b F + c n, x <- x + dt v with a = exp(-friction dt) and b = (1 - a) / (friction
+    m): equations (4) and (5) of timemachine's preprint (2018, github.com/proteneer/timemachine), and OpenMM's
+    ``LangevinIntegrator`` up to 8.1.
+
+    masses: [N].
+    """
+    m, a, dt = jnp.asarray(masses)[:, None], bath.kept, bath.step
+    push = (-np.expm1(-bath.friction * dt) / bath.friction if bath.friction else dt) / m
+    shake = jnp.sqrt(bath.kT * (1 - a * a) / m)
+    return Scheme(dt * a, dt * push, dt * shake, a, push, shake)
+
+
+def overdamped(bath: Bath, masses: Any) -> Scheme:
+    """Brownian dynamics by the Euler-Maruyama scheme; the diffusion constant is kT / (friction m), velocities are 0.
+
+    masses: [N].
+    """
+    if not bath.friction:
+        raise InputError("Brownian dynamics with friction = 0 has no bound", remedy="give a positive friction")
+    mobility = bath.step / (bath.friction * jnp.asarray(masses)[:, None])
+    return Scheme(0.0, mobility, jnp.sqrt(2 * bath.kT * mobility), 0.0, 0.0, 0.0)
+
+
+SCHEMES = {"middle": middle, "stochastic": stochastic, "overdamped": overdamped}
+
+
+def thermal(key: jax.Array, bath: Bath, masses: Any, like: Any) -> jax.Array:
+    """Velocities of the Maxwell distribution, shaped as positions [N, d]."""
+    return jnp.sqrt(bath.kT / jnp.asarray(masses)[:, None]) * jax.random.normal(key, jnp.shape(like), jnp.float64)
+
+
+def noise_key(seed: int, draw: int, window: Any) -> jax.Array:
+    """The key of the noise of one window of a draw: the same on whatever rank it is simulated."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), draw), window)
+
+
+def noise(key: jax.Array, number: Any, like: Any) -> jax.Array:
+    """The normal numbers of one step, by its number: a trajectory that goes on from a step has them alike."""
+    return jax.random.normal(jax.random.fold_in(key, number), jnp.shape(like), jnp.float64)
+
+
+def walk(
+    forces: Callable[[Any], Any],
+    scheme: Scheme,
+    start: Motion,
+    key: jax.Array,
+    steps: int,
+    stride: int = 1,
+    observe: Callable[[Motion], Tree] = lambda motion: motion,
+    first: Any = 0,
+    checkpoint: bool = False,
+) -> tuple[Motion, Tree]:
+    """(end, what ``observe`` gives behind each ``stride`` steps, leaves [steps // stride, ...]).
+
+    forces: of positions [N, d], energy / length. first: the number of the first step, which decides its noise: where a
+    trajectory is cut makes no difference to its bits. checkpoint: recompute the steps between two observations when
+    cotangents are pulled back, instead of keeping them: memory of steps / stride + stride motions instead of steps.
+    """
+    if steps % stride:
+        raise InputError(f"{steps} steps are no multiple of {stride}, the steps from frame to frame")
+
+    def step(motion: Motion, number: Any) -> tuple[Motion, None]:
+        return scheme.kicked(motion, forces(motion.x), noise(key, number, motion.x)), None
+
+    def frame(motion: Motion, number: Any) -> tuple[Motion, Tree]:
+        motion, _ = jax.lax.scan(step, motion, first + number * stride + jnp.arange(stride))
+        return motion, observe(motion)
+
+    return jax.lax.scan(jax.checkpoint(frame) if checkpoint else frame, start, jnp.arange(steps // stride))

@@ -1,0 +1,186 @@
+"""Derivatives of a Langevin trajectory by parameters of its forces, carried along with it.
+
+With X = dx/dtheta, V = dv/dtheta and f = d force(x, theta)/dtheta = dF/dx X + dF/dtheta, noise and masses being
+constants, differentiating a step of a scheme (``simulation.langevin``) gives
+
+    X <- X + xv V + xf f        V <- vv V + vf f                                     (``Recurrence``)
+
+which is exact for one realisation of the noise and needs no memory of the past. Unrolled, with a = vv,
+
+    X_t = sum over s < t of (xf + xv vf S_{t-1-s}) f_s,    S_n = 1 + a + ... + a^(n-1)
+
+which two sums carry (``ClosedForm``), and which may be cut where a^k is nothing (``Window``): S_n is S_k for n > k.
+That is equation (9) of timemachine's preprint (2018, github.com/proteneer/timemachine), whose index is one too high:
+S_n has n terms. The three agree to rounding; the first is the one to use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from hpcfit.errors import InputError
+from hpcfit.simulation.langevin import Motion, Scheme, noise
+
+Tree = Any
+Forces = Callable[[Any, Tree], Any]  # (positions [N, d], parameters) -> forces [N, d]
+Response = Callable[[Forces, Any, Tree, Any, Tree], Any]
+NOTHING = 1e-6  # a window that forgets more than this share of a velocity is an unstable integrator of its tangents
+
+
+def by_products(forces: Forces, x: Any, parameters: Tree, X: Any, directions: Tree) -> Any:
+    """The change of the forces, [P, N, d], by products of the Hessian with each tangent: no matrix is formed.
+
+    X: [P, N, d]; directions: as the parameters, with a leading axis P.
+    """
+    _, along = jax.linearize(forces, x, parameters)
+    return jax.vmap(along)(X, directions)
+
+
+def by_matrix(forces: Forces, x: Any, parameters: Tree, X: Any, directions: Tree) -> Any:
+    """As ``by_products``, by the whole Hessian [N, d, N, d]: cheaper where there are more tangents than coordinates."""
+    dense = jax.jacfwd(forces)(x, parameters)
+    _, along = jax.linearize(partial(forces, x), parameters)
+    return jnp.einsum("iajb,pjb->pia", dense, X) + jax.vmap(along)(directions)
+
+
+class Carrier(Protocol):
+    """What is kept of the past changes f of the force, and the tangents it amounts to."""
+
+    def start(self, scheme: Scheme, tangents: Motion) -> Any:
+        """What is kept where a trajectory begins with these tangents, leaves [P, N, d]."""
+
+    def next(self, scheme: Scheme, kept: Any, f: Any) -> Any:
+        """What is kept one step later."""
+
+    def tangents(self, scheme: Scheme, kept: Any) -> Motion:
+        """X and V, [P, N, d]."""
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """The tangents themselves: the memory of two motions a parameter, whatever the number of steps."""
+
+    def start(self, scheme: Scheme, tangents: Motion) -> Motion:
+        return tangents
+
+    def next(self, scheme: Scheme, kept: Motion, f: Any) -> Motion:
+        return scheme.moved(kept, f)
+
+    def tangents(self, scheme: Scheme, kept: Motion) -> Motion:
+        return kept
+
+
+class Sums(NamedTuple):
+    """The past of a trajectory. plain: sum of f; fading: sum of a^(t-1-s) f_s, both [P, N, d]. began: with these
+    tangents; terms: S_t, by which the first V has moved X."""
+
+    plain: Any
+    fading: Any
+    began: Motion
+    terms: Any
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """Two sums over the past: the recurrence in another basis, which there is not without friction (a = 1)."""
+
+    def start(self, scheme: Scheme, tangents: Motion) -> Sums:
+        if scheme.vv == 1:
+            raise InputError("without friction tangents have no closed form", remedy="use the recurrence")
+        nothing = jnp.zeros_like(tangents.x)
+        return Sums(nothing, nothing, tangents, jnp.zeros(()))
+
+    def next(self, scheme: Scheme, kept: Sums, f: Any) -> Sums:
+        return Sums(kept.plain + f, scheme.vv * kept.fading + f, kept.began, 1 + scheme.vv * kept.terms)
+
+    def tangents(self, scheme: Scheme, kept: Sums) -> Motion:
+        a, (X, V) = scheme.vv, kept.began
+        slow = (kept.plain - kept.fading) / (1 - a)
+        X = X + scheme.xv * kept.terms * V + scheme.xf * kept.plain + scheme.xv * scheme.vf * slow
+        return Motion(X, (1 - (1 - a) * kept.terms) * V + scheme.vf * kept.fading)
+
+
+class Past(NamedTuple):
+    """The last k changes of the force, the newest first, [k, P, N, d], and the sum of all before; the rest as in
+    ``Sums``."""
+
+    recent: Any
+    older: Any
+    began: Motion
+    terms: Any
+
+
+@dataclass(frozen=True)
+class Window:
+    """The window of the preprint: the last k changes of the force one by one, those before with the weight of the last.
+
+    It takes k times the memory of the recurrence and gives what that gives but for a share of a^k. Where a^k is not
+    nothing the truncated feedback makes the tangents explode: that is an InputError.
+    """
+
+    k: int
+
+    def start(self, scheme: Scheme, tangents: Motion) -> Past:
+        if scheme.vv**self.k > NOTHING:
+            raise InputError(
+                f"a window of {self.k} steps keeps a^k = {scheme.vv**self.k:.1e} of a velocity, more than {NOTHING:g}",
+                remedy="use the recurrence, which has no window, or a longer one",
+            )
+        nothing = jnp.zeros_like(tangents.x)
+        return Past(jnp.zeros((self.k, *nothing.shape)), nothing, tangents, jnp.zeros(()))
+
+    def next(self, scheme: Scheme, kept: Past, f: Any) -> Past:
+        recent = jnp.concatenate([f[None], kept.recent[:-1]])
+        return Past(recent, kept.older + kept.recent[-1], kept.began, 1 + scheme.vv * kept.terms)
+
+    def tangents(self, scheme: Scheme, kept: Past) -> Motion:
+        a, (X, V) = scheme.vv, kept.began
+        fading = a ** jnp.arange(self.k)
+        terms = jnp.cumsum(fading) - fading  # S of each age
+        slow = jnp.tensordot(terms, kept.recent, 1) + terms[-1] * kept.older
+        X = X + scheme.xv * kept.terms * V
+        X = X + scheme.xf * (jnp.sum(kept.recent, axis=0) + kept.older) + scheme.xv * scheme.vf * slow
+        return Motion(X, (1 - (1 - a) * kept.terms) * V + scheme.vf * jnp.tensordot(fading, kept.recent, 1))
+
+
+def at_rest(directions: Tree, x: Any) -> Motion:
+    """The tangents of a start that depends on no parameter, [P, N, d] each."""
+    nothing = jnp.zeros((len(jax.tree.leaves(directions)[0]), *jnp.shape(x)))
+    return Motion(nothing, nothing)
+
+
+def walk_with_tangents(
+    forces: Forces,
+    parameters: Tree,
+    directions: Tree,
+    scheme: Scheme,
+    start: Motion,
+    tangents: Motion,
+    key: jax.Array,
+    steps: int,
+    carrier: Carrier = Recurrence(),
+    response: Response = by_products,
+    first: int = 0,
+) -> tuple[Motion, Motion]:
+    """(motion, its tangents along each of the directions) after so many steps with the noise of ``langevin.walk``.
+
+    directions: as the parameters, with a leading axis P; tangents: of the start. To go on with a trajectory, give the
+    motion and the tangents where it was left and the number of its next step.
+    """
+
+    def step(state: tuple[Motion, Any], number: Any) -> tuple[tuple[Motion, Any], None]:
+        motion, kept = state
+        X = carrier.tangents(scheme, kept).x
+        f = response(forces, motion.x, parameters, X, directions)
+        moved = scheme.kicked(motion, forces(motion.x, parameters), noise(key, number, motion.x))
+        return (moved, carrier.next(scheme, kept, f)), None
+
+    begun = (start, carrier.start(scheme, tangents))
+    (motion, kept), _ = jax.lax.scan(step, begun, first + jnp.arange(steps))
+    return motion, carrier.tangents(scheme, kept)
