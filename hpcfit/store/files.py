@@ -202,23 +202,56 @@ class PatientFile(io.FileIO):
     """A file that HDF5 writes into: a failed write is remembered and said by ``check``.
 
     HDF5 does not survive a write that fails (a full disk): it prints pages and may crash when it closes. So it is told
-    that all went well, and the file is thrown away afterwards.
+    that all went well, and the file is thrown away afterwards. Nor does it survive to read anything else than it wrote,
+    heaps of strings for one: from the first failure on, what it writes is kept in memory, and read from there.
     """
+
+    PAGE = 4096  # bytes
+    LARGEST = 1 << 20  # bytes: rows of a dataset, which HDF5 does not read back, and which might fill the memory
 
     def __init__(self, path: Path):
         super().__init__(path, "w+")
         self._failure: OSError | None = None
+        self._pages: dict[int, bytearray] = {}
 
     def write(self, data: Buffer) -> int:
         """Write all of it, or remember why not."""
         view = memoryview(data).cast("B")
-        done = 0
+        done, place = 0, self.tell()
         try:
             while done < len(view) and self._failure is None:
                 done += super().write(view[done:])
         except OSError as error:
             self._failure = error
+        if done < len(view) <= self.LARGEST:
+            self._keep(place + done, view[done:])
         return len(view)
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Read what was written, whether the disk took it or not."""
+        view, place = memoryview(buffer).cast("B"), self.tell()
+        found = super().readinto(view)
+        if self._failure is None:
+            return found
+        view[found:] = bytes(len(view) - found)
+        for page, start, stop in self._parts(place, len(view)):
+            if page in self._pages:
+                of_page = page * self.PAGE
+                view[start - place : stop - place] = self._pages[page][start - of_page : stop - of_page]
+        return len(view)
+
+    def _keep(self, place: int, view: memoryview) -> None:
+        for page, start, stop in self._parts(place, len(view)):
+            of_page = page * self.PAGE
+            if page not in self._pages:
+                self.seek(of_page)
+                self._pages[page] = bytearray((super().read(self.PAGE) or b"").ljust(self.PAGE, b"\0"))
+            self._pages[page][start - of_page : stop - of_page] = view[start - place : stop - place]
+
+    def _parts(self, place: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """(page, first byte, byte behind the last) of each page that a stretch touches."""
+        for page in range(place // self.PAGE, -(-(place + length) // self.PAGE)):
+            yield page, max(place, page * self.PAGE), min(place + length, (page + 1) * self.PAGE)
 
     def check(self) -> None:
         """Raise the first failure there was."""
