@@ -20,7 +20,7 @@ from hpcfit.errors import InputError
 Tree = Any
 
 
-class Motion(NamedTuple):
+class PhasePoint(NamedTuple):
     """Positions and velocities, [..., N, d]."""
 
     x: Any
@@ -42,15 +42,15 @@ class Scheme(NamedTuple):
     vf: Any
     vn: Any
 
-    def moved(self, motion: Motion, force: Any) -> Motion:
-        """The motion one step later, without noise: of a tangent, whose ``force`` is the change of the force."""
-        x = motion.x + self.xv * motion.v + self.xf * force
-        return Motion(x, self.vv * motion.v + self.vf * force)
+    def moved(self, point: PhasePoint, force: Any) -> PhasePoint:
+        """The point one step later, without noise: of a tangent, whose ``force`` is the change of the force."""
+        x = point.x + self.xv * point.v + self.xf * force
+        return PhasePoint(x, self.vv * point.v + self.vf * force)
 
-    def kicked(self, motion: Motion, force: Any, noise: Any) -> Motion:
-        """The motion one step later."""
-        x, v = self.moved(motion, force)
-        return Motion(x + self.xn * noise, v + self.vn * noise)
+    def kicked(self, point: PhasePoint, force: Any, noise: Any) -> PhasePoint:
+        """The point one step later."""
+        x, v = self.moved(point, force)
+        return PhasePoint(x + self.xn * noise, v + self.vn * noise)
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,14 @@ def noise(key: jax.Array, number: Any, like: Any) -> jax.Array:
 def walk(
     forces: Callable[[Any], Any],
     scheme: Scheme,
-    start: Motion,
+    start: PhasePoint,
     key: jax.Array,
     steps: int,
     stride: int = 1,
-    observe: Callable[[Motion], Tree] = lambda motion: motion,
+    observe: Callable[[PhasePoint], Tree] = lambda point: point,
     first: Any = 0,
     checkpoint: bool = False,
-) -> tuple[Motion, Tree]:
+) -> tuple[PhasePoint, Tree]:
     """(end, what ``observe`` gives behind each ``stride`` steps, leaves [steps // stride, ...]).
 
     forces: of positions [N, d], energy / length. first: the number of the first step, which decides its noise: where a
@@ -149,11 +149,11 @@ def walk(
     if steps % stride:
         raise InputError(f"{steps} steps are no multiple of {stride}, the steps from frame to frame")
 
-    def step(motion: Motion, number: Any) -> tuple[Motion, None]:
-        return scheme.kicked(motion, forces(motion.x), noise(key, number, motion.x)), None
+    def step(point: PhasePoint, number: Any) -> tuple[PhasePoint, None]:
+        return scheme.kicked(point, forces(point.x), noise(key, number, point.x)), None
 
-    def frame(motion: Motion, number: Any) -> tuple[Motion, Tree]:
-        motion, _ = jax.lax.scan(step, motion, first + number * stride + jnp.arange(stride))
-        return motion, observe(motion)
+    def frame(point: PhasePoint, number: Any) -> tuple[PhasePoint, Tree]:
+        point, _ = jax.lax.scan(step, point, first + number * stride + jnp.arange(stride))
+        return point, observe(point)
 
     return jax.lax.scan(jax.checkpoint(frame) if checkpoint else frame, start, jnp.arange(steps // stride))
