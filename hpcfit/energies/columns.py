@@ -82,13 +82,14 @@ class Types:
         items: [T, n], the atoms of each item, for labels, or None. constant: name -> [T], which are no parameters.
         beside: further numbers [T] that tell types apart, such as periodicities.
         """
-        rows = np.column_stack([*values.values(), *beside])
-        first, kind = _first_occurrences(rows)
+        count = len(next(iter(values.values())))
+        constant = {name: np.broadcast_to((constant or {}).get(name, False), count) for name in values}
+        telling = [column for name, column in values.items() if not constant[name].all()]
+        first, kind = _first_occurrences(np.column_stack([*telling, *beside, np.zeros(count)]))
         labels = _distinct([str(row) if items is None else self._label(items[row]) for row in first])
-        none = np.zeros(len(rows), dtype=bool)
         dot = "." if prefix else ""
         return {
-            name: self._column(f"{prefix}{dot}{name}", column, first, kind, (constant or {}).get(name, none), labels)
+            name: self._column(f"{prefix}{dot}{name}", column, first, kind, constant[name], labels)
             for name, column in values.items()
         }
 

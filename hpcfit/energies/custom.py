@@ -96,7 +96,7 @@ class CustomExternal(Expressed):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class CustomPairs(Expressed):
-    """An expression of r and of both atoms' parameters: a1, a2 for a parameter a.
+    """An expression of r and of both atoms' parameters: a1, a2 for a parameter a; symmetric in 1 and 2, as OpenMM asks.
 
     switch_from: nm, None for a plain cut-off. tail: the pairs of kinds for the long-range correction, or None.
     """

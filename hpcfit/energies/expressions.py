@@ -101,7 +101,7 @@ class _Parser:
         self.definitions: dict[str, Node] = {}
 
     def _tokens(self) -> Iterator[tuple[str, str]]:
-        text, at = self.whole.rstrip().rstrip(";"), 0
+        text, at = self.whole.rstrip("; \t\n"), 0
         while at < len(text):
             found = TOKEN.match(text, at)
             if not found:

@@ -119,7 +119,8 @@ def _prefix(force) -> str:
 
 def _tables(force, types: Types, prefix: str) -> tuple[dict[str, Tabulated], list[Column]]:
     found, columns = {}, []
-    for number in range(force.getNumTabulatedFunctions()):
+    count = force.getNumTabulatedFunctions() if hasattr(force, "getNumTabulatedFunctions") else 0
+    for number in range(count):
         name, function = force.getTabulatedFunctionName(number), force.getTabulatedFunction(number)
         tabulated = _tabulated(function, types, f"{prefix}.{name}", force)
         found[name] = tabulated
@@ -184,7 +185,7 @@ def external(force: Any, types: Types) -> Read:
 
 def pairs(force: Any, types: Types, box: Box) -> Read:
     """CustomNonbondedForce."""
-    if force.getNumComputedValues() if hasattr(force, "getNumComputedValues") else 0:
+    if force.getNumComputedValues():
         raise InputError(f"{force.getName()} has computed values, which hpcfit does not read", remedy="write them out")
     parts = _Parts(force, types, _Items("Particle", 0), [force.getEnergyFunction()], {"r"}, "12")
     atoms = force.getNumParticles()

@@ -86,11 +86,12 @@ def from_system(system: Any, topology: Any = None, *, source: str = "the System"
     reads = {number: _read(system.getForce(number), types, box, source) for number in _order(system)}
     reads = {number: read for number, read in sorted(reads.items()) if read is not None}
     masses = np.array([plain(system.getParticleMass(atom)) for atom in range(system.getNumParticles())])
+    constraints = _constraints(system, types, masses)
     return LoadedSystem(
         Energy(tuple(term for read in reads.values() for term in read.terms), read_sites(system)),
         dict(types.values),
         dict(types.labels),
-        _constraints(system, types, masses),
+        constraints,
         masses,
         box.vectors if system.usesPeriodicBoundaryConditions() else None,
         openmm.XmlSerializer.serialize(system),

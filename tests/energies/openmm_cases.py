@@ -29,6 +29,19 @@ def _peptide(*fields: str, disturbed: float = 0.01, **options) -> Case:
     return Case(system, topology, positions)
 
 
+def _cln025(data: Path, *fields: str) -> Case:
+    """Chignolin, 166 atoms; in shared data."""
+    from openmm import app, unit
+
+    pdb = app.PDBFile(str(data / "structure" / "CLN025.pdb"))
+    field = app.ForceField(*fields)
+    modeller = app.Modeller(pdb.topology, pdb.positions)
+    modeller.deleteWater()
+    modeller.addHydrogens(field)
+    system = field.createSystem(modeller.topology)
+    return Case(system, modeller.topology, np.array(modeller.positions.value_in_unit(unit.nanometer)))
+
+
 def _lattice(side: int, edge: float, seed: int = 0) -> np.ndarray:
     """Positions [3·side³, 3] nm of waters O H H at random orientations."""
     from scipy.spatial.transform import Rotation
@@ -150,7 +163,9 @@ def _rev_sim(name: str, folder: Path) -> Case:
 CASES = {
     "amber14": lambda _: _peptide("amber14-all.xml"),
     "amber19 with CMAP": lambda _: _peptide("amber19-all.xml"),
-    "charmm36": lambda _: _peptide("charmm36.xml"),
+    "charmm36 (2024)": lambda _: _peptide("charmm36_2024.xml"),
+    "charmm36, CLN025": lambda data: _cln025(data, "charmm36.xml"),
+    "amber19, CLN025": lambda data: _cln025(data, "amber19-all.xml"),
     "TIP3P, PME": lambda _: _water("tip3p.xml", rigidWater=False, switchDistance=0.4),
     "TIP3P, PME, triclinic": lambda _: _water("tip3p.xml", rigidWater=False, edge=1.1, triclinic=True),
     "TIP4P-Ew, PME": lambda _: _water("tip4pew.xml"),
