@@ -57,7 +57,7 @@ class Constraints:
     def _push(self, values, arms, multipliers) -> jax.Array:
         push = jnp.where(self.there, multipliers, 0.0)[..., None] * arms
         one, two = self.atoms[..., 0], self.atoms[..., 1]
-        values = values.at[one].add(-push * self.inverse_masses[one][..., None])
+        values = jnp.asarray(values).at[one].add(-push * self.inverse_masses[one][..., None])
         return values.at[two].add(push * self.inverse_masses[two][..., None])
 
     def _coupling(self) -> jax.Array:

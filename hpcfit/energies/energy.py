@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.energies.columns import Column
-from hpcfit.energies.lists import Frame, Lists, PairSource
+from hpcfit.energies.lists import Frame, Lists, PairSource, neighbour_lists, renewed
 from hpcfit.energies.sites import Sites
 from hpcfit.errors import InputError, nearest
 
@@ -54,8 +54,16 @@ class Energy:
 
     def by_term(self, positions, parameters, box=None, lists=None) -> list[jax.Array]:
         """The energies of the terms, in their order, kJ/mol."""
-        frame = Frame(self.sites.place(positions), box, lists)
+        frame = Frame(self.sites.place(jnp.asarray(positions)), box, lists)
         return [term.energy(frame, parameters) for term in self.terms]
+
+    def lists(self, positions: jax.Array, box: jax.Array | None = None, *, skin: float = 0.1) -> Lists:
+        """Lists of neighbours at positions, for all pairs with a cut-off, with room for denser places; skin in nm."""
+        return neighbour_lists(self.pair_sources, self.sites.place(jnp.asarray(positions)), box, skin=skin)
+
+    def renewed(self, lists: Lists, positions: jax.Array, box: jax.Array | None = None) -> Lists:
+        """The lists at other positions, with the slots that they have; can be compiled."""
+        return renewed(self.pair_sources, lists, self.sites.place(jnp.asarray(positions)), box)
 
     @property
     def pair_sources(self) -> dict[str, PairSource]:

@@ -117,7 +117,7 @@ class PairSource:
         elif self.table is not None:
             table, holds = self.table, True
         else:
-            raise InputError(f"{self.atoms} atoms are too many for all pairs", remedy="make lists with neighbour_lists")
+            raise InputError(f"{self.atoms} atoms are too many for all pairs", remedy="give the energy its lists")
         separation = self.image(
             partner_values(frame.positions, table.index, table.incoming) - frame.positions[:, None], frame.box
         )

@@ -42,26 +42,26 @@ class Spline:
 
         which: indices of further axes that stand before those of the spline, so that each item has a table of its own.
         """
-        derivatives = self._derivatives(table, len(which))
+        coordinates = jnp.broadcast_arrays(*coordinates)
         cells, weights, inside = zip(*(self._place(axis, x) for axis, x in enumerate(coordinates)))
-        total = 0.0
-        for corner in product(range(2), repeat=len(coordinates)):
-            index = (*which, *(cell + side for cell, side in zip(cells, corner)))
-            for orders, values in derivatives.items():
-                factor = [weight[side][order] for weight, side, order in zip(weights, corner, orders)]
-                total = total + values[index] * _product(factor)
-        return total if self.periodic else jnp.where(jnp.stack(jnp.broadcast_arrays(*inside)).all(0), total, 0.0)
+        sides = np.array(list(product(range(2), repeat=len(coordinates)))).T  # [axes, 2^axes], of corners and orders
+        weight = 1.0  # [orders, corners, items]
+        for axis, side in enumerate(sides):
+            weight = weight * weights[axis][side[None, :], side[:, None]]
+        corners = [jnp.stack([cell + corner for corner in side]) for cell, side in zip(cells, sides)]
+        total = jnp.sum(weight * self._derivatives(table, len(which))[(slice(None), *which, *corners)], axis=(0, 1))
+        return total if self.periodic else jnp.where(jnp.stack(inside).all(0), total, 0.0)
 
-    def _derivatives(self, table, lead: int) -> dict[tuple[int, ...], jax.Array]:
-        """(0, 1) -> the derivatives of the table along its second axis, and so on; lead: axes that stand before."""
-        found = {(): jnp.asarray(table)}
+    def _derivatives(self, table, lead: int) -> jax.Array:
+        """The table and its derivatives along the axes after `lead` others, [2^axes, ...]; the last axis turns fast."""
+        found = [jnp.asarray(table)]
         for axis, slopes in enumerate(self.slopes, lead):
-            along = {orders: jnp.moveaxis(jnp.tensordot(slopes, y, (1, axis)), 0, axis) for orders, y in found.items()}
-            found = {(*orders, 0): y for orders, y in found.items()} | {(*orders, 1): y for orders, y in along.items()}
-        return found
+            along = [jnp.moveaxis(jnp.tensordot(slopes, y, (1, axis)), 0, axis) for y in found]
+            found = [y for both in zip(found, along) for y in both]
+        return jnp.stack(found)
 
     def _place(self, axis: int, x: jax.Array):
-        """The cell of x, Hermite's weights of (value, slope) at both ends, and x being in the range."""
+        """The cell of x, Hermite's weights [end, value or slope, ...], and x being in the range."""
         low, high, cells = self.low[axis], self.high[axis], len(self.slopes[axis]) - 1
         width = (high - low) / cells
         place = (x - low) / width
@@ -69,9 +69,9 @@ class Spline:
             place = place - cells * jax.lax.stop_gradient(jnp.floor(place / cells))
         cell = jnp.clip(jax.lax.stop_gradient(jnp.floor(place)).astype(int), 0, cells - 1)
         t = place - cell
-        left = ((1 + 2 * t) * (1 - t) ** 2, width * t * (1 - t) ** 2)
-        right = (t**2 * (3 - 2 * t), width * t**2 * (t - 1))
-        return cell, (left, right), (x >= low) & (x <= high)
+        left = jnp.stack([(1 + 2 * t) * (1 - t) ** 2, width * t * (1 - t) ** 2])
+        right = jnp.stack([t**2 * (3 - 2 * t), width * t**2 * (t - 1)])
+        return cell, jnp.stack([left, right]), (x >= low) & (x <= high)
 
 
 def spline(ranges: Sequence[tuple[float, float]], sizes: Sequence[int], *, periodic: bool) -> Spline:
@@ -79,10 +79,3 @@ def spline(ranges: Sequence[tuple[float, float]], sizes: Sequence[int], *, perio
     knots = [np.linspace(low, high, size) for (low, high), size in zip(ranges, sizes)]
     slopes = tuple(slope_matrix(axis, periodic=periodic) for axis in knots)
     return Spline(slopes, tuple(low for low, _ in ranges), tuple(high for _, high in ranges), periodic)
-
-
-def _product(factors):
-    found = factors[0]
-    for factor in factors[1:]:
-        found = found * factor
-    return found

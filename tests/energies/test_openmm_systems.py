@@ -1,7 +1,9 @@
-"""Systems of OpenMM's force fields as energies: E, forces and ∂E/∂θ against the Reference platform, in double precision.
+"""Systems of OpenMM's force fields as energies: E, forces and ∂E/∂θ against the Reference platform, in double
+precision.
 
 Bounds: E within 1e-6, forces within 1e-5 of their rms, derivatives within 1e-5 of a difference of fourth order (its own
-error, of rounding, is 1e-13 E/(h θ ∂E/∂θ)); each also with every parameter multiplied by a factor of its own, 0.9 to 1.1.
+error, of rounding, is 1e-13 E/(h θ ∂E/∂θ)); each also with every parameter multiplied by a factor of its own, 0.9 to
+1.1.
 """
 
 import jax
@@ -81,7 +83,8 @@ def test_parameters_are_types_with_names():
     case = CASES["amber14"](None)
     loaded = from_system(case.system, case.topology)
     labels = loaded.labels["lj.epsilon"]
-    assert "ACE.CH3" in labels and len(labels) == len(set(labels)) == len(loaded.parameters["lj.epsilon"])
+    assert "ACE.CH3" in labels
+    assert len(labels) == len(set(labels)) == len(loaded.parameters["lj.epsilon"])
     # The amide hydrogens have ε ≠ 0 in amber; both have one type, that of the first.
     assert labels.count("ALA.H") == 1
     assert "NME.H" not in labels
