@@ -138,7 +138,7 @@ def _born_field() -> Case:
     """OpenMM's own GBSAOBCForce beside a NonbondedForce with the same charges."""
     import openmm
 
-    case = _peptide("amber14-all.xml")
+    case = _peptide("amber14/protein.ff14SB.xml")
     nonbonded = next(force for force in case.system.getForces() if isinstance(force, openmm.NonbondedForce))
     nonbonded.setReactionFieldDielectric(1.0)
     force = openmm.GBSAOBCForce()
@@ -161,8 +161,8 @@ def _rev_sim(name: str, folder: Path) -> Case:
 
 
 CASES = {
-    "amber14": lambda _: _peptide("amber14-all.xml"),
-    "amber19 with CMAP": lambda _: _peptide("amber19-all.xml"),
+    "amber14": lambda _: _peptide("amber14/protein.ff14SB.xml"),
+    "amber19 with CMAP": lambda _: _peptide("amber19/protein.ff19SB.xml"),
     "charmm36 (2024)": lambda _: _peptide("charmm36_2024.xml"),
     "charmm36, CLN025": lambda data: _cln025(data, "charmm36.xml"),
     "amber19, CLN025": lambda data: _cln025(data, "amber19-all.xml"),
@@ -173,12 +173,12 @@ CASES = {
     "OPC, PME": lambda _: _water("opc.xml"),
     "SPC/E, PME": lambda _: _water("spce.xml"),
     "Lennard-Jones, reaction field": lambda _: _lennard_jones(),
-    "OBC1": lambda _: _peptide("amber14-all.xml", "implicit/obc1.xml"),
-    "OBC2": lambda _: _peptide("amber14-all.xml", "implicit/obc2.xml"),
+    "OBC1": lambda _: _peptide("amber14/protein.ff14SB.xml", "implicit/obc1.xml"),
+    "OBC2": lambda _: _peptide("amber14/protein.ff14SB.xml", "implicit/obc2.xml"),
     "OBC2 with salt and cut-off": lambda _: _obc_cut(),
     "GBSAOBCForce": lambda _: _born_field(),
-    "GBn": lambda _: _peptide("amber14-all.xml", "implicit/gbn.xml"),
-    "GBn2": lambda _: _peptide("amber14-all.xml", "implicit/gbn2.xml"),
+    "GBn": lambda _: _peptide("amber14/protein.ff14SB.xml", "implicit/gbn.xml"),
+    "GBn2": lambda _: _peptide("amber14/protein.ff14SB.xml", "implicit/gbn2.xml"),
     "bonds only": lambda _: _bonds(),
     "NaCl, PME": lambda _: _salt(),
     "NaCl, Ewald": lambda _: _salt("Ewald"),
@@ -192,7 +192,7 @@ def _obc_cut() -> Case:
     from openmm import app
 
     options = {"nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": 0.5, "implicitSolventKappa": 1.0}
-    return _peptide("amber14-all.xml", "implicit/obc2.xml", **options)
+    return _peptide("amber14/protein.ff14SB.xml", "implicit/obc2.xml", **options)
 
 
 class Reference:

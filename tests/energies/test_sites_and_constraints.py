@@ -101,7 +101,9 @@ def test_a_projection_is_that_of_openmm(before):
     integrator.step(1)
     found = loaded.constraints.positions(on + step, on, loaded.parameters)
     expected = context.getState(getPositions=True).getPositions(asNumpy=True)._value
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(found[6:], expected[6:], rtol=0, atol=1e-13)
+    # OpenMM's SETTLE itself keeps lengths to 8e-9 only.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8 * 0.15)
 
 
 def test_tangents_are_those_of_differences(constraints, before):
