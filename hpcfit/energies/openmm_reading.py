@@ -48,8 +48,8 @@ def table(items: int, row: Callable, atoms: int) -> tuple[np.ndarray, list[np.nd
 
 
 def _flat(values: Any) -> Iterator[float]:
-    for value in values:
-        yield from _flat(value) if isinstance(value, list | tuple) else (plain(value),)
+    for value in map(plain, values):
+        yield from _flat(value) if isinstance(value, list | tuple) else (value,)
 
 
 def pairs_of(force: Any, atoms: int, excluded, box: Box) -> PairSource:

@@ -43,7 +43,10 @@ def _groups(sites: dict[int, Any]) -> Iterator:
         kinds.setdefault((site.__class__.__name__, site.getNumParticles()), []).append(atom)
     for (kind, _), atoms in kinds.items():
         if kind not in KINDS:
-            raise InputError(f"particle {atoms[0]} is a {kind}, which hpcfit does not place", remedy="use another site")
+            raise InputError(
+                f"particle {atoms[0]} is a virtual site that hpcfit does not place",
+                remedy=f"use one of {', '.join(KINDS)}",
+            )
         parents = np.array([_parents(sites[atom]) for atom in atoms], dtype=np.int32)
         weights = [np.array(column) for column in zip(*(_weights(sites[atom]) for atom in atoms))]
         yield KINDS[kind](np.array(atoms, dtype=np.int32), parents, *weights)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.energies import openmm_bonded, openmm_custom, openmm_nonbonded
+from hpcfit.energies import openmm_bonded, openmm_custom, openmm_multipoles, openmm_nonbonded
 from hpcfit.energies.columns import Types, fixed
 from hpcfit.energies.constraints import Constraints, clusters
 from hpcfit.energies.energy import Energy
@@ -36,6 +36,7 @@ NONBONDED = {
     "GBSAOBCForce": ("getNumParticles", openmm_nonbonded.born),
     "CustomNonbondedForce": ("getNumParticles", openmm_custom.pairs),
     "CustomGBForce": ("getNumParticles", openmm_custom.gb),
+    "AmoebaMultipoleForce": ("getNumMultipoles", openmm_multipoles.multipoles),
 }
 WITHOUT_ENERGY = (
     *("CMMotionRemover", "AndersenThermostat", "MonteCarloBarostat", "MonteCarloAnisotropicBarostat"),
@@ -61,9 +62,7 @@ class LoadedSystem:
 
     def to_system(self, parameters: Mapping[str, Any]) -> Any:
         """A copy of the System with these parameters; classes that are not given keep their values."""
-        for leaf in parameters.keys() - self.parameters.keys():
-            raise InputError(f"the System has no parameters {leaf}", remedy=nearest(leaf, self.parameters))
-        whole = self.parameters | {leaf: np.asarray(values) for leaf, values in parameters.items()}
+        whole = self.parameters | {leaf: self._like(leaf, values) for leaf, values in parameters.items()}
         system = import_openmm().XmlSerializer.deserialize(self.xml)
         for number, write in self.writers.items():
             write(system.getForce(number), whole)
@@ -72,6 +71,27 @@ class LoadedSystem:
             first, second, _ = system.getConstraintParameters(number)
             system.setConstraintParameters(number, first, second, float(length))
         return system
+
+    def _like(self, leaf: str, values) -> np.ndarray:
+        """Values for a class of parameters; raises InputError where there is no such class, or not as many values."""
+        if leaf not in self.parameters:
+            raise InputError(f"the System has no parameters {leaf}", remedy=nearest(leaf, self.parameters))
+        if np.shape(values) != self.parameters[leaf].shape:
+            known = len(self.parameters[leaf])
+            remedy = f"give one for each of {', '.join(self.labels[leaf][:10])}"
+            raise InputError(f"{leaf} has {known} entries in the System, not {np.size(values)}", remedy=remedy)
+        return np.asarray(values)
+
+    def require_positions(self, positions, *, source: str = "the positions") -> None:
+        """Raises InputError for positions that are not [N, 3] for the particles of the System."""
+        shape, particles = np.shape(positions), len(self.masses)
+        if len(shape) != 2 or shape[1] != 3:
+            raise InputError(f"{source} have the shape {shape}, not [N, 3]", remedy="give x, y and z of each particle")
+        if shape[0] != particles:
+            raise InputError(
+                f"the System has {particles} particles, but {source} are those of {shape[0]}",
+                remedy="give both for the same particles, virtual sites included",
+            )
 
     def to_xml(self, parameters: Mapping[str, Any]) -> str:
         """The System with these parameters, as OpenMM's XML."""

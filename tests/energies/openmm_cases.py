@@ -52,19 +52,26 @@ def _lattice(side: int, edge: float, seed: int = 0) -> np.ndarray:
     return ((grid + 0.5) * edge / side)[:, None].repeat(3, 1).reshape(-1, 3) + places.reshape(-1, 3)
 
 
-def _water(*fields: str, side: int = 3, edge: float = 0.99, cutoff: float = 0.48, triclinic: bool = False, **options):
-    from openmm import Vec3, app, unit
+def waters(number: int, side: int = 3, edge: float = 0.99):
+    """A topology of so many waters O, H1, H2, and their positions [3·number, 3] nm, on a lattice."""
+    from openmm import app
 
-    positions = _lattice(side, edge)
     topology = app.Topology()
     chain = topology.addChain()
-    for _ in range(side**3):
+    for _ in range(number):
         residue = topology.addResidue("HOH", chain)
         oxygen, *hydrogens = (
             topology.addAtom(name, app.Element.getBySymbol(name[0]), residue) for name in ("O", "H1", "H2")
         )
         for hydrogen in hydrogens:
             topology.addBond(oxygen, hydrogen)
+    return topology, _lattice(side, edge)[: 3 * number]
+
+
+def _water(*fields: str, side: int = 3, edge: float = 0.99, cutoff: float = 0.48, triclinic: bool = False, **options):
+    from openmm import Vec3, app, unit
+
+    topology, positions = waters(side**3, side, edge)
     tilt = 0.2 * edge if triclinic else 0.0
     topology.setPeriodicBoxVectors([Vec3(edge, 0, 0), Vec3(tilt, edge, 0), Vec3(-tilt, tilt, edge)])
     field = app.ForceField(*fields)
