@@ -196,9 +196,10 @@ CASES = {
 
 
 def _obc_cut() -> Case:
-    from openmm import app
+    from openmm import app, unit
 
-    options = {"nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": 0.5, "implicitSolventKappa": 1.0}
+    cutoff = 0.5 * unit.nanometer
+    options = {"nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": cutoff, "implicitSolventKappa": 1.0}
     return _peptide("amber14/protein.ff14SB.xml", "implicit/obc2.xml", **options)
 
 

@@ -59,7 +59,7 @@ def test_it_learns_the_energies_of_a_pair():
     r = jnp.linspace(0.2, 0.55, 24)
     morse = (1 - jnp.exp(-12 * (r - 0.3))) ** 2
     places = jnp.zeros((24, 2, 3)).at[:, 1, 0].set(r)
-    optimizer = optax.adam(0.01)
+    optimizer = optax.adam(0.02)
 
     def loss(parameters):
         energies = jax.vmap(lambda x: term.energy(Frame(x), parameters))(places)
@@ -72,7 +72,7 @@ def test_it_learns_the_energies_of_a_pair():
             updates, memory = optimizer.update(jax.grad(loss)(parameters), memory)
             return (optax.apply_updates(parameters, updates), memory), None
 
-        return jax.lax.scan(step, (parameters, optimizer.init(parameters)), length=1500)[0][0]
+        return jax.lax.scan(step, (parameters, optimizer.init(parameters)), length=600)[0][0]
 
     fitted = train(initial_parameters(1, Architecture(), seed=0))
     assert float(loss(fitted)) < 0.02**2
