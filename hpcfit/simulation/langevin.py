@@ -129,6 +129,28 @@ def noise(key: jax.Array, number: Any, like: Any) -> jax.Array:
     return jax.random.normal(jax.random.fold_in(key, number), jnp.shape(like), jnp.float64)
 
 
+class Walk(NamedTuple):
+    """A walk. end: its last point; seen: what was observed, leaves [observations, ...]; broke: the number of the step
+    that was not fine and was not taken, after which the walk stood still; -1 where all were."""
+
+    end: PhasePoint
+    seen: Tree
+    broke: Any
+
+
+def always(new: PhasePoint, old: PhasePoint) -> Any:
+    """A judge of steps that takes any for fine."""
+    return True
+
+
+def calm(new: PhasePoint, old: PhasePoint, masses: Any, hottest: Any, furthest: Any) -> Any:
+    """True for a step after which no particle has a kinetic energy above ``hottest``, or moved further than
+    ``furthest``; numbers that are not finite are neither. masses: [N]."""
+    kinetic = 0.5 * jnp.asarray(masses) * jnp.sum(new.v**2, axis=-1)
+    moved = jnp.sum((new.x - old.x) ** 2, axis=-1)
+    return jnp.all((kinetic <= hottest) & (moved <= furthest**2))
+
+
 def walk(
     forces: Callable[[Any], Any],
     scheme: Scheme,
@@ -138,22 +160,31 @@ def walk(
     stride: int = 1,
     observe: Callable[[PhasePoint], Tree] = lambda point: point,
     first: Any = 0,
+    fine: Callable[[PhasePoint, PhasePoint], Any] = always,
     checkpoint: bool = False,
-) -> tuple[PhasePoint, Tree]:
-    """(end, what ``observe`` gives behind each ``stride`` steps, leaves [steps // stride, ...]).
+) -> Walk:
+    """So many steps from a start, with an observation behind each ``stride`` of them.
 
     forces: of positions [N, d], energy / length. first: the number of the first step, which decides its noise: where a
-    trajectory is cut makes no difference to its bits. checkpoint: recompute the steps between two observations when
-    cotangents are pulled back, instead of keeping them: memory of steps / stride + stride motions instead of steps.
+    trajectory is cut makes no difference to its bits. fine: a judge of each step (new, old point): one that is not fine
+    is not taken, nor any after it, so that no derivative runs through what exploded. checkpoint: recompute the steps
+    between two observations when cotangents are pulled back, instead of keeping them: memory of steps / stride + stride
+    points instead of steps.
     """
     if steps % stride:
         raise InputError(f"{steps} steps are no multiple of {stride}, the steps from frame to frame")
 
-    def step(point: PhasePoint, number: Any) -> tuple[PhasePoint, None]:
-        return scheme.kicked(point, forces(point.x), noise(key, number, point.x)), None
+    def step(state: tuple[PhasePoint, Any], number: Any) -> tuple[tuple[PhasePoint, Any], None]:
+        point, broke = state
+        new = scheme.kicked(point, forces(point.x), noise(key, number, point.x))
+        taken = (broke < 0) & fine(new, point)
+        broke = jnp.where((broke < 0) & ~taken, number, broke)
+        return (jax.tree.map(lambda one, other: jnp.where(taken, one, other), new, point), broke), None
 
-    def frame(point: PhasePoint, number: Any) -> tuple[PhasePoint, Tree]:
-        point, _ = jax.lax.scan(step, point, first + number * stride + jnp.arange(stride))
-        return point, observe(point)
+    def frame(state: tuple[PhasePoint, Any], number: Any) -> tuple[tuple[PhasePoint, Any], Tree]:
+        state, _ = jax.lax.scan(step, state, first + number * stride + jnp.arange(stride))
+        return state, observe(state[0])
 
-    return jax.lax.scan(jax.checkpoint(frame) if checkpoint else frame, start, jnp.arange(steps // stride))
+    begun, frames = (PhasePoint(*map(jnp.asarray, start)), jnp.asarray(-1)), jnp.arange(steps // stride)
+    (end, broke), seen = jax.lax.scan(jax.checkpoint(frame) if checkpoint else frame, begun, frames)
+    return Walk(end, seen, broke)

@@ -35,7 +35,7 @@ def carried(make=middle, bath=BATH, steps=STEPS, **ways):
 
 
 def end(values, scheme, steps=STEPS):
-    return walk(lambda x: chain.forces(x, values), scheme, START, KEY, steps)[0]
+    return walk(lambda x: chain.forces(x, values), scheme, START, KEY, steps).end
 
 
 def assert_close(found, expected, tolerance):
