@@ -50,13 +50,13 @@ def by_matrix(forces: Forces, x: Any, parameters: Tree, X: Any, directions: Tree
 
 
 class Carrier(Protocol):
-    """What is kept of the past changes f of the force, and the tangents it amounts to."""
+    """A memory of the past changes f of the force, from which the tangents follow."""
 
     def start(self, scheme: Scheme, tangents: PhasePoint) -> Any:
-        """What is kept where a trajectory begins with these tangents, leaves [P, N, d]."""
+        """The memory where a trajectory begins with these tangents, leaves [P, N, d]."""
 
     def next(self, scheme: Scheme, kept: Any, f: Any) -> Any:
-        """What is kept one step later."""
+        """The memory one step later."""
 
     def tangents(self, scheme: Scheme, kept: Any) -> PhasePoint:
         """X and V, [P, N, d]."""
