@@ -40,6 +40,11 @@ BESIDE, KNOWS_BESIDE = "testsystems", "hpcfit/commands/init.py"
 HOMES = {
     "mpi4py": ("hpcfit/ranks.py",),
     **dict.fromkeys(("dask", "distributed", "dask_jobqueue", "bokeh"), ("hpcfit/workflow/*",)),
+    "openmm": (
+        *("hpcfit/physics/openmm_library.py", "hpcfit/testsystems/*"),
+        *("hpcfit/readers/topology.py", "hpcfit/kinds/force_map/constraints.py"),
+        "hpcfit/kinds/force_map/virtual_sites.py",
+    ),
     "h5py": (
         *("hpcfit/store/*", "hpcfit/readers/*", "hpcfit/runs/*"),
         *("hpcfit/fit/checkpoint.py", "hpcfit/fit/checkpoint/*", "hpcfit/kinds/*/outputs.py"),

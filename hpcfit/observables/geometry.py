@@ -15,7 +15,7 @@ Indices = tuple[tuple[int, ...], ...]
 
 
 class AsAveraged:
-    """What is compared is the average itself."""
+    """An observable whose average is compared as it is."""
 
     def of_average(self, average: Any) -> Any:
         return average

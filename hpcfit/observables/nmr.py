@@ -1,4 +1,4 @@
-"""What nuclear magnetic resonance sees: nuclear Overhauser effects and scalar couplings."""
+"""Nuclear magnetic resonance: nuclear Overhauser effects and scalar couplings."""
 
 from __future__ import annotations
 

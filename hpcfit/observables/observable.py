@@ -15,13 +15,13 @@ import jax
 
 
 class Observable(Protocol):
-    """What is averaged over frames, and what is made of the average."""
+    """Numbers of a frame that are averaged, and a function of their average."""
 
     def of_frame(self, x: Any, box: Any) -> Any:
         """The numbers of one frame that are averaged, an array [...]."""
 
     def of_average(self, average: Any) -> Any:
-        """What is compared with a measurement, [M]."""
+        """The numbers that are compared with a measurement, [M]."""
 
 
 def fixed() -> Any:

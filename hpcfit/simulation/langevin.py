@@ -20,7 +20,7 @@ from hpcfit.errors import InputError
 Tree = Any
 
 
-class Motion(NamedTuple):
+class PhasePoint(NamedTuple):
     """Positions and velocities, [..., N, d]."""
 
     x: Any
@@ -42,15 +42,15 @@ class Scheme(NamedTuple):
     vf: Any
     vn: Any
 
-    def moved(self, motion: Motion, force: Any) -> Motion:
-        """The motion one step later, without noise: of a tangent, whose ``force`` is the change of the force."""
-        x = motion.x + self.xv * motion.v + self.xf * force
-        return Motion(x, self.vv * motion.v + self.vf * force)
+    def moved(self, point: PhasePoint, force: Any) -> PhasePoint:
+        """The point one step later, without noise: of a tangent, whose ``force`` is the change of the force."""
+        x = point.x + self.xv * point.v + self.xf * force
+        return PhasePoint(x, self.vv * point.v + self.vf * force)
 
-    def kicked(self, motion: Motion, force: Any, noise: Any) -> Motion:
-        """The motion one step later."""
-        x, v = self.moved(motion, force)
-        return Motion(x + self.xn * noise, v + self.vn * noise)
+    def kicked(self, point: PhasePoint, force: Any, noise: Any) -> PhasePoint:
+        """The point one step later."""
+        x, v = self.moved(point, force)
+        return PhasePoint(x + self.xn * noise, v + self.vn * noise)
 
 
 @dataclass(frozen=True)
@@ -129,31 +129,62 @@ def noise(key: jax.Array, number: Any, like: Any) -> jax.Array:
     return jax.random.normal(jax.random.fold_in(key, number), jnp.shape(like), jnp.float64)
 
 
+class Walk(NamedTuple):
+    """A walk. end: its last point; seen: what was observed, leaves [observations, ...]; broke: the number of the step
+    that was not fine and was not taken, after which the walk stood still; -1 where all were."""
+
+    end: PhasePoint
+    seen: Tree
+    broke: Any
+
+
+def always(new: PhasePoint, old: PhasePoint) -> Any:
+    """A judge of steps that takes any for fine."""
+    return True
+
+
+def calm(new: PhasePoint, old: PhasePoint, masses: Any, hottest: Any, furthest: Any) -> Any:
+    """True for a step after which no particle has a kinetic energy above ``hottest``, or moved further than
+    ``furthest``; numbers that are not finite are neither. masses: [N]."""
+    kinetic = 0.5 * jnp.asarray(masses) * jnp.sum(new.v**2, axis=-1)
+    moved = jnp.sum((new.x - old.x) ** 2, axis=-1)
+    return jnp.all((kinetic <= hottest) & (moved <= furthest**2))
+
+
 def walk(
     forces: Callable[[Any], Any],
     scheme: Scheme,
-    start: Motion,
+    start: PhasePoint,
     key: jax.Array,
     steps: int,
     stride: int = 1,
-    observe: Callable[[Motion], Tree] = lambda motion: motion,
+    observe: Callable[[PhasePoint], Tree] = lambda point: point,
     first: Any = 0,
+    fine: Callable[[PhasePoint, PhasePoint], Any] = always,
     checkpoint: bool = False,
-) -> tuple[Motion, Tree]:
-    """(end, what ``observe`` gives behind each ``stride`` steps, leaves [steps // stride, ...]).
+) -> Walk:
+    """So many steps from a start, with an observation behind each ``stride`` of them.
 
     forces: of positions [N, d], energy / length. first: the number of the first step, which decides its noise: where a
-    trajectory is cut makes no difference to its bits. checkpoint: recompute the steps between two observations when
-    cotangents are pulled back, instead of keeping them: memory of steps / stride + stride motions instead of steps.
+    trajectory is cut makes no difference to its bits. fine: a judge of each step (new, old point): one that is not fine
+    is not taken, nor any after it, so that no derivative runs through what exploded. checkpoint: recompute the steps
+    between two observations when cotangents are pulled back, instead of keeping them: memory of steps / stride + stride
+    points instead of steps.
     """
     if steps % stride:
         raise InputError(f"{steps} steps are no multiple of {stride}, the steps from frame to frame")
 
-    def step(motion: Motion, number: Any) -> tuple[Motion, None]:
-        return scheme.kicked(motion, forces(motion.x), noise(key, number, motion.x)), None
+    def step(state: tuple[PhasePoint, Any], number: Any) -> tuple[tuple[PhasePoint, Any], None]:
+        point, broke = state
+        new = scheme.kicked(point, forces(point.x), noise(key, number, point.x))
+        taken = (broke < 0) & fine(new, point)
+        broke = jnp.where((broke < 0) & ~taken, number, broke)
+        return (jax.tree.map(lambda one, other: jnp.where(taken, one, other), new, point), broke), None
 
-    def frame(motion: Motion, number: Any) -> tuple[Motion, Tree]:
-        motion, _ = jax.lax.scan(step, motion, first + number * stride + jnp.arange(stride))
-        return motion, observe(motion)
+    def frame(state: tuple[PhasePoint, Any], number: Any) -> tuple[tuple[PhasePoint, Any], Tree]:
+        state, _ = jax.lax.scan(step, state, first + number * stride + jnp.arange(stride))
+        return state, observe(state[0])
 
-    return jax.lax.scan(jax.checkpoint(frame) if checkpoint else frame, start, jnp.arange(steps // stride))
+    begun, frames = (PhasePoint(*map(jnp.asarray, start)), jnp.asarray(-1)), jnp.arange(steps // stride)
+    (end, broke), seen = jax.lax.scan(jax.checkpoint(frame) if checkpoint else frame, begun, frames)
+    return Walk(end, seen, broke)

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from hpcfit.errors import InputError
-from hpcfit.simulation.langevin import Motion, Scheme, noise
+from hpcfit.simulation.langevin import PhasePoint, Scheme, noise
 
 Tree = Any
 Forces = Callable[[Any, Tree], Any]  # (positions [N, d], parameters) -> forces [N, d]
@@ -50,15 +50,15 @@ def by_matrix(forces: Forces, x: Any, parameters: Tree, X: Any, directions: Tree
 
 
 class Carrier(Protocol):
-    """What is kept of the past changes f of the force, and the tangents it amounts to."""
+    """A memory of the past changes f of the force, from which the tangents follow."""
 
-    def start(self, scheme: Scheme, tangents: Motion) -> Any:
-        """What is kept where a trajectory begins with these tangents, leaves [P, N, d]."""
+    def start(self, scheme: Scheme, tangents: PhasePoint) -> Any:
+        """The memory where a trajectory begins with these tangents, leaves [P, N, d]."""
 
     def next(self, scheme: Scheme, kept: Any, f: Any) -> Any:
-        """What is kept one step later."""
+        """The memory one step later."""
 
-    def tangents(self, scheme: Scheme, kept: Any) -> Motion:
+    def tangents(self, scheme: Scheme, kept: Any) -> PhasePoint:
         """X and V, [P, N, d]."""
 
 
@@ -66,13 +66,13 @@ class Carrier(Protocol):
 class Recurrence:
     """The tangents themselves: the memory of two motions a parameter, whatever the number of steps."""
 
-    def start(self, scheme: Scheme, tangents: Motion) -> Motion:
+    def start(self, scheme: Scheme, tangents: PhasePoint) -> PhasePoint:
         return tangents
 
-    def next(self, scheme: Scheme, kept: Motion, f: Any) -> Motion:
+    def next(self, scheme: Scheme, kept: PhasePoint, f: Any) -> PhasePoint:
         return scheme.moved(kept, f)
 
-    def tangents(self, scheme: Scheme, kept: Motion) -> Motion:
+    def tangents(self, scheme: Scheme, kept: PhasePoint) -> PhasePoint:
         return kept
 
 
@@ -82,7 +82,7 @@ class Sums(NamedTuple):
 
     plain: Any
     fading: Any
-    began: Motion
+    began: PhasePoint
     terms: Any
 
 
@@ -90,7 +90,7 @@ class Sums(NamedTuple):
 class ClosedForm:
     """Two sums over the past: the recurrence in another basis, which there is not without friction (a = 1)."""
 
-    def start(self, scheme: Scheme, tangents: Motion) -> Sums:
+    def start(self, scheme: Scheme, tangents: PhasePoint) -> Sums:
         if scheme.vv == 1:
             raise InputError("without friction tangents have no closed form", remedy="use the recurrence")
         nothing = jnp.zeros_like(tangents.x)
@@ -99,11 +99,11 @@ class ClosedForm:
     def next(self, scheme: Scheme, kept: Sums, f: Any) -> Sums:
         return Sums(kept.plain + f, scheme.vv * kept.fading + f, kept.began, 1 + scheme.vv * kept.terms)
 
-    def tangents(self, scheme: Scheme, kept: Sums) -> Motion:
+    def tangents(self, scheme: Scheme, kept: Sums) -> PhasePoint:
         a, (X, V) = scheme.vv, kept.began
         slow = (kept.plain - kept.fading) / (1 - a)
         X = X + scheme.xv * kept.terms * V + scheme.xf * kept.plain + scheme.xv * scheme.vf * slow
-        return Motion(X, (1 - (1 - a) * kept.terms) * V + scheme.vf * kept.fading)
+        return PhasePoint(X, (1 - (1 - a) * kept.terms) * V + scheme.vf * kept.fading)
 
 
 class Past(NamedTuple):
@@ -112,7 +112,7 @@ class Past(NamedTuple):
 
     recent: Any
     older: Any
-    began: Motion
+    began: PhasePoint
     terms: Any
 
 
@@ -126,7 +126,7 @@ class Window:
 
     k: int
 
-    def start(self, scheme: Scheme, tangents: Motion) -> Past:
+    def start(self, scheme: Scheme, tangents: PhasePoint) -> Past:
         if scheme.vv**self.k > NOTHING:
             raise InputError(
                 f"a window of {self.k} steps keeps a^k = {scheme.vv**self.k:.1e} of a velocity, more than {NOTHING:g}",
@@ -139,20 +139,20 @@ class Window:
         recent = jnp.concatenate([f[None], kept.recent[:-1]])
         return Past(recent, kept.older + kept.recent[-1], kept.began, 1 + scheme.vv * kept.terms)
 
-    def tangents(self, scheme: Scheme, kept: Past) -> Motion:
+    def tangents(self, scheme: Scheme, kept: Past) -> PhasePoint:
         a, (X, V) = scheme.vv, kept.began
         fading = a ** jnp.arange(self.k)
         terms = jnp.cumsum(fading) - fading  # S of each age
         slow = jnp.tensordot(terms, kept.recent, 1) + terms[-1] * kept.older
         X = X + scheme.xv * kept.terms * V
         X = X + scheme.xf * (jnp.sum(kept.recent, axis=0) + kept.older) + scheme.xv * scheme.vf * slow
-        return Motion(X, (1 - (1 - a) * kept.terms) * V + scheme.vf * jnp.tensordot(fading, kept.recent, 1))
+        return PhasePoint(X, (1 - (1 - a) * kept.terms) * V + scheme.vf * jnp.tensordot(fading, kept.recent, 1))
 
 
-def at_rest(directions: Tree, x: Any) -> Motion:
+def at_rest(directions: Tree, x: Any) -> PhasePoint:
     """The tangents of a start that depends on no parameter, [P, N, d] each."""
     nothing = jnp.zeros((len(jax.tree.leaves(directions)[0]), *jnp.shape(x)))
-    return Motion(nothing, nothing)
+    return PhasePoint(nothing, nothing)
 
 
 def walk_with_tangents(
@@ -160,27 +160,27 @@ def walk_with_tangents(
     parameters: Tree,
     directions: Tree,
     scheme: Scheme,
-    start: Motion,
-    tangents: Motion,
+    start: PhasePoint,
+    tangents: PhasePoint,
     key: jax.Array,
     steps: int,
     carrier: Carrier = Recurrence(),
     response: Response = by_products,
     first: int = 0,
-) -> tuple[Motion, Motion]:
-    """(motion, its tangents along each of the directions) after so many steps with the noise of ``langevin.walk``.
+) -> tuple[PhasePoint, PhasePoint]:
+    """(point, its tangents along each of the directions) after so many steps with the noise of ``langevin.walk``.
 
     directions: as the parameters, with a leading axis P; tangents: of the start. To go on with a trajectory, give the
-    motion and the tangents where it was left and the number of its next step.
+    point and the tangents where it was left and the number of its next step.
     """
 
-    def step(state: tuple[Motion, Any], number: Any) -> tuple[tuple[Motion, Any], None]:
-        motion, kept = state
+    def step(state: tuple[PhasePoint, Any], number: Any) -> tuple[tuple[PhasePoint, Any], None]:
+        point, kept = state
         X = carrier.tangents(scheme, kept).x
-        f = response(forces, motion.x, parameters, X, directions)
-        moved = scheme.kicked(motion, forces(motion.x, parameters), noise(key, number, motion.x))
+        f = response(forces, point.x, parameters, X, directions)
+        moved = scheme.kicked(point, forces(point.x, parameters), noise(key, number, point.x))
         return (moved, carrier.next(scheme, kept, f)), None
 
     begun = (start, carrier.start(scheme, tangents))
-    (motion, kept), _ = jax.lax.scan(step, begun, first + jnp.arange(steps))
-    return motion, carrier.tangents(scheme, kept)
+    (point, kept), _ = jax.lax.scan(step, begun, first + jnp.arange(steps))
+    return point, carrier.tangents(scheme, kept)

@@ -1,5 +1,7 @@
 """Langevin integrators in JAX: OpenMM's trajectory where there is no noise, and closed forms of what the noise does."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,19 @@ import pytest
 import scipy.linalg
 
 from hpcfit.errors import InputError
-from hpcfit.simulation.langevin import SCHEMES, Bath, Motion, middle, noise_key, overdamped, stochastic, thermal, walk
+from hpcfit.simulation.langevin import (
+    SCHEMES,
+    Bath,
+    PhasePoint,
+    always,
+    calm,
+    middle,
+    noise_key,
+    overdamped,
+    stochastic,
+    thermal,
+    walk,
+)
 from hpcfit.testsystems import chain
 
 K, M = 1000.0, np.array([12.0])  # kJ/mol/nm^2, amu
@@ -38,8 +52,8 @@ def test_the_other_schemes_reach_boltzmann_as_the_step_shortens():
 def test_a_trajectory_has_the_variance_of_its_scheme():
     """4000 oscillators: the standard error of a variance is sqrt(2 / 4000)."""
     scheme, N = middle(BATH, np.full(4000, 12.0)), 4000
-    start = Motion(jnp.zeros((N, 1)), thermal(jax.random.key(1), BATH, np.full(N, 12.0), jnp.zeros((N, 1))))
-    end, _ = walk(lambda x: -K * x, scheme, start, noise_key(0, 0, 0), 1000, 1000)
+    start = PhasePoint(jnp.zeros((N, 1)), thermal(jax.random.key(1), BATH, np.full(N, 12.0), jnp.zeros((N, 1))))
+    end = walk(lambda x: -K * x, scheme, start, noise_key(0, 0, 0), 1000, 1000).end
     expected = covariance(middle(BATH, M))
     assert np.var(end.x) == pytest.approx(expected[0, 0], rel=4 * np.sqrt(2 / N))
     assert np.var(end.v) == pytest.approx(expected[1, 1], rel=4 * np.sqrt(2 / N))
@@ -64,8 +78,8 @@ def test_openmm_walks_alike_without_noise():
     state = context.getState(positions=True, velocities=True)
     values = chain.parameters() | dict.fromkeys(("angle k", "torsion k", "epsilon", "scale"), 0.0)
     scheme = middle(Bath(0.0, 5.0, 0.001), chain.MASSES)
-    start = Motion(jnp.asarray(chain.start()), jnp.asarray(velocities))
-    end, _ = walk(lambda x: chain.forces(x, values), scheme, start, noise_key(0, 0, 0), 200)
+    start = PhasePoint(jnp.asarray(chain.start()), jnp.asarray(velocities))
+    end = walk(lambda x: chain.forces(x, values), scheme, start, noise_key(0, 0, 0), 200).end
     np.testing.assert_allclose(end.x, state.getPositions(asNumpy=True)._value, rtol=0, atol=1e-11)
     np.testing.assert_allclose(end.v, state.getVelocities(asNumpy=True)._value, rtol=0, atol=1e-9)
 
@@ -73,14 +87,14 @@ def test_openmm_walks_alike_without_noise():
 @pytest.mark.parametrize("name", SCHEMES)
 def test_a_trajectory_that_is_cut_goes_on_with_the_same_bits(name):
     scheme, values = SCHEMES[name](Bath(2.5, 20.0, 0.0005), chain.MASSES), chain.parameters()
-    start, key = Motion(jnp.asarray(chain.start()), jnp.zeros((7, 3))), noise_key(3, 1, 5)
+    start, key = PhasePoint(jnp.asarray(chain.start()), jnp.zeros((7, 3))), noise_key(3, 1, 5)
     forces = lambda x: chain.forces(x, values)  # noqa: E731
     go = jax.jit(
-        lambda motion, first, steps: walk(forces, scheme, motion, key, steps, 5, first=first), static_argnums=2
+        lambda point, first, steps: walk(forces, scheme, point, key, steps, 5, first=first), static_argnums=2
     )
-    end, frames = go(start, 0, 100)
-    half, before = go(start, 0, 50)
-    rest, behind = go(half, 50, 50)
+    end, frames, _ = go(start, 0, 100)
+    half, before, _ = go(start, 0, 50)
+    rest, behind, _ = go(half, 50, 50)
     jax.tree.map(np.testing.assert_array_equal, end, rest)
     np.testing.assert_array_equal(frames.x, jnp.concatenate([before.x, behind.x]))
     assert np.all(np.isfinite(end.x))
@@ -88,12 +102,11 @@ def test_a_trajectory_that_is_cut_goes_on_with_the_same_bits(name):
 
 
 def test_recomputing_steps_changes_no_gradient():
-    scheme, start = middle(BATH, chain.MASSES), Motion(jnp.asarray(chain.start()), jnp.zeros((7, 3)))
+    scheme, start = middle(BATH, chain.MASSES), PhasePoint(jnp.asarray(chain.start()), jnp.zeros((7, 3)))
 
     def far(values, checkpoint):
-        end, _ = walk(
-            lambda x: chain.forces(x, values), scheme, start, noise_key(0, 0, 0), 60, 6, checkpoint=checkpoint
-        )
+        forces = lambda x: chain.forces(x, values)  # noqa: E731
+        end = walk(forces, scheme, start, noise_key(0, 0, 0), 60, 6, checkpoint=checkpoint).end
         return jnp.sum((end.x[0] - end.x[-1]) ** 2)
 
     gradient = jax.jit(jax.grad(far), static_argnums=1)
@@ -102,10 +115,29 @@ def test_recomputing_steps_changes_no_gradient():
         assert again[name] == pytest.approx(float(value), rel=1e-12)
 
 
+def test_a_walk_that_explodes_stands_still_and_its_derivative_is_a_number():
+    """A particle that falls off a cubic hill: x grows beyond any bound in a finite time."""
+    scheme, fine = middle(Bath(0.0, 1.0, 0.01), M), partial(calm, masses=M, hottest=1e6, furthest=0.5)
+
+    def at(x0, fine):
+        start = PhasePoint(jnp.full((1, 1), x0), jnp.zeros((1, 1)))
+        return walk(lambda x: 100 * x**3, scheme, start, noise_key(0, 0, 0), 400, 400, fine=fine)
+
+    assert not np.isfinite(at(1.0, always).end.x).all()
+    found = at(1.0, fine)
+    assert 0 < found.broke < 400
+    assert np.isfinite(found.end.x).all()
+    assert at(0.01, fine).broke == -1
+    slope = jax.grad(lambda x0: at(x0, fine).end.x[0, 0])(1.0)
+    assert np.isfinite(slope)
+    expected = (at(1.0 + 1e-6, fine).end.x - at(1.0 - 1e-6, fine).end.x)[0, 0] / 2e-6
+    assert slope == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_what_is_no_dynamics_is_one_clear_error():
     with pytest.raises(InputError, match=r"friction = -1"):
         Bath(1.0, -1.0, 0.1)
     with pytest.raises(InputError, match="friction = 0"):
         overdamped(Bath(1.0, 0.0, 0.1), M)
     with pytest.raises(InputError, match="7 steps are no multiple of 2"):
-        walk(lambda x: -x, middle(BATH, M), Motion(jnp.zeros((1, 1)), jnp.zeros((1, 1))), noise_key(0, 0, 0), 7, 2)
+        walk(lambda x: -x, middle(BATH, M), PhasePoint(jnp.zeros((1, 1)), jnp.zeros((1, 1))), noise_key(0, 0, 0), 7, 2)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.simulation.langevin import SCHEMES, Bath, Motion, middle, noise_key, stochastic, walk
+from hpcfit.simulation.langevin import SCHEMES, Bath, PhasePoint, middle, noise_key, stochastic, walk
 from hpcfit.simulation.tangents import (
     ClosedForm,
     Recurrence,
@@ -22,20 +22,20 @@ from hpcfit.testsystems import chain
 BATH, STEPS = Bath(2.494, 20.0, 0.0005), 300
 NAMES = list(chain.PARAMETERS)
 DIRECTIONS = dict(zip(NAMES, np.eye(len(NAMES))))
-START, KEY = Motion(chain.start(), np.zeros((7, 3))), noise_key(0, 0, 0)
-REST = Motion(np.zeros((len(NAMES), 7, 3)), np.zeros((len(NAMES), 7, 3)))
+START, KEY = PhasePoint(chain.start(), np.zeros((7, 3))), noise_key(0, 0, 0)
+REST = PhasePoint(np.zeros((len(NAMES), 7, 3)), np.zeros((len(NAMES), 7, 3)))
 
 
 @cache
 def carried(make=middle, bath=BATH, steps=STEPS, **ways):
-    """(motion, tangents) at the end of a trajectory of the chain."""
+    """(point, tangents) at the end of a trajectory of the chain."""
     scheme = make(bath, chain.MASSES)
     walk = partial(walk_with_tangents, chain.forces, chain.PARAMETERS, DIRECTIONS, scheme, START, REST, KEY, steps)
     return jax.jit(partial(walk, **ways))()
 
 
 def end(values, scheme, steps=STEPS):
-    return walk(lambda x: chain.forces(x, values), scheme, START, KEY, steps)[0]
+    return walk(lambda x: chain.forces(x, values), scheme, START, KEY, steps).end
 
 
 def assert_close(found, expected, tolerance):
@@ -56,8 +56,8 @@ def differentiated(request):
 
 
 def test_the_recurrence_is_the_derivative(differentiated):
-    scheme, (motion, tangents), (X, V) = differentiated
-    np.testing.assert_allclose(motion.x, jax.jit(end, static_argnums=2)(chain.PARAMETERS, scheme, STEPS).x, rtol=1e-13)
+    scheme, (point, tangents), (X, V) = differentiated
+    np.testing.assert_allclose(point.x, jax.jit(end, static_argnums=2)(chain.PARAMETERS, scheme, STEPS).x, rtol=1e-13)
     assert_close([tangents.x], [X], 1e-12)
     if np.any(V):
         assert_close([tangents.v], [V], 1e-12)
@@ -93,8 +93,8 @@ def test_the_adjoint_agrees():
 def test_a_trajectory_that_is_cut_goes_on_with_its_tangents(carrier):
     scheme = middle(BATH, chain.MASSES)
     go = jax.jit(
-        lambda motion, tangents, first, steps: walk_with_tangents(
-            chain.forces, chain.PARAMETERS, DIRECTIONS, scheme, motion, tangents, KEY, steps, carrier, first=first
+        lambda point, tangents, first, steps: walk_with_tangents(
+            chain.forces, chain.PARAMETERS, DIRECTIONS, scheme, point, tangents, KEY, steps, carrier, first=first
         ),
         static_argnums=3,
     )

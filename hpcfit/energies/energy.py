@@ -1,0 +1,98 @@
+"""The energy of a system: a sum of terms, each a function of positions, parameters and box.
+
+    U(x; θ, box) = Σ_terms u(x; θ, box)        kJ/mol, x in nm
+
+θ is a dict with one array a class of parameters (`bond.k`, `lj.sigma`): an entry is a type, shared by all that it
+applies to. A term knows which entries are its own (`Column`). Topology and settings are leaves of the terms, so that
+an `Energy` is an argument of a compiled function and never a constant inside it, which XLA would fold at great
+length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hpcfit.energies.columns import Column
+from hpcfit.energies.lists import Frame, Lists, PairSource, neighbour_lists, renewed
+from hpcfit.energies.sites import Sites
+from hpcfit.errors import InputError, nearest
+
+Parameters: TypeAlias = Mapping[str, jax.Array]  # class of parameters -> its values, one an entry
+
+
+class Term(Protocol):
+    """One functional form with its topology; a pytree."""
+
+    def energy(self, frame: Frame, parameters: Parameters) -> jax.Array:
+        """The energy of the term, a scalar in kJ/mol."""
+        ...
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Energy:
+    """A sum of terms. sites: the rules that place particles without mass; forces on them act on their parents."""
+
+    terms: tuple[Term, ...]
+    sites: Sites = field(default_factory=Sites)
+
+    def __call__(
+        self,
+        positions: jax.Array,
+        parameters: Parameters,
+        box: jax.Array | None = None,
+        lists: Lists | None = None,
+    ) -> jax.Array:
+        """The energy of positions [N, 3] nm, kJ/mol; NaN where a list of neighbours does not hold for the positions."""
+        return sum(self.by_term(positions, parameters, box, lists), start=jnp.zeros(()))
+
+    def by_term(self, positions, parameters, box=None, lists=None) -> list[jax.Array]:
+        """The energies of the terms, in their order, kJ/mol."""
+        frame = Frame(self.sites.place(jnp.asarray(positions)), box, lists)
+        return [term.energy(frame, parameters) for term in self.terms]
+
+    def lists(self, positions: jax.Array, box: jax.Array | None = None, *, skin: float = 0.1) -> Lists:
+        """Lists of neighbours at positions, for all pairs with a cut-off, with room for denser places; skin in nm."""
+        return neighbour_lists(self.pair_sources, self.sites.place(jnp.asarray(positions)), box, skin=skin)
+
+    def renewed(self, lists: Lists, positions: jax.Array, box: jax.Array | None = None) -> Lists:
+        """The lists at other positions, with the slots that they have; can be compiled."""
+        return renewed(self.pair_sources, lists, self.sites.place(jnp.asarray(positions)), box)
+
+    @property
+    def pair_sources(self) -> dict[str, PairSource]:
+        """The sets of pairs that the terms run over, each once."""
+        return {found.key: found for found in _inside(self.terms, PairSource)}
+
+    def used(self) -> dict[str, np.ndarray]:
+        """The entries of each class of parameters that some term takes, sorted."""
+        found: dict[str, list[np.ndarray]] = {}
+        for column in _inside((self.terms, self.sites), Column):
+            found.setdefault(column.leaf, []).append(np.asarray(column.index).ravel())
+        used = {leaf: np.unique(np.concatenate(parts)) for leaf, parts in found.items() if leaf}
+        return {leaf: entries[entries >= 0] for leaf, entries in used.items()}
+
+
+def _inside(tree: Any, kind: type) -> list:
+    leaves = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, kind))
+    return [leaf for leaf in leaves if isinstance(leaf, kind)]
+
+
+def require_used(energy: Energy, parameters: Parameters, *, source: str = "the energy") -> None:
+    """Raises InputError for a class of parameters, or an entry of one, that no term takes."""
+    used = energy.used()
+    for leaf, values in parameters.items():
+        if leaf not in used:
+            raise InputError(f"no term of {source} takes the parameter {leaf}", remedy=nearest(leaf, used))
+        idle = np.setdiff1d(np.arange(np.size(values)), used[leaf])
+        if len(idle):
+            raise InputError(
+                f"{leaf} has {np.size(values)} entries, but no term of {source} takes entry {idle[0]}",
+                remedy="leave it out: nothing depends on it, so that nothing can determine it",
+            )

@@ -1,0 +1,218 @@
+"""The pairs of atoms that terms run over: all of them, or lists of neighbours.
+
+Each pair stands once, in the row of one of its atoms: row i has the slots of its partners j, so that the work is that
+of half the pairs, and all sums are over axes or by `transposed_gather`. All pairs of N atoms are the rows j = i + 1 …
+i + N/2 (mod N). A list of neighbours holds what is nearer than cut-off + skin, has as many slots as were made for it,
+and says when these do not suffice or an atom has moved by more than half the skin: energies are then NaN.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hpcfit.energies.geometry import minimum_image, orthorhombic_image
+from hpcfit.energies.transposed_gather import partner_values, sum_over_partners
+from hpcfit.errors import InputError
+
+ALL_PAIRS = 2000  # atoms, up to which all pairs are tabulated
+SPARE = 1.2  # slots made for a list, over those that it takes at first
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Table:
+    """Pairs. index: [N, K], partners; inside: [N, K], slots that hold a pair; incoming: [N, M], see
+    transposed_gather."""
+
+    index: np.ndarray
+    inside: np.ndarray
+    incoming: np.ndarray
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class NeighbourList:
+    """A table of the pairs nearer than cut-off + skin at some positions. full: its slots do not suffice."""
+
+    table: Table
+    positions: jax.Array
+    box: jax.Array | None
+    full: jax.Array
+    skin: float = field(metadata={"static": True})
+
+    def holds(self, positions: jax.Array, box: jax.Array | None) -> jax.Array:
+        """True where every pair within the cut-off is in the list: enough slots, no atom moved by more than skin/2."""
+        moved = jnp.max(jnp.sum((positions - self.positions) ** 2, axis=-1))
+        same_box = True if box is None else jnp.all(box == self.box)
+        return same_box & ~self.full & (moved <= (0.5 * self.skin) ** 2)
+
+
+Lists: TypeAlias = dict[str, NeighbourList]  # key of a source of pairs -> its list
+
+
+class Frame(NamedTuple):
+    """positions: [N, 3] nm, virtual sites in their places. box: its vectors as rows, [3, 3] nm, reduced as in OpenMM,
+    or None. lists: the lists of neighbours, or None where all pairs are taken."""
+
+    positions: jax.Array
+    box: jax.Array | None = None
+    lists: Lists | None = None
+
+
+class Pairs(NamedTuple):
+    """Pairs at some positions. r: [N, K] nm, 1 where a slot holds no pair within the cut-off. holds: see
+    NeighbourList."""
+
+    table: Table
+    r: jax.Array
+    inside: jax.Array
+    holds: jax.Array | bool
+
+    def first(self, values: jax.Array) -> jax.Array:
+        """Values [N] of the atom of the row, [N, 1]."""
+        return values[:, None]
+
+    def second(self, values: jax.Array) -> jax.Array:
+        """Values [N] of the partners, [N, K]."""
+        return partner_values(values, self.table.index, self.table.incoming)
+
+    def total(self, values: jax.Array) -> jax.Array:
+        """The sum over pairs of values [N, K]; NaN where the list does not hold."""
+        return jnp.where(self.holds, jnp.sum(jnp.where(self.inside, values, 0.0)), jnp.nan)
+
+    def by_atom(self, of_first: jax.Array, of_second: jax.Array) -> jax.Array:
+        """Sums over the pairs of each atom, [N]: what each pair gives to its first and to its second atom, [N, K]."""
+        kept = jnp.where(self.inside, of_second, 0.0)
+        back = sum_over_partners(kept, self.table.index, self.table.incoming)
+        return jnp.sum(jnp.where(self.inside, of_first, 0.0), axis=1) + back
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PairSource:
+    """A set of pairs: all but some, within a cut-off. Made by `pair_source`.
+
+    excluded: [X, 2], pairs left out. table: of all others, or None for more than ALL_PAIRS atoms, which need lists.
+    """
+
+    excluded: np.ndarray
+    table: Table | None
+    atoms: int = field(metadata={"static": True})
+    cutoff: float | None = field(metadata={"static": True})  # nm
+    periodic: bool = field(metadata={"static": True})
+    orthorhombic: bool = field(metadata={"static": True})
+    key: str = field(metadata={"static": True})
+
+    def pairs(self, frame: Frame) -> Pairs:
+        """The pairs at the positions of a frame."""
+        if frame.lists is not None and self.key in frame.lists:
+            listed = frame.lists[self.key]
+            table, holds = listed.table, listed.holds(frame.positions, frame.box)
+        elif self.table is not None:
+            table, holds = self.table, True
+        else:
+            raise InputError(f"{self.atoms} atoms are too many for all pairs", remedy="give the energy its lists")
+        separation = self.image(
+            partner_values(frame.positions, table.index, table.incoming) - frame.positions[:, None], frame.box
+        )
+        squared = jnp.sum(separation * separation, axis=-1)
+        inside = jnp.asarray(table.inside)
+        if self.cutoff is not None:
+            inside = inside & (squared < self.cutoff**2)
+        return Pairs(table, jnp.sqrt(jnp.where(inside, squared, 1.0)), inside, holds)
+
+    def image(self, separation: jax.Array, box: jax.Array | None) -> jax.Array:
+        """The separations of nearest images, where the source is periodic."""
+        if not self.periodic:
+            return separation
+        return (orthorhombic_image if self.orthorhombic else minimum_image)(separation, box)
+
+
+def pair_source(atoms, *, cutoff=None, excluded=(), periodic=False, orthorhombic=False) -> PairSource:
+    """The pairs of `atoms` atoms but those excluded, [X, 2]; cutoff in nm, or None for all distances."""
+    excluded = np.asarray(
+        sorted({tuple(sorted(pair)) for pair in np.reshape(excluded, (-1, 2)).tolist()}), dtype=np.int32
+    )
+    excluded = excluded.reshape(-1, 2)
+    what = (atoms, cutoff, periodic, orthorhombic, excluded.tobytes())
+    key = hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+    table = _all_pairs(atoms, excluded) if atoms <= ALL_PAIRS else None
+    return PairSource(excluded, table, atoms, cutoff, periodic, orthorhombic, key)
+
+
+def _all_pairs(atoms: int, excluded: np.ndarray) -> Table:
+    slots = max(atoms // 2, 1)
+    row, offset = np.arange(atoms)[:, None], np.arange(1, slots + 1)
+    inside = np.broadcast_to(atoms > 1, (atoms, slots)).copy()
+    if atoms % 2 == 0:
+        inside[atoms // 2 :, -1] = False  # opposite atoms stand once
+    for i, j in ((excluded[:, 0], excluded[:, 1]), (excluded[:, 1], excluded[:, 0])):
+        ahead = (j - i) % atoms
+        there = (ahead > 0) & (ahead <= slots)
+        inside[i[there], ahead[there] - 1] = False
+    incoming = (row - offset) % atoms * slots + offset - 1
+    return Table(((row + offset) % atoms).astype(np.int32), inside, incoming.astype(np.int32))
+
+
+def neighbour_lists(sources, positions, box=None, *, skin: float = 0.1) -> Lists:
+    """Lists for sources with a cut-off (name -> source), with room for denser places; skin in nm."""
+    return {
+        key: _list(source, positions, box, skin, _slots(source, positions, box, skin))
+        for key, source in sources.items()
+        if source.cutoff is not None
+    }
+
+
+def renewed(sources, lists: Lists, positions, box=None) -> Lists:
+    """The lists at other positions, with the slots they have; can be compiled."""
+    return {
+        key: _list(sources[key], positions, box, old.skin, (old.table.index.shape[1], old.table.incoming.shape[1]))
+        for key, old in lists.items()
+    }
+
+
+def _slots(source: PairSource, positions, box, skin: float) -> tuple[int, int]:
+    near = _near(source, positions, box, skin)
+    return tuple(int(SPARE * int(jnp.max(jnp.sum(near, axis=axis)))) + 4 for axis in (1, 0))
+
+
+def _near(source: PairSource, positions, box, skin: float) -> jax.Array:
+    """[N, N]: the pair stands in the row of i. Of i and j the row is the lower one's if i + j is even."""
+    number = jnp.arange(source.atoms)
+    positions = jnp.asarray(positions)
+
+    def row(i):
+        separation = source.image(positions - positions[i], box)
+        near = jnp.sum(separation * separation, axis=-1) < (source.cutoff + skin) ** 2
+        return near & (number != i) & (((i + number) % 2 == 0) == (i < number))
+
+    near = jax.lax.map(row, number)
+    first, second = source.excluded.T
+    return near.at[first, second].set(False).at[second, first].set(False)
+
+
+def _list(source: PairSource, positions, box, skin: float, slots: tuple[int, int]) -> NeighbourList:
+    near = _near(source, positions, box, skin)
+    place = jnp.cumsum(near, axis=1)  # 1 for the first partner of a row
+    index = _filled(place, slots[0])
+    incoming = _filled(jnp.cumsum(near.T, axis=1), slots[1])
+    atom = jnp.arange(source.atoms)[:, None]
+    there = incoming < source.atoms
+    slot = jnp.take_along_axis(place.T, jnp.minimum(incoming, source.atoms - 1), axis=1) - 1
+    flat = jnp.where(there, incoming * slots[0] + slot, source.atoms * slots[0])
+    full = (jnp.max(place[:, -1]) > slots[0]) | (jnp.max(jnp.sum(near, axis=0)) > slots[1])
+    inside = index < source.atoms
+    table = Table(jnp.where(inside, index, atom).astype(jnp.int32), inside, flat.astype(jnp.int32))
+    return NeighbourList(table, jnp.asarray(positions), None if box is None else jnp.asarray(box), full, skin)
+
+
+def _filled(place: jax.Array, slots: int) -> jax.Array:
+    """The columns in which running counts [N, N] rise, in order, [N, slots]; N where there are no more."""
+    wanted = jnp.arange(1, slots + 1)
+    return jax.vmap(lambda row: jnp.searchsorted(row, wanted))(place)

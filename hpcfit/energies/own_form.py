@@ -1,0 +1,100 @@
+"""A functional form of one's own: a Python function `energy(positions, parameters, box) -> scalar`, in JAX.
+
+It is named as `module:function` or `FILE.py:function`; loading it runs the code of that module or file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hpcfit.errors import InputError, nearest
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class OwnForm:
+    """A term by a function of positions [N, 3] nm, parameters and box [3, 3] nm or None, in kJ/mol."""
+
+    function: Callable = field(metadata={"static": True})
+
+    def energy(self, frame, parameters) -> jax.Array:
+        """The value of the function, kJ/mol."""
+        return self.function(frame.positions, parameters, frame.box)
+
+
+def load_form(name: str, folder: Path = Path()) -> OwnForm:
+    """The form of a name; a file is looked for in a folder, that of the config."""
+    where, colon, function = name.rpartition(":")
+    if not colon or not where or not function.isidentifier():
+        raise InputError(
+            f"the energy {name!r} is no name of a function", remedy="write module:function or FILE.py:function"
+        )
+    module = _file(folder / where, name) if where.endswith(".py") else _module(where, name)
+    found = getattr(module, function, None)
+    if not callable(found):
+        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise InputError(f"{where} has no function {function}", remedy=nearest(function, public))
+    return OwnForm(found)
+
+
+def require_form(form: OwnForm, positions, parameters, box=None, *, name: str = "the energy") -> None:
+    """Raises InputError for a function that fails, gives no scalar, is not finite, or cannot be differentiated."""
+    remedy = "it must be a JAX function of (positions, parameters, box) that gives one number, kJ/mol"
+    value = _called(lambda: form.function(positions, parameters, box), name, "fails", remedy)
+    if np.shape(value) != () or not isinstance(value, jax.Array | np.generic | float):
+        given = f"an array of shape {np.shape(value)}" if hasattr(value, "shape") else f"a {type(value).__name__}"
+        raise InputError(f"{name} gives {given} where a scalar is expected", remedy=f"{remedy}; jnp.sum adds its parts")
+    if not np.isfinite(value):
+        raise InputError(
+            f"{name} is {float(value)} at the first positions", remedy="check its units (nm) and the positions"
+        )
+    gradient = _called(
+        lambda: jax.grad(lambda x: jnp.asarray(form.function(x, parameters, box), dtype=float))(positions),
+        name,
+        "has no gradient",
+        f"{remedy}: use jax.numpy in place of numpy, and no float() or int() of what depends on positions",
+    )
+    bad = np.flatnonzero(~np.all(np.isfinite(gradient), axis=-1))
+    if len(bad):
+        raise InputError(
+            f"the gradient of {name} is not finite at atom {bad[0]}, though its value is",
+            remedy="keep roots and divisions away from 0, in both branches of jnp.where",
+        )
+    if not np.any(gradient):
+        raise InputError(
+            f"{name} has no gradient: no position changes it",
+            remedy="compute it from the positions that it is given, by functions with derivatives",
+        )
+
+
+def _called(call: Callable, name: str, what: str, remedy: str) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(f"{name} {what}: {type(error).__name__}: {first}", remedy=remedy) from error
+
+
+def _file(path: Path, name: str) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}, which the energy {name!r} names", remedy="check the path")
+    spec = importlib.util.spec_from_file_location(f"hpcfit_own_form_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    return _called(lambda: spec.loader.exec_module(module) or module, str(path), "fails when loaded", "mend the file")
+
+
+def _module(where: str, name: str) -> ModuleType:
+    remedy = f"install it, or name a file: the energy is {name!r}"
+    return _called(lambda: importlib.import_module(where), f"the module {where}", "cannot be imported", remedy)

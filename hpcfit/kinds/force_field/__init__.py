@@ -1,0 +1,1 @@
+"""Parameters of an energy function, fitted to observables of the ensemble it makes."""

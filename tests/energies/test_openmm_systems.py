@@ -1,0 +1,96 @@
+"""Systems of OpenMM's force fields as energies: E, forces and ∂E/∂θ against the Reference platform, in double
+precision.
+
+Bounds: E within 1e-6, forces within 1e-5 of their rms, derivatives within 1e-5 of a difference of fourth order (its own
+error, of rounding, is 1e-13 E/(h θ ∂E/∂θ)); each also with every parameter multiplied by a factor of its own, 0.9 to
+1.1.
+"""
+
+import jax
+import numpy as np
+import pytest
+
+from hpcfit.energies.systems import from_system
+from tests.energies.openmm_cases import CASES, Reference, along
+
+DEFAULT = ("bonds only", "amber19 with CMAP", "TIP3P, PME", "Lennard-Jones, reaction field")
+
+
+@jax.jit
+def value_and_gradients(energy, positions, parameters, box):
+    return jax.value_and_grad(lambda x, p: energy(x, p, box), (0, 1))(positions, parameters)
+
+
+def folder_of(name, request):
+    """Shared data, for the cases that read it."""
+    needed = name in ("double exponential", "Buckingham", "soft core") or "CLN025" in name
+    return request.getfixturevalue("shared_data") if needed else None
+
+
+def assert_same_energy_and_forces(loaded, positions, parameters):
+    reference = Reference(loaded.to_system(parameters), positions)
+    energy, (gradient, _) = value_and_gradients(loaded.energy, reference.positions(), parameters, loaded.box)
+    forces = reference.forces()[loaded.masses > 0]
+    assert float(energy) == pytest.approx(reference.energy(), rel=1e-6)
+    off = np.abs(-np.asarray(gradient)[loaded.masses > 0] - forces)
+    assert off.max() < 1e-5 * np.sqrt(np.mean(forces**2))
+
+
+def assert_same_derivatives(loaded, positions, parameters, rng):
+    """Along a random direction of each class of parameters."""
+    positions = Reference(loaded.to_system(parameters), positions).positions()
+    _, (_, gradient) = value_and_gradients(loaded.energy, positions, parameters, loaded.box)
+    for leaf, values in parameters.items():
+        size = np.where(values == 0, 1.0, np.abs(values))
+        slopes = np.asarray(gradient[leaf]) * size
+        direction = rng.normal(size=len(values))
+        found = along(loaded, positions, parameters, leaf, direction * size)
+        scale = np.sqrt(np.sum((slopes * direction) ** 2))
+        assert found == pytest.approx(np.sum(slopes * direction), abs=1e-5 * scale + 1e-8), leaf
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
+def test_a_system_is_that_of_openmm(name, request):
+    case = CASES[name](folder_of(name, request))
+    loaded = from_system(case.system, case.topology)
+    assert_same_energy_and_forces(loaded, case.positions, loaded.parameters)
+    rng = np.random.default_rng(11)
+    factors = {leaf: rng.uniform(0.9, 1.1, values.shape) for leaf, values in loaded.parameters.items()}
+    moved = {leaf: values * factors[leaf] for leaf, values in loaded.parameters.items()}
+    assert_same_energy_and_forces(loaded, case.positions, moved)
+    assert_same_derivatives(loaded, case.positions, moved, rng)
+
+
+def test_the_system_that_is_read_is_written_again():
+    import openmm
+
+    case = CASES["amber19 with CMAP"](None)
+    loaded = from_system(case.system, case.topology)
+    same = loaded.to_system({})
+    expected = Reference(case.system, case.positions).energy()
+    assert Reference(same, case.positions).energy() == pytest.approx(expected, rel=1e-14)
+    again = openmm.XmlSerializer.deserialize(loaded.to_xml({"bond.k": loaded.parameters["bond.k"] * 1.1}))
+    assert from_system(again).parameters["bond.k"] == pytest.approx(1.1 * loaded.parameters["bond.k"], rel=1e-15)
+
+
+def test_parameters_are_types_with_names():
+    case = CASES["amber14"](None)
+    loaded = from_system(case.system, case.topology)
+    labels = loaded.labels["lj.epsilon"]
+    assert "ACE.CH3" in labels
+    assert len(labels) == len(set(labels)) == len(loaded.parameters["lj.epsilon"])
+    # The amide hydrogens have ε ≠ 0 in amber; both have one type, that of the first.
+    assert labels.count("ALA.H") == 1
+    assert "NME.H" not in labels
+    assert all(np.all(np.isin(entries, np.arange(len(loaded.parameters[leaf])))) for leaf, entries in
+               loaded.energy.used().items())  # fmt: skip
+    assert loaded.energy.used().keys() == loaded.parameters.keys()
+
+
+def test_an_atom_without_lennard_jones_has_no_such_parameters():
+    case = CASES["TIP3P, PME"](None)
+    loaded = from_system(case.system, case.topology)
+    assert loaded.labels["lj.sigma"] == loaded.labels["lj.epsilon"] == ["HOH.O"]
+    assert loaded.parameters["lj.sigma"] == pytest.approx([0.315075], rel=1e-4)
