@@ -56,13 +56,18 @@ class NeighbourList:
 Lists: TypeAlias = dict[str, NeighbourList]  # key of a source of pairs -> its list
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True)
+class Frame:
     """positions: [N, 3] nm, virtual sites in their places. box: its vectors as rows, [3, 3] nm, reduced as in OpenMM,
-    or None. lists: the lists of neighbours, or None where all pairs are taken."""
+    or None. lists: the lists of neighbours, or None where all pairs are taken.
+
+    known: pairs that a term has asked for, so that other terms share them: derivatives pass through them once.
+    """
 
     positions: jax.Array
     box: jax.Array | None = None
     lists: Lists | None = None
+    known: dict[str, Pairs] = field(default_factory=dict)
 
 
 class Pairs(NamedTuple):
@@ -98,9 +103,11 @@ class Pairs(NamedTuple):
 class PairSource:
     """A set of pairs: all but some, within a cut-off. Made by `pair_source`.
 
+    members: [n], the atoms that have pairs, or None for all; pairs are numbered among them, and so are values of atoms.
     excluded: [X, 2], pairs left out. table: of all others, or None for more than ALL_PAIRS atoms, which need lists.
     """
 
+    members: np.ndarray | None
     excluded: np.ndarray
     table: Table | None
     atoms: int = field(metadata={"static": True})
@@ -111,39 +118,53 @@ class PairSource:
 
     def pairs(self, frame: Frame) -> Pairs:
         """The pairs at the positions of a frame."""
+        if self.key not in frame.known:
+            frame.known[self.key] = self._pairs(frame)
+        return frame.known[self.key]
+
+    def _pairs(self, frame: Frame) -> Pairs:
+        positions = self.of_members(frame.positions)
         if frame.lists is not None and self.key in frame.lists:
             listed = frame.lists[self.key]
-            table, holds = listed.table, listed.holds(frame.positions, frame.box)
+            table, holds = listed.table, listed.holds(positions, frame.box)
         elif self.table is not None:
             table, holds = self.table, True
         else:
             raise InputError(f"{self.atoms} atoms are too many for all pairs", remedy="give the energy its lists")
-        separation = self.image(
-            partner_values(frame.positions, table.index, table.incoming) - frame.positions[:, None], frame.box
-        )
-        squared = jnp.sum(separation * separation, axis=-1)
+        places = positions.T  # by component: vectors of 3 numbers would not fill a processor's
+        squared = self.squared(partner_values(places, table.index, table.incoming) - places[..., None], frame.box)
         inside = jnp.asarray(table.inside)
         if self.cutoff is not None:
             inside = inside & (squared < self.cutoff**2)
         return Pairs(table, jnp.sqrt(jnp.where(inside, squared, 1.0)), inside, holds)
 
-    def image(self, separation: jax.Array, box: jax.Array | None) -> jax.Array:
-        """The separations of nearest images, where the source is periodic."""
-        if not self.periodic:
-            return separation
-        return (orthorhombic_image if self.orthorhombic else minimum_image)(separation, box)
+    def of_members(self, positions: jax.Array) -> jax.Array:
+        """The positions of the atoms that have pairs, [n, 3] nm."""
+        return jnp.asarray(positions) if self.members is None else jnp.asarray(positions)[self.members]
+
+    def squared(self, separation: jax.Array, box: jax.Array | None) -> jax.Array:
+        """The squares of separations [3, ...], nm², those of nearest images where the source is periodic."""
+        image = orthorhombic_image if self.orthorhombic else minimum_image
+        return jnp.sum(image(separation, box if self.periodic else None, axis=0) ** 2, axis=0)
 
 
-def pair_source(atoms, *, cutoff=None, excluded=(), periodic=False, orthorhombic=False) -> PairSource:
-    """The pairs of `atoms` atoms but those excluded, [X, 2]; cutoff in nm, or None for all distances."""
-    excluded = np.asarray(
-        sorted({tuple(sorted(pair)) for pair in np.reshape(excluded, (-1, 2)).tolist()}), dtype=np.int32
-    )
-    excluded = excluded.reshape(-1, 2)
-    what = (atoms, cutoff, periodic, orthorhombic, excluded.tobytes())
+def pair_source(
+    atoms: int, *, cutoff=None, excluded=(), periodic=False, orthorhombic=False, members=None
+) -> PairSource:
+    """The pairs of `atoms` atoms but those excluded, [X, 2]; cutoff in nm, or None for all distances.
+
+    members: [n], atoms that alone have pairs.
+    """
+    place = np.full(atoms, -1)
+    members = None if members is None else np.asarray(members, dtype=np.int32)
+    place[slice(None) if members is None else members] = np.arange(atoms if members is None else len(members))
+    pairs = {tuple(sorted(place[list(pair)])) for pair in np.reshape(excluded, (-1, 2)).astype(int)}
+    excluded = np.array(sorted(pair for pair in pairs if min(pair) >= 0), dtype=np.int32).reshape(-1, 2)
+    count = atoms if members is None else len(members)
+    what = (count, cutoff, periodic, orthorhombic, excluded.tobytes(), None if members is None else members.tobytes())
     key = hashlib.sha256(repr(what).encode()).hexdigest()[:16]
-    table = _all_pairs(atoms, excluded) if atoms <= ALL_PAIRS else None
-    return PairSource(excluded, table, atoms, cutoff, periodic, orthorhombic, key)
+    table = _all_pairs(count, excluded) if count <= ALL_PAIRS else None
+    return PairSource(members, excluded, table, count, cutoff, periodic, orthorhombic, key)
 
 
 def _all_pairs(atoms: int, excluded: np.ndarray) -> Table:
@@ -163,7 +184,7 @@ def _all_pairs(atoms: int, excluded: np.ndarray) -> Table:
 def neighbour_lists(sources, positions, box=None, *, skin: float = 0.1) -> Lists:
     """Lists for sources with a cut-off (name -> source), with room for denser places; skin in nm."""
     return {
-        key: _list(source, positions, box, skin, _slots(source, positions, box, skin))
+        key: _list(source, source.of_members(positions), box, skin, _slots(source, positions, box, skin))
         for key, source in sources.items()
         if source.cutoff is not None
     }
@@ -172,24 +193,28 @@ def neighbour_lists(sources, positions, box=None, *, skin: float = 0.1) -> Lists
 def renewed(sources, lists: Lists, positions, box=None) -> Lists:
     """The lists at other positions, with the slots they have; can be compiled."""
     return {
-        key: _list(sources[key], positions, box, old.skin, (old.table.index.shape[1], old.table.incoming.shape[1]))
+        key: _list(
+            sources[key],
+            sources[key].of_members(positions),
+            box,
+            old.skin,
+            (old.table.index.shape[1], old.table.incoming.shape[1]),
+        )
         for key, old in lists.items()
     }
 
 
 def _slots(source: PairSource, positions, box, skin: float) -> tuple[int, int]:
-    near = _near(source, positions, box, skin)
+    near = _near(source, source.of_members(positions), box, skin)
     return tuple(int(SPARE * int(jnp.max(jnp.sum(near, axis=axis)))) + 4 for axis in (1, 0))
 
 
 def _near(source: PairSource, positions, box, skin: float) -> jax.Array:
     """[N, N]: the pair stands in the row of i. Of i and j the row is the lower one's if i + j is even."""
-    number = jnp.arange(source.atoms)
-    positions = jnp.asarray(positions)
+    number, places = jnp.arange(source.atoms), positions.T
 
     def row(i):
-        separation = source.image(positions - positions[i], box)
-        near = jnp.sum(separation * separation, axis=-1) < (source.cutoff + skin) ** 2
+        near = source.squared(places - places[:, i, None], box) < (source.cutoff + skin) ** 2
         return near & (number != i) & (((i + number) % 2 == 0) == (i < number))
 
     near = jax.lax.map(row, number)
@@ -209,7 +234,7 @@ def _list(source: PairSource, positions, box, skin: float, slots: tuple[int, int
     full = (jnp.max(place[:, -1]) > slots[0]) | (jnp.max(jnp.sum(near, axis=0)) > slots[1])
     inside = index < source.atoms
     table = Table(jnp.where(inside, index, atom).astype(jnp.int32), inside, flat.astype(jnp.int32))
-    return NeighbourList(table, jnp.asarray(positions), None if box is None else jnp.asarray(box), full, skin)
+    return NeighbourList(table, positions, None if box is None else jnp.asarray(box), full, skin)
 
 
 def _filled(place: jax.Array, slots: int) -> jax.Array:

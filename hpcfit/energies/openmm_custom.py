@@ -197,7 +197,7 @@ def pairs(force: Any, types: Types, box: Box) -> Read:
         if force.getNumInteractionGroups():
             raise InputError(f"{force.getName()} has interaction groups and a long-range correction, which hpcfit does"
                              " not compute together", remedy="switch the correction off")  # fmt: skip
-        tail = kind_pairs(tuple(parts.own.values()))
+        tail = kind_pairs(tuple(parts.own.values()), atoms)
     term = CustomPairs(expression=parts.expressions[0], pairs=source, switch_from=start, tail=tail, **parts.term())
     return Read((term,), parts.write)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hpcfit.energies.born import BornSolvation
-from hpcfit.energies.columns import Column, Types
+from hpcfit.energies.columns import Column, Types, part
 from hpcfit.energies.coulomb import Coulomb, EwaldCoulomb, OwnPairs, ScaledPairs
 from hpcfit.energies.openmm_reading import Box, Read, numbers, pairs_of, plain, table, values
 from hpcfit.energies.pair_potentials import PairPotential, kind_pairs
@@ -21,6 +21,7 @@ from hpcfit.errors import InputError
 
 MOST_SCALES = 4  # different ratios of exceptions to what their atoms give, up to which these are scales
 SAME_RATIO = 1e-9
+FEWER = 0.7  # of the atoms, below which a list of their own pays
 
 
 def nonbonded(force: Any, types: Types, box: Box) -> Read:
@@ -35,7 +36,7 @@ def nonbonded(force: Any, types: Types, box: Box) -> Read:
     lj = types.columns(types.prefix("lj"), {"sigma": sigma, "epsilon": epsilon}, number, constant=none)
     pairs = _Exceptions(force, types, charges, lj["sigma"], lj["epsilon"], (charge, sigma, epsilon))
     source = pairs_of(force, atoms, pairs.atoms, box)
-    terms = [_lennard_jones(force, source, lj), _coulomb(force, source, charges, pairs, box), *pairs.terms]
+    terms = [*_lennard_jones(force, pairs.atoms, lj, box), _coulomb(force, source, charges, pairs, box), *pairs.terms]
 
     def write(force, parameters):
         for atom, row in enumerate(values(parameters, charges, lj["sigma"], lj["epsilon"])):
@@ -45,11 +46,20 @@ def nonbonded(force: Any, types: Types, box: Box) -> Read:
     return Read(tuple(terms), write)
 
 
-def _lennard_jones(force, source, lj) -> PairPotential:
-    cut, switched = source.cutoff is not None, force.getUseSwitchingFunction()
-    start = plain(force.getSwitchingDistance()) if cut and switched else None
-    tail = kind_pairs(tuple(lj.values())) if source.periodic and force.getUseDispersionCorrection() else None
-    return PairPotential(pairs=source, **lj, switch_from=start, tail=tail)
+def _lennard_jones(force, excluded, lj, box: Box) -> list[PairPotential]:
+    """The term, over atoms with ε ≠ 0 alone where these are a good deal fewer; none where there are none."""
+    atoms = force.getNumParticles()
+    members = np.flatnonzero((lj["epsilon"].index >= 0) | (lj["epsilon"].constant != 0))
+    if not len(members):
+        return []
+    few = len(members) < FEWER * atoms
+    source = pairs_of(force, atoms, excluded, box, members if few else None)
+    columns = {name: part(column, members) if few else column for name, column in lj.items()}
+    switched = source.cutoff is not None and force.getUseSwitchingFunction()
+    start = plain(force.getSwitchingDistance()) if switched else None
+    corrected = source.periodic and force.getUseDispersionCorrection()
+    tail = kind_pairs(tuple(columns.values()), atoms) if corrected else None
+    return [PairPotential(pairs=source, **columns, switch_from=start, tail=tail)]
 
 
 def _coulomb(force, source, charges: Column, pairs, box: Box):

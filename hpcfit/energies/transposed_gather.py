@@ -8,6 +8,7 @@ of any order, forwards and backwards, never scatter.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -17,7 +18,7 @@ from jax.interpreters import ad, batching, mlir
 
 
 def partner_values(values: jax.Array, index: jax.Array, incoming: jax.Array) -> jax.Array:
-    """The values [N, ...] of partners, [N, K, ...].
+    """The values [..., N] of partners, [..., N, K].
 
     index: [N, K], partners. incoming: [N, M], the flat slots i·K + k in which an atom stands; N·K for none.
     """
@@ -25,18 +26,21 @@ def partner_values(values: jax.Array, index: jax.Array, incoming: jax.Array) -> 
 
 
 def sum_over_partners(slots: jax.Array, index: jax.Array, incoming: jax.Array) -> jax.Array:
-    """The sum of the values [N, K, ...] of all slots in which an atom stands, [N, ...]: the transpose of the former."""
+    """The sum of [..., N, K] over all slots in which an atom stands, [..., N]: the transpose of `partner_values`."""
     return _back.bind(slots, index, incoming, batched=0)
 
 
 def _gather_out(values, index, incoming):
-    return jnp.take(values, index, axis=0, mode="clip")
+    return jnp.take(values, index, axis=-1, mode="clip")
 
 
 def _gather_back(slots, index, incoming):
-    flat = slots.reshape(-1, *slots.shape[2:])
-    there = (incoming < len(flat)).reshape(*incoming.shape, *[1] * (slots.ndim - 2))
-    return jnp.sum(jnp.where(there, jnp.take(flat, incoming, axis=0, mode="clip"), 0.0), axis=1)
+    # By slot, so that its values lie together in memory; the barrier keeps XLA from computing each slot anew.
+    lead = slots.shape[:-2]
+    by_slot = jax.lax.optimization_barrier(slots.reshape(math.prod(lead), -1).T)
+    taken = jnp.take(by_slot, incoming, axis=0, mode="clip")  # [N, M, lead]
+    found = jnp.sum(jnp.where((incoming < len(by_slot))[..., None], taken, 0.0), axis=1)
+    return found.T.reshape(*lead, len(incoming))
 
 
 def _implemented(function, *operands, batched):
@@ -62,7 +66,9 @@ def _primitive(name: str, function) -> Primitive:
 
 
 def _batch(primitive, operands, axes, *, batched):
-    """The batch becomes the first axis of all operands."""
+    """A batch of values alone is one more leading axis; with tables of their own, the first axis of all operands."""
+    if axes[1] is batching.not_mapped and axes[2] is batching.not_mapped:
+        return primitive.bind(jnp.moveaxis(operands[0], axes[0], batched), *operands[1:], batched=batched), batched
     size = next(operand.shape[axis] for operand, axis in zip(operands, axes) if axis is not batching.not_mapped)
     moved = [batching.bdim_at_front(operand, axis, size) for operand, axis in zip(operands, axes)]
     return primitive.bind(*moved, batched=batched + 1), 0

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hpcfit.energies.columns import entries, fixed
+from hpcfit.energies.columns import Column, entries, fixed, part
 from hpcfit.energies.energy import Energy, require_used
 from hpcfit.energies.lists import neighbour_lists, pair_source
 from hpcfit.energies.pair_potentials import PairPotential
@@ -93,6 +93,45 @@ def test_lists_without_slots_enough_say_so(energy, positions):
     full = energy.renewed(lists, dense, BOX)
     assert all(bool(listed.full) for listed in full.values())
     assert np.isnan(value(energy, dense, BOX, full))
+
+
+def test_each_window_of_a_batch_has_lists_of_its_own(energy, positions):
+    rng = np.random.default_rng(9)
+    windows = jnp.array([positions, rng.permutation(positions), rng.uniform(0, 1, (ATOMS, 3)) @ BOX])
+    lists = energy.lists(positions, BOX, skin=0.2)
+    renewed = jax.vmap(lambda x: energy.renewed(lists, x, BOX))(windows)
+
+    @jax.jit
+    def both(energy, windows, lists):
+        def slopes(lists):
+            return jax.grad(lambda x: jnp.sum(jax.vmap(lambda x, lists: energy(x, PARAMETERS, BOX, lists))(x, lists)))
+
+        return slopes(lists)(windows), jax.vmap(jax.grad(lambda x: energy(x, PARAMETERS, BOX)))(windows)
+
+    found, expected = both(energy, windows, renewed)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+
+
+def test_pairs_of_some_atoms_alone(positions):
+    members = np.array([1, 4, 5, 11, 30, 59, 60])
+    columns = {name: np.where(np.isin(np.arange(ATOMS), members), 0, -1) for name in ("lj.sigma", "lj.epsilon")}
+    everywhere = {name: Column(index, np.zeros(ATOMS), name, True) for name, index in columns.items()}
+    excluded = [(1, 4), (4, 7), (60, 5)]
+    options = {"cutoff": 0.9, "periodic": True, "excluded": excluded}
+    whole = PairPotential(
+        pairs=pair_source(ATOMS, **options), sigma=everywhere["lj.sigma"], epsilon=everywhere["lj.epsilon"]
+    )
+    some = PairPotential(
+        pairs=pair_source(ATOMS, members=members, **options),
+        sigma=part(whole.sigma, members),
+        epsilon=part(whole.epsilon, members),
+    )
+    expected = float(value(Energy((whole,)), positions, BOX))
+    assert expected != 0
+    assert float(value(Energy((some,)), positions, BOX)) == pytest.approx(expected, rel=1e-12)
+    lists = Energy((some,)).lists(positions, BOX)
+    assert float(value(Energy((some,)), positions, BOX, lists)) == pytest.approx(expected, rel=1e-12)
+    assert Energy((some,)).used()["lj.sigma"].tolist() == [0]
 
 
 def test_too_many_atoms_for_all_pairs_is_one_error():
