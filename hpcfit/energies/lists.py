@@ -21,6 +21,7 @@ from hpcfit.energies.transposed_gather import partner_values, sum_over_partners
 from hpcfit.errors import InputError
 
 ALL_PAIRS = 2000  # atoms, up to which all pairs are tabulated
+ROUNDING = 1e-9  # by which a box may be less than twice the cut-off
 SPARE = 1.2  # slots made for a list, over those that it takes at first
 
 
@@ -72,7 +73,7 @@ class Frame:
 
 class Pairs(NamedTuple):
     """Pairs at some positions. r: [N, K] nm, 1 where a slot holds no pair within the cut-off. holds: see
-    NeighbourList."""
+    NeighbourList; and the box is not too small for the cut-off."""
 
     table: Table
     r: jax.Array
@@ -88,14 +89,19 @@ class Pairs(NamedTuple):
         return partner_values(values, self.table.index, self.table.incoming)
 
     def total(self, values: jax.Array) -> jax.Array:
-        """The sum over pairs of values [N, K]; NaN where the list does not hold."""
-        return jnp.where(self.holds, jnp.sum(jnp.where(self.inside, values, 0.0)), jnp.nan)
+        """The sum over pairs of values [N, K]; NaN, with NaN derivatives, where the pairs do not hold."""
+        return self._or_nan * jnp.sum(jnp.where(self.inside, values, 0.0))
 
     def by_atom(self, of_first: jax.Array, of_second: jax.Array) -> jax.Array:
         """Sums over the pairs of each atom, [N]: what each pair gives to its first and to its second atom, [N, K]."""
         kept = jnp.where(self.inside, of_second, 0.0)
         back = sum_over_partners(kept, self.table.index, self.table.incoming)
-        return jnp.sum(jnp.where(self.inside, of_first, 0.0), axis=1) + back
+        return self._or_nan * (jnp.sum(jnp.where(self.inside, of_first, 0.0), axis=1) + back)
+
+    @property
+    def _or_nan(self) -> jax.Array:
+        """A factor, since a choice between a value and NaN would have derivatives of 0."""
+        return jnp.where(self.holds, 1.0, jnp.nan)
 
 
 @jax.tree_util.register_dataclass
@@ -136,6 +142,8 @@ class PairSource:
         inside = jnp.asarray(table.inside)
         if self.cutoff is not None:
             inside = inside & (squared < self.cutoff**2)
+            if self.periodic:
+                holds = holds & (2 * self.cutoff <= (1 + ROUNDING) * jnp.min(jnp.diagonal(frame.box)))
         return Pairs(table, jnp.sqrt(jnp.where(inside, squared, 1.0)), inside, holds)
 
     def of_members(self, positions: jax.Array) -> jax.Array:
@@ -224,9 +232,9 @@ def _near(source: PairSource, positions, box, skin: float) -> jax.Array:
 
 def _list(source: PairSource, positions, box, skin: float, slots: tuple[int, int]) -> NeighbourList:
     near = _near(source, positions, box, skin)
-    place = jnp.cumsum(near, axis=1)  # 1 for the first partner of a row
+    place = jnp.cumsum(near, axis=1, dtype=jnp.int32)  # 1 for the first partner of a row
     index = _filled(place, slots[0])
-    incoming = _filled(jnp.cumsum(near.T, axis=1), slots[1])
+    incoming = _filled(jnp.cumsum(near.T, axis=1, dtype=jnp.int32), slots[1])
     atom = jnp.arange(source.atoms)[:, None]
     there = incoming < source.atoms
     slot = jnp.take_along_axis(place.T, jnp.minimum(incoming, source.atoms - 1), axis=1) - 1

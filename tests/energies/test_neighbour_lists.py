@@ -81,6 +81,8 @@ def test_an_atom_that_moves_too_far_gives_nan_until_the_lists_are_renewed(energy
     assert np.isfinite(value(energy, moved, BOX, lists))
     moved[5, 1] += 0.002
     assert np.isnan(value(energy, moved, BOX, lists))
+    forces = jax.jit(jax.grad(lambda x, energy, lists: energy(x, PARAMETERS, BOX, lists)))
+    assert np.all(np.isnan(forces(moved, energy, lists)))  # never 0
     again = jax.jit(lambda energy, lists, x: energy.renewed(lists, x, BOX))(energy, lists, moved)
     assert float(value(energy, moved, BOX, again)) == pytest.approx(float(value(energy, moved, BOX)), rel=1e-12)
     other = {key: listed.holds(moved, 1.001 * BOX) for key, listed in again.items()}
@@ -93,6 +95,15 @@ def test_lists_without_slots_enough_say_so(energy, positions):
     full = energy.renewed(lists, dense, BOX)
     assert all(bool(listed.full) for listed in full.values())
     assert np.isnan(value(energy, dense, BOX, full))
+
+
+def test_a_box_that_is_too_small_is_one_error_and_nan_where_it_has_shrunk(energy, positions):
+    energy.require_box(BOX)
+    with pytest.raises(InputError, match=r"the box of run.pdb is 1.4 nm wide, less than twice the cut-off of 0.8 nm"):
+        energy.require_box(BOX * (1.4 / 2.0), source="run.pdb")
+    with pytest.raises(InputError, match="no box is given"):
+        energy.require_box(None)
+    assert np.isnan(value(energy, positions, 0.79 * BOX))
 
 
 def test_each_window_of_a_batch_has_lists_of_its_own(energy, positions):
