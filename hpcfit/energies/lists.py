@@ -1,9 +1,10 @@
 """The pairs of atoms that terms run over: all of them, or lists of neighbours.
 
 Each pair stands once, in the row of one of its atoms: row i has the slots of its partners j, so that the work is that
-of half the pairs, and all sums are over axes or by `transposed_gather`. All pairs of N atoms are the rows j = i + 1 …
-i + N/2 (mod N). A list of neighbours holds what is nearer than cut-off + skin, has as many slots as were made for it,
-and says when these do not suffice or an atom has moved by more than half the skin: energies are then NaN.
+of half the pairs. All pairs of N atoms are the rows j = i + 1 … i + N/2 (mod N). A list of neighbours holds what is
+nearer than cut-off + skin, has as many slots as were made for it, and says when these do not suffice or an atom has
+moved by more than half the skin: energies and forces are then NaN. Lists are made from all N² separations, which is
+cheap beside the steps between two lists up to some thousand atoms.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.energies.geometry import minimum_image, orthorhombic_image
-from hpcfit.energies.transposed_gather import partner_values, sum_over_partners
 from hpcfit.errors import InputError
 
 ALL_PAIRS = 2000  # atoms, up to which all pairs are tabulated
@@ -28,12 +28,14 @@ SPARE = 1.2  # slots made for a list, over those that it takes at first
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Table:
-    """Pairs. index: [N, K], partners; inside: [N, K], slots that hold a pair; incoming: [N, M], see
-    transposed_gather."""
+    """Pairs. index: [N, K], partners. inside: [N, K], slots that hold a pair."""
 
     index: np.ndarray
     inside: np.ndarray
-    incoming: np.ndarray
+
+    def partners(self, values: jax.Array) -> jax.Array:
+        """The values [..., N] of partners, [..., N, K]."""
+        return jnp.take(values, self.index, axis=-1, mode="clip")
 
 
 @jax.tree_util.register_dataclass
@@ -86,7 +88,7 @@ class Pairs(NamedTuple):
 
     def second(self, values: jax.Array) -> jax.Array:
         """Values [N] of the partners, [N, K]."""
-        return partner_values(values, self.table.index, self.table.incoming)
+        return self.table.partners(values)
 
     def total(self, values: jax.Array) -> jax.Array:
         """The sum over pairs of values [N, K]; NaN, with NaN derivatives, where the pairs do not hold."""
@@ -94,9 +96,8 @@ class Pairs(NamedTuple):
 
     def by_atom(self, of_first: jax.Array, of_second: jax.Array) -> jax.Array:
         """Sums over the pairs of each atom, [N]: what each pair gives to its first and to its second atom, [N, K]."""
-        kept = jnp.where(self.inside, of_second, 0.0)
-        back = sum_over_partners(kept, self.table.index, self.table.incoming)
-        return self._or_nan * (jnp.sum(jnp.where(self.inside, of_first, 0.0), axis=1) + back)
+        own = jnp.sum(jnp.where(self.inside, of_first, 0.0), axis=1)
+        return self._or_nan * own.at[self.table.index].add(jnp.where(self.inside, of_second, 0.0))
 
     @property
     def _or_nan(self) -> jax.Array:
@@ -138,7 +139,7 @@ class PairSource:
         else:
             raise InputError(f"{self.atoms} atoms are too many for all pairs", remedy="give the energy its lists")
         places = positions.T  # by component: vectors of 3 numbers would not fill a processor's
-        squared = self.squared(partner_values(places, table.index, table.incoming) - places[..., None], frame.box)
+        squared = self.squared(table.partners(places) - places[..., None], frame.box)
         inside = jnp.asarray(table.inside)
         if self.cutoff is not None:
             inside = inside & (squared < self.cutoff**2)
@@ -185,36 +186,23 @@ def _all_pairs(atoms: int, excluded: np.ndarray) -> Table:
         ahead = (j - i) % atoms
         there = (ahead > 0) & (ahead <= slots)
         inside[i[there], ahead[there] - 1] = False
-    incoming = (row - offset) % atoms * slots + offset - 1
-    return Table(((row + offset) % atoms).astype(np.int32), inside, incoming.astype(np.int32))
+    return Table(((row + offset) % atoms).astype(np.int32), inside)
 
 
 def neighbour_lists(sources, positions, box=None, *, skin: float = 0.1) -> Lists:
     """Lists for sources with a cut-off (name -> source), with room for denser places; skin in nm."""
-    return {
-        key: _list(source, source.of_members(positions), box, skin, _slots(source, positions, box, skin))
-        for key, source in sources.items()
-        if source.cutoff is not None
-    }
+    found = {}
+    for key, source in sources.items():
+        if source.cutoff is not None:
+            near = _near(source, source.of_members(positions), box, skin)
+            slots = int(SPARE * int(jnp.max(jnp.sum(near, axis=1)))) + 4
+            found[key] = _list(source, positions, box, skin, slots)
+    return found
 
 
 def renewed(sources, lists: Lists, positions, box=None) -> Lists:
     """The lists at other positions, with the slots they have; can be compiled."""
-    return {
-        key: _list(
-            sources[key],
-            sources[key].of_members(positions),
-            box,
-            old.skin,
-            (old.table.index.shape[1], old.table.incoming.shape[1]),
-        )
-        for key, old in lists.items()
-    }
-
-
-def _slots(source: PairSource, positions, box, skin: float) -> tuple[int, int]:
-    near = _near(source, source.of_members(positions), box, skin)
-    return tuple(int(SPARE * int(jnp.max(jnp.sum(near, axis=axis)))) + 4 for axis in (1, 0))
+    return {key: _list(sources[key], positions, box, old.skin, old.table.index.shape[1]) for key, old in lists.items()}
 
 
 def _near(source: PairSource, positions, box, skin: float) -> jax.Array:
@@ -230,22 +218,11 @@ def _near(source: PairSource, positions, box, skin: float) -> jax.Array:
     return near.at[first, second].set(False).at[second, first].set(False)
 
 
-def _list(source: PairSource, positions, box, skin: float, slots: tuple[int, int]) -> NeighbourList:
-    near = _near(source, positions, box, skin)
-    place = jnp.cumsum(near, axis=1, dtype=jnp.int32)  # 1 for the first partner of a row
-    index = _filled(place, slots[0])
-    incoming = _filled(jnp.cumsum(near.T, axis=1, dtype=jnp.int32), slots[1])
-    atom = jnp.arange(source.atoms)[:, None]
-    there = incoming < source.atoms
-    slot = jnp.take_along_axis(place.T, jnp.minimum(incoming, source.atoms - 1), axis=1) - 1
-    flat = jnp.where(there, incoming * slots[0] + slot, source.atoms * slots[0])
-    full = (jnp.max(place[:, -1]) > slots[0]) | (jnp.max(jnp.sum(near, axis=0)) > slots[1])
+def _list(source: PairSource, positions, box, skin: float, slots: int) -> NeighbourList:
+    positions = source.of_members(positions)
+    place = jnp.cumsum(_near(source, positions, box, skin), axis=1, dtype=jnp.int32)  # 1 for the first partner
+    index = jax.vmap(lambda row: jnp.searchsorted(row, jnp.arange(1, slots + 1)))(place)
     inside = index < source.atoms
-    table = Table(jnp.where(inside, index, atom).astype(jnp.int32), inside, flat.astype(jnp.int32))
-    return NeighbourList(table, positions, None if box is None else jnp.asarray(box), full, skin)
-
-
-def _filled(place: jax.Array, slots: int) -> jax.Array:
-    """The columns in which running counts [N, N] rise, in order, [N, slots]; N where there are no more."""
-    wanted = jnp.arange(1, slots + 1)
-    return jax.vmap(lambda row: jnp.searchsorted(row, wanted))(place)
+    table = Table(jnp.where(inside, index, jnp.arange(source.atoms)[:, None]).astype(jnp.int32), inside)
+    box = None if box is None else jnp.asarray(box)
+    return NeighbourList(table, positions, box, jnp.max(place[:, -1]) > slots, skin)

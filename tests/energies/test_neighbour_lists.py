@@ -9,7 +9,6 @@ from hpcfit.energies.columns import Column, entries, fixed, part
 from hpcfit.energies.energy import Energy, require_used
 from hpcfit.energies.lists import neighbour_lists, pair_source
 from hpcfit.energies.pair_potentials import PairPotential
-from hpcfit.energies.transposed_gather import partner_values, sum_over_partners
 from hpcfit.errors import InputError
 
 BOX = np.array([[2.0, 0.0, 0.0], [0.4, 2.1, 0.0], [-0.5, 0.6, 2.2]])
@@ -163,34 +162,6 @@ def test_all_pairs_stand_once(atoms):
     rows, slots = np.nonzero(table.inside)
     pairs = {frozenset((int(i), int(table.index[i, k]))) for i, k in zip(rows, slots)}
     assert len(pairs) == len(rows) == atoms * (atoms - 1) // 2 - (atoms > 2)
-
-
-def test_transposed_gathers_are_those_of_jax_under_all_transformations():
-    rng = np.random.default_rng(2)
-    table = pair_source(7).table
-    index, incoming = table.index, table.incoming
-
-    def ours(x):
-        y = partner_values(x, index, incoming)
-        return jnp.sum(jnp.sin(x[:, None] * y)) + jnp.sum(
-            sum_over_partners(jnp.cos(x[:, None] * y), index, incoming) ** 3
-        )
-
-    def theirs(x):
-        y = x[index]
-        return jnp.sum(jnp.sin(x[:, None] * y)) + jnp.sum(jnp.zeros(7).at[index].add(jnp.cos(x[:, None] * y)) ** 3)
-
-    x = jnp.array(rng.normal(size=(3, 7)))
-
-    @jax.jit
-    def transformed(x):
-        of_batch = [jax.grad(lambda x, f=f: jnp.sum(jax.vmap(f)(x)))(x) for f in (ours, theirs)]
-        batch_of = [jax.vmap(jax.hessian(f))(x) for f in (ours, theirs)]
-        linear = jax.linearize(jax.grad(ours), x[0])[1]
-        return of_batch, batch_of, (jax.vmap(linear)(jnp.eye(7)), batch_of[1][0])
-
-    for found, expected in transformed(x):
-        np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_a_parameter_that_no_term_takes_is_one_error(energy):

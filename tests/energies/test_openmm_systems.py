@@ -74,7 +74,7 @@ def test_the_derivative_by_the_volume_is_that_of_openmm(name):
     def slope(energy, x, box):
         return jax.grad(lambda s: energy(s * x, loaded.parameters, s * box))(1.0)
 
-    reference, h, by_differences = Reference(case.system, case.positions), 1e-4, 0.0
+    reference, h, by_differences = Reference(case.system, case.positions), 3e-6, 0.0  # no pair crosses the cut-off
     for step, weight in STENCIL.items():
         scale = 1 + step * h
         reference.context.setPeriodicBoxVectors(*(scale * loaded.box))
