@@ -7,6 +7,7 @@ error, of rounding, is 1e-13 E/(h θ ∂E/∂θ)); each also with every paramete
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -62,6 +63,35 @@ def test_a_system_is_that_of_openmm(name, request):
     moved = {leaf: values * factors[leaf] for leaf, values in loaded.parameters.items()}
     assert_same_energy_and_forces(loaded, case.positions, moved)
     assert_same_derivatives(loaded, case.positions, moved, rng)
+
+
+SECOND = ("TIP3P, PME", "amber19 with CMAP", "GBn2")
+
+
+@pytest.mark.parametrize(
+    "name", ["Lennard-Jones, reaction field", *(pytest.param(name, marks=pytest.mark.slow) for name in SECOND)]
+)
+def test_tangents_of_forces_are_those_of_differences(name):
+    """H·v + ∂²E/∂x∂θ·w in one pass, as tangents of dynamics need it."""
+    case = CASES[name](None)
+    loaded = from_system(case.system)
+    positions = jnp.asarray(Reference(case.system, case.positions).positions())
+    rng = np.random.default_rng(13)
+    v = jnp.asarray(rng.normal(size=positions.shape))
+    w = {leaf: values * rng.normal(size=values.shape) for leaf, values in loaded.parameters.items()}
+
+    @jax.jit
+    def tangent(energy, x, p):
+        return jax.jvp(lambda x, p: jax.grad(energy)(x, p, loaded.box), (x, p), (v, w))
+
+    def slope(step):
+        p = {leaf: values + step * w[leaf] for leaf, values in loaded.parameters.items()}
+        return tangent(loaded.energy, positions + step * v, p)[0]
+
+    _, found = tangent(loaded.energy, positions, loaded.parameters)
+    h = 1e-6
+    by_differences = sum(weight * slope(step * h) for step, weight in STENCIL.items()) / h
+    np.testing.assert_allclose(found, by_differences, rtol=0, atol=1e-6 * np.abs(found).max())
 
 
 @pytest.mark.parametrize("name", ["Lennard-Jones, reaction field", pytest.param("TIP3P, PME", marks=pytest.mark.slow)])
