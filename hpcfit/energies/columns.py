@@ -15,7 +15,7 @@ CONSTANT = -1  # in place of an entry
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Column:
-    """Which entry of a class of parameters each item takes.
+    """The entry of a class of parameters that each item takes, or a constant in its place.
 
     index: [T], CONSTANT where the item has a value that is not fitted. constant: [T], those values, 0 elsewhere.
     leaf: the class, as `lj.sigma`; empty where all are constants. mixed: some are constants, some are not.
@@ -32,6 +32,13 @@ class Column:
             return jnp.asarray(self.constant)
         taken = jnp.ravel(parameters[self.leaf])[jnp.maximum(self.index, 0)]
         return jnp.where(self.index < 0, self.constant, taken) if self.mixed else taken
+
+
+def part(column: Column, items: np.ndarray) -> Column:
+    """The column of some of the items."""
+    index = column.index[items]
+    mixed = bool(np.any(index == CONSTANT)) and bool(np.any(index != CONSTANT))
+    return Column(index, column.constant[items], column.leaf if np.any(index != CONSTANT) else "", mixed)
 
 
 def fixed(values) -> Column:

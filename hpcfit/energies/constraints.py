@@ -18,7 +18,8 @@ import numpy as np
 from hpcfit.energies.columns import Column
 from hpcfit.errors import InputError
 
-STEPS = 12  # of Newton's method: quadratic, from a start that is off by O(δt²)
+NEAR = 1e-9  # relative violation from which one more step of Newton's method reaches the last digit
+STEPS = 50  # of Newton's method at most; two or three from a start that is off by O(δt²)
 
 
 @jax.tree_util.register_dataclass
@@ -73,23 +74,45 @@ class Constraints:
         return self._coupling() * jnp.einsum("cmk,cnk->cmn", new, old)
 
     def _multipliers(self, free, old, d_squared) -> jax.Array:
-        """λ with |free − coupling λ old|² = d², [C, m]."""
-        coupling = self._coupling()
+        """λ with |free − coupling λ old|² = d², [C, m]; NaN where Newton's method does not find it."""
+        coupling, d_squared = self._coupling(), jnp.where(self.there, d_squared, 1.0)
+
+        def off(λ, free, old, d_squared):
+            arms = free - jnp.einsum("cmn,cn,cnk->cmk", coupling, λ, old)
+            return arms, 0.5 * (jnp.sum(arms**2, axis=-1) - d_squared)
 
         def newton(λ, free, old, d_squared):
-            arms = free - jnp.einsum("cmn,cn,cnk->cmk", coupling, λ, old)
-            off = 0.5 * (jnp.sum(arms**2, axis=-1) - jnp.where(self.there, d_squared, 1.0))
-            return λ + _solve(coupling * jnp.einsum("cmk,cnk->cmn", arms, old), off)
+            arms, violation = off(λ, free, old, d_squared)
+            return λ + _solve(coupling * jnp.einsum("cmk,cnk->cmn", arms, old), violation)
+
+        def far(λ):
+            return jnp.any(jnp.abs(off(λ, *given)[1]) > NEAR * given[2])
 
         given = jax.lax.stop_gradient((free, old, d_squared))
-        start = jnp.zeros(self.there.shape)
-        found = jax.lax.fori_loop(0, STEPS, lambda _, λ: newton(λ, *given), start)
+        start = jnp.zeros(self.there.shape), 0
+        found, _ = jax.lax.while_loop(
+            lambda state: far(state[0]) & (state[1] < STEPS),
+            lambda state: (newton(state[0], *given), state[1] + 1),
+            start,
+        )
         # One more step, from a start that is a constant, has the derivative of the implicit function.
-        return newton(jax.lax.stop_gradient(found), free, old, d_squared)
+        return jnp.where(far(found), jnp.nan, newton(jax.lax.stop_gradient(found), free, old, d_squared))
 
 
 def _solve(matrix, right) -> jax.Array:
-    return jnp.linalg.solve(matrix, right[..., None])[..., 0]
+    """The solutions of small systems, [C, m]; of up to three equations by cofactors, many at once."""
+    size = matrix.shape[-1]
+    if size > 3:
+        return jnp.linalg.solve(matrix, right[..., None])[..., 0]
+    if size == 1:
+        return right / matrix[..., 0]
+    if size == 2:
+        (a, b), (c, d) = jnp.moveaxis(matrix, (-2, -1), (0, 1))
+        x, y = jnp.moveaxis(right, -1, 0)
+        return jnp.stack([d * x - b * y, a * y - c * x], axis=-1) / (a * d - b * c)[..., None]
+    one, two, three = (matrix[..., k] for k in range(3))  # columns
+    cofactors = jnp.stack([jnp.cross(two, three), jnp.cross(three, one), jnp.cross(one, two)], axis=-2)
+    return jnp.einsum("...mk,...k->...m", cofactors, right) / jnp.sum(one * cofactors[..., 0, :], axis=-1)[..., None]
 
 
 def clusters(pairs: np.ndarray, lengths: Column, masses: np.ndarray) -> Constraints:

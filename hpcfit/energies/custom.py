@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -66,12 +67,19 @@ class CustomBonded(Expressed, Bonded):
         def image(separation):
             return minimum_image(separation, frame.box if self.periodic else None)
 
-        return {
-            "distance": lambda a, b: length(image(b - a)),
+        def steps(*points):
+            return [image(after - before) for before, after in pairwise(points)]
+
+        of_points = {
+            "distance": lambda *points: length(*steps(*points)),
             "angle": lambda a, b, c: angle(image(a - b), image(c - b)),
-            "dihedral": lambda a, b, c, d: dihedral(image(b - a), image(c - b), image(d - c)),
-            "pointdistance": lambda *x: length(image(_point(*x[3:]) - _point(*x[:3]))),
+            "dihedral": lambda *points: dihedral(*steps(*points)),
         }
+        of_numbers = {
+            f"point{name}": lambda *x, function=function: function(*map(_point, x[::3], x[1::3], x[2::3]))
+            for name, function in of_points.items()
+        }
+        return of_points | of_numbers
 
 
 @jax.tree_util.register_dataclass

@@ -45,27 +45,13 @@ class CustomGB:
 
     def energy(self, frame, parameters) -> jax.Array:
         """The energy, kJ/mol."""
-        known = {name: column.values(parameters) for name, column in self.own.items()}
         common = {name: column.values(parameters)[0] for name, column in self.common.items()}
-        tables = functions(self.tables, parameters)
-        places = dict(zip("xyz", frame.positions.T))
+        known = {name: column.values(parameters) for name, column in self.own.items()}
+        state = _State(common, known, dict(zip("xyz", frame.positions.T)), functions(self.tables, parameters))
         over = self._pairs(frame)
         for step in self.values:
-            if step.over == SINGLE:
-                value = step.expression(known | common | places, tables)
-            else:
-                value = _pair_value(step, over[step.over], known, common, tables)
-            known[step.name] = jnp.broadcast_to(value, len(frame.positions))
-        total = 0.0
-        for step in self.energies:
-            if step.over == SINGLE:
-                value = step.expression(known | common | places, tables)
-                total = total + jnp.sum(jnp.broadcast_to(value, len(frame.positions)))
-            else:
-                pairs = over[step.over]
-                value = step.expression(both_atoms(pairs, known) | common | {"r": pairs.r}, tables)
-                total = total + pairs.total(jnp.broadcast_to(value, pairs.r.shape))
-        return total
+            known[step.name] = state.by_atom(step, over.get(step.over))
+        return sum((state.total(step, over.get(step.over)) for step in self.energies), start=jnp.zeros(()))
 
     def _pairs(self, frame) -> dict[str, Pairs]:
         steps = {step.over for step in (*self.values, *self.energies)}
@@ -73,12 +59,31 @@ class CustomGB:
         return {over: source.pairs(frame) for over, source in sources.items() if over in steps}
 
 
-def _pair_value(step: Step, pairs: Pairs, known, common, tables) -> jax.Array:
-    both = both_atoms(pairs, known)
-    names = known.keys()
-    turned = {f"{name}1": both[f"{name}2"] for name in names} | {f"{name}2": both[f"{name}1"] for name in names}
-    of_first, of_second = (
-        jnp.broadcast_to(step.expression(values | common | {"r": pairs.r}, tables), pairs.r.shape)
-        for values in (both, turned)
-    )
-    return pairs.by_atom(of_first, of_second)
+class _State(NamedTuple):
+    """Numbers that expressions take. common: of the system; known: of the atoms, to which computed values are added."""
+
+    common: dict[str, jax.Array]
+    known: dict[str, jax.Array]
+    places: dict[str, jax.Array]
+    tables: dict
+
+    def by_atom(self, step: Step, pairs: Pairs | None) -> jax.Array:
+        """The value of a step for each atom, [N]."""
+        if pairs is None:
+            return self._of_atoms(step)
+        both = both_atoms(pairs, self.known)
+        turned = {f"{name}{end}": both[f"{name}{other}"] for name in self.known for end, other in ("12", "21")}
+        return pairs.by_atom(self._of_pairs(step, pairs, both), self._of_pairs(step, pairs, turned))
+
+    def total(self, step: Step, pairs: Pairs | None) -> jax.Array:
+        """The sum of a step over atoms or pairs."""
+        if pairs is None:
+            return jnp.sum(self._of_atoms(step))
+        return pairs.total(self._of_pairs(step, pairs, both_atoms(pairs, self.known)))
+
+    def _of_atoms(self, step: Step) -> jax.Array:
+        value = step.expression(self.known | self.common | self.places, self.tables)
+        return jnp.broadcast_to(value, self.places["x"].shape)
+
+    def _of_pairs(self, step: Step, pairs: Pairs, both) -> jax.Array:
+        return jnp.broadcast_to(step.expression(both | self.common | {"r": pairs.r}, self.tables), pairs.r.shape)

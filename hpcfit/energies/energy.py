@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.energies.columns import Column
+from hpcfit.energies.geometry import require_box
 from hpcfit.energies.lists import Frame, Lists, PairSource, neighbour_lists, renewed
 from hpcfit.energies.sites import Sites
 from hpcfit.errors import InputError, nearest
@@ -69,6 +70,12 @@ class Energy:
     def pair_sources(self) -> dict[str, PairSource]:
         """The sets of pairs that the terms run over, each once."""
         return {found.key: found for found in _inside(self.terms, PairSource)}
+
+    def require_box(self, box: np.ndarray | None, *, source: str = "the system") -> None:
+        """Raises InputError for a box that is missing, not reduced, or too small for the cut-off of any term."""
+        cutoffs = [pairs.cutoff for pairs in self.pair_sources.values() if pairs.periodic]
+        if cutoffs:
+            require_box(box, max(cutoffs), source=source)
 
     def used(self) -> dict[str, np.ndarray]:
         """The entries of each class of parameters that some term takes, sorted."""

@@ -9,25 +9,35 @@ import numpy as np
 from hpcfit.errors import InputError
 
 
-def minimum_image(separation: jax.Array, box: jax.Array | None) -> jax.Array:
-    """The shortest of the periodic images of separations [..., 3], for lengths up to half the box.
+def minimum_image(separation: jax.Array, box: jax.Array | None, axis: int = -1) -> jax.Array:
+    """The shortest of the periodic images of separations, for lengths up to half the box.
 
     box: rows a, b, c as OpenMM reduces them: a along x, b in the xy plane, |b_x| ≤ a_x/2, |c_x| ≤ a_x/2, |c_y| ≤ b_y/2.
+    axis: which one holds x, y and z.
     """
     if box is None:
         return separation
-    for axis in (2, 1, 0):
-        turns = jnp.round(separation[..., axis] / box[axis, axis])
-        separation = separation - jax.lax.stop_gradient(turns)[..., None] * box[axis]
+    for component in (2, 1, 0):
+        turns = jnp.round(jnp.take(separation, component, axis) / box[component, component])
+        separation = separation - jnp.expand_dims(jax.lax.stop_gradient(turns), axis) * _along(
+            box[component], separation, axis
+        )
     return separation
 
 
-def orthorhombic_image(separation: jax.Array, box: jax.Array | None) -> jax.Array:
+def orthorhombic_image(separation: jax.Array, box: jax.Array | None, axis: int = -1) -> jax.Array:
     """`minimum_image` for a box with right angles."""
     if box is None:
         return separation
-    lengths = jnp.diagonal(box)
-    return separation - jax.lax.stop_gradient(jnp.round(separation / lengths)) * lengths
+    widths = _along(jnp.diagonal(box), separation, axis)
+    return separation - jax.lax.stop_gradient(jnp.round(separation / widths)) * widths
+
+
+def _along(vector: jax.Array, array: jax.Array, axis: int) -> jax.Array:
+    """A vector [3] as an array that lies along an axis of another."""
+    shape = [1] * array.ndim
+    shape[axis] = 3
+    return vector.reshape(shape)
 
 
 def length(vectors: jax.Array) -> jax.Array:

@@ -57,8 +57,7 @@ class NeuralPotential:
         over_values = jax.vmap(around, (None, 1), 1)
         neighbours = jax.vmap(over_values, (0, None), 1)(centres, embedded)  # [N, functions, embedding]
         features = jnp.concatenate([embedded, neighbours.reshape(len(embedded), -1)], axis=1)
-        total = jnp.sum(jax.vmap(_network(shape, parameters))(features))
-        return jnp.where(pairs.holds, total, jnp.nan)
+        return jnp.sum(jax.vmap(_network(shape, parameters))(features))
 
 
 def initial_parameters(elements: int, architecture: Architecture, seed: int) -> dict[str, jax.Array]:

@@ -24,7 +24,7 @@ from hpcfit.energies.tabulated import Tabulated
 from hpcfit.errors import InputError
 
 CHARGE = ("charge", "q")  # names of parameters that may be the charges of the NonbondedForce
-PLACES = ("distance", "angle", "dihedral", "pointdistance", "periodicdistance")
+OF_PLACES = ("distance", "angle", "dihedral", "pointdistance", "pointangle", "pointdihedral")
 
 
 class _Items(NamedTuple):
@@ -50,23 +50,30 @@ class _Items(NamedTuple):
 class _Parts:
     """The expressions, tables, common parameters and parameters of items of one custom force."""
 
-    def __init__(self, force: Any, types: Types, items: _Items, texts: list[str], variables: set[str], each: str = ""):
-        """each: what stands behind the name of an item's parameter in an expression: `12` for a1 and a2."""
+    def __init__(
+        self,
+        force: Any,
+        types: Types,
+        items: _Items,
+        texts: list[str],
+        variables: set[str],
+        ends: tuple[str, ...] = ("",),
+        functions: tuple[str, ...] = (),
+    ):
+        """ends: what stands behind the name of an item's parameter in an expression: 1 and 2 for a1 and a2."""
         self.force, self.types, self.items, self.prefix = force, types, items, types.prefix(_prefix(force))
         self.tables, self._table_columns = _tables(force, types, self.prefix)
         self.atoms, self._rows = table(items.count(force), items.row(force), items.atoms)
         own = items.names(force)
         common = [force.getGlobalParameterName(number) for number in range(force.getNumGlobalParameters())]
-        known = set(common) | variables | {name + end for name in own for end in (each or [""])}
-        if each and SINGLE in variables:
-            known |= set(own)
-        functions = set(self.tables) | set(PLACES)
-        self.expressions = [parse(text, functions=functions, source=force.getName()) for text in texts]
+        known_functions = {*self.tables, *functions}
+        self.expressions = [parse(text, functions=known_functions, source=force.getName()) for text in texts]
         for expression in self.expressions:
+            known = variables | set(common) | {name + end for name in own for end in ends}
             require_names(expression, known, source=force.getName())
         chosen = self._chosen()
         self.common = {name: self._common(number, name in chosen) for number, name in enumerate(common)}
-        self.own = self._own(own, {name for name in own if any(name + end in chosen for end in ("", "1", "2"))})
+        self.own = self._own(own, {name for name in own if any(name + end in chosen for end in ends)})
 
     def _chosen(self) -> set[str]:
         """The names that choose entries of tables of whole numbers."""
@@ -168,7 +175,7 @@ def bonded(force: Any, types: Types) -> Read:
             "CustomTorsionForce": (_Items("Torsion", 4), "theta"),
         }[force.__class__.__name__]
         variables = {variable}
-    parts = _Parts(force, types, items, [force.getEnergyFunction()], variables)
+    parts = _Parts(force, types, items, [force.getEnergyFunction()], variables, functions=OF_PLACES if compound else ())
     periodic = force.usesPeriodicBoundaryConditions()
     term = CustomBonded(
         expression=parts.expressions[0], atoms=parts.atoms, periodic=periodic, compound=compound, **parts.term()
@@ -178,7 +185,8 @@ def bonded(force: Any, types: Types) -> Read:
 
 def external(force: Any, types: Types) -> Read:
     """CustomExternalForce."""
-    parts = _Parts(force, types, _Items("Particle", 1), [force.getEnergyFunction()], set("xyz"))
+    texts, functions = [force.getEnergyFunction()], ("periodicdistance",)
+    parts = _Parts(force, types, _Items("Particle", 1), texts, set("xyz"), functions=functions)
     term = CustomExternal(expression=parts.expressions[0], atoms=parts.atoms[:, 0], **parts.term())
     return Read((term,), parts.write)
 
@@ -187,7 +195,7 @@ def pairs(force: Any, types: Types, box: Box) -> Read:
     """CustomNonbondedForce."""
     if force.getNumComputedValues():
         raise InputError(f"{force.getName()} has computed values, which hpcfit does not read", remedy="write them out")
-    parts = _Parts(force, types, _Items("Particle", 0), [force.getEnergyFunction()], {"r"}, "12")
+    parts = _Parts(force, types, _Items("Particle", 0), [force.getEnergyFunction()], {"r"}, ("1", "2"))
     atoms = force.getNumParticles()
     excluded = _excluded(force) + _outside_of_groups(force, atoms)
     source = pairs_of(force, atoms, excluded, box)
@@ -197,7 +205,7 @@ def pairs(force: Any, types: Types, box: Box) -> Read:
         if force.getNumInteractionGroups():
             raise InputError(f"{force.getName()} has interaction groups and a long-range correction, which hpcfit does"
                              " not compute together", remedy="switch the correction off")  # fmt: skip
-        tail = kind_pairs(tuple(parts.own.values()))
+        tail = kind_pairs(tuple(parts.own.values()), atoms)
     term = CustomPairs(expression=parts.expressions[0], pairs=source, switch_from=start, tail=tail, **parts.term())
     return Read((term,), parts.write)
 
@@ -223,8 +231,8 @@ def gb(force: Any, types: Types, box: Box) -> Read:
     energy_steps = [force.getEnergyTermParameters(number) for number in range(force.getNumEnergyTerms())]
     names = [name for name, _, _ in value_steps]
     texts = [text for _, text, _ in value_steps] + [text for text, _ in energy_steps]
-    variables = {"r", *"xyz", *names, *(name + end for name in names for end in "12"), SINGLE}
-    parts = _Parts(force, types, _Items("Particle", 0), texts, variables, "12")
+    variables = {"r", *"xyz", *names, *(name + end for name in names for end in "12")}
+    parts = _Parts(force, types, _Items("Particle", 0), texts, variables, ("", "1", "2"))
     over = {force.SingleParticle: SINGLE, force.ParticlePair: PAIRS, force.ParticlePairNoExclusions: ALL_PAIRS}
     kinds = [over[kind] for *_, kind in (*value_steps, *energy_steps)]
     steps = [

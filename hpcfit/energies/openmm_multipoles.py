@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.energies.columns import Types
+from hpcfit.energies.columns import Column, Types
 from hpcfit.energies.multipoles import BISECTOR, NO_AXES, Z_THEN_X, PolarizableMultipoles
 from hpcfit.energies.openmm_reading import Box, Read, numbers, table, values
 from hpcfit.errors import InputError
@@ -27,31 +27,33 @@ def multipoles(force: Any, types: Types, box: Box) -> Read:
     atoms = force.getNumMultipoles()
     _, rows = table(atoms, force.getMultipoleParameters, 0)
     frame, axes = rows[13].astype(int), np.stack(rows[14:17], axis=1).astype(int)
-    thole, damping, polarizability = rows[17:]
-    _require(frame, damping, polarizability)
-    axes = np.where(axes < 0, np.arange(atoms)[:, None], axes)
-    prefix, number = types.prefix("multipole"), np.arange(atoms)
-    named = {"charge": rows[0], "polarizability": polarizability, "thole": thole}
-    none = {"polarizability": polarizability == 0, "thole": polarizability == 0}
-    columns = types.columns(prefix, named, number, constant=none)
-    moments = {
-        name: types.columns(prefix, {name: np.ravel(parts)}, np.repeat(number, parts.shape[1]),
-                            constant={name: np.ravel(parts) == 0})[name]
-        for name, parts in {"dipole": np.stack(rows[1:4], 1), "quadrupole": np.stack(rows[4:13], 1)}.items()
-    }  # fmt: skip
-    permanent, direct, induced = _scales(force, atoms)
-    term = PolarizableMultipoles(
-        **columns, **moments, frame=frame, axes=axes, permanent=permanent, direct=direct, induced=induced
-    )
+    _require(frame, damping=rows[18], polarizability=rows[19])
+    around = np.where(axes < 0, np.arange(atoms)[:, None], axes)
+    columns, factors = _columns(types, rows), _factors(force, atoms)
+    term = PolarizableMultipoles(**columns, **factors, frame=frame, axes=around)
 
     def write(force, parameters):
-        dipoles, quadrupoles = (np.reshape(moments[name].values(parameters), (atoms, -1)) for name in moments)
-        for atom, (charge, α, a) in enumerate(values(parameters, term.charge, term.polarizability, term.thole)):
-            kind, *around = numbers([rows[13][atom], *(row[atom] for row in rows[14:17])])
-            moment = [dipoles[atom].tolist(), quadrupoles[atom].tolist()]
-            force.setMultipoleParameters(atom, charge, *moment, kind, *around, a, α ** (1 / 6), α)
+        moments = [
+            np.reshape(column.values(parameters), (atoms, -1)).tolist() for column in (term.dipole, term.quadrupole)
+        ]
+        others = values(parameters, term.charge, term.polarizability, term.thole)
+        for atom, (dipole, quadrupole, (charge, α, thole)) in enumerate(zip(*moments, others)):
+            where = int(frame[atom]), *numbers(axes[atom])
+            force.setMultipoleParameters(atom, charge, dipole, quadrupole, *where, thole, α ** (1 / 6), α)
 
     return Read((term,), write)
+
+
+def _columns(types: Types, rows) -> dict[str, Column]:
+    """Parameters of the atoms, and moments, of which equal values are one parameter."""
+    prefix, number, polarizability = types.prefix("multipole"), np.arange(len(rows[0])), rows[19]
+    named = {"charge": rows[0], "polarizability": polarizability, "thole": rows[17]}
+    none = {"polarizability": polarizability == 0, "thole": polarizability == 0}
+    found = types.columns(prefix, named, number, constant=none)
+    for name, parts in {"dipole": rows[1:4], "quadrupole": rows[4:13]}.items():
+        moment, atoms = np.stack(parts, axis=1).ravel(), np.repeat(number, len(parts))
+        found |= types.columns(prefix, {name: moment}, atoms, constant={name: moment == 0})
+    return found
 
 
 def _require(frame, damping, polarizability) -> None:
@@ -67,7 +69,7 @@ def _require(frame, damping, polarizability) -> None:
         )
 
 
-def _scales(force, atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _factors(force, atoms: int) -> dict[str, np.ndarray]:
     """Factors of the permanent energy, of the field that polarizes, and of that in the energy, [N, N] each."""
     permanent, direct, induced = (1 - np.eye(atoms) for _ in range(3))
     for atom in range(atoms):
@@ -78,4 +80,4 @@ def _scales(force, atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             permanent[atom, apart], induced[atom, apart] = PERMANENT[bonds], INDUCED[bonds]
             if bonds == 2:
                 induced[atom, [other for other in apart if other in group]] *= WITHIN_GROUP
-    return permanent, direct, induced
+    return {"permanent": permanent, "direct": direct, "induced": induced}

@@ -1,4 +1,4 @@
-"""What readers of OpenMM's forces share: rows of parameters as arrays in OpenMM's units, and what a reader gives."""
+"""The common parts of the readers of OpenMM's forces: rows of parameters as arrays, the box, the pairs, the result."""
 
 from __future__ import annotations
 
@@ -52,15 +52,14 @@ def _flat(values: Any) -> Iterator[float]:
         yield from _flat(value) if isinstance(value, list | tuple) else (value,)
 
 
-def pairs_of(force: Any, atoms: int, excluded, box: Box) -> PairSource:
+def pairs_of(force: Any, atoms: int, excluded, box: Box, members=None) -> PairSource:
     """The pairs that a force runs over."""
     cutoff = None if force.getNonbondedMethod() == force.NoCutoff else plain(force.getCutoffDistance())
     periodic = force.usesPeriodicBoundaryConditions()
     if periodic:
         box.require(cutoff, force)
-    return pair_source(
-        atoms, cutoff=cutoff, excluded=excluded, periodic=periodic, orthorhombic=periodic and box.orthorhombic
-    )
+    right = periodic and box.orthorhombic
+    return pair_source(atoms, cutoff=cutoff, excluded=excluded, periodic=periodic, orthorhombic=right, members=members)
 
 
 def plain(value: Any) -> Any:

@@ -20,6 +20,8 @@ import numpy as np
 
 from hpcfit.errors import InputError, nearest
 
+REMEDY = "it must be a JAX function of (positions, parameters, box) that gives one number, kJ/mol"
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -50,21 +52,27 @@ def load_form(name: str, folder: Path = Path()) -> OwnForm:
 
 def require_form(form: OwnForm, positions, parameters, box=None, *, name: str = "the energy") -> None:
     """Raises InputError for a function that fails, gives no scalar, is not finite, or cannot be differentiated."""
-    remedy = "it must be a JAX function of (positions, parameters, box) that gives one number, kJ/mol"
-    value = _called(lambda: form.function(positions, parameters, box), name, "fails", remedy)
-    if np.shape(value) != () or not isinstance(value, jax.Array | np.generic | float):
-        given = f"an array of shape {np.shape(value)}" if hasattr(value, "shape") else f"a {type(value).__name__}"
-        raise InputError(f"{name} gives {given} where a scalar is expected", remedy=f"{remedy}; jnp.sum adds its parts")
-    if not np.isfinite(value):
-        raise InputError(
-            f"{name} is {float(value)} at the first positions", remedy="check its units (nm) and the positions"
-        )
+    value = _called(lambda: form.function(positions, parameters, box), name, "fails", REMEDY)
+    _require_scalar(value, name)
     gradient = _called(
         lambda: jax.grad(lambda x: jnp.asarray(form.function(x, parameters, box), dtype=float))(positions),
         name,
         "has no gradient",
-        f"{remedy}: use jax.numpy in place of numpy, and no float() or int() of what depends on positions",
+        f"{REMEDY}: use jax.numpy in place of numpy, and no float() or int() of what depends on positions",
     )
+    _require_gradient(np.asarray(gradient), name)
+
+
+def _require_scalar(value: Any, name: str) -> None:
+    if np.shape(value) != () or not isinstance(value, jax.Array | np.generic | float):
+        given = f"an array of shape {np.shape(value)}" if hasattr(value, "shape") else f"a {type(value).__name__}"
+        raise InputError(f"{name} gives {given} where a scalar is expected", remedy=f"{REMEDY}; jnp.sum adds its parts")
+    if not np.isfinite(value):
+        remedy = "check its units (nm, kJ/mol) and the positions"
+        raise InputError(f"{name} is {float(value)} at the first positions", remedy=remedy)
+
+
+def _require_gradient(gradient: np.ndarray, name: str) -> None:
     bad = np.flatnonzero(~np.all(np.isfinite(gradient), axis=-1))
     if len(bad):
         raise InputError(

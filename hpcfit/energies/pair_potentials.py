@@ -76,13 +76,14 @@ class KindPairs:
         return 2 * np.pi * self.atoms**2 / (0.5 * self.atoms * (self.atoms + 1)) * jnp.dot(self.count, integrals)
 
 
-def kind_pairs(columns: Sequence[Column]) -> KindPairs:
-    """The pairs of kinds: atoms with equal entries and constants in all columns."""
+def kind_pairs(columns: Sequence[Column], atoms: int) -> KindPairs:
+    """The pairs of kinds: items with equal entries and constants in all columns. atoms: of the system, with those that
+    do not interact."""
     rows = np.column_stack([part for column in columns for part in (column.index, column.constant)])
     _, first, count = np.unique(rows, axis=0, return_index=True, return_counts=True)
     one, two = np.triu_indices(len(first))
     pairs = np.where(one == two, count[one] * (count[one] + 1) / 2, count[one] * count[two])
-    return KindPairs(first[one], first[two], pairs.astype(float), len(rows))
+    return KindPairs(first[one], first[two], pairs.astype(float), atoms)
 
 
 @jax.tree_util.register_dataclass
@@ -90,9 +91,9 @@ def kind_pairs(columns: Sequence[Column]) -> KindPairs:
 class PairPotential:
     """A potential of σ and ε between all pairs of a source.
 
-    sigma: [N] nm. epsilon: [N] kJ/mol. shape: further parameters of the potential, such as α and β, one item each.
-    switch_from: nm, None for a plain cut-off. tail: the pairs of kinds over which the long-range correction is a
-    mean, or None for no correction.
+    sigma: [n] nm, epsilon: [n] kJ/mol, of the source's members. shape: further parameters of the potential, such as α
+    and β, one item each. switch_from: nm, None for a plain cut-off. tail: the pairs of kinds over which the long-range
+    correction is a mean, or None for no correction.
     """
 
     pairs: PairSource

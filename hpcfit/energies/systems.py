@@ -72,10 +72,21 @@ class LoadedSystem:
             system.setConstraintParameters(number, first, second, float(length))
         return system
 
-    def _like(self, leaf: str, values) -> np.ndarray:
-        """Values for a class of parameters; raises InputError where there is no such class, or not as many values."""
+    def entries(self, name: str) -> tuple[str, list[int]]:
+        """The class and the entries of a name: `lj.epsilon` for all of a class, `lj.epsilon:HOH.O` for one of them."""
+        leaf, colon, label = name.partition(":")
+        self._require(leaf)
+        if colon and label not in self.labels[leaf]:
+            raise InputError(f"{leaf} has no entry {label}", remedy=nearest(label, self.labels[leaf]))
+        return leaf, [self.labels[leaf].index(label)] if colon else list(range(len(self.labels[leaf])))
+
+    def _require(self, leaf: str) -> None:
         if leaf not in self.parameters:
             raise InputError(f"the System has no parameters {leaf}", remedy=nearest(leaf, self.parameters))
+
+    def _like(self, leaf: str, values) -> np.ndarray:
+        """Values for a class of parameters; raises InputError where there is no such class, or not as many values."""
+        self._require(leaf)
         if np.shape(values) != self.parameters[leaf].shape:
             known = len(self.parameters[leaf])
             remedy = f"give one for each of {', '.join(self.labels[leaf][:10])}"

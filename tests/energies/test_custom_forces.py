@@ -1,8 +1,11 @@
 """Custom forces with features that the shipped force fields do not use, against OpenMM."""
 
+import jax
 import numpy as np
 import pytest
 
+from hpcfit.energies.energy import Energy
+from hpcfit.energies.pair_potentials import PairPotential, double_exponential
 from hpcfit.energies.systems import from_system
 from hpcfit.errors import InputError
 from tests.energies.test_openmm_systems import assert_same_derivatives, assert_same_energy_and_forces
@@ -64,7 +67,8 @@ def compound():
 
     force = openmm.CustomCompoundBondForce(
         4, "k*(distance(p1, p2) - r0)*(angle(p1, p2, p3) - 2)*sin(dihedral(p1, p2, p3, p4)) + x1*y2 - z4*k"
-        " + pointdistance(x1, y1, z1, 0.1, 0.2, z3)",
+        " + pointdistance(x1, y1, z1, 0.1, 0.2, z3) + pointangle(x1, y1, z1, 0, 0.2, 0, x2, y2, z2)"
+        " + pointdihedral(x1, y1, z1, x2, y2, z2, x3, y3, z3, 0.1, 0.2, 0.9)",
     )  # fmt: skip
     force.addPerBondParameter("k")
     force.addGlobalParameter("r0", 0.3)
@@ -211,6 +215,39 @@ def test_a_force_is_that_of_openmm(make):
     moved = {leaf: values * rng.uniform(0.9, 1.1, values.shape) for leaf, values in loaded.parameters.items()}
     assert_same_energy_and_forces(loaded, positions, moved)
     assert_same_derivatives(loaded, positions, moved, rng)
+
+
+def test_the_double_exponential_is_the_expression_of_its_authors(shared_data):
+    """With switch and correction; the parameters are those of the expression, by other names."""
+    import openmm
+
+    field = (shared_data / "rev_sim" / "double_exponential.xml").read_text()
+    text = field.partition('CustomNonbondedForce energy="')[2].partition('"')[0]
+    force = openmm.CustomNonbondedForce(text)
+    for name, value in (("α", 18.5), ("β", 4.3)):
+        force.addGlobalParameter(name, value)
+    for name in ("sigma", "epsilon"):
+        force.addPerParticleParameter(name)
+    for atom in range(8):
+        force.addParticle([0.3 + 0.02 * (atom % 2), 0.5])
+    force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffPeriodic)
+    force.setCutoffDistance(0.7)
+    force.setUseSwitchingFunction(True)
+    force.setSwitchingDistance(0.55)
+    force.setUseLongRangeCorrection(True)
+    system, positions = place(force, box=True)
+    loaded = from_system(system)
+    (custom,) = loaded.energy.terms
+    term = PairPotential(
+        pairs=custom.pairs, **custom.own, shape=(custom.common["α"], custom.common["β"]),
+        potential=double_exponential, switch_from=0.55, tail=custom.tail,
+    )  # fmt: skip
+    one, other = (
+        jax.jit(jax.value_and_grad(lambda x, energy: energy(x, loaded.parameters, loaded.box)))(positions, energy)
+        for energy in (Energy((term,)), loaded.energy)
+    )
+    assert float(one[0]) == pytest.approx(float(other[0]), rel=1e-12)
+    np.testing.assert_allclose(one[1], other[1], rtol=1e-9, atol=1e-9)
 
 
 def test_what_chooses_an_entry_of_a_table_is_no_parameter():

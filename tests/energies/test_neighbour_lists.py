@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hpcfit.energies.columns import entries, fixed
+from hpcfit.energies.columns import Column, entries, fixed, part
 from hpcfit.energies.energy import Energy, require_used
 from hpcfit.energies.lists import neighbour_lists, pair_source
 from hpcfit.energies.pair_potentials import PairPotential
-from hpcfit.energies.transposed_gather import partner_values, sum_over_partners
 from hpcfit.errors import InputError
 
 BOX = np.array([[2.0, 0.0, 0.0], [0.4, 2.1, 0.0], [-0.5, 0.6, 2.2]])
@@ -81,6 +80,8 @@ def test_an_atom_that_moves_too_far_gives_nan_until_the_lists_are_renewed(energy
     assert np.isfinite(value(energy, moved, BOX, lists))
     moved[5, 1] += 0.002
     assert np.isnan(value(energy, moved, BOX, lists))
+    forces = jax.jit(jax.grad(lambda x, energy, lists: energy(x, PARAMETERS, BOX, lists)))
+    assert np.all(np.isnan(forces(moved, energy, lists)))  # never 0
     again = jax.jit(lambda energy, lists, x: energy.renewed(lists, x, BOX))(energy, lists, moved)
     assert float(value(energy, moved, BOX, again)) == pytest.approx(float(value(energy, moved, BOX)), rel=1e-12)
     other = {key: listed.holds(moved, 1.001 * BOX) for key, listed in again.items()}
@@ -93,6 +94,54 @@ def test_lists_without_slots_enough_say_so(energy, positions):
     full = energy.renewed(lists, dense, BOX)
     assert all(bool(listed.full) for listed in full.values())
     assert np.isnan(value(energy, dense, BOX, full))
+
+
+def test_a_box_that_is_too_small_is_one_error_and_nan_where_it_has_shrunk(energy, positions):
+    energy.require_box(BOX)
+    with pytest.raises(InputError, match=r"the box of run.pdb is 1.4 nm wide, less than twice the cut-off of 0.8 nm"):
+        energy.require_box(BOX * (1.4 / 2.0), source="run.pdb")
+    with pytest.raises(InputError, match="no box is given"):
+        energy.require_box(None)
+    assert np.isnan(value(energy, positions, 0.79 * BOX))
+
+
+def test_each_window_of_a_batch_has_lists_of_its_own(energy, positions):
+    rng = np.random.default_rng(9)
+    windows = jnp.array([positions, rng.permutation(positions), rng.uniform(0, 1, (ATOMS, 3)) @ BOX])
+    lists = energy.lists(positions, BOX, skin=0.2)
+    renewed = jax.vmap(lambda x: energy.renewed(lists, x, BOX))(windows)
+
+    @jax.jit
+    def both(energy, windows, lists):
+        def slopes(lists):
+            return jax.grad(lambda x: jnp.sum(jax.vmap(lambda x, lists: energy(x, PARAMETERS, BOX, lists))(x, lists)))
+
+        return slopes(lists)(windows), jax.vmap(jax.grad(lambda x: energy(x, PARAMETERS, BOX)))(windows)
+
+    found, expected = both(energy, windows, renewed)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+
+
+def test_pairs_of_some_atoms_alone(positions):
+    members = np.array([1, 4, 5, 11, 30, 59, 60])
+    columns = {name: np.where(np.isin(np.arange(ATOMS), members), 0, -1) for name in ("lj.sigma", "lj.epsilon")}
+    everywhere = {name: Column(index, np.zeros(ATOMS), name, True) for name, index in columns.items()}
+    excluded = [(1, 4), (4, 7), (60, 5)]
+    options = {"cutoff": 0.9, "periodic": True, "excluded": excluded}
+    whole = PairPotential(
+        pairs=pair_source(ATOMS, **options), sigma=everywhere["lj.sigma"], epsilon=everywhere["lj.epsilon"]
+    )
+    some = PairPotential(
+        pairs=pair_source(ATOMS, members=members, **options),
+        sigma=part(whole.sigma, members),
+        epsilon=part(whole.epsilon, members),
+    )
+    expected = float(value(Energy((whole,)), positions, BOX))
+    assert expected != 0
+    assert float(value(Energy((some,)), positions, BOX)) == pytest.approx(expected, rel=1e-12)
+    lists = Energy((some,)).lists(positions, BOX)
+    assert float(value(Energy((some,)), positions, BOX, lists)) == pytest.approx(expected, rel=1e-12)
+    assert Energy((some,)).used()["lj.sigma"].tolist() == [0]
 
 
 def test_too_many_atoms_for_all_pairs_is_one_error():
@@ -113,34 +162,6 @@ def test_all_pairs_stand_once(atoms):
     rows, slots = np.nonzero(table.inside)
     pairs = {frozenset((int(i), int(table.index[i, k]))) for i, k in zip(rows, slots)}
     assert len(pairs) == len(rows) == atoms * (atoms - 1) // 2 - (atoms > 2)
-
-
-def test_transposed_gathers_are_those_of_jax_under_all_transformations():
-    rng = np.random.default_rng(2)
-    table = pair_source(7).table
-    index, incoming = table.index, table.incoming
-
-    def ours(x):
-        y = partner_values(x, index, incoming)
-        return jnp.sum(jnp.sin(x[:, None] * y)) + jnp.sum(
-            sum_over_partners(jnp.cos(x[:, None] * y), index, incoming) ** 3
-        )
-
-    def theirs(x):
-        y = x[index]
-        return jnp.sum(jnp.sin(x[:, None] * y)) + jnp.sum(jnp.zeros(7).at[index].add(jnp.cos(x[:, None] * y)) ** 3)
-
-    x = jnp.array(rng.normal(size=(3, 7)))
-
-    @jax.jit
-    def transformed(x):
-        of_batch = [jax.grad(lambda x, f=f: jnp.sum(jax.vmap(f)(x)))(x) for f in (ours, theirs)]
-        batch_of = [jax.vmap(jax.hessian(f))(x) for f in (ours, theirs)]
-        linear = jax.linearize(jax.grad(ours), x[0])[1]
-        return of_batch, batch_of, (jax.vmap(linear)(jnp.eye(7)), batch_of[1][0])
-
-    for found, expected in transformed(x):
-        np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_a_parameter_that_no_term_takes_is_one_error(energy):

@@ -20,7 +20,7 @@ PARAMETERS = {"sigma": np.array([1.0]), "epsilon": np.array([1.0])}
 def lennard_jones_fluid(atoms: int, cutoff: float, tail: bool) -> Energy:
     columns = {name: entries(name, np.zeros(atoms)) for name in ("sigma", "epsilon")}
     pairs = pair_source(atoms, cutoff=cutoff, periodic=True, orthorhombic=True)
-    kinds = kind_pairs(tuple(columns.values())) if tail else None
+    kinds = kind_pairs(tuple(columns.values()), atoms) if tail else None
     return Energy((PairPotential(pairs=pairs, **columns, tail=kinds),))
 
 

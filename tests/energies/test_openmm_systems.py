@@ -7,11 +7,13 @@ error, of rounding, is 1e-13 E/(h θ ∂E/∂θ)); each also with every paramete
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hpcfit.energies.systems import from_system
-from tests.energies.openmm_cases import CASES, Reference, along
+from hpcfit.errors import InputError
+from tests.energies.openmm_cases import CASES, STENCIL, Reference, along
 
 DEFAULT = ("bonds only", "amber19 with CMAP", "TIP3P, PME", "Lennard-Jones, reaction field")
 
@@ -63,6 +65,54 @@ def test_a_system_is_that_of_openmm(name, request):
     assert_same_derivatives(loaded, case.positions, moved, rng)
 
 
+SECOND = ("TIP3P, PME", "amber19 with CMAP", "GBn2")
+
+
+@pytest.mark.parametrize(
+    "name", ["Lennard-Jones, reaction field", *(pytest.param(name, marks=pytest.mark.slow) for name in SECOND)]
+)
+def test_tangents_of_forces_are_those_of_differences(name):
+    """H·v + ∂²E/∂x∂θ·w in one pass, as tangents of dynamics need it."""
+    case = CASES[name](None)
+    loaded = from_system(case.system)
+    positions = jnp.asarray(Reference(case.system, case.positions).positions())
+    rng = np.random.default_rng(13)
+    v = jnp.asarray(rng.normal(size=positions.shape))
+    w = {leaf: values * rng.normal(size=values.shape) for leaf, values in loaded.parameters.items()}
+
+    @jax.jit
+    def tangent(energy, x, p):
+        return jax.jvp(lambda x, p: jax.grad(energy)(x, p, loaded.box), (x, p), (v, w))
+
+    def slope(step):
+        p = {leaf: values + step * w[leaf] for leaf, values in loaded.parameters.items()}
+        return tangent(loaded.energy, positions + step * v, p)[0]
+
+    _, found = tangent(loaded.energy, positions, loaded.parameters)
+    h = 1e-6
+    by_differences = sum(weight * slope(step * h) for step, weight in STENCIL.items()) / h
+    np.testing.assert_allclose(found, by_differences, rtol=0, atol=1e-6 * np.abs(found).max())
+
+
+@pytest.mark.parametrize("name", ["Lennard-Jones, reaction field", pytest.param("TIP3P, PME", marks=pytest.mark.slow)])
+def test_the_derivative_by_the_volume_is_that_of_openmm(name):
+    """Of positions and box that grow together: what the pressure is made of, the correction's part included."""
+    case = CASES[name](None)
+    loaded = from_system(case.system)
+
+    @jax.jit
+    def slope(energy, x, box):
+        return jax.grad(lambda s: energy(s * x, loaded.parameters, s * box))(1.0)
+
+    reference, h, by_differences = Reference(case.system, case.positions), 3e-6, 0.0  # no pair crosses the cut-off
+    for step, weight in STENCIL.items():
+        scale = 1 + step * h
+        reference.context.setPeriodicBoxVectors(*(scale * loaded.box))
+        reference.context.setPositions(scale * case.positions)
+        by_differences += weight * reference.energy() / h
+    assert float(slope(loaded.energy, case.positions, loaded.box)) == pytest.approx(by_differences, rel=1e-7)
+
+
 def test_the_system_that_is_read_is_written_again():
     import openmm
 
@@ -87,6 +137,16 @@ def test_parameters_are_types_with_names():
     assert all(np.all(np.isin(entries, np.arange(len(loaded.parameters[leaf])))) for leaf, entries in
                loaded.energy.used().items())  # fmt: skip
     assert loaded.energy.used().keys() == loaded.parameters.keys()
+
+
+def test_parameters_are_named_by_class_or_by_class_and_label():
+    loaded = from_system(*CASES["TIP3P, PME"](None)[:2])
+    assert loaded.entries("charge") == ("charge", [0, 1])
+    assert loaded.entries("charge:HOH.H1") == ("charge", [1])
+    with pytest.raises(InputError, match=r"no parameters charges(.|\n)*did you mean 'charge'"):
+        loaded.entries("charges")
+    with pytest.raises(InputError, match=r"charge has no entry HOH.H2(.|\n)*did you mean 'HOH.H1'"):
+        loaded.entries("charge:HOH.H2")
 
 
 def test_an_atom_without_lennard_jones_has_no_such_parameters():

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hpcfit.energies.columns import entries
-from hpcfit.energies.constraints import clusters
+from hpcfit.energies.columns import entries, fixed
+from hpcfit.energies.constraints import _solve, clusters
 from hpcfit.energies.openmm_sites import read_sites
 from hpcfit.energies.systems import from_system
 from hpcfit.errors import InputError
@@ -128,6 +128,28 @@ def test_tangents_are_those_of_differences(constraints, before):
     )
     assert forwards == pytest.approx(by_differences, rel=1e-6)
     assert sum(backwards) == pytest.approx(forwards, rel=1e-10)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_small_systems_are_solved_as_by_numpy(size):
+    rng = np.random.default_rng(7)
+    matrix, right = rng.normal(size=(5, size, size)), rng.normal(size=(5, size))
+    expected = np.linalg.solve(matrix, right[..., None])[..., 0]
+    np.testing.assert_allclose(_solve(jnp.asarray(matrix), jnp.asarray(right)), expected, rtol=1e-10)
+
+
+def test_constraints_that_cannot_be_met_give_nan(constraints, before):
+    on = constraints.positions(before, before, PARAMETERS)
+    far = on.at[1].add(jnp.array([0.0, 0.0, 3.0]))  # a bond as long as thirty, across its old direction
+    assert np.all(np.isnan(constraints.positions(far, on, PARAMETERS)[1]))
+
+
+def test_a_system_without_constraints_is_left_alone():
+    none = clusters(np.zeros((0, 2)), fixed([]), MASSES)
+    positions = np.ones((10, 3))
+    assert np.array_equal(none.positions(positions, positions, {}), positions)
+    assert np.array_equal(none.velocities(positions, positions), positions)
+    assert float(none.violation(positions, {})) == 0
 
 
 def test_constraints_of_a_rigid_water_model_are_parameters():
