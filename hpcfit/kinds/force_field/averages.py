@@ -30,7 +30,7 @@ Potential = Callable[[Any, Tree, Any], Any]  # (positions [N, d], parameters, bo
 
 
 class Measured(NamedTuple):
-    """What an observable should be. value, sigma: [1, M], of the one tile there is."""
+    """Measurements of one observable. value, sigma: [1, M], of the one tile there is."""
 
     value: Any
     sigma: Any
