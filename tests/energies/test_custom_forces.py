@@ -207,7 +207,7 @@ FORCES = (
 SLOW = (tables, generalised_born, cut_without_box, compound)
 
 
-@pytest.mark.parametrize("make", [pytest.param(make, marks=[pytest.mark.slow] * (make in SLOW)) for make in FORCES])
+@pytest.mark.parametrize("make", [pytest.param(make, marks=[pytest.mark.nightly] * (make in SLOW)) for make in FORCES])
 def test_a_force_is_that_of_openmm(make):
     system, positions = make()
     loaded = from_system(system)

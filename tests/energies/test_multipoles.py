@@ -33,7 +33,7 @@ def polarizable_waters(number: int) -> Case:
     return Case(system, topology, positions)
 
 
-@pytest.mark.parametrize("number", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [2, pytest.param(8, marks=pytest.mark.nightly)])
 def test_waters_are_those_of_openmm(number):
     case = polarizable_waters(number)
     loaded = from_system(case.system, case.topology)
@@ -68,7 +68,7 @@ def test_a_charge_and_a_polarizable_atom():
     assert float(charge_and_atom(0.3, 0.001)) == pytest.approx(-0.5 * COULOMB * 0.001 / 0.3**4, rel=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_second_derivatives_pass_through_the_solution():
     case = polarizable_waters(2)
     loaded = from_system(case.system)

@@ -52,7 +52,7 @@ def assert_same_derivatives(loaded, positions, parameters, rng):
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+    "name", [name if name in DEFAULT else pytest.param(name, marks=pytest.mark.nightly) for name in CASES]
 )
 def test_a_system_is_that_of_openmm(name, request):
     case = CASES[name](folder_of(name, request))
@@ -69,7 +69,7 @@ SECOND = ("TIP3P, PME", "amber19 with CMAP", "GBn2")
 
 
 @pytest.mark.parametrize(
-    "name", ["Lennard-Jones, reaction field", *(pytest.param(name, marks=pytest.mark.slow) for name in SECOND)]
+    "name", ["Lennard-Jones, reaction field", *(pytest.param(name, marks=pytest.mark.nightly) for name in SECOND)]
 )
 def test_tangents_of_forces_are_those_of_differences(name):
     """H·v + ∂²E/∂x∂θ·w in one pass, as tangents of dynamics need it."""
@@ -94,7 +94,7 @@ def test_tangents_of_forces_are_those_of_differences(name):
     np.testing.assert_allclose(found, by_differences, rtol=0, atol=1e-6 * np.abs(found).max())
 
 
-@pytest.mark.parametrize("name", ["Lennard-Jones, reaction field", pytest.param("TIP3P, PME", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["Lennard-Jones, reaction field", pytest.param("TIP3P, PME", marks=pytest.mark.nightly)])
 def test_the_derivative_by_the_volume_is_that_of_openmm(name):
     """Of positions and box that grow together: what the pressure is made of, the correction's part included."""
     case = CASES[name](None)
