@@ -94,7 +94,9 @@ def test_tangents_of_forces_are_those_of_differences(name):
     np.testing.assert_allclose(found, by_differences, rtol=0, atol=1e-6 * np.abs(found).max())
 
 
-@pytest.mark.parametrize("name", ["Lennard-Jones, reaction field", pytest.param("TIP3P, PME", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "name", ["Lennard-Jones, reaction field", pytest.param("TIP3P, PME", marks=pytest.mark.nightly)]
+)
 def test_the_derivative_by_the_volume_is_that_of_openmm(name):
     """Of positions and box that grow together: what the pressure is made of, the correction's part included."""
     case = CASES[name](None)
