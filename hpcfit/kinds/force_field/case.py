@@ -17,14 +17,13 @@ from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
 from hpcfit.kinds.force_field.config import CorrectionConfig, CurveConfig, DataConfig, EnsembleConfig, Prices
-from hpcfit.kinds.force_field.problem import CIRCLE, Data, JointFit, Prior, Scales
+from hpcfit.kinds.force_field.problem import CIRCLE, Data, JointFit, Prior, Scales, whitening
 from hpcfit.kinds.force_field.tables import NumberTable, check_all, open_table
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.stream import Chunk
 
 FLAT = 1e-10  # variance of a term, kT^2, below which nothing can be told of its correction
 SIDES = {"upper": 1, "lower": -1, None: 0}
-LEAST = 1e-9  # of the largest curvature: the scale of a direction that the terms do not determine
 
 
 class DataTables(NamedTuple):
@@ -107,6 +106,7 @@ class ForceFieldCase:
         choice = config.problem
         found = [_open_ensemble(one, choice.correction, choice.curve) for one in choice.ensemble]
         _check_terms_vary(choice.correction, found)
+        _check_folds(choice.n_folds, found)
         return cls(config, found)
 
     @property
@@ -164,7 +164,9 @@ class ForceFieldCase:
         choice, names = self.config.problem, self.data_names()
         held_out = sum(one.held_out for one in names)
         corrections, curves = (sum(one.fitted for one in t) for t in (choice.correction, choice.curve))
-        folds = f", cross-validation of {len(choice.prices)} choices in {choice.n_folds} folds" if choice.n_folds else ""
+        folds = (
+            f", cross-validation of {len(choice.prices)} choices in {choice.n_folds} folds" if choice.n_folds else ""
+        )
         return {
             "ensembles": ", ".join(f"{one.config.name} ({one.n_frames} frames)" for one in self.ensembles),
             "data": f"{len(names) - held_out} fitted, {held_out} held out",
@@ -204,7 +206,8 @@ class ForceFieldCase:
         choice = self.config.problem
         fixed = np.array([0.0 if one.fitted else one.value for one in choice.correction])
         coefficients = np.array([one.coefficients for one in choice.curve], float).reshape(-1, 3)
-        return JointFit(self._data(), prices, self._scales(), fixed, coefficients, len(self.ensembles))
+        judged = any(one.held_out for one in self.data_names())
+        return JointFit(self._data(), prices, self._scales(), fixed, coefficients, len(self.ensembles), judged)
 
     def _rows(self, grid: Grid) -> FrameRows:
         shape = (len(grid.blocks), BLOCK_FRAMES)
@@ -258,14 +261,6 @@ class ForceFieldCase:
         corrections[fitted] = whitening(pooled)
         placed = np.eye(len(choice.curve))[:, [one.fitted for one in choice.curve]]
         return Scales(corrections, whitening(CIRCLE), placed)
-
-
-def whitening(curvature: np.ndarray) -> np.ndarray:
-    """A matrix W with W^T curvature W = 1, but for directions that have hardly any curvature."""
-    if not len(curvature):
-        return np.zeros((0, 0))
-    values, vectors = np.linalg.eigh(curvature)
-    return vectors / np.sqrt(np.maximum(values, LEAST * values[-1]))
 
 
 def _one_chunk(features: np.ndarray) -> Iterator[Chunk]:
@@ -334,6 +329,14 @@ def _check_terms_vary(corrections: Sequence[CorrectionConfig], ensembles: Sequen
                 f"correction '{one.name}': its term is the same in all frames, so that no data tell anything of it",
                 remedy="leave it out, or correct its columns",
             )
+
+
+def _check_folds(n_folds: int, ensembles: Sequence[Ensemble]) -> None:
+    fitted = sum(len(data.measured) for one in ensembles for data in one.data if not data.config.held_out)
+    if n_folds > fitted:
+        raise InputError(
+            f"[problem] folds = {n_folds} of {fitted} data that are fitted", remedy=f"use at most {fitted} folds"
+        )
 
 
 def _open_data(config: DataConfig, curves: Sequence[CurveConfig]) -> DataTables:

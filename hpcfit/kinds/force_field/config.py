@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.table import Count, FilePath, ProblemTable, Table, relative_to_config
+from hpcfit.config.table import FilePath, ProblemTable, Table, relative_to_config
 from hpcfit.errors import nearest
 
 AUTO_FOLDS = 5
@@ -102,13 +102,22 @@ class CurveConfig(Table):
 class CorrectionConfig(Table):
     """A correction phi, in kT: the energy gets phi times the sum of some columns of the terms of each ensemble.
 
-    columns: the same of each ensemble that has terms, or by the name of the ensemble.
+    columns: the same of each ensemble that has terms, or by the name of the ensemble. value: of one that is not fitted.
     """
 
     name: Name
     columns: Columns | dict[str, Columns]
     value: Finite = 0.0
     fitted: bool = True
+
+    @model_validator(mode="after")
+    def _value_has_effect(self) -> CorrectionConfig:
+        if self.fitted == (self.value != 0):
+            raise ValueError(
+                f"correction '{self.name}': value = {self.value:g}, fitted = {str(self.fitted).lower()}: one that is"
+                " not fitted has a value, and one that is begins at 0"
+            )
+        return self
 
     def columns_of(self, ensemble: EnsembleConfig) -> list[int]:
         """The columns that are summed in an ensemble, none where it has no such term."""
@@ -130,7 +139,7 @@ class ForceFieldConfig(ProblemTable):
     folds: Annotated[int, Field(ge=2)] | None = None
     fold_seed: Annotated[int, Field(ge=0)] = 0
     resamples: Annotated[int, Field(ge=0)] = 10
-    resample_blocks: Count = 10
+    resample_blocks: Annotated[int, Field(ge=2)] = 10
     ensemble: Annotated[list[EnsembleConfig], Field(min_length=1)]
     curve: list[CurveConfig] = []
     correction: list[CorrectionConfig] = []

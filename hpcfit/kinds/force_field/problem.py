@@ -6,8 +6,8 @@
     chi2   = sum over data of ((<g>_P - measured) / sigma)^2
     R      = sum over fitted curves of the mean over the circle of the squared change of the curve
 
-Averages are of numbers of a frame that do not depend on parameters: observables, and cos and cos^2 of torsions, of which
-a curve makes couplings. Gilardoni et al. 2024, arXiv 2411.07798; Fröhlking et al. 2023, arXiv 2303.09372.
+Averages are of numbers of a frame that do not depend on parameters: observables, and cos and cos^2 of torsions, of
+which a curve makes couplings. Gilardoni et al. 2024, arXiv 2411.07798; Fröhlking et al. 2023, arXiv 2303.09372.
 """
 
 from __future__ import annotations
@@ -23,6 +23,15 @@ from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistic
 
 # The mean over the circle of (dA cos^2 + dB cos + dC)^2 is (dA, dB, dC) CIRCLE (dA, dB, dC) / 2.
 CIRCLE = np.array([[3 / 4, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 2.0]])
+LEAST = 1e-9  # of the largest curvature: that of a direction which has hardly any
+
+
+def whitening(curvature: np.ndarray) -> np.ndarray:
+    """A matrix W with W^T curvature W = 1, but for directions that have hardly any curvature."""
+    if not len(curvature):
+        return np.zeros((0, 0))
+    values, vectors = np.linalg.eigh(curvature)
+    return vectors / np.sqrt(np.maximum(values, LEAST * values[-1]))
 
 
 class Prior(NamedTuple):
@@ -85,7 +94,7 @@ class JointFit:
 
     Local parameters v: ln(P / P_ff) = v (alpha w0)^(-1/2) + constant; shared ones z of corrections and curves, in
     units of ``scales`` and of their prices, so that the priced terms have the second derivative 1 in each direction.
-    prices: alpha, beta, gamma. fixed_phi: [K], coefficients: [curves, 3].
+    prices: alpha, beta, gamma. fixed_phi: [K], coefficients: [curves, 3]. judged: whether some data are held out.
     """
 
     data: Data
@@ -94,6 +103,7 @@ class JointFit:
     fixed_phi: Any
     coefficients: Any
     n_ensembles: int = field(metadata={"static": True})
+    judged: bool = field(metadata={"static": True})
 
     @property
     def tiles(self) -> np.ndarray:
@@ -141,15 +151,15 @@ class JointFit:
     def of_frames(self, params: Params, block: Block) -> WeightSums:
         """The sums of the two distributions and of what their divergences are made of."""
         p, moved, q, tilt = self.weights(params, block)
-        sums = jnp.stack([p, p * moved, q, q * tilt, p * p, q * q]) @ self._member(block)
+        sums = jnp.stack([p, p * moved, q, q * tilt, p * p, q * q]) @ self.member(block)
         return WeightSums(*sums)
 
     def partial(self, params: Params, cell: Cell) -> Any:
         """Sums of p times what data average, [S, F]."""
         p, *_ = self.weights(params, cell)
-        return self._member(cell).T @ (p[:, None] * cell.data)
+        return self.member(cell).T @ (p[:, None] * cell.data)
 
-    def _member(self, block: Any) -> Any:
+    def member(self, block: Any) -> Any:
         """1 where a frame is of an ensemble, [width, S]."""
         return jnp.where(block.more.ensemble[:, None] == jnp.arange(self.n_ensembles), 1.0, 0.0)
 
@@ -213,9 +223,10 @@ class JointFit:
     def metrics(self, sums: Any, common: WeightSums, shared: dict) -> dict[str, Any]:
         """chi2 of the fitted data and of those held out, summed over ensembles, and what is priced."""
         from_force_field, from_simulation = self.divergences(common)
+        held_out = {"chi2_held_out": jnp.sum(self.chi2(sums, common, shared, held_out=True))} if self.judged else {}
         return {
             "chi2": jnp.sum(self.chi2(sums, common, shared)),
-            "chi2_held_out": jnp.sum(self.chi2(sums, common, shared, held_out=True)),
+            **held_out,
             "kl_weights": jnp.sum(from_force_field),
             "kl_force_field": jnp.sum(from_simulation),
             "curve_change": self.change_of_curves(shared),

@@ -16,22 +16,25 @@ exp(-L) for the probability of theta: the inverse is the covariance.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
 from hpcfit.fit.gradient import Evaluation, Gradient
-from hpcfit.kinds.force_field.problem import CIRCLE, JointFit
+from hpcfit.fit.problem import Cell, Params
+from hpcfit.kinds.force_field.problem import CIRCLE, JointFit, Scales, whitening
 
-DETERMINED = 0.5  # share of what is known of a combination, below which it is the prices that say it
-SHOWN = 0.1  # least share of a parameter in a combination that is named, of the largest
+DETERMINED = 0.1  # share of what is known of a combination, below which it is the prices that say it
+SHOWN = 0.25  # least part of a parameter in a combination that is named, of the largest
+SINGULAR = 1e-6  # curvature in units of that of the prices, below which there is no minimum
 
 
 class Moments(NamedTuple):
-    """Of each ensemble: covariance of h under P [S, F + K, F + K]; of the terms under P_ff, [S, K, K], and their third
-    moment with phi.f, [S, K, K]."""
+    """Covariances of each ensemble: of h under P, [S, F + K, F + K]; of the terms under P_ff, [S, K, K]; and their
+    third moment with phi.f there, [S, K, K]."""
 
     of_p: np.ndarray
     of_q: np.ndarray
@@ -39,16 +42,16 @@ class Moments(NamedTuple):
 
 
 class Combination(NamedTuple):
-    """A combination of parameters, in units of what their prices leave open. determined: the share of what is known
-    of it that the data say, 0 to 1."""
+    """A combination of parameters. words: its name, in units of what their prices leave open. determined: the share of
+    what is known of it that the data say, 0 to 1."""
 
-    coefficients: np.ndarray
+    words: str
     determined: float
 
 
 class Uncertainty(NamedTuple):
-    """covariance: of the fitted corrections, then the coefficients of the fitted curves, or None where the loss is no
-    minimum in them; combinations: least determined first."""
+    """covariance: of the fitted corrections, kT, then of A, B, C of the fitted curves, Hz; None where the loss is no
+    minimum in them. combinations: the least determined first."""
 
     covariance: np.ndarray | None
     combinations: Sequence[Combination]
@@ -64,44 +67,125 @@ class Uncertainty(NamedTuple):
         return None if self.covariance is None else self.covariance / np.outer(self.errors, self.errors)
 
 
+def uncertainty(evaluate: Gradient, at: Evaluation, names: Sequence[str]) -> Uncertainty:
+    """Errors and combinations of the fitted parameters at an optimum; names: of them. Collective."""
+    if not names:
+        return Uncertainty(np.zeros((0, 0)), ())
+    found = moments(evaluate, at)
+    curvature, priced = curvatures(evaluate.problem, at, found)
+    unit = whitening(priced)
+    values, vectors = np.linalg.eigh(unit.T @ curvature @ unit)
+    directions = unit @ vectors
+    covariance = (directions / values) @ directions.T if values[0] > SINGULAR else None
+    sizes = np.sqrt(np.diag(priced))
+    combinations = [
+        Combination(_in_words(direction * sizes, names), float(np.clip(1 - 1 / max(value, SINGULAR), 0, 1)))
+        for value, direction in zip(values, directions.T)
+    ]
+    return Uncertainty(covariance, combinations)
+
+
+def undetermined(found: Uncertainty) -> list[str]:
+    """A sentence on the combinations that the data do not determine, if there are any."""
+    weak = [one for one in found.combinations if one.determined < DETERMINED]
+    if not weak:
+        return []
+    words = "; ".join(f"{one.words} ({100 * one.determined:.0f} %)" for one in weak)
+    return [
+        f"the data do not determine {len(weak)} of {len(found.combinations)} combinations of the fitted parameters, of"
+        f" which they say less than {100 * DETERMINED:.0f} % of what is known, and the prices say the rest: {words}"
+    ]
+
+
+# ---- moments of the frames -----------------------------------------------------------------------------------------
+
+
 def moments(evaluate: Gradient, at: Evaluation) -> Moments:
     """Second and third moments over all frames, in one pass; collective."""
-    problem, rows = evaluate.problem, evaluate.frames.rows
-    parts, of_block = [], jax.jit(jax.vmap(_moments, in_axes=(None, None, 0)))
-    local = lambda tree, where: jax.tree.map(lambda leaf: leaf[where], tree)  # noqa: E731
+    rows, parts = evaluate.frames.rows, []
     for chunk in evaluate.frames.chunks():
-        frames = (chunk.data[0], at.params.local[chunk.rows], rows.ids[chunk.rows], local(rows.more, chunk.rows))
-        parts.append(of_block(problem, at.params.shared, frames))
+        local, ids, more = jax.tree.map(lambda leaf: leaf[chunk.rows], (at.params.local, rows.ids, rows.more))  # noqa: B023
+        parts.append(_of_blocks(evaluate.problem, at.params.shared, local, Cell(chunk.data[0], ids, more)))
     p, hp, hhp, q, fq, ffq, fffq = evaluate.add(parts, axis=0, over="frames")
-    mean_p, mean_q = hp / p[:, None], fq / q[:, None]
-    outer = lambda a, b: a[:, :, None] * b[:, None, :]  # noqa: E731
-    of_p = hhp / p[:, None, None] - outer(mean_p, mean_p)
-    second, phi = ffq / q[:, None, None], np.asarray(problem.phi(at.params.shared))
-    of_q = second - outer(mean_q, mean_q)
-    # The third moment of centred f, from plain ones.
-    raw, along = fffq / q[:, None, None], second @ phi
-    m = mean_q @ phi
-    cross = outer(mean_q, along)
-    third = raw - m[:, None, None] * second - cross - cross.swapaxes(1, 2) + 2 * m[:, None, None] * outer(mean_q, mean_q)
-    return Moments(of_p, of_q, third)
+    phi = np.asarray(evaluate.problem.phi(at.params.shared))
+    mean, second = fq / q[:, None], ffq / q[:, None, None]
+    along, cross = (mean @ phi)[:, None, None], _outer(mean, second @ phi)
+    third = fffq / q[:, None, None] - along * second - cross - cross.swapaxes(1, 2) + 2 * along * _outer(mean, mean)
+    mean_p = hp / p[:, None]
+    return Moments(hhp / p[:, None, None] - _outer(mean_p, mean_p), second - _outer(mean, mean), third)
 
 
-class _Frames(NamedTuple):
-    data: jax.Array
-    local: jax.Array
-    ids: jax.Array
-    more: jax.Array
+@jax.jit
+def _of_blocks(problem: JointFit, shared: dict, local: Any, cells: Cell) -> tuple:
+    return jax.vmap(lambda v, cell: _of_block(problem, Params(shared, v), cell))(local, cells)
 
 
-def _moments(problem: JointFit, shared: dict, frames: tuple) -> tuple:
-    """The sums of one block: p, p h, p h h, q, q f, q f f, q f f (phi.f)."""
-    from hpcfit.fit.problem import Cell, Params
+def _of_block(problem: JointFit, params: Params, cell: Cell) -> tuple:
+    """The sums p, p h, p h h, q, q f, q f f and q f f (phi.f) of each ensemble over a block."""
+    p, _, q, tilt = problem.weights(params, cell)
+    member, f = problem.member(cell), cell.more.terms
+    h = jnp.concatenate([cell.data, f], axis=1)
+    sums = lambda w, a: ((member * w[:, None]).T @ a, jnp.einsum("ts,ti,tj->sij", member * w[:, None], a, a))  # noqa: E731
+    return p @ member, *sums(p, h), q @ member, *sums(q, f), sums(q * tilt, f)[1]
 
-    data, local, ids, more = frames
-    cell = Cell(data, ids, more)
-    p, _, q, tilt = problem.weights(Params(shared, local), cell)
-    member, f = problem._member(cell), more.terms
-    h = jax.numpy.concatenate([data, f], axis=1)
-    second = lambda w, a: jax.numpy.einsum("ts,ti,tj->sij", member * w[:, None], a, a)  # noqa: E731
-    first = lambda w, a: (member * w[:, None]).T @ a  # noqa: E731
-    return p @ member, first(p, h), second(p, h), q @ member, first(q, f), second(q, f), second(q * tilt, f)
+
+def _outer(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Products [S, i, j] of vectors [S, i] and [S, j]."""
+    return a[:, :, None] * b[:, None, :]
+
+
+# ---- second derivatives --------------------------------------------------------------------------------------------
+
+
+def curvatures(problem: JointFit, at: Evaluation, found: Moments) -> tuple[np.ndarray, np.ndarray]:
+    """The second derivative of the loss by the fitted parameters, weights minimised over, and the part of its prices
+    alone, [n, n] each."""
+    averages = problem.averages(at.sums, at.statistics.common)
+    parts = _of_chi2(problem, averages, problem.curves(at.params.shared))
+    by_averages, mixed, by_curves = (np.asarray(part) for part in parts)
+    alpha, beta, gamma = problem.prices
+    chosen = fitted_rows(problem.scales)
+    k, F = int(chosen.sum()), averages.shape[1]
+    circles = np.kron(np.eye(problem.scales.placed.shape[1]), CIRCLE)
+    whole = scipy.linalg.block_diag(np.zeros((k, k)), by_curves + gamma * circles)
+    priced = scipy.linalg.block_diag(np.zeros((k, k)), gamma * circles)
+    picked = np.ix_(chosen, chosen)
+    for C_P, C_F, third, W, V in zip(*found, by_averages, mixed):
+        B = np.zeros((len(C_P), len(whole)))
+        B[:F, k:] = V
+        B[F:, :k] = alpha * np.eye(len(chosen))[:, chosen]
+        coupled = scipy.linalg.block_diag(W, np.zeros((len(chosen),) * 2))
+        whole -= B.T @ C_P @ np.linalg.solve(alpha * np.eye(len(C_P)) + coupled @ C_P, B)
+        whole[:k, :k] += ((alpha + beta) * C_F - beta * third)[picked]
+        priced[:k, :k] += beta * C_F[picked]
+    return (whole + whole.T) / 2, priced
+
+
+def fitted_rows(scales: Scales) -> np.ndarray:
+    """True for the corrections that are fitted, [K]."""
+    return np.any(scales.corrections != 0, axis=1)
+
+
+@jax.jit
+def _of_chi2(problem: JointFit, averages: Any, curves: Any) -> tuple[Any, Any, Any]:
+    """Second derivatives of chi2 / 2: by the averages of each ensemble [S, F, F], by averages and fitted curves
+    [S, F, 3 n], and by these [3 n, 3 n]."""
+    n = problem.scales.placed.shape[1]
+
+    def half(one: Any, number: Any, changes: Any) -> Any:
+        moved = curves + problem.scales.placed @ changes.reshape(n, 3)
+        return problem.half_chi2(averages.at[number].set(one), moved)
+
+    numbers, still = jnp.arange(len(averages)), jnp.zeros(3 * n)
+    W = jax.vmap(jax.hessian(half), (0, 0, None))(averages, numbers, still)
+    V = jax.vmap(jax.jacfwd(jax.grad(half), 2), (0, 0, None))(averages, numbers, still)
+    return W, V, jax.hessian(half, 2)(averages[0], 0, still)
+
+
+def _in_words(parts: np.ndarray, names: Sequence[str]) -> str:
+    """A combination as a sum of the parameters that have a part in it, the largest first."""
+    parts = parts / np.linalg.norm(parts) * np.sign(parts[np.argmax(np.abs(parts))])
+    order = [number for number in np.argsort(-np.abs(parts)) if abs(parts[number]) >= SHOWN * np.max(np.abs(parts))]
+    if len(order) == 1:
+        return f"'{names[order[0]]}'"
+    return " ".join(f"{parts[n]:+.2f} '{names[n]}'" for n in order).removeprefix("+")
