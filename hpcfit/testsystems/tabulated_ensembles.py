@@ -21,26 +21,31 @@ PHI = (0.5, -0.8)  # kT, of sin chi and cos chi of the first sort
 GIVEN, TRUE = (9.7, -1.8, 0.0), (8.6, -1.1, 0.4)  # Hz, of the curve
 SORTS = {"flexible": (0.6, 0.3), "stiff": (1.4, -0.2)}  # depth and tilt, kT
 CORRECTED = "flexible"
-SIGMA_J, SIGMA_R = 0.15, 0.005  # Hz, nm
+SIGMA_J, SIGMA_R = 0.2, 0.01  # Hz, nm
+STEP, OTHER = 1.0, 1.7  # rad, of phases
 ROOM = 1.2  # of a bound, above the true intensity
 GRID = np.linspace(-np.pi, np.pi, 20_001)
 
 
 class Molecule(NamedTuple):
-    """The sort of each torsion. phases: rad, by which the couplings of the two sets see it."""
+    """The sort of each torsion. phase: rad, by which the coupling of the first one sees it."""
 
     name: str
     torsions: Sequence[str]
-    phases: tuple[float, float]
+    phase: float
+
+    def phases(self, further: float) -> np.ndarray:
+        """The phase of each torsion in a set of couplings, rad; the second set is ``OTHER`` further."""
+        return self.phase + STEP * np.arange(len(self.torsions)) + further
 
 
 MOLECULES = (
-    Molecule("first", ("flexible",) * 4 + ("stiff",) * 2, (-1.0, 2.2)),
-    Molecule("second", ("flexible",) * 3 + ("stiff",) * 3, (0.4, -2.4)),
+    Molecule("first", ("flexible",) * 6 + ("stiff",) * 4, -2.5),
+    Molecule("second", ("flexible",) * 5 + ("stiff",) * 5, -2.0),
 )
 
 
-def write(folder: Path, n_frames: int = 2000, seed: int = 0) -> None:
+def write(folder: Path, n_frames: int = 1000, seed: int = 0) -> None:
     """Write the tables of the molecules: FOLDER/NAME/*.npy, frames beside what was measured."""
     for number, molecule in enumerate(MOLECULES):
         random, place = np.random.default_rng([seed, number]), folder / molecule.name
@@ -88,8 +93,8 @@ def _drawn(sort: str, n: int, random: np.random.Generator) -> np.ndarray:
 def _of_frames(molecule: Molecule, chi: np.ndarray) -> dict[str, np.ndarray]:
     """The tables of frames; terms: sin chi of all torsions, then cos chi."""
     return {
-        "torsions": chi + molecule.phases[0],
-        "other_torsions": chi + molecule.phases[1],
+        "torsions": chi + molecule.phases(0.0),
+        "other_torsions": chi + molecule.phases(OTHER),
         "distances": distance(chi),
         "intensities": intensity(chi),
         "terms": np.concatenate([np.sin(chi), np.cos(chi)], axis=1),
@@ -99,8 +104,9 @@ def _of_frames(molecule: Molecule, chi: np.ndarray) -> dict[str, np.ndarray]:
 def _measured(molecule: Molecule, random: np.random.Generator) -> dict[str, np.ndarray]:
     """The measurements, [M, 2] each: value with noise, and sigma."""
     sorts, found = molecule.torsions, {}
-    for name, phase in zip(("couplings", "other_couplings"), molecule.phases):
-        J = np.array([average(sort, lambda chi, phase=phase: coupling(chi + phase, TRUE)) for sort in sorts])
+    for name, further in {"couplings": 0.0, "other_couplings": OTHER}.items():
+        each = zip(sorts, molecule.phases(further))
+        J = np.array([average(sort, lambda chi, phase=phase: coupling(chi + phase, TRUE)) for sort, phase in each])
         found[f"measured_{name}"] = _noisy(J, SIGMA_J, random)
     r = np.array([average(sort, lambda chi: distance(chi) ** -6) for sort in sorts]) ** (-1 / 6)
     bounds = ROOM * np.array([average(sort, intensity) for sort in sorts])

@@ -25,7 +25,7 @@ from hpcfit.statistics.blocks import mean_with_error
 from hpcfit.statistics.resampling import resampled_blocks
 
 FINAL = "final"
-ENOUGH = 1e-7  # relative tolerance of fits that are only compared: far below the errors they are compared by
+ENOUGH = 1e-5  # relative tolerance of fits that are only compared: far below the errors they are compared by
 FEW = 0.1  # share of an ensemble's frames that carry a result which is to be trusted
 
 
