@@ -5,8 +5,9 @@ Each molecule has torsions that do not know each other. Those of a sort have one
     U / kT = depth cos 2 chi + tilt sin chi           simulated
     U / kT + sum over k of PHI_k f_k(chi)             true: f = sin chi and cos chi of the first sort
 
-so that averages over the true ensemble are integrals, and frames are drawn one by one. "Measured" with noise are couplings
-by the true curve, distances by nuclear Overhauser effects, and intensities that are only known not to exceed a value.
+so that averages over the true ensemble are integrals, and frames are drawn one by one. "Measured" with noise are
+couplings by the true curve, distances by nuclear Overhauser effects, and intensities that are only known not to exceed
+a value.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ PHI = (0.5, -0.8)  # kT, of sin chi and cos chi of the first sort
 GIVEN, TRUE = (9.7, -1.8, 0.0), (8.6, -1.1, 0.4)  # Hz, of the curve
 SORTS = {"flexible": (0.6, 0.3), "stiff": (1.4, -0.2)}  # depth and tilt, kT
 CORRECTED = "flexible"
-SIGMA_J, SIGMA_R = 0.2, 0.01  # Hz, nm
+SIGMA_J, SIGMA_R = 0.3, 0.01  # Hz, nm
 STEP, OTHER = 1.0, 1.7  # rad, of phases
 ROOM = 1.2  # of a bound, above the true intensity
 GRID = np.linspace(-np.pi, np.pi, 20_001)
@@ -45,7 +46,7 @@ MOLECULES = (
 )
 
 
-def write(folder: Path, n_frames: int = 1000, seed: int = 0) -> None:
+def write(folder: Path, n_frames: int = 2000, seed: int = 0) -> None:
     """Write the tables of the molecules: FOLDER/NAME/*.npy, frames beside what was measured."""
     for number, molecule in enumerate(MOLECULES):
         random, place = np.random.default_rng([seed, number]), folder / molecule.name

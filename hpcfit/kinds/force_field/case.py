@@ -23,6 +23,7 @@ from hpcfit.store.files import sha256_of_file
 from hpcfit.store.stream import Chunk
 
 FLAT = 1e-10  # variance of a term, kT^2, below which nothing can be told of its correction
+LIGHT = 0.01  # of the mean weight: frames that weigh less move ln P in the unit of one that weighs this
 SIDES = {"upper": 1, "lower": -1, None: 0}
 
 
@@ -143,6 +144,11 @@ class ForceFieldCase:
             for name in data.frames.names
         ]
 
+    @property
+    def validated(self) -> bool:
+        """True where some data are a validation set."""
+        return any(one.held_out for one in self.data_names())
+
     # ---- what commands ask (see ``kinds.base``) ---------------------------------------------------------------------
 
     def load(self) -> Load:
@@ -206,7 +212,7 @@ class ForceFieldCase:
         choice = self.config.problem
         fixed = np.array([0.0 if one.fitted else one.value for one in choice.correction])
         coefficients = np.array([one.coefficients for one in choice.curve], float).reshape(-1, 3)
-        judged = any(one.held_out for one in self.data_names())
+        judged = self.validated or choice.n_folds > 0  # of all fits alike: a history has one set of columns
         return JointFit(self._data(), prices, self._scales(), fixed, coefficients, len(self.ensembles), judged)
 
     def _rows(self, grid: Grid) -> FrameRows:
@@ -220,7 +226,7 @@ class ForceFieldCase:
             w0, taking_part = one.w0[here], one.w0[here] > 0
             ids[at] = np.where(taking_part, np.arange(mine.start, mine.stop), -1)
             log_w0[at] = np.log(np.where(taking_part, w0, 1.0))
-            spread[at] = np.where(taking_part, np.exp(-log_w0[at] / 2), 0.0)
+            spread[at] = np.where(taking_part, np.maximum(w0, LIGHT / one.n_frames) ** -0.5, 0.0)
             terms[at], ensemble[at] = one.centred_terms(here), number
         flat = Prior(log_w0, spread, terms, ensemble)
         return FrameRows(ids.reshape(shape), self.n_frames, Prior(*(a.reshape(*shape, *a.shape[1:]) for a in flat)))

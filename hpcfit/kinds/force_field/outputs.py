@@ -72,10 +72,15 @@ def _metrics(case: ForceFieldCase, evaluate: Gradient, before: Evaluation, after
         "kind": "force-field",
         "estimator": case.config.problem.estimator,
         "frames": case.n_frames,
-        "fitted": evaluate.metrics(after),
-        "before": evaluate.metrics(before),
+        "fitted": _judged(case, evaluate.metrics(after)),
+        "before": _judged(case, evaluate.metrics(before)),
         "ensembles": list(_ensembles(case, evaluate.problem, before, after)),
     }
+
+
+def _judged(case: ForceFieldCase, metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics without chi2 of held-out data where those were only held out of folds."""
+    return {name: value for name, value in metrics.items() if case.validated or name != "chi2_held_out"}
 
 
 def _ensembles(

@@ -37,9 +37,9 @@ def whitening(curvature: np.ndarray) -> np.ndarray:
 class Prior(NamedTuple):
     """The numbers of each frame beside its data (``fit.problem.FrameRows.more``), leaves [blocks, width, ...].
 
-    log_w0: ln of the weight in the simulation, whose sum over an ensemble is 1. spread: w0^(-1/2), the unit in which a
-    local parameter moves ln P. terms: [..., K], of the force field, their means over the ensemble taken off. ensemble:
-    number.
+    log_w0: ln of the weight in the simulation, whose sum over an ensemble is 1. spread: about w0^(-1/2), the unit in
+    which a local parameter moves ln P. terms: [..., K], of the force field, their means over the ensemble taken off.
+    ensemble: number.
     """
 
     log_w0: np.ndarray
@@ -92,9 +92,9 @@ class Scales(NamedTuple):
 class JointFit:
     """See ``hpcfit.fit.problem.Problem``.
 
-    Local parameters v: ln(P / P_ff) = v (alpha w0)^(-1/2) + constant; shared ones z of corrections and curves, in
+    Local parameters v: ln(P / P_ff) = v spread / sqrt(alpha) + constant; shared ones z of corrections and curves, in
     units of ``scales`` and of their prices, so that the priced terms have the second derivative 1 in each direction.
-    prices: alpha, beta, gamma. fixed_phi: [K], coefficients: [curves, 3]. judged: whether some data are held out.
+    prices: alpha, beta, gamma. fixed_phi: [K], coefficients: [curves, 3]. judged: whether chi2 of held-out data is told.
     """
 
     data: Data

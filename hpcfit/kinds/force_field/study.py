@@ -88,8 +88,7 @@ class Study:
         """chi2 a datum of the fold and of what was fitted, of the simulated ensembles and at each choice of prices."""
         data = self._problem.data
         count = np.where(left_out, 0.0, data.count)
-        data = data._replace(count=count, of_held_out=left_out.astype(float))
-        problem = replace(self._problem, data=data, judged=True)
+        problem = replace(self._problem, data=data._replace(count=count, of_held_out=left_out.astype(float)))
         sizes = left_out.sum(), count.sum()
         start = problem.init(0, self.fits.evaluate.frames.rows)
         yield self._scores(problem, start, sizes)

@@ -1,4 +1,4 @@
-"""The loss of the tabulated estimator: value, gradient, second derivative and minimum, against NumPy and closed forms."""
+"""The tabulated loss: value, gradient, second derivative and minimum, against NumPy and closed forms."""
 
 import json
 from dataclasses import replace
@@ -160,9 +160,10 @@ def test_one_datum_of_gaussian_frames_has_the_closed_form(tmp_path):
     """x ~ N(0, 1) on a fine grid of frames with Gaussian weights; a correction phi x and weights tilt by e^(-lambda x).
 
     P = N(-l, 1), P_ff = N(-phi, 1): L = ((-l - m) / s)^2 / 2 + alpha (l - phi)^2 / 2 + beta phi^2 / 2, of which the
-    minimum is that of prices in series: L = m^2 / (2 (s^2 + 1 / alpha + 1 / beta)).
+    minimum is that of prices in series: L = m^2 / (2 (s^2 + 1 / alpha + 1 / beta)). The loss is at its minimum to
+    second order in what the fit leaves of a parameter, 1e-3.
     """
-    x = np.linspace(-9, 9, 1201)
+    x = np.linspace(-7, 7, 701)
     m, s, alpha, beta = 0.8, 0.3, 3.0, 1.5
     for name, values in {"x": x[:, None], "w": np.exp(-(x**2) / 2), "m": np.array([[m, s]])}.items():
         np.save(tmp_path / f"{name}.npy", values)
@@ -194,11 +195,11 @@ relative_tolerance = 1e-14
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "run/metrics.json").read_text())
     total = s**2 + 1 / alpha + 1 / beta
-    assert found["loss"] == pytest.approx(m**2 / (2 * total), rel=1e-9)
-    assert found["parameters"]["values"] == pytest.approx([-m / (beta * total)], rel=1e-5)
+    assert found["loss"] == pytest.approx(m**2 / (2 * total), rel=1e-6)
+    assert found["parameters"]["values"] == pytest.approx([-m / (beta * total)], rel=1e-3)
     # Of phi alone: 1 / (s^2 + 1 / alpha) of the data and beta of its price.
-    assert found["parameters"]["errors_of_data"] == pytest.approx([(1 / (s**2 + 1 / alpha) + beta) ** -0.5], rel=1e-5)
-    assert found["combinations"][0]["determined"] == pytest.approx(1 - beta / (1 / (s**2 + 1 / alpha) + beta), rel=1e-5)
+    assert found["parameters"]["errors_of_data"] == pytest.approx([(1 / (s**2 + 1 / alpha) + beta) ** -0.5], rel=1e-3)
+    assert found["combinations"][0]["determined"] == pytest.approx(1 - beta / (1 / (s**2 + 1 / alpha) + beta), rel=1e-3)
 
 
 def test_terms_that_go_together_are_named_as_not_determined(small):
@@ -219,7 +220,10 @@ def test_terms_that_go_together_are_named_as_not_determined(small):
 
 
 def test_parameters_at_other_prices_are_the_same_ensembles(gradient):
-    params, other = random_params(gradient), replace(gradient.problem, prices=gradient.problem.prices._replace(alpha=9.0))
+    params, other = (
+        random_params(gradient),
+        replace(gradient.problem, prices=gradient.problem.prices._replace(alpha=9.0)),
+    )
     moved = replace(gradient, problem=other).value(other.at_prices_of(params, gradient.problem))
     before = gradient.value(params)
     for name in ("p", "q", "pp"):
