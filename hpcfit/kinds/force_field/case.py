@@ -75,7 +75,7 @@ class Ensemble(NamedTuple):
         """The sums of terms of some frames without their means, [n, K] kT."""
         if not self.terms.size:
             return np.zeros((len(self.w0[rows]), len(self.terms)))
-        return open_table(self.config.terms).rows(rows) @ self.terms.T - self.mean
+        return _summed(open_table(self.config.terms).rows(rows), self.terms) - self.mean
 
     def features(self, rows: slice) -> np.ndarray:
         """What all data average of some frames, [n, width]."""
@@ -202,7 +202,7 @@ class ForceFieldCase:
         first = grid.blocks.start * BLOCK_FRAMES
         features = np.zeros((*rows.ids.shape, self.width))
         flat = features.reshape(-1, self.width)
-        for one, mine, here in self._parts(grid):
+        for _, one, mine, here in self._parts(grid):
             flat[mine.start - first : mine.stop - first, : one.width] = one.features(here)
         chunks = partial(_one_chunk, features[None])
         return Reverse(self.problem(self.config.problem.prices[0]), Frames(rows, chunks), grid, add)
@@ -221,7 +221,7 @@ class ForceFieldCase:
         ids = np.full(size, -1, np.int64)
         log_w0, spread, ensemble = np.zeros(size), np.zeros(size), np.zeros(size, np.int64)
         terms = np.zeros((size, len(self.config.problem.correction)))
-        for number, (one, mine, here) in enumerate(self._parts(grid)):
+        for number, one, mine, here in self._parts(grid):
             at = slice(mine.start - first, mine.stop - first)
             w0, taking_part = one.w0[here], one.w0[here] > 0
             ids[at] = np.where(taking_part, np.arange(mine.start, mine.stop), -1)
@@ -231,15 +231,16 @@ class ForceFieldCase:
         flat = Prior(log_w0, spread, terms, ensemble)
         return FrameRows(ids.reshape(shape), self.n_frames, Prior(*(a.reshape(*shape, *a.shape[1:]) for a in flat)))
 
-    def _parts(self, grid: Grid) -> Iterator[tuple[Ensemble, slice, slice]]:
-        """Each ensemble with its frames on this rank, by their numbers among all frames and within the ensemble."""
+    def _parts(self, grid: Grid) -> Iterator[tuple[int, Ensemble, slice, slice]]:
+        """Each ensemble that has frames on this rank: its number, it, and its frames here, by their numbers among all
+        frames and within the ensemble."""
         held = grid.blocks.start * BLOCK_FRAMES, grid.blocks.stop * BLOCK_FRAMES
-        for one, start, stop in zip(self.ensembles, self.starts, self.starts[1:]):
-            low = int(np.clip(start, *held))
-            high = max(low, int(np.clip(stop, *held)))
-            # An ensemble of other ranks has no frames here.
-            shift = int(start) if low < high else low
-            yield one, slice(low, high), slice(low - shift, high - shift)
+        for number, (one, start, stop) in enumerate(
+            zip(self.ensembles, self.starts.tolist(), self.starts[1:].tolist())
+        ):
+            low, high = max(start, held[0]), min(stop, held[1])
+            if low < high:
+                yield number, one, slice(low, high), slice(low - start, high - start)
 
     def _data(self) -> Data:
         parts = []
@@ -292,9 +293,17 @@ def _open_ensemble(
             )
     w0 = _weights(weights, tables[0].n_rows)
     sums = _sums_of_terms(config, terms, corrections)
-    values = np.zeros((len(w0), len(sums))) if terms is None else terms.rows(slice(None)) @ sums.T
+    values = np.zeros((len(w0), len(sums))) if terms is None else _summed(terms.rows(slice(None)), sums)
     mean = w0 @ values
     return Ensemble(config, w0, sums, mean, (values - mean).T @ (w0[:, None] * (values - mean)), data)
+
+
+def _summed(values: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """The sums of columns [n, K], added column by column: a product of matrices may round by how many rows it has."""
+    found = np.zeros((len(values), len(sums)))
+    for number, column in np.argwhere(sums):
+        found[:, number] += values[:, column]
+    return found
 
 
 def _weights(table: NumberTable | None, n_frames: int) -> np.ndarray:

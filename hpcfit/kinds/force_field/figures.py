@@ -110,8 +110,11 @@ def weights(ensembles: dict[str, np.ndarray]):
     """Weight x T of each ensemble's frames, the heaviest first: in the simulation, by the force field, of the result.
     ensembles: [T, 3] each."""
     figure, axes = panels(len(ensembles), 3, row=2.5, margin=0.5, sharey=True)
-    looks = ({"label": "simulated", **BASELINE}, {"label": "by the force field", "color": INK, "linestyle": ":"},
-             {"label": "result", "color": BLUE})  # fmt: skip
+    looks = (
+        {"label": "simulated", **BASELINE},
+        {"label": "by the force field", "color": INK, "linestyle": ":", "zorder": 3},
+        {"label": "result", "color": BLUE},
+    )
     for axis, (name, w) in zip(axes, ensembles.items()):
         shown = np.unique(np.linspace(0, len(w) - 1, POINTS).astype(int))
         for column, look in zip(w.T, looks):

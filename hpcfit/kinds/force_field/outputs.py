@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from hpcfit.fit import derivatives
 from hpcfit.fit.gradient import Evaluation, Gradient
+from hpcfit.fit.problem import Block
 from hpcfit.fit.stages import Result
 from hpcfit.fit.state import gather_rows
 from hpcfit.kinds.force_field.case import ForceFieldCase
@@ -31,7 +33,7 @@ def write_results(
     evaluate, params = result.evaluate, result.fitted.params
     problem, rows = evaluate.problem, evaluate.frames.rows
     after, before = evaluate.value(params), evaluate.value(problem.init(case.config.run.seed, rows))
-    p, _, q, _ = problem.weights(params, rows)
+    p, _, q, _ = derivatives.weights(problem, params, Block(rows.ids, rows.more))
     gathered = gather_rows({"p": np.asarray(p), "q": np.asarray(q)}, evaluate.grid)
     metrics = _metrics(case, evaluate, before, after) | facts
 

@@ -94,7 +94,7 @@ class JointFit:
 
     Local parameters v: ln(P / P_ff) = v spread / sqrt(alpha) + constant; shared ones z of corrections and curves, in
     units of ``scales`` and of their prices, so that the priced terms have the second derivative 1 in each direction.
-    prices: alpha, beta, gamma. fixed_phi: [K], coefficients: [curves, 3]. judged: whether chi2 of held-out data is told.
+    prices: alpha, beta, gamma. fixed_phi: [K], coefficients: [curves, 3]. judged: chi2 of held-out data is told.
     """
 
     data: Data

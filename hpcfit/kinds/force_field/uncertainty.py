@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
+from hpcfit.fit.cells import each
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.problem import Cell, Params
 from hpcfit.kinds.force_field.problem import CIRCLE, JointFit, Scales, whitening
@@ -117,7 +118,7 @@ def moments(evaluate: Gradient, at: Evaluation) -> Moments:
 
 @jax.jit
 def _of_blocks(problem: JointFit, shared: dict, local: Any, cells: Cell) -> tuple:
-    return jax.vmap(lambda v, cell: _of_block(problem, Params(shared, v), cell))(local, cells)
+    return each(lambda v, cell: _of_block(problem, Params(shared, v), cell), local, cells)
 
 
 def _of_block(problem: JointFit, params: Params, cell: Cell) -> tuple:

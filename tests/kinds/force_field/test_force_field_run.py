@@ -24,6 +24,7 @@ CHOSEN = [f"{key}={value}" for key, value in SCAN.items()]
 # `hpcfit`, whose root waits at a gate before an evaluation of the second fit.
 HELD = """
 import sys
+from pathlib import Path
 from hpcfit import cli
 from hpcfit.commands.run import Recorder
 from tests.workflow.crew_tasks import Gate
