@@ -38,11 +38,11 @@ class DataTables(NamedTuple):
 
     @property
     def width(self) -> int:
-        """How many numbers of a frame it averages: two of each torsion, cos and cos^2."""
+        """The number of averages it takes: two of each torsion, cos and cos^2."""
         return len(self.measured) * (1 if self.curve < 0 else 2)
 
     def features(self, rows: slice) -> np.ndarray:
-        """What is averaged, of some frames, [n, width] (see ``problem.Data``)."""
+        """The numbers of some frames that are averaged, [n, width] (see ``problem.Data``)."""
         values, (m, sigma) = self.frames.rows(rows), self.measured.T
         if self.curve >= 0:
             c = np.cos(values + self.offset)
@@ -68,7 +68,7 @@ class Ensemble(NamedTuple):
 
     @property
     def width(self) -> int:
-        """How many numbers of a frame all data average."""
+        """The number of averages that all data take."""
         return sum(data.width for data in self.data)
 
     def centred_terms(self, rows: slice) -> np.ndarray:
@@ -78,7 +78,7 @@ class Ensemble(NamedTuple):
         return _summed(open_table(self.config.terms).rows(rows), self.terms) - self.mean
 
     def features(self, rows: slice) -> np.ndarray:
-        """What all data average of some frames, [n, width]."""
+        """The numbers of some frames that all data average, [n, width]."""
         return np.concatenate([data.features(rows) for data in self.data], axis=1)
 
 

@@ -32,7 +32,7 @@ class Observable(NamedTuple):
     held_out: bool
 
     def deviation(self, calculated: float) -> float:
-        """How many sigma a calculated value is off; 0 within a bound."""
+        """The deviation of a calculated value in sigma; 0 within a bound."""
         off = (calculated - self.measured) / self.sigma
         return max(off, 0.0) if self.bound == "upper" else min(off, 0.0) if self.bound == "lower" else off
 

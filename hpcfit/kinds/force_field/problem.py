@@ -187,7 +187,7 @@ class JointFit:
         return jnp.sum(changes @ CIRCLE * changes) / 2
 
     def averages(self, sums: Any, common: WeightSums) -> Any:
-        """What the data of each ensemble average, [S, F]."""
+        """The averages that the data of each ensemble are made of, [S, F]."""
         return sums / common.p[:, None]
 
     def deviations(self, averages: Any, curves: Any) -> Any:

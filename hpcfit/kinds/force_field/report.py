@@ -179,7 +179,7 @@ def _price_row(row: dict[str, Any], chosen: dict[str, float]) -> list[Any]:
 
 
 def weights(run: ForceFieldRun) -> Section:
-    """How many frames carry the result."""
+    """The weights, and the numbers of frames that carry the result."""
     from hpcfit.kinds.force_field import figures
 
     keys = ("kl_force_field", "kl_weights", "ess_force_field", "ess")
