@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.table import FilePath, ProblemTable, Table, relative_to_config
-from hpcfit.errors import nearest
+from hpcfit.config.table import FilePath, ProblemTable, Space, Table, relative_to_config
+from hpcfit.errors import InputError, nearest
 
 AUTO_FOLDS = 5
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -136,6 +136,7 @@ class ForceFieldConfig(ProblemTable):
     alpha: Strengths
     beta: Strengths | None = None
     gamma: Strengths | None = None
+    solver: Literal["newton", "optimizer"] = "newton"
     folds: Annotated[int, Field(ge=2)] | None = None
     fold_seed: Annotated[int, Field(ge=0)] = 0
     resamples: Annotated[int, Field(ge=0)] = 10
@@ -143,6 +144,15 @@ class ForceFieldConfig(ProblemTable):
     ensemble: Annotated[list[EnsembleConfig], Field(min_length=1)]
     curve: list[CurveConfig] = []
     correction: list[CorrectionConfig] = []
+
+    def check_optimizer(self, name: str, space: Space) -> None:
+        """Raise InputError for an optimizer that cannot search this problem, or is not asked."""
+        super().check_optimizer(name, space)
+        if self.solver == "newton" and name != "lbfgs":
+            raise InputError(
+                f"[optimizer] name = '{name}' has no effect on [problem] solver = 'newton'",
+                remedy="set solver = 'optimizer', or leave the name out",
+            )
 
     @property
     def files(self) -> dict[str, Path]:

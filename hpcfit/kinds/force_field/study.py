@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.fit.gradient import Evaluation, Gradient
-from hpcfit.fit.problem import FrameRows
+from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.kinds.force_field.case import ForceFieldCase
 from hpcfit.kinds.force_field.config import Prices
+from hpcfit.kinds.force_field.newton import Newton
 from hpcfit.kinds.force_field.problem import JointFit
 from hpcfit.kinds.force_field.uncertainty import Uncertainty, fitted_rows, uncertainty, undetermined
 from hpcfit.statistics.blocks import mean_with_error
@@ -59,6 +60,11 @@ class Study:
         """The sums of a problem at some parameters."""
         return replace(self.fits.evaluate, problem=problem).value(params)
 
+    def fit(self, name: str, start: Params, problem: JointFit, rows: FrameRows | None = None, **how: float) -> Fitted:
+        """A fit by Newton's steps, or by the optimizer of the config."""
+        optimizer = Newton if self.case.config.problem.solver == "newton" else None
+        return self.fits.fit(name, start, problem, rows, optimizer=optimizer, **how)
+
     def planned(self) -> list[str]:
         """The names of all fits, in their order."""
         choice = self.case.config.problem
@@ -95,7 +101,7 @@ class Study:
         for prices in self.case.config.problem.prices:
             problem, before = self.at(prices, problem), problem
             start = problem.at_prices_of(start, before)
-            start = self.fits.fit(_fold_name(fold, prices), start, problem, tolerance=ENOUGH).params
+            start = self.fit(_fold_name(fold, prices), start, problem, tolerance=ENOUGH).params
             yield self._scores(problem, start, sizes)
 
     def _scores(self, problem: JointFit, params: Any, sizes: tuple[float, float]) -> tuple[float, float]:
@@ -110,7 +116,7 @@ class Study:
         for seed in range(1, choice.resamples + 1):
             counts = resampled_blocks(self.case.members, choice.resample_blocks, seed)
             rows = self._drawn(counts)
-            fitted = self.fits.fit(f"frames {seed}", final.params, problem, rows, tolerance=ENOUGH)
+            fitted = self.fit(f"frames {seed}", final.params, problem, rows, tolerance=ENOUGH)
             found.append(parameters(problem, fitted.params.shared))
         return np.array(found)
 
@@ -138,7 +144,7 @@ def study(case: ForceFieldCase, fits: Fits) -> dict[str, Any]:
         fits.warn(doubtful(scan))
         found["cross_validation"] = [_scan_row(one) for one in scan]
     found["prices"] = shown_prices(prices, case)
-    final = fits.fit(FINAL, start, work.at(prices))
+    final = work.fit(FINAL, start, work.at(prices))
     fits.final(final, work.at(prices))
     found["parameters"], found["combinations"] = errors(work, final, prices)
     return found

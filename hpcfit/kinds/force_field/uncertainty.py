@@ -34,10 +34,12 @@ SINGULAR = 1e-6  # curvature in units of that of the prices, below which there i
 
 
 class Moments(NamedTuple):
-    """Covariances of each ensemble: of h under P, [S, F + K, F + K]; of the terms under P_ff, [S, K, K]; and their
-    third moment with phi.f there, [S, K, K]."""
+    """Moments of each ensemble: means and covariances of (g, f, ln(P / P_ff)) under P, [S, F + K + 1] and squared; of
+    the terms under P_ff, [S, K] and [S, K, K], and their third moment with phi.f there, [S, K, K]."""
 
+    means: np.ndarray
     of_p: np.ndarray
+    means_q: np.ndarray
     of_q: np.ndarray
     third: np.ndarray
 
@@ -113,7 +115,8 @@ def moments(evaluate: Gradient, at: Evaluation) -> Moments:
     along, cross = (mean @ phi)[:, None, None], _outer(mean, second @ phi)
     third = fffq / q[:, None, None] - along * second - cross - cross.swapaxes(1, 2) + 2 * along * _outer(mean, mean)
     mean_p = hp / p[:, None]
-    return Moments(hhp / p[:, None, None] - _outer(mean_p, mean_p), second - _outer(mean, mean), third)
+    of_p, of_q = hhp / p[:, None, None] - _outer(mean_p, mean_p), second - _outer(mean, mean)
+    return Moments(mean_p, of_p, mean, of_q, third)
 
 
 @jax.jit
@@ -123,9 +126,9 @@ def _of_blocks(problem: JointFit, shared: dict, local: Any, cells: Cell) -> tupl
 
 def _of_block(problem: JointFit, params: Params, cell: Cell) -> tuple:
     """The sums p, p h, p h h, q, q f, q f f and q f f (phi.f) of each ensemble over a block."""
-    p, _, q, tilt = problem.weights(params, cell)
+    p, moved, q, tilt = problem.weights(params, cell)
     member, f = problem.member(cell), cell.more.terms
-    h = jnp.concatenate([cell.data, f], axis=1)
+    h = jnp.concatenate([cell.data, f, moved[:, None]], axis=1)
     sums = lambda w, a: ((member * w[:, None]).T @ a, jnp.einsum("ts,ti,tj->sij", member * w[:, None], a, a))  # noqa: E731
     return p @ member, *sums(p, h), q @ member, *sums(q, f), sums(q * tilt, f)[1]
 
@@ -142,8 +145,8 @@ def curvatures(problem: JointFit, at: Evaluation, found: Moments) -> tuple[np.nd
     """The second derivative of the loss by the fitted parameters, weights minimised over, and the part of its prices
     alone, [n, n] each."""
     averages = problem.averages(at.sums, at.statistics.common)
-    parts = _of_chi2(problem, averages, problem.curves(at.params.shared))
-    by_averages, mixed, by_curves = (np.asarray(part) for part in parts)
+    parts = of_chi2(problem, averages, problem.curves(at.params.shared))
+    _, _, by_averages, mixed, by_curves = (np.asarray(part) for part in parts)
     alpha, beta, gamma = problem.prices
     chosen = fitted_rows(problem.scales)
     k, F = int(chosen.sum()), averages.shape[1]
@@ -151,7 +154,8 @@ def curvatures(problem: JointFit, at: Evaluation, found: Moments) -> tuple[np.nd
     whole = scipy.linalg.block_diag(np.zeros((k, k)), by_curves + gamma * circles)
     priced = scipy.linalg.block_diag(np.zeros((k, k)), gamma * circles)
     picked = np.ix_(chosen, chosen)
-    for C_P, C_F, third, W, V in zip(*found, by_averages, mixed):
+    of_p = found.of_p[:, :-1, :-1]
+    for C_P, C_F, third, W, V in zip(of_p, found.of_q, found.third, by_averages, mixed):
         B = np.zeros((len(C_P), len(whole)))
         B[:F, k:] = V
         B[F:, :k] = alpha * np.eye(len(chosen))[:, chosen]
@@ -168,9 +172,9 @@ def fitted_rows(scales: Scales) -> np.ndarray:
 
 
 @jax.jit
-def _of_chi2(problem: JointFit, averages: Any, curves: Any) -> tuple[Any, Any, Any]:
-    """Second derivatives of chi2 / 2: by the averages of each ensemble [S, F, F], by averages and fitted curves
-    [S, F, 3 n], and by these [3 n, 3 n]."""
+def of_chi2(problem: JointFit, averages: Any, curves: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """Derivatives of chi2 / 2: by the averages of each ensemble [S, F] and by fitted curves [3 n]; second ones by
+    averages [S, F, F], by averages and curves [S, F, 3 n], and by curves [3 n, 3 n]."""
     n = problem.scales.placed.shape[1]
 
     def half(one: Any, number: Any, changes: Any) -> Any:
@@ -180,7 +184,8 @@ def _of_chi2(problem: JointFit, averages: Any, curves: Any) -> tuple[Any, Any, A
     numbers, still = jnp.arange(len(averages)), jnp.zeros(3 * n)
     W = jax.vmap(jax.hessian(half), (0, 0, None))(averages, numbers, still)
     V = jax.vmap(jax.jacfwd(jax.grad(half), 2), (0, 0, None))(averages, numbers, still)
-    return W, V, jax.hessian(half, 2)(averages[0], 0, still)
+    first = jax.vmap(jax.grad(half), (0, 0, None))(averages, numbers, still)
+    return first, jax.grad(half, 2)(averages[0], 0, still), W, V, jax.hessian(half, 2)(averages[0], 0, still)
 
 
 def _in_words(parts: np.ndarray, names: Sequence[str]) -> str:

@@ -14,11 +14,12 @@ CURVES = {"gamma": [9.7, -1.8, 0.0], "beta": [15.3, -6.1, 1.6], "sugar": [9.67, 
 TORSIONS = {"backbone1_gamma": "gamma", "backbone2_beta_epsilon": "beta", "sugar": "sugar"}
 
 
-def config(data: Path, directory: Path) -> str:
+def config(data: Path, directory: Path, solver: str) -> str:
     """The text of a config that fits them to 1e-8 of the loss."""
     problem = {
         "kind": "force-field",
         "estimator": "tabulated",
+        "solver": solver,
         "alpha": 2.340135734692994,
         "beta": 1.1258465568636136,
         "gamma": 0.8264053324749188,
