@@ -9,8 +9,7 @@ under P_ff,
     (alpha C_F + beta K'' - alpha C_ff) dphi - C_fg y = -g_phi + alpha C_fl
     (U + gamma R'') dc + V^T dX = -g_c
 
-where g_phi, g_c are the derivatives at fixed weights. The step may be shortened; where it leads uphill, the gradient is
-followed.
+where g_phi, g_c are the derivatives at fixed weights.
 """
 
 from __future__ import annotations
@@ -61,22 +60,28 @@ class Newton:
         return NewtonState(params, here.loss, here.gradient, "")
 
     def step(self, state: NewtonState, evaluate: Evaluate) -> NewtonState:
-        """One step, shortened until it lowers the loss."""
+        """One step of Newton's, shortened until it lowers the loss; where none does, one along the gradient."""
         direction = self._direction(state.params)
         slope = self.inner(state.gradient, direction)
-        if not slope < 0:
-            direction = combine([-1.0], [state.gradient])
-            slope = self.inner(state.gradient, direction)
-        if -slope <= ENDED * max(abs(state.loss), 1e-3):
+        if 0 <= -slope <= ENDED * max(abs(state.loss), 1e-3):
             return state._replace(stalled="Newton's step lowers the loss by no more than its rounding")
-        length = 1.0
-        for _ in range(TRIALS):
+        downhill = combine([-1.0], [state.gradient])
+        for way in (direction, downhill):
+            found = self._search(state, way, evaluate)
+            if found is not None:
+                return found
+        return state._replace(stalled="no shorter step lowers the loss: this is the precision of the loss")
+
+    def _search(self, state: NewtonState, direction: Params, evaluate: Evaluate) -> NewtonState | None:
+        """The state after the longest of the steps 1, 1/2, 1/4 ... that lowers the loss; None if it leads uphill."""
+        slope = self.inner(state.gradient, direction)
+        for trial in range(TRIALS if slope < 0 else 0):
+            length = 0.5**trial
             params = combine([1.0, length], [state.params, direction])
             here = evaluate(params)
             if here.loss <= state.loss + ARMIJO * length * slope:
                 return NewtonState(params, here.loss, here.gradient, "")
-            length /= 2
-        return state._replace(stalled="no shorter step lowers the loss: this is the precision of the loss")
+        return None
 
     def _direction(self, params: Params) -> Params:
         """The step from the parabola that touches the loss."""

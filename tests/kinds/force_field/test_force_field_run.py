@@ -136,7 +136,7 @@ name = "two\"""")  # fmt: skip
         )
         assert done.returncode == 0, done.stderr
         losses.append(json.loads((folder / str(number) / "metrics.json").read_text()))
-    assert losses[0]["loss"] == losses[1]["loss"]
+    assert losses[0]["loss"] == pytest.approx(losses[1]["loss"], rel=1e-12)  # equations of another size are solved
     assert "chi2_held_out" not in losses[0]["fitted"]
     assert losses[1]["fitted"]["chi2_held_out"] > 0
 

@@ -180,7 +180,7 @@ def test_one_datum_of_gaussian_frames_has_the_closed_form(tmp_path):
     P = N(-l, 1), P_ff = N(-phi, 1): L = ((-l - m) / s)^2 / 2 + alpha (l - phi)^2 / 2 + beta phi^2 / 2, of which the
     minimum is that of prices in series: L = m^2 / (2 (s^2 + 1 / alpha + 1 / beta)).
     """
-    x = np.linspace(-7, 7, 701)
+    x = np.linspace(-9, 9, 901)
     m, s, alpha, beta = 0.8, 0.3, 3.0, 1.5
     for name, values in {"x": x[:, None], "w": np.exp(-(x**2) / 2), "m": np.array([[m, s]])}.items():
         np.save(tmp_path / f"{name}.npy", values)
