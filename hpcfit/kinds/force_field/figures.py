@@ -77,7 +77,7 @@ def _scan(name: str, before: dict[str, Any], tried: Sequence[dict[str, Any]], ch
 def correlations(names: Sequence[str], matrix: np.ndarray):
     """The correlation matrix of the fitted parameters."""
     n, side = len(names), min(7.5, 2.2 + 0.32 * len(names))
-    figure, axis = plt.subplots(figsize=(side + 0.8, side))
+    figure, axis = plt.subplots(figsize=(9, side))
     edges = np.arange(n + 1) - 0.5
     mesh = axis.pcolormesh(edges, edges, matrix, cmap=DIVERGING, vmin=-1, vmax=1, rasterized=True)
     labels = [shortened(name, 18) for name in names]

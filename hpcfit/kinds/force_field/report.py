@@ -37,9 +37,7 @@ TARGETS = (
     "Each datum's deviation from its measurement in units of σ: before any fit (bars, the baseline), after it (blue),"
     " and of data that were held out (green). Grey: within one σ. A bound that is kept counts as 0."
 )
-ENSEMBLES = (
-    "χ² and effective frames by ensemble, before the fit and after it. A good fit has a χ² of about one a datum."
-)
+ENSEMBLES = "χ² by ensemble, before the fit and after it. A good fit has a χ² of about one a datum."
 PARAMETERS_TABLE = (
     "Fitted parameters: corrections in kT, coefficients of curves in Hz. The error of data is from the second "
     "derivative of the loss at its minimum (noise of the measurements, and what the prices leave open); that of "
