@@ -44,14 +44,16 @@ def make_demo(kind: str, folder: Path) -> None:
     if kind not in DEMOS:
         raise InputError(f"there is no demo of '{kind}'", remedy=f"there is one of {', '.join(DEMOS)}")
     check_one_process("and each would make the same folder", "start `hpcfit init` without mpiexec or srun")
-    import_openmm()
     demo = DEMOS[kind]()
+    if demo.simulations:
+        import_openmm()
     config = _begun(demo, folder)
     demo.write_systems(folder)
     for sets in demo.simulations:
         run_simulate(load_config(config, sets))
     demo.observe(folder)
-    run_prepare(load_config(config), Ranks())
+    if demo.simulations:
+        run_prepare(load_config(config), Ranks())
     os.replace(config, folder / CONFIG)
     logger.info("%s is complete: cd %s && hpcfit optimize %s", folder, folder, CONFIG)
 

@@ -130,6 +130,31 @@ KINDS = {
             Metric("train", "fitted mean |F|²", "(kJ/mol/Å)²", digits=5, brief=True),
         ),
     ),
+    "force-field": Kind(
+        about="corrections of a force field, and weights of its frames, that make ensembles agree with experiments",
+        config="hpcfit.kinds.force_field.config:ForceFieldConfig",
+        open="hpcfit.kinds.force_field.case:ForceFieldCase.open",
+        study="hpcfit.kinds.force_field.study:study",
+        write_results="hpcfit.kinds.force_field.outputs:write_results",
+        headline="hpcfit.kinds.force_field.outputs:headline",
+        report="hpcfit.kinds.force_field.report:CONTENTS",
+        files=("parameters.csv", "observables.csv", "weights.csv"),
+        metrics=(
+            Metric("chi2", "χ²", digits=4, brief=True),
+            Metric(
+                "chi2_held_out",
+                "χ² held out",
+                digits=4,
+                better="less",
+                chooses="χ² of the data held out of the fit can choose between points, that of the fitted data cannot.",
+                brief=True,
+            ),
+            Metric("kl_weights", "KL(P‖P_ff)", "nats"),
+            Metric("kl_force_field", "KL(P_ff‖P₀)", "nats"),
+            Metric("curve_change", "R", "Hz²"),
+            Metric("least_ess", "least ESS", "frames", brief=True),
+        ),
+    ),
 }
 
 

@@ -13,7 +13,8 @@ class Demo(NamedTuple):
     """The parts of a demo beside `hpcfit simulate` and `hpcfit prepare`. Both functions get the demo's folder.
 
     config: the file that becomes FOLDER/config.toml. write_systems: makes what is simulated. simulations: overrides of
-    the config, one tuple a call of `hpcfit simulate`. observe: makes the data that trajectories are fitted to.
+    the config, one tuple a call of `hpcfit simulate`; without any, nothing is prepared either. observe: makes the data
+    that are fitted to.
     """
 
     config: Path
@@ -42,4 +43,11 @@ def dimer() -> Demo:
     return Demo(shipped("config/water_dimer.toml"), water_dimer.write_rigid, ((),), lambda folder: None)
 
 
-DEMOS: dict[str, Callable[[], Demo]] = {"frame-weights": crystal, "force-map": dimer}
+def ensembles() -> Demo:
+    """Tables of two molecules whose force field and Karplus curve are wrong by known amounts; nothing is simulated."""
+    from hpcfit.testsystems import tabulated_ensembles
+
+    return Demo(shipped("config/force_field.toml"), lambda folder: None, (), tabulated_ensembles.write)
+
+
+DEMOS: dict[str, Callable[[], Demo]] = {"frame-weights": crystal, "force-map": dimer, "force-field": ensembles}

@@ -17,7 +17,8 @@ from hpcfit.testsystems import demos
 from tests.command import ROOT, here
 from tests.conftest import assert_one_clear_error
 
-KINDS = {"frame-weights", "force-map"}
+KINDS = {"frame-weights", "force-map", "force-field"}
+SIMULATED = {"frame-weights", "force-map"}  # whose demos simulate
 HEAVY = ("jax", "numpy", "matplotlib", "openmm", "h5py")
 
 
@@ -131,7 +132,7 @@ def test_a_folder_that_holds_anything_else_is_left_alone(tmp_path):
     assert_one_clear_error(here("init", "force-map", "--demo", tmp_path / "thesis.tex"), ["thesis.tex is a file"])
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(SIMULATED))
 def test_without_openmm_it_is_said_before_anything_is_made(kind, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "openmm", None)
     done = here("init", kind, "--demo", tmp_path / "demo")
@@ -150,4 +151,9 @@ def test_every_kind_has_a_demo_whose_config_names_what_it_makes(tmp_path):
         directories = [load_config(config, sets).simulate.directory for sets in made.simulations]
         assert len(set(directories)) == len(directories)
         assert load_config(config).problem.kind == kind
-        assert all(one.topology.exists() and one.system.exists() for one in load_config(config).simulate.system)
+        assert bool(directories) == (kind in SIMULATED)
+        if kind in SIMULATED:
+            assert all(one.topology.exists() and one.system.exists() for one in load_config(config).simulate.system)
+        else:
+            made.observe(config.parent)
+            assert all(path.exists() for path in load_config(config).problem.files.values())

@@ -1,1 +1,1 @@
-"""Parameters of an energy function, fitted to observables of the ensemble it makes."""
+"""Kind "force-field": corrections of a force field that make its ensembles agree with experiments."""

@@ -1,0 +1,141 @@
+"""The figures of kind "force-field": data, prices, parameters, weights, convergence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from hpcfit.kinds.force_field.files import Observable
+from hpcfit.report import figures
+from hpcfit.report.drawing import BLUE, DIVERGING, FEW, GREEN, INK, LINE, SOFT, drawn, index_axis, shortened
+from hpcfit.report.figures import BASELINE, Scan, legend_above, panels, plain_logarithmic
+from hpcfit.runs.history import History
+
+LABELLED = 40  # data of an ensemble that are named one by one
+FLOOR = 1e-3  # least weight x T that is drawn
+POINTS = 400  # of a long curve of weights
+LETTERS = {"alpha": "α", "beta": "β", "gamma": "γ"}
+
+
+@drawn
+def targets(ensembles: dict[str, Sequence[Observable]]):
+    """Deviations of all data from their measurements, in sigma, before and after the fit; a panel an ensemble."""
+    largest = max(map(len, ensembles.values()))
+    height = 1.0 + 0.17 * min(largest, LABELLED)
+    figure, axes = panels(len(ensembles), 2, row=height, margin=0.5)
+    for axis, (name, rows) in zip(axes, ensembles.items()):
+        y = np.arange(len(rows))
+        before, after = (np.array([one.deviation(getattr(one, when)) for one in rows]) for when in ("before", "after"))
+        held_out = np.array([one.held_out for one in rows])
+        axis.axvspan(-1, 1, color=LINE, alpha=0.5, linewidth=0)
+        axis.hlines(y, before, after, color=LINE, linewidth=1)
+        axis.plot(before, y, "|", color=SOFT, markersize=9, markeredgewidth=1.8, label="before the fit")
+        axis.plot(after[~held_out], y[~held_out], "o", color=BLUE, label="fitted")
+        # Also where an ensemble has none: the legend of one panel is that of all.
+        axis.plot(after[held_out], y[held_out], "s", color=GREEN, label="held out")
+        _name_data(axis, rows)
+        axis.set(title=shortened(name, 40), ylim=(len(rows) - 0.4, -0.6), xlabel="(calculated − measured) / σ")
+    legend_above(figure, axes[0])
+    return figure
+
+
+def _name_data(axis: Any, rows: Sequence[Observable]) -> None:
+    if len(rows) <= LABELLED:
+        axis.set_yticks(range(len(rows)), [shortened(f"{one.data} {one.column}", 28) for one in rows], fontsize=7)
+    else:
+        axis.set_ylabel("number of the datum")
+    axis.grid(axis="y", visible=False)
+
+
+def prices(rows: Sequence[dict[str, Any]], chosen: dict[str, float]) -> bytes:
+    """chi2 a datum of held-out and of fitted data against each price of which there are several; at each value the
+    best of the others. rows: of the cross-validation, the simulated ensembles first."""
+    before, *tried = rows
+    several = [name for name in chosen if len({row[name] for row in tried}) > 1]
+    return figures.scan([_scan(name, before, tried, chosen[name]) for name in several], ("value tried", ""), height=2.9)
+
+
+def _scan(name: str, before: dict[str, Any], tried: Sequence[dict[str, Any]], chosen: float) -> Scan:
+    values = sorted({row[name] for row in tried})
+    best = [min((row for row in tried if row[name] == value), key=lambda row: row["held_out"]) for value in values]
+    places = np.arange(len(values))
+    held_out, error, fitted = (np.array([row[key] for row in best]) for key in ("held_out", "held_out_error", "fitted"))
+    at = values.index(chosen)
+    lines = [
+        lambda axis: axis.axhline(before["held_out"], label="simulated ensembles, held out", **BASELINE),
+        lambda axis: axis.errorbar(places, held_out, yerr=error, fmt="s-", color=GREEN, capsize=3, label="held out"),
+        lambda axis: axis.plot(places, fitted, "o-", color=BLUE, label="fitted"),
+    ]
+    title = f"χ² a datum against {LETTERS[name]}"
+    return Scan(title, places, [f"{value:g}" for value in values], lines, (at, held_out[at], "chosen"))
+
+
+@drawn
+def correlations(names: Sequence[str], matrix: np.ndarray):
+    """The correlation matrix of the fitted parameters."""
+    n, side = len(names), min(7.5, 2.2 + 0.32 * len(names))
+    figure, axis = plt.subplots(figsize=(9, side))
+    edges = np.arange(n + 1) - 0.5
+    mesh = axis.pcolormesh(edges, edges, matrix, cmap=DIVERGING, vmin=-1, vmax=1, rasterized=True)
+    labels = [shortened(name, 18) for name in names]
+    axis.set_xticks(range(n), labels, rotation=90)
+    axis.set_yticks(range(n), labels)
+    axis.set_aspect("equal")
+    axis.invert_yaxis()
+    axis.grid(visible=False)
+    figure.colorbar(mesh, ax=axis, shrink=0.8, label="correlation")
+    return figure
+
+
+@drawn
+def curves(names: Sequence[str], before: np.ndarray, after: np.ndarray):
+    """Karplus curves [n, 3] before and after the fit against the torsion, a panel each."""
+    figure, axes = panels(len(names), 3, row=2.3, margin=0.5)
+    degrees = np.linspace(-180, 180, 181)
+    c = np.cos(np.deg2rad(degrees))
+    for axis, name, old, new in zip(axes, names, before, after):
+        axis.plot(degrees, np.polyval(old, c), label="before the fit", **BASELINE)
+        axis.plot(degrees, np.polyval(new, c), color=BLUE, label="fitted")
+        axis.set(title=shortened(name, 30), xlabel="torsion with its offset, degrees", xticks=range(-180, 181, 90))
+    axes[0].set_ylabel("coupling, Hz")
+    legend_above(figure, axes[0])
+    return figure
+
+
+@drawn
+def weights(ensembles: dict[str, np.ndarray]):
+    """Weight x T of each ensemble's frames, the heaviest first: in the simulation, by the force field, of the result.
+    ensembles: [T, 3] each."""
+    figure, axes = panels(len(ensembles), 3, row=2.5, margin=0.5, sharey=True)
+    looks = (
+        {"label": "simulated", **BASELINE},
+        {"label": "by the force field", "color": INK, "linestyle": ":", "zorder": 3},
+        {"label": "result", "color": BLUE},
+    )
+    for axis, (name, w) in zip(axes, ensembles.items()):
+        shown = np.unique(np.linspace(0, len(w) - 1, POINTS).astype(int))
+        for column, look in zip(w.T, looks):
+            axis.plot(100 * (shown + 0.5) / len(w), np.maximum(np.sort(column)[::-1][shown] * len(w), FLOOR), **look)
+        axis.set(title=shortened(name, 30), xlabel="frames, heaviest first, %", yscale="log")
+        plain_logarithmic(axis.yaxis)
+    axes[0].set_ylabel("weight × T")
+    legend_above(figure, axes[0])
+    return figure
+
+
+@drawn
+def convergence(history: History):
+    """Loss, chi2 and the norm of the gradient at each evaluation of one fit."""
+    figure, axes = panels(3, 3, row=2.3, margin=0.4)
+    x = history["evaluation"] - history["evaluation"][0] + 1
+    for axis, name, title in zip(axes, ("loss", "chi2", "gradient_norm"), ("loss", "χ²", "gradient norm")):
+        known = history[name] > 0
+        axis.plot(x[known], history[name][known], color=BLUE, marker="o" if len(x) <= FEW else "")
+        axis.set(title=title, xlabel="evaluations of this fit")
+        if np.any(known) and history[name][known].max() > 10 * history[name][known].min():
+            axis.set_yscale("log")
+        index_axis(axis, x)
+    return figure

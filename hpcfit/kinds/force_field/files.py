@@ -1,0 +1,65 @@
+"""The files of a run of kind "force-field": their columns, and how they are read."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpcfit.errors import InputError
+from hpcfit.runs.files import RunFiles
+from hpcfit.runs.history import AGAIN
+
+PARAMETERS, OBSERVABLES, WEIGHTS = "parameters.csv", "observables.csv", "weights.csv"
+PARAMETER_COLUMNS = ("name", "unit", "start", "value", "error", "error_of_data", "error_of_frames")
+OBSERVABLE_COLUMNS = ("ensemble", "data", "column", "bound", "measured", "sigma", "before", "after", "held_out")
+WEIGHT_COLUMNS = ("ensemble", "frame", "simulated", "force_field", "weight")
+
+
+class Observable(NamedTuple):
+    """A row of observables.csv: a datum, calculated before and after the fit, in the unit of the measurement."""
+
+    ensemble: str
+    data: str
+    column: str
+    bound: str
+    measured: float
+    sigma: float
+    before: float
+    after: float
+    held_out: bool
+
+    def deviation(self, calculated: float) -> float:
+        """The deviation of a calculated value in sigma; 0 within a bound."""
+        off = (calculated - self.measured) / self.sigma
+        return max(off, 0.0) if self.bound == "upper" else min(off, 0.0) if self.bound == "lower" else off
+
+
+class ForceFieldRun(RunFiles):
+    """The files of a run, and those that only this kind writes."""
+
+    @functools.cached_property
+    def observables(self) -> list[Observable]:
+        """All data."""
+        return [
+            Observable(*row[:4], *map(float, row[4:8]), row[8] == "True")
+            for row in self._rows(OBSERVABLES, OBSERVABLE_COLUMNS)
+        ]
+
+    @functools.cached_property
+    def weights(self) -> dict[str, np.ndarray]:
+        """Weights in the simulation, by the force field and of the result, [T, 3], by ensemble."""
+        found: dict[str, list[Any]] = {}
+        for row in self._rows(WEIGHTS, WEIGHT_COLUMNS):
+            found.setdefault(row[0], []).append([float(text) for text in row[2:]])
+        return {name: np.array(rows) for name, rows in found.items()}
+
+    def _rows(self, name: str, columns: tuple[str, ...]) -> list[list[str]]:
+        path = self.path(name)
+        with path.open(newline="", encoding="utf-8") as file:
+            head, *rows = list(csv.reader(file)) or [[]]
+        if tuple(head) != columns or any(len(row) != len(columns) for row in rows):
+            raise InputError(f"{path} is damaged: its columns are not {', '.join(columns)}", remedy=AGAIN)
+        return rows

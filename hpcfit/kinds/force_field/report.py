@@ -1,0 +1,222 @@
+"""The report on kind "force-field": outcome, data, parameters, prices, weights, convergence, time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from hpcfit.kinds.force_field.files import OBSERVABLES, PARAMETERS, WEIGHTS, ForceFieldRun
+from hpcfit.kinds.force_field.outputs import total_errors
+from hpcfit.report.page import (
+    Card,
+    Cards,
+    Figure,
+    Section,
+    Table,
+    Text,
+    near_zero,
+    percent,
+    plural,
+    plus_minus,
+    significant,
+)
+from hpcfit.report.report import Contents
+from hpcfit.report.sections import phases, settings, study
+
+MEANING = {
+    "chi2": ("χ²", "the sum over the fitted data of ((calculated − measured) / σ)², of bounds only beyond them"),
+    "chi2_held_out": ("χ² held out", "the same over the validation set, which no fit has seen"),
+    "kl_weights": ("KL(P‖P_ff), nats", "how far the weights moved from what the force field says, over all ensembles"),
+    "kl_force_field": ("KL(P_ff‖P₀), nats", "how far the corrections moved the ensembles from the simulated ones"),
+    "curve_change": ("R, Hz²", "mean squared change of the fitted curves over the circle, their sum"),
+    "least_ess": ("least ESS, frames", "Kish's effective number of frames, of the ensemble that has the fewest"),
+}
+TARGETS = (
+    "Each datum's deviation from its measurement in units of σ: before any fit (bars, the baseline), after it (blue),"
+    " and of data that were held out (green). Grey: within one σ. A bound that is kept counts as 0."
+)
+ENSEMBLES = "χ² by ensemble, before the fit and after it. A good fit has a χ² of about one a datum."
+PARAMETERS_TABLE = (
+    "Fitted parameters: corrections in kT, coefficients of curves in Hz. The error of data is from the second "
+    "derivative of the loss at its minimum (noise of the measurements, and what the prices leave open); that of "
+    "frames is the spread over {resamples} of blocks of frames: how well the simulation sampled. ± is both together."
+)
+COMBINATIONS = (
+    "Combinations of parameters, in units of what the prices beta and gamma leave open, the least determined first; "
+    "the largest parts are named. Determined: the share of what is known of a combination that the data say; the rest"
+    " is the prices' own."
+)
+CORRELATIONS = (
+    "Correlations of the errors of data. Where two parameters are strongly correlated, read their values together."
+)
+CURVES = "Fitted curves and those given (dashed, the baseline)."
+PRICES = (
+    "χ² a datum of the data left out of each fold (green, mean and standard error over {folds} folds) and of those "
+    "fitted (blue). Dashed: the simulated ensembles, the baseline. Each panel shows the best of the other prices. A "
+    "ring marks the choice, the least χ² of held-out data."
+)
+PRICES_TABLE = "All choices of prices, the best on top; last, the simulated ensembles, the baseline."
+WEIGHT_FIGURE = (
+    "Weight × T of frames, the heaviest first. Dashed: in the simulation, the baseline; dotted: by the corrected "
+    "force field; blue: the result. Where few frames carry most of the weight, the result is of these few. Values "
+    "below 0.001 are drawn there."
+)
+CONVERGENCE = (
+    "{fit}: loss, χ² and the norm of the gradient, which falls by orders of magnitude where a fit has converged. {note}"
+)
+UNFINISHED = "This run is not finished: {directory} has no metrics.json. Below is its history so far."
+
+
+def outcome(run: ForceFieldRun) -> Section:
+    """The headline numbers beside those before the fit, the prices, and warnings."""
+    m = run.metrics
+    prices = ", ".join(f"{name} = {value:g}" for name, value in m["prices"].items())
+    chosen = " (chosen by cross-validation)" if len(m.get("cross_validation", ())) > 2 else ""
+    said = (
+        f"{plural(len(m['ensembles']), 'ensemble')} with {plural(m['frames'], 'frame')} and"
+        f" {plural(len(run.observables), 'datum').replace('datums', 'data')}, by the estimator {m['estimator']}, at"
+        f" {prices}{chosen}."
+    )
+    stopped = f"The fit stopped after {plural(m['steps'], 'step')}: {m['stopped']}."
+    warnings = [Text(text, warning=True) for text in m["warnings"]]
+    return Section("Outcome", [Text(said), Cards(_cards(m["fitted"], m["before"])), *warnings, Text(stopped)])
+
+
+def _cards(fitted: dict[str, float], before: dict[str, float]) -> list[Card]:
+    return [
+        Card(title, near_zero(fitted[name]), _baseline(before, name), meaning)
+        for name, (title, meaning) in MEANING.items()
+        if name in fitted
+    ]
+
+
+def _baseline(before: dict[str, float], name: str) -> Markup:
+    return Markup("before: {}").format(near_zero(before[name])) if name in before else Markup("")
+
+
+def data(run: ForceFieldRun) -> Section:
+    """Deviations of all data, and χ² by ensemble."""
+    from hpcfit.kinds.force_field import figures
+
+    by_ensemble: dict[str, list] = {}
+    for one in run.observables:
+        by_ensemble.setdefault(one.ensemble, []).append(one)
+    rows = [
+        [
+            one["name"], str(one["data"]), significant(one["chi2_before"]), significant(one["chi2"]),
+            str(one["held_out"] or "–"), *(significant(one[key]) if one["held_out"] else "–" for key in
+                                           ("chi2_held_out_before", "chi2_held_out")),
+        ]
+        for one in run.metrics["ensembles"]
+    ]  # fmt: skip
+    head = ("ensemble", "fitted data", "χ² before", "χ²", "held out", "χ² before", "χ²")
+    svg = figures.targets(by_ensemble)
+    return Section("Data", [Figure(svg, "deviations of data before and after", TARGETS), Table(head, rows, ENSEMBLES)])
+
+
+def parameters(run: ForceFieldRun) -> Section | None:
+    """Values with errors, correlations, and what the data do not determine."""
+    from hpcfit.kinds.force_field import figures
+
+    m, table = run.metrics, run.metrics["parameters"]
+    if not table["names"]:
+        return None
+    blocks: list[Any] = [_parameter_table(table, run)]
+    if (fitted := _fitted_curves(table, run)) is not None:
+        blocks.append(Figure(figures.curves(*fitted), "fitted curves", CURVES))
+    if table["correlations"] is not None and len(table["names"]) > 1:
+        svg = figures.correlations(table["names"], np.array(table["correlations"]))
+        blocks.append(Figure(svg, "correlation matrix of the fitted parameters", CORRELATIONS))
+    rows = [[one["words"], percent(one["determined"])] for one in m["combinations"]]
+    return Section("Parameters", [*blocks, Table(("combination", "determined"), rows, COMBINATIONS)])
+
+
+def _parameter_table(table: dict[str, Any], run: ForceFieldRun) -> Table:
+    nothing = [None] * len(table["names"])
+    columns = table["names"], table["start"], table["values"], total_errors(table)
+    errors = (table[key] or nothing for key in ("errors_of_data", "errors_of_frames"))
+    rows = [
+        [name, significant(start), plus_minus(significant(value, 4), total), *map(significant, parts)]
+        for name, start, value, total, *parts in zip(*columns, *errors)
+    ]
+    resamples = plural(run.config["problem"]["resamples"], "resample")
+    head = ("parameter", "before", "value", "error of data", "error of frames")
+    return Table(head, rows, PARAMETERS_TABLE.format(resamples=resamples))
+
+
+def _fitted_curves(table: dict[str, Any], run: ForceFieldRun) -> tuple[list[str], np.ndarray, np.ndarray] | None:
+    """Names of the fitted curves, and their coefficients before and after."""
+    names = [one["name"] for one in run.config["problem"]["curve"] if one["fitted"]]
+    if not names:
+        return None
+    last = slice(len(table["names"]) - 3 * len(names), None)
+    return names, *(np.reshape(table[key][last], (-1, 3)) for key in ("start", "values"))
+
+
+def prices(run: ForceFieldRun) -> Section | None:
+    """The cross-validation, where there was one."""
+    from hpcfit.kinds.force_field import figures
+
+    rows, chosen = run.metrics.get("cross_validation"), run.metrics["prices"]
+    if rows is None:
+        return None
+    before, *tried = rows
+    shown = [_price_row(row, chosen) for row in [*sorted(tried, key=lambda row: row["held_out"]), before]]
+    table = Table((*chosen, "χ² a datum, held out", "fitted"), shown, PRICES_TABLE, text_columns=0)
+    if len(tried) == 1:
+        return Section("Prices", [table])
+    caption = PRICES.format(folds=len(before["by_fold"]))
+    return Section("Prices", [Figure(figures.prices(rows, chosen), "χ² against prices", caption), table])
+
+
+def _price_row(row: dict[str, Any], chosen: dict[str, float]) -> list[Any]:
+    values = [significant(row[name]) for name in chosen]
+    return [*values, plus_minus(significant(row["held_out"]), row["held_out_error"]), significant(row["fitted"])]
+
+
+def weights(run: ForceFieldRun) -> Section:
+    """The weights, and the numbers of frames that carry the result."""
+    from hpcfit.kinds.force_field import figures
+
+    keys = ("kl_force_field", "kl_weights", "ess_force_field", "ess")
+    rows = [
+        [one["name"], str(one["frames"]), *(near_zero(one[key]) for key in keys)] for one in run.metrics["ensembles"]
+    ]
+    head = ("ensemble", "frames", "KL(P_ff‖P₀)", "KL(P‖P_ff)", "ESS by the force field", "ESS")
+    caption = "Divergences in nats, and Kish's effective numbers of frames, (Σw)²/Σw²."
+    svg = figures.weights(run.weights)
+    return Section("Weights", [Figure(svg, "weights of frames by ensemble", WEIGHT_FIGURE), Table(head, rows, caption)])
+
+
+def so_far(run: ForceFieldRun) -> Section:
+    """The head of a run that has no results yet."""
+    history = run.history.of_fit(run.history.newest_fit)
+    last = {name: float(history[name][-1]) for name in MEANING if name in history.columns}
+    return Section("Outcome", [Text(UNFINISHED.format(directory=run.directory), warning=True), Cards(_cards(last, {}))])
+
+
+def convergence(run: ForceFieldRun) -> Section:
+    """The final fit's way, or the newest one's while there is none."""
+    from hpcfit.kinds.force_field import figures
+
+    number, name = run.history.newest_fit, "The newest fit"
+    if run.finished:
+        number, name = run.metrics["final_fit"], f"The final fit, one of {len(run.metrics['fits'])}"
+    history = run.history.of_fit(number)
+    caption = CONVERGENCE.format(fit=name, note=history.note)
+    return Section("Convergence", [Figure(figures.convergence(history), "loss, χ² and gradient norm", caption)])
+
+
+def time(run: ForceFieldRun) -> Section:
+    """The time that each phase took."""
+    return Section("Time", [*study(run), phases(run)])
+
+
+CONTENTS = Contents(
+    finished=(outcome, data, parameters, prices, weights, convergence, time, settings),
+    unfinished=(so_far, convergence, settings),
+    files=("config.toml", "environment.json", "history.jsonl", PARAMETERS, OBSERVABLES, WEIGHTS),
+    run=ForceFieldRun,
+)
