@@ -199,7 +199,10 @@ def test_missing_table_names_the_command(tmp_path):
     "path", sorted((Path(__file__).parents[2] / "config").glob("*.toml")), ids=lambda path: path.name
 )
 def test_the_examples_are_valid(path):
-    assert load_config(path).frames.store.is_absolute()
+    config = load_config(path)
+    inputs = [config.frames.store] if config.frames else config.problem.files.values()
+    assert inputs
+    assert all(found.is_absolute() for found in (config.run.directory, *inputs))
 
 
 COMMON = {
