@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hpcfit.errors import InputError
+from hpcfit.workflow.stopping import heed
 
 ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT",
@@ -40,6 +41,7 @@ def wait(jobs: Sequence[str], *, pause: float = 2.0, patience: float = 600.0) ->
             found = {}
         if found and all(state in ENDED for state in found.values()):
             return found
+        heed()
         time.sleep(pause)
 
 

@@ -33,17 +33,37 @@ def handled_by(handler: Callable[[int, Any], None] | signal.Handlers) -> Iterato
             signal.signal(number, former)
 
 
+_told: list[list[Stopped]] = []  # what each block of `stopped_by_signals` that is open was told, the outer first
+
+
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Inside, the first signal raises Stopped, so that what is open is closed on the way out; later ones do nothing."""
-    told = []
+    """Inside, the first signal raises Stopped, so that what is open is closed on the way out; later ones do nothing.
+
+    It is raised wherever the program is then, which may be a callback or a library that goes on after any error. So it
+    is raised again by `heed`, which is to be called before a wait without end, and at the end of the block.
+    """
+    told: list[Stopped] = []
 
     def stop(number: int, _frame) -> None:
         if not told:
-            told.append(number)
             name = signal.Signals(number).name
             # Slurm sends it to every task of a step, and one is to say so.
-            raise together(Stopped(f"stopped by {name}", remedy="call again: it goes on from what is complete"))
+            remedy = "call again: it goes on from what is complete"
+            told.append(together(Stopped(f"stopped by {name}", remedy=remedy)))
+            raise told[0]
 
-    with handled_by(stop):
-        yield
+    _told.append(told)
+    try:
+        with handled_by(stop):
+            yield
+            heed()
+    finally:
+        _told.remove(told)
+
+
+def heed() -> None:
+    """Raise Stopped where a signal has come and what it raised then was lost."""
+    for told in _told:
+        if told:
+            raise told[0]

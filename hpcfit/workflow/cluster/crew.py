@@ -16,6 +16,7 @@ from distributed import CancelledError, Client, Future, KilledWorker, as_complet
 from hpcfit.errors import HpcfitError
 from hpcfit.log import logger
 from hpcfit.workflow.cluster.journal import TOPIC, Journal
+from hpcfit.workflow.stopping import heed
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -93,6 +94,7 @@ class _Deal:
         self._client.subscribe_topic(TOPIC, journal.event)
         try:
             ended.update(map(self._submit, itertools.islice(waiting, IN_FLIGHT)))
+            heed()  # what Dask runs on the way here goes on after any error
             for future in ended:
                 number = self._flying.pop(future)
                 try:
@@ -106,6 +108,7 @@ class _Deal:
                     raise self._failure(number, error, future) from None
                 ended.update(map(self._submit, itertools.islice(waiting, 1)))
                 journal.completed()
+                heed()
                 yield number, result
         finally:
             self._client.unsubscribe_topic(TOPIC)

@@ -10,6 +10,7 @@ from distributed import Client
 
 from hpcfit import __version__
 from hpcfit.errors import InputError
+from hpcfit.workflow.stopping import heed
 
 PAUSE = 0.2  # seconds between two looks whether a worker has come
 HERE = f"Python {sys.version_info.major}.{sys.version_info.minor}"
@@ -38,6 +39,7 @@ def wait_for_workers(
                 f"no worker came within {patience:g} s ([cluster] patience).{_quoted(last_words())}",
                 remedy="wait longer with [cluster] patience, or ask for less",
             )
+        heed()
         time.sleep(PAUSE)
     _check_python(client)
     _check_hpcfit(client)
