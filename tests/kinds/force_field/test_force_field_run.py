@@ -80,7 +80,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(whole, mpiexec, tmp_path):
     script.write_text(HELD)
     words = ["optimize", whole / "config.toml", *sets(*CHOSEN, f"run.directory={run}")]
     command = [mpiexec, "-n", "2", sys.executable, script, gate.folder, *words]
-    job = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    job = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
     wait_for(lambda: job.poll() is not None or gate.waiting())
     assert job.poll() is None, job.communicate()[1]
     os.kill(*gate.waiting(), signal.SIGTERM)
