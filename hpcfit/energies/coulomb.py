@@ -78,9 +78,19 @@ class EwaldCoulomb:
         return jnp.sum(first * second * inverse)
 
 
+class _Exceptions(Bonded):
+    """Pairs that interact otherwise than their atoms say; ``pair_values`` gives by what."""
+
+    def energy(self, frame, parameters) -> jax.Array:
+        """The energy of all exceptions, kJ/mol."""
+        product, sigma, epsilon = self.pair_values(parameters)
+        r = self.distances(frame)
+        return jnp.sum(COULOMB * product / r + lennard_jones(r, sigma, epsilon))
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class ScaledPairs(Bonded):
+class ScaledPairs(_Exceptions):
     """Exceptions whose parameters follow from those of their atoms: [N] charge, sigma, epsilon; [T] the scales of
     each."""
 
@@ -89,12 +99,6 @@ class ScaledPairs(Bonded):
     epsilon: Column
     charge_scale: Column
     epsilon_scale: Column
-
-    def energy(self, frame, parameters) -> jax.Array:
-        """The energy of all exceptions, kJ/mol."""
-        product, sigma, epsilon = self.pair_values(parameters)
-        r = self.distances(frame)
-        return jnp.sum(COULOMB * product / r + lennard_jones(r, sigma, epsilon))
 
     def pair_values(self, parameters) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The product of charges e², σ nm and ε kJ/mol of each exception, [T]."""
@@ -108,18 +112,12 @@ class ScaledPairs(Bonded):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class OwnPairs(Bonded):
+class OwnPairs(_Exceptions):
     """Exceptions with parameters of their own, [T]: product of charges e², sigma nm, epsilon kJ/mol."""
 
     charge_product: Column
     sigma: Column
     epsilon: Column
-
-    def energy(self, frame, parameters) -> jax.Array:
-        """The energy of all exceptions, kJ/mol."""
-        product, sigma, epsilon = self.pair_values(parameters)
-        r = self.distances(frame)
-        return jnp.sum(COULOMB * product / r + lennard_jones(r, sigma, epsilon))
 
     def pair_values(self, parameters) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The product of charges e², σ nm and ε kJ/mol of each exception, [T]."""
