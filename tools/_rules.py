@@ -66,7 +66,7 @@ KIND_NAMES = {"frame-weights", "force-map", "force-field", "frame_weights", "for
 PLAIN_KINDS = {"structure", "clusters"}  # also words for other things: kinds only where a `.kind` is compared
 # Files that the layout asks for by name, however small they are.
 ASKED_FOR = re.compile(
-    r"hpcfit\.(\w+|kinds\.(base|table)|kinds\.\w+\.(config|case|problem|study|outputs|report|figures))"
+    r"hpcfit\.(\w+|kinds\.(base|table)|kinds\.\w+(\.\w+)?\.(config|case|problem|study|outputs|report|figures))"
 )
 
 

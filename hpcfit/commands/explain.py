@@ -28,7 +28,7 @@ def readme_of(kind: str) -> Path:
             f"there is no kind of problem '{kind}': {nearest(kind, known)}",
             remedy="`hpcfit explain` lists the kinds with a line about each",
         )
-    package = kind_named(kind).config.partition(":")[0].rpartition(".")[0]
+    package = kind_named(kind).package
     readme = Path(importlib.util.find_spec(package).origin).parent / "README.md"
     if not readme.is_file():
         raise InputError(f"the package of kind '{kind}' has no {readme}", remedy="ask who made the package")

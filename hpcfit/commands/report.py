@@ -15,4 +15,4 @@ def run_report(folder: Path) -> Path:
     """Write the page of a run directory, or of the folder of a sweep; the page's path."""
     if is_sweep(folder):
         return write_sweep(read_sweep(folder))
-    return write_report(folder, report_of(RunFiles(folder).kind))
+    return write_report(folder, report_of(RunFiles(folder).config["problem"]))

@@ -32,6 +32,7 @@ from hpcfit.runs.directory import RunDirectory
 from hpcfit.runs.study import StudyFile
 
 T = TypeVar("T")
+SHOWN = 10  # numbers of an evaluation in a line of the log
 
 
 @dataclass
@@ -111,9 +112,8 @@ class Recorder:
 
     def describe(self) -> str:
         """The last evaluation in a line."""
-        return "  ".join(
-            f"{name} {value:.6g}" for name, value in self.last.items() if name not in ("loss", "gradient_norm")
-        )
+        words = [f"{name} {value:.6g}" for name, value in self.last.items() if name not in ("loss", "gradient_norm")]
+        return "  ".join(words[:SHOWN]) + (" ..." if len(words) > SHOWN else "")
 
 
 @dataclass
@@ -279,9 +279,9 @@ class Run:
         self.study.end(name)
         return Fitted(name, record.params, **record.facts, rows=record.rows)
 
-    def final(self, fitted: Fitted, problem: Problem) -> None:
+    def final(self, fitted: Fitted, problem: Problem | None = None, *, evaluate: Gradient | None = None) -> None:
         """See ``fit.stages.Fits``."""
-        self.result = Result(fitted, self._gradient(problem, None))
+        self.result = Result(fitted, evaluate or self._gradient(problem, None))
 
     @property
     def stopped(self) -> str:
@@ -315,12 +315,13 @@ class Run:
     def _facts_of_fit(self, bandwidth: float | None) -> dict[str, Any]:
         """Why the final fit stopped, steps, rate; collective."""
         spent, fitted = self.recorder.spent, self.result.fitted
-        passed = self.evaluate.passes * self.session.case.bytes_held(self.session.grid) * max(self.recorder.timed, 0)
+        passes = self.result.evaluate.passes
+        passed = passes * self.session.case.bytes_held(self.session.grid) * max(self.recorder.timed, 0)
         rates = self.session.world.gather((passed / (spent["compute"] + spent["read"]) if spent else 0.0, bandwidth))
         if rates is None:
             return {}
         return {
-            "passes": self.evaluate.passes,
+            "passes": passes,
             "stopped": fitted.stopped,
             "steps": fitted.steps,
             "loss": fitted.metrics["loss"],

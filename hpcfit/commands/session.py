@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hpcfit.config import Config
 from hpcfit.fit.grid import Grid, make_grid
 from hpcfit.kinds.base import Case
-from hpcfit.kinds.table import Kind, check_config, kind_named, open_case
+from hpcfit.kinds.table import Kind, check_config, kind_of, open_case
 from hpcfit.log import logger
 from hpcfit.machine import Device, choose_device
 from hpcfit.ranks import Ranks
@@ -25,8 +25,8 @@ class Session:
 
     @property
     def kind(self) -> Kind:
-        """The entry of the table of kinds."""
-        return kind_named(self.config.problem.kind)
+        """The entry of the table of kinds, or the variant of it, that has the parts."""
+        return kind_of(self.config)
 
     def identity(self) -> dict[str, str]:
         """The facts, by name, that a run and its continuation share: data, problem, blocks and optimizer."""

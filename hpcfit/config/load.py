@@ -16,8 +16,8 @@ from hpcfit.config.workflow import ClusterConfig, MonitorConfig, SimulateConfig
 from hpcfit.errors import InputError, nearest
 
 AnyTable = TypeVar("AnyTable", bound=Table)
-# The tables of a kind of problem by name, [problem] among them; of None the further tables of all kinds.
-TablesOfKind = Callable[[str | None], Mapping[str, Any]]
+# The tables of the kind that a [problem] names, itself among them, by name; of None the further tables of all kinds.
+TablesOfKind = Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
 
 
 class CommonTables(Table):
@@ -97,7 +97,7 @@ def _model(tables: dict, tables_of: TablesOfKind) -> type[CommonTables]:
     kind = problem.get("kind") if isinstance(problem, dict) else None
     if isinstance(problem, dict) and kind is None:
         raise InputError("missing key 'problem.kind'", remedy="add kind = '...' to [problem]")
-    own = tables_of(kind)
+    own = tables_of(problem if isinstance(problem, dict) else None)
     unknown = tables.keys() - CommonTables.model_fields.keys() - own.keys()
     idle = sorted(unknown & tables_of(None).keys()) if unknown else []
     if idle:

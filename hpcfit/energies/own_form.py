@@ -37,17 +37,25 @@ class OwnForm:
 
 def load_form(name: str, folder: Path = Path()) -> OwnForm:
     """The form of a name; a file is looked for in a folder, that of the config."""
+    return OwnForm(load_function(name, "energy", folder))
+
+
+def load_function(name: str, what: str, folder: Path = Path()) -> Callable:
+    """The function that ``module:function`` or ``FILE.py:function`` names, whose code is run. what: it is, for errors.
+
+    Raises InputError for a name that is none, and for a file or a module that has no such function.
+    """
     where, colon, function = name.rpartition(":")
     if not colon or not where or not function.isidentifier():
         raise InputError(
-            f"the energy {name!r} is no name of a function", remedy="write module:function or FILE.py:function"
+            f"the {what} {name!r} is no name of a function", remedy="write module:function or FILE.py:function"
         )
-    module = _file(folder / where, name) if where.endswith(".py") else _module(where, name)
+    module = _file(folder / where, name, what) if where.endswith(".py") else _module(where, name, what)
     found = getattr(module, function, None)
     if not callable(found):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise InputError(f"{where} has no function {function}", remedy=nearest(function, public))
-    return OwnForm(found)
+    return found
 
 
 def require_form(form: OwnForm, positions, parameters, box=None, *, name: str = "the energy") -> None:
@@ -94,15 +102,15 @@ def _called(call: Callable, name: str, what: str, remedy: str) -> Any:
         raise InputError(f"{name} {what}: {type(error).__name__}: {first}", remedy=remedy) from error
 
 
-def _file(path: Path, name: str) -> ModuleType:
+def _file(path: Path, name: str, what: str) -> ModuleType:
     if not path.is_file():
-        raise InputError(f"there is no file {path}, which the energy {name!r} names", remedy="check the path")
-    spec = importlib.util.spec_from_file_location(f"hpcfit_own_form_{path.stem}", path)
+        raise InputError(f"there is no file {path}, which the {what} {name!r} names", remedy="check the path")
+    spec = importlib.util.spec_from_file_location(f"hpcfit_own_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     return _called(lambda: spec.loader.exec_module(module) or module, str(path), "fails when loaded", "mend the file")
 
 
-def _module(where: str, name: str) -> ModuleType:
-    remedy = f"install it, or name a file: the energy is {name!r}"
+def _module(where: str, name: str, what: str) -> ModuleType:
+    remedy = f"install it, or name a file: the {what} is {name!r}"
     return _called(lambda: importlib.import_module(where), f"the module {where}", "cannot be imported", remedy)

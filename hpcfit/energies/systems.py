@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,10 +109,12 @@ class LoadedSystem:
         return import_openmm().XmlSerializer.serialize(self.to_system(parameters))
 
 
-def from_system(system: Any, topology: Any = None, *, source: str = "the System") -> LoadedSystem:
-    """The energy of an OpenMM System; a topology (openmm.app) gives names for the labels of parameters."""
+def from_system(
+    system: Any, topology: Any = None, *, names: Sequence[str] | None = None, source: str = "the System"
+) -> LoadedSystem:
+    """The energy of an OpenMM System; names of its atoms, or a topology (openmm.app), are for labels of parameters."""
     openmm = import_openmm()
-    types = Types(None if topology is None else _names(topology))
+    types = Types(names if topology is None else _names(topology))
     box = Box(np.array([plain(vector) for vector in system.getDefaultPeriodicBoxVectors()], dtype=float))
     reads = {number: _read(system.getForce(number), types, box, source) for number in _order(system)}
     reads = {number: read for number, read in sorted(reads.items()) if read is not None}

@@ -86,6 +86,9 @@ class Forward(_ByBlocks):
             sliced, tangents = self.add(both, axis=1, over="frames")
         return sliced, _joined(pieces), tangents
 
+    def _tangents(self, at: SumsAt) -> Tree:
+        return at.kept
+
     def _pull_data(self, at: SumsAt, sliced_bar: Tree, sums_bar: Tree, clock: Stopwatch) -> Params:
         with clock("compute"):
             parts = jax.block_until_ready(derivatives.contracted(sliced_bar, at.kept, at.params.shared))

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hpcfit.fit.cells import each, over_blocks, over_cells
 from hpcfit.fit.problem import Block, Cell, Params, Problem, RowsProblem, Statistics
@@ -66,6 +67,32 @@ def pulled_back(problem: Problem, params: Params, cells: Cell, sliced_bar: Tree)
         return vjp(jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), bar, value))[0]
 
     return over_cells(cell_vjp, params, cells, sliced_bar)
+
+
+@jax.jit
+def residuals_and_jacobian(
+    problem: Problem, statistics: Statistics, tangents: Sequence[jax.Array], shared: Tree
+) -> tuple[jax.Array, jax.Array]:
+    """The residuals [R] of a ``LeastSquaresProblem``, and their derivatives [R, P] by the shared parameters, leaf after
+    leaf. tangents: of each sum by each parameter, in this order; the statistics are those of all tiles."""
+    leaves, structure = jax.tree.flatten(shared)
+    sums, of_sums = jax.tree.flatten(statistics.sliced)
+    n, ends = len(leaves), np.cumsum([np.size(leaf) for leaf in leaves])
+
+    def residuals(by: jax.Array) -> jax.Array:
+        changes = [part.reshape(jnp.shape(leaf)) for part, leaf in zip(jnp.split(by, ends[:-1]), leaves)]
+        moved = [
+            total + sum(jnp.tensordot(tangents[i * n + k], change, change.ndim) for k, change in enumerate(changes))
+            for i, total in enumerate(sums)
+        ]
+        at = jax.tree.unflatten(structure, [leaf + change for leaf, change in zip(leaves, changes)])
+        found = Statistics(statistics.common, jax.tree.unflatten(of_sums, moved))
+        of_tile = lambda sliced, tile: problem.summary(Statistics(found.common, sliced), at, tile)  # noqa: E731
+        of_tiles = each(of_tile, found.sliced, problem.tiles)
+        return problem.residuals(jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), of_tiles), at)
+
+    nothing = jnp.zeros(ends[-1])
+    return residuals(nothing), jax.jacfwd(residuals)(nothing)
 
 
 @jax.jit

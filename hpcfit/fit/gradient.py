@@ -48,7 +48,8 @@ class Evaluation(NamedTuple):
     Where a sum or a number of the gradient is not finite, the loss is not either, and the gradient is 0.
 
     statistics, sums: for the results; seconds: reading, computing and reducing, on this rank. rows: what belongs to
-    single frames, as local leaves (``fit.problem.RowsProblem``).
+    single frames, as local leaves (``fit.problem.RowsProblem``). tangents: of the statistics by the shared parameters,
+    where the pass has carried them along (``fit.by_blocks.Forward``).
     """
 
     loss: float
@@ -58,6 +59,7 @@ class Evaluation(NamedTuple):
     sums: Tree
     seconds: dict[str, float]
     rows: Params = NO_ROWS
+    tangents: Tree = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Halves:
         loss = self._agreed(loss, statistics, sums)
         no_gradient = jax.tree.map(np.zeros_like, params)
         if not math.isfinite(loss):  # a line search went too far: there is no gradient, and it will turn back
-            return Evaluation(loss, no_gradient, params, statistics, sums, clock.seconds, at.rows)
+            return Evaluation(loss, no_gradient, params, statistics, sums, clock.seconds, at.rows, self._tangents(at))
         statistics_bar, shared_bar = self._pull_summary(at, sums_bar, common_bar, shared_bar, clock)
         of_frames = self._pull_frames(at, statistics_bar.common, clock)
         of_data = self._pull_data(at, statistics_bar.sliced, sums_bar, clock)
@@ -133,7 +135,11 @@ class Halves:
         gradient = jax.tree.map(lambda a, b, c: np.asarray(a) + b + c, direct, of_frames, of_data)
         if self._any_rank(largest(gradient) > LARGEST_GRADIENT):
             loss, gradient = math.nan, no_gradient
-        return Evaluation(loss, gradient, params, statistics, sums, clock.seconds, at.rows)
+        return Evaluation(loss, gradient, params, statistics, sums, clock.seconds, at.rows, self._tangents(at))
+
+    def _tangents(self, at: SumsAt) -> Tree:
+        """The derivatives of the statistics, where the first pass leaves them."""
+        return None
 
     def value(self, params: Params) -> Evaluation:
         """Loss without gradient (``gradient`` is None): one pass. Raises NumericalError for a sum that is not

@@ -122,6 +122,21 @@ class RowsProblem(Protocol):
         """Zeros like the rows of all frames of a rank, leaves [blocks, width, ...]."""
 
 
+class LeastSquaresProblem(Problem, Protocol):
+    """A problem whose loss is half the sum of squared residuals, and whose ``of_frames`` depends on no shared
+    parameter (``fit.rounds.GaussNewton``)."""
+
+    def residuals(self, sums: Tree, shared: Tree) -> Any:
+        """The residuals [R]."""
+
+
+class DrawnProblem(RowsProblem, Protocol):
+    """A problem of simulations with noise, whose local parameters say where they begin (``fit.rounds``)."""
+
+    def redrawn(self, local: Tree, rows: Tree) -> Tree:
+        """The local parameters of the next draw, from those of one and the rows of its evaluation."""
+
+
 @runtime_checkable
 class NeighbourProblem(Problem, Protocol):
     """A problem whose ``of_frames`` compares frames across the ends of blocks, whatever rank holds the next one."""

@@ -221,5 +221,6 @@ class Fits(Protocol):
         is enough, where it is larger than that of the config.
         """
 
-    def final(self, fitted: Fitted, problem: Problem) -> None:
-        """Say that this is the result, after which no more is fitted but to tell its errors."""
+    def final(self, fitted: Fitted, problem: Problem | None = None, *, evaluate: Gradient | None = None) -> None:
+        """Say that this is the result, of this problem or gradient, after which no more is fitted but to tell its
+        errors."""

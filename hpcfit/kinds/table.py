@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hpcfit.config import Config, ProblemTable, read_config
+from hpcfit.config import Config, read_config
 from hpcfit.config.table import changed
 from hpcfit.errors import InputError, nearest
 
@@ -58,17 +58,40 @@ class Kind:
     found beside the result, collective. write_results: (run directory, case, result, facts) -> metrics, collective.
     headline: metrics -> lines for the log. report: the ``Contents`` of a report. files: the names of those that a run
     leaves beside what every run does.
+
+    A kind that is asked in several ways has no parts itself: ``choice`` is the key of [problem] that tells them apart,
+    and ``variants`` have the parts by its values.
     """
 
     about: str
-    config: str
-    open: str
-    study: str
-    write_results: str
-    headline: str
-    report: str
+    config: str = ""
+    open: str = ""
+    study: str = ""
+    write_results: str = ""
+    headline: str = ""
+    report: str = ""
     files: Sequence[str] = ()
     metrics: Sequence[Metric] = ()
+    choice: str = ""
+    variants: Mapping[str, Kind] = field(default_factory=dict)
+
+    @property
+    def package(self) -> str:
+        """The package that the kind is kept in, with its README."""
+        config = self.config or next(iter(self.variants.values())).config
+        return ".".join(config.partition(":")[0].split(".")[: -2 if self.variants else -1])
+
+    def of(self, problem: Mapping[str, Any]) -> Kind:
+        """The variant that a [problem] table asks for, with files and metrics of the kind. Raises InputError where the
+        table does not say, or there is none."""
+        if not self.variants:
+            return self
+        key, known, value = f"problem.{self.choice}", ", ".join(self.variants), problem.get(self.choice)
+        if value is None:
+            raise InputError(f"missing key '{key}'", remedy=f"add {self.choice} = one of {known}")
+        if value not in self.variants:
+            raise InputError(f"'{key}' = {value!r}: {nearest(str(value), self.variants)}", remedy=f"use one of {known}")
+        return replace(self.variants[value], files=self.files, metrics=self.metrics)
 
     def part(self, name: str) -> Any:
         """One of the parts, imported."""
@@ -79,6 +102,24 @@ class Kind:
         return found
 
 
+SIMULATED = Kind(
+    about="frames are simulated: parameters of an energy function are fitted to averages",
+    config="hpcfit.kinds.force_field.simulated.config:SimulatedConfig",
+    open="hpcfit.kinds.force_field.simulated.case:SimulatedCase.open",
+    study="hpcfit.kinds.force_field.simulated.study:study",
+    write_results="hpcfit.kinds.force_field.simulated.outputs:write_results",
+    headline="hpcfit.kinds.force_field.simulated.outputs:headline",
+    report="hpcfit.kinds.force_field.simulated.report:CONTENTS",
+)
+TABULATED = Kind(
+    about="frames are given as tables: corrections, curves and weights of frames are fitted together",
+    config="hpcfit.kinds.force_field.tabulated.config:TabulatedConfig",
+    open="hpcfit.kinds.force_field.tabulated.case:TabulatedCase.open",
+    study="hpcfit.kinds.force_field.tabulated.study:study",
+    write_results="hpcfit.kinds.force_field.tabulated.outputs:write_results",
+    headline="hpcfit.kinds.force_field.tabulated.outputs:headline",
+    report="hpcfit.kinds.force_field.tabulated.report:CONTENTS",
+)
 KINDS = {
     "frame-weights": Kind(
         about="weights of frames such that the diffuse scattering calculated from them agrees with a measured map",
@@ -131,13 +172,9 @@ KINDS = {
         ),
     ),
     "force-field": Kind(
-        about="corrections of a force field, and weights of its frames, that make ensembles agree with experiments",
-        config="hpcfit.kinds.force_field.config:ForceFieldConfig",
-        open="hpcfit.kinds.force_field.case:ForceFieldCase.open",
-        study="hpcfit.kinds.force_field.study:study",
-        write_results="hpcfit.kinds.force_field.outputs:write_results",
-        headline="hpcfit.kinds.force_field.outputs:headline",
-        report="hpcfit.kinds.force_field.report:CONTENTS",
+        about="parameters of an energy function, and weights of its frames, that make ensembles agree with experiments",
+        choice="estimator",
+        variants={"pathwise": SIMULATED, "fluctuation": SIMULATED, "tabulated": TABULATED},
         files=("parameters.csv", "observables.csv", "weights.csv"),
         metrics=(
             Metric("chi2", "χ²", digits=4, brief=True),
@@ -177,23 +214,29 @@ def kind_named(name: str) -> Kind:
     return _loaded(packaged[name])
 
 
+def kind_of(config: Config) -> Kind:
+    """The kind of a config's problem, or the variant of it that it asks for: what has the parts."""
+    return kind_named(config.problem.kind).of(config.problem.model_dump())
+
+
 def names() -> list[str]:
     """The names of all kinds; nothing is imported."""
     return sorted(KINDS.keys() | _packaged().keys())
 
 
-def tables_of(kind: str | None) -> Mapping[str, Any]:
-    """[problem] and the other tables that a kind owns; of None the tables that any kind owns. See ``read_config``."""
-    if kind is None:
-        owned = [_problem_table(name).owns for name in names()]
-        return {name: table for tables in reversed(owned) for name, table in tables.items()}
-    table = _problem_table(kind)
+def tables_of(problem: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """[problem] and the other tables that the kind of a [problem] owns; of None the tables that any kind owns. See
+    ``read_config``."""
+    if problem is None:
+        tables = [one.part("config") for name in names() for one in _with_parts(kind_named(name))]
+        return {name: table for owner in reversed(tables) for name, table in owner.owns.items()}
+    table = kind_named(problem["kind"]).of(problem).part("config")
     return {"problem": table, **table.owns}
 
 
 def open_case(config: Config, ranks: Ranks) -> Case:
     """The case that the config describes; every input that root reads is checked, and an error is one on all ranks."""
-    return ranks.on_root(lambda: kind_named(config.problem.kind).part("open")(config))
+    return ranks.on_root(lambda: kind_of(config).part("open")(config))
 
 
 def files_left(kind: Kind) -> set[str]:
@@ -201,9 +244,9 @@ def files_left(kind: Kind) -> set[str]:
     return {file for one in (*KINDS.values(), kind) for file in one.files}
 
 
-def report_of(kind: str) -> Contents:
-    """The sections of the reports of a kind."""
-    return kind_named(kind).part("report")
+def report_of(problem: Mapping[str, Any]) -> Contents:
+    """The sections of the report of a run with this [problem]."""
+    return kind_named(problem["kind"]).of(problem).part("report")
 
 
 def check_config(config: Config, command: str) -> None:
@@ -232,8 +275,9 @@ def _check_is_unused(config: Config, name: str) -> None:
     )
 
 
-def _problem_table(kind: str) -> type[ProblemTable]:
-    return kind_named(kind).part("config")
+def _with_parts(kind: Kind) -> Sequence[Kind]:
+    """The kind itself, or its variants."""
+    return list(kind.variants.values()) or [kind]
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -52,6 +53,28 @@ class Angles(AsAveraged):
 
     def of_frame(self, x: Any, box: Any) -> Any:
         return internal_coordinates.angles(x, np.array(self.triples), box)[0]
+
+
+@observable
+class Powers(AsAveraged):
+    """Powers of one coordinate of an atom, [M]: the moments of a test system."""
+
+    atom: int = fixed()
+    axis: int = fixed()
+    powers: tuple[int, ...] = fixed()
+
+    def of_frame(self, x: Any, box: Any) -> Any:
+        return x[self.atom, self.axis] ** jnp.array(self.powers, float)
+
+
+@observable
+class Own(AsAveraged):
+    """Numbers of a frame by a function of one's own of (positions, box), [M]."""
+
+    function: Callable = fixed()
+
+    def of_frame(self, x: Any, box: Any) -> Any:
+        return jnp.atleast_1d(self.function(x, box)).ravel()
 
 
 @observable

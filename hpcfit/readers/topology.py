@@ -55,6 +55,14 @@ def parse_system(text: str, name: str) -> SystemFacts:
     return SystemFacts(masses, np.array(rows, np.int32).reshape(-1, 2), np.array(sites, int))
 
 
+class Structure(NamedTuple):
+    """The atoms of a structure file with its positions [n, 3] A and its box [3, 3] A, None where it has none."""
+
+    particles: Particles
+    positions: np.ndarray
+    box: np.ndarray | None
+
+
 class _Atoms(NamedTuple):
     """The atoms of a structure file in its order, and its box."""
 
@@ -75,6 +83,11 @@ def read_particles(path: Path, system: SystemFacts | None = None) -> Particles:
     are bonded by distance. Without a System masses are those of the elements, and constraints are not known.
     Raises InputError for files that cannot be read, or that are of other particles than the System.
     """
+    return read_structure(path, system).particles
+
+
+def read_structure(path: Path, system: SystemFacts | None = None) -> Structure:
+    """The particles of a PDB or mmCIF file (see ``read_particles``), and where they lie in its first model."""
     atoms = _read_atoms(path)
     if system is not None and len(system.masses) != len(atoms.names):
         raise InputError(
@@ -83,7 +96,8 @@ def read_particles(path: Path, system: SystemFacts | None = None) -> Particles:
         )
     _check_elements(path, atoms, system)
     particles = Particles(*atoms[:6], _masses(atoms.elements), _bonds(path, atoms))
-    return particles if system is None else with_system(particles, system)
+    particles = particles if system is None else with_system(particles, system)
+    return Structure(particles, atoms.positions, atoms.box)
 
 
 def with_system(particles: Particles, system: SystemFacts) -> Particles:

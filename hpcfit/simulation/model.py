@@ -42,7 +42,7 @@ def build_model(config: SystemConfig, temperature: float, pressure: float | None
     structure = _structure(config.topology)
     system = _system(config, structure.topology)
     _set_surroundings(system, config, temperature, pressure)
-    start = None if config.state is None else _deserialized(config.state, import_openmm().State)
+    start = None if config.state is None else deserialized(config.state, import_openmm().State)
     with refused(f"{config.state or config.topology} gives no positions"):
         positions = np.asarray((start or structure).getPositions(asNumpy=True)._value)
     elements = [atom.element for atom in structure.topology.atoms()]
@@ -72,7 +72,7 @@ def _structure(path: Path) -> Any:
 
 def _system(config: SystemConfig, topology: Any) -> Any:
     if config.system is not None:
-        return _deserialized(config.system, import_openmm().System)
+        return deserialized(config.system, import_openmm().System)
     app = import_openmm().app
     # OpenMM's lengths are nm.
     cutoff = {} if config.nonbonded == "NoCutoff" else {"nonbondedCutoff": config.cutoff / 10}
@@ -83,7 +83,8 @@ def _system(config: SystemConfig, topology: Any) -> Any:
         return force_field.createSystem(topology, nonbondedMethod=method, constraints=constraints, **cutoff)
 
 
-def _deserialized(path: Path, kind: type) -> Any:
+def deserialized(path: Path, kind: type) -> Any:
+    """What OpenMM serialized to a file, of this class of OpenMM. Raises InputError for another file."""
     openmm = import_openmm()
     with refused(f"{path} cannot be read as an XML file of OpenMM"):
         found = openmm.XmlSerializer.deserialize(path.read_text(encoding="utf-8"))

@@ -10,12 +10,17 @@ from hpcfit.kinds.base import SteppedCase, WeighedCase
 from hpcfit.kinds.table import KINDS, Kind, kind_named, tables_of
 from hpcfit.report.report import Contents
 
-PARTS = [field.name for field in fields(Kind) if field.name not in ("about", "files", "metrics")]
+PARTS = [
+    one.name for one in fields(Kind) if one.name not in ("about", "files", "metrics", "package", "choice", "variants")
+]
+VARIANTS = [
+    (name, {kind.choice: value} if value else {}) for name, kind in KINDS.items() for value in kind.variants or [None]
+]
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_the_parts_of_a_kind_are_there(name):
-    kind = kind_named(name)
+@pytest.mark.parametrize(("name", "chosen"), VARIANTS)
+def test_the_parts_of_a_kind_are_there(name, chosen):
+    kind = kind_named(name).of(chosen)
     parts = {part: kind.part(part) for part in PARTS}
     assert issubclass(parts.pop("config"), ProblemTable)
     assert isinstance(parts.pop("report"), Contents)
@@ -25,14 +30,23 @@ def test_the_parts_of_a_kind_are_there(name):
 
 
 def test_each_kind_has_its_own_tables():
-    assert set(tables_of("frame-weights")) == {"problem", "experiment"}
-    assert set(tables_of("force-map")) == {"problem"}
+    assert set(tables_of({"kind": "frame-weights"})) == {"problem", "experiment"}
+    assert set(tables_of({"kind": "force-map"})) == {"problem"}
     assert "experiment" in tables_of(None)
 
 
 def test_an_unknown_kind_is_one_error_with_the_known_ones():
     with pytest.raises(InputError, match=r"'force-mop'.*did you mean 'force-map'(?s:.*)force-map, frame-weights"):
         kind_named("force-mop")
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [({}, "missing key 'problem.estimator'"), ({"estimator": "tabulate"}, "'tabulate'.*did you mean 'tabulated'")],
+)
+def test_a_kind_that_is_asked_in_several_ways_says_so(problem, said):
+    with pytest.raises(InputError, match=f"{said}(?s:.*)pathwise, fluctuation, tabulated"):
+        tables_of({"kind": "force-field"} | problem)
 
 
 @pytest.mark.parametrize(("name", "stepped"), [("frame-weights", True), ("force-map", False)])

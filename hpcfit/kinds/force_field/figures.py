@@ -74,6 +74,39 @@ def _scan(name: str, before: dict[str, Any], tried: Sequence[dict[str, Any]], ch
 
 
 @drawn
+def averages(curves: dict[str, Sequence[Observable]]):
+    """Observables of many numbers, before and after the fit beside what was measured; a panel each."""
+    figure, axes = panels(len(curves), 2, row=2.6, margin=0.5)
+    for axis, (name, rows) in zip(axes, curves.items()):
+        x = np.arange(len(rows))
+        columns = (np.array([getattr(one, key) for one in rows]) for key in ("measured", "sigma", "before", "after"))
+        value, sigma, before, after = columns
+        axis.errorbar(x, value, yerr=sigma, fmt="o", color=INK, markersize=3, label="measured", zorder=2)
+        axis.plot(x, before, label="before the fit", **BASELINE)
+        axis.plot(x, after, color=GREEN if rows[0].held_out else BLUE, label="after", zorder=3)
+        axis.set(title=shortened(name + (", held out" if rows[0].held_out else ""), 40), xlabel="number of the datum")
+    legend_above(figure, axes[0])
+    return figure
+
+
+@drawn
+def rounds(history: History, names: Sequence[str], start: Sequence[float], settled: int | None):
+    """Each parameter relative to its start, where that is not 0, at each round. settled: the round from which steps are
+    averaged."""
+    figure, axes = panels(len(names), 3, row=2.1, margin=0.4)
+    for axis, name, begun in zip(axes, names, start):
+        values = history[name] / begun if begun else history[name]
+        x = np.arange(len(values))
+        axis.plot(x, values, color=BLUE, marker="o" if len(x) <= FEW else "")
+        if settled is not None:
+            axis.axvline(settled, color=SOFT, linestyle=":")
+        axis.set(title=shortened(name, 30), xlabel="round")
+        index_axis(axis, x)
+    axes[0].set_ylabel("value / start" if start[0] else "value")
+    return figure
+
+
+@drawn
 def correlations(names: Sequence[str], matrix: np.ndarray):
     """The correlation matrix of the fitted parameters."""
     n, side = len(names), min(7.5, 2.2 + 0.32 * len(names))

@@ -15,11 +15,15 @@ from hpcfit.runs.history import AGAIN
 PARAMETERS, OBSERVABLES, WEIGHTS = "parameters.csv", "observables.csv", "weights.csv"
 PARAMETER_COLUMNS = ("name", "unit", "start", "value", "error", "error_of_data", "error_of_frames")
 OBSERVABLE_COLUMNS = ("ensemble", "data", "column", "bound", "measured", "sigma", "before", "after", "held_out")
+WITH_ERRORS = (*OBSERVABLE_COLUMNS, "error_after")  # of averages that were simulated
 WEIGHT_COLUMNS = ("ensemble", "frame", "simulated", "force_field", "weight")
 
 
 class Observable(NamedTuple):
-    """A row of observables.csv: a datum, calculated before and after the fit, in the unit of the measurement."""
+    """A row of observables.csv: a datum, calculated before and after the fit, in the unit of the measurement.
+
+    error_after: of the average after the fit, NaN where it is that of frames that were given.
+    """
 
     ensemble: str
     data: str
@@ -30,6 +34,7 @@ class Observable(NamedTuple):
     before: float
     after: float
     held_out: bool
+    error_after: float = np.nan
 
     def deviation(self, calculated: float) -> float:
         """The deviation of a calculated value in sigma; 0 within a bound."""
@@ -43,10 +48,16 @@ class ForceFieldRun(RunFiles):
     @functools.cached_property
     def observables(self) -> list[Observable]:
         """All data."""
+        columns = WITH_ERRORS if self.has_errors else OBSERVABLE_COLUMNS
         return [
-            Observable(*row[:4], *map(float, row[4:8]), row[8] == "True")
-            for row in self._rows(OBSERVABLES, OBSERVABLE_COLUMNS)
+            Observable(*row[:4], *map(float, row[4:8]), row[8] == "True", *map(float, row[9:]))
+            for row in self._rows(OBSERVABLES, columns)
         ]
+
+    @property
+    def has_errors(self) -> bool:
+        """True where averages were simulated."""
+        return "averages" in self.metrics
 
     @functools.cached_property
     def weights(self) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
-"""Averages by windows and by reweighting: exact values of a harmonic well, finite differences, ranks, explosions."""
+"""Averages over windows: exact values of a harmonic well, finite differences, ranks, explosions."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,125 +9,170 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hpcfit.energies.energy import Energy
 from hpcfit.fit.by_blocks import Forward, Reverse
 from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum
-from hpcfit.kinds.force_field.averages import Fitted, Measured, Reweighted, Windows
-from hpcfit.observables.geometry import AsAveraged
-from hpcfit.observables.observable import observable
+from hpcfit.fit.rounds import jacobian
+from hpcfit.kinds.force_field.simulated.averages import Ensemble, Measured, Windows
+from hpcfit.kinds.force_field.simulated.parameters import Class, Moving
+from hpcfit.observables.geometry import Powers
 from hpcfit.ranks import Ranks
-from hpcfit.simulation.langevin import Bath, middle
+from hpcfit.simulation.langevin import Bath, PhasePoint, middle
 from hpcfit.store.stream import Chunk
 from tests.fit.thread_ranks import on_ranks
 
-K, KT, WIDTH, BLOCKS = 2.0, 1.0, 8, 4
+K, KT, WIDTH = 2.0, 1.0, 8
 MASSES = np.array([1.0])
-TILES = (Measured(np.array([[0.3]]), np.array([[0.1]])),)
-
-
-@observable
-class Square(AsAveraged):
-    """x^2 of one particle in one dimension."""
-
-    def of_frame(self, x: Any, box: Any) -> Any:
-        return jnp.ravel(x**2)
+MEASURED, SIGMA = 0.3, 0.1
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Well:
-    """k x^2 / 2 - steep x^4: a well with an edge."""
+    """k x^2 / 2 - steep x^4 along x alone: a well with an edge."""
 
     steep: Any
 
-    def __call__(self, x, theta, box):
-        return jnp.sum(0.5 * theta["k"] * x**2 - self.steep * x**4)
+    def energy(self, frame, theta):
+        x = frame.positions[:, 0]
+        return jnp.sum(0.5 * theta["k"][0] * x**2 - self.steep * x**4)
 
 
-FITTED = Fitted({"k": np.array(K)}, {"k": np.array(0.5)})
-START = Params({"k": np.array(0.0)}, {})
+def linear(scale: float) -> Moving:
+    one = Class(np.array([0]), np.array([K]), np.array([scale]), np.array([False]), np.zeros(1))
+    return Moving({"k": one}, ("k",))
 
 
-def windows(steps=50, stride=5, draw=0, steep=0.0):
+def windows(steps=50, stride=5, steep=0.0, estimator="pathwise", skipped=0):
     bath = Bath(KT, 2.0, 0.05)
-    return Windows(
-        TILES, (Square(),), FITTED, Well(np.array(steep)), middle(bath, MASSES), MASSES, (200.0, 5.0), np.array(3),
-        np.array(draw), steps, stride,
+    tile = Measured(*(np.array([[value]]) for value in (MEASURED, SIGMA, 0.0, 1.0)))
+    ensemble = Ensemble(
+        Energy((Well(np.array(steep)),)), {"k": np.array([K])}, None, MASSES, np.array(KT), middle(bath, MASSES),
+        (np.array(200.0), np.array(5.0)), (Powers(0, 0, (2,)),), np.array(0.05 * stride), stride, steps // stride,
+        skipped,
     )  # fmt: skip
+    return Windows(((tile,),), (ensemble,), linear(0.5), np.array(3), estimator)
 
 
-def evaluator(kind, problem, x, v, ranks: Ranks):
-    """Of frames x, v [n, 1, 1] dealt out over ranks."""
-    n, blocks = len(x), -(-len(x) // WIDTH)
+def evaluator(kind, problem, n, ranks: Ranks):
+    """Of n windows dealt out over ranks."""
+    blocks = -(-n // WIDTH)
     grid = make_grid(ranks, Shape(ranks.size, 1, ""), blocks, 1)
-    mine = slice(grid.blocks.start, grid.blocks.stop)
-    padded = lambda a: np.concatenate([a, np.zeros((blocks * WIDTH - n, *a.shape[1:]))])  # noqa: E731
-    in_blocks = lambda a: padded(a).reshape(1, blocks, WIDTH, *a.shape[1:])[:, mine]  # noqa: E731
-    ids = np.where(np.arange(blocks * WIDTH) < n, np.arange(blocks * WIDTH), -1).reshape(blocks, WIDTH)[mine]
-    data = {"x": in_blocks(x), "v": in_blocks(v), "box": ()}
-    chunk = Chunk(slice(0, len(ids)), slice(0, 1), data)
+    ids = np.where(np.arange(blocks * WIDTH) < n, np.arange(blocks * WIDTH), -1).reshape(blocks, WIDTH)
+    ids = ids[grid.blocks.start : grid.blocks.stop]
+    chunk = Chunk(slice(0, len(ids)), slice(0, 1), np.zeros((1, *ids.shape)))
     return kind(problem, Frames(FrameRows(ids, n), lambda: iter([chunk])), grid, ReproducibleSum(grid))
+
+
+def start(evaluate, x, v, u=0.0, draw=1.0) -> Params:
+    """The parameters of windows that begin at x, v [n, 1, 3]."""
+    grid = evaluate.grid
+    rows = slice(grid.blocks.start * WIDTH, grid.blocks.stop * WIDTH)
+    padded = lambda a: np.concatenate([a, np.zeros((grid.n_blocks * WIDTH - len(a), 1, 3))])  # noqa: E731
+    mine = lambda a: padded(a)[rows].reshape(len(grid.blocks), WIDTH, 1, 3)  # noqa: E731
+    local = {"starts": (PhasePoint(mine(x), mine(v)),), "draw": np.full((len(grid.blocks), WIDTH), draw)}
+    return Params({"k": np.array([u])}, local)
+
+
+def evaluated(kind, problem, x, v, ranks=None, **more):
+    evaluate = evaluator(kind, problem, len(x), ranks or Ranks())
+    return evaluate(start(evaluate, x, v, **more))
 
 
 def boltzmann(n, seed):
     rng = np.random.default_rng(seed)
-    return rng.normal(scale=(KT / K) ** 0.5, size=(n, 1, 1)), rng.normal(scale=KT**0.5, size=(n, 1, 1))
+    x = np.zeros((n, 1, 3))
+    x[:, 0, 0] = rng.normal(scale=(KT / K) ** 0.5, size=n)
+    return x, rng.normal(scale=KT**0.5, size=(n, 1, 3))
+
+
+def average(evaluation) -> float:
+    return float(evaluation.sums["averages"][0][0][0])
 
 
 def by_k(evaluation) -> float:
     """d <x^2> / dk from the gradient of chi2 / 2."""
-    off = (float(evaluation.sums["observed"][0][0]) - 0.3) / 0.1**2
-    return float(evaluation.gradient.shared["k"]) / 0.5 / off
+    off = (average(evaluation) - MEASURED) / SIGMA**2
+    return float(evaluation.gradient.shared["k"][0]) / 0.5 / off
 
 
-def test_forward_reverse_and_finite_differences_agree():
+@pytest.mark.parametrize("estimator", ["pathwise", "fluctuation"])
+def test_forward_reverse_and_their_jacobian_agree(estimator):
     x, v = boltzmann(29, 0)
-    forward, reverse = (evaluator(kind, windows(), x, v, Ranks()) for kind in (Forward, Reverse))
-    found = [evaluate(START) for evaluate in (forward, reverse)]
+    problem = windows(estimator=estimator)
+    found = [evaluated(kind, problem, x, v) for kind in (Forward, Reverse)]
     assert found[0].loss == found[1].loss
-    slopes = [float(one.gradient.shared["k"]) for one in found]
-    assert slopes[0] == pytest.approx(slopes[1], rel=1e-12)
-    up, down = (forward.value(Params({"k": np.array(by)}, {})).loss for by in (1e-5, -1e-5))
-    assert slopes[0] == pytest.approx((up - down) / 2e-5, rel=1e-7)
+    slopes = [float(one.gradient.shared["k"][0]) for one in found]
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-11)
+    r, J = jacobian(evaluator(Forward, problem, 29, Ranks()), found[0])
+    assert r[0] == pytest.approx((average(found[0]) - MEASURED) / SIGMA, rel=1e-12)
+    assert (r @ J)[0] == pytest.approx(slopes[0], rel=1e-11)
+
+
+def test_the_pathwise_derivative_is_that_of_finite_differences():
+    x, v = boltzmann(29, 0)
+    slope = float(evaluated(Forward, windows(), x, v).gradient.shared["k"][0])
+    up, down = (evaluated(Forward, windows(), x, v, u=by).loss for by in (1e-5, -1e-5))
+    assert slope == pytest.approx((up - down) / 2e-5, rel=1e-7)
 
 
 def test_windows_find_the_exact_derivative_of_a_harmonic_well():
     """d<x^2>/dk = -kT/k^2 = -1/4, from 24 draws of 64 windows of 20 ps, whose relaxation takes 1 ps. Windows begin in
     equilibrium: the share of the first relaxation, about 1 in 20, is the bias that a longer window would not have."""
-    slopes = []
-    for draw in range(24):
-        evaluate = evaluator(Forward, windows(400, 10, draw), *boltzmann(64, draw), Ranks())
-        slopes.append(by_k(evaluate(START)))
+    draws = [evaluated(Forward, windows(400, 10), *boltzmann(64, draw), draw=1.0 + draw) for draw in range(24)]
+    slopes = [by_k(one) for one in draws]
     error = np.std(slopes, ddof=1) / len(slopes) ** 0.5
     assert error < 0.02 * 0.25
     # Of C(t) = <x^2(t) x^2(0) / 2>: relative bias of the mean over a window W of C(t)/C(0) = exp(-2 t / tau) or faster.
     assert np.mean(slopes) == pytest.approx(-0.25, abs=3 * error + 0.25 * 0.06)
 
 
+def test_the_fluctuation_formula_is_that_of_the_frames_of_the_windows():
+    """Computed again from what each window observed: x^2 is both the observable and, halved, dU/dk."""
+    x, v = boltzmann(500, 4)
+    problem = windows(10, 10, estimator="fluctuation")  # a frame a window
+    found = evaluated(Reverse, problem, x, v)
+    O = np.concatenate([leaf.ravel() for leaf in found.rows.local[0]["observed"]])[:500]
+    assert average(found) == pytest.approx(O.mean(), rel=1e-12)
+    assert by_k(found) == pytest.approx(-0.5 * np.var(O) / KT, rel=1e-9)
+    # Var of the estimate of Cov(x^2, x^2 / 2) of n normal numbers: (fourth cumulants) 14 / n of its square.
+    assert by_k(found) == pytest.approx(-0.25, abs=3 * 0.25 * (14 / 500) ** 0.5)
+
+
 @pytest.mark.parametrize("kind", [Forward, Reverse])
 def test_ranks_find_the_same_bits(kind):
     x, v = boltzmann(29, 0)
-    [alone] = on_ranks(1, lambda ranks: evaluator(kind, windows(), x, v, ranks)(START))
+    [alone] = on_ranks(1, partial(evaluated, kind, windows(), x, v))
     for size in (2, 3):
-        found = on_ranks(size, lambda ranks: evaluator(kind, windows(), x, v, ranks)(START))
+        found = on_ranks(size, partial(evaluated, kind, windows(), x, v))
         for each in found:
             assert each.loss == alone.loss
             assert each.gradient.shared["k"] == alone.gradient.shared["k"]
-        ends = np.concatenate([each.rows.local["x"] for each in found])
-        np.testing.assert_array_equal(ends, alone.rows.local["x"])
+        ends = np.concatenate([each.rows.local[0]["ends"].x for each in found])
+        np.testing.assert_array_equal(ends, alone.rows.local[0]["ends"].x)
 
 
 def test_ends_are_the_starts_of_the_next_draw():
-    """Two draws of 50 steps from a start are not one of 100: noise is that of a draw; but each is reproducible."""
+    """Two draws from a start differ, and each is reproducible; the next one begins where the windows ended."""
     x, v = boltzmann(8, 1)
-    first = evaluator(Forward, windows(), x, v, Ranks())(START).rows.local
-    assert first["x"].shape == (1, WIDTH, 1, 1)
-    again = evaluator(Forward, windows(), x, v, Ranks())(START).rows.local
-    other = evaluator(Forward, windows(draw=1), x, v, Ranks())(START).rows.local
-    np.testing.assert_array_equal(first["x"], again["x"])
-    assert np.all(first["x"] != other["x"])
+    first, again, other = (evaluated(Forward, windows(), x, v, draw=draw) for draw in (1.0, 1.0, 2.0))
+    ends = [one.rows.local[0]["ends"] for one in (first, again, other)]
+    np.testing.assert_array_equal(ends[0].x, ends[1].x)
+    assert np.all(ends[0].x[..., 0] != ends[2].x[..., 0])
+    following = windows().redrawn(first.params.local, first.rows.local)
+    np.testing.assert_array_equal(following["starts"][0].x, ends[0].x)
+    assert np.all(following["draw"] == 2)
+
+
+def test_frames_that_are_skipped_count_in_no_average():
+    x, v = boltzmann(8, 1)
+    whole, behind = (evaluated(Forward, windows(50, 5, skipped=skipped), x, v) for skipped in (0, 9))
+    last = behind.rows.local[0]["ends"].x[..., 0] ** 2
+    assert average(behind) == pytest.approx(last.mean(), rel=1e-12)
+    assert average(whole) != pytest.approx(average(behind), rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", [Forward, Reverse])
@@ -135,43 +181,17 @@ def test_a_window_that_explodes_is_left_out_of_value_and_gradient(kind):
     x, v = boltzmann(24, 2)
     x, v = np.clip(x, -1.5, 1.5), np.clip(v, -1.5, 1.5)
     bad = x.copy()
-    bad[5] = 6.0
-    whole = evaluator(kind, windows(steep=0.05), bad, v, Ranks())(START)
-    broke = whole.rows.local["broke"].ravel()
+    bad[5, 0, 0] = 6.0
+    whole = evaluated(kind, windows(steep=0.05), bad, v)
+    broke = whole.rows.local[0]["broke"].ravel()
     assert broke[5] >= 0
     assert np.all(np.delete(broke, 5) == -1)
-    assert whole.sums["weight"] == 23
-    assert whole.rows.local["x"].ravel()[5] == 6.0
+    assert whole.sums["windows"] == [23]
+    assert whole.rows.local[0]["ends"].x.reshape(-1, 3)[5, 0] == 6.0
     # The same as of the others alone, which keep their numbers.
-    others = evaluator(kind, windows(steep=0.05), x, v, Ranks())
+    others = evaluator(kind, windows(steep=0.05), 24, Ranks())
     others.frames.rows.ids.ravel()[5] = -1
-    expected = others(START)
+    expected = others(start(others, x, v))
     assert whole.loss == expected.loss
     assert whole.gradient.shared["k"] == expected.gradient.shared["k"]
     assert np.isfinite(whole.gradient.shared["k"])
-
-
-def reweighted(x):
-    problem = Reweighted(TILES, (Square(),), FITTED, Well(np.array(0.0)), np.array(KT))
-    return evaluator(Reverse, problem, x, np.zeros_like(x), Ranks())
-
-
-def test_at_its_own_parameters_reweighting_is_the_fluctuation_formula():
-    x, _ = boltzmann(500, 4)
-    found = reweighted(x)(START)
-    O, dU = x.ravel() ** 2, 0.5 * x.ravel() ** 2
-    assert found.sums["observed"][0][0] == pytest.approx(O.mean(), rel=1e-12)
-    assert by_k(found) == pytest.approx(-(np.mean(O * dU) - O.mean() * dU.mean()) / KT, rel=1e-10)
-    # Var of the estimate of Cov(x^2, x^2 / 2) of n normal numbers: (fourth cumulants) 14 / n of its square.
-    assert by_k(found) == pytest.approx(-0.25, abs=3 * 0.25 * (14 / 500) ** 0.5)
-
-
-def test_frames_are_weighed_by_the_change_of_their_energy():
-    x, _ = boltzmann(300, 5)
-    evaluate = reweighted(x)
-    moved = Params({"k": np.array(0.4)}, {})  # k = 2.2
-    w = np.exp(-0.1 * x.ravel() ** 2)
-    found = evaluate.value(moved)
-    assert found.sums["observed"][0][0] == pytest.approx(np.average(x.ravel() ** 2, weights=w), rel=1e-12)
-    assert evaluate.metrics(found)["ess"] == pytest.approx(w.sum() ** 2 / np.sum(w**2), rel=1e-12)
-    assert found.sums["observed"][0][0] == pytest.approx(KT / 2.2, abs=4 * KT / 2.2 * (2 / 300) ** 0.5)

@@ -256,7 +256,7 @@ def test_a_wrong_table_is_one_clear_error(folder, fault, ranks, hpcfit):
         ('terms = "one_terms.npy"', 'term = "x"', ["unknown key", "did you mean 'terms'"]),
         ("power = 6", "power = 5", ["power"]),
         ("resamples = 2", "resamples = 2\nfolds = 99", ["folds = 99 of 14 data"]),
-        ('estimator = "tabulated"', 'estimator = "tabulate"', ["must be 'tabulated'"]),
+        ('estimator = "tabulated"', 'estimator = "tabulate"', ["did you mean 'tabulated'"]),
         ("[problem]", '[optimizer]\nname = "adam"\n[problem]', ["name = 'adam' has no effect", "solver = 'newton'"]),
         ("report = false", 'precision = "float64"', ["precision = 'float64' has no effect"]),
     ],

@@ -11,9 +11,9 @@ from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.problem import Params
 from hpcfit.fit.reduction import choose_sum
-from hpcfit.kinds.force_field.case import ForceFieldCase
-from hpcfit.kinds.force_field.newton import Newton
-from hpcfit.kinds.force_field.uncertainty import curvatures, moments, uncertainty, undetermined
+from hpcfit.kinds.force_field.tabulated.case import TabulatedCase
+from hpcfit.kinds.force_field.tabulated.newton import Newton
+from hpcfit.kinds.force_field.tabulated.uncertainty import curvatures, moments, uncertainty, undetermined
 from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
 from tests.command import here, sets
@@ -25,7 +25,7 @@ NAMES = ["shift", "tilt", "proton A", "proton B", "proton C"]
 
 def opened(config):
     """A gradient of the whole problem on one rank."""
-    case, world = ForceFieldCase.open(config), Ranks()
+    case, world = TabulatedCase.open(config), Ranks()
     grid = make_grid(world, Shape(1, 1, ""), case.n_blocks, 1)
     return case.gradient(grid, 10**9, choose_sum("reproducible", grid))
 

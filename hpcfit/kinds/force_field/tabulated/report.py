@@ -1,17 +1,23 @@
-"""The report on kind "force-field": outcome, data, parameters, prices, weights, convergence, time."""
+"""The report on a fit to tables: outcome, data, parameters, prices, weights, convergence, time."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from hpcfit.kinds.force_field.files import OBSERVABLES, PARAMETERS, WEIGHTS, ForceFieldRun
-from hpcfit.kinds.force_field.outputs import total_errors
+from hpcfit.kinds.force_field.sections import (
+    cards,
+    convergence,
+    correlations,
+    deviations,
+    parameter_table,
+    so_far,
+    time,
+)
 from hpcfit.report.page import (
-    Card,
-    Cards,
     Figure,
     Section,
     Table,
@@ -23,7 +29,7 @@ from hpcfit.report.page import (
     significant,
 )
 from hpcfit.report.report import Contents
-from hpcfit.report.sections import phases, settings, study
+from hpcfit.report.sections import settings
 
 MEANING = {
     "chi2": ("χ²", "the sum over the fitted data of ((calculated − measured) / σ)², of bounds only beyond them"),
@@ -33,10 +39,7 @@ MEANING = {
     "curve_change": ("R, Hz²", "mean squared change of the fitted curves over the circle, their sum"),
     "least_ess": ("least ESS, frames", "Kish's effective number of frames, of the ensemble that has the fewest"),
 }
-TARGETS = (
-    "Each datum's deviation from its measurement in units of σ: before any fit (bars, the baseline), after it (blue),"
-    " and of data that were held out (green). Grey: within one σ. A bound that is kept counts as 0."
-)
+FALLS = ", which falls by orders of magnitude where a fit has converged."
 ENSEMBLES = "χ² by ensemble, before the fit and after it. A good fit has a χ² of about one a datum."
 PARAMETERS_TABLE = (
     "Fitted parameters: corrections in kT, coefficients of curves in Hz. The error of data is from the second "
@@ -47,9 +50,6 @@ COMBINATIONS = (
     "Combinations of parameters, in units of what the prices beta and gamma leave open, the least determined first; "
     "the largest parts are named. Determined: the share of what is known of a combination that the data say; the rest"
     " is the prices' own."
-)
-CORRELATIONS = (
-    "Correlations of the errors of data. Where two parameters are strongly correlated, read their values together."
 )
 CURVES = "Fitted curves and those given (dashed, the baseline)."
 PRICES = (
@@ -63,10 +63,6 @@ WEIGHT_FIGURE = (
     "force field; blue: the result. Where few frames carry most of the weight, the result is of these few. Values "
     "below 0.001 are drawn there."
 )
-CONVERGENCE = (
-    "{fit}: loss, χ² and the norm of the gradient, which falls by orders of magnitude where a fit has converged. {note}"
-)
-UNFINISHED = "This run is not finished: {directory} has no metrics.json. Below is its history so far."
 
 
 def outcome(run: ForceFieldRun) -> Section:
@@ -81,28 +77,11 @@ def outcome(run: ForceFieldRun) -> Section:
     )
     stopped = f"The fit stopped after {plural(m['steps'], 'step')}: {m['stopped']}."
     warnings = [Text(text, warning=True) for text in m["warnings"]]
-    return Section("Outcome", [Text(said), Cards(_cards(m["fitted"], m["before"])), *warnings, Text(stopped)])
-
-
-def _cards(fitted: dict[str, float], before: dict[str, float]) -> list[Card]:
-    return [
-        Card(title, near_zero(fitted[name]), _baseline(before, name), meaning)
-        for name, (title, meaning) in MEANING.items()
-        if name in fitted
-    ]
-
-
-def _baseline(before: dict[str, float], name: str) -> Markup:
-    return Markup("before: {}").format(near_zero(before[name])) if name in before else Markup("")
+    return Section("Outcome", [Text(said), cards(MEANING, m["fitted"], m["before"]), *warnings, Text(stopped)])
 
 
 def data(run: ForceFieldRun) -> Section:
     """Deviations of all data, and χ² by ensemble."""
-    from hpcfit.kinds.force_field import figures
-
-    by_ensemble: dict[str, list] = {}
-    for one in run.observables:
-        by_ensemble.setdefault(one.ensemble, []).append(one)
     rows = [
         [
             one["name"], str(one["data"]), significant(one["chi2_before"]), significant(one["chi2"]),
@@ -112,8 +91,7 @@ def data(run: ForceFieldRun) -> Section:
         for one in run.metrics["ensembles"]
     ]  # fmt: skip
     head = ("ensemble", "fitted data", "χ² before", "χ²", "held out", "χ² before", "χ²")
-    svg = figures.targets(by_ensemble)
-    return Section("Data", [Figure(svg, "deviations of data before and after", TARGETS), Table(head, rows, ENSEMBLES)])
+    return Section("Data", [deviations(run), Table(head, rows, ENSEMBLES)])
 
 
 def parameters(run: ForceFieldRun) -> Section | None:
@@ -123,27 +101,13 @@ def parameters(run: ForceFieldRun) -> Section | None:
     m, table = run.metrics, run.metrics["parameters"]
     if not table["names"]:
         return None
-    blocks: list[Any] = [_parameter_table(table, run)]
+    resamples = plural(run.config["problem"]["resamples"], "resample")
+    blocks: list[Any] = [parameter_table(table, PARAMETERS_TABLE.format(resamples=resamples))]
     if (fitted := _fitted_curves(table, run)) is not None:
         blocks.append(Figure(figures.curves(*fitted), "fitted curves", CURVES))
-    if table["correlations"] is not None and len(table["names"]) > 1:
-        svg = figures.correlations(table["names"], np.array(table["correlations"]))
-        blocks.append(Figure(svg, "correlation matrix of the fitted parameters", CORRELATIONS))
+    blocks += correlations(table, " of data")
     rows = [[one["words"], percent(one["determined"])] for one in m["combinations"]]
     return Section("Parameters", [*blocks, Table(("combination", "determined"), rows, COMBINATIONS)])
-
-
-def _parameter_table(table: dict[str, Any], run: ForceFieldRun) -> Table:
-    nothing = [None] * len(table["names"])
-    columns = table["names"], table["start"], table["values"], total_errors(table)
-    errors = (table[key] or nothing for key in ("errors_of_data", "errors_of_frames"))
-    rows = [
-        [name, significant(start), plus_minus(significant(value, 4), total), *map(significant, parts)]
-        for name, start, value, total, *parts in zip(*columns, *errors)
-    ]
-    resamples = plural(run.config["problem"]["resamples"], "resample")
-    head = ("parameter", "before", "value", "error of data", "error of frames")
-    return Table(head, rows, PARAMETERS_TABLE.format(resamples=resamples))
 
 
 def _fitted_curves(table: dict[str, Any], run: ForceFieldRun) -> tuple[list[str], np.ndarray, np.ndarray] | None:
@@ -190,33 +154,9 @@ def weights(run: ForceFieldRun) -> Section:
     return Section("Weights", [Figure(svg, "weights of frames by ensemble", WEIGHT_FIGURE), Table(head, rows, caption)])
 
 
-def so_far(run: ForceFieldRun) -> Section:
-    """The head of a run that has no results yet."""
-    history = run.history.of_fit(run.history.newest_fit)
-    last = {name: float(history[name][-1]) for name in MEANING if name in history.columns}
-    return Section("Outcome", [Text(UNFINISHED.format(directory=run.directory), warning=True), Cards(_cards(last, {}))])
-
-
-def convergence(run: ForceFieldRun) -> Section:
-    """The final fit's way, or the newest one's while there is none."""
-    from hpcfit.kinds.force_field import figures
-
-    number, name = run.history.newest_fit, "The newest fit"
-    if run.finished:
-        number, name = run.metrics["final_fit"], f"The final fit, one of {len(run.metrics['fits'])}"
-    history = run.history.of_fit(number)
-    caption = CONVERGENCE.format(fit=name, note=history.note)
-    return Section("Convergence", [Figure(figures.convergence(history), "loss, χ² and gradient norm", caption)])
-
-
-def time(run: ForceFieldRun) -> Section:
-    """The time that each phase took."""
-    return Section("Time", [*study(run), phases(run)])
-
-
 CONTENTS = Contents(
-    finished=(outcome, data, parameters, prices, weights, convergence, time, settings),
-    unfinished=(so_far, convergence, settings),
+    finished=(outcome, data, parameters, prices, weights, partial(convergence, words=FALLS), time, settings),
+    unfinished=(partial(so_far, meaning=MEANING), partial(convergence, words=FALLS), settings),
     files=("config.toml", "environment.json", "history.jsonl", PARAMETERS, OBSERVABLES, WEIGHTS),
     run=ForceFieldRun,
 )

@@ -1,4 +1,4 @@
-"""Numbers of frames and of measurements in .npy and .csv files, checked where they are opened."""
+"""Tables of numbers in .npy and .csv files, of frames or of measurements, checked where they are opened."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ import numpy as np
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.stages import Fits, Fitted
-from hpcfit.kinds.force_field.case import ForceFieldCase
-from hpcfit.kinds.force_field.config import Prices
-from hpcfit.kinds.force_field.newton import Newton
-from hpcfit.kinds.force_field.problem import JointFit
-from hpcfit.kinds.force_field.uncertainty import Uncertainty, fitted_rows, uncertainty, undetermined
+from hpcfit.kinds.force_field.tabulated.case import TabulatedCase
+from hpcfit.kinds.force_field.tabulated.config import Prices
+from hpcfit.kinds.force_field.tabulated.newton import Newton
+from hpcfit.kinds.force_field.tabulated.problem import JointFit
+from hpcfit.kinds.force_field.tabulated.uncertainty import Uncertainty, fitted_rows, uncertainty, undetermined
 from hpcfit.statistics.blocks import mean_with_error
 from hpcfit.statistics.resampling import resampled_blocks
 
@@ -45,7 +45,7 @@ class Scanned(NamedTuple):
 class Study:
     """The fits of one case."""
 
-    case: ForceFieldCase
+    case: TabulatedCase
     fits: Fits
 
     @property
@@ -131,7 +131,7 @@ class Study:
         return FrameRows(np.where(taking_part, rows.ids, -1), rows.total, rows.more._replace(log_w0=log_w0))
 
 
-def study(case: ForceFieldCase, fits: Fits) -> dict[str, Any]:
+def study(case: TabulatedCase, fits: Fits) -> dict[str, Any]:
     """All fits of the case; what they found beside the result itself, which ``fits.final`` is told. Collective."""
     work, choice = Study(case, fits), case.config.problem
     fits.announce(work.planned())
@@ -170,7 +170,7 @@ def errors(work: Study, final: Fitted, prices: Prices) -> tuple[dict[str, Any], 
     return table, [one._asdict() for one in known.combinations]
 
 
-def parameter_names(case: ForceFieldCase) -> list[str]:
+def parameter_names(case: TabulatedCase) -> list[str]:
     """Names of the fitted corrections, then of A, B, C of the fitted curves."""
     choice = case.config.problem
     corrections = [one.name for one in choice.correction if one.fitted]
@@ -183,7 +183,7 @@ def parameters(problem: JointFit, shared: dict) -> np.ndarray:
     return np.concatenate([phi[fitted_rows(problem.scales)], (problem.scales.placed.T @ curves).ravel()])
 
 
-def shown_prices(prices: Prices, case: ForceFieldCase) -> dict[str, float]:
+def shown_prices(prices: Prices, case: TabulatedCase) -> dict[str, float]:
     """The prices that have an effect, by name."""
     choice = case.config.problem
     return {name: value for name, value in prices._asdict().items() if getattr(choice, name) is not None}
@@ -206,7 +206,7 @@ def doubtful(scan: list[Scanned]) -> list[str]:
     ]
 
 
-def carried_by_few(case: ForceFieldCase, problem: JointFit, at: Evaluation) -> list[str]:
+def carried_by_few(case: TabulatedCase, problem: JointFit, at: Evaluation) -> list[str]:
     """A warning for each ensemble whose result few of its frames carry."""
     sums = at.statistics.common
     return [

@@ -1,4 +1,4 @@
-"""The [problem] table of kind "force-field"."""
+"""The [problem] table of kind "force-field" with estimator = "tabulated"."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class CorrectionConfig(Table):
         return self.columns.get(ensemble.name, []) if isinstance(self.columns, dict) else self.columns
 
 
-class ForceFieldConfig(ProblemTable):
+class TabulatedConfig(ProblemTable):
     """The table [problem]; lists of alpha, beta and gamma are chosen from by cross-validation."""
 
     without_effect: ClassVar = ("frames", "simulate", "run.precision", "run.gradient")
@@ -170,13 +170,13 @@ class ForceFieldConfig(ProblemTable):
         return self.folds or (AUTO_FOLDS if len(self.prices) > 1 else 0)
 
     @model_validator(mode="after")
-    def _names(self) -> ForceFieldConfig:
+    def _names(self) -> TabulatedConfig:
         for what, tables in {"ensemble": self.ensemble, "curve": self.curve, "correction": self.correction}.items():
             _check_are_unique(what, (one.name for one in tables))
         return self
 
     @model_validator(mode="after")
-    def _curves_are_used(self) -> ForceFieldConfig:
+    def _curves_are_used(self) -> TabulatedConfig:
         known = [one.name for one in self.curve]
         for data in self._data():
             if data.curve is not None and data.curve not in known:
@@ -190,7 +190,7 @@ class ForceFieldConfig(ProblemTable):
         return self
 
     @model_validator(mode="after")
-    def _corrections_are_used(self) -> ForceFieldConfig:
+    def _corrections_are_used(self) -> TabulatedConfig:
         names = [one.name for one in self.ensemble]
         for one in self.correction:
             for name in one.columns if isinstance(one.columns, dict) else ():
@@ -207,7 +207,7 @@ class ForceFieldConfig(ProblemTable):
         return self
 
     @model_validator(mode="after")
-    def _strengths_have_effect(self) -> ForceFieldConfig:
+    def _strengths_have_effect(self) -> TabulatedConfig:
         fitted = {"beta": ("correction", self.correction), "gamma": ("curve", self.curve)}
         for key, (what, tables) in fitted.items():
             value, needed = getattr(self, key), any(one.fitted for one in tables)
@@ -218,7 +218,7 @@ class ForceFieldConfig(ProblemTable):
         return self
 
     @model_validator(mode="after")
-    def _something_is_fitted(self) -> ForceFieldConfig:
+    def _something_is_fitted(self) -> TabulatedConfig:
         if all(data.held_out for data in self._data()):
             raise ValueError("all data are held out: there is nothing to fit")
         return self

@@ -16,9 +16,9 @@ from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
-from hpcfit.kinds.force_field.config import CorrectionConfig, CurveConfig, DataConfig, EnsembleConfig, Prices
-from hpcfit.kinds.force_field.problem import CIRCLE, Data, JointFit, Prior, Scales, whitening
-from hpcfit.kinds.force_field.tables import NumberTable, check_all, open_table
+from hpcfit.kinds.force_field.tabulated.config import CorrectionConfig, CurveConfig, DataConfig, EnsembleConfig, Prices
+from hpcfit.kinds.force_field.tabulated.problem import CIRCLE, Data, JointFit, Prior, Scales, whitening
+from hpcfit.readers.tables import NumberTable, check_all, open_table
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.stream import Chunk
 
@@ -92,7 +92,7 @@ class Datum(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ForceFieldCase:
+class TabulatedCase:
     """See ``hpcfit.kinds.base.SteppedCase``. Frames are numbered through the ensembles in their order."""
 
     block_frames = BLOCK_FRAMES
@@ -102,7 +102,7 @@ class ForceFieldCase:
     ensembles: Sequence[Ensemble]
 
     @classmethod
-    def open(cls, config: Config) -> ForceFieldCase:
+    def open(cls, config: Config) -> TabulatedCase:
         """Open and check all tables."""
         choice = config.problem
         found = [_open_ensemble(one, choice.correction, choice.curve) for one in choice.ensemble]

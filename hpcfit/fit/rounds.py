@@ -1,0 +1,185 @@
+"""Steps on averages that carry noise: each round draws anew, and its optimizer sees the shared parameters alone.
+
+Local parameters of such a problem are where its simulations begin, and the number of the draw. They are no numbers to
+be optimized: the problem says from the rows of an accepted evaluation where the next draw begins (``DrawnProblem``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import numpy as np
+
+from hpcfit.fit import derivatives
+from hpcfit.fit.gradient import NO_ROWS, Evaluation, Gradient
+from hpcfit.fit.inner import combine
+from hpcfit.fit.optimizers import Evaluate, Optimizer
+from hpcfit.fit.problem import DrawnProblem, Params
+
+LEAST = 1e-12  # of the largest curvature: a direction with less is not moved along
+HALVINGS = 20  # of a step, before it is given up
+
+
+class RoundsState(NamedTuple):
+    """See ``fit.optimizers.Optimizer``. inner: the state of the optimizer; starts: local parameters of the draw at
+    hand; number: steps so far; left: rounds that are still to come."""
+
+    inner: Any
+    starts: Params
+    number: int
+    left: int
+
+    @property
+    def params(self) -> Params:
+        """Shared parameters with the draw at hand."""
+        return Params(self.inner.params.shared, self.starts.local)
+
+    @property
+    def loss(self) -> float:
+        """At the parameters, of the draw at hand."""
+        return self.inner.loss
+
+    @property
+    def gradient(self) -> Params:
+        """By the shared parameters."""
+        return self.inner.gradient
+
+    @property
+    def rows(self) -> Params:
+        """Of the accepted evaluation."""
+        return self.inner.rows
+
+    @property
+    def stalled(self) -> str:
+        """Why no step is possible, or that all rounds are done."""
+        return self.inner.stalled or ("" if self.left else f"all {self.number} rounds done")
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """See ``fit.optimizers.Optimizer``: so many ``rounds`` of one step each of an optimizer ``inner``.
+
+    every: steps to a draw. 1: the trials of a step are of a new draw, and losses of different draws are not compared.
+    More: an optimizer that compares losses begins anew, with one more evaluation, at each draw.
+    """
+
+    problem: DrawnProblem
+    inner: Optimizer
+    rounds: int
+    every: int = 1
+    space: ClassVar = "vectors"
+    stops_on: ClassVar = ()
+
+    def start(self, params: Params, evaluate: Evaluate) -> RoundsState:
+        """Evaluate the first draw."""
+        shared, starts = Params(params.shared, ()), Params((), params.local)
+        return RoundsState(self.inner.start(shared, _seen(evaluate, starts)), starts, 0, self.rounds)
+
+    def step(self, state: RoundsState, evaluate: Evaluate) -> RoundsState:
+        """One step of the optimizer, of a new draw where it is time."""
+        inner, starts, due = state.inner, state.starts, (state.number + 1) % self.every == 0
+        if due:
+            starts = Params((), self.problem.redrawn(starts.local, state.rows.local))
+        seen = _seen(evaluate, starts)
+        if due and self.every > 1:
+            inner = self.inner.start(inner.params, seen)
+        inner = self.inner.step(inner, seen)
+        return RoundsState(inner, starts, state.number + 1, state.left - 1)
+
+
+def _seen(evaluate: Evaluate, starts: Params) -> Evaluate:
+    """The evaluation as the optimizer sees it: of shared parameters, at these starts."""
+
+    def seen(params: Params) -> Evaluation:
+        here = evaluate(Params(params.shared, starts.local))
+        return here._replace(gradient=Params(here.gradient.shared, ()))
+
+    return seen
+
+
+class GaussNewtonState(NamedTuple):
+    """See ``fit.optimizers.Optimizer``. normal: [P, P], J^T J of the residuals, in settled rounds its mean over them;
+    number: steps so far."""
+
+    params: Params
+    loss: float
+    gradient: Params
+    normal: np.ndarray
+    number: int
+    stalled: str
+    rows: Params = NO_ROWS
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    """Steps -(J^T J)^-1 g of residuals with noise; see ``fit.optimizers.Optimizer``.
+
+    The first ``full`` steps are whole ones. From then on step n is a share 1 / (n + 1) of one, so that the parameters
+    are the mean of what the rounds since then would each have found, and their noise falls with the number of rounds
+    (Robbins and Monro 1951, 10.1214/aoms/1177729586). largest: by how much one parameter may change in a step. A step
+    that leads to no finite loss is halved.
+    """
+
+    gradient: Gradient
+    full: int
+    largest: float
+    space: ClassVar = "vectors"
+    stops_on: ClassVar = ()
+
+    def start(self, params: Params, evaluate: Evaluate) -> GaussNewtonState:
+        """Evaluate at the start."""
+        here = evaluate(params)
+        return GaussNewtonState(params, here.loss, here.gradient, self._normal(here), 0, "", here.rows)
+
+    def step(self, state: GaussNewtonState, evaluate: Evaluate) -> GaussNewtonState:
+        """One step, and one evaluation where it ends."""
+        settled = max(state.number - self.full + 1, 0)
+        step = direction(state.normal, _flat(state.gradient))
+        length = min(1.0, self.largest / max(np.max(np.abs(step), initial=0.0), 1e-300)) / (settled + 1)
+        for _ in range(HALVINGS):
+            params = combine([1.0, length], [state.params, _like(step, state.params)])
+            here = evaluate(params)
+            if np.isfinite(here.loss):
+                break
+            length /= 2
+        normal = self._normal(here)
+        if settled:
+            normal = state.normal + (normal - state.normal) / (settled + 1)
+        return GaussNewtonState(params, here.loss, here.gradient, normal, state.number + 1, "", here.rows)
+
+    def _normal(self, here: Evaluation) -> np.ndarray:
+        P = len(_flat(here.params))
+        if here.tangents is None:  # of no evaluation: the shape alone is asked for
+            return np.zeros((P, P))
+        _, J = jacobian(self.gradient, here)
+        return J.T @ J
+
+
+def jacobian(gradient: Gradient, here: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """The residuals [R] of an evaluation that carried tangents, and their derivatives [R, P] by the shared parameters,
+    leaf after leaf; the same on every rank."""
+    at = here.statistics, here.tangents, here.params.shared
+    found = derivatives.residuals_and_jacobian(gradient.problem, *at)
+    return tuple(np.asarray(part) for part in gradient.grid.world.bcast(found))
+
+
+def direction(normal: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """-(normal)^-1 gradient, without a part along directions of no curvature."""
+    values, vectors = np.linalg.eigh(normal)
+    known = values > LEAST * max(values[-1], 0.0) if len(values) else values > 0
+    along = vectors.T @ gradient
+    return -vectors[:, known] @ (along[known] / values[known])
+
+
+def _flat(params: Params) -> np.ndarray:
+    leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(params.shared)]
+    return np.concatenate(leaves) if leaves else np.zeros(0)
+
+
+def _like(vector: np.ndarray, params: Params) -> Params:
+    leaves, structure = jax.tree.flatten(params.shared)
+    ends = np.cumsum([np.size(leaf) for leaf in leaves])
+    parts = [part.reshape(np.shape(leaf)) for part, leaf in zip(np.split(vector, ends[:-1]), leaves)]
+    return Params(jax.tree.unflatten(structure, parts), ())

@@ -1,0 +1,233 @@
+"""`force-field` where frames are simulated: systems, parameters and measurements in, the problem of windows out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from hpcfit.config import Config, GridConfig
+from hpcfit.errors import InputError
+from hpcfit.fit.by_blocks import Forward, Reverse
+from hpcfit.fit.gradient import Frames
+from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
+from hpcfit.fit.problem import FrameRows, Params
+from hpcfit.fit.reduction import choose_sum
+from hpcfit.kinds.force_field.simulated.averages import Ensemble, Measured, Windows
+from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_system
+from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
+from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
+from hpcfit.observables.build import SIDES, Site, build, measured
+from hpcfit.observables.observable import OfWalks
+from hpcfit.ranks import Ranks
+from hpcfit.simulation.langevin import Bath, PhasePoint
+from hpcfit.store.files import sha256_of_file
+from hpcfit.store.stream import Chunk
+
+FEW = 2  # parameters up to which tangents cost less than one pull-back
+
+
+class Datum(NamedTuple):
+    """The names of a datum."""
+
+    system: str
+    observable: str
+    item: int
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class SimulatedCase:
+    """See ``hpcfit.kinds.base.Case``. A frame is a window: of it a trajectory of each system."""
+
+    n_tiles = 1
+
+    config: Config
+    opened: Sequence[Opened]
+    ensembles: tuple[Ensemble, ...]
+    moving: Moving
+    tiles: tuple[tuple[Measured, ...], ...]
+
+    @classmethod
+    def open(cls, config: Config) -> SimulatedCase:
+        """Read and check all inputs."""
+        opened = [open_system(one) for one in config.problem.system]
+        moves = moving(config.problem.parameter, opened)
+        ensembles = tuple(_ensemble(one, config) for one in opened)
+        tiles = tuple(_measured(one, ensemble) for one, ensemble in zip(opened, ensembles))
+        _check_estimator(config.problem.estimator, opened, ensembles)
+        return cls(config, opened, ensembles, moves, tiles)
+
+    @property
+    def n_frames(self) -> int:
+        """Windows."""
+        return self.config.problem.windows
+
+    @property
+    def block_frames(self) -> int:
+        """Windows that are computed side by side."""
+        return self.config.problem.block
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of windows, the last of them padded."""
+        return -(-self.n_frames // self.block_frames)
+
+    @property
+    def forward(self) -> bool:
+        """True where tangents are carried along, False where cotangents are pulled back."""
+        return self.config.problem.solver == "gauss-newton" or len(self.moving.labels) <= FEW
+
+    @property
+    def rounds_of_the_mean(self) -> int:
+        """The number of rounds that the parameters found are the mean of."""
+        choice = self.config.problem
+        return choice.rounds - choice.full_steps + 1 if choice.solver == "gauss-newton" else 1
+
+    def data_names(self) -> list[Datum]:
+        """The names of all data, system after system."""
+        return [
+            Datum(one.name, observable.name, item, observable.held_out)
+            for one, tile in zip(self.opened, self.tiles)
+            for observable, m in zip(one.config.observable, tile)
+            for item in range(m.value.shape[1])
+        ]
+
+    # ---- what commands ask (see ``kinds.base``) ---------------------------------------------------------------------
+
+    def shape(self, size: int, grid: GridConfig) -> Shape:
+        """All ranks along the windows."""
+        return choose_shape(size, grid.frames, grid.slices, Load(self.n_blocks, 1, 1, 1))
+
+    def identity(self) -> dict[str, str]:
+        """The options of the problem, and what its files hold."""
+        choice = self.config.problem
+        files = {f"file {key}": sha256_of_file(path)[:16] for key, path in choice.files.items()}
+        return {"problem": choice.model_dump_json(), **files, "run": f"seed {self.config.run.seed}"}
+
+    def summary(self) -> dict[str, Any]:
+        """Sizes by name."""
+        choice, names = self.config.problem, self.data_names()
+        held_out = sum(one.held_out for one in names)
+        P = len(self.moving.labels)
+        way = f"tangents carried along ({P} parameters)" if self.forward else f"pulled back ({P} parameters)"
+        systems = ", ".join(f"{one.name} ({len(one.masses)} particles, kT {one.kT:.4g} kJ/mol)" for one in self.opened)
+        settled = f", the mean of those from {choice.full_steps} on" if choice.solver == "gauss-newton" else ""
+        return {
+            "systems": systems,
+            "windows": f"{choice.windows} of {choice.window:g} ps, {self.block_frames} side by side",
+            "data": f"{len(names) - held_out} fitted, {held_out} held out",
+            "parameters": ", ".join(self.moving.labels[:8]) + (" ..." if P > 8 else ""),
+            "derivatives": f"{choice.estimator}, {way}",
+            "rounds": f"{choice.rounds}{settled}",
+        }
+
+    def bytes_held(self, grid: Grid) -> int:
+        """Bytes of where this rank's windows begin."""
+        return sum(6 * 8 * len(one.masses) for one in self.opened) * self.block_frames * len(grid.blocks)
+
+    def bytes_summed(self, grid: Grid) -> int:
+        """Bytes of the sums of this rank's blocks."""
+        return 8 * len(self.data_names()) * (1 + len(self.moving.labels)) * len(grid.blocks)
+
+    def undefined_loss(self) -> InputError:
+        """The loss at the start is not a number: too many windows exploded."""
+        return InputError(
+            "the average of an observable in the first round is no finite number, or most windows exploded",
+            remedy="shorten the steps of the systems, or give them a longer equilibration",
+        )
+
+    # ---- the problem ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def problem(self) -> Windows:
+        """The problem of all ensembles."""
+        choice, run = self.config.problem, self.config.run
+        checkpoint = not self.forward and self.ensembles[0].stride > 1
+        return Windows(self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint)
+
+    def evaluate(self, grid: Grid) -> Forward | Reverse:
+        """Value and gradient on this rank's windows."""
+        size = len(grid.blocks) * self.block_frames
+        first = grid.blocks.start * self.block_frames
+        ids = np.arange(first, first + size)
+        ids = np.where(ids < self.n_frames, ids, -1).reshape(-1, self.block_frames)
+        chunk = Chunk(slice(0, len(ids)), slice(0, 1), np.zeros((1, *ids.shape)))
+        frames = Frames(FrameRows(ids, self.n_frames), partial(_one_chunk, chunk))
+        way = Forward if self.forward else Reverse
+        return way(self.problem, frames, grid, choose_sum(self.config.run.reductions, grid))
+
+    def equilibration(self, ranks: Ranks) -> Equilibration:
+        """The work before the first window."""
+        plans = [
+            planned(
+                one.name, ensemble, one.positions, round(one.config.equilibration / one.config.step),
+                Bath(one.kT, one.config.friction, one.config.step),
+            )
+            for one, ensemble in zip(self.opened, self.ensembles)
+        ]  # fmt: skip
+        return Equilibration(plans, self.n_frames, self.block_frames, self.config.run.seed, ranks)
+
+    def start(self, found: dict[str, np.ndarray], grid: Grid) -> Params:
+        """The parameters as they were given, and where this rank's windows begin, of the product of the
+        equilibration."""
+        starts = tuple(
+            PhasePoint(*(self._rows(found[f"{what} {number}"], grid) for what in ("x", "v")))
+            for number in range(len(self.opened))
+        )
+        draw = np.full((len(grid.blocks), self.block_frames), DRAW + 1.0)
+        return Params(self.moving.init(), {"starts": starts, "draw": draw})
+
+    def _rows(self, of_windows: np.ndarray, grid: Grid) -> np.ndarray:
+        """The rows of this rank's blocks, padded with those of the first window."""
+        places = np.arange(grid.blocks.start * self.block_frames, grid.blocks.stop * self.block_frames)
+        rows = of_windows[np.where(places < self.n_frames, places, 0)]
+        return rows.reshape(len(grid.blocks), self.block_frames, *of_windows.shape[1:])
+
+
+def _one_chunk(chunk: Chunk) -> Iterator[Chunk]:
+    return iter([chunk])
+
+
+def _ensemble(opened: Opened, config: Config) -> Ensemble:
+    choice, own = config.problem, opened.config
+    site = Site(opened.atoms, opened.masses)
+    interval = choice.window / choice.frames
+    return Ensemble(
+        opened.potential, opened.parameters, opened.box, opened.masses, np.array(opened.kT), opened.scheme,
+        tuple(map(np.array, opened.limits)), tuple(build(one, site) for one in own.observable), np.array(interval),
+        round(interval / own.step), choice.frames, choice.skipped,
+    )  # fmt: skip
+
+
+def _measured(opened: Opened, ensemble: Ensemble) -> tuple[Measured, ...]:
+    """The measurements of a system's observables; an observable says how many numbers it has at the start."""
+    point = PhasePoint(opened.positions[0], np.zeros_like(opened.positions[0]))
+    at_start = jax.jit(Ensemble.of_point)(ensemble, opened.parameters, point)
+    found = []
+    for config, value in zip(opened.config.observable, at_start):
+        m, sigma = measured(config, np.size(value))
+        if not np.all(np.isfinite(np.asarray(value))):
+            raise InputError(
+                f"observable '{config.name}' of system '{opened.name}' is {np.asarray(value)} where it starts",
+                remedy="check its atoms and its widths",
+            )
+        each = (m, sigma, np.full(len(m), SIDES[config.bound]), np.full(len(m), 0.0 if config.held_out else 1.0))
+        found.append(Measured(*(leaf[None] for leaf in each)))
+    return tuple(found)
+
+
+def _check_estimator(estimator: str, opened: Sequence[Opened], ensembles: Sequence[Ensemble]) -> None:
+    """Raise InputError for an observable of a motion, whose derivative no sample of single frames knows."""
+    for one, ensemble in zip(opened, ensembles):
+        for config, observable in zip(one.config.observable, ensemble.observables):
+            if estimator != "pathwise" and isinstance(observable, OfWalks):
+                raise InputError(
+                    f"observable '{config.name}' of system '{one.name}' is of a motion; estimator = '{estimator}' knows"
+                    " single frames alone",
+                    remedy="use estimator = 'pathwise'",
+                )

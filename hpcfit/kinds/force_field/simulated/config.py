@@ -1,0 +1,192 @@
+"""The [problem] table of kind "force-field" where frames are simulated: estimator = "pathwise" or "fluctuation"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from hpcfit.config.observables import AnyObservable, Finite, Name, ObservableConfig, OneOrMore
+from hpcfit.config.table import Count, FilePath, NonNegative, Positive, ProblemTable, Space, Table, relative_to_config
+from hpcfit.errors import InputError
+
+Vector = Annotated[list[Finite], Field(min_length=3, max_length=3)]
+
+
+class ParameterConfig(Table):
+    """What may move: a class of parameters (`lj.sigma`), or one entry of it (`lj.sigma:HOH.O`).
+
+    transform: "log" moves its logarithm, which keeps its sign. prior: the standard deviation of a Gaussian around the
+    start, of the logarithm where that moves. scale: the change that an optimizer takes for one; the prior where there
+    is one.
+    """
+
+    name: Name
+    transform: Literal["linear", "log"] = "linear"
+    prior: Positive | None = None
+    scale: Positive | None = None
+
+
+class StateConfig(Table):
+    """A system in a state: its energy, where it starts, its temperature and how it moves.
+
+    Either ``system``, a System that OpenMM serialized, with a ``topology`` that names its atoms; or ``energy``, a
+    function of one's own of (positions, parameters, box), with parameters and masses. positions: .npy, [N, 3] or
+    [n, N, 3], nm; without it those of the topology. box: nm, of one's own energy; temperature: K, or kT: kJ/mol;
+    friction: 1/ps; step: ps; equilibration: ps before the first window.
+    """
+
+    name: Name
+    system: FilePath | None = None
+    topology: FilePath | None = None
+    energy: str | None = None
+    parameters: dict[str, OneOrMore] = {}
+    masses: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
+    positions: FilePath | None = None
+    box: Vector | Annotated[list[Vector], Field(min_length=3, max_length=3)] | None = None
+    temperature: Positive | None = None
+    kT: Positive | None = None
+    integrator: Literal["middle", "stochastic", "overdamped"] = "middle"
+    friction: Positive = 10.0
+    step: Positive = 0.001
+    equilibration: NonNegative = 0.0
+    observable: Annotated[list[AnyObservable], Field(min_length=1)]
+
+    _paths = field_validator("system", "topology", "positions")(
+        lambda path, info: None if path is None else relative_to_config(path, info)
+    )
+
+    @field_validator("energy")
+    @classmethod
+    def _file_of_energy(cls, name: str | None, info) -> str | None:
+        """A file that holds the function is looked for beside the config."""
+        where, _, function = (name or "").rpartition(":")
+        return f"{relative_to_config(Path(where), info)}:{function}" if where.endswith(".py") else name
+
+    @model_validator(mode="after")
+    def _one_energy(self) -> StateConfig:
+        if (self.system is None) == (self.energy is None):
+            raise ValueError(f"system '{self.name}' needs `system` or `energy`: give just one of them")
+        own = {"parameters": self.parameters or None, "masses": self.masses, "box": self.box}
+        for key, value in own.items() if self.system is not None else ():
+            if value is not None:
+                raise ValueError(f"system '{self.name}': `{key}` has no effect, {self.system} has its own")
+        if self.energy is not None and not (self.parameters and self.masses is not None and self.positions):
+            raise ValueError(f"system '{self.name}': an energy of one's own needs `parameters`, `masses`, `positions`")
+        if self.positions is None and self.topology is None:
+            raise ValueError(f"system '{self.name}' starts nowhere: give `topology` (PDB, mmCIF) or `positions` (.npy)")
+        if (self.temperature is None) == (self.kT is None):
+            raise ValueError(f"system '{self.name}' needs `temperature` (K) or `kT` (kJ/mol): give just one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _names(self) -> StateConfig:
+        check_are_unique(f"observables of system '{self.name}'", [one.name for one in self.observable])
+        return self
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input files, by key; that of a function of one's own too."""
+        found = {"system": self.system, "topology": self.topology, "positions": self.positions}
+        where = (self.energy or "").rpartition(":")[0]
+        if where.endswith(".py"):
+            found["energy"] = Path(where)
+        of_observables = {f"{one.name} {key}": path for one in self.observable for key, path in one.files.items()}
+        return {key: path for key, path in found.items() if path is not None} | of_observables
+
+
+class SimulatedConfig(ProblemTable):
+    """The table [problem]: trajectories of each system in windows, in rounds of one step of the parameters each.
+
+    windows: trajectories of each system, which are dealt out to ranks; window: ps of each in a round, with so many
+    ``frames`` that are averaged, the first of them after ``skipped``. block: windows that are computed side by side.
+    solver: "gauss-newton", or the optimizer of the config. rounds: steps; from ``settled`` on the mean of what the
+    rounds find is taken. largest_step: of a round, in units of the parameters' scales. draws: of noise, a new one every
+    so many steps of an optimizer that compares losses.
+    """
+
+    without_effect: ClassVar = ("frames", "simulate", "run.precision")
+
+    kind: Literal["force-field"]
+    estimator: Literal["pathwise", "fluctuation"]
+    solver: Literal["gauss-newton", "optimizer"] = "gauss-newton"
+    rounds: Count = 20
+    settled: Count | None = None
+    largest_step: Positive = 1.0
+    steps_a_draw: Count = 1
+    windows: Count = 24
+    block: Count = 2
+    window: Positive
+    frames: Count = 10
+    skipped: Annotated[int, Field(ge=0)] = 0
+    system: Annotated[list[StateConfig], Field(min_length=1)]
+    parameter: Annotated[list[ParameterConfig], Field(min_length=1)]
+
+    def check_optimizer(self, name: str, space: Space) -> None:
+        """Raise InputError for an optimizer that cannot search this problem, or is not asked."""
+        super().check_optimizer(name, space)
+        if self.solver == "gauss-newton" and name != "lbfgs":
+            raise InputError(
+                f"[optimizer] name = '{name}' has no effect on [problem] solver = 'gauss-newton'",
+                remedy="set solver = 'optimizer', or leave the name out",
+            )
+        if self.solver == "optimizer" and name == "lbfgs" and self.steps_a_draw == 1:
+            raise InputError(
+                "[optimizer] name = 'lbfgs' compares losses, and steps_a_draw = 1 gives each its own noise",
+                remedy="set [problem] steps_a_draw to 5 or more, or use 'adam' or solver = 'gauss-newton'",
+            )
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input files, by system and key."""
+        return {f"{one.name} {key}": path for one in self.system for key, path in one.files.items()}
+
+    @property
+    def full_steps(self) -> int:
+        """Rounds before the mean of rounds is taken."""
+        return max(self.rounds // 2, 1) if self.settled is None else self.settled
+
+    def observables(self) -> Iterator[tuple[StateConfig, ObservableConfig]]:
+        """All observables with their systems."""
+        return ((system, one) for system in self.system for one in system.observable)
+
+    @model_validator(mode="after")
+    def _keys_have_effect(self) -> SimulatedConfig:
+        if self.skipped >= self.frames:
+            raise ValueError(f"skipped = {self.skipped} of frames = {self.frames}: none is left to average")
+        if self.settled is not None and self.settled > self.rounds:
+            raise ValueError(f"settled = {self.settled} is after the last of rounds = {self.rounds}")
+        for key in ("settled", "largest_step"):
+            if self.solver != "gauss-newton" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} has no effect on solver = '{self.solver}'")
+        return self
+
+    @model_validator(mode="after")
+    def _names_and_data(self) -> SimulatedConfig:
+        for what, tables in {"system": self.system, "parameter": self.parameter}.items():
+            check_are_unique(f"[[problem.{what}]]", [one.name for one in tables])
+        if all(one.held_out for _, one in self.observables()):
+            raise ValueError("all observables are held out: there is nothing to fit")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_make_frames(self) -> SimulatedConfig:
+        for system in self.system:
+            stride = self.window / self.frames / system.step
+            if round(stride) < 1 or abs(stride - round(stride)) > 1e-6 * stride:
+                raise ValueError(
+                    f"system '{system.name}': window = {self.window:g} ps in frames = {self.frames} is {stride:.6g}"
+                    f" steps of {system.step:g} ps from frame to frame; it must be a whole number"
+                )
+        return self
+
+
+def check_are_unique(what: str, names: list[str]) -> None:
+    """Raise ValueError for a name that is given twice."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what}: the name '{twice[0]}' is given twice; names tell them apart")
+
+

@@ -1,0 +1,192 @@
+"""The systems of a config, opened: energy, parameters, where they start and how they move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hpcfit.energies.energy import Energy, require_used
+from hpcfit.energies.geometry import require_box
+from hpcfit.energies.own_form import OwnForm, load_form, require_form
+from hpcfit.energies.systems import LoadedSystem, from_system
+from hpcfit.errors import InputError
+from hpcfit.kinds.force_field.simulated.config import StateConfig
+from hpcfit.physics.constants import GAS_CONSTANT
+from hpcfit.physics.openmm_library import import_openmm
+from hpcfit.readers.boundary import reading
+from hpcfit.readers.topology import Structure, read_structure
+from hpcfit.simulation.langevin import SCHEMES, Bath, Scheme
+from hpcfit.simulation.model import deserialized
+
+HOTTEST = 80.0  # kT; a particle of a system in equilibrium has more once in e^80
+WAY = 30.0  # times the thermal way of a step, beyond which a particle has been thrown
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A system that was read. positions: [n, N, 3] nm, n starts; box: [3, 3] nm or None; labels: of the entries of each
+    class of parameters. loaded: the System of OpenMM that it is of, if any; structure: of its topology, if any."""
+
+    config: StateConfig
+    potential: Energy
+    parameters: dict[str, np.ndarray]
+    labels: dict[str, list[str]]
+    masses: np.ndarray
+    positions: np.ndarray
+    box: np.ndarray | None
+    loaded: LoadedSystem | None = None
+    structure: Structure | None = None
+
+    @property
+    def name(self) -> str:
+        """The name in the config."""
+        return self.config.name
+
+    def entries(self, name: str) -> tuple[str, list[int]]:
+        """The class and the entries of a parameter: `lj.sigma`, or `lj.sigma:HOH.O`."""
+        if self.loaded is not None:
+            return self.loaded.entries(name)
+        leaf, colon, label = name.partition(":")
+        if colon and label not in self.labels[leaf]:
+            raise InputError(f"{leaf} has no entry {label}", remedy=f"use one of {', '.join(self.labels[leaf])}")
+        return leaf, [self.labels[leaf].index(label)] if colon else list(range(len(self.labels[leaf])))
+
+    def atoms(self, chosen: str | Sequence[int], key: str) -> tuple[int, ...]:
+        """The atoms of a selection in MDAnalysis's language, of a list of numbers, or "all"."""
+        if chosen == "all":
+            return tuple(range(len(self.masses)))
+        if isinstance(chosen, str):
+            if self.structure is None:
+                raise InputError(f"{key} = '{chosen}' selects by names", remedy="give a topology, or numbers")
+            return tuple(map(int, self.structure.particles.select(chosen)))
+        if max(chosen) >= len(self.masses):
+            raise InputError(f"{key} names atom {max(chosen)} of {len(self.masses)}", remedy="atoms count from 0")
+        return tuple(chosen)
+
+    @cached_property
+    def kT(self) -> float:
+        """kJ/mol."""
+        return self.config.kT or GAS_CONSTANT * self.config.temperature
+
+    @property
+    def scheme(self) -> Scheme:
+        """One step of the integrator; a particle without mass does not move by itself."""
+        bath = Bath(self.kT, self.config.friction, self.config.step)
+        return SCHEMES[self.config.integrator](bath, np.where(self.masses > 0, self.masses, np.inf))
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The kinetic energy of a particle, kJ/mol, and its way in a step, nm, above which it has exploded."""
+        lightest, step = self.masses[self.masses > 0].min(), self.config.step
+        if self.config.integrator == "overdamped":
+            return np.inf, WAY * float(np.sqrt(2 * self.kT * step / (self.config.friction * lightest)))
+        return HOTTEST * self.kT, WAY * step * float(np.sqrt(self.kT / lightest))
+
+
+def open_system(config: StateConfig) -> Opened:
+    """Read and check all that a system is of."""
+    opened = _own(config) if config.energy is not None else _of_openmm(config)
+    if len(opened.positions[0]) != len(opened.masses):
+        raise InputError(
+            f"system '{config.name}' has {len(opened.masses)} particles; {config.positions or config.topology} has"
+            f" {len(opened.positions[0])}",
+            remedy="give the files of one system, virtual sites included",
+        )
+    _check_energy(opened)
+    return opened
+
+
+def _of_openmm(config: StateConfig) -> Opened:
+    import_openmm()
+    system, source = deserialized(config.system, import_openmm().System), f"the System in {config.system}"
+    structure = None if config.topology is None else read_structure(config.topology)
+    names = None if structure is None else _names(structure)
+    if names is not None and len(names) != system.getNumParticles():
+        raise InputError(
+            f"{config.topology} has {len(names)} atoms, {source} has {system.getNumParticles()} particles",
+            remedy="give the files of one system, virtual sites included",
+        )
+    if system.getNumConstraints():
+        raise InputError(
+            f"{source} has {system.getNumConstraints()} constraints, which the dynamics here do not keep",
+            remedy="make it with constraints=None and rigidWater=False; a step of 0.5 to 1 fs then holds",
+        )
+    loaded = from_system(system, names=names, source=source)
+    return Opened(
+        config, loaded.energy, loaded.parameters, loaded.labels, loaded.masses, _positions(config, structure),
+        loaded.box, loaded, structure,
+    )  # fmt: skip
+
+
+def _own(config: StateConfig) -> Opened:
+    form = load_form(config.energy)
+    structure = None if config.topology is None else read_structure(config.topology)
+    positions = _positions(config, structure)
+    values = {leaf: np.atleast_1d(np.array(value, float)) for leaf, value in sorted(config.parameters.items())}
+    labels = {leaf: [str(n) if len(value) > 1 else "" for n in range(len(value))] for leaf, value in values.items()}
+    masses = np.broadcast_to(np.array(config.masses, float), np.shape(config.masses) or positions.shape[1]).copy()
+    box = None if config.box is None else np.array(config.box, float)
+    box = np.diag(box) if box is not None and box.ndim == 1 else box
+    opened = Opened(config, Energy((form,)), values, labels, masses, positions, box, structure=structure)
+    if box is not None:
+        require_box(box, 0.0, source=f"system '{config.name}'")
+    require_form(form, positions[0], values, box, name=config.energy)
+    _check_all_used(opened, form)
+    return opened
+
+
+def _check_all_used(opened: Opened, form: OwnForm) -> None:
+    """Raise InputError for a parameter that the function takes no notice of."""
+    x = jnp.asarray(opened.positions[0])
+    forces = jax.grad(form.function)
+    slopes = jax.jit(jax.jacfwd(lambda theta: forces(x, theta, opened.box)))(opened.parameters)
+    for leaf, slope in slopes.items():
+        idle = np.flatnonzero(~np.any(np.asarray(slope) != 0, axis=(0, 1)))
+        if len(idle):
+            raise InputError(
+                f"no force of {opened.config.energy} depends on parameter '{leaf}'"
+                + (f", entry {idle[0]}" if len(opened.labels[leaf]) > 1 else ""),
+                remedy="leave it out, or start where it has an effect: nothing would determine it",
+            )
+
+
+def _check_energy(opened: Opened) -> None:
+    source = f"system '{opened.name}'"
+    if opened.loaded is not None:
+        require_used(opened.loaded.energy, opened.parameters, source=source)
+        opened.loaded.energy.require_box(opened.box, source=source)
+    value = float(jax.jit(Energy.__call__)(opened.potential, opened.positions[0], opened.parameters, opened.box))
+    if not np.isfinite(value):
+        raise InputError(
+            f"the energy of {source} is {value} where it starts", remedy="minimise it first: atoms lie on each other"
+        )
+
+
+def _names(structure: Structure) -> list[str]:
+    """RESIDUE.ATOM of each atom."""
+    particles = structure.particles
+    return [f"{particles.residue_names[number]}.{name}" for number, name in zip(particles.residue, particles.names)]
+
+
+def _positions(config: StateConfig, structure: Structure | None) -> np.ndarray:
+    """The starts [n, N, 3] nm."""
+    if config.positions is None:
+        return structure.positions[None] / 10
+    path: Path = config.positions
+    if not path.is_file():
+        raise InputError(f"positions {path} do not exist", remedy="correct the path")
+    with reading(f"positions {path} cannot be read by NumPy", "save them by numpy.save"):
+        found = np.load(path, allow_pickle=False)
+    found = found[None] if found.ndim == 2 else found
+    if found.ndim != 3 or found.dtype.kind not in "fiu" or not np.all(np.isfinite(found)) or not len(found):
+        raise InputError(
+            f"positions {path} have shape {list(found.shape)} and type {found.dtype}, or are not all finite",
+            remedy="give finite numbers [N, 3] or [starts, N, 3], nm",
+        )
+    return found.astype(float)

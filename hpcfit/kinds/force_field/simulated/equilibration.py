@@ -1,0 +1,149 @@
+"""The dynamics before the first window, as a stage: each window of each system comes to its own start."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hpcfit.errors import InputError
+from hpcfit.fit.stages import PART
+from hpcfit.kinds.force_field.simulated.averages import Ensemble
+from hpcfit.ranks import Ranks
+from hpcfit.simulation.langevin import Bath, PhasePoint, noise_key, thermal
+
+SEGMENT = 500  # steps between two places where it can be stopped, at most
+DRAW = 0  # of the noise; rounds have 1, 2 ...
+
+
+class Plan(NamedTuple):
+    """A system before its windows. starts: [n, N, 3] nm; segments of ``steps`` steps each; bath: of velocities."""
+
+    name: str
+    ensemble: Ensemble
+    starts: np.ndarray
+    steps: int
+    segments: int
+    bath: Bath
+
+
+def planned(name: str, ensemble: Ensemble, starts: np.ndarray, steps: int, bath: Bath) -> Plan:
+    """So many steps, in segments of one length; at most one step a segment more."""
+    segments = -(-steps // SEGMENT)
+    return Plan(name, ensemble, starts, -(-steps // max(segments, 1)), segments, bath)
+
+
+class Exploded(InputError):
+    """A window that flew off before the first round."""
+
+
+class Equilibration:
+    """See ``fit.stages.Work``: a unit is a block of ``width`` windows of all systems.
+
+    Its product are positions "x 0", [windows, N, 3] nm, and velocities "v 0", nm/ps, of the first system, and so on.
+    Window t begins at start t modulo the number of starts, with velocities of its own.
+    """
+
+    def __init__(self, plans: Sequence[Plan], windows: int, width: int, seed: int, ranks: Ranks):
+        self.ranks, self._plans, self._windows, self._width, self._seed = ranks, plans, windows, width, seed
+        self.n_units = -(-windows // width)
+        self._done: dict[str, np.ndarray] = {}  # of this rank, "unit system x"
+        self._before: dict[str, np.ndarray] = {}
+        self._failed: dict[tuple[int, int], Exploded] = {}
+
+    def run(self, units: Sequence[int]) -> Generator[int]:
+        """See ``fit.stages.Work``. A unit in which a window explodes does not end."""
+        for unit in units:
+            try:
+                for number in range(len(self._plans)):
+                    yield from self._walk(unit, number)
+            except Exploded as error:
+                self._failed[unit, number] = error
+            else:
+                yield unit
+
+    def _walk(self, unit: int, number: int) -> Generator[int]:
+        plan, key = self._plans[number], f"{unit} {number}"
+        ids = np.arange(unit * self._width, (unit + 1) * self._width)
+        point, first = self._begun(plan, number, ids, key)
+        for segment in range(first, plan.segments):
+            moved = _segment(plan.ensemble, self._seed, number, ids, point, segment * plan.steps, plan.steps)
+            point = PhasePoint(*map(np.asarray, moved.end))
+            self._check(plan, ids, point, np.asarray(moved.broke))
+            self._keep(key, point, segment + 1)
+            yield PART
+        self._keep(key, point, plan.segments)
+
+    def _begun(self, plan: Plan, number: int, ids: np.ndarray, key: str) -> tuple[PhasePoint, int]:
+        """The point where a block goes on, and the number of its next segment."""
+        if f"{key} x" in self._before:
+            return PhasePoint(self._before[f"{key} x"], self._before[f"{key} v"]), int(self._before[f"{key} segments"])
+        x = plan.starts[ids % len(plan.starts)]
+        masses = np.where(plan.ensemble.masses > 0, plan.ensemble.masses, np.inf)
+        draw = lambda window, x: thermal(_key(self._seed, number, window, 1), plan.bath, masses, x)  # noqa: E731
+        return PhasePoint(x, np.asarray(jax.vmap(draw)(ids, x))), 0
+
+    def _keep(self, key: str, point: PhasePoint, segments: int) -> None:
+        self._done |= {f"{key} x": point.x, f"{key} v": point.v, f"{key} segments": np.array(segments)}
+
+    def _check(self, plan: Plan, ids: np.ndarray, point: PhasePoint, broke: np.ndarray) -> None:
+        bad = np.flatnonzero((broke >= 0) & (ids < self._windows))
+        if len(bad):
+            where = where_it_broke(plan.ensemble, ids, point, broke, bad[0])
+            raise Exploded(
+                f"system '{plan.name}' exploded in its equilibration: {where}",
+                remedy="minimise it before, or shorten its step",
+            )
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """See ``fit.stages.Work``."""
+        parts = self.ranks.gather(self._done)
+        if parts is None:
+            return {}
+        return self._before | {name: values for part in parts for name, values in part.items()}
+
+    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
+        """See ``fit.stages.Work``."""
+        self._before = dict(kept)
+
+    def product(self) -> dict[str, np.ndarray]:
+        """See the class. Raises Exploded, on all ranks, for the first window that has flown off."""
+        failed, kept = self.ranks.gather(self._failed), self.kept()
+        return self.ranks.on_all(lambda: self._checked(failed, kept) if self.ranks.is_root else {})
+
+    def _checked(self, failed: Sequence[dict], kept: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        errors = {place: error for part in failed for place, error in part.items()}
+        if errors:
+            raise errors[min(errors)]
+        whole = lambda number, what: np.concatenate(  # noqa: E731
+            [kept[f"{unit} {number} {what}"] for unit in range(self.n_units)]
+        )[: self._windows]
+        return {f"{what} {n}": whole(n, what) for n in range(len(self._plans)) for what in ("x", "v")}
+
+    def files(self) -> Sequence[Path]:
+        """See ``fit.stages.Work``."""
+        return ()
+
+
+def _key(seed: Any, number: Any, window: Any, purpose: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(noise_key(seed, DRAW, window), number), purpose)
+
+
+@partial(jax.jit, static_argnames=("steps",))
+def _segment(ensemble: Ensemble, seed: Any, number: Any, ids: Any, point: PhasePoint, first: Any, steps: int) -> Any:
+    """A segment of the walks of a block of windows."""
+    walked = lambda window, start: ensemble.moved(start, _key(seed, number, window, 0), steps, first)  # noqa: E731
+    return jax.vmap(walked)(ids, point)
+
+
+def where_it_broke(ensemble: Ensemble, ids: Any, point: PhasePoint, broke: Any, bad: int) -> str:
+    """The window, the step and the atom with the largest force of a window that exploded, in words."""
+    forces = jax.grad(ensemble.potential)(jnp.asarray(point.x[bad]), ensemble.parameters, ensemble.box)
+    size = np.asarray(jnp.sqrt(jnp.sum(forces**2, axis=-1)))
+    atom = int(np.argmax(np.where(np.isfinite(size), size, np.inf)))
+    return f"window {ids[bad]}, step {int(broke[bad])}, where the force on atom {atom} is {size[atom]:.3g} kJ/mol/nm"

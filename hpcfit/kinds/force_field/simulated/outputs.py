@@ -1,0 +1,65 @@
+"""The files that a fit to simulated windows leaves: parameters, observables, metrics, and Systems of OpenMM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hpcfit.fit.stages import Result
+from hpcfit.kinds.force_field.files import OBSERVABLES, PARAMETER_COLUMNS, PARAMETERS, WITH_ERRORS
+from hpcfit.kinds.force_field.outputs import parameter_lines, parameter_rows
+from hpcfit.kinds.force_field.simulated.case import SimulatedCase
+from hpcfit.runs.directory import RunDirectory
+from hpcfit.store.files import write_text
+
+
+def write_results(
+    directory: RunDirectory, case: SimulatedCase, result: Result, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Write all files of the result; collective. Returns the metrics."""
+    metrics = {
+        "kind": "force-field",
+        "estimator": case.config.problem.estimator,
+        "frames": case.n_frames,
+        "fitted": result.fitted.metrics,
+        **facts,
+    }
+
+    def write() -> None:
+        units = [""] * len(case.moving.labels)
+        directory.write_csv(PARAMETERS, PARAMETER_COLUMNS, parameter_rows(facts["parameters"], units))
+        directory.write_csv(OBSERVABLES, WITH_ERRORS, _observables(case, facts))
+        for name, xml in _systems(case, result):
+            write_text(directory.path / name, xml)
+        directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
+
+    result.evaluate.grid.world.on_root(write)
+    return metrics
+
+
+def headline(metrics: dict[str, Any]) -> list[str]:
+    """chi2 before and after, of fitted and held-out data, then the fitted parameters."""
+    before, after = metrics["before"], metrics["fitted"]
+    pairs = [("chi2", "fitted data"), ("chi2_held_out", "held-out data")]
+    lines = [f"{words:16s} chi2 {before[key]:.4g} -> {after[key]:.4g}" for key, words in pairs if key in before]
+    return lines + parameter_lines(metrics["parameters"])
+
+
+def _observables(case: SimulatedCase, facts: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """A row for each datum, in the unit of its measurement."""
+    bound = {1: "upper", -1: "lower", 0: ""}
+    tiles = [row for tile in case.tiles for m in tile for row in zip(m.value[0], m.sigma[0], m.side[0])]
+    columns = facts["averages_before"], facts["averages"], facts["errors_of_averages"]
+    for name, (value, sigma, side), before, after, error in zip(case.data_names(), tiles, *columns):
+        yield (
+            name.system, name.observable, name.item, bound[int(side)], float(value), float(sigma), before, after,
+            name.held_out, error,
+        )  # fmt: skip
+
+
+def _systems(case: SimulatedCase, result: Result) -> Iterator[tuple[str, str]]:
+    """A file for each system of OpenMM, with the parameters found."""
+    for one in case.opened:
+        if one.loaded is not None:
+            found = case.moving.at(result.fitted.params.shared, one.parameters)
+            yield f"{one.name}.xml", one.loaded.to_xml(found)

@@ -1,0 +1,1 @@
+"""Frames given as tables: corrections of a force field, curves of observables and weights of frames together."""
