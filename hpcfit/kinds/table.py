@@ -175,7 +175,7 @@ KINDS = {
         about="parameters of an energy function, and weights of its frames, that make ensembles agree with experiments",
         choice="estimator",
         variants={"pathwise": SIMULATED, "fluctuation": SIMULATED, "tabulated": TABULATED},
-        files=("parameters.csv", "observables.csv", "weights.csv"),
+        files=("parameters.csv", "observables.csv", "weights.csv", "derivatives.csv"),
         metrics=(
             Metric("chi2", "χ²", digits=4, brief=True),
             Metric(

@@ -13,6 +13,11 @@ from hpcfit.runs.files import RunFiles
 from hpcfit.runs.history import AGAIN
 
 PARAMETERS, OBSERVABLES, WEIGHTS = "parameters.csv", "observables.csv", "weights.csv"
+DERIVATIVES = "derivatives.csv"
+DERIVATIVE_COLUMNS = (
+    *("system", "observable", "item", "parameter", "pathwise", "pathwise_error", "fluctuation", "fluctuation_error"),
+    *("combined", "combined_error", "left", "left_error", "too_short"),
+)
 PARAMETER_COLUMNS = ("name", "unit", "start", "value", "error", "error_of_data", "error_of_frames")
 OBSERVABLE_COLUMNS = ("ensemble", "data", "column", "bound", "measured", "sigma", "before", "after", "held_out")
 WITH_ERRORS = (*OBSERVABLE_COLUMNS, "error_after")  # of averages that were simulated

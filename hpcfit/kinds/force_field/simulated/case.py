@@ -86,7 +86,7 @@ class SimulatedCase:
     def rounds_of_the_mean(self) -> int:
         """The number of rounds that the parameters found are the mean of."""
         choice = self.config.problem
-        return choice.rounds - choice.full_steps + 1 if choice.solver == "gauss-newton" else 1
+        return max(choice.rounds - choice.full_steps + 1, 1) if choice.solver == "gauss-newton" else 1
 
     def data_names(self) -> list[Datum]:
         """The names of all data, system after system."""
@@ -200,7 +200,7 @@ def _ensemble(opened: Opened, config: Config) -> Ensemble:
     return Ensemble(
         opened.potential, opened.parameters, opened.box, opened.masses, np.array(opened.kT), opened.scheme,
         tuple(map(np.array, opened.limits)), tuple(build(one, site) for one in own.observable), np.array(interval),
-        round(interval / own.step), choice.frames, choice.skipped,
+        round(interval / own.step), choice.frames, choice.skipped_frames,
     )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ class SimulatedConfig(ProblemTable):
     """The table [problem]: trajectories of each system in windows, in rounds of one step of the parameters each.
 
     windows: trajectories of each system, which are dealt out to ranks; window: ps of each in a round, with so many
-    ``frames`` that are averaged, the first of them after ``skipped``. block: windows that are computed side by side.
+    ``frames``, of which the first ``skipped`` (half of them) are not averaged. rounds: 0 only measures. block: windows that are computed side by side.
     solver: "gauss-newton", or the optimizer of the config. rounds: steps; from ``settled`` on the mean of what the
     rounds find is taken. largest_step: of a round, in units of the parameters' scales. draws: of noise, a new one every
     so many steps of an optimizer that compares losses.
@@ -112,7 +112,7 @@ class SimulatedConfig(ProblemTable):
     kind: Literal["force-field"]
     estimator: Literal["pathwise", "fluctuation"]
     solver: Literal["gauss-newton", "optimizer"] = "gauss-newton"
-    rounds: Count = 20
+    rounds: Annotated[int, Field(ge=0)] = 20
     settled: Count | None = None
     largest_step: Positive = 1.0
     steps_a_draw: Count = 1
@@ -120,7 +120,8 @@ class SimulatedConfig(ProblemTable):
     block: Count = 2
     window: Positive
     frames: Count = 10
-    skipped: Annotated[int, Field(ge=0)] = 0
+    skipped: Annotated[int, Field(ge=0)] | None = None
+    derivative_draws: Annotated[int, Field(ge=0)] = 1
     system: Annotated[list[StateConfig], Field(min_length=1)]
     parameter: Annotated[list[ParameterConfig], Field(min_length=1)]
 
@@ -148,13 +149,18 @@ class SimulatedConfig(ProblemTable):
         """Rounds before the mean of rounds is taken."""
         return max(self.rounds // 2, 1) if self.settled is None else self.settled
 
+    @property
+    def skipped_frames(self) -> int:
+        """Frames of a window before those that are averaged: tangents begin at 0, and have to grow."""
+        return self.frames // 2 if self.skipped is None else self.skipped
+
     def observables(self) -> Iterator[tuple[StateConfig, ObservableConfig]]:
         """All observables with their systems."""
         return ((system, one) for system in self.system for one in system.observable)
 
     @model_validator(mode="after")
     def _keys_have_effect(self) -> SimulatedConfig:
-        if self.skipped >= self.frames:
+        if self.skipped_frames >= self.frames:
             raise ValueError(f"skipped = {self.skipped} of frames = {self.frames}: none is left to average")
         if self.settled is not None and self.settled > self.rounds:
             raise ValueError(f"settled = {self.settled} is after the last of rounds = {self.rounds}")

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from hpcfit.fit.stages import Result
-from hpcfit.kinds.force_field.files import OBSERVABLES, PARAMETER_COLUMNS, PARAMETERS, WITH_ERRORS
+from hpcfit.kinds.force_field.files import (
+    DERIVATIVE_COLUMNS,
+    DERIVATIVES,
+    OBSERVABLES,
+    PARAMETER_COLUMNS,
+    PARAMETERS,
+    WITH_ERRORS,
+)
 from hpcfit.kinds.force_field.outputs import parameter_lines, parameter_rows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.runs.directory import RunDirectory
@@ -29,6 +36,9 @@ def write_results(
         units = [""] * len(case.moving.labels)
         directory.write_csv(PARAMETERS, PARAMETER_COLUMNS, parameter_rows(facts["parameters"], units))
         directory.write_csv(OBSERVABLES, WITH_ERRORS, _observables(case, facts))
+        rows = [row.values() for system in facts.get("derivatives", ()) for row in system["rows"]]
+        if rows:
+            directory.write_csv(DERIVATIVES, DERIVATIVE_COLUMNS, rows)
         for name, xml in _systems(case, result):
             write_text(directory.path / name, xml)
         directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one

@@ -4,10 +4,13 @@ equilibration   each window of each system comes to its own start: a stage
 before          no fit: the averages at the parameters given
 rounds          so many steps of the parameters, each from averages over windows of a new draw
 errors          a last draw at the parameters found: errors of averages over windows, and of parameters from these
+derivatives     further draws: the derivatives by both estimators, and what the windows are too short for: a stage
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,10 +26,12 @@ from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
+from hpcfit.kinds.force_field.simulated.derivatives import Derivatives, Estimates, estimates, growth, of_frames
 from hpcfit.kinds.force_field.simulated.equilibration import where_it_broke
+from hpcfit.simulation.langevin import PhasePoint
 from hpcfit.statistics.blocks import jackknife_error
 
-EQUILIBRATION, FINAL = "equilibration", "rounds"
+EQUILIBRATION, FINAL, DERIVATIVES = "equilibration", "rounds", "derivatives"
 UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that the data say nothing of
 
 
@@ -49,7 +54,8 @@ class AtEnd(NamedTuple):
 
 def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     """All of the case; what was found beside the result itself, which ``fits.final`` is told. Collective."""
-    fits.announce([EQUILIBRATION, FINAL])
+    draws = case.config.problem.derivative_draws
+    fits.announce([EQUILIBRATION, FINAL, *([DERIVATIVES] if draws else [])])
     evaluate, world = case.evaluate(fits.grid), fits.grid.world
     work = case.equilibration(world)
     start = case.start(world.bcast(fits.stage(EQUILIBRATION, work, {})), fits.grid)
@@ -61,7 +67,8 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     at = carried(Params(fitted.params.shared, evaluate.problem.redrawn(fitted.params.local, fitted.rows.local)))
     found = at_end(case, carried, at)
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
-    return {
+    compared = compare(case, fits, carried, at) if draws else {}
+    return compared | {
         "parameters": {
             "names": list(case.moving.labels),
             "start": case.moving.values(case.moving.init()).tolist(),
@@ -94,6 +101,91 @@ def _optimizer(case: SimulatedCase, problem: Windows) -> MakeOptimizer:
         return Rounds(problem, one, choice.rounds, choice.steps_a_draw)
 
     return make
+
+
+# ---- derivatives -----------------------------------------------------------------------------------------------------
+
+
+def compare(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation) -> dict[str, Any]:
+    """The derivatives of all averages by both estimators, how long they remember, and how fast tangents grow."""
+    world, problem, u = evaluate.grid.world, evaluate.problem, at.params.shared
+    ends = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
+    starts = world.on_root(lambda: [_ends(case, ends, number) for number in range(len(problem.ensembles))])
+    work = Derivatives(problem, u, starts, case.config.problem.derivative_draws, world)
+    found = fits.stage(DERIVATIVES, work, {"parameters": _digest(u)})
+    rows = world.on_root(lambda: list(_compared(case, problem, u, found)))
+    fits.warn(too_short([row for of_system in rows for row in of_system["rows"]]))
+    return {"derivatives": rows}
+
+
+def _ends(case: SimulatedCase, rows: dict[str, np.ndarray], number: int) -> PhasePoint:
+    return PhasePoint(*(_windows(case, rows, number, f"ends'].{what}") for what in ("x", "v")))
+
+
+def _digest(u: Any) -> str:
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(u))).hexdigest()[:16]
+
+
+def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    """Of each system its rows, what it remembers, and the growth of tangents."""
+    slopes, labels, names = case.moving.slopes(u), case.moving.labels, case.data_names()
+    for number, (one, ensemble) in enumerate(zip(case.opened, problem.ensembles)):
+        value, error = estimates(ensemble, slopes, found, number)
+        both, of_both = value.combined(error)
+        mine = [name for name in names if name.system == one.name and name.observable in _of_frames(one, ensemble)]
+        short = value.too_short(error)
+        rows = [
+            {
+                "system": one.name, "observable": name.observable, "item": name.item, "parameter": labels[p],
+                "pathwise": value.pathwise[m, p], "pathwise_error": error.pathwise[m, p],
+                "fluctuation": value.fluctuation[m, p], "fluctuation_error": error.fluctuation[m, p],
+                "combined": both[m, p], "combined_error": of_both[m, p],
+                "left": value.left[m, p], "left_error": error.left[m, p], "too_short": bool(short[m, p]),
+            }
+            for m, name in enumerate(mine) for p in range(len(labels))
+        ]  # fmt: skip
+        rate, of_rate = growth(ensemble, found, number)
+        yield {
+            "system": one.name,
+            "growth": rate,
+            "growth_error": of_rate,
+            "rows": rows,
+            "memory": _memory(case, problem, number, mine, value, error),
+        }
+
+
+def _of_frames(one: Any, ensemble: Ensemble) -> set[str]:
+    return {config.name for config, found in zip(one.config.observable, ensemble.observables) if of_frames(found)}
+
+
+def _memory(case: SimulatedCase, problem: Windows, number: int, mine: list, value: Estimates, error: Estimates) -> list:
+    """C(t) / C(0) of the datum that says most of each parameter."""
+    ensemble, found = problem.ensembles[number], []
+    pairs = zip(problem.tiles[number], ensemble.observables)
+    sigma = np.concatenate([m.sigma[0] for m, one in pairs if of_frames(one)])
+    for p, label in enumerate(case.moving.labels):
+        m = int(np.argmax(np.abs(value.fluctuation[:, p]) / sigma))
+        found.append(
+            {
+                "parameter": label, "observable": mine[m].observable, "item": mine[m].item,
+                "time": (float(ensemble.interval) * np.arange(len(value.memory))).tolist(),
+                "left": value.memory[:, m, p].tolist(), "error": error.memory[:, m, p].tolist(),
+            }
+        )  # fmt: skip
+    return found
+
+
+def too_short(rows: list[dict[str, Any]]) -> list[str]:
+    """A warning where the pathwise estimate has not decayed, with the worst of all derivatives."""
+    short = [row for row in rows if row["too_short"]]
+    if not short:
+        return []
+    worst = max(short, key=lambda row: abs(row["left"]))
+    return [
+        f"windows are too short for {len(short)} of {len(rows)} pathwise derivatives: {100 * worst['left']:.0f} +-"
+        f" {100 * worst['left_error']:.0f} % of that of {worst['observable']} {worst['item']} ({worst['system']}) by"
+        f" {worst['parameter']} are missing; lengthen [problem] window, or use estimator = 'fluctuation'"
+    ]
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
