@@ -15,6 +15,7 @@ import numpy as np
 
 from hpcfit.energies.columns import Column
 from hpcfit.energies.constants import AVOGADRO, VACUUM
+from hpcfit.energies.sites import Sites
 from hpcfit.errors import InputError
 from hpcfit.observables.geometry import AsAveraged, Indices
 from hpcfit.observables.observable import State, fixed, observable
@@ -180,14 +181,16 @@ class DielectricConstant:
 
     charges: of each atom, e, a column of the parameters, so that it depends on those that are fitted. molecules: the
     atoms of each, made whole before their dipoles are summed; an atom in none has no dipole, so that ions do not count.
-    Every molecule must be neutral (``require_neutral``). Virtual sites count where they lie in the frame.
+    Every molecule must be neutral (``require_neutral``). sites: the rules that place virtual sites, of the energy.
     """
 
     charges: Column
+    sites: Sites
     molecules: Indices = fixed()
 
     def of_state(self, state: State) -> Any:
-        u = separation(state.x, state.x[_first_atoms(self.molecules, len(state.x))], state.box)
+        x = self.sites.place(jnp.asarray(state.x))
+        u = separation(x, x[_first_atoms(self.molecules, len(x))], state.box)
         dipole = self.charges.values(state.parameters) @ u
         s = dipole / jnp.sqrt(3 * VACUUM * state.kT)
         return jnp.concatenate([s, jnp.stack([jnp.sum(s * s), volume(state)])])

@@ -9,10 +9,12 @@ import scipy.constants as si
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.special import roots_genlaguerre
 
-from hpcfit.energies.columns import Column, entries
+from hpcfit.energies.columns import Column, entries, fixed
+from hpcfit.energies.constants import VACUUM
 from hpcfit.energies.energy import Energy
 from hpcfit.energies.lists import pair_source
 from hpcfit.energies.pair_potentials import PairPotential, kind_pairs
+from hpcfit.energies.sites import AverageSites, Sites
 from hpcfit.energies.systems import from_system
 from hpcfit.errors import InputError
 from hpcfit.observables.observable import State, numbers
@@ -97,17 +99,29 @@ def test_a_charge_on_a_spring_has_the_dielectric_constant_of_its_polarizability(
     """1 + q^2 / (eps0 V k), in SI units here."""
     column = Column(np.array([-1, 0]), np.array([0.0, 0.0]), "q", True)
     neutral = lambda q: jnp.concatenate([-q, q])  # noqa: E731
-    one = DielectricConstant(column, ((0, 1),))
+    one = DielectricConstant(column, Sites(), ((0, 1),))
     value, slope = value_and_slopes(one, spring, {"k": [1000.0], "q": [0.3]}, *well)
     k = 1000.0 * 1e3 / si.N_A / 1e-18
     chi = (0.3 * si.e) ** 2 / (si.epsilon_0 * 8e-27 * k)
     assert float(value) - 1 == pytest.approx(chi, rel=1e-8)  # CODATA 2018 and 2022
     assert float(slope["q"][0]) == pytest.approx(2 * chi / 0.3, rel=1e-8)
     assert float(slope["k"][0]) == pytest.approx(-chi / 1000.0, rel=1e-8)
-    both = DielectricConstant(entries("q", [0, 1]), ((0, 1),))
+    both = DielectricConstant(entries("q", [0, 1]), Sites(), ((0, 1),))
     require_neutral(both, {"q": neutral(jnp.array([0.3]))})
     with pytest.raises(InputError, match="molecule 0 of a dielectric constant has the charge"):
         require_neutral(one, {"q": jnp.array([0.3])})
+
+
+def test_a_virtual_site_has_its_charge_where_its_parents_put_it():
+    """Half way between two atoms of its molecule, wherever the frame has it."""
+    sites = Sites((AverageSites(np.array([2]), np.array([[0, 1]]), np.array([[0.5, 0.5]])),))
+    one = DielectricConstant(fixed([0.0, 0.5, -0.5]), sites, ((0, 1, 2),))
+    x = jnp.array([[0.1, 0, 0], [0.3, 0.2, 0], [5.0, 5.0, 5.0]])
+    dipole = lambda x: numbers(one, State(x, None, np.eye(3), None, {}, kT, np.ones(3)))[0]  # noqa: E731
+    value, slope = jax.value_and_grad(dipole)(x)
+    unit = np.sqrt(3 * VACUUM * kT)
+    assert float(value) == pytest.approx(0.5 * 0.1 / unit, rel=1e-12)
+    np.testing.assert_allclose(slope[:, 0] * unit, [-0.25, 0.25, 0], atol=1e-12)
 
 
 def test_a_dipole_in_a_field_is_langevins():
@@ -119,7 +133,7 @@ def test_a_dipole_in_a_field_is_langevins():
     up = np.stack([sine * np.cos(azimuth), sine * np.sin(azimuth), np.broadcast_to(cosine[:, None], (40, 4))], -1)
     frames = np.stack([np.zeros((160, 3)), a * up.reshape(-1, 3)], axis=1)
     boxes, prior = np.broadcast_to(1.5 * np.eye(3), (160, 3, 3)), np.repeat(weight, 4)
-    one = DielectricConstant(Column(np.array([-1, 0]), np.zeros(2), "q", True), ((0, 1),))
+    one = DielectricConstant(Column(np.array([-1, 0]), np.zeros(2), "q", True), Sites(), ((0, 1),))
     field = lambda x, p, box: -p["q"][0] * E * (x[1, 2] - x[0, 2])  # noqa: E731
     value, slope = value_and_slopes(one, field, {"q": [0.4]}, frames, boxes, prior)
 
@@ -178,7 +192,7 @@ OF_STATES = (
     HeatCapacity(-8.0, 10.0, 8, 24),
     Compressibility(3.0),
     ThermalExpansion(3.0, -8.0, 10.0),
-    DielectricConstant(Column(np.array([0, 1, -1, 2, 3, -1, -1, -1]), np.zeros(8), "q", True), MOLECULES),
+    DielectricConstant(Column(np.array([0, 1, -1, 2, 3, -1, -1, -1]), np.zeros(8), "q", True), Sites(), MOLECULES),
 )
 
 
