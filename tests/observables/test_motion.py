@@ -62,12 +62,12 @@ def test_correlations_are_those_of_a_double_loop_and_their_derivatives_of_differ
         states = [State(frame, frame, None, None, {}, 1.0, np.ones(5)) for frame in frames]
         return one.of_average(one.of_walk(jnp.stack([numbers(one, state) for state in states]), 0.2))
 
-    function = jax.jit(of_frames)
-    np.testing.assert_allclose(function(FRAMES), brute_force(name, one), rtol=1e-12)
     along = RNG.normal(size=FRAMES.shape)
-    found = jax.jit(lambda x, by: jax.jvp(of_frames, (x,), (by,))[1])(FRAMES, along)
+    pushed = jax.jit(lambda frames: jax.jvp(of_frames, (frames,), (along,)))
+    value, found = pushed(FRAMES)
+    np.testing.assert_allclose(value, brute_force(name, one), rtol=1e-12)
     # Quadratic in the frames: central differences are exact but for rounding.
-    expected = (function(FRAMES + 1e-3 * along) - function(FRAMES - 1e-3 * along)) / 2e-3
+    expected = (pushed(FRAMES + 1e-3 * along)[0] - pushed(FRAMES - 1e-3 * along)[0]) / 2e-3
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
 
 
