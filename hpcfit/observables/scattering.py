@@ -1,4 +1,4 @@
-"""Scattering of frames: exact Debye sums of molecules in solution, and structure factors of periodic frames.
+"""Scattering of frames: Debye sums of molecules in solution, and structure factors and densities of periodic frames.
 
 Form factors come as numbers: of X-rays, neutrons and electrons for elements (``form_factors``), or of the caller.
 """
@@ -16,6 +16,8 @@ from hpcfit.errors import InputError
 from hpcfit.observables.geometry import AsAveraged
 from hpcfit.observables.observable import fixed, observable
 from hpcfit.physics import internal_coordinates
+from hpcfit.physics.scattering import element_coefficients
+from hpcfit.readers.units import LENGTHS
 
 RADIATIONS = ("xray", "neutron", "electron")
 ROWS = 64  # atoms whose distances to all others are held at a time
@@ -91,3 +93,43 @@ class StructureFactors(AsAveraged):
         phase = 2 * jnp.pi * jnp.asarray(self.hkl, x.dtype) @ (x @ jnp.linalg.inv(box)).T
         f = jnp.asarray(self.f)
         return jnp.stack([jnp.sum(f * jnp.cos(phase), axis=1), jnp.sum(f * jnp.sin(phase), axis=1)], axis=1)
+
+
+def density_gaussians(elements: Sequence[str], blur: float, length: str = "nm") -> tuple[np.ndarray, np.ndarray]:
+    """(a [N, 5] electrons, b [N, 5] of that length squared) of X-ray form factors sum a exp(-b s^2 / 4), s = 1 / d.
+
+    blur: B, A^2, an isotropic displacement that all atoms have. It must be above 0: IT92's constant, the fifth term, is
+    a point without it.
+    """
+    if not blur > 0:
+        raise InputError(f"blur = {blur} of an electron density", remedy="give it in A^2, such as 20")
+    kinds, where = np.unique(np.asarray(elements, str), return_inverse=True)
+    known = [element_coefficients(str(kind)) for kind in kinds]
+    a = np.array([[*of_four, constant] for of_four, _, constant in known])
+    b = np.array([[*of_four, 0.0] for _, of_four, _ in known]) + blur
+    return a[where], b[where] / LENGTHS[length] ** 2
+
+
+@observable
+class ElectronDensity(AsAveraged):
+    """The pseudo-electron density of X-ray maps at points of a periodic frame, [G] electrons / length^3: the sum over
+    atoms and Gaussians of a (4 pi / b)^(3/2) exp(-4 pi^2 r^2 / b).
+
+    points: [G, 3], fractions of the frame's box; a, b: [N, 5], of ``density_gaussians``. r is that of the nearest image
+    of an atom, beyond which nothing is left of a Gaussian unless the box is small (below 15 A at a blur of 20 A^2).
+    """
+
+    points: Any
+    a: Any
+    b: Any
+
+    def of_frame(self, x: Any, box: Any) -> Any:
+        b = jnp.asarray(self.b)
+        height = jnp.asarray(self.a) * (4 * jnp.pi / b) ** 1.5
+
+        def at(point: Any) -> Any:
+            u = internal_coordinates.separation(x, point @ box, box)
+            square = jnp.sum(u * u, axis=-1, keepdims=True)
+            return jnp.sum(height * jnp.exp(-4 * jnp.pi**2 * square / b))
+
+        return jax.lax.map(at, jnp.asarray(self.points))
