@@ -101,10 +101,11 @@ class SimulatedConfig(ProblemTable):
     """The table [problem]: trajectories of each system in windows, in rounds of one step of the parameters each.
 
     windows: trajectories of each system, which are dealt out to ranks; window: ps of each in a round, with so many
-    ``frames``, of which the first ``skipped`` (half of them) are not averaged. rounds: 0 only measures. block: windows that are computed side by side.
-    solver: "gauss-newton", or the optimizer of the config. rounds: steps; from ``settled`` on the mean of what the
-    rounds find is taken. largest_step: of a round, in units of the parameters' scales. draws: of noise, a new one every
-    so many steps of an optimizer that compares losses.
+    ``frames``, of which the first ``skipped`` (half of them) are not averaged; block: windows that are computed side by
+    side. rounds: 0 measures only. solver: "gauss-newton", or the optimizer of the config. settled: from this round on
+    the mean of what the rounds find is taken. largest_step: of a round, in units of the parameters' scales.
+    steps_a_draw: after so many steps an optimizer that compares losses gets new noise. derivative_draws: draws at the
+    end, by which the derivatives of both estimators are compared; 0 for none.
     """
 
     without_effect: ClassVar = ("frames", "simulate", "run.precision")
