@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from hpcfit.config.table import Count, FilePath, NonNegative, Positive, Table, relative_to_config
 from hpcfit.errors import nearest
@@ -17,6 +17,12 @@ Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 Triple = Annotated[list[int], Field(min_length=3, max_length=3)]
 Quadruple = Annotated[list[int], Field(min_length=4, max_length=4)]
 OneOrMore = Finite | Annotated[list[Finite], Field(min_length=1)]
+
+def function_beside_config(name: str, info: ValidationInfo) -> str:
+    """``module:function``, or ``FILE.py:function`` with the file as seen from the folder of the config."""
+    where, _, function = name.rpartition(":")
+    return f"{relative_to_config(Path(where), info)}:{function}" if where.endswith(".py") else name
+
 
 class ObservableConfig(Table):
     """An average, and what was measured of it: inline, or a table [M, 2] of value and sigma.
@@ -114,6 +120,14 @@ class OwnConfig(ObservableConfig):
 
     observable: Literal["own"]
     function: Name
+
+    _file = field_validator("function")(lambda name, info: function_beside_config(name, info))
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The file of measurements and that of the function, if they are some."""
+        where = self.function.rpartition(":")[0]
+        return super().files | ({"function": Path(where)} if where.endswith(".py") else {})
 
 
 OBSERVABLES: tuple[type[ObservableConfig], ...] = (

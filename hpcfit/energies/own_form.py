@@ -10,6 +10,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,7 +41,22 @@ def load_form(name: str, folder: Path = Path()) -> OwnForm:
     return OwnForm(load_function(name, "energy", folder))
 
 
-def load_function(name: str, what: str, folder: Path = Path()) -> Callable:
+@dataclass(frozen=True)
+class Named:
+    """A function with its name, by which another process loads it when it is sent there."""
+
+    name: str
+    what: str
+    function: Callable
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+    def __reduce__(self) -> tuple:
+        return load_function, (self.name, self.what)
+
+
+def load_function(name: str, what: str, folder: Path = Path()) -> Named:
     """The function that ``module:function`` or ``FILE.py:function`` names, whose code is run. what: it is, for errors.
 
     Raises InputError for a name that is none, and for a file or a module that has no such function.
@@ -50,12 +66,16 @@ def load_function(name: str, what: str, folder: Path = Path()) -> Callable:
         raise InputError(
             f"the {what} {name!r} is no name of a function", remedy="write module:function or FILE.py:function"
         )
-    module = _file(folder / where, name, what) if where.endswith(".py") else _module(where, name, what)
+    if where.endswith(".py"):
+        name = f"{folder / where}:{function}"
+        module = _file(folder / where, name, what)
+    else:
+        module = _module(where, name, what)
     found = getattr(module, function, None)
     if not callable(found):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise InputError(f"{where} has no function {function}", remedy=nearest(function, public))
-    return found
+    return Named(name, what, found)
 
 
 def require_form(form: OwnForm, positions, parameters, box=None, *, name: str = "the energy") -> None:
@@ -105,6 +125,12 @@ def _called(call: Callable, name: str, what: str, remedy: str) -> Any:
 def _file(path: Path, name: str, what: str) -> ModuleType:
     if not path.is_file():
         raise InputError(f"there is no file {path}, which the {what} {name!r} names", remedy="check the path")
+    return _loaded(path.resolve(), path.stat().st_mtime_ns)
+
+
+@cache
+def _loaded(path: Path, _modified: int) -> ModuleType:
+    """The module of a file, loaded once for each time that it was written."""
     spec = importlib.util.spec_from_file_location(f"hpcfit_own_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

@@ -8,7 +8,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.observables import AnyObservable, Finite, Name, ObservableConfig, OneOrMore
+from hpcfit.config.observables import (
+    AnyObservable,
+    Finite,
+    Name,
+    ObservableConfig,
+    OneOrMore,
+    function_beside_config,
+)
 from hpcfit.config.table import Count, FilePath, NonNegative, Positive, ProblemTable, Space, Table, relative_to_config
 from hpcfit.errors import InputError
 
@@ -58,12 +65,9 @@ class StateConfig(Table):
         lambda path, info: None if path is None else relative_to_config(path, info)
     )
 
-    @field_validator("energy")
-    @classmethod
-    def _file_of_energy(cls, name: str | None, info) -> str | None:
-        """A file that holds the function is looked for beside the config."""
-        where, _, function = (name or "").rpartition(":")
-        return f"{relative_to_config(Path(where), info)}:{function}" if where.endswith(".py") else name
+    _energy = field_validator("energy")(
+        lambda name, info: None if name is None else function_beside_config(name, info)
+    )
 
     @model_validator(mode="after")
     def _one_energy(self) -> StateConfig:

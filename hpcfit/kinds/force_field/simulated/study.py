@@ -234,10 +234,10 @@ def _without_each(case: SimulatedCase, problem: Windows, rows: dict[str, np.ndar
 
 
 def _jackknifed(ensemble: Ensemble, parts: list[np.ndarray]) -> np.ndarray:
+    """The averages without each window, [W, data]; those of one alone are none."""
     W = len(parts[0])
-    rest = [part.sum(axis=0) - part for part in parts]
-    of_one = lambda *sums: [np.ravel(value) for value in ensemble.averages(sums, W - 1.0)]  # noqa: E731
-    return np.array([np.concatenate(of_one(*(part[w] for part in rest))) for w in range(W)])
+    of_rest = lambda w: ensemble.averages([part.sum(axis=0) - part[w] for part in parts], max(W - 1.0, 1.0))  # noqa: E731
+    return np.array([np.concatenate([np.ravel(value) for value in of_rest(w)]) for w in range(W)])
 
 
 def _windows(case: SimulatedCase, rows: dict[str, np.ndarray], number: int, what: str) -> np.ndarray:

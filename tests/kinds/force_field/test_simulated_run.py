@@ -1,0 +1,232 @@
+"""Runs that simulate: known truth, the same bits on any ranks and through interruptions, what may be wrong."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hpcfit.kinds.force_field.files import DERIVATIVES, OBSERVABLES, PARAMETERS
+from tests.command import ROOT, apart, here, sets
+from tests.conftest import assert_one_clear_error, history, wait_for
+from tests.kinds.force_field.wells import CONFIG, write_wells
+from tests.workflow.crew_tasks import Gate
+
+SAME = ("fit", "step", "evaluation", "loss", "chi2", "chi2_held_out", "k", "windows", "gradient_norm")
+# `hpcfit`, whose root waits at a gate before the evaluation of the fourth round, or in the equilibration.
+HELD = """
+import sys
+from pathlib import Path
+from hpcfit import cli
+from hpcfit.commands.run import Recorder
+from hpcfit.kinds.force_field.simulated.equilibration import Equilibration
+from tests.workflow.crew_tasks import Gate
+place, gate = sys.argv.pop(1), Gate(Path(sys.argv.pop(1)))
+evaluated, walked = Recorder.__call__, Equilibration._walk
+def held(recorder, params):
+    if recorder.step == 4 and not gate.waiting() and recorder.world.is_root:
+        gate.wait()
+    return evaluated(recorder, params)
+def slow(work, unit, number):
+    if unit == 1 and number == 1 and not gate.waiting():
+        gate.wait()
+    yield from walked(work, unit, number)
+if place == "rounds":
+    Recorder.__call__ = held
+else:
+    Equilibration._walk = slow
+cli.main()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_wells(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder with its run on one rank, in a process of its own, as bits want it."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_wells(folder)
+    done = apart("optimize", folder / "config.toml")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def metrics_of(run):
+    return json.loads((run / "metrics.json").read_text())
+
+
+def result(run):
+    """All that must be the same on any ranks, through interruptions."""
+    metrics = metrics_of(run)
+    tables = [(run / name).read_text() for name in (PARAMETERS, OBSERVABLES, DERIVATIVES)]
+    keys = ("fitted", "before", "parameters", "averages", "errors_of_averages", "derivatives", "undetermined")
+    return {key: metrics[key] for key in keys}, tables, [tuple(row[name] for name in SAME) for row in history(run)]
+
+
+def rows_of(run, name):
+    return list(csv.DictReader((run / name).read_text().splitlines()))
+
+
+# ---- known truth -----------------------------------------------------------------------------------------------------
+
+
+def test_the_force_constant_is_found_within_its_error(whole):
+    """k = 2 from <x^2> = kT / k = 0.5 +- 0.02, whose error by data is 4 % of k: d ln<x^2> / d ln k = -1."""
+    [row] = rows_of(whole / "run", PARAMETERS)
+    keys = ("value", "error", "error_of_data", "error_of_frames")
+    value, error, of_data, of_frames = (float(row[key]) for key in keys)
+    assert error == pytest.approx(np.hypot(of_data, of_frames), rel=1e-12)
+    assert of_data == pytest.approx(0.04 * 2, rel=0.2)  # by the slopes of the last draw
+    assert abs(value - 2) < 3 * of_frames
+    assert of_frames < 0.1
+
+
+def test_averages_after_the_fit_are_exact_within_their_errors(whole):
+    """At the k that was found; those of held-out data are of another temperature."""
+    [k] = (float(row["value"]) for row in rows_of(whole / "run", PARAMETERS))
+    rows = rows_of(whole / "run", OBSERVABLES)
+    exact = [1 / k, None, 1.5 / k, 3 * (1.5 / k) ** 2]
+    assert [row["held_out"] for row in rows] == ["False", "False", "True", "True"]
+    assert [row["bound"] for row in rows] == ["", "upper", "", ""]
+    for row, value in zip(rows, exact):
+        if value is not None:
+            assert abs(float(row["after"]) - value) < 3.5 * float(row["error_after"])
+
+
+def test_derivatives_by_both_estimators_are_exact_within_their_errors(whole):
+    """d<x^2>/dk = -kT/k^2, d<x^4>/dk = -6 kT^2/k^3; windows of 30 ps forget."""
+    [k] = (float(row["value"]) for row in rows_of(whole / "run", PARAMETERS))
+    exact = {("second", "0"): -1 / k**2, ("moments", "0"): -1.5 / k**2, ("moments", "1"): -6 * 1.5**2 / k**3}
+    found = {(row["observable"], row["item"]): row for row in rows_of(whole / "run", DERIVATIVES)}
+    for name, value in exact.items():
+        row = found[name]
+        for way in ("pathwise", "fluctuation", "combined"):
+            error = float(row[f"{way}_error"])
+            assert abs(float(row[way]) - value) < 3.5 * error + 0.05 * abs(value), (name, way)
+        assert row["too_short"] == "False"
+
+
+def test_the_fluctuation_formula_finds_the_same(folder):
+    chosen = ["problem.estimator=fluctuation", "problem.derivative_draws=0"]
+    done = here("optimize", folder / "config.toml", *sets(*chosen))
+    assert done.returncode == 0, done.stderr
+    [row] = rows_of(folder / "run", PARAMETERS)
+    assert abs(float(row["value"]) - 2) < 3 * float(row["error_of_frames"])
+    assert not (folder / "run" / DERIVATIVES).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("adam", ["optimizer.options={learning_rate=0.3}"]), ("lbfgs", ["problem.steps_a_draw=5"])]
+)
+def test_other_optimizers_take_rounds_as_well(folder, name, more):
+    chosen = ["problem.solver=optimizer", f"optimizer.name={name}", "problem.rounds=10", "problem.derivative_draws=0"]
+    done = here("optimize", folder / "config.toml", *sets(*chosen, *more))
+    assert done.returncode == 0, done.stderr
+    [row] = rows_of(folder / "run", PARAMETERS)
+    assert abs(float(row["value"]) - 2) < 3 * float(row["error"])
+    rows = history(folder / "run")
+    assert rows[-1]["step"] == 10
+    assert len({row["loss"] for row in rows}) == len(rows)
+
+
+# ---- bits ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_simulate_the_same_bits(whole, ranks, tmp_path, hpcfit):
+    run = tmp_path / "run"
+    done = hpcfit("optimize", whole / "config.toml", *sets(f"run.directory={run}"), ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    assert result(run) == result(whole / "run")
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("place", ["rounds", "equilibration"])
+def test_an_interrupted_simulation_goes_on_to_the_same_bits(whole, place, mpiexec, tmp_path):
+    gate, script, run = Gate(tmp_path / "gate"), tmp_path / "held.py", tmp_path / "run"
+    script.write_text(HELD)
+    words = ["optimize", whole / "config.toml", *sets(f"run.directory={run}", "problem.block=4")]
+    launcher = [mpiexec, "-n", "2"] if place == "rounds" else []
+    command = [*launcher, sys.executable, script, place, gate.folder, *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    job = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
+    wait_for(lambda: job.poll() is not None or gate.waiting())
+    assert job.poll() is None, job.communicate()[1]
+    os.kill(*gate.waiting(), signal.SIGTERM)
+    gate.open()
+    said = job.communicate(timeout=300)[1]
+    assert job.returncode == 75, said
+    assert not (run / "metrics.json").exists()
+    again = apart(*words, "--resume", "auto")
+    assert again.returncode == 0, again.stderr
+    assert result(run) == result(whole / "run")
+
+
+# ---- what may be wrong -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("wells.py:energy", "wells.py:broken", ["gives an array of shape (2, 3)", "scalar"]),
+        ("wells.py:energy", "wells.py:nowhere", ["is nan at the first positions"]),
+        ("wells.py:energy", "wells.py:constant", ["has no gradient: no position changes it"]),
+        ("wells.py:energy", "wells.py:enery", ["has no function enery", "energy"]),
+        ("wells.py:energy", "missing.py:energy", ["there is no file", "missing.py"]),
+        ("{k = 2.6}", "{k = 2.6, q = 1.0}", ["depends on parameter 'q'", "leave it out"]),
+        ('name = "k"', 'name = "kk"', ["'kk': no system has parameters 'kk'", "did you mean 'k'"]),
+        ("masses = [1.0, 1.5]", "masses = [1.0, 1.5, 2.0]", ["has 3 particles", "two.npy has 2"]),
+        ("step = 0.05", "step = 0.07", ["7.14286 steps of 0.07 ps", "whole number"]),
+        ("values = 0.5", "values = [0.5, 0.6]", ["'second' has 1 numbers", "2 values"]),
+        ("sigma = 0.02\n", "", ["`values` and `sigma` go together"]),
+        ('observable = "powers"', 'observable = "power"', ["observable = 'power': did you mean 'powers'"]),
+        ("pairs = [[0, 1]]", "pairs = [[0, 2]]", ["pairs names atom 2 of 2", "count from 0"]),
+        ("kT = 1.0", "kT = 1.0\ntemperature = 300.0", ["`temperature` (K) or `kT`"]),
+        ("held_out = true", "held_out = false\nbound = 'uper'", ["bound' = 'uper'"]),
+        ("rounds = 6", "rounds = 6\nskipped = 60", ["skipped = 60 of frames = 60"]),
+        ("rounds = 6", "rounds = 6\nsettled = 9", ["settled = 9 is after the last of rounds = 6"]),
+        ("{k = 2.6}\nmasses = 1.0", "{k = 2.5}\nmasses = 1.0", ["2.6 in system 'cold'", "2.5"]),
+        ('transform = "log"', "transform = 'logit'", ["transform' = 'logit'"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_simulation_is_one_clear_error(folder, before, after, expected):
+    text = CONFIG.replace(before, after, 1)
+    assert text != CONFIG
+    (folder / "config.toml").write_text(text)
+    assert_one_clear_error(here("check", folder / "config.toml"), expected)
+
+
+@pytest.mark.mpi
+def test_a_start_that_explodes_is_one_error_on_ranks(folder, hpcfit):
+    """Beyond its edge at |x| = sqrt(k / 0.08) = 5.7 the second particle of every window falls."""
+    (folder / "config.toml").write_text(CONFIG.replace("wells.py:energy", "wells.py:bottomless", 1))
+    np.save(folder / "two.npy", np.array([[0.3, 0.1, -0.2], [8.0, 0.2, 0.1]]))
+    done = hpcfit("optimize", folder / "config.toml", ranks=2)
+    assert_one_clear_error(done, ["system 'cold' exploded in its equilibration: window 0", "the force on atom 1"])
+
+
+def test_windows_that_explode_are_counted_and_named(folder):
+    """Starts of a stored sample go on without an equilibration: two of them lie beyond the edge."""
+    text = CONFIG.replace("wells.py:energy", "wells.py:bottomless")
+    text = text.replace("equilibration = 6.0", "equilibration = 0.0")
+    text = text.replace("rounds = 6", "rounds = 0\nderivative_draws = 0").replace("window = 30.0", "window = 3.0")
+    starts = np.random.default_rng(0).normal(scale=0.3, size=(24, 2, 3))
+    starts[[3, 17], 1, 0] = 8.0
+    np.save(folder / "two.npy", starts)
+    (folder / "config.toml").write_text(text)
+    done = here("optimize", folder / "config.toml")
+    assert done.returncode == 0, done.stderr
+    warnings = metrics_of(folder / "run")["warnings"]
+    told = [one for one in warnings if "exploded in window" in one]
+    assert len(told) >= 2
+    assert all("the force on atom 1" in one for one in told if "window 3," in one or "window 17," in one)
+    assert history(folder / "run")[-1]["windows"] <= 22
