@@ -30,7 +30,7 @@ SIDES = {"upper": 1, "lower": -1, None: 0}
 COMPARED = {
     DistancesConfig: ("NOE", "DIST"), NoeConfig: ("NOE",), ScalarCouplingsConfig: ("JCOUPLINGS",), OwnConfig: BME_DATA,
 }  # fmt: skip
-EDGE = 1e-9  # of a place: by how much it may be beyond the last row of a curve
+EDGE = 1e-9  # of a place on a curve: what rounding may do to it
 
 
 class Measured(NamedTuple):
@@ -149,7 +149,12 @@ def _of_curve(config: MeasuredCurve, at: np.ndarray) -> Measured:
 def _curve(config: MeasuredCurve) -> Curve:
     """The rows of a curve that are used, by nm or 1/nm: those within the bins of a g(r), or within a range of q."""
     if isinstance(config, SmallAngleScatteringConfig):
-        used = None if config.range is None else np.array(config.range) * nm(config.unit)
+        used = None if config.range is None else _within(np.array(config.range) * nm(config.unit))
         return scattering_per_nm(read_curve(config.measured, config.columns, used), config.unit)
-    ends = config.borders[[0, -1]] / nm(config.unit)
-    return radial_in_nm(read_curve(config.measured, config.columns, ends), config.unit)
+    used = _within(config.borders[[0, -1]] / nm(config.unit))
+    return radial_in_nm(read_curve(config.measured, config.columns, used), config.unit)
+
+
+def _within(ends: np.ndarray) -> tuple[float, float]:
+    """A range with both of its ends, in the unit of a file."""
+    return float(ends[0] * (1 - EDGE)), float(ends[1] * (1 + EDGE))
