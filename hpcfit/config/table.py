@@ -31,6 +31,18 @@ def relative_to_config(path: Path, info: ValidationInfo) -> Path:
     return Path(path) if Path(path).is_absolute() else folder / path
 
 
+def function_beside_config(name: str, info: ValidationInfo) -> str:
+    """``FILE.py:function`` with the file's path; a relative one means one from the folder of the config file."""
+    where, _, function = name.rpartition(":")
+    return f"{relative_to_config(Path(where), info)}:{function}" if where.endswith(".py") else name
+
+
+def file_of_function(name: str) -> Path | None:
+    """The file of ``FILE.py:function``; None for a function of a module."""
+    where = name.rpartition(":")[0]
+    return Path(where) if where.endswith(".py") else None
+
+
 class Table(BaseModel):
     """A table of the config: frozen, and a key that it does not know is an error."""
 

@@ -1,106 +1,239 @@
-"""From the tables of a config (``config.observables``) to observables, and to what was measured of them."""
+"""From the tables of observables in a config (``config.observables``) to observables of a system."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from hpcfit.config import observables as tables
+from hpcfit.config.observables import experiments, motion, thermodynamics
+from hpcfit.config.observables import geometry as tables
+from hpcfit.config.observables.measured import ObservableConfig
 from hpcfit.energies.own_form import load_function
 from hpcfit.errors import InputError
-from hpcfit.observables import geometry, nmr, pair_distribution
-from hpcfit.readers.tables import check_all, open_table
-
-Select = Callable[[Any, str], tuple[int, ...]]  # (a selection, its key) -> atoms
-SIDES = {"upper": 1.0, "lower": -1.0, None: 0.0}
-
-
-class Site(NamedTuple):
-    """The system that an observable is of. select: the atoms of a selection; masses: [N] amu."""
-
-    select: Select
-    masses: np.ndarray
+from hpcfit.observables import geometry, nmr, pair_distribution, scattering
+from hpcfit.observables import motion as motions
+from hpcfit.observables import thermodynamics as states
+from hpcfit.observables.measured import momentum_transfers
+from hpcfit.observables.site import Site
 
 
-def build(config: tables.ObservableConfig, site: Site) -> Any:
-    """The observable of a table. Raises InputError for atoms that there are not."""
-    return BUILDERS[type(config)](config, site)
+def build(config: ObservableConfig, site: Site) -> Any:
+    """The observable of a table. Raises InputError for what the system has not."""
+    try:
+        return BUILDERS[type(config)](config, site)
+    except InputError as error:
+        raise InputError(f"observable '{config.name}': {error.what}", remedy=error.remedy) from None
+
+
+# ---- positions -------------------------------------------------------------------------------------------------------
 
 
 def _radius_of_gyration(config: tables.RadiusOfGyrationConfig, site: Site) -> geometry.RadiusOfGyration:
     atoms = site.select(config.atoms, "atoms")
-    return geometry.RadiusOfGyration(site.masses[list(atoms)], atoms)
+    return geometry.RadiusOfGyration(np.asarray(site.start.masses)[list(atoms)], atoms)
 
 
 def _distances(config: tables.DistancesConfig, site: Site) -> geometry.Distances | nmr.NoeDistances:
-    pairs = _numbers(config.pairs, site, "pairs")
+    pairs = site.rows(config.pairs, "pairs")
     if config.power is None:
         return geometry.Distances(pairs)
     return nmr.NoeDistances(tuple(((i,), (j,)) for i, j in pairs), config.power, True)
+
+
+def _angles(config: tables.AnglesConfig, site: Site) -> geometry.Angles:
+    return geometry.Angles(site.rows(config.triples, "triples"))
+
+
+def _torsion_shares(config: tables.TorsionSharesConfig, site: Site) -> geometry.TorsionShares:
+    return geometry.TorsionShares(config.width, site.rows(config.quadruples, "quadruples"), config.parts)
 
 
 def _coordination(config: tables.CoordinationConfig, site: Site) -> geometry.Coordination:
     return geometry.Coordination(config.r0, config.width, *_of_among(config, site))
 
 
-def _radial_distribution(
-    config: tables.RadialDistributionConfig, site: Site
-) -> pair_distribution.RadialDistribution:
-    return pair_distribution.RadialDistribution(np.array(config.edges), config.width, *_of_among(config, site))
-
-
-def _torsion_shares(config: tables.TorsionSharesConfig, site: Site) -> geometry.TorsionShares:
-    return geometry.TorsionShares(config.width, _numbers(config.quadruples, site, "quadruples"), config.parts)
-
-
-BUILDERS: dict[type, Callable[[Any, Site], Any]] = {
-    tables.RadiusOfGyrationConfig: _radius_of_gyration,
-    tables.DistancesConfig: _distances,
-    tables.AnglesConfig: lambda config, site: geometry.Angles(_numbers(config.triples, site, "triples")),
-    tables.TorsionSharesConfig: _torsion_shares,
-    tables.CoordinationConfig: _coordination,
-    tables.RadialDistributionConfig: _radial_distribution,
-    tables.PowersConfig: lambda config, site: geometry.Powers(config.atom, config.axis, tuple(config.powers)),
-    tables.OwnConfig: lambda config, site: geometry.Own(load_function(config.function, "observable")),
-}
+def _radial_distribution(config: tables.RadialDistributionConfig, site: Site) -> pair_distribution.RadialDistribution:
+    site.box("a radial distribution")
+    return pair_distribution.RadialDistribution(config.borders, config.width, *_of_among(config, site))
 
 
 def _of_among(config: Any, site: Site) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return site.select(config.of, "of"), site.select(config.among, "among")
 
 
-def _numbers(rows: Sequence[Sequence[int]], site: Site, key: str) -> tuple[tuple[int, ...], ...]:
-    for row in rows:
-        site.select(row, key)  # says where an atom is none
-        if len(set(row)) != len(row):
-            raise InputError(f"{key} has {list(row)}, which names an atom twice", remedy="correct the numbers")
-    return tuple(map(tuple, rows))
+def _powers(config: tables.PowersConfig, site: Site) -> geometry.Powers:
+    site.select([config.atom], "atom")
+    return geometry.Powers(config.atom, config.axis, tuple(config.powers))
 
 
-def measured(config: tables.ObservableConfig, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The values and sigmas [M] of an observable that has ``count`` numbers. Raises InputError for another number."""
-    values, sigma = _given(config)
-    if len(values) != count or len(sigma) != count:
+def _own(config: tables.OwnConfig, site: Site) -> geometry.Own:
+    return geometry.Own(load_function(config.function, "observable"))
+
+
+# ---- states ----------------------------------------------------------------------------------------------------------
+
+
+def _pressure(config: thermodynamics.PressureConfig, site: Site) -> states.Pressure:
+    site.box("a pressure")
+    if config.by == "molecules":
+        return states.Pressure(tuple(molecule for molecule in site.molecules if len(molecule) > 1))
+    if site.constraints:
         raise InputError(
-            f"observable '{config.name}' has {count} numbers; {config.measured or 'the config'} has {len(values)}"
-            f" values and {len(sigma)} sigmas",
-            remedy="give a value and a sigma for each",
+            f"by = 'atoms' stretches the {site.constraints} constraints of the system", remedy="set by = 'molecules'"
         )
-    return values, sigma
+    return states.Pressure(())
 
 
-def _given(config: tables.ObservableConfig) -> tuple[np.ndarray, np.ndarray]:
-    if config.measured is None:
-        values, sigma = np.atleast_1d(np.array(config.values, float)), np.array(config.sigma, float)
-        return values, np.full(len(values), sigma) if sigma.ndim == 0 else sigma
-    table = open_table(config.measured)
-    if len(table.names) != 2:
-        raise InputError(
-            f"{table.path} has {len(table.names)} columns", remedy="give two: the measured value and its sigma"
-        )
-    rows = table.rows(slice(None))
-    good = np.stack([rows[:, 0] < np.inf, rows[:, 1] > 0], 1)
-    check_all(table, good, "sigma must be above 0", "give sigma")
-    return rows[:, 0], rows[:, 1]
+def _density(config: thermodynamics.DensityConfig, site: Site) -> states.Density:
+    site.varying_volume("a density")
+    return states.Density()
+
+
+def _number(config: thermodynamics.MolecularConfig, site: Site) -> int:
+    return config.number or len(site.molecules)
+
+
+def _potential_energy(config: thermodynamics.PotentialEnergyConfig, site: Site) -> states.PotentialEnergy:
+    return states.PotentialEnergy(_number(config, site))
+
+
+def _vaporisation(config: thermodynamics.VaporisationEnthalpyConfig, site: Site) -> states.VaporisationEnthalpy:
+    return states.VaporisationEnthalpy(np.array(config.gas), _number(config, site))
+
+
+def _heat_capacity(config: thermodynamics.HeatCapacityConfig, site: Site) -> states.HeatCapacity:
+    pressure = site.pressure or 0.0
+    return states.HeatCapacity(_enthalpy(site), np.array(pressure), _number(config, site), site.degrees)
+
+
+def _enthalpy(site: Site) -> np.ndarray:
+    """U + p V of the start, kJ/mol, about which moments are taken."""
+    work = site.pressure * float(states.volume(site.start)) / states.BAR if site.pressure is not None else 0.0
+    return np.array(site.energy + work)
+
+
+def _compressibility(config: thermodynamics.CompressibilityConfig, site: Site) -> states.Compressibility:
+    site.varying_volume("a compressibility")
+    return states.Compressibility(np.array(states.volume(site.start)))
+
+
+def _thermal_expansion(config: thermodynamics.ThermalExpansionConfig, site: Site) -> states.ThermalExpansion:
+    pressure = site.varying_volume("a thermal expansion")
+    return states.ThermalExpansion(np.array(states.volume(site.start)), _enthalpy(site), np.array(pressure))
+
+
+def _dielectric_constant(config: thermodynamics.DielectricConstantConfig, site: Site) -> states.DielectricConstant:
+    site.box("a dielectric constant")
+    charges = site.column_of_charges(config.charges)
+    found = states.DielectricConstant(charges, site.sites, site.whole_molecules(config.of, "of"))
+    states.require_neutral(found, site.start.parameters)
+    return found
+
+
+# ---- motions ---------------------------------------------------------------------------------------------------------
+
+
+def _velocities(config: motion.VelocityAutocorrelationConfig, site: Site) -> motions.VelocityAutocorrelation:
+    site.require_velocities("an autocorrelation of velocities")
+    atoms = site.moving_atoms(config.atoms, "atoms")
+    return motions.VelocityAutocorrelation(atoms, site.lags(config.lags, "lags"), 0)
+
+
+def _positions(config: motion.PositionAutocorrelationConfig, site: Site) -> motions.PositionAutocorrelation:
+    atoms = site.moving_atoms(config.atoms, "atoms")
+    centre = np.asarray(site.start.x)[list(atoms)] if config.centre is None else np.array(config.centre)
+    if centre.ndim == 2 and len(centre) != len(atoms):
+        raise InputError(f"centre has {len(centre)} places for {len(atoms)} atoms", remedy="give one, or one of each")
+    return motions.PositionAutocorrelation(centre, atoms, site.lags(config.lags, "lags"), 0)
+
+
+def _displacement(config: motion.MeanSquareDisplacementConfig, site: Site) -> motions.MeanSquareDisplacement:
+    atoms = site.moving_atoms(config.atoms, "atoms")
+    return motions.MeanSquareDisplacement(atoms, site.lags(config.lags, "lags"), 0)
+
+
+def _diffusion(config: motion.DiffusionConfig, site: Site) -> motions.Diffusion:
+    return motions.Diffusion(site.moving_atoms(config.atoms, "atoms"), site.lags(config.lags, "lags"), 0)
+
+
+def _diffusion_of_velocities(config: motion.DiffusionOfVelocitiesConfig, site: Site) -> motions.DiffusionOfVelocities:
+    site.require_velocities("a diffusion of velocities")
+    [last] = site.lags([config.last], "last")
+    return motions.DiffusionOfVelocities(site.moving_atoms(config.atoms, "atoms"), last, 0)
+
+
+# ---- experiments -----------------------------------------------------------------------------------------------------
+
+
+def _debye(config: experiments.SmallAngleScatteringConfig, site: Site) -> scattering.DebyeIntensity:
+    q, atoms = momentum_transfers(config), site.select(config.atoms, "atoms")
+    elements = [site.of_elements("small-angle scattering")[atom] for atom in atoms]
+    return scattering.DebyeIntensity(q, scattering.form_factors(elements, q / 10, config.radiation), atoms)
+
+
+def _structure_factors(
+    config: experiments.StructureFactorsConfig, site: Site
+) -> scattering.StructureFactors | scattering.StructureAmplitudes:
+    waves = 2 * np.pi * np.array(config.hkl) @ np.linalg.inv(site.box("a structure factor")).T
+    q = np.linalg.norm(waves, axis=1) / 10
+    f = scattering.form_factors(site.of_elements("a structure factor"), q, config.radiation)
+    kind = scattering.StructureAmplitudes if config.parts == "amplitude" else scattering.StructureFactors
+    return kind(f, tuple(map(tuple, config.hkl)))
+
+
+def _electron_density(config: experiments.ElectronDensityConfig, site: Site) -> scattering.ElectronDensity:
+    site.box("an electron density")
+    gaussians = scattering.density_gaussians(site.of_elements("an electron density"), config.blur)
+    return scattering.ElectronDensity(np.array(config.points), *gaussians)
+
+
+def _noe(config: experiments.NoeConfig, site: Site) -> nmr.NoeDistances:
+    groups = tuple(tuple(site.select(side, "groups") for side in effect) for effect in config.groups)
+    for left, right in groups:
+        if set(left) & set(right):
+            raise InputError(
+                f"groups have atom {min(set(left) & set(right))} on both sides of an effect", remedy="correct them"
+            )
+    return nmr.NoeDistances(groups, config.power, config.divided)
+
+
+def _couplings(config: experiments.ScalarCouplingsConfig, site: Site) -> nmr.ScalarCouplings:
+    coefficients, offset = np.array(config.coefficients), np.array(config.offset)
+    for key, rows in {"coefficients": coefficients[..., 0], "offset": offset}.items():
+        if rows.ndim and len(rows) != len(config.quadruples):
+            raise InputError(
+                f"{key} has {len(rows)} rows for {len(config.quadruples)} quadruples", remedy="give one, or one of each"
+            )
+    return nmr.ScalarCouplings(coefficients, offset, site.rows(config.quadruples, "quadruples"))
+
+
+BUILDERS: dict[type, Callable[[Any, Site], Any]] = {
+    tables.RadiusOfGyrationConfig: _radius_of_gyration,
+    tables.DistancesConfig: _distances,
+    tables.AnglesConfig: _angles,
+    tables.TorsionSharesConfig: _torsion_shares,
+    tables.CoordinationConfig: _coordination,
+    tables.RadialDistributionConfig: _radial_distribution,
+    tables.PowersConfig: _powers,
+    tables.OwnConfig: _own,
+    thermodynamics.PressureConfig: _pressure,
+    thermodynamics.DensityConfig: _density,
+    thermodynamics.PotentialEnergyConfig: _potential_energy,
+    thermodynamics.VaporisationEnthalpyConfig: _vaporisation,
+    thermodynamics.HeatCapacityConfig: _heat_capacity,
+    thermodynamics.CompressibilityConfig: _compressibility,
+    thermodynamics.ThermalExpansionConfig: _thermal_expansion,
+    thermodynamics.DielectricConstantConfig: _dielectric_constant,
+    motion.VelocityAutocorrelationConfig: _velocities,
+    motion.PositionAutocorrelationConfig: _positions,
+    motion.MeanSquareDisplacementConfig: _displacement,
+    motion.DiffusionConfig: _diffusion,
+    motion.DiffusionOfVelocitiesConfig: _diffusion_of_velocities,
+    experiments.SmallAngleScatteringConfig: _debye,
+    experiments.StructureFactorsConfig: _structure_factors,
+    experiments.ElectronDensityConfig: _electron_density,
+    experiments.NoeConfig: _noe,
+    experiments.ScalarCouplingsConfig: _couplings,
+}

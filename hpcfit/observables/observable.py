@@ -12,7 +12,7 @@ is that of the trajectory, which no sample of single frames knows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -67,9 +67,9 @@ def numbers(one: Observable | OfStates, state: State) -> Any:
     return one.of_state(state) if isinstance(one, OfStates) else one.of_frame(state.x, state.box)
 
 
-def fixed() -> Any:
+def fixed(default: Any = MISSING) -> Any:
     """The field of a dataclass that is no leaf: indices, counts, names. It must be hashable."""
-    return field(metadata={"static": True})
+    return field(default=default, metadata={"static": True})
 
 
 def observable(cls: type) -> type:

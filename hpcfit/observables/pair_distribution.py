@@ -33,6 +33,11 @@ class RadialDistribution(AsAveraged):
         if isinstance(self.edges, np.ndarray) and not np.all(np.diff(self.edges) > 0):
             raise InputError("edges of a radial distribution do not ascend", remedy="give them from the smallest on")
 
+    @property
+    def at(self) -> np.ndarray:
+        """The centres of bins, [B]."""
+        return 0.5 * (self.edges[1:] + self.edges[:-1])
+
     def of_frame(self, x: Any, box: Any) -> Any:
         edges, of, among = jnp.asarray(self.edges), np.array(self.of), np.array(self.among)
         padded = np.concatenate([of, np.full(-len(of) % ROWS, -1)]).reshape(-1, ROWS)

@@ -1,7 +1,7 @@
 """Measurements in the text files that users have: values with errors, BME's and BioEn's tables, curves.
 
 Fields stand between commas or white space, and a # begins a comment. Values and errors stay in the unit of the file
-until ``in_nm`` or ``per_nm`` are told which one it is. Whatever is wrong is one InputError with file and line.
+until ``lengths_in_nm`` and its like are told which one it is. Whatever is wrong is one InputError with file and line.
 
 BME (github.com/KULL-Centre/BME) heads its files by `# DATA=NOE BOUND=LOWER`, older ones by `# DATA=NOE PRIOR=GAUSS
 POWER=6`; rows are name, value, sigma and, in older files, a bound. BioEn's generic data (github.com/bio-phys/BioEn) are
@@ -19,6 +19,7 @@ import numpy as np
 
 from hpcfit.errors import InputError, nearest
 from hpcfit.readers.boundary import reading
+from hpcfit.readers.tables import number
 from hpcfit.readers.units import LENGTHS
 
 BME_DATA = ("NOE", "JCOUPLINGS", "CS", "SAXS", "RDC", "DIST")
@@ -100,6 +101,14 @@ def read_bme(path: Path) -> Measurements:
     return found._replace(data=told["DATA"], power=_power(path, told))
 
 
+def read_measurements(path: Path) -> Measurements:
+    """The numbers of a file of BME, of one with two fields a row, or of one with names."""
+    if re.match("#.*DATA=", _text(path)):
+        return read_bme(path)
+    rows = _rows(path)
+    return read_values(path) if rows and len(rows[0].fields) == 2 else read_named(path)
+
+
 def read_curve(path: Path, columns: Sequence[int] = (0, 1, 2), between: tuple[float, float] | None = None) -> Curve:
     """Rows of numbers, of which three columns are where, value and sigma; text above and below them is passed over.
 
@@ -137,16 +146,28 @@ def require_items(found: Measurements | Curve, items: int, what: str) -> None:
 # ---- units -------------------------------------------------------------------------------------------------------
 
 
+def nm(unit: str) -> float:
+    """A unit of length in nm."""
+    if unit not in LENGTHS:
+        raise InputError(f"unit = '{unit}' is no unit of length", remedy=nearest(unit, LENGTHS))
+    return LENGTHS[unit] / LENGTHS["nm"]
+
+
+def lengths_in_nm(found: Measurements, unit: str) -> Measurements:
+    """Lengths in nm, with their sigmas."""
+    return found._replace(value=found.value * nm(unit), sigma=found.sigma * nm(unit))
+
+
 def distances_in_nm(found: Measurements, unit: str) -> Measurements:
     """Effective distances between atoms in nm; raises InputError for a unit in which they could not be."""
-    factor = _nm(found.path, unit)
-    _check_apart(found.path, found.value * factor, found.value, unit)
-    return found._replace(value=found.value * factor, sigma=found.sigma * factor)
+    inside = lengths_in_nm(found, unit)
+    _check_apart(found.path, inside.value, found.value, unit)
+    return inside
 
 
 def radial_in_nm(found: Curve, unit: str) -> Curve:
     """A radial distribution function over nm; raises InputError for a unit in which atoms could not be so far apart."""
-    factor, rises = _nm(found.path, unit), found.at[np.argmax(found.value > 0.5)]
+    factor, rises = nm(unit), found.at[np.argmax(found.value > 0.5)]
     _check_apart(found.path, np.array([rises * factor]), np.array([rises]), unit)
     return found._replace(at=found.at * factor)
 
@@ -154,7 +175,7 @@ def radial_in_nm(found: Curve, unit: str) -> Curve:
 def scattering_per_nm(found: Curve, unit: str) -> Curve:
     """A scattering curve over momentum transfers q = 4 pi sin(theta) / lambda in 1/nm; unit: that of length, such as A
     for 1/A."""
-    factor = 1 / _nm(found.path, unit)
+    factor = 1 / nm(unit)
     if found.at[0] < 0 or found.at[-1] * factor > LARGEST_Q:
         raise InputError(
             f"{found.path}: q from {found.at[0]:g} to {found.at[-1]:g} 1/{unit} cannot be: 0 to {LARGEST_Q:g} 1/nm can",
@@ -163,19 +184,11 @@ def scattering_per_nm(found: Curve, unit: str) -> Curve:
     return found._replace(at=found.at * factor)
 
 
-def _nm(path: Path, unit: str) -> float:
-    if unit not in LENGTHS:
-        raise InputError(f"unit = '{unit}' of {path} is no unit of length", remedy=nearest(unit, LENGTHS))
-    return LENGTHS[unit] / LENGTHS["nm"]
-
-
-def _check_apart(path: Path, nm: np.ndarray, given: np.ndarray, unit: str) -> None:
+def _check_apart(path: Path, inside: np.ndarray, given: np.ndarray, unit: str) -> None:
     least, most = ATOMS_APART
-    wrong = np.flatnonzero((nm < least) | (nm > most))
+    wrong = np.flatnonzero((inside < least) | (inside > most))
     if len(wrong):
-        fitting = [
-            name for name in LENGTHS if np.all((least <= given * _nm(path, name)) & (given * _nm(path, name) <= most))
-        ]
+        fitting = [name for name in LENGTHS if np.all((least <= given * nm(name)) & (given * nm(name) <= most))]
         raise InputError(
             f"{path}: distances of {given[wrong[0]]:g} {unit} cannot be: those of atoms are {least:g} to {most:g} nm",
             remedy=f"the numbers fit {' or '.join(fitting)}" if fitting else "correct the file",
@@ -183,14 +196,6 @@ def _check_apart(path: Path, nm: np.ndarray, given: np.ndarray, unit: str) -> No
 
 
 # ---- lines -------------------------------------------------------------------------------------------------------
-
-
-def number(text: str) -> float | None:
-    """The number that a field holds; None where it holds none."""
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _text(path: Path) -> str:

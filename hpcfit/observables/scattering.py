@@ -51,14 +51,22 @@ def _of_element(element: str, q: np.ndarray, radiation: str) -> np.ndarray:
 class DebyeIntensity(AsAveraged):
     """I(q) = sum over i, j of f_i f_j sin(q r_ij) / (q r_ij), [Q], of the atoms as they lie, without a box.
 
-    q: [Q] 1/length; f: [Q, N]. Exact: the cost is Q N^2 / 2. Debye 1915, 10.1002/andp.19153510606.
+    q: [Q] 1/length; f: [Q, N], of ``atoms``, all where these are None. Exact: the cost is Q N^2 / 2. Debye 1915,
+    10.1002/andp.19153510606.
     """
 
     q: Any
     f: Any
+    atoms: tuple[int, ...] | None = fixed(None)
+
+    @property
+    def at(self) -> np.ndarray:
+        """The momentum transfers, [Q]."""
+        return self.q
 
     def of_frame(self, x: Any, box: Any) -> Any:
         f, q = jnp.asarray(self.f), jnp.asarray(self.q)
+        x = x if self.atoms is None else x[np.array(self.atoms)]
         N = x.shape[0]
         rows = jnp.arange(-(-N // ROWS) * ROWS).reshape(-1, ROWS)
 
@@ -79,9 +87,9 @@ class DebyeIntensity(AsAveraged):
 
 
 @observable
-class StructureFactors(AsAveraged):
+class StructureFactors:
     """F(h) = sum over j of f_j exp(2 pi i h . s_j), s_j in fractions of the frame's box; real and imaginary part of
-    each, [H, 2], whose average is that of the electron density (or its like for other radiation).
+    each in turn, [2 H], whose average is that of the electron density (or its like for other radiation).
 
     hkl: [H][3] integers; f: [H, N].
     """
@@ -93,6 +101,17 @@ class StructureFactors(AsAveraged):
         phase = 2 * jnp.pi * jnp.asarray(self.hkl, x.dtype) @ (x @ jnp.linalg.inv(box)).T
         f = jnp.asarray(self.f)
         return jnp.stack([jnp.sum(f * jnp.cos(phase), axis=1), jnp.sum(f * jnp.sin(phase), axis=1)], axis=1)
+
+    def of_average(self, average: Any) -> Any:
+        return average.ravel()
+
+
+@observable
+class StructureAmplitudes(StructureFactors):
+    """The amplitudes |<F(h)>| of averaged structure factors, [H]."""
+
+    def of_average(self, average: Any) -> Any:
+        return internal_coordinates.length(average)
 
 
 def density_gaussians(elements: Sequence[str], blur: float, length: str = "nm") -> tuple[np.ndarray, np.ndarray]:

@@ -74,27 +74,28 @@ def _read(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
 def _read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     with reading(f"{path} cannot be read as CSV", "write it as UTF-8 text"), path.open(encoding="utf-8") as file:
         lines = [line for line in csv.reader(file) if line]
-    names = tuple(lines[0]) if lines and any(_number(text) is None for text in lines[0]) else None
+    names = tuple(lines[0]) if lines and any(number(text) is None for text in lines[0]) else None
     rows = lines if names is None else lines[1:]
     if not rows:
         raise InputError(f"{path} has no rows of numbers", remedy="give numbers [rows, columns]")
-    names = names or tuple(str(number) for number in range(len(rows[0])))
-    for number, row in enumerate(rows):
+    names = names or tuple(map(str, range(len(rows[0]))))
+    for place, row in enumerate(rows):
         if len(row) != len(names):
             raise InputError(
-                f"{path}: row {number} has {len(row)} columns, others {len(names)} (rows count from 0, without a head)",
+                f"{path}: row {place} has {len(row)} columns, others {len(names)} (rows count from 0, without a head)",
                 remedy="give a number for each column",
             )
-        bad = next((column for column, text in enumerate(row) if _number(text) is None), None)
+        bad = next((column for column, text in enumerate(row) if number(text) is None), None)
         if bad is not None:
             raise InputError(
-                f"{path}: row {number}, column {names[bad]} is '{row[bad]}' (rows count from 0, without a head)",
+                f"{path}: row {place}, column {names[bad]} is '{row[bad]}' (rows count from 0, without a head)",
                 remedy="give finite numbers",
             )
     return np.array(rows, float), names
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
+    """The number that a field of text holds; None where it holds none."""
     try:
         return float(text)
     except ValueError:

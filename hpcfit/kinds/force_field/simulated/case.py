@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -21,8 +21,10 @@ from hpcfit.kinds.force_field.simulated.averages import Ensemble, Measured, Wind
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_system
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
 from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
-from hpcfit.observables.build import SIDES, Site, build, measured
+from hpcfit.observables.build import build
+from hpcfit.observables.measured import measured
 from hpcfit.observables.observable import OfWalks
+from hpcfit.observables.site import Site
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.langevin import Bath, PhasePoint
 from hpcfit.store.files import sha256_of_file
@@ -195,12 +197,23 @@ def _one_chunk(chunk: Chunk) -> Iterator[Chunk]:
 
 def _ensemble(opened: Opened, config: Config) -> Ensemble:
     choice, own = config.problem, opened.config
-    site = Site(opened.atoms, opened.masses)
     interval = choice.window / choice.frames
-    return Ensemble(
+    bare = Ensemble(
         opened.potential, opened.parameters, opened.box, opened.masses, np.array(opened.kT), opened.scheme,
-        tuple(map(np.array, opened.limits)), tuple(build(one, site) for one in own.observable), np.array(interval),
-        round(interval / own.step), choice.frames, choice.skipped_frames,
+        tuple(map(np.array, opened.limits)), (), np.array(interval), round(interval / own.step), choice.frames,
+        choice.skipped_frames,
+    )  # fmt: skip
+    site = _site(opened, bare)
+    return replace(bare, observables=tuple(build(one, site) for one in own.observable))
+
+
+def _site(opened: Opened, bare: Ensemble) -> Site:
+    """What observables may ask of a system; its windows keep their volume."""
+    v = None if opened.config.integrator == "overdamped" else np.zeros_like(opened.positions[0])
+    return Site(
+        opened.atoms, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)), opened.energy, opened.elements,
+        opened.molecules, opened.charges, opened.potential.sites, opened.constraints, float(bare.interval),
+        bare.frames - bare.skipped,
     )  # fmt: skip
 
 
@@ -209,15 +222,15 @@ def _measured(opened: Opened, ensemble: Ensemble) -> tuple[Measured, ...]:
     point = PhasePoint(opened.positions[0], np.zeros_like(opened.positions[0]))
     at_start = jax.jit(Ensemble.of_point)(ensemble, opened.parameters, point)
     found = []
-    for config, value in zip(opened.config.observable, at_start):
-        m, sigma = measured(config, np.size(value))
+    for config, observable, value in zip(opened.config.observable, ensemble.observables, at_start):
+        given = measured(config, observable, np.size(value))
         if not np.all(np.isfinite(np.asarray(value))):
             raise InputError(
                 f"observable '{config.name}' of system '{opened.name}' is {np.asarray(value)} where it starts",
                 remedy="check its atoms and its widths",
             )
-        each = (m, sigma, np.full(len(m), SIDES[config.bound]), np.full(len(m), 0.0 if config.held_out else 1.0))
-        found.append(Measured(*(leaf[None] for leaf in each)))
+        count = np.full(len(given.value), 0.0 if config.held_out else 1.0)
+        found.append(Measured(*(leaf[None] for leaf in (*given, count))))
     return tuple(found)
 
 

@@ -8,18 +8,21 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.observables import (
-    AnyObservable,
-    Finite,
-    Name,
-    ObservableConfig,
-    OneOrMore,
+from hpcfit.config.observables import AnyObservable
+from hpcfit.config.observables.measured import Name, ObservableConfig, OneOrMore, Vector
+from hpcfit.config.table import (
+    Count,
+    FilePath,
+    NonNegative,
+    Positive,
+    ProblemTable,
+    Space,
+    Table,
+    file_of_function,
     function_beside_config,
+    relative_to_config,
 )
-from hpcfit.config.table import Count, FilePath, NonNegative, Positive, ProblemTable, Space, Table, relative_to_config
 from hpcfit.errors import InputError
-
-Vector = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 
 
 class ParameterConfig(Table):
@@ -65,7 +68,7 @@ class StateConfig(Table):
         lambda path, info: None if path is None else relative_to_config(path, info)
     )
 
-    _energy = field_validator("energy")(
+    _function = field_validator("energy")(
         lambda name, info: None if name is None else function_beside_config(name, info)
     )
 
@@ -94,9 +97,7 @@ class StateConfig(Table):
     def files(self) -> dict[str, Path]:
         """The input files, by key; that of a function of one's own too."""
         found = {"system": self.system, "topology": self.topology, "positions": self.positions}
-        where = (self.energy or "").rpartition(":")[0]
-        if where.endswith(".py"):
-            found["energy"] = Path(where)
+        found["energy"] = file_of_function(self.energy or "")
         of_observables = {f"{one.name} {key}": path for one in self.observable for key, path in one.files.items()}
         return {key: path for key, path in found.items() if path is not None} | of_observables
 

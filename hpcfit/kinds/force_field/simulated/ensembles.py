@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hpcfit.energies.columns import Column
+from hpcfit.energies.coulomb import Coulomb, EwaldCoulomb
 from hpcfit.energies.energy import Energy, require_used
 from hpcfit.energies.geometry import require_box
 from hpcfit.energies.own_form import OwnForm, load_form, require_form
@@ -19,6 +22,7 @@ from hpcfit.errors import InputError
 from hpcfit.kinds.force_field.simulated.config import StateConfig
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.openmm_library import import_openmm
+from hpcfit.readers.bonding import molecules
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.topology import Structure, read_structure
 from hpcfit.simulation.langevin import SCHEMES, Bath, Scheme
@@ -31,7 +35,8 @@ WAY = 30.0  # times the thermal way of a step, beyond which a particle has been 
 @dataclass(frozen=True)
 class Opened:
     """A system that was read. positions: [n, N, 3] nm, n starts; box: [3, 3] nm or None; labels: of the entries of each
-    class of parameters. loaded: the System of OpenMM that it is of, if any; structure: of its topology, if any."""
+    class of parameters. molecules: the atoms of each. loaded: the System of OpenMM that it is of, if any; structure: of
+    its topology, if any."""
 
     config: StateConfig
     potential: Energy
@@ -40,6 +45,7 @@ class Opened:
     masses: np.ndarray
     positions: np.ndarray
     box: np.ndarray | None
+    molecules: tuple[tuple[int, ...], ...]
     loaded: LoadedSystem | None = None
     structure: Structure | None = None
 
@@ -65,9 +71,31 @@ class Opened:
             if self.structure is None:
                 raise InputError(f"{key} = '{chosen}' selects by names", remedy="give a topology, or numbers")
             return tuple(map(int, self.structure.particles.select(chosen)))
-        if max(chosen) >= len(self.masses):
-            raise InputError(f"{key} names atom {max(chosen)} of {len(self.masses)}", remedy="atoms count from 0")
+        for atom in chosen:
+            if not 0 <= atom < len(self.masses):
+                raise InputError(f"{key} names atom {atom} of {len(self.masses)}", remedy="atoms count from 0")
         return tuple(chosen)
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """The elements of all atoms, none without a topology."""
+        return () if self.structure is None else self.structure.particles.elements
+
+    @property
+    def charges(self) -> Column | None:
+        """The charges of all atoms, where the energy has any."""
+        found = [term.charge for term in self.potential.terms if isinstance(term, Coulomb | EwaldCoulomb)]
+        return found[0] if found else None
+
+    @property
+    def constraints(self) -> int:
+        """The number of constraints of distances."""
+        return 0 if self.loaded is None else int(np.sum(self.loaded.constraints.there))
+
+    @cached_property
+    def energy(self) -> float:
+        """The energy where it starts, kJ/mol."""
+        return float(jax.jit(Energy.__call__)(self.potential, self.positions[0], self.parameters, self.box))
 
     @cached_property
     def kT(self) -> float:
@@ -120,7 +148,7 @@ def _of_openmm(config: StateConfig) -> Opened:
     loaded = from_system(system, names=names, source=source)
     return Opened(
         config, loaded.energy, loaded.parameters, loaded.labels, loaded.masses, _positions(config, structure),
-        loaded.box, loaded, structure,
+        loaded.box, _molecules(system), loaded, structure,
     )  # fmt: skip
 
 
@@ -133,7 +161,8 @@ def _own(config: StateConfig) -> Opened:
     masses = np.broadcast_to(np.array(config.masses, float), np.shape(config.masses) or positions.shape[1]).copy()
     box = None if config.box is None else np.array(config.box, float)
     box = np.diag(box) if box is not None and box.ndim == 1 else box
-    opened = Opened(config, Energy((form,)), values, labels, masses, positions, box, structure=structure)
+    molecules = _bonded(structure, len(masses))
+    opened = Opened(config, Energy((form,)), values, labels, masses, positions, box, molecules, structure=structure)
     if box is not None:
         require_box(box, 0.0, source=f"system '{config.name}'")
     require_form(form, positions[0], values, box, name=config.energy)
@@ -161,11 +190,24 @@ def _check_energy(opened: Opened) -> None:
     if opened.loaded is not None:
         require_used(opened.loaded.energy, opened.parameters, source=source)
         opened.loaded.energy.require_box(opened.box, source=source)
-    value = float(jax.jit(Energy.__call__)(opened.potential, opened.positions[0], opened.parameters, opened.box))
-    if not np.isfinite(value):
+    if not np.isfinite(opened.energy):
         raise InputError(
-            f"the energy of {source} is {value} where it starts", remedy="minimise it first: atoms lie on each other"
+            f"the energy of {source} is {opened.energy} where it starts",
+            remedy="minimise it first: atoms lie on each other",
         )
+
+
+def _molecules(system: Any) -> tuple[tuple[int, ...], ...]:
+    """The atoms of each molecule, as OpenMM finds them by bonds, constraints and virtual sites."""
+    openmm = import_openmm()
+    integrator, platform = openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
+    return tuple(sorted(tuple(sorted(atoms)) for atoms in openmm.Context(system, integrator, platform).getMolecules()))
+
+
+def _bonded(structure: Structure | None, N: int) -> tuple[tuple[int, ...], ...]:
+    """The atoms of each molecule by the bonds of a topology; single atoms without one."""
+    of_atom = np.arange(N) if structure is None else molecules(len(structure.particles), structure.particles.bonds)
+    return tuple(tuple(np.flatnonzero(of_atom == number).tolist()) for number in range(of_atom.max() + 1))
 
 
 def _names(structure: Structure) -> list[str]:

@@ -1,0 +1,94 @@
+"""What all tables of observables share: a name, and what was measured, inline or in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from hpcfit.config.table import FilePath, NonNegative, Positive, Table, relative_to_config
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
+Number = Annotated[int, Field(ge=0)]
+Atoms = Name | Annotated[list[Number], Field(min_length=1)]
+Triple = Annotated[list[int], Field(min_length=3, max_length=3)]
+Quadruples = Annotated[list[Annotated[list[int], Field(min_length=4, max_length=4)]], Field(min_length=1)]
+Vector = Annotated[list[Finite], Field(min_length=3, max_length=3)]
+Range = Annotated[list[NonNegative], Field(min_length=2, max_length=2)]
+OneOrMore = Finite | Annotated[list[Finite], Field(min_length=1)]
+Length = Literal["nm", "A", "bohr"]
+
+
+class ObservableConfig(Table):
+    """An average, and what was measured of it.
+
+    values and sigma stand in the config, or in a file ``measured``: .npy [M, 2], or text of value and sigma, of name,
+    value, sigma and perhaps UPPER or LOWER, or of BME. bound: the measurement is one from above or from below.
+    held_out: it is compared and not fitted.
+    """
+
+    name: Name
+    values: OneOrMore | None = None
+    sigma: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
+    measured: FilePath | None = None
+    bound: Literal["upper", "lower"] | None = None
+    held_out: bool = False
+
+    _paths = field_validator("measured")(lambda path, info: None if path is None else relative_to_config(path, info))
+
+    @model_validator(mode="after")
+    def _one_measurement(self) -> ObservableConfig:
+        if (self.measured is None) == (self.values is None):
+            raise ValueError(f"observable '{self.name}' needs `values` with `sigma`, or a file `measured`: give one")
+        if (self.values is None) != (self.sigma is None):
+            raise ValueError(f"observable '{self.name}': `values` and `sigma` go together")
+        return self
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The file of measurements, if it is one."""
+        return {} if self.measured is None else {"measured": self.measured}
+
+    @property
+    def is_text(self) -> bool:
+        """True where measurements stand in a file of text."""
+        return self.measured is not None and self.measured.suffix != ".npy"
+
+    def require_text(self, *keys: str) -> None:
+        """Raise ValueError for keys of a file of text where measurements are in none."""
+        for key in keys:
+            if not self.is_text and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(
+                    f"observable '{self.name}': `{key}` is of a text file of measurements, and has no effect on"
+                    f" {self.measured or 'values of the config'}"
+                )
+
+
+class MeasuredLengths(ObservableConfig):
+    """An observable whose measurements are lengths; unit: that of a text file."""
+
+    unit: Length = "nm"
+
+    @model_validator(mode="after")
+    def _unit_has_effect(self) -> MeasuredLengths:
+        self.require_text("unit")
+        return self
+
+
+class MeasuredCurve(MeasuredLengths):
+    """An observable whose measurements may be a curve: a text file with rows of where, value and sigma.
+
+    columns: of these three, from 0; unit: of length in the file, so that "A" means momentum transfers in 1/A. Values
+    and sigmas are interpolated linearly where the observable has its numbers.
+    """
+
+    columns: Annotated[list[Number], Field(min_length=3, max_length=3)] = [0, 1, 2]
+
+    @model_validator(mode="after")
+    def _columns_have_effect(self) -> MeasuredCurve:
+        self.require_text("columns")
+        if self.bound is not None:
+            raise ValueError(f"observable '{self.name}': bound = '{self.bound}' of a curve; bounds are of single data")
+        return self
