@@ -359,7 +359,7 @@ def _with_value_of_resume(words: list[str]) -> list[str]:
     return [f"{word}=newest" if bare else word for word, bare in zip(words, alone)]
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """Have Python look for cycles of garbage rarely, and not once more when the process ends.
 
     What a command imports, traces and compiles is half a million objects that stay. To look through them again and
@@ -371,7 +371,7 @@ def _collect_rarely() -> None:
 
 def main() -> None:
     """The console script."""
-    _collect_rarely()
+    collect_rarely()
     try:
         sys.exit(app(_with_value_of_resume(sys.argv[1:])))
     except Exception as error:

@@ -37,7 +37,7 @@ def here(*arguments) -> subprocess.CompletedProcess:
     """Run the command in this process, which saves imports and compilations; the answer is as that of a process.
 
     It goes through `hpcfit.cli.main`, the whole of what the console script calls. What the command does to the process
-    is undone: cores, signals, environment, folder, logging and the search for garbage.
+    is undone: cores, signals, environment, folder and logging.
     """
     words, out, errors, code = [*map(str, arguments)], io.StringIO(), io.StringIO(), None
     with _undone(), mock.patch("sys.argv", [PROGRAM, *words]), warnings.catch_warnings():
@@ -55,15 +55,13 @@ def here(*arguments) -> subprocess.CompletedProcess:
 
 @contextlib.contextmanager
 def _undone() -> Iterator[None]:
-    """Give the process back its cores, signals, environment, folder, logging and search for garbage."""
-    search = gc.get_threshold()
+    """Give the process back its cores, signals, environment, folder and logging."""
     cores, signals = os.sched_getaffinity(0), {number: signal.getsignal(number) for number in SIGNALS}
     handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
     try:
         with mock.patch.dict(os.environ, WIDE), contextlib.chdir(ROOT):
             yield
     finally:
-        gc.set_threshold(*search)
         os.sched_setaffinity(0, cores)
         for number, handler in signals.items():
             signal.signal(number, handler)
