@@ -196,7 +196,7 @@ def memory_bandwidth(megabytes: int = 256, repeats: int = 3) -> float:
     import jax
     import jax.numpy as jnp
 
-    values = jnp.ones((megabytes << 18) // 4096 * 4096, jnp.float32).reshape(-1, 4096)
+    values = jnp.ones((megabytes << 6, 4096), jnp.float32)
     # Lanes are added side by side: one running sum would measure the latency of an addition.
     stream = jax.jit(lambda v: jax.lax.fori_loop(0, v.shape[0], lambda i, s: s + v[i], jnp.zeros(4096, jnp.float32)))
     jax.block_until_ready(stream(values))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hpcfit.cli import collect_rarely
 from hpcfit.testsystems import synthetic
 from tests import command
 from tests.command import ROOT
@@ -22,7 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Where tests run side by side (pytest-xdist), each of their processes has a core of its own."""
+    """Look for garbage as rarely as a command does, and where tests run side by side (pytest-xdist), give each of their
+    processes a core of its own."""
+    collect_rarely()
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})

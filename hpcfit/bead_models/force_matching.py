@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
-import scipy.stats
+import scipy.special
 
 from hpcfit.bead_models.linear import NormalEquations
 from hpcfit.errors import InputError
@@ -241,7 +241,7 @@ def _compared(blocks: NormalEquations, number: int, reference: int, constants, r
     values, errors = (np.array([field[part] for field in fields]) for part in (0, 1))
     cross, other = (block_mean(np.sum(means * theta, axis=1), rows) for theta in (along, fitted))
     z = np.append(np.abs(_z(values, errors)), [abs(cross.z), max(other.z, 0.0)])
-    one = 2 * scipy.stats.t.sf(z.max(), len(rows) - 1)
+    one = 2 * scipy.special.stdtr(len(rows) - 1, -z.max())
     doubt = float(min(1.0, one * len(z)))
     return MapComparison(values, errors, cross, other, doubt, doubt > DOUBT)
 

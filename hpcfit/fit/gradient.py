@@ -132,7 +132,9 @@ class Halves:
         of_frames = self._pull_frames(at, statistics_bar.common, clock)
         of_data = self._pull_data(at, statistics_bar.sliced, sums_bar, clock)
         direct = Params(shared_bar, jax.tree.map(np.zeros_like, params.local))
-        gradient = jax.tree.map(lambda a, b, c: np.asarray(a) + b + c, direct, of_frames, of_data)
+        with np.errstate(over="ignore", invalid="ignore"):
+            add = lambda a, b, c: np.asarray(a) + np.asarray(b) + np.asarray(c)  # noqa: E731
+            gradient = jax.tree.map(add, direct, of_frames, of_data)
         if self._any_rank(largest(gradient) > LARGEST_GRADIENT):
             loss, gradient = math.nan, no_gradient
         return Evaluation(loss, gradient, params, statistics, sums, clock.seconds, at.rows, self._tangents(at))

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
 
 
 class Estimate(NamedTuple):
@@ -98,12 +97,18 @@ def inefficiency(x: np.ndarray) -> float:
     n, deviation = len(x), np.asarray(x, float) - np.mean(x)
     if not np.any(np.abs(deviation) > ROUNDING * np.max(np.abs(x))):
         return np.nan
-    spectrum = scipy.fft.rfft(deviation, scipy.fft.next_fast_len(2 * n, real=True))
-    weighted = scipy.fft.irfft(np.abs(spectrum) ** 2)[:n]  # (T - t) times the autocovariance
+    spectrum = np.fft.rfft(deviation, _fast_length(2 * n))
+    weighted = np.fft.irfft(np.abs(spectrum) ** 2)[:n]  # (T - t) times the autocovariance
     C = weighted / weighted[0]  # (1 - t/T) C(t)
     pairs = C[: n // 2 * 2].reshape(-1, 2).sum(axis=1)
     negative = np.flatnonzero(pairs <= 0)
     return max(1.0, 2 * float(pairs[: negative[0] if len(negative) else len(pairs)].sum()) - 1)
+
+
+def _fast_length(n: int) -> int:
+    """The least length from n on that is a product of 2, 3 and 5: those that Fourier transforms are fast at."""
+    odd = [3**b * 5**c for b in range(n.bit_length()) for c in range(n.bit_length()) if 3**b * 5**c < 2 * n]
+    return min(factor << (-(-n // factor) - 1).bit_length() for factor in odd)
 
 
 def effective_frames(x: np.ndarray, source: np.ndarray) -> np.ndarray:

@@ -46,6 +46,10 @@ class Particles:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __getstate__(self) -> dict:
+        """Leave out what `select` keeps: ranks that receive particles from root need not import MDAnalysis for it."""
+        return {name: value for name, value in vars(self).items() if name != "_universe"}
+
     @property
     def n_residues(self) -> int:
         """Residues."""

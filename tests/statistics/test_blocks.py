@@ -5,8 +5,10 @@ Not proven here: that blocks of real trajectories are independent.
 
 import numpy as np
 import pytest
+import scipy.fft
 
 from hpcfit.statistics.blocks import (
+    _fast_length,
     block_mean,
     bootstrap_error,
     effective_frames,
@@ -63,6 +65,11 @@ def test_the_bootstrap_of_a_mean_is_its_standard_error_and_a_function_of_the_see
 def test_equal_estimates_have_no_spread():
     """To the root of the machine's precision: the variance is a difference of two sums."""
     assert np.all(bootstrap_error(lambda counts: np.ones(2), 5, 10, 0) < 4 * np.sqrt(np.finfo(float).eps))
+
+
+def test_the_length_of_a_transform_is_that_of_scipy():
+    lengths = [*range(1, 300), 99_999, 1_000_003]
+    assert [_fast_length(n) for n in lengths] == [scipy.fft.next_fast_len(n, real=True) for n in lengths]
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])

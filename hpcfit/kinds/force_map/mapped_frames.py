@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import scipy.sparse
-from scipy.interpolate import CubicSpline
 
 from hpcfit.bead_models.basis import Basis
 from hpcfit.bead_models.linear import NormalEquations, normal_equations
@@ -78,6 +77,8 @@ class MeanForce(NamedTuple):
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
         """By a cubic spline; beyond the ends the nearest one."""
+        from scipy.interpolate import CubicSpline
+
         return CubicSpline(self.r, self.f)(np.clip(r, self.r[0], self.r[-1]))
 
 

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from hpcfit.bead_models.force_matching import LinearFit, fit_forces
-from hpcfit.bead_models.neural import Architecture, BeadSample, neural_force_matching
 from hpcfit.bead_models.tables import Term, make_terms
-from hpcfit.fit.stages import Fits, Until
+from hpcfit.fit.stages import Fits
 from hpcfit.kinds.force_map.case import ForceMapCase
 from hpcfit.kinds.force_map.config import ridges
 from hpcfit.kinds.force_map.map_fits import FoundMap
 from hpcfit.kinds.force_map.mapped_frames import MappedFrames, MappedSums
-from hpcfit.kinds.force_map.neural_frames import (
-    TrainedPotential,
-    frames_grid,
-    held_out_parts,
-    neural_gradient,
-    neural_rows,
-    sample_of,
-    stacked_rows,
-    training_order,
-)
-from hpcfit.kinds.force_map.simulation import Simulated, simulate
 from hpcfit.log import logger
+
+if TYPE_CHECKING:
+    from hpcfit.kinds.force_map.neural_frames import TrainedPotential
+    from hpcfit.kinds.force_map.simulation import Simulated
 
 
 class Matched(NamedTuple):
@@ -61,9 +53,15 @@ def match_forces(
         for name, one in zip(names, linear):
             logger.info("linear model of map %s: %d functions, residual %.6g +- %.2g (kJ/mol/A)^2 held out",
                         name, basis.size, one.test.value, one.test.error)  # fmt: skip
-    neural = [] if choice.neural is None else _train(case, fits, work, sums, found, chosen)
-    simulated = None
+    neural, simulated = [], None
+    # What these two import is imported where they are asked for.
+    if choice.neural is not None:
+        from hpcfit.kinds.force_map.neural_frames import train
+
+        neural = train(case, fits, work, sums, found, chosen)
     if choice.simulation is not None:
+        from hpcfit.kinds.force_map.simulation import simulate
+
         simulated = simulate(case, fits, terms[names.index(chosen.name)], neural[:1])
     metrics = {
         "functions": basis.size,
@@ -88,32 +86,3 @@ def _of_neural(one: TrainedPotential) -> dict[str, Any]:
         "noise_floor": one.noise_floor, "steps": one.fitted.steps, "evaluations": one.fitted.evaluations,
         "stopped": one.fitted.stopped,
     }  # fmt: skip
-
-
-def _train(
-    case: ForceMapCase, fits: Fits, work: MappedFrames, sums: MappedSums, found: tuple[FoundMap, ...], chosen: FoundMap
-) -> list[TrainedPotential]:
-    """A neural potential for the chosen map, and for those to compare it with; collective."""
-    choice, run = case.config.problem.force_matching, case.config.run
-    names = [one.name for one in found]
-    grid = frames_grid(fits.grid.world, case.n_blocks)
-    part = held_out_parts(case.parts.n, choice.neural.hold_out)
-    rows = stacked_rows(work, fits.heeded(neural_rows(work, grid, part)))
-    sample = BeadSample(case.types, np.asarray(case.coarse.bonds), *sample_of(rows[0], work, grid))
-    mean_square = sums.normal.square.sum(axis=0) / sums.normal.rows.sum()
-    # The mean force is common to valid maps, so noises differ as mean squares do: what is above the least is noise.
-    least = min(float(mean_square[k]) for k, one in enumerate(found) if one.valid or len(found) == 1)
-    neural, trained = choice.neural, []
-    architecture = Architecture(neural.width, neural.depth, neural.functions, neural.cutoff)
-    for number in training_order(names, chosen.name, neural.compare):
-        problem = neural_force_matching(
-            sample, float(mean_square[number]), case.config.problem.temperature, architecture, neural.weight_decay,
-            run.precision,
-        )  # fmt: skip
-        gradient = neural_gradient(problem, rows[number], work, grid)
-        floor = max(float(mean_square[number]) - least, 0.0)
-        fitted = fits.fit(
-            f"neural {names[number]}", problem.init(run.seed), evaluate=gradient, until=Until("residual_free", floor)
-        )
-        trained.append(TrainedPotential(names[number], problem, fitted, floor))
-    return trained

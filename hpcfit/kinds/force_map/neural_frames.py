@@ -1,4 +1,4 @@
-"""Mapped frames as a neural potential is fitted to them: rows in the memory of the rank that holds the frames."""
+"""Neural potentials fitted to mapped frames, which are rows in the memory of the rank that holds them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from hpcfit.bead_models.neural import BeadFrames, NeuralForceMatching, bead_frames
+from hpcfit.bead_models.neural import (
+    Architecture,
+    BeadFrames,
+    BeadSample,
+    NeuralForceMatching,
+    bead_frames,
+    neural_force_matching,
+)
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.fit.by_blocks import Reverse
 from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid, Shape, make_grid
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import choose_sum
-from hpcfit.fit.stages import Fitted
-from hpcfit.kinds.force_map.mapped_frames import MappedFrames
+from hpcfit.fit.stages import Fits, Fitted, Until
+from hpcfit.kinds.force_map.case import ForceMapCase
+from hpcfit.kinds.force_map.map_fits import FoundMap
+from hpcfit.kinds.force_map.mapped_frames import MappedFrames, MappedSums
 from hpcfit.ranks import Ranks
 from hpcfit.store.stream import Chunk
 
@@ -111,3 +120,32 @@ def sample_of(
 def training_order(maps: Sequence[str], chosen: str, compare: Sequence[str]) -> list[int]:
     """The numbers of the maps that potentials are fitted to: the chosen one first."""
     return [maps.index(name) for name in dict.fromkeys([chosen, *compare])]
+
+
+def train(
+    case: ForceMapCase, fits: Fits, work: MappedFrames, sums: MappedSums, found: tuple[FoundMap, ...], chosen: FoundMap
+) -> list[TrainedPotential]:
+    """A neural potential for the chosen map, and for those to compare it with; collective."""
+    choice, run = case.config.problem.force_matching, case.config.run
+    names = [one.name for one in found]
+    grid = frames_grid(fits.grid.world, case.n_blocks)
+    part = held_out_parts(case.parts.n, choice.neural.hold_out)
+    rows = stacked_rows(work, fits.heeded(neural_rows(work, grid, part)))
+    sample = BeadSample(case.types, np.asarray(case.coarse.bonds), *sample_of(rows[0], work, grid))
+    mean_square = sums.normal.square.sum(axis=0) / sums.normal.rows.sum()
+    # The mean force is common to valid maps, so noises differ as mean squares do: what is above the least is noise.
+    least = min(float(mean_square[k]) for k, one in enumerate(found) if one.valid or len(found) == 1)
+    neural, trained = choice.neural, []
+    architecture = Architecture(neural.width, neural.depth, neural.functions, neural.cutoff)
+    for number in training_order(names, chosen.name, neural.compare):
+        problem = neural_force_matching(
+            sample, float(mean_square[number]), case.config.problem.temperature, architecture, neural.weight_decay,
+            run.precision,
+        )  # fmt: skip
+        gradient = neural_gradient(problem, rows[number], work, grid)
+        floor = max(float(mean_square[number]) - least, 0.0)
+        fitted = fits.fit(
+            f"neural {names[number]}", problem.init(run.seed), evaluate=gradient, until=Until("residual_free", floor)
+        )
+        trained.append(TrainedPotential(names[number], problem, fitted, floor))
+    return trained

@@ -113,11 +113,13 @@ class ForceMapStudy:
         matching = self.case.config.problem.force_matching
         if matching is None:
             return [PRODUCTS, MAPPED]
+        neural = () if matching.neural is None else matching.neural.compare
+        planned = [PRODUCTS, MAPPED, *(f"neural {name}" for name in neural)]
+        if matching.simulation is None:
+            return planned
         from hpcfit.kinds.force_map.simulation import SIMULATION
 
-        neural = () if matching.neural is None else matching.neural.compare
-        simulation = [] if matching.simulation is None else [SIMULATION]
-        return [PRODUCTS, MAPPED, *(f"neural {name}" for name in neural), *simulation]
+        return [*planned, SIMULATION]
 
     # ---- passes ----------------------------------------------------------------------------------------------------
 

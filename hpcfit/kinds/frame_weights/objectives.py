@@ -117,8 +117,8 @@ def correlation(sums: PearsonSums) -> jax.Array:
 
 
 def second_moments(sums: PearsonSums) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(xx, yy, xy) about the means; nothing of nothing."""
-    n = jnp.where(jnp.asarray(sums.n) > 0, sums.n, 1.0)
+    """(xx, yy, xy) about the means; nothing of nothing. Traced, or of NumPy arrays."""
+    n = sums.n + (sums.n == 0)
     return sums.xx - sums.x**2 / n, sums.yy - sums.y**2 / n, sums.xy - sums.x * sums.y / n
 
 

@@ -61,15 +61,34 @@ def splines(inverse_d: np.ndarray, n: int, *, even_in: int) -> np.ndarray:
     even_in: the power of 1/d that knots are evenly spaced in. With 3, and n - 3 intervals, they are the edges of as
     many resolution shells of equal volume, so that each interval has orbits to be known by.
     """
-    from scipy.interpolate import BSpline
-
     degree = min(3, n - 1)
     low, high = inverse_d.min(), inverse_d.max()
     inner = np.linspace(low**even_in, high**even_in, n - degree + 1) ** (1 / even_in)
     low, high = inner[0], inner[-1]
     knots = np.concatenate([[low] * degree, inner, [high] * degree])
     inside = np.clip(inverse_d, low, high - 1e-9 * (high - low))
-    return BSpline.design_matrix(inside, knots, degree).toarray().T
+    return _b_splines(inside, knots, degree)
+
+
+def _b_splines(x: np.ndarray, knots: np.ndarray, degree: int) -> np.ndarray:
+    """All B-splines of some knots at x, [n, len(x)], by the recurrence of Cox and de Boor.
+
+    The bits are those of SciPy's ``BSpline.design_matrix``. Its import, with that of optimizers and special functions,
+    took longer than all else that a fit does before it reads frames.
+    """
+    n = len(knots) - degree - 1
+    interval = np.clip(np.searchsorted(knots, x, side="right") - 1, degree, n - 1)
+    values = np.ones((1, len(x)))
+    for order in range(1, degree + 1):
+        right = knots[interval + np.arange(1, order + 1)[:, None]]
+        left = knots[interval + np.arange(1 - order, 1)[:, None]]
+        share = values / (right - left)
+        values = np.zeros((order + 1, len(x)))
+        values[:-1] += share * (right - x)
+        values[1:] += share * (x - left)
+    found = np.zeros((n, len(x)))
+    found[interval + np.arange(-degree, 1)[:, None], np.arange(len(x))] = values
+    return found
 
 
 def _is_likelihood(choice: FrameWeightsConfig) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.constants import gas_constant
 
 from hpcfit.errors import InputError
 from hpcfit.fit.gradient import Evaluation, Gradient
@@ -18,6 +17,7 @@ from hpcfit.kinds.frame_weights.files import MAP_ATTRIBUTES, SOURCE_COLUMNS, WEI
 from hpcfit.kinds.frame_weights.objectives import part_of
 from hpcfit.kinds.frame_weights.problem import shell_correlations
 from hpcfit.kinds.frame_weights.quality import MeasuredQuality, map_quality, number_or_none
+from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.statistics.blocks import effective_frames
 from hpcfit.store.catalog import FrameRows as StoreRows
@@ -94,7 +94,7 @@ def _weight_table(case: FrameWeightsCase, w: dict[str, np.ndarray]) -> WeightTab
     weight = np.where(np.abs(w["w"][held]) > 2 * ABSENT, w["w"][held], 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):  # a weight of 0, or below 0, has no logarithm
         log_weight = np.log(weight)
-    kT = gas_constant / 1000 * case.config.problem.temperature  # kJ/mol
+    kT = GAS_CONSTANT * case.config.problem.temperature  # kJ/mol
     return WeightTable(rows, weight, log_weight, -kT * (log_weight + np.log(case.n_frames)))
 
 
@@ -118,7 +118,7 @@ def _independent_frames(table: WeightTable) -> dict[str, float]:
 
 def _groups(case: FrameWeightsCase, w: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """Each group of frames: its frames, summed prior and fitted weight, and the free energy between the two."""
-    kT = gas_constant / 1000 * case.config.problem.temperature  # kJ/mol
+    kT = GAS_CONSTANT * case.config.problem.temperature  # kJ/mol
     prior = np.where(w["ids"] >= 0, np.exp(case.prior.log_weights(case.blocks)), 0.0)
     rows = []
     for number, name in enumerate(case.groups.names):
@@ -138,7 +138,7 @@ def _intensities(case: FrameWeightsCase, problem: Any, evaluation: Evaluation, g
     for number in range(len(grid.tiles)):
         tile, moments = (_leaves_at(tree, number) for tree in (problem.tiles, statistics.sliced))
         places = case.tiling.orbits[grid.tiles[number]]
-        x = np.asarray(problem.intensity(statistics._replace(sliced=moments), tile))
+        x = problem.intensity(statistics._replace(sliced=moments), tile)
         mine[places[places >= 0]] = x[places >= 0]
     return grid.slices.sum(mine)
 
@@ -146,7 +146,7 @@ def _intensities(case: FrameWeightsCase, problem: Any, evaluation: Evaluation, g
 def _leaves_at(tree: Any, number: int) -> Any:
     import jax
 
-    return jax.tree.map(lambda leaf: leaf[number], tree)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[number], tree)
 
 
 def _write_map(directory: RunDirectory, case: FrameWeightsCase, calculated: np.ndarray, flat: np.ndarray) -> None:

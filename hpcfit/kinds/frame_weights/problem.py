@@ -261,22 +261,22 @@ class FrameWeights:
 
     # ---- sums over reflections -----------------------------------------------------------------------------------
 
-    def intensity(self, statistics: Statistics, tile: Tiles) -> jax.Array:
-        """x of each orbit of a tile, [width], electrons^2: the mean over the orbit's reflections."""
+    def intensity(self, statistics: Statistics, tile: Tiles) -> np.ndarray:
+        """x of each orbit of a tile, [width], electrons^2: the mean over the orbit's reflections. Of NumPy arrays."""
         x, _ = self._intensity(statistics, tile)
-        return jax.ops.segment_sum(x * tile.share, tile.orbit, x.shape[0])
+        return np.bincount(tile.orbit, x * tile.share, len(x))
 
     def _intensity(self, statistics: Statistics, tile: Tiles) -> tuple[jax.Array, jax.Array]:
-        """x of each reflection in units of s^2, and |M1|^2."""
+        """x of each reflection in units of s^2, and |M1|^2. Traced, or of NumPy arrays."""
         common, moments = statistics
         if self.kind.normalised:
             # x(h) does not change with F0 because the weights are divided by their sum.
             mean = moments.wF / common.w
-            bragg = jnp.sum(mean * mean, axis=-1)
+            bragg = (mean * mean).sum(axis=-1)
             return moments.wFF / common.w - bragg, bragg
         mean = moments.wF + common.w * tile.F0
-        second = moments.wFF + jnp.sum(tile.F0 * (2 * moments.wF + common.w * tile.F0), axis=-1)
-        bragg = jnp.sum(mean * mean, axis=-1)
+        second = moments.wFF + (tile.F0 * (2 * moments.wF + common.w * tile.F0)).sum(axis=-1)
+        bragg = (mean * mean).sum(axis=-1)
         return second - bragg, bragg
 
     def summary(self, statistics: Statistics, shared: dict, tile: Tiles) -> FitSums:
@@ -358,12 +358,12 @@ class FrameWeights:
     def directions(self) -> Directions:
         """Directions through which the objective sees x, leaves [tiles, K - 1, width] and [tiles, width]."""
         basis, powered, power = _directions(self)
-        return Directions(basis, powered, int(power[0]))
+        return Directions(basis, powered, int(np.asarray(power)[0]))
 
     def prepare(self, frames: FrameRows) -> Prepared:
         """The data that every pass reads beside the frames."""
         tiles, (basis, powered, power) = self.tiles, self.directions()
-        F0 = jnp.zeros((*tiles.share.shape, 2)) if self.kind.normalised else tiles.F0
+        F0 = jax.device_put(np.zeros((*tiles.share.shape, 2))) if self.kind.normalised else tiles.F0
         return Prepared(as_read((F0, tiles.share, tiles.orbit, basis, powered)), power, frames.ids.ravel() >= 0)
 
     def one_pass(
@@ -396,7 +396,7 @@ def _directions(problem: FrameWeights) -> Directions:
 
 
 def shell_correlations(sums: PearsonSums) -> np.ndarray:
-    """CC within each shell, [shells]; NaN where a shell has fewer than two orbits."""
-    xx, yy, xy = (np.asarray(value) for value in second_moments(sums))
+    """CC within each shell, [shells]; NaN where a shell has fewer than two orbits. Of NumPy arrays."""
+    xx, yy, xy = second_moments(sums)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where((xx > 0) & (yy > 0), xy / np.sqrt(xx * yy), np.nan)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from scipy.constants import gas_constant
 
 from hpcfit.kinds.frame_weights.files import FrameWeightsRun, SourceWeights
 from hpcfit.kinds.frame_weights.numbers import KINDS_OF_ERRORS, error_by, error_of, resamples, share
+from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.report.page import (
     Figure,
     Section,
@@ -126,7 +126,7 @@ def _delta_G(m: dict[str, Any], row: dict[str, Any]) -> Markup | str:
     """With its error by propagation, kT sd(weight) / weight."""
     if row["delta_G"] is None:
         return "∞" if row["weight"] == 0 else "–"
-    error, kT = error_of(m, "groups", row["group"]), gas_constant / 1000 * m["temperature"]
+    error, kT = error_of(m, "groups", row["group"]), GAS_CONSTANT * m["temperature"]
     return plus_minus(near_zero(row["delta_G"]), None if error is None else kT * error / row["weight"])
 
 
@@ -201,4 +201,4 @@ def _top(source: SourceWeights) -> list[tuple[int, float]]:
 
 
 def _free_energy(relative: float, temperature: float) -> str:
-    return near_zero(-gas_constant / 1000 * temperature * np.log(relative)) if relative > 0 else "∞"
+    return near_zero(-GAS_CONSTANT * temperature * np.log(relative)) if relative > 0 else "∞"

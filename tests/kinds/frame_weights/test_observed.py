@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.interpolate import BSpline
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
-from hpcfit.kinds.frame_weights.observed import observe, splines
+from hpcfit.kinds.frame_weights.observed import _b_splines, observe, splines
 from tests.kinds.frame_weights.systems import bernstein, recursion, system
 
 INVERSE_D = np.sort(np.random.default_rng(0).uniform(0.05, 0.6, 200))
@@ -41,6 +42,13 @@ def test_splines_are_those_of_the_recursion(even_in):
     expected = recursion(np.r_[[inner[0]] * 3, inner, [inner[-1]] * 3], INVERSE_D)
     # The largest 1/d is a little below the end of the range: 1e-9 of it.
     np.testing.assert_allclose(splines(INVERSE_D, 9, even_in=even_in), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_splines_have_the_bits_of_scipy(degree):
+    inner = np.linspace(0.2, 0.9, 6) ** (1 / 3)
+    knots, x = np.r_[[inner[0]] * degree, inner, [inner[-1]] * degree], np.linspace(inner[0], inner[-1] - 1e-9, 300)
+    assert np.array_equal(_b_splines(x, knots, degree), BSpline.design_matrix(x, knots, degree).toarray().T)
 
 
 @pytest.mark.parametrize("even_in", [1, 3])
