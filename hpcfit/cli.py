@@ -250,7 +250,7 @@ def doctor() -> int:
 
 @app.command
 def init(
-    kind: Annotated[str, Parameter(help="A kind of problem; `hpcfit explain` lists them.")],
+    kind: Annotated[str, Parameter(help="A kind of problem, or KIND/VARIANT; `hpcfit explain` lists them.")],
     *,
     demo: Annotated[
         Path | None, Parameter(help="Make this folder instead, with data simulated on the spot, ready to be fitted.")

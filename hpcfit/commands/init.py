@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hpcfit.commands.explain import readme_of
 from hpcfit.errors import InputError
+from hpcfit.kinds.table import kind_named
 from hpcfit.log import logger
 from hpcfit.workflow.shipped import shipped
 
@@ -20,12 +21,24 @@ UNFINISHED = "config.toml.part"  # what the config is called until everything th
 
 
 def run_init(kind: str, demo: Path | None) -> None:
-    """Print the commented config of a kind, or make the folder ``demo``. Raises InputError for a kind that is none."""
-    folder = readme_of(kind).parent.name
+    """Print the commented config of a kind, or make the folder ``demo``; `KIND/VARIANT` is that of a variant.
+
+    Raises InputError for a kind that is none.
+    """
+    name, _, variant = kind.partition("/")
+    folder = readme_of(name).parent.name
+    base = shipped(f"config/{folder}.toml")
+    configs = {key: base.with_name(f"{folder}_{key}.toml") for key in kind_named(name).variants}
+    known = [key for key, path in configs.items() if path.is_file()]
+    if variant and variant not in known:
+        raise InputError(
+            f"'{name}' has no config of its own for '{variant}'",
+            remedy=f"use {', '.join([name, *(f'{name}/{key}' for key in known)])}",
+        )
     if demo is not None:
         make_demo(kind, demo)
         return
-    sys.stdout.write(shipped(f"config/{folder}.toml").read_text(encoding="utf-8"))
+    sys.stdout.write(configs.get(variant, base).read_text(encoding="utf-8"))
 
 
 def make_demo(kind: str, folder: Path) -> None:

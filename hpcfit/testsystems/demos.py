@@ -43,11 +43,23 @@ def dimer() -> Demo:
     return Demo(shipped("config/water_dimer.toml"), water_dimer.write_rigid, ((),), lambda folder: None)
 
 
+def argon() -> Demo:
+    """Liquid argon whose force field is 5 % off."""
+    from hpcfit.testsystems import argon as liquid
+
+    return Demo(shipped("config/force_field.toml"), lambda folder: None, (), liquid.write)
+
+
 def ensembles() -> Demo:
     """Tables of two molecules whose force field and Karplus curve are wrong by known amounts; nothing is simulated."""
     from hpcfit.testsystems import tabulated_ensembles
 
-    return Demo(shipped("config/force_field.toml"), lambda folder: None, (), tabulated_ensembles.write)
+    return Demo(shipped("config/force_field_tabulated.toml"), lambda folder: None, (), tabulated_ensembles.write)
 
 
-DEMOS: dict[str, Callable[[], Demo]] = {"frame-weights": crystal, "force-map": dimer, "force-field": ensembles}
+DEMOS: dict[str, Callable[[], Demo]] = {
+    "frame-weights": crystal,
+    "force-map": dimer,
+    "force-field": argon,
+    "force-field/tabulated": ensembles,
+}

@@ -13,12 +13,13 @@ from hpcfit.commands import explain
 from hpcfit.commands.init import UNFINISHED
 from hpcfit.kinds import table
 from hpcfit.kinds.table import load_config
-from hpcfit.testsystems import demos
+from hpcfit.testsystems import argon, demos
 from tests.command import ROOT, here
 from tests.conftest import assert_one_clear_error
 
 KINDS = {"frame-weights", "force-map", "force-field"}
-SIMULATED = {"frame-weights", "force-map"}  # whose demos simulate
+CONFIGS = KINDS | {"force-field/tabulated"}
+SIMULATED = {"frame-weights", "force-map"}  # whose demos simulate by `hpcfit simulate`
 HEAVY = ("jax", "numpy", "matplotlib", "openmm", "h5py")
 
 
@@ -48,12 +49,19 @@ def test_explain_sets_markdown_on_a_terminal(monkeypatch, capsys):
     assert "## Known limits" not in shown
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(CONFIGS))
 def test_init_prints_a_config_that_is_valid(kind, tmp_path):
     done = here("init", kind)
     assert done.returncode == 0, done.stderr
     (tmp_path / "config.toml").write_text(done.stdout)
-    assert load_config(tmp_path / "config.toml").problem.kind == kind
+    problem = load_config(tmp_path / "config.toml").problem
+    assert problem.kind == kind.partition("/")[0]
+    assert kind in (problem.kind, f"{problem.kind}/{getattr(problem, 'estimator', '')}")
+
+
+def test_a_variant_without_a_config_of_its_own_is_one_error():
+    done = here("init", "force-field/fluctuation")
+    assert_one_clear_error(done, ["no config of its own for 'fluctuation'", "force-field, force-field/tabulated"])
 
 
 @pytest.mark.parametrize("command", ["init", "explain"])
@@ -140,8 +148,11 @@ def test_without_openmm_it_is_said_before_anything_is_made(kind, monkeypatch, tm
     assert not (tmp_path / "demo").exists()
 
 
-def test_every_kind_has_a_demo_whose_config_names_what_it_makes(tmp_path):
-    assert demos.DEMOS.keys() == table.KINDS.keys() == KINDS
+def test_every_kind_has_a_demo_whose_config_names_what_it_makes(tmp_path, monkeypatch):
+    monkeypatch.setattr(argon, "WALKS", 2)
+    monkeypatch.setattr(argon, "STEPS", 4 * argon.STRIDE)
+    assert demos.DEMOS.keys() == CONFIGS
+    assert table.KINDS.keys() == KINDS
     pytest.importorskip("openmm")
     for kind, demo in demos.DEMOS.items():
         made, config = demo(), tmp_path / kind / "config.toml"
@@ -150,7 +161,7 @@ def test_every_kind_has_a_demo_whose_config_names_what_it_makes(tmp_path):
         made.write_systems(config.parent)
         directories = [load_config(config, sets).simulate.directory for sets in made.simulations]
         assert len(set(directories)) == len(directories)
-        assert load_config(config).problem.kind == kind
+        assert load_config(config).problem.kind == kind.partition("/")[0]
         assert bool(directories) == (kind in SIMULATED)
         if kind in SIMULATED:
             assert all(one.topology.exists() and one.system.exists() for one in load_config(config).simulate.system)

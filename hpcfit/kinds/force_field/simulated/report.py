@@ -48,9 +48,14 @@ def outcome(run: ForceFieldRun) -> Section:
         f"{plural(len(choice['system']), 'system')} in {plural(m['frames'], 'window')} of {choice['window']:g} ps,"
         f" {plural(len(m['averages']), 'datum').replace('datums', 'data')}, by the estimator {m['estimator']}."
     )
+    noise = (
+        f"Of χ² of the fitted data about {significant(m['noise_of_chi2'])} are noise of the windows of one draw: their"
+        " averages have errors of their own."
+    )
     stopped = f"The fit stopped after {plural(m['steps'], 'step')}: {m['stopped']}."
     warnings = [Text(text, warning=True) for text in m["warnings"]]
-    return Section("Outcome", [Text(said), cards(MEANING, m["fitted"], m["before"]), *warnings, Text(stopped)])
+    numbers = cards(MEANING, m["fitted"], m["before"])
+    return Section("Outcome", [Text(said), numbers, Text(noise), *warnings, Text(stopped)])
 
 
 def data(run: ForceFieldRun) -> Section:

@@ -40,7 +40,7 @@ class AtEnd(NamedTuple):
 
     averages, errors: all data, calculated, and the errors of the means over windows. values, of_data, of_windows: the
     parameters and their two errors, None where nothing determines some of them; correlations: [P, P], of both together;
-    undetermined: combinations in words.
+    undetermined: combinations in words. noise: what the noise of the windows adds to chi2 of the fitted data.
     """
 
     averages: np.ndarray
@@ -50,6 +50,7 @@ class AtEnd(NamedTuple):
     of_windows: np.ndarray | None
     correlations: np.ndarray | None
     undetermined: list[str]
+    noise: float
 
 
 def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
@@ -79,6 +80,7 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
         },
         "undetermined": found.undetermined,
         "rounds_of_the_mean": case.rounds_of_the_mean,
+        "noise_of_chi2": found.noise,
         "averages": found.averages.tolist(),
         "errors_of_averages": found.errors.tolist(),
         "averages_before": averages_of(before).tolist(),
@@ -205,20 +207,21 @@ def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation) -> AtEnd:
 
 def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray], J: np.ndarray) -> AtEnd:
     averages, left_out = averages_of(at), _without_each(case, problem, rows)
+    noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
     normal = J.T @ J
     undetermined = _undetermined(normal, case.moving.labels)
     if undetermined:
-        return AtEnd(averages, jackknife_error(left_out), values, None, None, None, undetermined)
+        return AtEnd(averages, jackknife_error(left_out), values, None, None, None, undetermined, noise)
     covariance = np.linalg.inv(normal)
     n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
-    noise = (covariance @ J[:n].T @ _of_data(problem, left_out).T).T
-    of_windows = (len(noise) - 1) / len(noise) * noise.T @ noise / case.rounds_of_the_mean
+    moved = _of_data(problem, left_out) @ J[:n] @ covariance
+    of_windows = (len(moved) - 1) / len(moved) * moved.T @ moved / case.rounds_of_the_mean
     both = slopes[:, None] * (covariance + of_windows) * slopes
     errors = np.sqrt(np.diag(both))
     return AtEnd(
         averages, jackknife_error(left_out), values, slopes * np.sqrt(np.diag(covariance)),
-        slopes * np.sqrt(np.diag(of_windows)), both / np.outer(errors, errors), [],
+        slopes * np.sqrt(np.diag(of_windows)), both / np.outer(errors, errors), [], noise,
     )  # fmt: skip
 
 
