@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcfit.kinds.force_field.files import Observable
 from hpcfit.report import figures
-from hpcfit.report.drawing import BLUE, DIVERGING, FEW, GREEN, INK, LINE, SOFT, drawn, index_axis, shortened
+from hpcfit.report.drawing import BLUE, DIVERGING, FEW, GREEN, INK, LINE, ORANGE, SOFT, drawn, index_axis, shortened
 from hpcfit.report.figures import BASELINE, Scan, legend_above, panels, plain_logarithmic
 from hpcfit.runs.history import History
 
@@ -103,6 +103,47 @@ def rounds(history: History, names: Sequence[str], start: Sequence[float], settl
         axis.set(title=shortened(name, 30), xlabel="round")
         index_axis(axis, x)
     axes[0].set_ylabel("value / start" if start[0] else "value")
+    return figure
+
+
+@drawn
+def estimators(rows: Sequence[dict[str, Any]]):
+    """Derivatives by both estimators over that of the fluctuation formula, a panel a parameter."""
+    names = list(dict.fromkeys(row["parameter"] for row in rows))
+    figure, axes = panels(len(names), 2, row=2.4, margin=0.5)
+    for axis, name in zip(axes, names):
+        mine = [row for row in rows if row["parameter"] == name]
+        x, unit = np.arange(len(mine)), np.array([row["fluctuation"] for row in mine])
+        pathwise, error, whole = (
+            np.array([row[key] for row in mine]) / unit for key in ("pathwise", "pathwise_error", "fluctuation_error")
+        )
+        short = np.array([row["too_short"] for row in mine])
+        axis.axhline(1.0, **BASELINE)
+        look = {"fmt": "none", "capsize": 2}
+        axis.errorbar(x + 0.12, np.ones(len(x)), yerr=np.abs(whole), ecolor=SOFT, **look)
+        axis.plot(x + 0.12, np.ones(len(x)), "o", color=SOFT, markerfacecolor="none", label="fluctuation")
+        axis.errorbar(x - 0.12, pathwise, yerr=np.abs(error), ecolor=LINE, **look)
+        axis.plot(x[~short] - 0.12, pathwise[~short], "o", color=BLUE, label="pathwise")
+        axis.plot(x[short] - 0.12, pathwise[short], "o", color=ORANGE, label="pathwise, windows too short")
+        axis.set(title=shortened(f"by {name}", 30), xlabel="number of the derivative")
+    axes[0].set_ylabel("derivative / fluctuation")
+    legend_above(figure, axes[0])
+    return figure
+
+
+@drawn
+def memory(parts: Sequence[tuple[str, dict[str, Any], int]]):
+    """C(t) / C(0) by parameter; parts: system, what it remembers, frames that are not averaged."""
+    figure, axes = panels(len(parts), 3, row=2.2, margin=0.5)
+    for axis, (system, one, skipped) in zip(axes, parts):
+        time, left, error = (np.array(one[key]) for key in ("time", "left", "error"))
+        axis.axhline(0.0, **BASELINE)
+        axis.fill_between(time, left - error, left + error, color=BLUE, alpha=0.2, linewidth=0)
+        axis.plot(time, left, color=BLUE)
+        axis.axvline(time[skipped], color=SOFT, linestyle=":")
+        title = f"{system}: {one['observable']} {one['item']} by {one['parameter']}"
+        axis.set(title=shortened(title, 34), xlabel="time, ps")
+    axes[0].set_ylabel("C(t) / C(0)")
     return figure
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+
 from hpcfit.kinds.force_field.files import OBSERVABLES, PARAMETERS, ForceFieldRun
 from hpcfit.kinds.force_field.sections import (
     cards,
@@ -38,7 +40,27 @@ PARAMETERS_TABLE = (
     " open, from the curvature of the loss; that of frames is the noise of the windows, {rounds}. ± is both together."
 )
 ROUNDS = "Each parameter at the start of each round, relative to its start. From the dotted line on steps are averaged."
+MEMORY = (
+    "What windows forget: C(t) / C(0) of the datum that says most of each parameter, its covariance with the derivative"
+    " of the energy a time t before, with standard errors. The pathwise derivative at the end of a window lacks this"
+    " share of itself; frames before the dotted line are not averaged."
+)
+ESTIMATORS = (
+    "Derivatives of the data by the parameters at the end, pathwise (filled) and by the fluctuation formula (open), in"
+    " units of the latter, with standard errors over windows; those below 5 % of the largest of their kind are left out."
+    " Orange: windows are too short, by more than 5 % and three errors."
+)
+GROWTH = (
+    "{system}: tangents grow by exp({rate}) in the second half of a window, an estimate of the largest Lyapunov"
+    " exponent; variances of pathwise derivatives grow by twice that rate."
+)
+BY_ESTIMATOR = (
+    "The same derivatives. Missing: the share that the windows are too short for. Combined: by inverse variances, where"
+    " windows are long enough; its error takes the two estimates for independent, which they are not quite."
+)
 FEW = 12  # numbers of an observable that a table lists
+LARGE = 0.05  # of the largest derivative by a parameter: what is drawn and listed
+LISTED = 24  # derivatives in the table
 
 
 def outcome(run: ForceFieldRun) -> Section:
@@ -49,7 +71,7 @@ def outcome(run: ForceFieldRun) -> Section:
         f" {plural(len(m['averages']), 'datum').replace('datums', 'data')}, by the estimator {m['estimator']}."
     )
     noise = (
-        f"Of χ² of the fitted data about {significant(m['noise_of_chi2'])} are noise of the windows of one draw: their"
+        f"Of χ² of the fitted data about {m['noise_of_chi2']:.3g} are noise of the windows of one draw: their"
         " averages have errors of their own."
     )
     stopped = f"The fit stopped after {plural(m['steps'], 'step')}: {m['stopped']}."
@@ -97,8 +119,51 @@ def parameters(run: ForceFieldRun) -> Section:
     return Section("Parameters", [*blocks, Figure(svg, "parameters along the rounds", ROUNDS)])
 
 
+def derivatives(run: ForceFieldRun) -> Section | None:
+    """The derivatives by both estimators, what windows are too short for, and how fast tangents grow."""
+    from hpcfit.kinds.force_field import figures
+
+    systems = run.metrics.get("derivatives")
+    if not systems:
+        return None
+    rows = _large([row for one in systems for row in one["rows"]])
+    growth = [_growth(one) for one in systems if np.isfinite(one["growth"])]
+    skipped = run.config["problem"].get("skipped", run.config["problem"]["frames"] // 2)
+    memory = [(one["system"], part, skipped) for one in systems for part in one["memory"]][:FEW]
+    blocks = [
+        Figure(figures.estimators(rows), "derivatives by both estimators", ESTIMATORS),
+        Figure(figures.memory(memory), "what windows forget", MEMORY),
+        *growth,
+    ]
+    head = ("datum", "parameter", "pathwise", "fluctuation", "combined", "missing")
+    table = Table(head, list(map(_derivative, rows[:LISTED])), BY_ESTIMATOR, text_columns=2)
+    return Section("Derivatives", [*blocks, table])
+
+
+def _large(rows: list[dict]) -> list[dict]:
+    """The derivatives that are not small beside the largest one of their parameter, in units of the datum's error."""
+    largest: dict[tuple[str, str], float] = {}
+    for row in rows:
+        key = row["observable"], row["parameter"]
+        largest[key] = max(largest.get(key, 0.0), abs(row["fluctuation"]))
+    return [row for row in rows if abs(row["fluctuation"]) > LARGE * largest[row["observable"], row["parameter"]]]
+
+
+def _growth(one: dict) -> Text:
+    rate = f"({one['growth']:.2g} ± {one['growth_error']:.1g}) t / ps"
+    return Text(GROWTH.format(system=one["system"], rate=rate))
+
+
+def _derivative(row: dict) -> list:
+    values = [
+        plus_minus(significant(row[key], 4), row[f"{key}_error"]) for key in ("pathwise", "fluctuation", "combined")
+    ]
+    missing = f"{100 * row['left']:.0f} ± {100 * row['left_error']:.0f} %" + (", too short" if row["too_short"] else "")
+    return [f"{row['observable']} {row['item']}", row["parameter"], *values, missing]
+
+
 CONTENTS = Contents(
-    finished=(outcome, data, parameters, partial(convergence, words=NOISE), time, settings),
+    finished=(outcome, data, parameters, derivatives, partial(convergence, words=NOISE), time, settings),
     unfinished=(partial(so_far, meaning=MEANING), partial(convergence, words=NOISE), settings),
     files=("config.toml", "environment.json", "history.jsonl", PARAMETERS, OBSERVABLES),
     run=ForceFieldRun,
