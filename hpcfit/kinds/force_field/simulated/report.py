@@ -47,7 +47,7 @@ MEMORY = (
 )
 ESTIMATORS = (
     "Derivatives of the data by the parameters at the end, pathwise (filled) and by the fluctuation formula (open), in"
-    " units of the latter, with standard errors over windows; those below 5 % of the largest of their kind are left out."
+    " units of the latter, with standard errors over windows; those below 5 % of the largest are left out."
     " Orange: windows are too short, by more than 5 % and three errors."
 )
 GROWTH = (
