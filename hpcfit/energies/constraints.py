@@ -45,6 +45,15 @@ class Constraints:
         along = jnp.sum(arms * self._arms(velocities), axis=-1)
         return self._push(velocities, arms, _solve(self._matrix(arms, arms), along))
 
+    @property
+    def rigid(self) -> bool:
+        """True where every cluster is a rigid body: two atoms, or three with all their distances."""
+        size = self.there.sum(axis=1)
+        return bool(np.all((size == 1) | ((size == 3) & (self._atoms_of_clusters() == 3))))
+
+    def _atoms_of_clusters(self) -> np.ndarray:
+        return np.array([len(np.unique(atoms[there])) for atoms, there in zip(self.atoms, self.there)], dtype=int)
+
     def violation(self, positions: jax.Array, parameters) -> jax.Array:
         """The largest relative deviation of a constrained distance."""
         arms, d = self._arms(positions), self.lengths.values(parameters)[self.place]
@@ -85,18 +94,20 @@ class Constraints:
             arms, violation = off(λ, free, old, d_squared)
             return λ + _solve(coupling * jnp.einsum("cmk,cnk->cmn", arms, old), violation)
 
-        def far(λ):
-            return jnp.any(jnp.abs(off(λ, *given)[1]) > NEAR * given[2])
+        def near(λ):
+            return jnp.all(jnp.abs(off(λ, *given)[1]) <= NEAR * given[2], axis=1)
 
         given = jax.lax.stop_gradient((free, old, d_squared))
         start = jnp.zeros(self.there.shape), 0
         found, _ = jax.lax.while_loop(
-            lambda state: far(state[0]) & (state[1] < STEPS),
+            lambda state: ~jnp.all(near(state[0])) & (state[1] < STEPS),
             lambda state: (newton(state[0], *given), state[1] + 1),
             start,
         )
+        held = near(found)[:, None]
+        found, free = jnp.where(held, found, 0.0), jnp.where(held[..., None], free, old)  # else 0 times NaN
         # One more step, from a start that is a constant, has the derivative of the implicit function.
-        return jnp.where(far(found), jnp.nan, newton(jax.lax.stop_gradient(found), free, old, d_squared))
+        return jnp.where(held, newton(jax.lax.stop_gradient(found), free, old, d_squared), jnp.nan)
 
 
 def _solve(matrix, right) -> jax.Array:
