@@ -123,8 +123,8 @@ class Constrained:
         w <- P(v + b F)     x_u <- x + dt/2 w     v <- a w + c n     x_u <- x_u + dt/2 v
         x' <- constrained(x_u; x)                 v <- P'(v + (x' - x_u) / dt)
 
-    which is that of OpenMM's ``LangevinMiddleIntegrator`` (ReferenceLangevinMiddleDynamics.cpp, ``update``), but for
-    P', the projection at x': OpenMM leaves it to the beginning of its next step, which makes no difference to positions.
+    which is that of OpenMM's ``LangevinMiddleIntegrator`` (ReferenceLangevinMiddleDynamics.cpp, ``update``) but for P',
+    the projection at x'. OpenMM leaves it to the beginning of its next step; positions are the same.
     """
 
     scheme: Scheme

@@ -141,6 +141,6 @@ def test_what_is_no_dynamics_is_one_clear_error():
         Bath(1.0, -1.0, 0.1)
     with pytest.raises(InputError, match="friction = 0"):
         overdamped(Bath(1.0, 0.0, 0.1), M)
+    start = PhasePoint(jnp.zeros((1, 1)), jnp.zeros((1, 1)))
     with pytest.raises(InputError, match="7 steps are no multiple of 2"):
-        start = PhasePoint(jnp.zeros((1, 1)), jnp.zeros((1, 1)))
         walk(Motion(lambda x, _: -x, middle(BATH, M)), start, noise_key(0, 0, 0), Course(7, 2))
