@@ -35,9 +35,11 @@ class Constraints:
     inverse_masses: np.ndarray
 
     def positions(self, moved: jax.Array, before: jax.Array, parameters) -> jax.Array:
-        """The positions [N, 3] nearest to `moved` along the constraints' directions at `before`, which fulfil them."""
+        """The positions [N, 3] nearest to `moved` along the constraints' directions at `before`, which fulfil them; NaN
+        where Newton's method does not find them."""
         old, d_squared = self._arms(before), self.lengths.values(parameters)[self.place] ** 2
-        return self._push(moved, old, self._multipliers(self._arms(moved), old, d_squared))
+        multipliers, held = self._multipliers(self._arms(moved), old, d_squared)
+        return jnp.where(held, self._push(moved, old, multipliers), jnp.nan)
 
     def velocities(self, velocities: jax.Array, positions: jax.Array) -> jax.Array:
         """The velocities without their parts along the constraints, [N, 3]."""
@@ -82,8 +84,8 @@ class Constraints:
     def _matrix(self, new, old) -> jax.Array:
         return self._coupling() * jnp.einsum("cmk,cnk->cmn", new, old)
 
-    def _multipliers(self, free, old, d_squared) -> jax.Array:
-        """λ with |free − coupling λ old|² = d², [C, m]; NaN where Newton's method does not find it."""
+    def _multipliers(self, free, old, d_squared) -> tuple[jax.Array, jax.Array]:
+        """(λ with |free − coupling λ old|² = d², [C, m]; True if Newton's method has found all of them)"""
         coupling, d_squared = self._coupling(), jnp.where(self.there, d_squared, 1.0)
 
         def off(λ, free, old, d_squared):
@@ -105,9 +107,9 @@ class Constraints:
             start,
         )
         held = near(found)[:, None]
-        found, free = jnp.where(held, found, 0.0), jnp.where(held[..., None], free, old)  # else 0 times NaN
+        found, free = jnp.where(held, found, 0.0), jnp.where(held[..., None], free, old)  # 0 times NaN is no derivative
         # One more step, from a start that is a constant, has the derivative of the implicit function.
-        return jnp.where(held, newton(jax.lax.stop_gradient(found), free, old, d_squared), jnp.nan)
+        return newton(jax.lax.stop_gradient(found), free, old, d_squared), jnp.all(held)
 
 
 def _solve(matrix, right) -> jax.Array:

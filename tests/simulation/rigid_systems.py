@@ -1,11 +1,13 @@
-"""Small OpenMM Systems with constraints: waters with SETTLE, ethane with constrained bonds of hydrogen, TIP4P."""
+"""Small OpenMM Systems with constraints: waters with SETTLE or a virtual site, ethane with rigid bonds of hydrogen."""
 
 import numpy as np
 
 from hpcfit.energies.systems import LoadedSystem, from_system
+from hpcfit.testsystems import water_dimer
 from tests.energies.openmm_cases import waters
 
 CH, CC, TETRAHEDRAL = 0.109, 0.153, 1.9106
+OH, HH = 0.09572, 0.15139
 
 
 def settled(number: int, field: str = "tip3p.xml"):
@@ -16,17 +18,36 @@ def settled(number: int, field: str = "tip3p.xml"):
     forces = app.ForceField(field)
     modeller = app.Modeller(topology, unit.Quantity([Vec3(*place) for place in positions], unit.nanometer))
     modeller.addExtraParticles(forces)
-    system = forces.createSystem(modeller.topology)
+    system = forces.createSystem(modeller.topology, removeCMMotion=False)
     return system, modeller.topology, np.array(modeller.positions.value_in_unit(unit.nanometer))
 
 
-def ethane():
-    """The same of ethane, staggered; angles and the bond of carbons vibrate, all hydrogens meet by charges and LJ."""
+def mixture():
+    """(System, positions nm) of ethane, whose angles and carbons vibrate, and of a water with and one without a site.
+
+    Atoms 0-7 are C C H H H H H H, 8-10 are O H H, 11-14 are O H H and the site.
+    """
     import openmm
 
-    system, bonds, angles, pairs = (
-        openmm.System(), openmm.HarmonicBondForce(), openmm.HarmonicAngleForce(), openmm.NonbondedForce(),
-    )  # fmt: skip
+    system, pairs = openmm.System(), openmm.NonbondedForce()
+    _ethane(system, pairs)
+    _water(system, pairs, OH, HH, (-0.8340, 0.4170))
+    _water(system, pairs, 1.01 * OH, 1.01 * HH, (0.0, 0.5242))
+    system.addParticle(0.0)
+    system.setVirtualSite(14, openmm.ThreeParticleAverageSite(11, 12, 13, 0.74, 0.13, 0.13))
+    pairs.addParticle(-1.0484, 1.0, 0.0)
+    for atom in (11, 12, 13):
+        pairs.addException(14, atom, 0, 1, 0)
+    system.addForce(pairs)
+    molecule = water_dimer.molecule() / 10
+    plain, turned = molecule + np.array([0.35, 0.1, 0.1]), molecule[:, [1, 2, 0]] + np.array([-0.3, 0.25, 0.1])
+    return system, np.concatenate([_staggered(), plain, turned, turned[:1]])
+
+
+def _ethane(system, pairs) -> None:
+    import openmm
+
+    bonds, angles = openmm.HarmonicBondForce(), openmm.HarmonicAngleForce()
     for number in range(8):
         carbon = number < 2
         system.addParticle(12.011 if carbon else 1.008)
@@ -41,9 +62,18 @@ def ethane():
             for other in hydrogens[:number]:
                 angles.addAngle(one, end, other, TETRAHEDRAL, 280.0)
                 pairs.addException(one, other, 0, 1, 0)
-    for force in (bonds, angles, pairs):
-        system.addForce(force)
-    return system, None, _staggered()
+    system.addForce(bonds)
+    system.addForce(angles)
+
+
+def _water(system, pairs, oh: float, hh: float, charges: tuple[float, float]) -> None:
+    first = system.getNumParticles()
+    for mass, charge, sigma in ((15.9994, charges[0], 0.315), (1.008, charges[1], 1.0), (1.008, charges[1], 1.0)):
+        system.addParticle(mass)
+        pairs.addParticle(charge, sigma, 0.64 if mass > 2 else 0.0)
+    for one, other, length in ((0, 1, oh), (0, 2, oh), (1, 2, hh)):
+        system.addConstraint(first + one, first + other, length)
+        pairs.addException(first + one, first + other, 0, 1, 0)
 
 
 def _staggered() -> np.ndarray:
@@ -57,15 +87,7 @@ def _staggered() -> np.ndarray:
     return np.concatenate([[[0, 0, 0], [0, 0, CC]], *hydrogens])
 
 
-RIGID = {
-    "SETTLE": lambda: settled(3),
-    "SHAKE": ethane,
-    "TIP4P": lambda: settled(2, "tip4pew.xml"),
-}
-
-
-def loaded(made) -> tuple[LoadedSystem, np.ndarray]:
-    """The System as an energy, and its positions on the constraints."""
-    system, topology, positions = made
-    found = from_system(system, topology)
+def loaded(system, positions) -> tuple[LoadedSystem, np.ndarray]:
+    """The System as an energy, and its positions on the constraints, nm."""
+    found = from_system(system)
     return found, np.asarray(found.constraints.positions(positions, positions, found.parameters))

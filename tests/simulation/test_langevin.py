@@ -91,9 +91,7 @@ def test_a_trajectory_that_is_cut_goes_on_with_the_same_bits(name):
     scheme, values = SCHEMES[name](Bath(2.5, 20.0, 0.0005), chain.MASSES), chain.parameters()
     start, key = PhasePoint(jnp.asarray(chain.start()), jnp.zeros((7, 3))), noise_key(3, 1, 5)
     motion = Motion(lambda x, _: chain.forces(x, values), scheme)
-    go = jax.jit(
-        lambda point, first, steps: walk(motion, point, key, Course(steps, 5, first))[:2], static_argnums=2
-    )
+    go = jax.jit(lambda point, first, steps: walk(motion, point, key, Course(steps, 5, first))[:2], static_argnums=2)
     end, frames = go(start, 0, 100)
     half, before = go(start, 0, 50)
     rest, behind = go(half, 50, 50)

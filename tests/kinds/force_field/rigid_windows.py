@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.simulation.rigid_systems import RIGID
+from tests.simulation.rigid_systems import settled
 
 CONFIG = """
 [run]
@@ -50,7 +50,7 @@ def write_water(folder: Path) -> None:
     import openmm
     from openmm import app
 
-    system, topology, positions = RIGID["TIP4P"]()
+    system, topology, positions = settled(2, "tip4pew.xml")
     (folder / "water.xml").write_text(openmm.XmlSerializer.serialize(system))
     with (folder / "water.pdb").open("w") as file:
         app.PDBFile.writeFile(topology, 10 * positions, file)
