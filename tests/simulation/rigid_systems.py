@@ -3,6 +3,7 @@
 import numpy as np
 
 from hpcfit.energies.systems import LoadedSystem, from_system
+from hpcfit.simulation.langevin import Constrained, middle
 from hpcfit.testsystems import water_dimer
 from tests.energies.openmm_cases import waters
 
@@ -91,3 +92,9 @@ def loaded(system, positions) -> tuple[LoadedSystem, np.ndarray]:
     """The System as an energy, and its positions on the constraints, nm."""
     found = from_system(system)
     return found, np.asarray(found.constraints.positions(positions, positions, found.parameters))
+
+
+def constrained(constraints, masses, bath, parameters):
+    """A step of the middle scheme on constraints."""
+    positions = lambda moved, before: constraints.positions(moved, before, parameters)  # noqa: E731
+    return Constrained(middle(bath, masses), bath.step, positions, constraints.velocities)

@@ -11,24 +11,16 @@ from hpcfit.energies.columns import entries
 from hpcfit.energies.constraints import clusters
 from hpcfit.simulation.langevin import (
     Bath,
-    Constrained,
     Course,
     Motion,
     PhasePoint,
     calm,
-    middle,
     noise_key,
     walk,
 )
-from tests.simulation.rigid_systems import loaded, mixture
+from tests.simulation.rigid_systems import constrained, loaded, mixture
 
 BATH, COURSE = Bath(2.494, 10.0, 0.001), Course(50, 50)
-
-
-def constrained(constraints, masses, bath, parameters):
-    """A step of the middle scheme on constraints."""
-    positions = lambda moved, before: constraints.positions(moved, before, parameters)  # noqa: E731
-    return Constrained(middle(bath, masses), bath.step, positions, constraints.velocities)
 
 
 @pytest.fixture(scope="module")

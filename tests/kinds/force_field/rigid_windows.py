@@ -40,7 +40,7 @@ sigma = 0.01
 name = "apart"
 observable = "distances"
 pairs = [[0, 4], [3, 7]]
-values = 0.3
+values = [0.3, 0.3]
 sigma = 0.01
 """
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ from hpcfit.simulation.model import deserialized
 HOTTEST = 80.0  # kT; a particle of a system in equilibrium has more once in e^80
 WAY = 30.0  # times the thermal way of a step, beyond which a particle has been thrown
 SKIN = 0.12  # of a list of neighbours, over the shortest cut-off
+OFF = 0.2  # of a constrained distance, up to which a start is brought onto it: another model of water, not another atom
 WORTH = 0.5  # slots of lists over all pairs, below which lists save more than their gathers and renewals cost
 
 
@@ -159,16 +161,20 @@ def _on_constraints(opened: Opened) -> Opened:
     kept = opened.constraints
     if kept is None:
         return opened
-    onto = jax.jit(jax.vmap(lambda kept, x: kept.positions(x, x, opened.parameters), (None, 0)))
-    found = np.asarray(onto(kept, opened.positions))
-    bad = np.flatnonzero(~np.all(np.isfinite(found), axis=(1, 2)))
+    onto = jax.jit(jax.vmap(_projected, (None, 0, None)))
+    found, off = map(np.asarray, onto(kept, opened.positions, opened.parameters))
+    bad = np.flatnonzero(~np.all(np.isfinite(found), axis=(1, 2)) | (off > OFF))
     if len(bad):
-        far = float(jax.jit(Constraints.violation)(kept, opened.positions[bad[0]], opened.parameters))
         raise InputError(
-            f"a constrained distance of system '{opened.name}' is off by {100 * far:.3g} % in start {bad[0]}",
-            remedy="start from positions that fulfil the constraints to a few %, each molecule whole",
+            f"a constrained distance of system '{opened.name}' is off by {100 * off[bad[0]]:.3g} % in start {bad[0]}",
+            remedy=f"start from positions that fulfil the constraints to {100 * OFF:g} %, each molecule whole",
         )
     return replace(opened, positions=found)
+
+
+def _projected(constraints: Constraints, x: Any, parameters: Any) -> tuple[Any, Any]:
+    """(positions on the constraints, the largest relative deviation before)"""
+    return constraints.positions(x, x, parameters), constraints.violation(x, parameters)
 
 
 def _slots(lists: Lists) -> int:
