@@ -35,15 +35,26 @@ class Constraints:
     inverse_masses: np.ndarray
 
     def positions(self, moved: jax.Array, before: jax.Array, parameters) -> jax.Array:
-        """The positions [N, 3] nearest to `moved` along the constraints' directions at `before`, which fulfil them."""
+        """The positions [N, 3] nearest to `moved` along the constraints' directions at `before`, which fulfil them; NaN
+        where Newton's method does not find them."""
         old, d_squared = self._arms(before), self.lengths.values(parameters)[self.place] ** 2
-        return self._push(moved, old, self._multipliers(self._arms(moved), old, d_squared))
+        multipliers, held = self._multipliers(self._arms(moved), old, d_squared)
+        return jnp.where(held, self._push(moved, old, multipliers), jnp.nan)
 
     def velocities(self, velocities: jax.Array, positions: jax.Array) -> jax.Array:
         """The velocities without their parts along the constraints, [N, 3]."""
         arms = self._arms(positions)
         along = jnp.sum(arms * self._arms(velocities), axis=-1)
         return self._push(velocities, arms, _solve(self._matrix(arms, arms), along))
+
+    @property
+    def rigid(self) -> bool:
+        """True where every cluster is a rigid body: two atoms, or three with all their distances."""
+        size = self.there.sum(axis=1)
+        return bool(np.all((size == 1) | ((size == 3) & (self._atoms_of_clusters() == 3))))
+
+    def _atoms_of_clusters(self) -> np.ndarray:
+        return np.array([len(np.unique(atoms[there])) for atoms, there in zip(self.atoms, self.there)], dtype=int)
 
     def violation(self, positions: jax.Array, parameters) -> jax.Array:
         """The largest relative deviation of a constrained distance."""
@@ -73,8 +84,8 @@ class Constraints:
     def _matrix(self, new, old) -> jax.Array:
         return self._coupling() * jnp.einsum("cmk,cnk->cmn", new, old)
 
-    def _multipliers(self, free, old, d_squared) -> jax.Array:
-        """λ with |free − coupling λ old|² = d², [C, m]; NaN where Newton's method does not find it."""
+    def _multipliers(self, free, old, d_squared) -> tuple[jax.Array, jax.Array]:
+        """(λ with |free − coupling λ old|² = d², [C, m]; True if Newton's method has found all of them)"""
         coupling, d_squared = self._coupling(), jnp.where(self.there, d_squared, 1.0)
 
         def off(λ, free, old, d_squared):
@@ -85,18 +96,20 @@ class Constraints:
             arms, violation = off(λ, free, old, d_squared)
             return λ + _solve(coupling * jnp.einsum("cmk,cnk->cmn", arms, old), violation)
 
-        def far(λ):
-            return jnp.any(jnp.abs(off(λ, *given)[1]) > NEAR * given[2])
+        def near(λ):
+            return jnp.all(jnp.abs(off(λ, *given)[1]) <= NEAR * given[2], axis=1)
 
         given = jax.lax.stop_gradient((free, old, d_squared))
         start = jnp.zeros(self.there.shape), 0
         found, _ = jax.lax.while_loop(
-            lambda state: far(state[0]) & (state[1] < STEPS),
+            lambda state: ~jnp.all(near(state[0])) & (state[1] < STEPS),
             lambda state: (newton(state[0], *given), state[1] + 1),
             start,
         )
+        held = near(found)[:, None]
+        found, free = jnp.where(held, found, 0.0), jnp.where(held[..., None], free, old)  # 0 times NaN is no derivative
         # One more step, from a start that is a constant, has the derivative of the implicit function.
-        return jnp.where(far(found), jnp.nan, newton(jax.lax.stop_gradient(found), free, old, d_squared))
+        return newton(jax.lax.stop_gradient(found), free, old, d_squared), jnp.all(held)
 
 
 def _solve(matrix, right) -> jax.Array:

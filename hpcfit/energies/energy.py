@@ -20,7 +20,7 @@ import numpy as np
 
 from hpcfit.energies.columns import Column
 from hpcfit.energies.geometry import require_box
-from hpcfit.energies.lists import Frame, Lists, PairSource, neighbour_lists, renewed
+from hpcfit.energies.lists import Frame, Lists, PairSource, current, neighbour_lists, renewed
 from hpcfit.energies.sites import Sites
 from hpcfit.errors import InputError, nearest
 
@@ -59,12 +59,21 @@ class Energy:
         return [term.energy(frame, parameters) for term in self.terms]
 
     def lists(self, positions: jax.Array, box: jax.Array | None = None, *, skin: float = 0.1) -> Lists:
-        """Lists of neighbours at positions, for all pairs with a cut-off, with room for denser places; skin in nm."""
-        return neighbour_lists(self.pair_sources, self.sites.place(jnp.asarray(positions)), box, skin=skin)
+        """Lists of neighbours at positions [N, 3] nm, for all pairs with a cut-off, with room for denser places.
+
+        positions [n, N, 3]: those of the first, with room for all of them. skin: nm.
+        """
+        several = jnp.asarray(positions).reshape(-1, *jnp.shape(positions)[-2:])
+        placed = jnp.stack([self.sites.place(x) for x in several])
+        return neighbour_lists(self.pair_sources, placed, box, skin=skin)
 
     def renewed(self, lists: Lists, positions: jax.Array, box: jax.Array | None = None) -> Lists:
         """The lists at other positions, with the slots that they have; can be compiled."""
         return renewed(self.pair_sources, lists, self.sites.place(jnp.asarray(positions)), box)
+
+    def current(self, lists: Lists, positions: jax.Array, box: jax.Array | None = None) -> Lists:
+        """The lists, renewed where they do not hold for the positions; can be compiled."""
+        return current(self.pair_sources, lists, self.sites.place(jnp.asarray(positions)), box)
 
     @property
     def pair_sources(self) -> dict[str, PairSource]:

@@ -190,14 +190,32 @@ def _all_pairs(atoms: int, excluded: np.ndarray) -> Table:
 
 
 def neighbour_lists(sources, positions, box=None, *, skin: float = 0.1) -> Lists:
-    """Lists for sources with a cut-off (name -> source), with room for denser places; skin in nm."""
+    """Lists for sources with a cut-off (name -> source), with room for denser places.
+
+    positions: [N, 3] nm, or [n, N, 3], of which the densest say how many slots there are; the lists are those of the
+    first. skin: nm.
+    """
+    several = jnp.asarray(positions).reshape(-1, *jnp.shape(positions)[-2:])
     found = {}
     for key, source in sources.items():
         if source.cutoff is not None:
-            near = _near(source, source.of_members(positions), box, skin)
-            slots = int(SPARE * int(jnp.max(jnp.sum(near, axis=1)))) + 4
-            found[key] = _list(source, positions, box, skin, slots)
+            most = max(int(_most(source, x, box, skin)) for x in several)
+            found[key] = _list(source, several[0], box, skin, int(SPARE * most) + 4)
     return found
+
+
+@jax.jit
+def _most(source: PairSource, positions, box, skin) -> jax.Array:
+    """The largest number of partners that an atom has in its row."""
+    return jnp.max(jnp.sum(_near(source, source.of_members(positions), box, skin), axis=1))
+
+
+def current(sources, lists: Lists, positions, box=None) -> Lists:
+    """The lists, renewed where any of them does not hold for the positions; can be compiled."""
+    positions = jax.lax.stop_gradient(positions)
+    hold = [listed.holds(sources[key].of_members(positions), box) for key, listed in lists.items()]
+    renew = lambda lists: renewed(sources, lists, positions, box)  # noqa: E731
+    return jax.lax.cond(jnp.all(jnp.stack(hold)), lambda lists: lists, renew, lists)
 
 
 def renewed(sources, lists: Lists, positions, box=None) -> Lists:

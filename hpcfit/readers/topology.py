@@ -33,7 +33,7 @@ class SystemFacts(NamedTuple):
 def read_system(path: Path) -> SystemFacts:
     """The facts of a System that OpenMM serialized to a file. Raises InputError for another file."""
     if not path.is_file():
-        raise InputError(f"system {path} does not exist", remedy="correct [[prepare.source]] system")
+        raise InputError(f"system {path} does not exist", remedy="correct its path")
     return parse_system(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 

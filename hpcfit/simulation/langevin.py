@@ -1,8 +1,9 @@
 """Langevin dynamics in JAX, which can be differentiated by whatever its forces depend on.
 
-A step of each integrator here is an affine map of position, velocity, force and noise, so that the derivative of a
-trajectory by a parameter obeys the same map without the noise (``simulation.tangents``). Units are those in which an
-energy is a mass times a squared velocity: nm, ps, amu and kJ/mol, or reduced ones.
+A step of each integrator here is an affine map of position, velocity, force and noise (``Scheme``), so that the
+derivative of a trajectory by a parameter obeys the same map without the noise (``simulation.tangents``). Where
+distances are constrained, the map is followed by projections (``Constrained``). Units are those in which an energy is a
+mass times a squared velocity: nm, ps, amu and kJ/mol, or reduced ones.
 """
 
 from __future__ import annotations
@@ -111,6 +112,41 @@ def overdamped(bath: Bath, masses: Any) -> Scheme:
     return Scheme(0.0, mobility, jnp.sqrt(2 * bath.kT * mobility), 0.0, 0.0, 0.0)
 
 
+@dataclass(frozen=True)
+class Constrained:
+    """A scheme whose steps keep constraints.
+
+    positions: (moved, before) -> the positions that fulfil them, displaced along their directions before; velocities:
+    (v, x) -> the velocities without their parts along the constraints at x; step: time. With P for such a projection of
+    velocities, and a, b, c of the middle scheme, a step from x is
+
+        w <- P(v + b F)     x_u <- x + dt/2 w     v <- a w + c n     x_u <- x_u + dt/2 v
+        x' <- constrained(x_u; x)                 v <- P'(v + (x' - x_u) / dt)
+
+    which is that of OpenMM's ``LangevinMiddleIntegrator`` (ReferenceLangevinMiddleDynamics.cpp, ``update``) but for P',
+    the projection at x'. OpenMM leaves it to the beginning of its next step; positions are the same.
+    """
+
+    scheme: Scheme
+    step: Any
+    positions: Callable[[Any, Any], Any]
+    velocities: Callable[[Any, Any], Any]
+
+    def kicked(self, point: PhasePoint, force: Any, noise: Any) -> PhasePoint:
+        """The point one step later."""
+        pushes = jnp.stack(self.scheme.moved(PhasePoint(jnp.zeros_like(point.x), point.v), force))
+        way, v = jax.vmap(self.velocities, (0, None))(pushes, point.x)  # P is linear: w on its way, and w that is left
+        free, v = point.x + way + self.scheme.xn * noise, v + self.scheme.vn * noise
+        x = self.positions(free, point.x)
+        at = jnp.where(jnp.isfinite(x), x, point.x)  # not taken where it differs; 0 times NaN is no derivative
+        return PhasePoint(x, self.velocities(v + (at - free) / self.step, at))
+
+    def begun(self, point: PhasePoint) -> PhasePoint:
+        """The point with positions and velocities that fulfil the constraints."""
+        x = self.positions(point.x, point.x)
+        return PhasePoint(x, self.velocities(point.v, x))
+
+
 SCHEMES = {"middle": middle, "stochastic": stochastic, "overdamped": overdamped}
 
 
@@ -129,15 +165,6 @@ def noise(key: jax.Array, number: Any, like: Any) -> jax.Array:
     return jax.random.normal(jax.random.fold_in(key, number), jnp.shape(like), jnp.float64)
 
 
-class Walk(NamedTuple):
-    """A walk. end: its last point; seen: what was observed, leaves [observations, ...]; broke: the number of the step
-    that was not fine and was not taken, after which the walk stood still; -1 where all were."""
-
-    end: PhasePoint
-    seen: Tree
-    broke: Any
-
-
 def always(new: PhasePoint, old: PhasePoint) -> Any:
     """A judge of steps that takes any for fine."""
     return True
@@ -151,40 +178,76 @@ def calm(new: PhasePoint, old: PhasePoint, masses: Any, hottest: Any, furthest: 
     return jnp.all((kinetic <= hottest) & (moved <= furthest**2))
 
 
+def unchanged(memory: Tree, x: Any) -> Tree:
+    """What forces remember, where that is the same all along."""
+    return memory
+
+
+class Motion(NamedTuple):
+    """How a point moves. forces: (positions [N, d], memory) -> energy / length; scheme: a step of it.
+
+    fine: a judge of each step (new, old point): one that is not fine is not taken, nor any after it, so that no
+    derivative runs through what exploded. memory: what the forces remember where a walk begins, such as lists of
+    neighbours; remembered: (memory, positions) -> what they remember there.
+    """
+
+    forces: Callable[[Any, Tree], Any]
+    scheme: Scheme | Constrained
+    fine: Callable[[PhasePoint, PhasePoint], Any] = always
+    memory: Tree = None
+    remembered: Callable[[Tree, Any], Tree] = unchanged
+
+
+class Course(NamedTuple):
+    """So many steps, with an observation behind each ``stride`` of them. first: the number of the first step, which
+    decides its noise: where a trajectory is cut makes no difference to its bits, if its forces remember nothing."""
+
+    steps: int
+    stride: int = 1
+    first: Any = 0
+
+
+class Walk(NamedTuple):
+    """A walk. end: its last point; seen: what was observed, leaves [observations, ...]; broke: the number of the step
+    that was not fine and was not taken, after which the walk stood still; -1 where all were; memory: what the forces
+    remember at the end."""
+
+    end: PhasePoint
+    seen: Tree
+    broke: Any
+    memory: Tree
+
+
 def walk(
-    forces: Callable[[Any], Any],
-    scheme: Scheme,
+    motion: Motion,
     start: PhasePoint,
     key: jax.Array,
-    steps: int,
-    stride: int = 1,
+    course: Course,
     observe: Callable[[PhasePoint], Tree] = lambda point: point,
-    first: Any = 0,
-    fine: Callable[[PhasePoint, PhasePoint], Any] = always,
     checkpoint: bool = False,
 ) -> Walk:
-    """So many steps from a start, with an observation behind each ``stride`` of them.
+    """The steps of a course from a start, with the noise of a key.
 
-    forces: of positions [N, d], energy / length. first: the number of the first step, which decides its noise: where a
-    trajectory is cut makes no difference to its bits. fine: a judge of each step (new, old point): one that is not fine
-    is not taken, nor any after it, so that no derivative runs through what exploded. checkpoint: recompute the steps
-    between two observations when cotangents are pulled back, instead of keeping them: memory of steps / stride + stride
-    points instead of steps.
+    checkpoint: recompute the steps between two observations when cotangents are pulled back, instead of keeping them:
+    memory of steps / stride + stride points instead of steps.
     """
+    steps, stride, first = course
     if steps % stride:
         raise InputError(f"{steps} steps are no multiple of {stride}, the steps from frame to frame")
 
-    def step(state: tuple[PhasePoint, Any], number: Any) -> tuple[tuple[PhasePoint, Any], None]:
-        point, broke = state
-        new = scheme.kicked(point, forces(point.x), noise(key, number, point.x))
-        taken = (broke < 0) & fine(new, point)
+    def step(state: tuple[PhasePoint, Any, Tree], number: Any) -> tuple[tuple[PhasePoint, Any, Tree], None]:
+        point, broke, memory = state
+        memory = motion.remembered(memory, point.x)
+        new = motion.scheme.kicked(point, motion.forces(point.x, memory), noise(key, number, point.x))
+        taken = (broke < 0) & motion.fine(new, point)
         broke = jnp.where((broke < 0) & ~taken, number, broke)
-        return (jax.tree.map(lambda one, other: jnp.where(taken, one, other), new, point), broke), None
+        return (jax.tree.map(lambda one, other: jnp.where(taken, one, other), new, point), broke, memory), None
 
-    def frame(state: tuple[PhasePoint, Any], number: Any) -> tuple[tuple[PhasePoint, Any], Tree]:
+    def frame(state: tuple[PhasePoint, Any, Tree], number: Any) -> tuple[tuple[PhasePoint, Any, Tree], Tree]:
         state, _ = jax.lax.scan(step, state, first + number * stride + jnp.arange(stride))
         return state, observe(state[0])
 
-    begun, frames = (PhasePoint(*map(jnp.asarray, start)), jnp.asarray(-1)), jnp.arange(steps // stride)
-    (end, broke), seen = jax.lax.scan(jax.checkpoint(frame) if checkpoint else frame, begun, frames)
-    return Walk(end, seen, broke)
+    begun = PhasePoint(*map(jnp.asarray, start)), jnp.asarray(-1), jax.tree.map(jnp.asarray, motion.memory)
+    frames = jnp.arange(steps // stride)
+    (end, broke, memory), seen = jax.lax.scan(jax.checkpoint(frame) if checkpoint else frame, begun, frames)
+    return Walk(end, seen, broke, memory)

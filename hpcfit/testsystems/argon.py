@@ -21,7 +21,7 @@ from hpcfit.observables.observable import State, numbers
 from hpcfit.observables.pair_distribution import RadialDistribution
 from hpcfit.observables.thermodynamics import Pressure, VaporisationEnthalpy
 from hpcfit.physics.constants import GAS_CONSTANT
-from hpcfit.simulation.langevin import Bath, PhasePoint, middle, noise_key, thermal, walk
+from hpcfit.simulation.langevin import Bath, Course, Motion, PhasePoint, middle, noise_key, thermal, walk
 from hpcfit.store.files import write_csv
 from hpcfit.testsystems import lennard_jones
 
@@ -76,8 +76,9 @@ def _walked(number: Any) -> dict[str, Any]:
     masses, key = np.full(N, MASS), noise_key(SEED, 0, number)
     x = jnp.asarray(lattice())
     start = PhasePoint(x, thermal(jax.random.fold_in(key, 1), bath, masses, x))
-    forces = lambda x: -jax.grad(lennard_jones.energy)(x, TRUE, box())  # noqa: E731
-    seen = walk(forces, middle(bath, masses), start, key, STEPS, STRIDE, partial(_observed, bath.kT, masses)).seen
+    forces = lambda x, memory: -jax.grad(lennard_jones.energy)(x, TRUE, box())  # noqa: E731
+    motion, observe = Motion(forces, middle(bath, masses)), partial(_observed, bath.kT, masses)
+    seen = walk(motion, start, key, Course(STEPS, STRIDE), observe).seen
     return {name: leaf[len(leaf) // 2 :].mean(axis=0) for name, leaf in seen.items()}
 
 

@@ -16,7 +16,7 @@ from hpcfit.observables.motion import (
     VelocityAutocorrelation,
 )
 from hpcfit.observables.observable import State, numbers
-from hpcfit.simulation.langevin import Bath, PhasePoint, middle, noise_key, walk
+from hpcfit.simulation.langevin import Bath, Course, Motion, PhasePoint, middle, noise_key, walk
 
 RNG = np.random.default_rng(0)
 FRAMES, ATOMS, LAGS, BURN_IN = RNG.normal(size=(12, 5, 3)), (0, 2, 3), (0, 1, 4), 3
@@ -119,7 +119,8 @@ def seen(k, starts, draw, steps=800):
     """The numbers of walks [WALKS, 12] and their derivatives by k, along the walks."""
 
     def of_walk(k, start, number):
-        found = walk(lambda x: -k * x, SCHEME, start, noise_key(7, draw, number), steps, STRIDE)
+        motion = Motion(lambda x, _: -k * x, SCHEME)
+        found = walk(motion, start, noise_key(7, draw, number), Course(steps, STRIDE))
         kept = [found.seen.x if hasattr(one, "of_frame") else found.seen.v for one in OF_WALKS]
         return jnp.concatenate([one.of_walk(leaf, STRIDE * BATH.step) for one, leaf in zip(OF_WALKS, kept)])
 

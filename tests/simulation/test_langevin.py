@@ -12,6 +12,8 @@ from hpcfit.errors import InputError
 from hpcfit.simulation.langevin import (
     SCHEMES,
     Bath,
+    Course,
+    Motion,
     PhasePoint,
     always,
     calm,
@@ -53,7 +55,7 @@ def test_a_trajectory_has_the_variance_of_its_scheme():
     """4000 oscillators: the standard error of a variance is sqrt(2 / 4000)."""
     scheme, N = middle(BATH, np.full(4000, 12.0)), 4000
     start = PhasePoint(jnp.zeros((N, 1)), thermal(jax.random.key(1), BATH, np.full(N, 12.0), jnp.zeros((N, 1))))
-    end = walk(lambda x: -K * x, scheme, start, noise_key(0, 0, 0), 1000, 1000).end
+    end = walk(Motion(lambda x, _: -K * x, scheme), start, noise_key(0, 0, 0), Course(1000, 1000)).end
     expected = covariance(middle(BATH, M))
     assert np.var(end.x) == pytest.approx(expected[0, 0], rel=4 * np.sqrt(2 / N))
     assert np.var(end.v) == pytest.approx(expected[1, 1], rel=4 * np.sqrt(2 / N))
@@ -79,7 +81,7 @@ def test_openmm_walks_alike_without_noise():
     values = chain.parameters() | dict.fromkeys(("angle k", "torsion k", "epsilon", "scale"), 0.0)
     scheme = middle(Bath(0.0, 5.0, 0.001), chain.MASSES)
     start = PhasePoint(jnp.asarray(chain.start()), jnp.asarray(velocities))
-    end = walk(lambda x: chain.forces(x, values), scheme, start, noise_key(0, 0, 0), 200).end
+    end = walk(Motion(lambda x, _: chain.forces(x, values), scheme), start, noise_key(0, 0, 0), Course(200)).end
     np.testing.assert_allclose(end.x, state.getPositions(asNumpy=True)._value, rtol=0, atol=1e-11)
     np.testing.assert_allclose(end.v, state.getVelocities(asNumpy=True)._value, rtol=0, atol=1e-9)
 
@@ -88,13 +90,11 @@ def test_openmm_walks_alike_without_noise():
 def test_a_trajectory_that_is_cut_goes_on_with_the_same_bits(name):
     scheme, values = SCHEMES[name](Bath(2.5, 20.0, 0.0005), chain.MASSES), chain.parameters()
     start, key = PhasePoint(jnp.asarray(chain.start()), jnp.zeros((7, 3))), noise_key(3, 1, 5)
-    forces = lambda x: chain.forces(x, values)  # noqa: E731
-    go = jax.jit(
-        lambda point, first, steps: walk(forces, scheme, point, key, steps, 5, first=first), static_argnums=2
-    )
-    end, frames, _ = go(start, 0, 100)
-    half, before, _ = go(start, 0, 50)
-    rest, behind, _ = go(half, 50, 50)
+    motion = Motion(lambda x, _: chain.forces(x, values), scheme)
+    go = jax.jit(lambda point, first, steps: walk(motion, point, key, Course(steps, 5, first))[:2], static_argnums=2)
+    end, frames = go(start, 0, 100)
+    half, before = go(start, 0, 50)
+    rest, behind = go(half, 50, 50)
     jax.tree.map(np.testing.assert_array_equal, end, rest)
     np.testing.assert_array_equal(frames.x, jnp.concatenate([before.x, behind.x]))
     assert np.all(np.isfinite(end.x))
@@ -105,8 +105,8 @@ def test_recomputing_steps_changes_no_gradient():
     scheme, start = middle(BATH, chain.MASSES), PhasePoint(jnp.asarray(chain.start()), jnp.zeros((7, 3)))
 
     def far(k, checkpoint):
-        forces = lambda x: -k * x - 100 * x**3  # noqa: E731
-        end = walk(forces, scheme, start, noise_key(0, 0, 0), 60, 6, checkpoint=checkpoint).end
+        motion = Motion(lambda x, _: -k * x - 100 * x**3, scheme)
+        end = walk(motion, start, noise_key(0, 0, 0), Course(60, 6), checkpoint=checkpoint).end
         return jnp.sum((end.x[0] - end.x[-1]) ** 2)
 
     gradient = jax.jit(jax.grad(far), static_argnums=1)
@@ -121,7 +121,7 @@ def test_a_walk_that_explodes_stands_still_and_its_derivative_is_a_number():
 
     def at(x0, fine):
         start = PhasePoint(jnp.full((1, 1), x0), jnp.zeros((1, 1)))
-        return walk(lambda x: 100 * x**3, scheme, start, noise_key(0, 0, 0), 400, 400, fine=fine)
+        return walk(Motion(lambda x, _: 100 * x**3, scheme, fine), start, noise_key(0, 0, 0), Course(400, 400))
 
     assert not np.isfinite(at(1.0, always).end.x).all()
     found = at(1.0, fine)
@@ -139,5 +139,6 @@ def test_what_is_no_dynamics_is_one_clear_error():
         Bath(1.0, -1.0, 0.1)
     with pytest.raises(InputError, match="friction = 0"):
         overdamped(Bath(1.0, 0.0, 0.1), M)
+    start = PhasePoint(jnp.zeros((1, 1)), jnp.zeros((1, 1)))
     with pytest.raises(InputError, match="7 steps are no multiple of 2"):
-        walk(lambda x: -x, middle(BATH, M), PhasePoint(jnp.zeros((1, 1)), jnp.zeros((1, 1))), noise_key(0, 0, 0), 7, 2)
+        walk(Motion(lambda x, _: -x, middle(BATH, M)), start, noise_key(0, 0, 0), Course(7, 2))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.simulation.langevin import SCHEMES, Bath, PhasePoint, middle, noise_key, stochastic, walk
+from hpcfit.simulation.langevin import SCHEMES, Bath, Course, Motion, PhasePoint, middle, noise_key, stochastic, walk
 from hpcfit.simulation.tangents import (
     ClosedForm,
     Recurrence,
@@ -35,7 +35,7 @@ def carried(make=middle, bath=BATH, steps=STEPS, **ways):
 
 
 def end(values, scheme, steps=STEPS):
-    return walk(lambda x: chain.forces(x, values), scheme, START, KEY, steps).end
+    return walk(Motion(lambda x, _: chain.forces(x, values), scheme), START, KEY, Course(steps)).end
 
 
 def assert_close(found, expected, tolerance):

@@ -11,7 +11,7 @@ Both are exact derivatives of sums over windows, so that the engine pulls back, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -20,11 +20,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hpcfit.energies.constraints import Constraints
 from hpcfit.energies.energy import Energy
+from hpcfit.energies.lists import Lists
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
 from hpcfit.kinds.force_field.simulated.parameters import Moving
 from hpcfit.observables.observable import OfWalks, State, numbers
-from hpcfit.simulation.langevin import PhasePoint, Scheme, Walk, calm, noise_key, walk
+from hpcfit.simulation.langevin import (
+    Constrained,
+    Course,
+    Motion,
+    PhasePoint,
+    Scheme,
+    Walk,
+    calm,
+    noise_key,
+    unchanged,
+    walk,
+)
 
 Tree = Any
 
@@ -50,7 +63,10 @@ class Measured(NamedTuple):
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["potential", "parameters", "box", "masses", "kT", "scheme", "limits", "observables", "interval"],
+    data_fields=[
+        *("potential", "parameters", "box", "masses", "kT", "scheme", "limits", "observables", "interval"),
+        *("constraints", "lists"),
+    ],
     meta_fields=["stride", "frames", "skipped"],
 )
 @dataclass(frozen=True)
@@ -58,7 +74,9 @@ class Ensemble:
     """A system in a state, and how a window of it is walked: so many ``frames``, a frame each ``stride`` steps, the
     first of them ``skipped`` in averages. interval: ps between frames.
 
-    parameters: all classes of the energy. limits: of a step, (kinetic energy of a particle, its way).
+    parameters: all classes of the energy. limits: of a step, (kinetic energy of a particle, its way). constraints: of
+    distances, or None. lists: of neighbours, with as many slots as there are to be, or None where forces run over all
+    pairs; a walk renews them wherever they do not hold.
     """
 
     potential: Energy
@@ -73,22 +91,47 @@ class Ensemble:
     stride: int
     frames: int
     skipped: int
+    constraints: Constraints | None = None
+    lists: Lists | None = None
 
     def walked(self, theta: Tree, start: PhasePoint, key: Any, observe: Any, checkpoint: bool = False) -> Walk:
         """The walk of one window from a start, with what is observed of its frames."""
-        steps, forces = self.stride * self.frames, self._forces(theta)
-        return walk(
-            forces, self.scheme, start, key, steps, self.stride, observe, fine=self._calm, checkpoint=checkpoint
-        )
+        course = Course(self.stride * self.frames, self.stride)
+        return walk(self._motion(theta), self.begun(theta, start), key, course, observe, checkpoint)
 
     def moved(self, start: PhasePoint, key: Any, steps: int, first: Any) -> Walk:
         """So many steps from a start at the parameters given, of which nothing is observed; first: the number of the
         first one."""
-        forces = self._forces(self.parameters)
-        return walk(forces, self.scheme, start, key, steps, steps, lambda point: (), first, self._calm)
+        return walk(self._motion(self.parameters), start, key, Course(steps, steps, first), lambda point: ())
 
-    def _forces(self, theta: Tree) -> Any:
-        return lambda x: -jax.grad(self.potential)(x, theta, self.box)
+    def begun(self, theta: Tree, point: PhasePoint) -> PhasePoint:
+        """The point with positions and velocities that fulfil the constraints at these parameters."""
+        return point if self.constraints is None else self._constrained(theta).begun(point)
+
+    def each(self, function: Callable, *rows: Any) -> Any:
+        """The function of each of some rows: side by side, or one after another where there are lists, which otherwise
+        would all be renewed in every step in which one of them might have to be."""
+        if self.lists is None:
+            return jax.vmap(function)(*rows)
+        return jax.lax.map(lambda row: function(*row), rows)
+
+    def crowded(self, found: Walk) -> Any:
+        """True for a walk that broke because a list of neighbours had no slot left."""
+        full = [listed.full for listed in (found.memory or {}).values()]
+        return (found.broke >= 0) & jnp.any(jnp.array(full, bool))
+
+    def _motion(self, theta: Tree) -> Motion:
+        forces = lambda x, lists: -jax.grad(self.potential)(x, theta, self.box, lists)  # noqa: E731
+        scheme = self.scheme if self.constraints is None else self._constrained(theta)
+        renewed = unchanged if self.lists is None else self._renewed
+        return Motion(forces, scheme, self._calm, self.lists, renewed)
+
+    def _renewed(self, lists: Lists, x: Any) -> Lists:
+        return self.potential.current(lists, x, self.box)
+
+    def _constrained(self, theta: Tree) -> Constrained:
+        positions = lambda moved, before: self.constraints.positions(moved, before, theta)  # noqa: E731
+        return Constrained(self.scheme, self.interval / self.stride, positions, self.constraints.velocities)
 
     def _calm(self, new: PhasePoint, old: PhasePoint) -> Any:
         return calm(new, old, self.masses, *self.limits)
@@ -139,7 +182,8 @@ class Windows:
     Shared parameters are the numbers u of ``Moving``. Local ones are no parameters: ``starts``, where the windows of
     each ensemble begin, and ``draw``, the number of the noise. Rows are ``ends``, from which the next draw starts,
     ``broke``, the step at which a window exploded or -1 (it is then left out of averages and derivatives, and starts
-    again), and ``observed``, what each window adds to the averages. tiles: a ``Measured`` an observable, by ensemble.
+    again), ``crowded``, 1 where that was because a list of neighbours was full, and ``observed``, what each window adds
+    to the averages. tiles: a ``Measured`` an observable, by ensemble.
     """
 
     tiles: Any
@@ -179,8 +223,8 @@ class Windows:
     def _of_ensemble(self, number: int, u: Tree, starts: PhasePoint, draw: Any, ids: Any) -> tuple[Tree, Tree]:
         ensemble = self.ensembles[number]
         theta = self.moving.at(u, ensemble.parameters)
-        walks = jax.vmap(partial(self._window, ensemble, theta, number))(ids, starts, draw)
-        (observed, weight), ends, broke = walks
+        walks = ensemble.each(partial(self._window, ensemble, theta, number), ids, starts, draw)
+        (observed, weight), ends, broke, crowded = walks
         held = broke < 0
         counted = jnp.where((ids >= 0) & held, 1.0, 0.0)
         sums = {
@@ -189,26 +233,30 @@ class Windows:
             "held": jnp.sum(counted),
         }
         again = lambda end, start: jnp.where(held[:, None, None], end, start)  # noqa: E731
-        rows = {"ends": jax.tree.map(again, ends, starts), "broke": broke * 1.0, "observed": observed}
+        rows = {
+            "ends": jax.tree.map(again, ends, starts), "broke": broke * 1.0, "crowded": crowded * 1.0,
+            "observed": observed,
+        }  # fmt: skip
         return sums, jax.lax.stop_gradient(rows)
 
     def _window(self, ensemble: Ensemble, theta: Tree, number: int, window: Any, start: PhasePoint, draw: Any) -> tuple:
-        """What a window adds to averages, its end, and where it broke."""
+        """What a window adds to averages, its end, where it broke, and whether a full list broke it."""
         key = jax.random.fold_in(noise_key(self.seed, draw.astype(int), window), number)
         if self.estimator == "pathwise":
             seen = lambda point: (ensemble.observed(theta, point), 1.0)  # noqa: E731
             found = ensemble.walked(theta, start, key, seen, self.checkpoint)
         else:
-            fixed = jax.lax.stop_gradient(theta)
-            seen = lambda point: (ensemble.observed(theta, point), self._weight(ensemble, theta, point))  # noqa: E731
-            found = ensemble.walked(fixed, start, key, seen, self.checkpoint)
-        return ensemble.of_window(*found.seen), found.end, found.broke
+            seen = partial(self._seen_and_weight, ensemble, theta)
+            found = ensemble.walked(jax.lax.stop_gradient(theta), start, key, seen, self.checkpoint)
+        return ensemble.of_window(*found.seen), found.end, found.broke, ensemble.crowded(found)
 
     @staticmethod
-    def _weight(ensemble: Ensemble, theta: Tree, point: PhasePoint) -> Any:
-        """1, with the derivative of exp(-U / kT) by the parameters: that of the fluctuation formula."""
+    def _seen_and_weight(ensemble: Ensemble, theta: Tree, point: PhasePoint) -> tuple[tuple, Any]:
+        """The observed numbers, and 1 with the derivative of exp(-U / kT) by the parameters: that of the fluctuation
+        formula. Rigid bodies change with their lengths, in their places."""
+        point = ensemble.begun(theta, point)
         energy = ensemble.potential(point.x, theta, ensemble.box)
-        return jnp.exp(-(energy - jax.lax.stop_gradient(energy)) / ensemble.kT)
+        return ensemble.observed(theta, point), jnp.exp(-(energy - jax.lax.stop_gradient(energy)) / ensemble.kT)
 
     def redrawn(self, local: Tree, rows: Tree) -> Tree:
         """See ``fit.problem.DrawnProblem``: windows begin where those of the last draw ended."""
@@ -227,7 +275,8 @@ class Windows:
         observed, _ = jax.eval_shape(ensemble.of_window, frames, weight)
         zeros = lambda leaf: np.zeros((*lead, *leaf.shape))  # noqa: E731
         return {
-            "ends": jax.tree.map(zeros, point), "broke": np.zeros(lead), "observed": jax.tree.map(zeros, observed)
+            "ends": jax.tree.map(zeros, point), "broke": np.zeros(lead), "crowded": np.zeros(lead),
+            "observed": jax.tree.map(zeros, observed),
         }  # fmt: skip
 
     # ---- loss ------------------------------------------------------------------------------------------------------

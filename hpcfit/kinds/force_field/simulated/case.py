@@ -18,6 +18,7 @@ from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Measured, Windows
+from hpcfit.kinds.force_field.simulated.config import SimulatedConfig
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_system
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
 from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
@@ -62,6 +63,7 @@ class SimulatedCase:
         ensembles = tuple(_ensemble(one, config) for one in opened)
         tiles = tuple(_measured(one, ensemble) for one, ensemble in zip(opened, ensembles))
         _check_estimator(config.problem.estimator, opened, ensembles)
+        _check_lengths(config.problem, opened, moves)
         return cls(config, opened, ensembles, moves, tiles)
 
     @property
@@ -121,6 +123,7 @@ class SimulatedCase:
         settled = f", the mean of those from {choice.full_steps} on" if choice.solver == "gauss-newton" else ""
         return {
             "systems": systems,
+            "forces": ", ".join(f"{one.name} over {one.pairs}" for one in self.opened),
             "windows": f"{choice.windows} of {choice.window:g} ps, {self.block_frames} side by side",
             "data": f"{len(names) - held_out} fitted, {held_out} held out",
             "parameters": ", ".join(self.moving.labels[:8]) + (" ..." if P > 8 else ""),
@@ -201,7 +204,7 @@ def _ensemble(opened: Opened, config: Config) -> Ensemble:
     bare = Ensemble(
         opened.potential, opened.parameters, opened.box, opened.masses, np.array(opened.kT), opened.scheme,
         tuple(map(np.array, opened.limits)), (), np.array(interval), round(interval / own.step), choice.frames,
-        choice.skipped_frames,
+        choice.skipped_frames, opened.constraints, opened.lists,
     )  # fmt: skip
     site = _site(opened, bare)
     return replace(bare, observables=tuple(build(one, site) for one in own.observable))
@@ -212,7 +215,7 @@ def _site(opened: Opened, bare: Ensemble) -> Site:
     v = None if opened.config.integrator == "overdamped" else np.zeros_like(opened.positions[0])
     return Site(
         opened.atoms, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)), opened.energy, opened.elements,
-        opened.molecules, opened.charges, opened.potential.sites, opened.constraints, float(bare.interval),
+        opened.molecules, opened.charges, opened.potential.sites, opened.n_constraints, float(bare.interval),
         bare.frames - bare.skipped,
     )  # fmt: skip
 
@@ -244,3 +247,15 @@ def _check_estimator(estimator: str, opened: Sequence[Opened], ensembles: Sequen
                     " single frames alone",
                     remedy="use estimator = 'pathwise'",
                 )
+
+
+def _check_lengths(choice: SimulatedConfig, opened: Sequence[Opened], moves: Moving) -> None:
+    """Raise InputError where the fluctuation formula would need the measure of constrained bodies that can bend."""
+    asked = choice.estimator == "fluctuation" or choice.derivative_draws
+    for one in opened:
+        if asked and one.lengths in moves.classes and not one.constraints.rigid:
+            raise InputError(
+                f"'{one.lengths}' of system '{one.name}' moves, and its constraints hold bodies that are not rigid:"
+                " the fluctuation formula does not know how their weights change",
+                remedy="use estimator = 'pathwise' with derivative_draws = 0, or let the lengths rest",
+            )

@@ -122,11 +122,15 @@ def _seen(ensemble: Ensemble, moving: Moving, u: Any, start: PhasePoint, key: An
 
 
 def _at(ensemble: Ensemble, moving: Moving, structure: Any, flat: Any, point: PhasePoint) -> tuple[Any, Any, Any]:
-    """dU/du [P] and dO/du [R, P] at fixed positions, and O [R]."""
-    theta = lambda v: moving.at(structure(v), ensemble.parameters)  # noqa: E731
-    slope = jax.jacfwd(lambda v: ensemble.potential(point.x, theta(v), ensemble.box))(flat)
-    numbers = lambda v: _numbers(ensemble, theta(v), point)  # noqa: E731
-    return slope, jax.jacfwd(numbers)(flat), numbers(flat)
+    """dU/du [P] and dO/du [R, P] at fixed positions, but for those that constrained lengths move, and O [R]."""
+
+    def numbers(v: Any) -> tuple[Any, Any]:
+        theta = moving.at(structure(v), ensemble.parameters)
+        at = ensemble.begun(theta, point)
+        return ensemble.potential(at.x, theta, ensemble.box), _numbers(ensemble, theta, at)
+
+    slope, direct = jax.jacfwd(numbers)(flat)
+    return slope, direct, numbers(flat)[1]
 
 
 def _numbers(ensemble: Ensemble, theta: Any, point: PhasePoint) -> Any:

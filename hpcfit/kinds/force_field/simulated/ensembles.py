@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import numpy as np
 
 from hpcfit.energies.columns import Column
 from hpcfit.energies.coulomb import Coulomb, EwaldCoulomb
+from hpcfit.energies.constraints import Constraints
 from hpcfit.energies.energy import Energy, require_used
 from hpcfit.energies.geometry import require_box
+from hpcfit.energies.lists import Lists
 from hpcfit.energies.own_form import OwnForm, load_form, require_form
 from hpcfit.energies.systems import LoadedSystem, from_system
 from hpcfit.errors import InputError
@@ -24,12 +26,15 @@ from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.readers.bonding import molecules
 from hpcfit.readers.boundary import reading
-from hpcfit.readers.topology import Structure, read_structure
+from hpcfit.readers.topology import Structure, read_structure, read_system
 from hpcfit.simulation.langevin import SCHEMES, Bath, Scheme
 from hpcfit.simulation.model import deserialized
 
 HOTTEST = 80.0  # kT; a particle of a system in equilibrium has more once in e^80
 WAY = 30.0  # times the thermal way of a step, beyond which a particle has been thrown
+SKIN = 0.12  # of a list of neighbours, over the shortest cut-off
+OFF = 0.2  # of a constrained distance, up to which a start is brought onto it: another model of water, not another atom
+WORTH = 0.5  # slots of lists over all pairs, below which lists save more than their gathers and renewals cost
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,9 @@ class Opened:
         return found[0] if found else None
 
     @property
-    def constraints(self) -> int:
+    def n_constraints(self) -> int:
         """The number of constraints of distances."""
-        return 0 if self.loaded is None else int(np.sum(self.loaded.constraints.there))
+        return 0 if self.constraints is None else int(np.sum(self.constraints.there))
 
     @cached_property
     def energy(self) -> float:
@@ -107,6 +112,35 @@ class Opened:
         """One step of the integrator; a particle without mass does not move by itself."""
         bath = Bath(self.kT, self.config.friction, self.config.step)
         return SCHEMES[self.config.integrator](bath, np.where(self.masses > 0, self.masses, np.inf))
+
+    @property
+    def constraints(self) -> Constraints | None:
+        """The constraints of distances, if there are any."""
+        found = None if self.loaded is None else self.loaded.constraints
+        return None if found is None or not len(found.atoms) else found
+
+    @property
+    def lengths(self) -> str:
+        """The class of parameters that are constrained distances; empty if there is none."""
+        return "" if self.constraints is None else self.constraints.lengths.leaf
+
+    @cached_property
+    def lists(self) -> Lists | None:
+        """Lists of neighbours with room for the densest start, or None where all pairs cost less."""
+        listed = [source for source in self.potential.pair_sources.values() if source.cutoff is not None]
+        if not listed:
+            return None
+        skin = SKIN * min(source.cutoff for source in listed)
+        found = self.potential.lists(self.positions, self.box, skin=skin)
+        return found if _slots(found) < WORTH * sum(source.atoms // 2 for source in listed) else None
+
+    @property
+    def pairs(self) -> str:
+        """What forces run over, in words."""
+        if self.lists is None:
+            return "all pairs"
+        skin = next(iter(self.lists.values())).skin
+        return f"lists of up to {_slots(self.lists)} of {len(self.masses) // 2} pairs a particle, skin {skin:.3g} nm"
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -126,6 +160,7 @@ def open_system(config: StateConfig) -> Opened:
             f" {len(opened.positions[0])}",
             remedy="give the files of one system, virtual sites included",
         )
+    opened = _on_constraints(opened)
     _check_energy(opened)
     return opened
 
@@ -133,23 +168,44 @@ def open_system(config: StateConfig) -> Opened:
 def _of_openmm(config: StateConfig) -> Opened:
     import_openmm()
     system, source = deserialized(config.system, import_openmm().System), f"the System in {config.system}"
-    structure = None if config.topology is None else read_structure(config.topology)
+    facts = read_system(config.system)
+    structure = None if config.topology is None else read_structure(config.topology, facts)
     names = None if structure is None else _names(structure)
-    if names is not None and len(names) != system.getNumParticles():
+    if system.getNumConstraints() and config.integrator == "overdamped":
         raise InputError(
-            f"{config.topology} has {len(names)} atoms, {source} has {system.getNumParticles()} particles",
-            remedy="give the files of one system, virtual sites included",
-        )
-    if system.getNumConstraints():
-        raise InputError(
-            f"{source} has {system.getNumConstraints()} constraints, which the dynamics here do not keep",
-            remedy="make it with constraints=None and rigidWater=False; a step of 0.5 to 1 fs then holds",
+            f"{source} has {system.getNumConstraints()} constraints, which integrator = 'overdamped' does not keep",
+            remedy="set integrator = 'middle', or make it with constraints=None and rigidWater=False",
         )
     loaded = from_system(system, names=names, source=source)
     return Opened(
         config, loaded.energy, loaded.parameters, loaded.labels, loaded.masses, _positions(config, structure),
         loaded.box, _molecules(system), loaded, structure,
     )  # fmt: skip
+
+
+def _on_constraints(opened: Opened) -> Opened:
+    """The system with its starts brought onto its constraints, as files round positions."""
+    kept = opened.constraints
+    if kept is None:
+        return opened
+    onto = jax.jit(jax.vmap(_projected, (None, 0, None)))
+    found, off = map(np.asarray, onto(kept, opened.positions, opened.parameters))
+    bad = np.flatnonzero(~np.all(np.isfinite(found), axis=(1, 2)) | (off > OFF))
+    if len(bad):
+        raise InputError(
+            f"a constrained distance of system '{opened.name}' is off by {100 * off[bad[0]]:.3g} % in start {bad[0]}",
+            remedy=f"start from positions that fulfil the constraints to {100 * OFF:g} %, each molecule whole",
+        )
+    return replace(opened, positions=found)
+
+
+def _projected(constraints: Constraints, x: Any, parameters: Any) -> tuple[Any, Any]:
+    """(positions on the constraints, the largest relative deviation before)"""
+    return constraints.positions(x, x, parameters), constraints.violation(x, parameters)
+
+
+def _slots(lists: Lists) -> int:
+    return sum(listed.table.index.shape[1] for listed in lists.values())
 
 
 def _own(config: StateConfig) -> Opened:
@@ -188,7 +244,8 @@ def _check_all_used(opened: Opened, form: OwnForm) -> None:
 def _check_energy(opened: Opened) -> None:
     source = f"system '{opened.name}'"
     if opened.loaded is not None:
-        require_used(opened.loaded.energy, opened.parameters, source=source)
+        of_terms = {leaf: values for leaf, values in opened.parameters.items() if leaf != opened.lengths}
+        require_used(opened.loaded.energy, of_terms, source=source)
         opened.loaded.energy.require_box(opened.box, source=source)
     if not np.isfinite(opened.energy):
         raise InputError(

@@ -19,6 +19,7 @@ from hpcfit.simulation.langevin import Bath, PhasePoint, noise_key, thermal
 
 SEGMENT = 500  # steps between two places where it can be stopped, at most
 DRAW = 0  # of the noise; rounds have 1, 2 ...
+DENSER = "start it from positions that are as dense as it becomes"
 
 
 class Plan(NamedTuple):
@@ -72,9 +73,9 @@ class Equilibration:
         ids = np.arange(unit * self._width, (unit + 1) * self._width)
         point, first = self._begun(plan, number, ids, key)
         for segment in range(first, plan.segments):
-            moved = _segment(plan.ensemble, self._seed, number, ids, point, segment * plan.steps, plan.steps)
-            point = PhasePoint(*map(np.asarray, moved.end))
-            self._check(plan, ids, point, np.asarray(moved.broke))
+            end, *broke = _segment(plan.ensemble, self._seed, number, ids, point, segment * plan.steps, plan.steps)
+            point = PhasePoint(*map(np.asarray, end))
+            self._check(plan, ids, point, *map(np.asarray, broke))
             self._keep(key, point, segment + 1)
             yield PART
         self._keep(key, point, plan.segments)
@@ -86,18 +87,20 @@ class Equilibration:
         x = plan.starts[ids % len(plan.starts)]
         masses = np.where(plan.ensemble.masses > 0, plan.ensemble.masses, np.inf)
         draw = lambda window, x: thermal(_key(self._seed, number, window, 1), plan.bath, masses, x)  # noqa: E731
-        return PhasePoint(x, np.asarray(jax.vmap(draw)(ids, x))), 0
+        begun = _begun(plan.ensemble, PhasePoint(x, jax.vmap(draw)(ids, x)))
+        return PhasePoint(*map(np.asarray, begun)), 0
 
     def _keep(self, key: str, point: PhasePoint, segments: int) -> None:
         self._done |= {f"{key} x": point.x, f"{key} v": point.v, f"{key} segments": np.array(segments)}
 
-    def _check(self, plan: Plan, ids: np.ndarray, point: PhasePoint, broke: np.ndarray) -> None:
+    def _check(self, plan: Plan, ids: np.ndarray, point: PhasePoint, broke: np.ndarray, crowded: np.ndarray) -> None:
         bad = np.flatnonzero((broke >= 0) & (ids < self._windows))
         if len(bad):
-            where = where_it_broke(plan.ensemble, ids, point, broke, bad[0])
+            row = bad[0]
+            what, where = why_it_broke(plan.ensemble, ids[row], point, broke, crowded, row)
             raise Exploded(
-                f"system '{plan.name}' exploded in its equilibration: {where}",
-                remedy="minimise it before, or shorten its step",
+                f"system '{plan.name}' {what} in its equilibration: {where}",
+                remedy=DENSER if crowded[row] else "minimise it before, or shorten its step",
             )
 
     def kept(self) -> dict[str, np.ndarray]:
@@ -134,16 +137,32 @@ def _key(seed: Any, number: Any, window: Any, purpose: int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(noise_key(seed, DRAW, window), number), purpose)
 
 
+@jax.jit
+def _begun(ensemble: Ensemble, points: PhasePoint) -> PhasePoint:
+    """The starts of a block of windows, on their constraints."""
+    return jax.vmap(partial(ensemble.begun, ensemble.parameters))(points)
+
+
 @partial(jax.jit, static_argnames=("steps",))
-def _segment(ensemble: Ensemble, seed: Any, number: Any, ids: Any, point: PhasePoint, first: Any, steps: int) -> Any:
-    """A segment of the walks of a block of windows."""
-    walked = lambda window, start: ensemble.moved(start, _key(seed, number, window, 0), steps, first)  # noqa: E731
-    return jax.vmap(walked)(ids, point)
+def _segment(ensemble: Ensemble, seed: Any, number: Any, ids: Any, point: PhasePoint, first: Any, steps: int) -> tuple:
+    """A segment of the walks of a block of windows: (end, broke, crowded)."""
+
+    def walked(window: Any, start: PhasePoint) -> tuple:
+        found = ensemble.moved(start, _key(seed, number, window, 0), steps, first)
+        return found.end, found.broke, ensemble.crowded(found)
+
+    return ensemble.each(walked, ids, point)
 
 
-def where_it_broke(ensemble: Ensemble, ids: Any, point: PhasePoint, broke: Any, bad: int) -> str:
-    """The window, the step and the atom with the largest force of a window that exploded, in words."""
-    forces = jax.grad(ensemble.potential)(jnp.asarray(point.x[bad]), ensemble.parameters, ensemble.box)
+def why_it_broke(
+    ensemble: Ensemble, window: int, points: PhasePoint, broke: Any, crowded: Any, row: int
+) -> tuple[str, str]:
+    """What became of a window that broke, and where, in words: the step, and the atom with the largest force."""
+    where = f"window {window}, step {int(broke[row])}, where"
+    if crowded[row]:
+        slots = max(listed.table.index.shape[1] for listed in ensemble.lists.values())
+        return "ran out of slots for neighbours", f"{where} atoms have {slots} slots, made for its starts"
+    forces = jax.grad(ensemble.potential)(jnp.asarray(points.x[row]), ensemble.parameters, ensemble.box)
     size = np.asarray(jnp.sqrt(jnp.sum(forces**2, axis=-1)))
     atom = int(np.argmax(np.where(np.isfinite(size), size, np.inf)))
-    return f"window {ids[bad]}, step {int(broke[bad])}, where the force on atom {atom} is {size[atom]:.3g} kJ/mol/nm"
+    return "exploded", f"{where} the force on atom {atom} is {size[atom]:.3g} kJ/mol/nm"

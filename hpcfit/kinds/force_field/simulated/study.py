@@ -27,7 +27,7 @@ from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.derivatives import Derivatives, Estimates, estimates, growth, of_frames
-from hpcfit.kinds.force_field.simulated.equilibration import where_it_broke
+from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
 from hpcfit.simulation.langevin import PhasePoint
 from hpcfit.statistics.blocks import jackknife_error
 
@@ -273,10 +273,11 @@ def exploded(case: SimulatedCase, fitted: Fitted, evaluate: Gradient) -> list[st
     """A warning for each window of the last round that exploded; collective."""
     found, ids = [], np.asarray(evaluate.frames.rows.ids)
     for number, (one, rows) in enumerate(zip(case.opened, fitted.rows.local)):
-        broke = np.asarray(rows["broke"])
+        broke, crowded = np.asarray(rows["broke"]), np.asarray(rows["crowded"])
         for block, row in np.argwhere((broke >= 0) & (ids >= 0)).tolist():
             ends = jax.tree.map(lambda leaf, block=block: leaf[block], rows["ends"])
-            where = where_it_broke(evaluate.problem.ensembles[number], ids[block], ends, broke[block], row)
-            found.append(f"system '{one.name}' exploded in {where}: this window was left out of the last round")
+            ensemble, window = evaluate.problem.ensembles[number], ids[block][row]
+            what, where = why_it_broke(ensemble, window, ends, broke[block], crowded[block], row)
+            found.append(f"system '{one.name}' {what} in {where}: this window was left out of the last round")
     parts = evaluate.grid.frames.gather(found)
     return evaluate.grid.world.bcast(None if parts is None else [line for part in parts for line in part])
