@@ -212,7 +212,7 @@ def _site(opened: Opened, bare: Ensemble) -> Site:
     v = None if opened.config.integrator == "overdamped" else np.zeros_like(opened.positions[0])
     return Site(
         opened.atoms, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)), opened.energy, opened.elements,
-        opened.molecules, opened.charges, opened.potential.sites, opened.constraints, float(bare.interval),
+        opened.molecules, opened.charges, opened.potential.sites, opened.n_constraints, float(bare.interval),
         bare.frames - bare.skipped,
     )  # fmt: skip
 

@@ -88,7 +88,7 @@ class Opened:
         return found[0] if found else None
 
     @property
-    def constraints(self) -> int:
+    def n_constraints(self) -> int:
         """The number of constraints of distances."""
         return 0 if self.loaded is None else int(np.sum(self.loaded.constraints.there))
 
