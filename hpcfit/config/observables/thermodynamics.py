@@ -73,7 +73,14 @@ class DielectricConstantConfig(ObservableConfig):
     charges: Name | Annotated[list[Finite], Field(min_length=1)] | None = None
 
 
+class FreeEnergyChangeConfig(ObservableConfig):
+    """The free energy less that at the parameters given, kJ/mol; the difference of two systems, and what their own free
+    energies differ by at the parameters given, is a [[problem.difference]]."""
+
+    observable: Literal["free-energy-change"]
+
+
 THERMODYNAMICS = (
     PressureConfig, DensityConfig, PotentialEnergyConfig, VaporisationEnthalpyConfig, HeatCapacityConfig,
-    CompressibilityConfig, ThermalExpansionConfig, DielectricConstantConfig,
+    CompressibilityConfig, ThermalExpansionConfig, DielectricConstantConfig, FreeEnergyChangeConfig,
 )  # fmt: skip

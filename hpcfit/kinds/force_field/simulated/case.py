@@ -211,8 +211,8 @@ def _site(opened: Opened, bare: Ensemble) -> Site:
     """What observables may ask of a system; its windows keep their volume."""
     v = None if opened.config.integrator == "overdamped" else np.zeros_like(opened.positions[0])
     return Site(
-        opened.atoms, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)), opened.energy, opened.elements,
-        opened.molecules, opened.charges, opened.potential.sites, opened.n_constraints, float(bare.interval),
+        opened.atoms, opened.potential, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)),
+        opened.energy, opened.elements, opened.molecules, opened.n_constraints, float(bare.interval),
         bare.frames - bare.skipped,
     )  # fmt: skip
 
