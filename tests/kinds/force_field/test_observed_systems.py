@@ -89,6 +89,73 @@ def test_an_energy_of_ones_own_has_atoms_alone(folder):
     assert (energy.number, motion.lags) == (3, (2,))
 
 
+PAIR = """
+[[problem.system]]
+name = "other"
+{0}kT = 2.0
+positions = "chain.npy"
+masses = 12.0
+parameters = {{k = 5.0}}
+[[problem.system.observable]]
+name = "free"
+observable = "free-energy-change"
+[[problem.difference]]
+name = "stretching"
+minuend = {1}
+subtrahend = ["other", "free"]
+factor = 0.5
+constant = 3.0
+{2}
+"""
+OTHER = 'energy = "chain.py:energy"\n'
+DATUM = "values = 1.0\nsigma = 0.1"
+FREE = ("free-energy-change", "", 1.0)
+
+
+def with_other(folder, minuend, measured=DATUM, first=FREE):
+    """The case of two systems and a difference of them."""
+    text = HEAD.format(estimator="pathwise", parameter="k") + CHAIN + OBSERVABLE.format(*first)
+    (folder / "pair.toml").write_text(text + PAIR.format(OTHER, minuend, measured))
+    return SimulatedCase.open(load_config(folder / "pair.toml"))
+
+
+def test_a_difference_is_a_datum_behind_those_of_systems(folder):
+    case = with_other(folder, '["it", "free-energy-change"]')
+    assert [(one.system, one.observable, one.measured) for one in case.data_names()] == [
+        ("it", "free-energy-change", True), ("other", "free", False), ("difference", "stretching", True),
+    ]  # fmt: skip
+    assert case.summary()["data"] == "2 fitted, 0 held out"
+    np.testing.assert_array_equal(case.problem.differences.behind(np.array([1.0, 2.0])), [1.0, 2.0, 2.5])
+    assert case.problem.tiles[1][0].sigma == [[np.inf]]
+    assert case.problem.tiles[2][0].value == [[1.0]]
+
+
+@pytest.mark.parametrize(
+    ("minuend", "measured", "first", "message"),
+    [
+        ('["it", "free"]', DATUM, FREE, "names ['it', 'free']; the observables are [['it', 'free-energy-change'],"),
+        ('["other", "free"]', DATUM, FREE, "difference 'stretching' is its constant"),
+        ('["it", "free-energy-change"]', "", FREE, "difference 'stretching' needs `values` with `sigma`"),
+        ('["it", "powers"]', DATUM, ("powers", "powers = [1, 2]", [0.0, 0.0]), "is of 2 numbers of ['it', 'powers']"),
+    ],
+)
+def test_what_is_no_difference_is_one_error(folder, minuend, measured, first, message):
+    with pytest.raises(InputError) as caught:
+        with_other(folder, minuend, measured, first)
+    assert message in str(caught.value)
+
+
+def test_an_average_that_nothing_uses_is_an_error(folder):
+    text = HEAD.format(estimator="pathwise", parameter="k") + CHAIN + OBSERVABLE.format(*FREE)
+    (folder / "idle.toml").write_text(text.replace("values = 1.0\nsigma = 1.0\n", ""))
+    with pytest.raises(InputError, match="nothing to fit"):
+        load_config(folder / "idle.toml")
+    more = '[[problem.system.observable]]\nname = "idle"\nobservable = "potential-energy"\n'
+    (folder / "idle.toml").write_text(text + more)
+    with pytest.raises(InputError, match=r"observable 'idle' of system 'it' needs .* or name it in"):
+        load_config(folder / "idle.toml")
+
+
 MOTION = 'atoms = "all"\nlags = [0.02]'
 ERRORS = {
     "no box": (CHAIN, ("electron-density", "points = [[0.0, 0.0, 0.0]]", 1.0), {}, "electron density needs a box"),
