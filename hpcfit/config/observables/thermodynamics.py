@@ -37,7 +37,8 @@ class PotentialEnergyConfig(MolecularConfig):
 
 class VaporisationEnthalpyConfig(MolecularConfig):
     """The enthalpy of vaporisation of a liquid to an ideal gas, kJ/mol. gas: the potential energy of a molecule in the
-    gas, kJ/mol, 0 for atoms and rigid molecules."""
+    gas, kJ/mol, 0 for atoms and rigid molecules; where the gas is simulated too, the enthalpy is a
+    [[problem.difference]] of two potential energies."""
 
     observable: Literal["vaporisation-enthalpy"]
     gas: Finite = 0.0

@@ -1,15 +1,19 @@
 """Observables of a System of OpenMM and of an energy of one's own, as a config names them: what the systems say of
 themselves is what the observables are made of."""
 
+import json
+
 import numpy as np
 import pytest
 from openmm import XmlSerializer, app, unit
 
+from hpcfit.config.observables import NAMES
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.table import load_config
 from hpcfit.physics.constants import GAS_CONSTANT
 from tests.energies.openmm_cases import waters
+from tests.observables.waters import TABLES
 
 HEAD = """
 [problem]
@@ -154,6 +158,17 @@ def test_an_average_that_nothing_uses_is_an_error(folder):
     (folder / "idle.toml").write_text(text + more)
     with pytest.raises(InputError, match=r"observable 'idle' of system 'it' needs .* or name it in"):
         load_config(folder / "idle.toml")
+
+
+def test_a_config_with_every_table_comes_back_from_what_it_writes(folder):
+    text = HEAD.format(estimator="pathwise", parameter="k") + CHAIN
+    for name, (keys, _) in TABLES.items():
+        text += OBSERVABLE.format(name, "\n".join(f"{key} = {json.dumps(value)}" for key, value in keys.items()), 1.0)
+    (folder / "whole.toml").write_text(text + PAIR.format(OTHER, '["it", "pressure"]', DATUM))
+    config = load_config(folder / "whole.toml")
+    (folder / "again.toml").write_text(config.to_toml())
+    assert load_config(folder / "again.toml") == config
+    assert {type(one) for _, one in config.problem.observables()} == set(NAMES.values())
 
 
 MOTION = 'atoms = "all"\nlags = [0.02]'
