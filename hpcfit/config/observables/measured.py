@@ -1,4 +1,4 @@
-"""What all tables of observables share: a name, and what was measured, inline or in a file."""
+"""The common part of all tables of observables: a name and a measurement, inline or in a file."""
 
 from __future__ import annotations
 
