@@ -12,7 +12,7 @@ from hpcfit.config.observables import geometry as tables
 from hpcfit.config.observables.measured import ObservableConfig
 from hpcfit.energies.own_form import load_function
 from hpcfit.errors import InputError
-from hpcfit.observables import geometry, nmr, pair_distribution, scattering
+from hpcfit.observables import free_energy, geometry, nmr, pair_distribution, scattering
 from hpcfit.observables import motion as motions
 from hpcfit.observables import thermodynamics as states
 from hpcfit.observables.measured import momentum_transfers
@@ -127,9 +127,13 @@ def _thermal_expansion(config: thermodynamics.ThermalExpansionConfig, site: Site
 def _dielectric_constant(config: thermodynamics.DielectricConstantConfig, site: Site) -> states.DielectricConstant:
     site.box("a dielectric constant")
     charges = site.column_of_charges(config.charges)
-    found = states.DielectricConstant(charges, site.sites, site.whole_molecules(config.of, "of"))
+    found = states.DielectricConstant(charges, site.form.sites, site.whole_molecules(config.of, "of"))
     states.require_neutral(found, site.start.parameters)
     return found
+
+
+def _free_energy_change(config: thermodynamics.FreeEnergyChangeConfig, site: Site) -> free_energy.FreeEnergyChange:
+    return free_energy.FreeEnergyChange(site.form, dict(site.start.parameters), np.asarray(site.start.kT))
 
 
 # ---- motions ---------------------------------------------------------------------------------------------------------
@@ -226,6 +230,7 @@ BUILDERS: dict[type, Callable[[Any, Site], Any]] = {
     thermodynamics.CompressibilityConfig: _compressibility,
     thermodynamics.ThermalExpansionConfig: _thermal_expansion,
     thermodynamics.DielectricConstantConfig: _dielectric_constant,
+    thermodynamics.FreeEnergyChangeConfig: _free_energy_change,
     motion.VelocityAutocorrelationConfig: _velocities,
     motion.PositionAutocorrelationConfig: _positions,
     motion.MeanSquareDisplacementConfig: _displacement,

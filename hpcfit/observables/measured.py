@@ -1,4 +1,4 @@
-"""What was measured of an observable: numbers of its config, of a table, or of a text file as users have them."""
+"""Measurements of observables: numbers of the config, of a table, or of a text file as users have them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Measured(NamedTuple):
 
 
 def measured(config: ObservableConfig, one: Any, count: int) -> Measured:
-    """What was measured of an observable that has ``count`` numbers. Raises InputError for another number of data, and
+    """The measurements of an observable that has ``count`` numbers. Raises InputError for another number of data, and
     for a file that is of something else."""
     if not config.is_text:
         return _of_numbers(config, count)

@@ -27,7 +27,8 @@ def form_factors(elements: Sequence[str], q: np.ndarray, radiation: str = "xray"
     """f [Q, N] of neutral atoms at momentum transfers q = 4 pi sin(theta) / lambda [Q], 1/A.
 
     xray: electrons, IT92 (International Tables C, 6.1.1); electron: A, C4322 (4.3.2.2); neutron: fm, coherent lengths
-    of Sears 1992 (10.1080/10448639208218770), the same at all q. Raises InputError for what has none.
+    of Sears 1992 (10.1080/10448639208218770), the same at all q. A virtual site, whose element is "", has f = 0. Raises
+    InputError for what has none.
     """
     if radiation not in RADIATIONS:
         raise InputError(f"radiation = '{radiation}'", remedy=f"use one of {', '.join(RADIATIONS)}")
@@ -38,6 +39,8 @@ def form_factors(elements: Sequence[str], q: np.ndarray, radiation: str = "xray"
 def _of_element(element: str, q: np.ndarray, radiation: str) -> np.ndarray:
     import gemmi
 
+    if not element:
+        return np.zeros(len(q))
     known = gemmi.Element(element)
     coefficients = {"xray": known.it92, "electron": known.c4322, "neutron": known.neutron92}[radiation]
     # gemmi reads any unknown text as element X, whose coefficients are those of another one.
@@ -123,7 +126,7 @@ def density_gaussians(elements: Sequence[str], blur: float, length: str = "nm") 
     if not blur > 0:
         raise InputError(f"blur = {blur} of an electron density", remedy="give it in A^2, such as 20")
     kinds, where = np.unique(np.asarray(elements, str), return_inverse=True)
-    known = [element_coefficients(str(kind)) for kind in kinds]
+    known = [element_coefficients(str(kind)) if kind else (np.zeros(4), np.zeros(4), 0.0) for kind in kinds]
     a = np.array([[*of_four, constant] for of_four, _, constant in known])
     b = np.array([[*of_four, 0.0] for _, of_four, _ in known]) + blur
     return a[where], b[where] / LENGTHS[length] ** 2

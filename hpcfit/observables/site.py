@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from hpcfit.energies.columns import Column, entries, fixed
-from hpcfit.energies.sites import Sites
+from hpcfit.energies.coulomb import Coulomb, EwaldCoulomb
+from hpcfit.energies.energy import Energy
 from hpcfit.errors import InputError
 from hpcfit.observables.geometry import Indices
 from hpcfit.observables.observable import State
@@ -21,20 +22,18 @@ WHOLE = 1e-6  # of a lag: by how much it may be off a whole number of intervals
 class Site:
     """A system and its windows.
 
-    select: (a selection of a config, its key) -> atoms. start: its first frame, whose velocities are None where it has
-    none; energy: that of this frame, kJ/mol. elements: of all atoms, none where no topology says them; molecules: the
-    atoms of each; charges: of all atoms, of the energy; sites: the rules that place virtual ones; constraints: their
-    number. interval: ps between two frames; frames: of a window that are averaged. pressure: bar, None where the volume
-    is constant.
+    select: (a selection of a config, its key) -> atoms. form: its energy function; start: its first frame, whose
+    velocities are None where it has none; energy: that of this frame, kJ/mol. elements: of all atoms, none where no
+    topology says them; molecules: the atoms of each; constraints: their number. interval: ps between two frames;
+    frames: of a window that are averaged. pressure: bar, None where the volume is constant.
     """
 
     select: Callable[[Any, str], tuple[int, ...]]
+    form: Energy
     start: State
     energy: float
     elements: tuple[str, ...]
     molecules: Indices
-    charges: Column | None
-    sites: Sites
     constraints: int
     interval: float
     frames: int
@@ -110,15 +109,19 @@ class Site:
     def column_of_charges(self, given: str | Sequence[float] | None) -> Column:
         """The charges of all atoms, e: those given, of a class of parameters, or of the energy."""
         N = len(np.asarray(self.start.masses))
-        if given is None and self.charges is None:
-            raise InputError("the energy of this system has no charges", remedy="give `charges`")
         if given is None:
-            return self.charges
+            return self._own_charges()
         if isinstance(given, str):
             return self._class_of_charges(given, N)
         if len(given) != N:
             raise InputError(f"{len(given)} charges are given for {N} atoms", remedy="give one for each atom")
         return fixed(given)
+
+    def _own_charges(self) -> Column:
+        found = [term.charge for term in self.form.terms if isinstance(term, Coulomb | EwaldCoulomb)]
+        if not found:
+            raise InputError("the energy of this system has no charges", remedy="give `charges`")
+        return found[0]
 
     def _class_of_charges(self, name: str, N: int) -> Column:
         known = self.start.parameters

@@ -21,7 +21,9 @@ RADIAL = {"of": "all", "among": "all", "width": 0.01}
 REFUSED = {
     "no name of an observable": ({"observable": "radius"}, "observable = 'radius': did you mean"),
     "no observable": ({}, "key `observable` is missing"),
-    "nothing measured": ({"observable": "pressure", "values": None, "sigma": None}, "give one"),
+    "a bound of nothing": (
+        {"observable": "pressure", "values": None, "sigma": None, "bound": "upper"}, "bound and held_out are of",
+    ),
     "measured twice": ({"observable": "pressure", "measured": "p.npy"}, "give one"),
     "no sigma": ({"observable": "pressure", "sigma": None}, "`values` and `sigma` go together"),
     "a unit of the config": ({"observable": "distances", "pairs": [[0, 1]], "unit": "A"}, "no effect on values of"),

@@ -5,13 +5,28 @@ import pytest
 
 from hpcfit.config.observables import NAMES
 from hpcfit.energies.columns import fixed
+from hpcfit.energies.energy import Energy
+from hpcfit.energies.own_form import OwnForm
 from hpcfit.errors import InputError
 from hpcfit.observables.build import BUILDERS, build
 from hpcfit.observables.scattering import form_factors
 from hpcfit.observables.thermodynamics import BAR, DENSITY
-from tests.observables.waters import BOX, MASSES, PARAMETERS, PLACES, TABLES, potential, site, still, table, whole
+from tests.observables.waters import (
+    BOX,
+    MASSES,
+    PARAMETERS,
+    PLACES,
+    TABLES,
+    charged,
+    potential,
+    site,
+    still,
+    table,
+    whole,
+)
 
 VOLUME = 1.0 * 1.1 * 1.2
+SPRINGS = Energy((OwnForm(potential),))
 ENERGY = float(potential(PLACES, PARAMETERS, BOX))
 
 
@@ -19,6 +34,7 @@ ENERGY = float(potential(PLACES, PARAMETERS, BOX))
 def values():
     """Name -> the numbers of an observable of a window of two waters that stand still, with velocities of 1."""
     built = {name: build(whole(name), site()) for name in TABLES}
+    built["free-energy-change"] = build(whole("free-energy-change"), site(form=SPRINGS))
     found = still(built, PLACES, np.ones((6, 3)))
     return {name: np.asarray(value) for name, value in found.items()}
 
@@ -40,7 +56,12 @@ def test_states_are_of_the_system(values):
     assert values["vaporisation-enthalpy"][0] == pytest.approx(1.5 + 2.5 - ENERGY / 2)
     # R / 2 for each of 18 degrees of freedom, of two molecules; nothing fluctuates.
     assert values["heat-capacity"][0] == pytest.approx(9 * 8.31446 / 2, rel=1e-5)
-    for name, expected in {"compressibility": 0, "thermal-expansion": 0, "dielectric-constant": 1}.items():
+    for name, expected in {
+        "free-energy-change": 0,
+        "compressibility": 0,
+        "thermal-expansion": 0,
+        "dielectric-constant": 1,
+    }.items():
         assert values[name][0] == pytest.approx(expected, abs=1e-12), name
 
 
@@ -103,8 +124,8 @@ ERRORS = {
     "no box for bins": (whole("radial-distribution"), {"box": None}, "a radial distribution needs a box"),
     "atoms of constraints": (whole("pressure", by="atoms"), {"constraints": 6}, "stretches the 6 constraints"),
     "a constant volume": (whole("density"), {"pressure": None}, "the volume of this system is constant"),
-    "no charges": (whole("dielectric-constant"), {"charges": None}, "the energy of this system has no charges"),
-    "an ion": (whole("dielectric-constant"), {"charges": fixed([0.1] * 6)}, "has the charge 0.3 e, not 0"),
+    "no charges": (whole("dielectric-constant"), {"form": SPRINGS}, "the energy of this system has no charges"),
+    "an ion": (whole("dielectric-constant"), {"form": charged(fixed([0.1] * 6))}, "has the charge 0.3 e, not 0"),
     "half a molecule": (whole("dielectric-constant", of=[0, 1]), {}, "of has 2 of the 3 atoms of the molecule"),
     "too few charges": (whole("dielectric-constant", charges=[0.0]), {}, "1 charges are given for 6 atoms"),
     "an unknown class": (whole("dielectric-constant", charges="e"), {}, "charges = 'e' is no class of parameters"),

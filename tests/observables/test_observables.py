@@ -116,6 +116,12 @@ def test_coordination_is_the_smeared_count():
     assert of_frame(one, X, BOX)[0] == pytest.approx(counted.sum() / 3, rel=1e-10)
 
 
+@pytest.mark.parametrize("radiation", ["xray", "neutron", "electron"])
+def test_virtual_sites_scatter_nothing(radiation):
+    assert not form_factors(["", "O"], Q, radiation)[:, 0].any()
+    assert not density_gaussians(["", "O"], 20.0)[0][0].any()
+
+
 @pytest.mark.parametrize(("power", "divided"), [(6, True), (6, False), (3, True)])
 def test_noe_distances_are_averages_of_powers(power, divided):
     """Over two frames, whose mean of r^-p is what counts."""

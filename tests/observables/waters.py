@@ -8,8 +8,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from hpcfit.config.observables import AnyObservable
-from hpcfit.energies.columns import entries
-from hpcfit.energies.sites import Sites
+from hpcfit.energies.columns import Column, entries
+from hpcfit.energies.coulomb import Coulomb
+from hpcfit.energies.energy import Energy
 from hpcfit.errors import InputError
 from hpcfit.observables.observable import OfWalks, State, numbers
 from hpcfit.observables.site import Site
@@ -40,6 +41,7 @@ TABLES = {
     "compressibility": ({}, 1),
     "thermal-expansion": ({}, 1),
     "dielectric-constant": ({"of": [3, 4, 5]}, 1),
+    "free-energy-change": ({}, 1),
     "velocity-autocorrelation": ({"atoms": [0, 3], "lags": [0.0, 0.1]}, 2),
     "position-autocorrelation": ({"atoms": [0, 3], "lags": [0.2], "centre": [0.0, 0.0, 0.0]}, 1),
     "mean-square-displacement": ({"atoms": [0], "lags": [0.5]}, 1),
@@ -82,13 +84,18 @@ def select(chosen, key):
     return tuple(chosen)
 
 
+def charged(column: Column) -> Energy:
+    """An energy that has charges."""
+    return Energy((Coulomb(pairs=None, charge=column),))
+
+
 def site(**changed) -> Site:
     """The two waters at 1 bar. Keys of ``State`` change the start, those of ``Site`` the rest."""
     start = State(PLACES, np.ones((6, 3)), BOX, lambda x, box: potential(x, PARAMETERS, box), PARAMETERS, 2.5, MASSES)
     start = start._replace(**{key: changed.pop(key) for key in State._fields if key in changed})
     found = Site(
-        select, start, float(potential(PLACES, PARAMETERS, BOX)), tuple("OHHOHH"), ((0, 1, 2), (3, 4, 5)),
-        entries("q", [0, 1, 1, 0, 1, 1]), Sites(), 0, INTERVAL, FRAMES, 1.0,
+        select, charged(entries("q", [0, 1, 1, 0, 1, 1])), start, float(potential(PLACES, PARAMETERS, BOX)),
+        tuple("OHHOHH"), ((0, 1, 2), (3, 4, 5)), 0, INTERVAL, FRAMES, 1.0,
     )  # fmt: skip
     return replace(found, **changed)
 

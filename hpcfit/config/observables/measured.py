@@ -1,4 +1,4 @@
-"""What all tables of observables share: a name, and what was measured, inline or in a file."""
+"""The common part of all tables of observables: a name and a measurement, inline or in a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ObservableConfig(Table):
 
     values and sigma stand in the config, or in a file ``measured``: .npy [M, 2], or text of value and sigma, of name,
     value, sigma and perhaps UPPER or LOWER, or of BME. bound: the measurement is one from above or from below.
-    held_out: it is compared and not fitted.
+    held_out: it is compared and not fitted. Without a measurement an average is there for differences alone.
     """
 
     name: Name
@@ -40,11 +40,18 @@ class ObservableConfig(Table):
 
     @model_validator(mode="after")
     def _one_measurement(self) -> ObservableConfig:
-        if (self.measured is None) == (self.values is None):
-            raise ValueError(f"observable '{self.name}' needs `values` with `sigma`, or a file `measured`: give one")
+        if self.measured is not None and self.values is not None:
+            raise ValueError(f"observable '{self.name}' has `values` and a file `measured`: give one")
         if (self.values is None) != (self.sigma is None):
             raise ValueError(f"observable '{self.name}': `values` and `sigma` go together")
+        if not self.is_measured and (self.bound is not None or self.held_out):
+            raise ValueError(f"observable '{self.name}': bound and held_out are of measurements, and it has none")
         return self
+
+    @property
+    def is_measured(self) -> bool:
+        """False for an average that is compared with nothing, and only taken for a difference of two of them."""
+        return self.measured is not None or self.values is not None
 
     @property
     def files(self) -> dict[str, Path]:

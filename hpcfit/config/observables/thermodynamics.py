@@ -37,7 +37,8 @@ class PotentialEnergyConfig(MolecularConfig):
 
 class VaporisationEnthalpyConfig(MolecularConfig):
     """The enthalpy of vaporisation of a liquid to an ideal gas, kJ/mol. gas: the potential energy of a molecule in the
-    gas, kJ/mol, 0 for atoms and rigid molecules."""
+    gas, kJ/mol, 0 for atoms and rigid molecules; where the gas is simulated too, the enthalpy is a
+    [[problem.difference]] of two potential energies."""
 
     observable: Literal["vaporisation-enthalpy"]
     gas: Finite = 0.0
@@ -73,7 +74,14 @@ class DielectricConstantConfig(ObservableConfig):
     charges: Name | Annotated[list[Finite], Field(min_length=1)] | None = None
 
 
+class FreeEnergyChangeConfig(ObservableConfig):
+    """The free energy less that at the parameters given, kJ/mol; the difference of two systems, and what their own free
+    energies differ by at the parameters given, is a [[problem.difference]]."""
+
+    observable: Literal["free-energy-change"]
+
+
 THERMODYNAMICS = (
     PressureConfig, DensityConfig, PotentialEnergyConfig, VaporisationEnthalpyConfig, HeatCapacityConfig,
-    CompressibilityConfig, ThermalExpansionConfig, DielectricConstantConfig,
+    CompressibilityConfig, ThermalExpansionConfig, DielectricConstantConfig, FreeEnergyChangeConfig,
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """Averages over windows: exact values of a harmonic well, finite differences, ranks, explosions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.fit.rounds import jacobian
-from hpcfit.kinds.force_field.simulated.averages import Ensemble, Measured, Windows
+from hpcfit.kinds.force_field.simulated.averages import Differences, Ensemble, Measured, Windows
 from hpcfit.kinds.force_field.simulated.parameters import Class, Moving
 from hpcfit.observables.geometry import Powers
 from hpcfit.ranks import Ranks
@@ -90,7 +90,7 @@ def boltzmann(n, seed):
 
 
 def average(evaluation) -> float:
-    return float(evaluation.sums["averages"][0][0][0])
+    return float(evaluation.sums["data"][0])
 
 
 def by_k(evaluation) -> float:
@@ -140,6 +140,27 @@ def test_the_fluctuation_formula_is_that_of_the_frames_of_the_windows():
     assert by_k(found) == pytest.approx(-0.5 * np.var(O) / KT, rel=1e-9)
     # Var of the estimate of Cov(x^2, x^2 / 2) of n normal numbers: (fourth cumulants) 14 / n of its square.
     assert by_k(found) == pytest.approx(-0.25, abs=3 * 0.25 * (14 / 500) ** 0.5)
+
+
+@pytest.mark.parametrize("kind", [Forward, Reverse])
+def test_a_difference_of_two_ensembles_has_the_derivatives_of_both(kind):
+    """Half of <x^2>_1 - <x^2>_2 + 0.1, measured alone: the two averages are compared with nothing."""
+    one = windows(10, 10, estimator="fluctuation")
+    none, [[tile]] = Measured(*np.array([[[0.0]], [[np.inf]], [[0.0]], [[0.0]]])), one.tiles
+    half = Differences(np.array([0]), np.array([1]), np.array([0.5]), np.array([0.1]))
+    two = replace(one, tiles=((none,), (none,), (tile,)), ensembles=one.ensembles * 2, differences=half)
+    evaluate = evaluator(kind, two, 24, Ranks())
+    begun = [start(evaluate, *boltzmann(24, seed)).local for seed in (0, 1)]
+    starts = tuple(local["starts"][0] for local in begun)
+    found = evaluate(Params({"k": np.array([0.0])}, begun[0] | {"starts": starts}))
+    O = [np.ravel(rows["observed"][0]) for rows in found.rows.local]
+    expected = 0.5 * (O[0].mean() - O[1].mean()) + 0.1
+    np.testing.assert_allclose(found.sums["data"], [O[0].mean(), O[1].mean(), expected], rtol=1e-12)
+    assert found.loss == pytest.approx(0.5 * ((expected - MEASURED) / SIGMA) ** 2, rel=1e-12)
+    # d<x^2>/dk = -cov(x^2, x^2 / 2) / kT, and u counts in units of 0.5.
+    by_u = 0.5 * 0.5 * (np.var(O[1]) - np.var(O[0])) / 2 / KT
+    slope = float(found.gradient.shared["k"][0])
+    assert slope == pytest.approx((expected - MEASURED) / SIGMA**2 * by_u, rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", [Forward, Reverse])

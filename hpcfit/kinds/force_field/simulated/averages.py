@@ -170,9 +170,27 @@ class Ensemble:
         return self.averages(sums, weight)
 
 
+class Differences(NamedTuple):
+    """Data that are factor (average - other average) + constant, leaves [D]. minuend, subtrahend: places among the
+    averages of all ensembles, one after another."""
+
+    minuend: Any
+    subtrahend: Any
+    factor: Any
+    constant: Any
+
+    def behind(self, averages: Any) -> Any:
+        """All data: the averages [..., M], and the differences of some of them, [..., M + D]."""
+        found = averages[..., self.minuend] - averages[..., self.subtrahend]
+        return jnp.concatenate([averages, self.factor * found + self.constant], axis=-1)
+
+
+NO_DIFFERENCES = Differences(*np.zeros((2, 0), int), *np.zeros((2, 0)))
+
+
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["tiles", "ensembles", "moving", "seed"],
+    data_fields=["tiles", "ensembles", "moving", "seed", "differences"],
     meta_fields=["estimator", "checkpoint"],
 )
 @dataclass(frozen=True)
@@ -183,7 +201,7 @@ class Windows:
     each ensemble begin, and ``draw``, the number of the noise. Rows are ``ends``, from which the next draw starts,
     ``broke``, the step at which a window exploded or -1 (it is then left out of averages and derivatives, and starts
     again), ``crowded``, 1 where that was because a list of neighbours was full, and ``observed``, what each window adds
-    to the averages. tiles: a ``Measured`` an observable, by ensemble.
+    to the averages. tiles: a ``Measured`` an observable, by ensemble, and behind them one a difference.
     """
 
     tiles: Any
@@ -192,6 +210,7 @@ class Windows:
     seed: Any
     estimator: Literal["pathwise", "fluctuation"]
     checkpoint: bool = False
+    differences: Differences = NO_DIFFERENCES
 
     # ---- parameters ------------------------------------------------------------------------------------------------
 
@@ -283,12 +302,13 @@ class Windows:
 
     def summary(self, statistics: Statistics, shared: Tree, tile: Any) -> Tree:
         """The deviations of all observables from what was measured, fitted and held out; and the windows that held."""
-        found = [one.averages(sums["observed"], sums["weight"]) for one, sums in zip(self.ensembles, statistics.sliced)]
-        off = [m.deviations(value) for values, of_one in zip(found, tile) for value, m in zip(values, of_one)]
-        count = jnp.concatenate([m.count for of_one in tile for m in of_one])
-        off = jnp.concatenate(off)
+        pairs = zip(self.ensembles, statistics.sliced)
+        found = [one.averages(sums["observed"], sums["weight"]) for one, sums in pairs]
+        data = self.differences.behind(jnp.concatenate([value for values in found for value in values]))
+        measured = Measured(*(jnp.concatenate(leaves) for leaves in zip(*(m for of_one in tile for m in of_one))))
+        off, count = measured.deviations(data), measured.count
         return {
-            "averages": tuple(found),
+            "data": data,
             "fitted": jnp.sqrt(count) * off,
             "held_out": jnp.where(count > 0, 0.0, off),
             "windows": jnp.stack([sums["held"] for sums in statistics.sliced]),

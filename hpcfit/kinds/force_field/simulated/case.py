@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from hpcfit.config import Config, GridConfig
+from hpcfit.config.observables.measured import ObservableConfig
 from hpcfit.errors import InputError
 from hpcfit.fit.by_blocks import Forward, Reverse
 from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import choose_sum
-from hpcfit.kinds.force_field.simulated.averages import Ensemble, Measured, Windows
-from hpcfit.kinds.force_field.simulated.config import SimulatedConfig
+from hpcfit.kinds.force_field.simulated.averages import NO_DIFFERENCES, Differences, Ensemble, Measured, Windows
+from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, SimulatedConfig
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_system
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
 from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
@@ -35,12 +37,13 @@ FEW = 2  # parameters up to which tangents cost less than one pull-back
 
 
 class Datum(NamedTuple):
-    """The names of a datum."""
+    """The names of a datum. measured: False for an average that is compared with nothing."""
 
     system: str
     observable: str
     item: int
     held_out: bool
+    measured: bool
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class SimulatedCase:
     ensembles: tuple[Ensemble, ...]
     moving: Moving
     tiles: tuple[tuple[Measured, ...], ...]
+    differences: Differences
 
     @classmethod
     def open(cls, config: Config) -> SimulatedCase:
@@ -64,7 +68,8 @@ class SimulatedCase:
         tiles = tuple(_measured(one, ensemble) for one, ensemble in zip(opened, ensembles))
         _check_estimator(config.problem.estimator, opened, ensembles)
         _check_lengths(config.problem, opened, moves)
-        return cls(config, opened, ensembles, moves, tiles)
+        differences, of_differences = _differences(config.problem, tiles)
+        return cls(config, opened, ensembles, moves, (*tiles, of_differences), differences)
 
     @property
     def n_frames(self) -> int:
@@ -93,11 +98,13 @@ class SimulatedCase:
         return max(choice.rounds - choice.full_steps + 1, 1) if choice.solver == "gauss-newton" else 1
 
     def data_names(self) -> list[Datum]:
-        """The names of all data, system after system."""
+        """The names of all data, system after system, and differences behind them."""
+        choice = self.config.problem
+        groups = [*((one.name, one.config.observable) for one in self.opened), (DIFFERENCE, choice.difference)]
         return [
-            Datum(one.name, observable.name, item, observable.held_out)
-            for one, tile in zip(self.opened, self.tiles)
-            for observable, m in zip(one.config.observable, tile)
+            Datum(group, one.name, item, one.held_out, one.is_measured)
+            for (group, tables), tile in zip(groups, self.tiles)
+            for one, m in zip(tables, tile)
             for item in range(m.value.shape[1])
         ]
 
@@ -115,7 +122,7 @@ class SimulatedCase:
 
     def summary(self) -> dict[str, Any]:
         """Sizes by name."""
-        choice, names = self.config.problem, self.data_names()
+        choice, names = self.config.problem, [one for one in self.data_names() if one.measured]
         held_out = sum(one.held_out for one in names)
         P = len(self.moving.labels)
         way = f"tangents carried along ({P} parameters)" if self.forward else f"pulled back ({P} parameters)"
@@ -153,7 +160,9 @@ class SimulatedCase:
         """The problem of all ensembles."""
         choice, run = self.config.problem, self.config.run
         checkpoint = not self.forward and self.ensembles[0].stride > 1
-        return Windows(self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint)
+        return Windows(
+            self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences
+        )  # fmt: skip
 
     def evaluate(self, grid: Grid) -> Forward | Reverse:
         """Value and gradient on this rank's windows."""
@@ -214,8 +223,8 @@ def _site(opened: Opened, bare: Ensemble) -> Site:
     """What observables may ask of a system; its windows keep their volume."""
     v = None if opened.config.integrator == "overdamped" else np.zeros_like(opened.positions[0])
     return Site(
-        opened.atoms, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)), opened.energy, opened.elements,
-        opened.molecules, opened.charges, opened.potential.sites, opened.n_constraints, float(bare.interval),
+        opened.atoms, opened.potential, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)),
+        opened.energy, opened.elements, opened.molecules, opened.n_constraints, float(bare.interval),
         bare.frames - bare.skipped,
     )  # fmt: skip
 
@@ -226,15 +235,43 @@ def _measured(opened: Opened, ensemble: Ensemble) -> tuple[Measured, ...]:
     at_start = jax.jit(Ensemble.of_point)(ensemble, opened.parameters, point)
     found = []
     for config, observable, value in zip(opened.config.observable, ensemble.observables, at_start):
-        given = measured(config, observable, np.size(value))
         if not np.all(np.isfinite(np.asarray(value))):
             raise InputError(
                 f"observable '{config.name}' of system '{opened.name}' is {np.asarray(value)} where it starts",
                 remedy="check its atoms and its widths",
             )
-        count = np.full(len(given.value), 0.0 if config.held_out else 1.0)
-        found.append(Measured(*(leaf[None] for leaf in (*given, count))))
+        found.append(_tile(config, observable, np.size(value)))
     return tuple(found)
+
+
+def _tile(config: ObservableConfig, observable: Any, count: int) -> Measured:
+    """The measurements of an observable of so many numbers; without any they do not count."""
+    if not config.is_measured:
+        none = np.zeros((1, count))
+        return Measured(none, np.full((1, count), np.inf), none, none)
+    given = measured(config, observable, count)
+    counted = np.full(count, 0.0 if config.held_out else 1.0)
+    return Measured(*(leaf[None] for leaf in (*given, counted)))
+
+
+def _differences(choice: SimulatedConfig, tiles: Sequence[Sequence[Measured]]) -> tuple[Differences, tuple]:
+    """The differences of averages, and what was measured of them."""
+    tables = [((system.name, one.name), m) for (system, one), m in zip(choice.observables(), chain(*tiles))]
+    ends = np.cumsum([m.value.shape[1] for _, m in tables])
+    places = {name: np.arange(end - m.value.shape[1], end) for (name, m), end in zip(tables, ends)}
+    found, of_differences = [NO_DIFFERENCES], []
+    for one in choice.difference:
+        minuend, subtrahend = places[tuple(one.minuend)], places[tuple(one.subtrahend)]
+        if len(minuend) != len(subtrahend):
+            raise InputError(
+                f"difference '{one.name}' is of {len(minuend)} numbers of {one.minuend} and {len(subtrahend)} of"
+                f" {one.subtrahend}",
+                remedy="take observables of as many numbers",
+            )
+        constants = np.full((2, len(minuend)), [[one.factor], [one.constant]])
+        found.append(Differences(minuend, subtrahend, *constants))
+        of_differences.append(_tile(one, None, len(minuend)))
+    return Differences(*map(np.concatenate, zip(*found))), tuple(of_differences)
 
 
 def _check_estimator(estimator: str, opened: Sequence[Opened], ensembles: Sequence[Ensemble]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hpcfit.config.observables import AnyObservable
-from hpcfit.config.observables.measured import Name, ObservableConfig, OneOrMore, Vector
+from hpcfit.config.observables.measured import Finite, Name, ObservableConfig, OneOrMore, Vector
 from hpcfit.config.table import (
     Count,
     FilePath,
@@ -102,6 +102,32 @@ class StateConfig(Table):
         return {key: path for key, path in found.items() if path is not None} | of_observables
 
 
+DIFFERENCE = "difference"  # in place of a system, in the names of data
+Member = Annotated[list[Name], Field(min_length=2, max_length=2)]
+
+
+class DifferenceConfig(ObservableConfig):
+    """A measured difference of two averages, factor (minuend - subtrahend) + constant, item by item.
+
+    minuend, subtrahend: [system, observable]. An enthalpy of vaporisation is the potential energy of a molecule in the
+    gas less that in the liquid, with kT as the constant.
+    """
+
+    observable: ClassVar = "a difference"
+    minuend: Member
+    subtrahend: Member
+    factor: Finite = 1.0
+    constant: Finite = 0.0
+
+    @model_validator(mode="after")
+    def _is_measured(self) -> DifferenceConfig:
+        if not self.is_measured:
+            raise ValueError(f"difference '{self.name}' needs `values` with `sigma`, or a file `measured`: give one")
+        if self.factor == 0 or self.minuend == self.subtrahend:
+            raise ValueError(f"difference '{self.name}' is its constant, whatever the averages")
+        return self
+
+
 class SimulatedConfig(ProblemTable):
     """The table [problem]: trajectories of each system in windows, in rounds of one step of the parameters each.
 
@@ -110,7 +136,8 @@ class SimulatedConfig(ProblemTable):
     side. rounds: 0 measures only. solver: "gauss-newton", or the optimizer of the config. settled: from this round on
     the mean of what the rounds find is taken. largest_step: of a round, in units of the parameters' scales.
     steps_a_draw: after so many steps an optimizer that compares losses gets new noise. derivative_draws: draws at the
-    end, by which the derivatives of both estimators are compared; 0 for none.
+    end, by which the derivatives of both estimators are compared; 0 for none. difference: what was measured of two
+    averages.
     """
 
     without_effect: ClassVar = ("frames", "simulate", "run.precision")
@@ -130,6 +157,7 @@ class SimulatedConfig(ProblemTable):
     derivative_draws: Annotated[int, Field(ge=0)] = 1
     system: Annotated[list[StateConfig], Field(min_length=1)]
     parameter: Annotated[list[ParameterConfig], Field(min_length=1)]
+    difference: list[DifferenceConfig] = []
 
     def check_optimizer(self, name: str, space: Space) -> None:
         """Raise InputError for an optimizer that cannot search this problem, or is not asked."""
@@ -148,7 +176,8 @@ class SimulatedConfig(ProblemTable):
     @property
     def files(self) -> dict[str, Path]:
         """The input files, by system and key."""
-        return {f"{one.name} {key}": path for one in self.system for key, path in one.files.items()}
+        tables = [*self.system, *self.difference]
+        return {f"{one.name} {key}": path for one in tables for key, path in one.files.items()}
 
     @property
     def full_steps(self) -> int:
@@ -177,10 +206,27 @@ class SimulatedConfig(ProblemTable):
 
     @model_validator(mode="after")
     def _names_and_data(self) -> SimulatedConfig:
-        for what, tables in {"system": self.system, "parameter": self.parameter}.items():
-            check_are_unique(f"[[problem.{what}]]", [one.name for one in tables])
-        if all(one.held_out for _, one in self.observables()):
+        check_are_unique("[[problem.system]]", [DIFFERENCE, *(one.name for one in self.system)])
+        check_are_unique("[[problem.parameter]]", [one.name for one in self.parameter])
+        check_are_unique("[[problem.difference]]", [one.name for one in self.difference])
+        data = [*(one for _, one in self.observables() if one.is_measured), *self.difference]
+        if all(one.held_out for one in data):
             raise ValueError("all observables are held out: there is nothing to fit")
+        return self
+
+    @model_validator(mode="after")
+    def _members(self) -> SimulatedConfig:
+        known = [[system.name, one.name] for system, one in self.observables()]
+        used = [member for one in self.difference for member in (one.minuend, one.subtrahend)]
+        for member in used:
+            if member not in known:
+                raise ValueError(f"[[problem.difference]] names {member}; the observables are {known}")
+        for (system, _), one in zip(known, (one for _, one in self.observables())):
+            if not one.is_measured and [system, one.name] not in used:
+                raise ValueError(
+                    f"observable '{one.name}' of system '{system}' needs `values` with `sigma`, or a file `measured`:"
+                    " give one, or name it in a [[problem.difference]]"
+                )
         return self
 
     @model_validator(mode="after")

@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.energies.columns import Column
-from hpcfit.energies.coulomb import Coulomb, EwaldCoulomb
 from hpcfit.energies.constraints import Constraints
 from hpcfit.energies.energy import Energy, require_used
 from hpcfit.energies.geometry import require_box
@@ -85,12 +83,6 @@ class Opened:
     def elements(self) -> tuple[str, ...]:
         """The elements of all atoms, none without a topology."""
         return () if self.structure is None else self.structure.particles.elements
-
-    @property
-    def charges(self) -> Column | None:
-        """The charges of all atoms, where the energy has any."""
-        found = [term.charge for term in self.potential.terms if isinstance(term, Coulomb | EwaldCoulomb)]
-        return found[0] if found else None
 
     @property
     def n_constraints(self) -> int:

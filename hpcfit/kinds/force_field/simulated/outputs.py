@@ -56,11 +56,13 @@ def headline(metrics: dict[str, Any]) -> list[str]:
 
 
 def _observables(case: SimulatedCase, facts: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-    """A row for each datum, in the unit of its measurement."""
+    """A row for each datum that was measured, in the unit of its measurement."""
     bound = {1: "upper", -1: "lower", 0: ""}
     tiles = [row for tile in case.tiles for m in tile for row in zip(m.value[0], m.sigma[0], m.side[0])]
     columns = facts["averages_before"], facts["averages"], facts["errors_of_averages"]
     for name, (value, sigma, side), before, after, error in zip(case.data_names(), tiles, *columns):
+        if not name.measured:
+            continue
         yield (
             name.system, name.observable, name.item, bound[int(side)], float(value), float(sigma), before, after,
             name.held_out, error,

@@ -194,8 +194,8 @@ def too_short(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def averages_of(at: Evaluation) -> np.ndarray:
-    """The calculated values of all data, system after system."""
-    return np.concatenate([np.ravel(value) for value in jax.tree.leaves(at.sums["averages"])])
+    """The calculated values of all data, system after system, and differences behind them."""
+    return np.asarray(at.sums["data"])
 
 
 def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation) -> AtEnd:
@@ -233,7 +233,7 @@ def _without_each(case: SimulatedCase, problem: Windows, rows: dict[str, np.ndar
     for number, ensemble in enumerate(problem.ensembles):
         parts = [_windows(case, rows, number, f"observed'][{k}")[held] for k in range(len(ensemble.observables))]
         found.append(_jackknifed(ensemble, parts))
-    return np.concatenate(found, axis=1)
+    return np.asarray(problem.differences.behind(np.concatenate(found, axis=1)))
 
 
 def _jackknifed(ensemble: Ensemble, parts: list[np.ndarray]) -> np.ndarray:

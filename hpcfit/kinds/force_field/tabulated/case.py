@@ -18,13 +18,13 @@ from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
 from hpcfit.kinds.force_field.tabulated.config import CorrectionConfig, CurveConfig, DataConfig, EnsembleConfig, Prices
 from hpcfit.kinds.force_field.tabulated.problem import CIRCLE, Data, JointFit, Prior, Scales, whitening
+from hpcfit.observables.measured import SIDES
 from hpcfit.readers.tables import NumberTable, check_all, open_table
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.stream import Chunk
 
 FLAT = 1e-10  # variance of a term, kT^2, below which nothing can be told of its correction
 LIGHT = 0.01  # of the mean weight: frames that weigh less move ln P in the unit of one that weighs this
-SIDES = {"upper": 1, "lower": -1, None: 0}
 
 
 class DataTables(NamedTuple):
