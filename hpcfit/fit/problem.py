@@ -133,8 +133,9 @@ class LeastSquaresProblem(Problem, Protocol):
 class DrawnProblem(RowsProblem, Protocol):
     """A problem of simulations with noise, whose local parameters say where they begin (``fit.rounds``)."""
 
-    def redrawn(self, local: Tree, rows: Tree) -> Tree:
-        """The local parameters of the next draw, from those of one and the rows of its evaluation."""
+    def redrawn(self, local: Tree, rows: Tree, shared: Tree) -> Tree:
+        """The local parameters of the next draw, from those of one, the rows of its evaluation, and the shared
+        parameters there. Not collective."""
 
 
 @runtime_checkable

@@ -53,8 +53,8 @@ class RoundsState(NamedTuple):
 
     @property
     def stalled(self) -> str:
-        """Why no step is possible, or that all rounds are done."""
-        return self.inner.stalled or ("" if self.left else f"all {self.number} rounds done")
+        """That all rounds are done; an optimizer that finds no step gets a new draw."""
+        return "" if self.left else f"all {self.number} rounds done"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Rounds:
     """See ``fit.optimizers.Optimizer``: so many ``rounds`` of one step each of an optimizer ``inner``.
 
     every: steps to a draw. 1: the trials of a step are of a new draw, and losses of different draws are not compared.
-    More: an optimizer that compares losses begins anew, with one more evaluation, at each draw.
+    More: an optimizer that compares losses begins anew, with one more evaluation, at each draw, also where it has found
+    no further step.
     """
 
     problem: DrawnProblem
@@ -79,9 +80,10 @@ class Rounds:
 
     def step(self, state: RoundsState, evaluate: Evaluate) -> RoundsState:
         """One step of the optimizer, of a new draw where it is time."""
-        inner, starts, due = state.inner, state.starts, (state.number + 1) % self.every == 0
+        inner, starts = state.inner, state.starts
+        due = self.every == 1 or (state.number and state.number % self.every == 0) or inner.stalled
         if due:
-            starts = Params((), self.problem.redrawn(starts.local, state.rows.local))
+            starts = Params((), self.problem.redrawn(starts.local, state.rows.local, inner.params.shared))
         seen = _seen(evaluate, starts)
         if due and self.every > 1:
             inner = self.inner.start(inner.params, seen)
@@ -119,12 +121,14 @@ class GaussNewton:
     The first ``full`` steps are whole ones. From then on step n is a share 1 / (n + 1) of one, so that the parameters
     are the mean of what the rounds since then would each have found, and their noise falls with the number of rounds
     (Robbins and Monro 1951, 10.1214/aoms/1177729586). largest: by how much one parameter may change in a step. A step
-    that leads to no finite loss is halved.
+    that leads to no finite loss is halved; so is, where losses are of the same draw and can be ``compared``, one to a
+    larger loss.
     """
 
     gradient: Gradient
     full: int
     largest: float
+    compared: bool = False
     space: ClassVar = "vectors"
     stops_on: ClassVar = ()
 
@@ -141,9 +145,12 @@ class GaussNewton:
         for _ in range(HALVINGS):
             params = combine([1.0, length], [state.params, _like(step, state.params)])
             here = evaluate(params)
-            if np.isfinite(here.loss):
+            if np.isfinite(here.loss) and not (self.compared and here.loss > state.loss):
                 break
             length /= 2
+        else:
+            if self.compared:
+                return state._replace(stalled="no shorter step lowers the loss")
         normal = self._normal(here)
         if settled:
             normal = state.normal + (normal - state.normal) / (settled + 1)

@@ -174,7 +174,12 @@ KINDS = {
     "force-field": Kind(
         about="parameters of an energy function, and weights of its frames, that make ensembles agree with experiments",
         choice="estimator",
-        variants={"pathwise": SIMULATED, "fluctuation": SIMULATED, "tabulated": TABULATED},
+        variants={
+            "pathwise": SIMULATED,
+            "fluctuation": SIMULATED,
+            "reweighting": SIMULATED,
+            "tabulated": TABULATED,
+        },
         files=("parameters.csv", "observables.csv", "weights.csv", "derivatives.csv"),
         metrics=(
             Metric("chi2", "χ²", digits=4, brief=True),

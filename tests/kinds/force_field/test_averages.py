@@ -74,6 +74,7 @@ def start(evaluate, x, v, u=0.0, draw=1.0) -> Params:
     padded = lambda a: np.concatenate([a, np.zeros((grid.n_blocks * WIDTH - len(a), 1, 3))])  # noqa: E731
     mine = lambda a: padded(a)[rows].reshape(len(grid.blocks), WIDTH, 1, 3)  # noqa: E731
     local = {"starts": (PhasePoint(mine(x), mine(v)),), "draw": np.full((len(grid.blocks), WIDTH), draw)}
+    local["window"] = np.arange(rows.start, rows.stop, dtype=float).reshape(local["draw"].shape)
     return Params({"k": np.array([u])}, local)
 
 
@@ -183,7 +184,7 @@ def test_ends_are_the_starts_of_the_next_draw():
     ends = [one.rows.local[0]["ends"] for one in (first, again, other)]
     np.testing.assert_array_equal(ends[0].x, ends[1].x)
     assert np.all(ends[0].x[..., 0] != ends[2].x[..., 0])
-    following = windows().redrawn(first.params.local, first.rows.local)
+    following = windows().redrawn(first.params.local, first.rows.local, first.params.shared)
     np.testing.assert_array_equal(following["starts"][0].x, ends[0].x)
     assert np.all(following["draw"] == 2)
 

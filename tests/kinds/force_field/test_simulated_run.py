@@ -114,8 +114,9 @@ def test_derivatives_by_both_estimators_are_exact_within_their_errors(whole):
         assert row["too_short"] == "False"
 
 
-def test_the_fluctuation_formula_finds_the_same(folder):
-    chosen = ["problem.estimator=fluctuation", "problem.derivative_draws=0"]
+@pytest.mark.parametrize("estimator", ["fluctuation", "reweighting"])
+def test_other_estimators_find_the_same(folder, estimator):
+    chosen = [f"problem.estimator={estimator}", "problem.derivative_draws=0"]
     done = here("optimize", folder / "config.toml", *sets(*chosen))
     assert done.returncode == 0, done.stderr
     [row] = rows_of(folder / "run", PARAMETERS)
@@ -124,7 +125,12 @@ def test_the_fluctuation_formula_finds_the_same(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "more"), [("adam", ["optimizer.options={learning_rate=0.3}"]), ("lbfgs", ["problem.steps_a_draw=5"])]
+    ("name", "more"),
+    [
+        ("adam", ["optimizer.options={learning_rate=0.3}"]),
+        ("lbfgs", ["problem.steps_a_draw=5"]),
+        ("lbfgs", ["problem.estimator=reweighting"]),
+    ],
 )
 def test_other_optimizers_take_rounds_as_well(folder, name, more):
     chosen = ["problem.solver=optimizer", f"optimizer.name={name}", "problem.rounds=10", "problem.derivative_draws=0"]
@@ -193,6 +199,8 @@ def test_an_interrupted_simulation_goes_on_to_the_same_bits(whole, place, mpiexe
         ("kT = 1.0", "kT = 1.0\ntemperature = 300.0", ["`temperature` (K) or `kT`"]),
         ("held_out = true", "held_out = false\nbound = 'uper'", ["bound' = 'uper'"]),
         ("rounds = 6", "rounds = 6\nskipped = 60", ["skipped = 60 of frames = 60"]),
+        ("rounds = 6", "rounds = 6\nleast_share = 0.5", ["least_share has no effect on estimator = 'pathwise'"]),
+        ("rounds = 6", "rounds = 6\nsteps_a_draw = 2\nsettled = 3", ["settled = 3 has no effect on steps_a_draw = 2"]),
         ("rounds = 6", "rounds = 6\nsettled = 9", ["settled = 9 is after the last of rounds = 6"]),
         ("{k = 2.6}\nmasses = 1.0", "{k = 2.5}\nmasses = 1.0", ["2.6 in system 'cold'", "2.5"]),
         ('transform = "log"', "transform = 'logit'", ["transform' = 'logit'"]),

@@ -198,17 +198,18 @@ class Windows:
     """See ``hpcfit.fit.problem.Problem``: the averages of all ensembles, each over its windows.
 
     Shared parameters are the numbers u of ``Moving``. Local ones are no parameters: ``starts``, where the windows of
-    each ensemble begin, and ``draw``, the number of the noise. Rows are ``ends``, from which the next draw starts,
-    ``broke``, the step at which a window exploded or -1 (it is then left out of averages and derivatives, and starts
-    again), ``crowded``, 1 where that was because a list of neighbours was full, and ``observed``, what each window adds
-    to the averages. tiles: a ``Measured`` an observable, by ensemble, and behind them one a difference.
+    each ensemble begin, ``window``, their numbers, and ``draw``, that of the noise. Rows are ``ends``, from which the
+    next draw starts, ``broke``, the step at which a window exploded or -1 (it is then left out of averages and
+    derivatives, and starts again), ``crowded``, 1 where that was because a list of neighbours was full, and
+    ``observed``, what each window adds to the averages. tiles: a ``Measured`` an observable, by ensemble, and behind
+    them one a difference.
     """
 
     tiles: Any
     ensembles: tuple[Ensemble, ...]
     moving: Moving
     seed: Any
-    estimator: Literal["pathwise", "fluctuation"]
+    estimator: Literal["pathwise", "fluctuation", "reweighting"]
     checkpoint: bool = False
     differences: Differences = NO_DIFFERENCES
 
@@ -260,7 +261,7 @@ class Windows:
 
     def _window(self, ensemble: Ensemble, theta: Tree, number: int, window: Any, start: PhasePoint, draw: Any) -> tuple:
         """What a window adds to averages, its end, where it broke, and whether a full list broke it."""
-        key = jax.random.fold_in(noise_key(self.seed, draw.astype(int), window), number)
+        key = self.key(number, window, draw)
         if self.estimator == "pathwise":
             seen = lambda point: (ensemble.observed(theta, point), 1.0)  # noqa: E731
             found = ensemble.walked(theta, start, key, seen, self.checkpoint)
@@ -277,9 +278,17 @@ class Windows:
         energy = ensemble.potential(point.x, theta, ensemble.box)
         return ensemble.observed(theta, point), jnp.exp(-(energy - jax.lax.stop_gradient(energy)) / ensemble.kT)
 
-    def redrawn(self, local: Tree, rows: Tree) -> Tree:
+    def key(self, number: int, window: Any, draw: Any) -> jax.Array:
+        """The key of the noise of a window of an ensemble in a draw."""
+        return jax.random.fold_in(noise_key(self.seed, draw.astype(int), window), number)
+
+    def begun(self, params: Params) -> Params:
+        """The parameters of the first draw, from those that say where windows start."""
+        return params
+
+    def redrawn(self, local: Tree, rows: Tree, shared: Tree) -> Tree:
         """See ``fit.problem.DrawnProblem``: windows begin where those of the last draw ended."""
-        return {"starts": tuple(one["ends"] for one in rows), "draw": local["draw"] + 1}
+        return local | {"starts": tuple(one["ends"] for one in rows), "draw": local["draw"] + 1}
 
     def no_rows(self, frames: FrameRows) -> Tree:
         """Zeros like the rows of all windows of a rank."""

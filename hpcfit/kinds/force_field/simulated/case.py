@@ -24,6 +24,7 @@ from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, SimulatedConfi
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_system
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
 from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
+from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
 from hpcfit.observables.build import build
 from hpcfit.observables.measured import measured
 from hpcfit.observables.observable import OfWalks
@@ -95,7 +96,13 @@ class SimulatedCase:
     def rounds_of_the_mean(self) -> int:
         """The number of rounds that the parameters found are the mean of."""
         choice = self.config.problem
-        return max(choice.rounds - choice.full_steps + 1, 1) if choice.solver == "gauss-newton" else 1
+        return max(choice.rounds - choice.full_steps + 1, 1) if self._settles else 1
+
+    @property
+    def _settles(self) -> bool:
+        """True where rounds are averaged in the end."""
+        choice = self.config.problem
+        return choice.solver == "gauss-newton" and choice.steps_of_a_draw == 1
 
     def data_names(self) -> list[Datum]:
         """The names of all data, system after system, and differences behind them."""
@@ -127,7 +134,7 @@ class SimulatedCase:
         P = len(self.moving.labels)
         way = f"tangents carried along ({P} parameters)" if self.forward else f"pulled back ({P} parameters)"
         systems = ", ".join(f"{one.name} ({len(one.masses)} particles, kT {one.kT:.4g} kJ/mol)" for one in self.opened)
-        settled = f", the mean of those from {choice.full_steps} on" if choice.solver == "gauss-newton" else ""
+        settled = f", the mean of those from {choice.full_steps} on" if self._settles else ""
         return {
             "systems": systems,
             "forces": ", ".join(f"{one.name} over {one.pairs}" for one in self.opened),
@@ -160,9 +167,12 @@ class SimulatedCase:
         """The problem of all ensembles."""
         choice, run = self.config.problem, self.config.run
         checkpoint = not self.forward and self.ensembles[0].stride > 1
-        return Windows(
+        parts = (
             self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences
         )  # fmt: skip
+        if choice.estimator == "reweighting":
+            return Reweighted(*parts, np.array(choice.least_share))
+        return Windows(*parts)
 
     def evaluate(self, grid: Grid) -> Forward | Reverse:
         """Value and gradient on this rank's windows."""
@@ -194,7 +204,9 @@ class SimulatedCase:
             for number in range(len(self.opened))
         )
         draw = np.full((len(grid.blocks), self.block_frames), DRAW + 1.0)
-        return Params(self.moving.init(), {"starts": starts, "draw": draw})
+        window = np.arange(grid.blocks.start * self.block_frames, grid.blocks.stop * self.block_frames, dtype=float)
+        local = {"starts": starts, "draw": draw, "window": window.reshape(draw.shape)}
+        return Params(self.moving.init(), local)
 
     def _rows(self, of_windows: np.ndarray, grid: Grid) -> np.ndarray:
         """The rows of this rank's blocks, padded with those of the first window."""

@@ -1,4 +1,4 @@
-"""The [problem] table of kind "force-field" where frames are simulated: estimator = "pathwise" or "fluctuation"."""
+"""The [problem] table of kind "force-field" where frames are simulated."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from hpcfit.config.table import (
     relative_to_config,
 )
 from hpcfit.errors import InputError
+
+STEPS = 4  # of an optimizer on one sample of frames
 
 
 class ParameterConfig(Table):
@@ -135,20 +137,22 @@ class SimulatedConfig(ProblemTable):
     ``frames``, of which the first ``skipped`` (half of them) are not averaged; block: windows that are computed side by
     side. rounds: 0 measures only. solver: "gauss-newton", or the optimizer of the config. settled: from this round on
     the mean of what the rounds find is taken. largest_step: of a round, in units of the parameters' scales.
-    steps_a_draw: after so many steps an optimizer that compares losses gets new noise. derivative_draws: draws at the
-    end, by which the derivatives of both estimators are compared; 0 for none. difference: what was measured of two
-    averages.
+    steps_a_draw: after so many steps (1; 4 of "reweighting") windows are drawn anew; more than 1 is for "reweighting",
+    and for an optimizer that compares losses. least_share: of the frames that must carry averages of "reweighting".
+    derivative_draws: draws at the end, by which the derivatives of both estimators are compared; 0 for none.
+    difference: what was measured of two averages.
     """
 
     without_effect: ClassVar = ("frames", "simulate", "run.precision")
 
     kind: Literal["force-field"]
-    estimator: Literal["pathwise", "fluctuation"]
+    estimator: Literal["pathwise", "fluctuation", "reweighting"]
     solver: Literal["gauss-newton", "optimizer"] = "gauss-newton"
     rounds: Annotated[int, Field(ge=0)] = 20
     settled: Count | None = None
     largest_step: Positive = 1.0
-    steps_a_draw: Count = 1
+    steps_a_draw: Count | None = None
+    least_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     windows: Count = 24
     block: Count = 2
     window: Positive
@@ -167,7 +171,7 @@ class SimulatedConfig(ProblemTable):
                 f"[optimizer] name = '{name}' has no effect on [problem] solver = 'gauss-newton'",
                 remedy="set solver = 'optimizer', or leave the name out",
             )
-        if self.solver == "optimizer" and name == "lbfgs" and self.steps_a_draw == 1:
+        if self.solver == "optimizer" and name == "lbfgs" and self.steps_of_a_draw == 1:
             raise InputError(
                 "[optimizer] name = 'lbfgs' compares losses, and steps_a_draw = 1 gives each its own noise",
                 remedy="set [problem] steps_a_draw to 5 or more, or use 'adam' or solver = 'gauss-newton'",
@@ -185,6 +189,11 @@ class SimulatedConfig(ProblemTable):
         return max(self.rounds // 2, 1) if self.settled is None else self.settled
 
     @property
+    def steps_of_a_draw(self) -> int:
+        """Steps of the optimizer on the same noise, or the same frames."""
+        return (STEPS if self.estimator == "reweighting" else 1) if self.steps_a_draw is None else self.steps_a_draw
+
+    @property
     def skipped_frames(self) -> int:
         """Frames of a window before those that are averaged: tangents begin at 0, and have to grow."""
         return self.frames // 2 if self.skipped is None else self.skipped
@@ -199,6 +208,10 @@ class SimulatedConfig(ProblemTable):
             raise ValueError(f"skipped = {self.skipped} of frames = {self.frames}: none is left to average")
         if self.settled is not None and self.settled > self.rounds:
             raise ValueError(f"settled = {self.settled} is after the last of rounds = {self.rounds}")
+        if self.settled is not None and self.steps_of_a_draw > 1:
+            raise ValueError(f"settled = {self.settled} has no effect on steps_a_draw = {self.steps_of_a_draw}")
+        if self.estimator != "reweighting" and self.least_share != type(self).model_fields["least_share"].default:
+            raise ValueError(f"least_share has no effect on estimator = '{self.estimator}'")
         for key in ("settled", "largest_step"):
             if self.solver != "gauss-newton" and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} has no effect on solver = '{self.solver}'")

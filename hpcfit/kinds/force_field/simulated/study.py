@@ -59,13 +59,14 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     fits.announce([EQUILIBRATION, FINAL, *([DERIVATIVES] if draws else [])])
     evaluate, world = case.evaluate(fits.grid), fits.grid.world
     work = case.equilibration(world)
-    start = case.start(world.bcast(fits.stage(EQUILIBRATION, work, {})), fits.grid)
+    start = evaluate.problem.begun(case.start(world.bcast(fits.stage(EQUILIBRATION, work, {})), fits.grid))
     before = evaluate.value(start)
     fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem))
     fits.final(fitted, evaluate=evaluate)
     fits.warn(exploded(case, fitted, evaluate))
     carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add)
-    at = carried(Params(fitted.params.shared, evaluate.problem.redrawn(fitted.params.local, fitted.rows.local)))
+    u, local = fitted.params
+    at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
     found = at_end(case, carried, at)
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
     compared = compare(case, fits, carried, at) if draws else {}
@@ -98,9 +99,11 @@ def _optimizer(case: SimulatedCase, problem: Windows) -> MakeOptimizer:
 
     def make(inner: Any, gradient: Gradient) -> Optimizer:
         if choice.solver == "gauss-newton":
-            return Rounds(problem, GaussNewton(gradient, choice.full_steps, choice.largest_step), choice.rounds)
+            compared = choice.steps_of_a_draw > 1
+            one = GaussNewton(gradient, choice.full_steps, choice.largest_step, compared)
+            return Rounds(problem, one, choice.rounds, choice.steps_of_a_draw)
         one = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner, gradient)
-        return Rounds(problem, one, choice.rounds, choice.steps_a_draw)
+        return Rounds(problem, one, choice.rounds, choice.steps_of_a_draw)
 
     return make
 
