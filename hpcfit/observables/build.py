@@ -15,7 +15,7 @@ from hpcfit.errors import InputError
 from hpcfit.observables import free_energy, geometry, nmr, pair_distribution, scattering
 from hpcfit.observables import motion as motions
 from hpcfit.observables import thermodynamics as states
-from hpcfit.observables.measured import momentum_transfers
+from hpcfit.observables.measured import measured, momentum_transfers
 from hpcfit.observables.site import Site
 
 
@@ -171,10 +171,21 @@ def _diffusion_of_velocities(config: motion.DiffusionOfVelocitiesConfig, site: S
 # ---- experiments -----------------------------------------------------------------------------------------------------
 
 
-def _debye(config: experiments.SmallAngleScatteringConfig, site: Site) -> scattering.DebyeIntensity:
+def _debye(
+    config: experiments.SmallAngleScatteringConfig, site: Site
+) -> scattering.DebyeIntensity | scattering.ScaledIntensity:
     q, atoms = momentum_transfers(config), site.select(config.atoms, "atoms")
     elements = [site.of_elements("small-angle scattering")[atom] for atom in atoms]
-    return scattering.DebyeIntensity(q, scattering.form_factors(elements, q / 10, config.radiation), atoms)
+    found = scattering.DebyeIntensity(q, scattering.form_factors(elements, q / 10, config.radiation), atoms)
+    if config.units == "absolute":
+        return found
+    if len(q) < 2 + config.background:
+        raise InputError(
+            f"{len(q)} momentum transfers agree with whatever is calculated, but for its units",
+            remedy='give more of them, or set units = "absolute"',
+        )
+    value, sigma, _ = measured(config, found, len(q))
+    return scattering.ScaledIntensity(found, value, sigma, config.background)
 
 
 def _structure_factors(

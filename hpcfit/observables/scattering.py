@@ -90,6 +90,33 @@ class DebyeIntensity(AsAveraged):
 
 
 @observable
+class ScaledIntensity:
+    """An intensity in the units of its measurement: times the factor that agrees best, and with ``background`` plus the
+    constant that does, [Q]. Both follow from the averages, so that deviations depend on nothing else.
+
+    value, sigma: [Q], the measurement.
+    """
+
+    intensity: DebyeIntensity
+    value: Any
+    sigma: Any
+    background: bool = fixed()
+
+    @property
+    def at(self) -> np.ndarray:
+        """The momentum transfers, [Q]."""
+        return self.intensity.at
+
+    def of_frame(self, x: Any, box: Any) -> Any:
+        return self.intensity.of_frame(x, box)
+
+    def of_average(self, average: Any) -> Any:
+        columns = jnp.stack([average, jnp.ones_like(average)][: 1 + self.background], axis=1)
+        A, b = columns / jnp.asarray(self.sigma)[:, None], jnp.asarray(self.value) / self.sigma
+        return columns @ jnp.linalg.solve(A.T @ A, A.T @ b)
+
+
+@observable
 class StructureFactors:
     """F(h) = sum over j of f_j exp(2 pi i h . s_j), s_j in fractions of the frame's box; real and imaginary part of
     each in turn, [2 H], whose average is that of the electron density (or its like for other radiation).

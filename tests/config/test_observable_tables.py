@@ -45,6 +45,13 @@ REFUSED = {
         "needs `edges`, or `bins` with `range`",
     ),
     "no momentum transfers": ({"observable": "small-angle-scattering"}, "needs `q`, or a text file"),
+    "a background in absolute units": (
+        {"observable": "small-angle-scattering", "q": [1.0], "units": "absolute", "background": True},
+        "background = true has no effect on units = 'absolute'",
+    ),
+    "arbitrary units of nothing": (
+        {"observable": "small-angle-scattering", "q": [1.0], "values": None, "sigma": None}, "set units = 'absolute'",
+    ),
     "a range of no curve": (
         {"observable": "small-angle-scattering", "q": [1.0], "range": [0.0, 1.0]},
         "`range` is of a text file",

@@ -106,6 +106,21 @@ def test_scattering_has_the_elements_of_the_topology(values):
     assert values["structure-factors"][1] == pytest.approx(abs(f @ phases), rel=1e-10)
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_intensities_in_arbitrary_units_are_scaled_as_agrees_best(background):
+    """What a factor and a constant can explain is no deviation; the rest is that of least squares."""
+    q, sigma, random = [1.0, 5.0, 9.0, 14.0], np.array([0.5, 1.0, 2.0, 1.0]), np.random.default_rng(5)
+    absolute = build(whole("small-angle-scattering", q=q), site())
+    intensity = np.asarray(still({"it": absolute}, PLACES, PLACES)["it"])
+    exact = 0.03 * intensity + (2.0 if background else 0.0)
+    for value in (exact, exact + random.normal(size=4)):
+        more = {"values": value.tolist(), "sigma": sigma.tolist(), "units": "arbitrary", "background": background}
+        scaled = build(whole("small-angle-scattering", q=q, **more), site())
+        columns = np.stack([intensity, np.ones(4)][: 1 + background], axis=1)
+        fitted = np.linalg.lstsq(columns / sigma[:, None], value / sigma, rcond=None)[0]
+        np.testing.assert_allclose(still({"it": scaled}, PLACES, PLACES)["it"], columns @ fitted, rtol=1e-9)
+
+
 def test_effective_distances_are_of_all_pairs_of_protons(values):
     r = np.linalg.norm(PLACES[[1, 2]] - PLACES[4], axis=1)
     assert values["noe"][0] == pytest.approx(np.sum(r**-3.0) ** (-1 / 3))
@@ -137,6 +152,7 @@ ERRORS = {
     "a virtual site": (whole("diffusion", atoms=[1]), {"masses": MASSES * (MASSES > 1)}, "atom 1, a virtual site"),
     "centres": (whole("position-autocorrelation", centre=[[0.0] * 3] * 3), {}, "centre has 3 places for 2 atoms"),
     "no elements": (whole("electron-density"), {"elements": ()}, "needs the elements of atoms"),
+    "a scale alone": (whole("small-angle-scattering", q=[1.0], units="arbitrary"), {}, "1 momentum transfers agree"),
     "both sides": (whole("noe", groups=[[[1], [1, 4]]]), {}, "groups have atom 1 on both sides"),
     "coefficients": (whole("scalar-couplings", coefficients=[[1.0] * 3] * 2), {}, "coefficients has 2 rows for 1"),
     "no function": (whole("own", function="tests.observables.waters:nothing"), {}, "has no function nothing"),

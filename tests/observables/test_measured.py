@@ -128,11 +128,11 @@ def test_a_bin_beyond_the_rows_is_an_error(file):
 def test_a_scattering_curve_says_its_momentum_transfers(file):
     """In 1/A, of which a range in 1/nm is used; the others are not compared."""
     path = file("0.1 9 1\n0.2 8 2\n0.3 7 3\n0.4 6 4\n")
-    config = table("small-angle-scattering", measured=path, unit="A", range=[1.5, 3.5])
+    config = table("small-angle-scattering", measured=path, unit="A", range=[1.5, 3.5], units="absolute")
     one = build(config, site())
     np.testing.assert_allclose(one.q, [2.0, 3.0])
     np.testing.assert_allclose(measured(config, one, 2), [[8, 7], [2, 3], [0, 0]])
-    at = table("small-angle-scattering", measured=path, unit="A", q=[2.5])
+    at = table("small-angle-scattering", measured=path, unit="A", q=[2.5], units="absolute")
     np.testing.assert_allclose(of(at), [[7.5], [2.5], [0]])
     with pytest.raises(InputError, match="no row lies between"):
         build(table("small-angle-scattering", measured=path, range=[1.5, 3.5]), site())

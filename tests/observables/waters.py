@@ -47,7 +47,7 @@ TABLES = {
     "mean-square-displacement": ({"atoms": [0], "lags": [0.5]}, 1),
     "diffusion": ({"atoms": [0, 3], "lags": [0.1, 0.2, 0.3]}, 1),
     "diffusion-of-velocities": ({"atoms": [0, 3], "last": 0.3}, 1),
-    "small-angle-scattering": ({"q": [0.0, 5.0], "atoms": [0, 1, 2]}, 2),
+    "small-angle-scattering": ({"q": [0.0, 5.0], "atoms": [0, 1, 2], "units": "absolute"}, 2),
     "structure-factors": ({"hkl": [[0, 0, 0], [1, 0, 2]]}, 2),
     "electron-density": ({"points": [[0.1, 0.1, 0.1]]}, 1),
     "noe": ({"groups": [[[1, 2], [4]], [[1], [2]]], "power": 3, "divided": False}, 2),

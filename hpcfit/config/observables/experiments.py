@@ -25,10 +25,12 @@ Karplus = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 
 
 class SmallAngleScatteringConfig(MeasuredCurve):
-    """The intensity of a molecule, by Debye's sum over its atoms without solvent, in squares of form factors.
+    """The intensity of a molecule, by Debye's sum over its atoms without solvent.
 
     q: momentum transfers 4 pi sin(theta) / lambda, 1/nm; those of a measured curve where they are not given. range: of
-    the curve, 1/nm. atoms: those that scatter. X-ray form factors are electrons, neutron ones fm, electron ones A.
+    the curve, 1/nm. atoms: those that scatter. units: of what was measured, arbitrary ones, so that the factor that
+    agrees best is taken, and with ``background`` a constant beside it; or squares of form factors, which are electrons
+    (X-rays), fm (neutrons) or A (electrons).
     """
 
     observable: Literal["small-angle-scattering"]
@@ -36,12 +38,18 @@ class SmallAngleScatteringConfig(MeasuredCurve):
     range: Range | None = None
     radiation: Radiation = "xray"
     atoms: Atoms = "all"
+    units: Literal["arbitrary", "absolute"] = "arbitrary"
+    background: bool = False
 
     @model_validator(mode="after")
     def _momentum_transfers(self) -> SmallAngleScatteringConfig:
         self.require_text("range")
         if self.q is None and not self.is_text:
             raise ValueError(f"observable '{self.name}' needs `q`, or a text file `measured` that has them")
+        if self.background and self.units == "absolute":
+            raise ValueError(f"observable '{self.name}': background = true has no effect on units = 'absolute'")
+        if self.units == "arbitrary" and not self.is_measured:
+            raise ValueError(f"observable '{self.name}' is not measured, and has no units: set units = 'absolute'")
         return self
 
 

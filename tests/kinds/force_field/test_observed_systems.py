@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from openmm import XmlSerializer, app, unit
+from openmm import TwoParticleAverageSite, XmlSerializer, app, unit
 
 from hpcfit.config.observables import NAMES
 from hpcfit.errors import InputError
@@ -84,6 +84,15 @@ def test_a_system_of_openmm_has_molecules_charges_and_elements(folder):
     assert (motion.atoms, motion.lags) == ((0, 3), (0, 5))
     assert [name.observable for name in case.data_names()][-2:] == ["velocity-autocorrelation"] * 2
     assert one.kT == pytest.approx(300 * GAS_CONSTANT)
+
+
+def test_a_system_that_openmm_refuses_is_one_error(folder):
+    """Virtual sites cannot have a mass."""
+    system = XmlSerializer.deserialize((folder / "system.xml").read_text())
+    system.setVirtualSite(2, TwoParticleAverageSite(0, 1, 0.5, 0.5))
+    (folder / "heavy.xml").write_text(XmlSerializer.serialize(system))
+    with pytest.raises(InputError, match=r"OpenMM cannot simulate the System in .*heavy\.xml: OpenMMException: "):
+        opened(folder, WATERS.replace("system.xml", "heavy.xml"), ("pressure", "", 1.0))
 
 
 def test_an_energy_of_ones_own_has_atoms_alone(folder):

@@ -148,8 +148,8 @@ class Ensemble:
         return tuple(numbers(one, state) for one in self.observables)
 
     def of_window(self, kept: Sequence[Any], weight: Any) -> tuple[tuple, Any]:
-        """What one window adds to the averages, of what was observed of each frame, [frames, ...], and weights of the
-        frames, [frames]; and the weight that it adds."""
+        """The share of one window in the averages, and its weight, from the numbers of its frames, [frames, ...], and
+        weights of the frames, [frames]."""
         behind = slice(self.skipped, None)
         mean = jnp.mean(weight[behind])
         return tuple(self._of_window(one, leaf, weight) for one, leaf in zip(self.observables, kept)), mean
@@ -160,7 +160,7 @@ class Ensemble:
         return jnp.tensordot(weight[self.skipped :], kept[self.skipped :], 1) / (self.frames - self.skipped)
 
     def averages(self, sums: Sequence[Any], weight: Any) -> tuple:
-        """What measurements are compared with, from sums over windows."""
+        """The numbers that measurements are compared with, from sums over windows."""
         return tuple(one.of_average(total / weight) for one, total in zip(self.observables, sums))
 
     def of_point(self, theta: Tree, point: PhasePoint) -> tuple:
@@ -324,7 +324,7 @@ class Windows:
         }
 
     def residuals(self, sums: Tree, shared: Tree) -> Any:
-        """What the loss is half the square of: deviations of fitted data, and of parameters from their priors."""
+        """Deviations of fitted data, and of parameters from their priors; the loss is half the sum of their squares."""
         return jnp.concatenate([sums["fitted"], self.moving.priors(shared)])
 
     def loss(self, sums: Tree, common: Tree, shared: Tree) -> Any:

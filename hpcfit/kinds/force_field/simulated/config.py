@@ -28,7 +28,7 @@ STEPS = 4  # of an optimizer on one sample of frames
 
 
 class ParameterConfig(Table):
-    """What may move: a class of parameters (`lj.sigma`), or one entry of it (`lj.sigma:HOH.O`).
+    """A parameter that may move: a class of them (`lj.sigma`), or one entry of a class (`lj.sigma:HOH.O`).
 
     transform: "log" moves its logarithm, which keeps its sign. prior: the standard deviation of a Gaussian around the
     start, of the logarithm where that moves. scale: the change that an optimizer takes for one; the prior where there

@@ -171,7 +171,7 @@ def _of_openmm(config: StateConfig) -> Opened:
     loaded = from_system(system, names=names, source=source)
     return Opened(
         config, loaded.energy, loaded.parameters, loaded.labels, loaded.masses, _positions(config, structure),
-        loaded.box, _molecules(system), loaded, structure,
+        loaded.box, _molecules(system, source), loaded, structure,
     )  # fmt: skip
 
 
@@ -246,11 +246,13 @@ def _check_energy(opened: Opened) -> None:
         )
 
 
-def _molecules(system: Any) -> tuple[tuple[int, ...], ...]:
+def _molecules(system: Any, source: str) -> tuple[tuple[int, ...], ...]:
     """The atoms of each molecule, as OpenMM finds them by bonds, constraints and virtual sites."""
     openmm = import_openmm()
     integrator, platform = openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
-    return tuple(sorted(tuple(sorted(atoms)) for atoms in openmm.Context(system, integrator, platform).getMolecules()))
+    with reading(f"OpenMM cannot simulate {source}", "make it anew, until OpenMM does"):
+        found = openmm.Context(system, integrator, platform).getMolecules()
+    return tuple(sorted(tuple(sorted(atoms)) for atoms in found))
 
 
 def _bonded(structure: Structure | None, N: int) -> tuple[tuple[int, ...], ...]:
