@@ -48,7 +48,7 @@ class RoundsState(NamedTuple):
 
     @property
     def rows(self) -> Params:
-        """Of the accepted evaluation."""
+        """The rows of the accepted evaluation."""
         return self.inner.rows
 
     @property

@@ -179,12 +179,12 @@ def calm(new: PhasePoint, old: PhasePoint, masses: Any, hottest: Any, furthest: 
 
 
 def unchanged(memory: Tree, x: Any) -> Tree:
-    """What forces remember, where that is the same all along."""
+    """The memory of forces, where that is the same all along."""
     return memory
 
 
 class Motion(NamedTuple):
-    """How a point moves. forces: (positions [N, d], memory) -> energy / length; scheme: a step of it.
+    """The motion of a point. forces: (positions [N, d], memory) -> energy / length; scheme: a step of it.
 
     fine: a judge of each step (new, old point): one that is not fine is not taken, nor any after it, so that no
     derivative runs through what exploded. memory: what the forces remember where a walk begins, such as lists of

@@ -84,7 +84,7 @@ def _system(config: SystemConfig, topology: Any) -> Any:
 
 
 def deserialized(path: Path, kind: type) -> Any:
-    """What OpenMM serialized to a file, of this class of OpenMM. Raises InputError for another file."""
+    """The object of this class of OpenMM that was serialized to a file. Raises InputError for another file."""
     openmm = import_openmm()
     with refused(f"{path} cannot be read as an XML file of OpenMM"):
         found = openmm.XmlSerializer.deserialize(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What fits of kind "force-field" write alike: rows of parameters.csv, errors, lines for the log."""
+"""Fits of kind "force-field" write these alike: rows of parameters.csv, errors, lines for the log."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ Array = np.ndarray
 
 
 class Seen(NamedTuple):
-    """What a window shows, at its start and after each of F frames.
+    """The numbers that a window shows, at its start and after each of F frames.
 
     O: [F + 1, R], the numbers that observables average; slope: [F + 1, P], dU/du; total: [F + 1, R, P], dO/du along the
     trajectory; direct: [F + 1, R, P], at fixed positions; spread: [F + 1, P], the root mean square of dx/du over

@@ -128,7 +128,7 @@ class Opened:
 
     @property
     def pairs(self) -> str:
-        """What forces run over, in words."""
+        """The pairs that forces run over, in words."""
         if self.lists is None:
             return "all pairs"
         skin = next(iter(self.lists.values())).skin

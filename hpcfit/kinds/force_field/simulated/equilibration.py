@@ -157,7 +157,7 @@ def _segment(ensemble: Ensemble, seed: Any, number: Any, ids: Any, point: PhaseP
 def why_it_broke(
     ensemble: Ensemble, window: int, points: PhasePoint, broke: Any, crowded: Any, row: int
 ) -> tuple[str, str]:
-    """What became of a window that broke, and where, in words: the step, and the atom with the largest force."""
+    """The fate of a window that broke, in words: the step, and the atom with the largest force."""
     where = f"window {window}, step {int(broke[row])}, where"
     if crowded[row]:
         slots = max(listed.table.index.shape[1] for listed in ensemble.lists.values())

@@ -36,7 +36,7 @@ UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that th
 
 
 class AtEnd(NamedTuple):
-    """What a draw at the parameters found says.
+    """The results of a draw at the parameters found.
 
     averages, errors: all data, calculated, and the errors of the means over windows. values, of_data, of_windows: the
     parameters and their two errors, None where nothing determines some of them; correlations: [P, P], of both together;
