@@ -266,10 +266,10 @@ def test_a_known_potential_is_learned_to_the_noise():
 
 def test_a_cell_has_the_same_bits_alone_and_among_others():
     """A loop of one turn is no other program than a longer one: ranks may hold any number of blocks."""
-    R = chains(230, seed=1)
+    R = chains(170, seed=1)
     F = known_forces(R) + np.random.default_rng(0).normal(scale=5, size=R.shape)
     architecture = Architecture(width=4, depth=1, functions=3, cutoff=30.0)
-    evaluate = gradient_of(problem_of(R, F, "float32", architecture), bead_frames(R, F, np.arange(230) % 2, None))
+    evaluate = gradient_of(problem_of(R, F, "float32", architecture), bead_frames(R, F, np.arange(170) % 2, None))
     params, [chunk] = evaluate.problem.init(0, evaluate.frames.rows), evaluate.frames.chunks()
 
     def on(blocks):
@@ -279,7 +279,7 @@ def test_a_cell_has_the_same_bits_alone_and_among_others():
         ones = jax.tree.map(lambda leaf: np.ones((1, *leaf.shape[2:])), sums)
         return sums, derivatives.pulled_back(evaluate.problem, params, cells, ones).shared
 
-    whole = on(slice(0, 4))
-    for blocks in (slice(0, 1), slice(2, 3), slice(3, 4), slice(1, 4)):
+    whole = on(slice(0, 3))
+    for blocks in (slice(0, 1), slice(1, 2), slice(2, 3)):
         expected = jax.tree.map(lambda leaf, b=blocks: leaf[:, b], whole)
         jax.tree.map(np.testing.assert_array_equal, on(blocks), expected)

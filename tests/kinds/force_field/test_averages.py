@@ -21,7 +21,7 @@ from hpcfit.simulation.langevin import Bath, middle
 from hpcfit.store.stream import Chunk
 from tests.fit.thread_ranks import on_ranks
 
-K, KT, WIDTH, BLOCKS = 2.0, 1.0, 8, 4
+K, KT, WIDTH = 2.0, 1.0, 8
 MASSES = np.array([1.0])
 TILES = (Measured(np.array([[0.3]]), np.array([[0.1]])),)
 
@@ -82,7 +82,7 @@ def by_k(evaluation) -> float:
 
 
 def test_forward_reverse_and_finite_differences_agree():
-    x, v = boltzmann(29, 0)
+    x, v = boltzmann(15, 0)
     forward, reverse = (evaluator(kind, windows(), x, v, Ranks()) for kind in (Forward, Reverse))
     found = [evaluate(START) for evaluate in (forward, reverse)]
     assert found[0].loss == found[1].loss
@@ -107,7 +107,7 @@ def test_windows_find_the_exact_derivative_of_a_harmonic_well():
 
 @pytest.mark.parametrize("kind", [Forward, Reverse])
 def test_ranks_find_the_same_bits(kind):
-    x, v = boltzmann(29, 0)
+    x, v = boltzmann(15, 0)
     [alone] = on_ranks(1, lambda ranks: evaluator(kind, windows(), x, v, ranks)(START))
     for size in (2, 3):
         found = on_ranks(size, lambda ranks: evaluator(kind, windows(), x, v, ranks)(START))
@@ -132,7 +132,7 @@ def test_ends_are_the_starts_of_the_next_draw():
 @pytest.mark.parametrize("kind", [Forward, Reverse])
 def test_a_window_that_explodes_is_left_out_of_value_and_gradient(kind):
     """The edge of the well is at x = sqrt(k / (4 steep)) = 3.2: one window starts beyond it and falls."""
-    x, v = boltzmann(24, 2)
+    x, v = boltzmann(16, 2)
     x, v = np.clip(x, -1.5, 1.5), np.clip(v, -1.5, 1.5)
     bad = x.copy()
     bad[5] = 6.0
@@ -140,7 +140,7 @@ def test_a_window_that_explodes_is_left_out_of_value_and_gradient(kind):
     broke = whole.rows.local["broke"].ravel()
     assert broke[5] >= 0
     assert np.all(np.delete(broke, 5) == -1)
-    assert whole.sums["weight"] == 23
+    assert whole.sums["weight"] == 15
     assert whole.rows.local["x"].ravel()[5] == 6.0
     # The same as of the others alone, which keep their numbers.
     others = evaluator(kind, windows(steep=0.05), x, v, Ranks())
