@@ -66,7 +66,7 @@ def result(run):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [2, 3])  # there are two blocks of frames: the third rank has none
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.nightly), 3])  # of two blocks: one rank has none
 def test_ranks_find_the_same_bits(whole, ranks, tmp_path, hpcfit):
     run = tmp_path / "run"
     done = hpcfit("optimize", whole / "config.toml", *sets(*CHOSEN, f"run.directory={run}"), ranks=ranks)
