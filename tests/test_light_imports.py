@@ -46,11 +46,10 @@ def test_a_job_script_of_each_kind_is_written_without_numerics(tmp_path, config)
     assert loaded(tmp_path, HEAVY, "job", ROOT / "config" / config) == [[]]
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_a_fit_without_a_report_draws_nothing(mpiexec, two_sources, tmp_path, ranks):
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.mpi)])
+def test_a_fit_without_a_report_draws_nothing(request, two_sources, tmp_path, ranks):
     options = sets("run.report=false", f"run.directory={tmp_path / 'run'}", "optimizer.max_steps=2", "problem.theta=0",
                    'problem.starts=["prior"]', "problem.resamples=0")  # fmt: skip
-    launcher = [mpiexec, "-n", str(ranks)] if ranks > 1 else []
+    launcher = [request.getfixturevalue("mpiexec"), "-n", str(ranks)] if ranks > 1 else []
     found = loaded(tmp_path, ["jax", "matplotlib"], "optimize", two_sources, *options, launcher=launcher)
     assert found == [["jax"]] * ranks

@@ -60,7 +60,7 @@ def test_from_a_simulation_to_a_fit_on_two_ranks(tmp_path, hpcfit):
     assert json.loads((tmp_path / "run/metrics.json").read_text())
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "trajectories").rglob("*.h5")}
     assert len(written) >= 4
-    again = hpcfit("pipeline", config, "--ranks", 2, apart=True)
+    again = hpcfit("pipeline", config, "--ranks", 2)
     assert again.returncode == 0, again.stderr
     for words in ("12 frames were there", "holds the result of this config already"):
         assert words in again.stderr
@@ -80,7 +80,7 @@ def stopped(config, rows, number):
 
 
 def test_a_signal_reaches_the_fit_and_the_next_call_goes_on(config):
-    config.write_text(config.read_text().replace(SHORT, ENDLESS))
+    config.write_text(config.read_text().replace(SHORT, ENDLESS).replace("workers = 2", "workers = 1"))
     code, errors = stopped(config, 3, signal.SIGTERM)
     assert code == 75, errors
     first = history(config.parent / "run")

@@ -194,7 +194,7 @@ def test_a_point_that_fails_is_in_the_table_and_nothing_is_run_twice(hpcfit, two
     damaged.write_bytes(b"no map")
     (tmp_path / "config.toml").write_text(
         two_sources.read_text().replace('"frames.store"', f'"{two_sources.parent / "frames.store"}"')
-        + '[cluster]\nkind = "local"\nworkers = 2\ndashboard = "127.0.0.1:0"\n'
+        + '[cluster]\nkind = "local"\nworkers = 1\ndashboard = "127.0.0.1:0"\n'
     )
     maps = f"experiment.file={damaged},{two_sources.parent / 'map.npz'}"
     folds = sets("problem.folds=2", "problem.fold=0")
