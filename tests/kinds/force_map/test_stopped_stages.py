@@ -155,7 +155,7 @@ def test_the_same_on_other_ranks_each_time(hpcfit, folder, whole, tmp_path):
     assert result(tmp_path / "run") == whole
 
 
-@pytest.mark.parametrize("ranks", [1, pytest.param(3, marks=pytest.mark.mpi)])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.mpi)])
 def test_forces_whose_products_are_no_numbers_are_one_error_with_block_and_frames(hpcfit, tmp_path, ranks):
     done = hpcfit(*words(written(tmp_path, scale=1e30), tmp_path / "run"), ranks=ranks)
     assert done.returncode == 1, done.stderr

@@ -47,8 +47,8 @@ def test_the_divergence_that_is_chosen_brings_the_weights_closer_to_the_truth(tm
     assert held.rms < free.rms
     assert held.corr > free.corr
     assert abs(held.ess - 1) < 0.1
-    # Errors of the weights grow with the noise, 1 - corr^2 with its square over the number of intensities: 0.007 at 0.05
-    # and 50,000, 9 times that at 0.15, and 4 times that of a quarter of them.
+    # Errors of the weights grow with the noise, and 1 - corr^2 with its square over the number of intensities: 0.007 at
+    # 0.05 and 50,000, 9 times that at 0.15, and 4 times that of a quarter of them.
     assert 1 - free.corr**2 < 2 * 0.007 * (noise / 0.05) ** 2 * 4
     rows = {row["theta"]: row for row in held.metrics["cross_validation"]}
     chosen, best = rows[held.metrics["theta"]], max(row["cc_free"] for row in rows.values())
