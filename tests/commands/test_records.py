@@ -90,7 +90,7 @@ def test_a_flipped_bit_of_a_parameter_changes_nothing(hpcfit, two_sources, whole
     assert (killed / "weights.csv").read_bytes() == (whole / "weights.csv").read_bytes()
 
 
-@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.mpi)])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=[pytest.mark.mpi, pytest.mark.nightly])])
 def test_a_whole_record_of_another_schema_is_one_error(hpcfit, two_sources, killed, ranks):
     record = killed / "fits/start_uniform.h5"
     schema = json.loads(record.read_bytes()[:512])["schema"]

@@ -145,7 +145,7 @@ def test_a_pass_that_is_longer_than_every_job_ends_all_the_same(hpcfit, folder, 
 @pytest.mark.mpi
 def test_the_same_on_other_ranks_each_time(hpcfit, folder, whole, tmp_path):
     codes = []
-    for ranks in cycle((2, 3, 1)):
+    for ranks in cycle((2, 1, 3)):
         done = hpcfit(*words(folder, tmp_path / "run", NOW), ranks=ranks)
         codes.append(done.returncode)
         if done.returncode != 75:
