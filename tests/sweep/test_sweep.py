@@ -231,7 +231,7 @@ def test_a_fit_that_stops_with_75_is_continued_to_the_same_result(hpcfit, two_so
     """
     limits = ["--grid", "optimizer.wall_clock_minutes=1e-5,60", *sets('frames.exclude=["B"]')]
     folder = tmp_path / "sweep"
-    done = hpcfit("sweep", two_sources, *limits, "--directory", folder, *SHORT)
+    done = hpcfit("sweep", two_sources, *limits, "--directory", folder, *SHORT, *sets("optimizer.max_steps=1"))
     assert done.returncode == 0, done.stderr
     short, long = rows(folder)
     assert (folder / short["directory"] / "log.txt").read_text().count("resuming from") >= 1
