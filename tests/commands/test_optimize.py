@@ -131,8 +131,9 @@ def ranks_of(job):
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [1, pytest.param(3, marks=pytest.mark.nightly)])
 def test_kill_of_one_rank_ends_the_job_and_a_resume_ends_as_the_uninterrupted_run(
-    hpcfit, mpiexec, two_sources, tmp_path
+    hpcfit, mpiexec, two_sources, tmp_path, ranks
 ):
     options = ["optimizer.name=adam", "optimizer.options.learning_rate=0.01", "run.report=false"]
     job = started(mpiexec, two_sources, tmp_path / "killed", *options, "optimizer.max_steps=1000000000")
@@ -146,7 +147,7 @@ def test_kill_of_one_rank_ends_the_job_and_a_resume_ends_as_the_uninterrupted_ru
     steps = int(newest.name.split(".")[0].removeprefix("step_")) + 10
     settings = [*options, *UNENDING, f"optimizer.max_steps={steps}", "checkpoint.every_steps=5"]
     command = ["optimize", two_sources, "--resume", *sets(f"run.directory={tmp_path / 'killed'}", *settings)]
-    resumed = hpcfit(*command, ranks=3)
+    resumed = hpcfit(*command, ranks=ranks)
     assert resumed.returncode == 0, resumed.stderr
     assert "is damaged" in resumed.stderr
     whole = optimized(two_sources, tmp_path / "whole", *settings)
