@@ -61,7 +61,7 @@ def test_from_a_simulation_to_a_fit_on_two_ranks(tmp_path, hpcfit):
     assert json.loads((tmp_path / "run/metrics.json").read_text())
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "trajectories").rglob("*.h5")}
     assert len(written) >= 4
-    again = hpcfit("pipeline", config, "--ranks", 2)
+    again = hpcfit("pipeline", config, "--ranks", 2, apart=True)
     assert again.returncode == 0, again.stderr
     for words in ("12 frames were there", "holds the result of this config already"):
         assert words in again.stderr

@@ -9,6 +9,7 @@ from datetime import datetime
 import pytest
 
 from hpcfit.workflow.slurm import end_of_job
+from tests.conftest import history
 from tests.slurm.conftest import Slurm
 from tests.workflow import browser
 
@@ -38,6 +39,7 @@ def test_the_end_of_the_job_is_in_the_table_and_on_the_page(slurm_here: Slurm, t
         begun = datetime.fromisoformat(slurm.job(job)["StartTime"]).timestamp()
         assert end_of_job(job) == begun + 600
         slurm.wait_until(lambda: answers(address["dashboard"]), "the dashboard's answer")
+        slurm.wait_until(lambda: (run / "history.jsonl").exists() and history(run), "the first step")
         if page:
             with browser.session(f"{address['dashboard']}/hpcfit") as opened:
                 browser.take_in_until(opened, lambda: "time limit of the Slurm job" in browser.text(opened))
