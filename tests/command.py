@@ -57,11 +57,13 @@ def here(*arguments) -> subprocess.CompletedProcess:
 def _undone() -> Iterator[None]:
     """Give the process back its cores, signals, environment, folder and logging."""
     cores, signals = os.sched_getaffinity(0), {number: signal.getsignal(number) for number in SIGNALS}
+    gc.freeze()  # garbage is looked for among what the command made, not in all that JAX has compiled before
     handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
     try:
         with mock.patch.dict(os.environ, WIDE), contextlib.chdir(ROOT):
             yield
     finally:
+        gc.unfreeze()
         os.sched_setaffinity(0, cores)
         for number, handler in signals.items():
             signal.signal(number, handler)

@@ -98,7 +98,7 @@ def hpcfit(request):
     """``hpcfit(*arguments, ranks=1)``: run the command in this process, or on several ranks under mpiexec.
 
     Gives a finished process with its output. ``apart=True``: one rank has a process of its own too. That is for tests
-    of what becomes of a process, and of bits, which must not depend on what has run in a process before.
+    of what becomes of a process.
     """
 
     def run(*arguments, ranks: int = 1, apart: bool = False) -> subprocess.CompletedProcess:

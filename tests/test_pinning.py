@@ -16,27 +16,27 @@ import json, os, sys
 from hpcfit.config import RunConfig
 from hpcfit.machine import choose_device
 from hpcfit.ranks import world_ranks
-os.sched_setaffinity(0, json.loads(sys.argv[1])[world_ranks().rank])
-found = world_ranks().gather(choose_device(RunConfig(device="cpu"), world_ranks()).cores)
-if found:
-    print(json.dumps(found))
+for left in json.loads(sys.argv[1]):
+    os.sched_setaffinity(0, left[world_ranks().rank])
+    found = world_ranks().gather(choose_device(RunConfig(device="cpu"), world_ranks()).cores)
+    if found:
+        print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize(
-    "left",
-    [[[0, 1], [0, 1]], [[0], [0, 1]], [[1], [1]]],
-    ids=["all to all", "one bound, one free", "both on one core"],
-)
-def test_ranks_divide_the_cores_that_they_were_left(mpiexec, left):
+# The cores that a launcher leaves two ranks: all to all, one bound and one free, both on one core.
+LEFT = [[[0, 1], [0, 1]], [[0], [0, 1]], [[1], [1]]]
+
+
+def test_ranks_divide_the_cores_that_they_were_left(mpiexec):
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("one core: nothing to share out")
     done = subprocess.run(
-        [mpiexec, "-n", "2", sys.executable, "-c", CODE, json.dumps(left)],
+        [mpiexec, "-n", "2", sys.executable, "-c", CODE, json.dumps(LEFT)],
         capture_output=True, text=True, timeout=300, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    cores = json.loads(done.stdout)
-    assert all(len(mine) == 1 and mine[0] in allowed for mine, allowed in zip(cores, left, strict=True))
-    if left == [[0, 1], [0, 1]]:
-        assert cores[0] != cores[1]
+    taken = list(map(json.loads, done.stdout.splitlines()))
+    for cores, left in zip(taken, LEFT, strict=True):
+        assert all(len(mine) == 1 and mine[0] in allowed for mine, allowed in zip(cores, left, strict=True))
+    assert taken[0][0] != taken[0][1]

@@ -92,7 +92,7 @@ def test_store_info_and_verify(hpcfit, two_sources, tmp_path):
 
 def test_optimize_leaves_a_whole_run_directory_and_report_rebuilds_it(hpcfit, two_sources, tmp_path):
     run = tmp_path / "run"
-    done = apart("optimize", two_sources, *sets(f"run.directory={run}", "optimizer.max_steps=3"))
+    done = hpcfit("optimize", two_sources, *sets(f"run.directory={run}", "optimizer.max_steps=3"))
     assert done.returncode == 0, done.stderr
     names = {path.name for path in run.iterdir()}
     assert names >= {

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.programs
 
 CLUSTER = '[cluster]\nworkers = 2\ndashboard = "127.0.0.1:0"\n'
 D_MIN = 2.5
+ONE = CLUSTER.replace("workers = 2", "workers = 1")
 SHORT, ENDLESS = "max_steps = 5\n", "max_steps = 1000000000\ngradient_tolerance = 0\nrelative_tolerance = 0\n"
 
 
@@ -52,7 +53,7 @@ def test_from_a_simulation_to_a_fit_on_two_ranks(tmp_path, hpcfit):
     pytest.importorskip("openmm")
     config = write_springs(tmp_path, atoms=20, frames=6, piece=3, replicas=2, interval=0.02, equilibration=0.02)
     write_map(tmp_path / "map.npz", (EDGE / 2,) * 3 + (90.0,) * 3)
-    config.write_text(config.read_text() + tables('trajectory = "trajectories/springs*"', supercell=2) + CLUSTER)
+    config.write_text(config.read_text() + tables('trajectory = "trajectories/springs*"', supercell=2) + ONE)
     done = hpcfit("pipeline", config, "--ranks", 2, apart=True)
     assert done.returncode == 0, done.stderr
     for words in ("2 replicas of 6 frames", "12 frames x", "optimize on 2 ranks", "1 x 2 (frames x slices)"):
@@ -80,7 +81,7 @@ def stopped(config, rows, number):
 
 
 def test_a_signal_reaches_the_fit_and_the_next_call_goes_on(config):
-    config.write_text(config.read_text().replace(SHORT, ENDLESS))
+    config.write_text(config.read_text().replace(SHORT, ENDLESS).replace(CLUSTER, ONE))
     code, errors = stopped(config, 3, signal.SIGTERM)
     assert code == 75, errors
     first = history(config.parent / "run")

@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.command import apart, sets
+from tests.command import here, sets
 from tests.conftest import assert_one_clear_error
 
 SETTINGS = ("problem.starts=['prior', 'uniform', 'random']", "problem.random_starts=2", "problem.theta=0.01",
@@ -31,7 +31,7 @@ def records(directory):
 def whole(two_sources, tmp_path_factory):
     """The directory of a run of several fits, in one go."""
     directory = tmp_path_factory.mktemp("records") / "run"
-    apart(*words(two_sources, directory)).check_returncode()
+    here(*words(two_sources, directory)).check_returncode()
     assert {path.stem for path in records(directory)} == RECORDS
     return directory
 
@@ -64,7 +64,7 @@ def test_records_that_were_changed_or_swapped_are_not_believed(hpcfit, two_sourc
     one.rename(fits / "aside")
     other.rename(one)
     (fits / "aside").rename(other)
-    done = hpcfit(*words(two_sources, killed), "--resume", apart=True)
+    done = hpcfit(*words(two_sources, killed), "--resume")
     assert done.returncode == 0, done.stderr
     for path in (fits / "start_prior.h5", fits / "final.h5"):
         assert f"{path} is damaged" in done.stderr
@@ -85,12 +85,12 @@ def test_a_flipped_bit_of_a_parameter_changes_nothing(hpcfit, two_sources, whole
     content = bytearray((killed / "fits/final.h5").read_bytes())
     content[offset + 8 * 7 + 6] ^= 0x40
     (killed / "fits/final.h5").write_bytes(content)
-    done = hpcfit(*words(two_sources, killed), "--resume", apart=True)
+    done = hpcfit(*words(two_sources, killed), "--resume")
     assert done.returncode == 0, done.stderr
     assert (killed / "weights.csv").read_bytes() == (whole / "weights.csv").read_bytes()
 
 
-@pytest.mark.parametrize("ranks", [1, pytest.param(3, marks=pytest.mark.mpi)])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=[pytest.mark.mpi, pytest.mark.nightly])])
 def test_a_whole_record_of_another_schema_is_one_error(hpcfit, two_sources, killed, ranks):
     record = killed / "fits/start_uniform.h5"
     schema = json.loads(record.read_bytes()[:512])["schema"]

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.command import apart, sets
+from tests.command import here, sets
 from tests.commands.test_records import resealed
 from tests.conftest import assert_one_clear_error, fingerprint
 
@@ -19,7 +19,7 @@ def words(config, directory, *settings, steps=12):
 def finished(two_sources, tmp_path_factory):
     """The run directory of a fit in one go, begun by `--resume auto` itself."""
     directory = tmp_path_factory.mktemp("finished") / "run"
-    done = apart(*words(two_sources, directory))
+    done = here(*words(two_sources, directory))
     assert done.returncode == 0, done.stderr
     return directory
 
@@ -44,7 +44,7 @@ def test_a_finished_run_is_left_as_it_is(hpcfit, two_sources, finished):
 def test_an_unfinished_run_goes_on_with_a_further_goal_or_other_ranks(hpcfit, two_sources, finished, tmp_path):
     first = hpcfit(*words(two_sources, tmp_path / "run", steps=5), ranks=2)
     assert first.returncode == 0, first.stderr
-    second = hpcfit(*words(two_sources, tmp_path / "run"), apart=True)
+    second = hpcfit(*words(two_sources, tmp_path / "run"))
     assert second.returncode == 0, second.stderr
     assert "resuming after" in second.stderr
     assert fingerprint(tmp_path / "run") == fingerprint(finished)
@@ -60,7 +60,7 @@ def test_without_a_whole_checkpoint_it_begins_again_and_says_so(hpcfit, two_sour
             checkpoint.unlink()
         else:
             checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
-    done = hpcfit(*words(two_sources, tmp_path / "run"), apart=True)
+    done = hpcfit(*words(two_sources, tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert "begins again" in done.stderr
     assert ("is damaged" in done.stderr) == (left == "a damaged checkpoint")

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from hpcfit.testsystems import synthetic
-from tests.command import ROOT, apart, sets
+from tests.command import ROOT, here, sets
 from tests.commands.test_records import records
 from tests.conftest import wait_for
 from tests.workflow.crew_tasks import Gate
 
-pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
-# Three starts, two thetas in three folds, the fits of all orbits, the final one, and two resamples of either kind.
-STUDY = 'theta = [0.01, 0.1]\nfolds = 3\nresamples = 2\nstarts = ["prior", "clusters"]\n'
-SETTINGS = ("optimizer.max_steps=15", "checkpoint.every_steps=2", "run.report=false")
-FITS = 3 + 2 * 3 + 2 + 1 + 2 * 2
+# Three starts, two thetas in two folds, the fits of all orbits, the final one, and two resamples of either kind.
+STUDY = 'theta = [0.01, 0.1]\nfolds = 2\nresamples = 2\nstarts = ["prior", "clusters"]\n'
+SETTINGS = ("optimizer.max_steps=8", "checkpoint.every_steps=2", "run.report=false")
+FITS = 3 + 2 * 2 + 2 + 1 + 2 * 2
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def words(config, directory, *more):
 def whole(config, tmp_path_factory):
     """The directory of the study in one go, on one rank."""
     directory = tmp_path_factory.mktemp("whole") / "run"
-    done = apart(*words(config, directory))
+    done = here(*words(config, directory))
     assert done.returncode == 0, done.stderr
     return directory
 
@@ -106,7 +106,11 @@ def test_the_study_has_all_its_fits(whole):
     assert set(metrics["errors"]) == {"frames", "orbits"}
 
 
-@pytest.mark.parametrize(("number", "code", "ranks"), [(signal.SIGTERM, 75, 1), (signal.SIGKILL, None, 3)])
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("number", "code", "ranks"),
+    [(signal.SIGTERM, 75, 1), pytest.param(signal.SIGKILL, None, 3, marks=pytest.mark.nightly)],
+)
 def test_an_interrupted_study_ends_as_the_whole_one_on_other_ranks(
     hpcfit, mpiexec, config, whole, tmp_path, number, code, ranks
 ):
@@ -116,7 +120,7 @@ def test_an_interrupted_study_ends_as_the_whole_one_on_other_ranks(
     assert not (run / "metrics.json").exists()
     kept = {path.name: path.stat().st_mtime_ns for path in records(run)}
     assert len(kept) == HELD_AFTER
-    done = hpcfit(*words(config, run, "--resume"), ranks=ranks, apart=True)
+    done = hpcfit(*words(config, run, "--resume"), ranks=ranks)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("has ended before") >= len(kept)
     assert {path.name: path.stat().st_mtime_ns for path in records(run) if path.name in kept} == kept
@@ -129,7 +133,7 @@ def test_a_record_that_is_cut_is_run_again(hpcfit, config, whole, tmp_path):
     record = run / "fits/start_A.h5"
     sound = record.read_bytes()
     record.write_bytes(sound[: len(sound) // 2])
-    done = hpcfit(*words(config, run, "--resume"), apart=True)
+    done = hpcfit(*words(config, run, "--resume"))
     assert done.returncode == 0, done.stderr
     assert "is damaged" in done.stderr
     assert done.stderr.count(" has ended before: ") == FITS - 1

@@ -61,6 +61,7 @@ def test_it_learns_the_energies_of_a_pair():
     places = jnp.zeros((24, 2, 3)).at[:, 1, 0].set(r)
     optimizer = optax.adam(0.02)
 
+    @jax.jit
     def loss(parameters):
         energies = jax.vmap(lambda x: term.energy(Frame(x), parameters))(places)
         return jnp.mean((energies - morse) ** 2)

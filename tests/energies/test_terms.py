@@ -20,7 +20,7 @@ ONE = {"k": np.array([50.0])}
 
 
 def value(term, parameters=ONE, positions=PLACES, box=None):
-    return float(term.energy(Frame(jax.numpy.asarray(positions), box), parameters))
+    return float(jax.jit(lambda x, p: term.energy(Frame(x, box), p))(positions, parameters))
 
 
 def test_impropers_of_charmm_with_and_without_wrapping():

@@ -41,7 +41,10 @@ def evaluated(two_sources):
     return run
 
 
-@pytest.mark.parametrize("shape", [(2, 1), (1, 2), (3, 1), (2, 2), (5, 1)])
+@pytest.mark.parametrize(
+    "shape",
+    [(3, 1), (2, 2), (5, 1), *(pytest.param(shape, marks=pytest.mark.nightly) for shape in ((2, 1), (1, 2)))],
+)
 def test_the_split_over_ranks_changes_no_bit(evaluated, shape):
     loss, gradient, *_ = evaluated(1, 1)
     there = evaluated(*shape)

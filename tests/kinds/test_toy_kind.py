@@ -19,8 +19,6 @@ from tests.command import ROOT, apart, sets
 from tests.conftest import assert_one_clear_error, history, wait_for
 from tests.workflow.crew_tasks import Gate
 
-pytestmark = pytest.mark.mpi
-
 CONFIG = """
 [run]
 directory = "run"
@@ -99,6 +97,7 @@ def result(directory):
     return metrics["fitted"], metrics["slope"], metrics["rough"], metrics["slopes"], table, rows
 
 
+@pytest.mark.mpi
 def test_two_ranks_find_the_same_bits_as_one(folder, whole, mpiexec, tmp_path):
     optimized(folder, tmp_path / "run", "--set", "run.report=false", start=launcher(mpiexec, 2))
     assert result(tmp_path / "run") == result(whole)
@@ -127,6 +126,7 @@ def test_rows_are_those_of_the_result(whole):
     assert states == dict.fromkeys(["moments", "rough", "slope", "fine"], "ended")
 
 
+@pytest.mark.mpi
 def test_a_stage_stopped_by_the_clock_goes_on_on_other_ranks(folder, whole, mpiexec, tmp_path):
     words = ["optimize", folder / "config.toml", *sets(f"run.directory={tmp_path / 'run'}", "run.report=false")]
     first = apart(*words, *sets("optimizer.wall_clock_minutes=1e-9"), launcher=launcher(mpiexec, 2))
@@ -137,6 +137,7 @@ def test_a_stage_stopped_by_the_clock_goes_on_on_other_ranks(folder, whole, mpie
     assert result(tmp_path / "run") == result(whole)
 
 
+@pytest.mark.mpi
 def test_an_interrupted_run_goes_on_to_the_same_bits(folder, whole, mpiexec, tmp_path):
     gate, script, run = Gate(tmp_path / "gate"), tmp_path / "held.py", tmp_path / "run"
     script.write_text(HELD)

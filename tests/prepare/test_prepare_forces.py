@@ -60,7 +60,7 @@ def test_ranks_and_a_cluster_write_the_bytes_of_one_process(config, hpcfit):
     found, store = [], config.parent / "store"
     for below, ranks in (("", 1), ("", 2), (CLUSTER, 1)):
         config.write_text(config.read_text() + below)
-        done = hpcfit("prepare", config, ranks=ranks, apart=True)
+        done = hpcfit("prepare", config, ranks=ranks, apart=bool(below))
         assert done.returncode == 0, done.stderr
         assert "420 frames of 3 sources x 9 particles" in done.stderr
         found.append(checksums(store))

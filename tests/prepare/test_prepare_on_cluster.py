@@ -12,7 +12,7 @@ import pytest
 
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.structure_factors import open_store
-from tests.command import ROOT, WIDE, apart
+from tests.command import ROOT, WIDE, here
 from tests.conftest import assert_one_clear_error, wait_for
 from tests.prepare.test_prepare import D_MIN, FRAMES, MTZ, folder, runs  # noqa: F401  (fixtures)
 from tests.prepare.test_prepare_faults import write_trajectory
@@ -48,7 +48,7 @@ def mixed(tmp_path, runs, folder):  # noqa: F811
 def test_a_cluster_and_ranks_write_the_bytes_of_one_process(tmp_path, mixed, hpcfit):
     found = []
     for below, ranks in (("", 1), ("", 2), (CLUSTER, 1)):
-        done = hpcfit("prepare", mixed(below), ranks=ranks, apart=True)
+        done = hpcfit("prepare", mixed(below), ranks=ranks, apart=bool(below))
         assert done.returncode == 0, done.stderr
         assert "205 frames x" in done.stderr
         assert open_store(tmp_path / "store").n_frames == 205
@@ -78,10 +78,11 @@ def long(tmp_path_factory):
     config = folder / "config.toml"
     config.write_text(
         '[frames]\nstore = "store"\n[prepare]\nd_min = 0.8\nshard_frames = 64\nsample = 4\n'
-        f'[[prepare.source]]\ntrajectory = "*.xyz"\n{CLUSTER}'
+        '[[prepare.source]]\ntrajectory = "*.xyz"\n'
     )
-    done = apart("prepare", config)
+    done = here("prepare", config)
     assert done.returncode == 0, done.stderr
+    config.write_text(config.read_text() + CLUSTER)
     found = checksums(folder / "store")
     assert len(found) == 20 + 2
     return config, found
@@ -160,7 +161,7 @@ def test_a_damaged_input_is_one_clear_error(mixed, tmp_path, hpcfit):
 
 
 def test_many_inputs(tmp_path, hpcfit):
-    for number in range(200):
+    for number in range(60):
         write_trajectory(tmp_path / f"{number:03d}.xyz", n_frames=3)
     (tmp_path / "config.toml").write_text(
         '[frames]\nstore = "store"\n[prepare]\nd_min = 2\n[[prepare.source]]\ntrajectory = "*.xyz"\n' + CLUSTER
@@ -168,8 +169,8 @@ def test_many_inputs(tmp_path, hpcfit):
     done = hpcfit("prepare", tmp_path / "config.toml", apart=True)
     assert done.returncode == 0, done.stderr
     store = open_store(tmp_path / "store")
-    assert [shard.source for shard in store.shards] == [f"{number:03d}.xyz" for number in range(200)]
-    assert [shard.first_id for shard in store.shards] == list(range(0, 600, 3))
+    assert [shard.source for shard in store.shards] == [f"{number:03d}.xyz" for number in range(60)]
+    assert [shard.first_id for shard in store.shards] == list(range(0, 180, 3))
 
 
 @pytest.mark.mpi

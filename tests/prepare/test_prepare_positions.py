@@ -202,7 +202,7 @@ def checksums(store):
 def test_ranks_and_restarts_write_the_same_bytes(config, hpcfit):
     store, found = config.parent / "store", []
     for ranks in (1, 2):
-        done = hpcfit("prepare", config, ranks=ranks, apart=True)
+        done = hpcfit("prepare", config, ranks=ranks)
         assert done.returncode == 0, done.stderr
         assert "150 frames of 1 sources x 10 particles" in done.stderr
         found.append(checksums(store))
@@ -213,7 +213,7 @@ def test_ranks_and_restarts_write_the_same_bytes(config, hpcfit):
     (store / "catalog.json").unlink()
     (store / "run.extxyz.0000064-0000128.h5").unlink()
     (store / "run.extxyz.0000000-0000064.h5").write_bytes(b"rubbish")
-    again = hpcfit("prepare", config, ranks=2, apart=True)
+    again = hpcfit("prepare", config, ranks=2)
     assert "1 shards are there and complete; 2 are to be made" in again.stderr
     assert checksums(store) == found[0]
 

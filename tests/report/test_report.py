@@ -41,6 +41,9 @@ SHAPES = {
 }
 
 
+SMALL = {"sources": (("a", "", 3),), "d_min": 10.0}
+
+
 @pytest.fixture(scope="module", params=SHAPES, ids=lambda name: name.replace(" ", "-"))
 def reported(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("run")
@@ -101,7 +104,7 @@ def test_every_figure_is_svg_that_refers_to_nothing_else_and_has_a_caption(repor
 
 
 def test_same_files_give_the_same_bytes(tmp_path):
-    make_run(tmp_path)
+    make_run(tmp_path, **SMALL)
     first = run_report(tmp_path).read_bytes()
     assert run_report(tmp_path).read_bytes() == first
     assert not list(tmp_path.glob("*.tmp"))
@@ -123,7 +126,7 @@ def test_text_is_escaped_wherever_it_comes_from(tmp_path):
 
 
 def test_numbers_that_are_missing_are_dashes_not_zeros(tmp_path):
-    make_run(tmp_path)
+    make_run(tmp_path, **SMALL)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     metrics["shells"][0].update(cc=None, cc_uniform=float("nan"), d_max=None)
     metrics["fitted"]["cc_anisotropic"] = None

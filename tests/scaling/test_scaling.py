@@ -172,10 +172,9 @@ def test_points_of_another_problem_are_refused(series, toy):
         run(toy, directory, Plan([1, 2], "weak", repeats=1, steps=2))
 
 
-@pytest.mark.mpi
 def test_step_by_itself_on_leading_blocks(toy, hpcfit, tmp_path):
     out = tmp_path / "step.json"
-    done = hpcfit("step", toy, "--steps", 1, "--blocks", 2, "--out", out, ranks=2)
+    done = hpcfit("step", toy, "--steps", 1, "--blocks", 2, "--out", out)
     assert done.returncode == 0, done.stderr
     measured = read_measurement(out)
     assert (measured.frames, measured.load.n_blocks) == (128, 2)

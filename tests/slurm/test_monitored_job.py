@@ -9,6 +9,7 @@ from datetime import datetime
 import pytest
 
 from hpcfit.workflow.slurm import end_of_job
+from tests.conftest import history
 from tests.slurm.conftest import Slurm
 from tests.workflow import browser
 
@@ -24,7 +25,8 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def test_the_end_of_the_job_is_on_the_page_and_in_the_table(slurm_here: Slurm, two_sources, tmp_path):
+@pytest.mark.parametrize("page", [False, pytest.param(True, marks=pytest.mark.nightly)])
+def test_the_end_of_the_job_is_in_the_table_and_on_the_page(slurm_here: Slurm, two_sources, tmp_path, page):
     slurm, run = slurm_here, tmp_path / "run"
     settings = " ".join(f"--set {setting}" for setting in (f"run.directory={run}", *SETTINGS))
     (tmp_path / "job.sh").write_text(SCRIPT.format(config=two_sources, settings=settings))
@@ -37,9 +39,11 @@ def test_the_end_of_the_job_is_on_the_page_and_in_the_table(slurm_here: Slurm, t
         begun = datetime.fromisoformat(slurm.job(job)["StartTime"]).timestamp()
         assert end_of_job(job) == begun + 600
         slurm.wait_until(lambda: answers(address["dashboard"]), "the dashboard's answer")
-        with browser.session(f"{address['dashboard']}/hpcfit") as opened:
-            browser.take_in_until(opened, lambda: "time limit of the Slurm job" in browser.text(opened))
-            assert "running on 2 ranks" in browser.text(opened)
+        slurm.wait_until(lambda: (run / "history.jsonl").exists() and history(run), "the first step")
+        if page:
+            with browser.session(f"{address['dashboard']}/hpcfit") as opened:
+                browser.take_in_until(opened, lambda: "time limit of the Slurm job" in browser.text(opened))
+                assert "running on 2 ranks" in browser.text(opened)
         shown = slurm.ok("python", "-m", "hpcfit", "watch", run, "--once")
         assert "time limit of the Slurm job" in shown
         assert "running" in shown

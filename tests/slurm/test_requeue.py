@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import apart, sets
+from tests.command import here, sets
 from tests.conftest import fingerprint
 from tests.slurm.conftest import ENDED, Slurm
 
@@ -82,7 +82,7 @@ class Job:
         steps, whole = self.step + 100, self.folder / "whole"
         self.goes_on_to(steps)
         *words, last = settings(whole)
-        done = apart("optimize", self.config, *words, f"{last}={steps}")
+        done = here("optimize", self.config, *words, f"{last}={steps}")
         assert done.returncode == 0, done.stderr
         assert self.slurm.wait(self.id, "COMPLETED")["Restarts"] == str(self.restarts)
         assert self.log().count("resuming from") == self.restarts

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import apart, sets
+from tests.command import here, sets
 from tests.conftest import assert_one_clear_error, fingerprint
 
 pytestmark = pytest.mark.mpi
@@ -25,7 +25,7 @@ def optimize(config, directory) -> list:
 def expected(two_sources, tmp_path_factory):
     """The history of the same fit without any launcher."""
     directory = tmp_path_factory.mktemp("expected") / "run"
-    done = apart(*optimize(two_sources, directory)[len(HPCFIT) :])
+    done = here(*optimize(two_sources, directory)[len(HPCFIT) :])
     assert done.returncode == 0, done.stderr
     return fingerprint(directory)
 
@@ -71,9 +71,9 @@ def test_the_same_bits_with_the_sites_own_mpi(slurm, two_sources, expected, tmp_
 
 def test_tasks_that_mpi_does_not_join_are_one_error(slurm, two_sources, tmp_path):
     done = slurm.run(
-        "srun", "--mpi=none", "-N2", "-n3", "--kill-on-bad-exit=1", *optimize(two_sources, tmp_path / "run")
+        "srun", "--mpi=none", "-N2", "-n2", "--kill-on-bad-exit=1", *optimize(two_sources, tmp_path / "run")
     )
-    assert_one_clear_error(done, ["SLURM_STEP_NUM_TASKS = 3", "MPI sees 1 rank", "srun --mpi=pmi2"])
+    assert_one_clear_error(done, ["SLURM_STEP_NUM_TASKS = 2", "MPI sees 1 rank", "srun --mpi=pmi2"])
     assert not (tmp_path / "run").exists()
 
 

@@ -39,7 +39,7 @@ def config(tmp_path):
 @pytest.fixture
 def expected(config, tmp_path, hpcfit):
     """What one process makes of it."""
-    done = hpcfit("prepare", config(""), apart=True)
+    done = hpcfit("prepare", config(""))
     assert done.returncode == 0, done.stderr
     found = checksums(tmp_path / "store")
     (tmp_path / "store").rename(tmp_path / "store_of_one_process")
@@ -157,6 +157,7 @@ def test_a_batch_script_prepares_and_fits_in_its_allocation(slurm, config, tmp_p
     assert len(history(tmp_path / "run")) >= 5
 
 
+@pytest.mark.nightly
 def test_a_signal_to_the_batch_script_reaches_the_fit(slurm, config, tmp_path):
     path = config(ALLOCATION)
     path.write_text(path.read_text().replace(SHORT, ENDLESS))

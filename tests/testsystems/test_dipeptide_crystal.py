@@ -44,12 +44,12 @@ def positions_of(simulation):
 
 @pytest.fixture(scope="module", params=sorted(STATES))
 def sampled(request):
-    """(state, positions [T, molecules, 22, 3] in A, kinetic temperatures [T] in K) of 60 samples, 0.2 ps apart."""
+    """(state, positions [T, molecules, 22, 3] in A, kinetic temperatures [T] in K) of 30 samples, 0.2 ps apart."""
     simulation = start(SMALL, request.param, seed=1)
     simulation.step(1000)
     freedoms = 3 * simulation.system.getNumParticles() - simulation.system.getNumConstraints()
     positions, temperatures = [], []
-    for _ in range(60):
+    for _ in range(30):
         simulation.step(100)
         kinetic = simulation.context.getState(energy=True).getKineticEnergy()._value
         temperatures.append(2 * kinetic / (freedoms * BOLTZMANN))

@@ -78,7 +78,7 @@ def test_an_error_closes_the_cluster_and_passes_through():
     wait_for(lambda: not spawned())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGUSR1, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
 def test_a_signal_closes_the_cluster_with_code_75(number, tmp_path):
     script = tmp_path / "driver.py"
     script.write_text(

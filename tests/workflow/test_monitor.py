@@ -18,7 +18,7 @@ from distributed import Client, rpc
 from hpcfit.workflow.cluster.addresses import free_address, loopback_of, tunnel
 from hpcfit.workflow.pages.monitor import Monitor, Place
 from hpcfit.workflow.pages.style import COLORS
-from tests.command import HPCFIT, ROOT, sets
+from tests.command import HPCFIT, ROOT, apart, here, sets
 from tests.conftest import history, wait_for
 from tests.workflow import browser
 from tests.workflow.browser import columns, get, needs_chromium, photograph, share_of, text
@@ -198,25 +198,16 @@ def test_a_signal_ends_a_monitored_fit_at_once_and_nothing_stays(fit):
     assert json.loads((directory / "stopped.json").read_text())["interrupted"]
 
 
-FINITE = ("optimizer.max_steps=120",)
+FINITE = ("optimizer.max_steps=40",)
 
 
 @pytest.fixture(scope="module")
-def unwatched(hpcfit_of_module, two_sources, tmp_path_factory):
-    """The losses of a fit that nobody watches."""
+def unwatched(two_sources, tmp_path_factory):
+    """The losses of a fit that nobody watches, which are the same on any number of ranks."""
     directory = tmp_path_factory.mktemp("unwatched") / "run"
-    done = hpcfit_of_module(*arguments(two_sources, directory, *FINITE))
+    done = here(*arguments(two_sources, directory, *FINITE))
     assert done.returncode == 0, done.stderr
     return losses(directory)
-
-
-@pytest.fixture(scope="module")
-def hpcfit_of_module(mpiexec):
-    def run(*command):
-        command = [mpiexec, "-n", "2", *HPCFIT, *command]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-
-    return run
 
 
 @pytest.fixture
@@ -272,9 +263,9 @@ def deaf():
         yield f"tcp://127.0.0.1:{taken.getsockname()[1]}"
 
 
-def test_an_address_that_does_not_answer_is_one_warning(hpcfit_of_module, two_sources, deaf, unwatched, tmp_path):
+def test_an_address_that_does_not_answer_is_one_warning(hpcfit, two_sources, deaf, unwatched, tmp_path):
     settings = (*FINITE, f"monitor.address={deaf}", "monitor.dask=true")
-    done = hpcfit_of_module(*arguments(two_sources, tmp_path / "run", *settings))
+    done = hpcfit(*arguments(two_sources, tmp_path / "run", *settings), ranks=2)
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "run") == unwatched
     assert done.stderr.count("goes on without its dashboard") == 1
@@ -289,9 +280,9 @@ def test_a_run_that_ends_before_its_monitor_has_begun_is_not_waited_for(deaf, ca
     assert "nothing answered until the end of the run" in caplog.text
 
 
-def test_a_dashboard_that_cannot_be_is_one_warning(hpcfit_of_module, two_sources, unwatched, tmp_path):
+def test_a_dashboard_that_cannot_be_is_one_warning(two_sources, unwatched, tmp_path):
     settings = (*FINITE, "monitor.dask=true", "monitor.dashboard=192.0.2.77:8787")  # an address of nobody (RFC 5737)
-    done = hpcfit_of_module(*arguments(two_sources, tmp_path / "run", *settings))
+    done = apart(*arguments(two_sources, tmp_path / "run", *settings))
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "run") == unwatched
     assert done.stderr.count("no dashboard: [monitor] dashboard = '192.0.2.77:8787'") == 1

@@ -102,19 +102,19 @@ def by_k(evaluation) -> float:
 
 @pytest.mark.parametrize("estimator", ["pathwise", "fluctuation"])
 def test_forward_reverse_and_their_jacobian_agree(estimator):
-    x, v = boltzmann(29, 0)
+    x, v = boltzmann(15, 0)
     problem = windows(estimator=estimator)
     found = [evaluated(kind, problem, x, v) for kind in (Forward, Reverse)]
     assert found[0].loss == found[1].loss
     slopes = [float(one.gradient.shared["k"][0]) for one in found]
     assert slopes[0] == pytest.approx(slopes[1], rel=1e-11)
-    r, J = jacobian(evaluator(Forward, problem, 29, Ranks()), found[0])
+    r, J = jacobian(evaluator(Forward, problem, 15, Ranks()), found[0])
     assert r[0] == pytest.approx((average(found[0]) - MEASURED) / SIGMA, rel=1e-12)
     assert (r @ J)[0] == pytest.approx(slopes[0], rel=1e-11)
 
 
 def test_the_pathwise_derivative_is_that_of_finite_differences():
-    x, v = boltzmann(29, 0)
+    x, v = boltzmann(15, 0)
     slope = float(evaluated(Forward, windows(), x, v).gradient.shared["k"][0])
     up, down = (evaluated(Forward, windows(), x, v, u=by).loss for by in (1e-5, -1e-5))
     assert slope == pytest.approx((up - down) / 2e-5, rel=1e-7)
@@ -166,7 +166,7 @@ def test_a_difference_of_two_ensembles_has_the_derivatives_of_both(kind):
 
 @pytest.mark.parametrize("kind", [Forward, Reverse])
 def test_ranks_find_the_same_bits(kind):
-    x, v = boltzmann(29, 0)
+    x, v = boltzmann(15, 0)
     [alone] = on_ranks(1, partial(evaluated, kind, windows(), x, v))
     for size in (2, 3):
         found = on_ranks(size, partial(evaluated, kind, windows(), x, v))

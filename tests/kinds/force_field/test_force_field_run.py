@@ -12,7 +12,7 @@ import pytest
 
 from hpcfit.kinds.force_field.files import OBSERVABLES, PARAMETERS, WEIGHTS
 from hpcfit.testsystems import tabulated_ensembles
-from tests.command import ROOT, apart, here, sets
+from tests.command import ROOT, here, sets
 from tests.conftest import also_on_ranks, assert_one_clear_error, history, wait_for
 from tests.kinds.force_field.small import CONFIG, write_small
 from tests.workflow.crew_tasks import Gate
@@ -47,11 +47,11 @@ def folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A folder with its run on one rank, in a process of its own, as bits want it."""
+    """A folder with its run on one rank."""
     folder = tmp_path_factory.mktemp("whole")
     write_small(folder)
     (folder / "config.toml").write_text(CONFIG)
-    done = apart("optimize", folder / "config.toml", *sets(*CHOSEN))
+    done = here("optimize", folder / "config.toml", *sets(*CHOSEN))
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -66,7 +66,7 @@ def result(run):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [2, 3])  # there are two blocks of frames: the third rank has none
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.nightly), 3])  # of two blocks: one rank has none
 def test_ranks_find_the_same_bits(whole, ranks, tmp_path, hpcfit):
     run = tmp_path / "run"
     done = hpcfit("optimize", whole / "config.toml", *sets(*CHOSEN, f"run.directory={run}"), ranks=ranks)
@@ -89,7 +89,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(whole, mpiexec, tmp_path):
     said = job.communicate(timeout=300)[1]
     assert job.returncode == 75, said
     assert not (run / "metrics.json").exists()
-    again = apart(*words, "--resume")
+    again = here(*words, "--resume")
     assert again.returncode == 0, again.stderr
     assert result(run) == result(whole / "run")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hpcfit.kinds.force_field.files import DERIVATIVES, OBSERVABLES, PARAMETERS
-from tests.command import ROOT, apart, here, sets
+from tests.command import ROOT, here, sets
 from tests.conftest import assert_one_clear_error, history, wait_for
 from tests.kinds.force_field.wells import CONFIG, write_wells
 from tests.workflow.crew_tasks import Gate
@@ -51,10 +51,10 @@ def folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A folder with its run on one rank, in a process of its own, as bits want it."""
+    """A folder with its run on one rank."""
     folder = tmp_path_factory.mktemp("whole")
     write_wells(folder)
-    done = apart("optimize", folder / "config.toml")
+    done = here("optimize", folder / "config.toml")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -147,7 +147,7 @@ def test_other_optimizers_take_rounds_as_well(folder, name, more):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.nightly), 3])
 def test_ranks_simulate_the_same_bits(whole, ranks, tmp_path, hpcfit):
     run = tmp_path / "run"
     done = hpcfit("optimize", whole / "config.toml", *sets(f"run.directory={run}"), ranks=ranks)
@@ -155,13 +155,12 @@ def test_ranks_simulate_the_same_bits(whole, ranks, tmp_path, hpcfit):
     assert result(run) == result(whole / "run")
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("place", ["rounds", "equilibration"])
-def test_an_interrupted_simulation_goes_on_to_the_same_bits(whole, place, mpiexec, tmp_path):
+@pytest.mark.parametrize("place", [pytest.param("rounds", marks=pytest.mark.mpi), "equilibration"])
+def test_an_interrupted_simulation_goes_on_to_the_same_bits(whole, place, request, tmp_path):
     gate, script, run = Gate(tmp_path / "gate"), tmp_path / "held.py", tmp_path / "run"
     script.write_text(HELD)
     words = ["optimize", whole / "config.toml", *sets(f"run.directory={run}", "problem.block=4")]
-    launcher = [mpiexec, "-n", "2"] if place == "rounds" else []
+    launcher = [request.getfixturevalue("mpiexec"), "-n", "2"] if place == "rounds" else []
     command = [*launcher, sys.executable, script, place, gate.folder, *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     job = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
@@ -172,7 +171,7 @@ def test_an_interrupted_simulation_goes_on_to_the_same_bits(whole, place, mpiexe
     said = job.communicate(timeout=300)[1]
     assert job.returncode == 75, said
     assert not (run / "metrics.json").exists()
-    again = apart(*words, "--resume", "auto")
+    again = here(*words, "--resume", "auto")
     assert again.returncode == 0, again.stderr
     assert result(run) == result(whole / "run")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
-from tests.command import apart, sets
+from tests.command import here, sets
 from tests.conftest import assert_one_clear_error
 from tests.kinds.force_map.force_map_runs import force_map_config
 
@@ -86,7 +86,7 @@ def fitted(folder, frames, slices) -> list:
 @pytest.fixture(scope="module")
 def alone(folder):
     """What one rank finds."""
-    done = apart(*fitted(folder, 1, 1))
+    done = here(*fitted(folder, 1, 1))
     assert done.returncode == 0, done.stderr
     return result(folder / "1x1")
 

@@ -12,7 +12,7 @@ import pytest
 from hpcfit.kinds.force_map import map_fits, matching, neural_frames, simulation
 from hpcfit.simulation.beads import Walkers
 from hpcfit.testsystems.harmonic_beads import HarmonicBeads, write_force_store
-from tests.command import apart
+from tests.command import here
 from tests.kinds.force_map.force_map_runs import force_map_config
 from tests.kinds.force_map.test_stopped_stages import arrays_of, states, stopped_by, words
 from tests.kinds.force_map.test_stopped_stages import result as result_of_maps
@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(folder):
     """What a run in one go leaves."""
-    apart(*words(folder, folder / "whole")).check_returncode()
+    here(*words(folder, folder / "whole")).check_returncode()
     return result(folder / "whole")
 
 
@@ -65,15 +65,18 @@ def result(directory) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "at"),
+    ("module", "name", "at", "number"),
     [
-        (map_fits, "optimal_map", 3),
-        (matching, "fit_forces", 2),
-        (neural_frames, "bead_frames", 3),  # in the second of five blocks
-        (simulation, "_profile", 1),
+        (map_fits, "optimal_map", 3, signal.SIGTERM),
+        (matching, "fit_forces", 2, signal.SIGUSR1),
+        (neural_frames, "bead_frames", 3, signal.SIGTERM),  # in the second of five blocks
+        (simulation, "_profile", 1, signal.SIGUSR1),
+        pytest.param(map_fits, "optimal_map", 3, signal.SIGUSR1, marks=pytest.mark.nightly),
+        pytest.param(matching, "fit_forces", 2, signal.SIGTERM, marks=pytest.mark.nightly),
+        pytest.param(neural_frames, "bead_frames", 3, signal.SIGUSR1, marks=pytest.mark.nightly),
+        pytest.param(simulation, "_profile", 1, signal.SIGTERM, marks=pytest.mark.nightly),
     ],
 )
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_ends_what_is_not_kept_and_it_is_done_again(
     hpcfit, folder, whole, tmp_path, monkeypatch, module, name, at, number
 ):

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from hpcfit.kinds.frame_weights import label_test
-from tests.command import apart, sets
+from tests.command import here, sets
 
 SETTINGS = ("problem.theta=0.01", "problem.starts=['prior']", "optimizer.max_steps=3", "run.report=false")
 
@@ -25,7 +25,7 @@ def result(directory) -> dict:
 @pytest.fixture(scope="module")
 def whole(two_sources, tmp_path_factory):
     directory = tmp_path_factory.mktemp("labels") / "run"
-    apart(*words(two_sources, directory)).check_returncode()
+    here(*words(two_sources, directory)).check_returncode()
     found = result(directory)
     assert {row["label"] for row in found["labels"]} == {"A", "B"}
     return found
@@ -45,7 +45,7 @@ def test_a_signal_stops_it_and_evaluations_are_not_repeated(hpcfit, two_sources,
     assert done.returncode == 75, done.stderr
     assert len(calls) == 4
     assert not (tmp_path / "run/metrics.json").exists()
-    done = hpcfit(*words(two_sources, tmp_path / "run"), apart=True)
+    done = hpcfit(*words(two_sources, tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert "'labels alone' goes on: 4 of" in done.stderr
     assert done.stderr.count("has ended before") == 1
@@ -57,6 +57,6 @@ def test_the_clock_stops_it_after_each_evaluation_on_other_ranks(hpcfit, two_sou
     first = hpcfit(*words(two_sources, tmp_path / "run", "optimizer.wall_clock_minutes=1e-9"), ranks=2)
     assert first.returncode == 75, first.stderr
     assert "wall clock" in first.stderr
-    done = hpcfit(*words(two_sources, tmp_path / "run"), apart=True)
+    done = hpcfit(*words(two_sources, tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "run") == whole
