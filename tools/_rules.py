@@ -52,7 +52,9 @@ HOMES = {
 }
 # Files that are imported before it is known what a command needs: what they may import beside the standard library.
 LIGHT = {
-    **dict.fromkeys(("hpcfit/kinds/*/config.py",), ("hpcfit.config", "hpcfit.errors", "pydantic")),
+    **dict.fromkeys(
+        ("hpcfit/kinds/*/config.py", "hpcfit/config/observables/*"), ("hpcfit.config", "hpcfit.errors", "pydantic")
+    ),
     **dict.fromkeys(
         (
             f"hpcfit/{room}/{name}"

@@ -56,7 +56,7 @@ def _coordination(config: tables.CoordinationConfig, site: Site) -> geometry.Coo
 
 def _radial_distribution(config: tables.RadialDistributionConfig, site: Site) -> pair_distribution.RadialDistribution:
     site.box("a radial distribution")
-    return pair_distribution.RadialDistribution(config.borders, config.width, *_of_among(config, site))
+    return pair_distribution.RadialDistribution(np.array(config.borders), config.width, *_of_among(config, site))
 
 
 def _of_among(config: Any, site: Site) -> tuple[tuple[int, ...], tuple[int, ...]]:

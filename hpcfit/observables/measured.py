@@ -151,7 +151,7 @@ def _curve(config: MeasuredCurve) -> Curve:
     if isinstance(config, SmallAngleScatteringConfig):
         used = None if config.range is None else _within(np.array(config.range) * nm(config.unit))
         return scattering_per_nm(read_curve(config.measured, config.columns, used), config.unit)
-    used = _within(config.borders[[0, -1]] / nm(config.unit))
+    used = _within(np.array(config.borders)[[0, -1]] / nm(config.unit))
     return radial_in_nm(read_curve(config.measured, config.columns, used), config.unit)
 
 

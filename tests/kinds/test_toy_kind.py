@@ -98,8 +98,8 @@ def result(directory):
 
 
 @pytest.mark.mpi
-def test_two_ranks_find_the_same_bits_as_one(folder, whole, mpiexec, tmp_path):
-    optimized(folder, tmp_path / "run", "--set", "run.report=false", start=launcher(mpiexec, 2))
+def test_three_ranks_find_the_same_bits_as_one(folder, whole, mpiexec, tmp_path):
+    optimized(folder, tmp_path / "run", "--set", "run.report=false", start=launcher(mpiexec, 3))
     assert result(tmp_path / "run") == result(whole)
     metrics = json.loads((whole / "metrics.json").read_text())
     assert metrics["identity"]["blocks"] == "4 frames"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from hpcfit.config.observables.measured import (
@@ -84,9 +83,12 @@ class RadialDistributionConfig(MeasuredCurve):
         return self
 
     @property
-    def borders(self) -> np.ndarray:
+    def borders(self) -> list[float]:
         """The edges of all bins, [B + 1] nm."""
-        return np.array(self.edges) if self.edges is not None else np.linspace(*self.range, self.bins + 1)
+        if self.edges is not None:
+            return self.edges
+        first, last = self.range
+        return [first + (last - first) * n / self.bins for n in range(self.bins + 1)]
 
 
 class PowersConfig(ObservableConfig):

@@ -144,7 +144,7 @@ name = "two\"""")  # fmt: skip
 
 def test_known_corrections_and_curve_are_found_within_their_errors(tmp_path):
     demo = tmp_path / "demo"
-    assert here("init", "force-field", "--demo", demo).returncode == 0
+    assert here("init", "force-field/tabulated", "--demo", demo).returncode == 0
     chosen = sets("problem.alpha=1000.0", "problem.resamples=6", "run.report=true")
     done = here("optimize", demo / "config.toml", *chosen)
     assert done.returncode == 0, done.stderr
