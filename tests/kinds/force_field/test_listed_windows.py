@@ -51,11 +51,12 @@ def ensemble(lists=None) -> Ensemble:
 
 @partial(jax.jit, static_argnames="reverse")
 def walked(one, sigma, points, reverse):
-    """(d/dsigma of the mean square of positions, walks), carried along or pulled back."""
+    """(d/dsigma of the mean square of positions, walks), carried along, or pulled back with steps computed again."""
 
     def ends(sigma):
         theta = THETA | {"lj.sigma": sigma}
-        of_window = lambda number, point: one.walked(theta, point, noise_key(0, 0, number), lambda p: p.x)  # noqa: E731
+        x = lambda point: point.x  # noqa: E731
+        of_window = lambda number, point: one.walked(theta, point, noise_key(0, 0, number), x, reverse)  # noqa: E731
         found = one.each(of_window, jnp.arange(WINDOWS), points)
         return jnp.mean(found.seen**2), found
 
@@ -100,9 +101,7 @@ def test_a_list_that_is_full_breaks_its_window_and_is_said(lists):
     apart = np.asarray(starts().x[:1]) + 0.2 * np.random.default_rng(0).uniform(-1, 1, (1, N, 3))
     work = Equilibration([planned("fluid", ensemble(short), apart, 5, BATH)], 1, 1, 0, Ranks())
     assert list(work.run([0])) == []
-    expected = (
-        "'fluid' ran out of slots for neighbours in its equilibration: window 0, step 0, where atoms have 2"
-    )
+    expected = "'fluid' ran out of slots for neighbours in its equilibration: window 0, step 0, where atoms have 2"
     with pytest.raises(Exploded, match=expected):
         work.product()
 

@@ -15,7 +15,7 @@ import numpy as np
 from hpcfit.energies.constraints import Constraints
 from hpcfit.energies.energy import Energy, require_used
 from hpcfit.energies.geometry import require_box
-from hpcfit.energies.lists import Lists
+from hpcfit.energies.lists import Lists, PairSource
 from hpcfit.energies.own_form import OwnForm, load_form, require_form
 from hpcfit.energies.systems import LoadedSystem, from_system
 from hpcfit.errors import InputError
@@ -100,20 +100,23 @@ class Opened:
     @cached_property
     def lists(self) -> Lists | None:
         """Lists of neighbours with room for the densest start, or None where all pairs cost less."""
-        listed = [source for source in self.potential.pair_sources.values() if source.cutoff is not None]
+        listed = self._with_cutoff
         if not listed:
             return None
-        skin = SKIN * min(source.cutoff for source in listed)
-        found = self.potential.lists(self.positions, self.box, skin=skin)
-        return found if _slots(found) < WORTH * sum(source.atoms // 2 for source in listed) else None
+        found = self.potential.lists(self.positions, self.box, skin=SKIN * min(source.cutoff for source in listed))
+        return found if _slots(found) < WORTH * _slots_of_all(listed) else None
+
+    @property
+    def _with_cutoff(self) -> list[PairSource]:
+        return [source for source in self.potential.pair_sources.values() if source.cutoff is not None]
 
     @property
     def pairs(self) -> str:
         """What forces run over, in words."""
         if self.lists is None:
             return "all pairs"
-        skin = next(iter(self.lists.values())).skin
-        return f"lists of up to {_slots(self.lists)} of {len(self.masses) // 2} pairs a particle, skin {skin:.3g} nm"
+        skin, whole = next(iter(self.lists.values())).skin, _slots_of_all(self._with_cutoff)
+        return f"lists of up to {_slots(self.lists)} of {whole} pairs a particle, skin {skin:.3g} nm"
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -179,6 +182,10 @@ def _projected(constraints: Constraints, x: Any, parameters: Any) -> tuple[Any, 
 
 def _slots(lists: Lists) -> int:
     return sum(listed.table.index.shape[1] for listed in lists.values())
+
+
+def _slots_of_all(sources: Sequence[PairSource]) -> int:
+    return sum(source.atoms // 2 for source in sources)
 
 
 def _own(config: StateConfig) -> Opened:
