@@ -10,6 +10,7 @@ import pytest
 from hpcfit.energies.columns import entries
 from hpcfit.energies.constraints import clusters
 from hpcfit.simulation.langevin import (
+    SCHEMES,
     Bath,
     Course,
     Motion,
@@ -99,7 +100,8 @@ def test_constraints_hold_along_a_walk_and_a_site_does_not_move_by_itself(system
     assert np.all(np.abs(far.end.x[:14] - start.x[:14]).max(axis=1) > 1e-3)
 
 
-def test_rigid_waters_have_six_degrees_of_freedom():
+@pytest.mark.parametrize("name", ["middle", "stochastic"])
+def test_rigid_waters_have_six_degrees_of_freedom(name):
     """400 of them without forces: K of one is kT/2 times chi^2 with 6 degrees, of which e^-4 is left from frame to
     frame: 25 frames count as independent ones."""
     n, bath, rng = 400, Bath(2.5, 100.0, 0.0005), np.random.default_rng(2)
@@ -111,7 +113,7 @@ def test_rigid_waters_have_six_degrees_of_freedom():
 
     @jax.jit
     def kinetic(constraints, x, v):
-        scheme = constrained(constraints, masses, bath, parameters)
+        scheme = constrained(constraints, masses, bath, parameters, SCHEMES[name])
         energy = lambda point: 0.5 * jnp.sum(masses[:, None] * point.v**2)  # noqa: E731
         begun = scheme.begun(PhasePoint(x, v))
         motion = Motion(lambda x, _: jnp.zeros_like(x), scheme)

@@ -15,7 +15,7 @@ import numpy as np
 from hpcfit.energies.constraints import Constraints
 from hpcfit.energies.energy import Energy, require_used
 from hpcfit.energies.geometry import require_box
-from hpcfit.energies.lists import Lists, PairSource
+from hpcfit.energies.lists import ALL_PAIRS, Lists, PairSource
 from hpcfit.energies.own_form import OwnForm, load_form, require_form
 from hpcfit.energies.systems import LoadedSystem, from_system
 from hpcfit.errors import InputError
@@ -136,6 +136,7 @@ def open_system(config: StateConfig) -> Opened:
             f" {len(opened.positions[0])}",
             remedy="give the files of one system, virtual sites included",
         )
+    _check_size(opened)
     opened = _on_constraints(opened)
     _check_energy(opened)
     return opened
@@ -218,6 +219,16 @@ def _check_all_used(opened: Opened, form: OwnForm) -> None:
                 + (f", entry {idle[0]}" if len(opened.labels[leaf]) > 1 else ""),
                 remedy="leave it out, or start where it has an effect: nothing would determine it",
             )
+
+
+def _check_size(opened: Opened) -> None:
+    """Raise InputError for more particles than the energies of single frames, which take all pairs, are made for."""
+    most = max((source.atoms for source in opened.potential.pair_sources.values()), default=0)
+    if most > ALL_PAIRS:
+        raise InputError(
+            f"system '{opened.name}' has {most} particles that meet in pairs, more than the {ALL_PAIRS} of a window",
+            remedy="take a smaller box",
+        )
 
 
 def _check_energy(opened: Opened) -> None:
