@@ -48,7 +48,8 @@ WITHOUT_ENERGY = (
 class LoadedSystem:
     """A System as an energy.
 
-    parameters, labels: class -> its values, and a name for each. masses: [N] amu. box: [3, 3] nm, or None.
+    parameters, labels: class -> its values, and a name for each. masses: [N] amu. box: [3, 3] nm, or None. names: of
+    the atoms, if they are known. Pickled it is its XML, which is read again.
     """
 
     energy: Energy
@@ -59,6 +60,10 @@ class LoadedSystem:
     box: np.ndarray | None
     xml: str
     writers: dict[int, Callable]
+    names: tuple[str, ...] | None = None
+
+    def __reduce__(self) -> tuple:
+        return _read_again, (self.xml, self.names)
 
     def to_system(self, parameters: Mapping[str, Any]) -> Any:
         """A copy of the System with these parameters; classes that are not given keep their values."""
@@ -114,7 +119,8 @@ def from_system(
 ) -> LoadedSystem:
     """The energy of an OpenMM System; names of its atoms, or a topology (openmm.app), are for labels of parameters."""
     openmm = import_openmm()
-    types = Types(names if topology is None else _names(topology))
+    names = names if topology is None else _names(topology)
+    types = Types(names)
     box = Box(np.array([plain(vector) for vector in system.getDefaultPeriodicBoxVectors()], dtype=float))
     reads = {number: _read(system.getForce(number), types, box, source) for number in _order(system)}
     reads = {number: read for number, read in sorted(reads.items()) if read is not None}
@@ -129,7 +135,12 @@ def from_system(
         box.vectors if system.usesPeriodicBoundaryConditions() else None,
         openmm.XmlSerializer.serialize(system),
         {number: read.write for number, read in reads.items()},
+        None if names is None else tuple(names),
     )
+
+
+def _read_again(xml: str, names: Sequence[str] | None) -> LoadedSystem:
+    return from_system(import_openmm().XmlSerializer.deserialize(xml), names=names)
 
 
 def _order(system) -> list[int]:

@@ -88,6 +88,27 @@ def test_an_atom_that_moves_too_far_gives_nan_until_the_lists_are_renewed(energy
     assert not any(map(bool, other.values()))
 
 
+def test_lists_are_kept_while_they_hold_and_renewed_where_they_do_not(energy, positions):
+    lists = energy.lists(positions, BOX, skin=0.1)
+    current = jax.jit(lambda energy, lists, x: energy.current(lists, x, BOX))
+    for way, renewed in ((0.04, False), (0.06, True)):
+        moved = positions.copy()
+        moved[5, 1] += way
+        [found], [before] = current(energy, lists, moved).values(), lists.values()
+        assert bool(found.holds(moved, BOX))
+        np.testing.assert_array_equal(found.positions, moved if renewed else before.positions)
+
+
+def test_lists_have_room_for_the_densest_of_several_starts(energy, positions):
+    dense = 0.7 * positions
+    lists = energy.lists(np.stack([positions, dense]), BOX)
+    [alone], [both] = energy.lists(positions, BOX).values(), lists.values()
+    assert both.table.index.shape[1] > alone.table.index.shape[1]
+    np.testing.assert_array_equal(both.positions, positions)
+    [renewed] = energy.renewed(lists, dense, BOX).values()
+    assert not bool(renewed.full)
+
+
 def test_lists_without_slots_enough_say_so(energy, positions):
     lists = energy.lists(positions, BOX)
     dense = 0.3 * positions  # far more neighbours

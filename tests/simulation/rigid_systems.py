@@ -94,7 +94,7 @@ def loaded(system, positions) -> tuple[LoadedSystem, np.ndarray]:
     return found, np.asarray(found.constraints.positions(positions, positions, found.parameters))
 
 
-def constrained(constraints, masses, bath, parameters):
-    """A step of the middle scheme on constraints."""
+def constrained(constraints, masses, bath, parameters, scheme=middle):
+    """A step of a scheme on constraints."""
     positions = lambda moved, before: constraints.positions(moved, before, parameters)  # noqa: E731
-    return Constrained(middle(bath, masses), bath.step, positions, constraints.velocities)
+    return Constrained(scheme(bath, masses), bath.step, positions, constraints.velocities)

@@ -13,6 +13,7 @@ from hpcfit.energies.columns import entries
 from hpcfit.energies.energy import Energy
 from hpcfit.energies.lists import pair_source
 from hpcfit.energies.pair_potentials import PairPotential
+from hpcfit.errors import InputError
 from hpcfit.kinds.force_field.simulated.averages import Ensemble
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.equilibration import Equilibration, Exploded, planned
@@ -51,11 +52,12 @@ def ensemble(lists=None) -> Ensemble:
 
 @partial(jax.jit, static_argnames="reverse")
 def walked(one, sigma, points, reverse):
-    """(d/dsigma of the mean square of positions, walks), carried along or pulled back."""
+    """(d/dsigma of the mean square of positions, walks), carried along, or pulled back with steps computed again."""
 
     def ends(sigma):
         theta = THETA | {"lj.sigma": sigma}
-        of_window = lambda number, point: one.walked(theta, point, noise_key(0, 0, number), lambda p: p.x)  # noqa: E731
+        x = lambda point: point.x  # noqa: E731
+        of_window = lambda number, point: one.walked(theta, point, noise_key(0, 0, number), x, reverse)  # noqa: E731
         found = one.each(of_window, jnp.arange(WINDOWS), points)
         return jnp.mean(found.seen**2), found
 
@@ -100,9 +102,7 @@ def test_a_list_that_is_full_breaks_its_window_and_is_said(lists):
     apart = np.asarray(starts().x[:1]) + 0.2 * np.random.default_rng(0).uniform(-1, 1, (1, N, 3))
     work = Equilibration([planned("fluid", ensemble(short), apart, 5, BATH)], 1, 1, 0, Ranks())
     assert list(work.run([0])) == []
-    expected = (
-        "'fluid' ran out of slots for neighbours in its equilibration: window 0, step 0, where atoms have 2"
-    )
+    expected = "'fluid' ran out of slots for neighbours in its equilibration: window 0, step 0, where atoms have 2"
     with pytest.raises(Exploded, match=expected):
         work.product()
 
@@ -126,10 +126,8 @@ observable = [{name = "size", observable = "radius-of-gyration", atoms = "all", 
 """
 
 
-@pytest.mark.parametrize(
-    ("side", "expected"), [(4, "all pairs"), (6, "lists of up to [23][0-9] of 108 pairs a particle, skin 0.084 nm")]
-)
-def test_lists_are_made_where_they_are_short_and_check_says_so(tmp_path, side, expected):
+def argon(folder, side):
+    """The case of CONFIG with side^3 atoms."""
     openmm = pytest.importorskip("openmm")
     system, force, edge = openmm.System(), openmm.NonbondedForce(), 0.38 * side
     system.setDefaultPeriodicBoxVectors(*(edge * np.eye(3)))
@@ -139,10 +137,22 @@ def test_lists_are_made_where_they_are_short_and_check_says_so(tmp_path, side, e
         system.addParticle(39.948)
         force.addParticle(0.0, 0.3405, 0.996)
     system.addForce(force)
-    (tmp_path / "argon.xml").write_text(openmm.XmlSerializer.serialize(system))
+    (folder / "argon.xml").write_text(openmm.XmlSerializer.serialize(system))
     grid = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    np.save(tmp_path / "argon.npy", 0.38 * (grid + 0.5))
-    (tmp_path / "config.toml").write_text(CONFIG)
-    case = SimulatedCase.open(load_config(tmp_path / "config.toml"))
+    np.save(folder / "argon.npy", 0.38 * (grid + 0.5))
+    (folder / "config.toml").write_text(CONFIG)
+    return SimulatedCase.open(load_config(folder / "config.toml"))
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"), [(4, "all pairs"), (6, "lists of up to [23][0-9] of 108 pairs a particle, skin 0.084 nm")]
+)
+def test_lists_are_made_where_they_are_short_and_check_says_so(tmp_path, side, expected):
+    case = argon(tmp_path, side)
     assert re.fullmatch(f"argon over {expected}", case.summary()["forces"])
     assert (case.ensembles[0].lists is None) == (expected == "all pairs")
+
+
+def test_more_particles_than_all_pairs_are_made_for_are_one_error(tmp_path):
+    with pytest.raises(InputError, match="system 'argon' has 2197 particles that meet in pairs, more than the 2000"):
+        argon(tmp_path, 13)

@@ -1,5 +1,7 @@
 """Windows of rigid water with virtual sites: equilibration, averages, derivatives by constrained lengths."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from hpcfit.energies.constraints import Constraints
 from hpcfit.errors import InputError
 from hpcfit.fit.grid import make_grid
 from hpcfit.fit.rounds import jacobian
-from hpcfit.kinds.force_field.simulated.case import SimulatedCase
+from hpcfit.kinds.force_field.simulated.case import SimulatedCase, _check_lengths
 from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
 from tests.kinds.force_field.rigid_windows import CONFIG, write_water
@@ -95,11 +97,18 @@ def test_constraints_that_cannot_be_kept_are_one_error(folder):
         opened(folder, "water.npy", "far.npy")
 
 
-def test_lengths_of_bodies_that_bend_have_no_fluctuation_formula(evaluated):
-    kept = evaluated[0].opened[0].constraints
-    assert kept.rigid
+def test_lengths_of_bodies_that_bend_are_not_for_the_fluctuation_formula(evaluated):
+    case = evaluated[0]
+    kept = case.opened[0].constraints
     bent = Constraints(kept.atoms, kept.there & [True, True, False], kept.place, kept.lengths, kept.inverse_masses)
+    assert kept.rigid
     assert not bent.rigid
+    one = SimpleNamespace(name="water", lengths="constraint.length", constraints=bent)
+    choice = SimpleNamespace(estimator="pathwise", derivative_draws=0)
+    _check_lengths(choice, [one], case.moving)
+    choice.derivative_draws = 1
+    with pytest.raises(InputError, match=r"'constraint\.length' of system 'water' moves"):
+        _check_lengths(choice, [one], case.moving)
 
 
 def test_the_words_of_check_say_what_forces_run_over(evaluated):

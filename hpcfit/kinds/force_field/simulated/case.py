@@ -300,7 +300,7 @@ def _check_estimator(estimator: str, opened: Sequence[Opened], ensembles: Sequen
 
 def _check_lengths(choice: SimulatedConfig, opened: Sequence[Opened], moves: Moving) -> None:
     """Raise InputError where the fluctuation formula would need the measure of constrained bodies that can bend."""
-    asked = choice.estimator == "fluctuation" or choice.derivative_draws
+    asked = choice.estimator != "pathwise" or choice.derivative_draws
     for one in opened:
         if asked and one.lengths in moves.classes and not one.constraints.rigid:
             raise InputError(

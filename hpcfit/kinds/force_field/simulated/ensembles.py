@@ -15,7 +15,7 @@ import numpy as np
 from hpcfit.energies.constraints import Constraints
 from hpcfit.energies.energy import Energy, require_used
 from hpcfit.energies.geometry import require_box
-from hpcfit.energies.lists import Lists
+from hpcfit.energies.lists import ALL_PAIRS, Lists, PairSource
 from hpcfit.energies.own_form import OwnForm, load_form, require_form
 from hpcfit.energies.systems import LoadedSystem, from_system
 from hpcfit.errors import InputError
@@ -119,20 +119,23 @@ class Opened:
     @cached_property
     def lists(self) -> Lists | None:
         """Lists of neighbours with room for the densest start, or None where all pairs cost less."""
-        listed = [source for source in self.potential.pair_sources.values() if source.cutoff is not None]
+        listed = self._with_cutoff
         if not listed:
             return None
-        skin = SKIN * min(source.cutoff for source in listed)
-        found = self.potential.lists(self.positions, self.box, skin=skin)
-        return found if _slots(found) < WORTH * sum(source.atoms // 2 for source in listed) else None
+        found = self.potential.lists(self.positions, self.box, skin=SKIN * min(source.cutoff for source in listed))
+        return found if _slots(found) < WORTH * _slots_of_all(listed) else None
+
+    @property
+    def _with_cutoff(self) -> list[PairSource]:
+        return [source for source in self.potential.pair_sources.values() if source.cutoff is not None]
 
     @property
     def pairs(self) -> str:
         """The pairs that forces run over, in words."""
         if self.lists is None:
             return "all pairs"
-        skin = next(iter(self.lists.values())).skin
-        return f"lists of up to {_slots(self.lists)} of {len(self.masses) // 2} pairs a particle, skin {skin:.3g} nm"
+        skin, whole = next(iter(self.lists.values())).skin, _slots_of_all(self._with_cutoff)
+        return f"lists of up to {_slots(self.lists)} of {whole} pairs a particle, skin {skin:.3g} nm"
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -152,6 +155,7 @@ def open_system(config: StateConfig) -> Opened:
             f" {len(opened.positions[0])}",
             remedy="give the files of one system, virtual sites included",
         )
+    _check_size(opened)
     opened = _on_constraints(opened)
     _check_energy(opened)
     return opened
@@ -200,6 +204,10 @@ def _slots(lists: Lists) -> int:
     return sum(listed.table.index.shape[1] for listed in lists.values())
 
 
+def _slots_of_all(sources: Sequence[PairSource]) -> int:
+    return sum(source.atoms // 2 for source in sources)
+
+
 def _own(config: StateConfig) -> Opened:
     form = load_form(config.energy)
     structure = None if config.topology is None else read_structure(config.topology)
@@ -231,6 +239,16 @@ def _check_all_used(opened: Opened, form: OwnForm) -> None:
                 + (f", entry {idle[0]}" if len(opened.labels[leaf]) > 1 else ""),
                 remedy="leave it out, or start where it has an effect: nothing would determine it",
             )
+
+
+def _check_size(opened: Opened) -> None:
+    """Raise InputError for more particles than the energies of single frames, which take all pairs, are made for."""
+    most = max((source.atoms for source in opened.potential.pair_sources.values()), default=0)
+    if most > ALL_PAIRS:
+        raise InputError(
+            f"system '{opened.name}' has {most} particles that meet in pairs, more than the {ALL_PAIRS} of a window",
+            remedy="take a smaller box",
+        )
 
 
 def _check_energy(opened: Opened) -> None:
