@@ -103,9 +103,10 @@ class Reweighted(Windows):
 
     @staticmethod
     def _weighed_frame(ensemble: Ensemble, theta: Tree, drawn: Tree, point: PhasePoint) -> tuple[tuple, Any]:
-        energy = lambda parameters: ensemble.potential(point.x, parameters, ensemble.box)  # noqa: E731
-        weight = jnp.exp(-(energy(theta) - energy(drawn)) / ensemble.kT)
-        return ensemble.observed(theta, point), weight
+        moved = ensemble.begun(theta, point)  # rigid bodies change with their lengths, in their places
+        energy = lambda point, parameters: ensemble.potential(point.x, parameters, ensemble.box)  # noqa: E731
+        weight = jnp.exp(-(energy(moved, theta) - energy(point, drawn)) / ensemble.kT)
+        return ensemble.observed(theta, moved), weight
 
     def summary(self, statistics: Statistics, shared: Tree, tile: Any) -> Tree:
         """See ``Windows``; shares: of its frames that carry the averages of each ensemble."""
