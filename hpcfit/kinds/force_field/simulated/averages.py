@@ -12,7 +12,7 @@ Both are exact derivatives of sums over windows, so that the engine pulls back, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -24,6 +24,7 @@ from hpcfit.energies.energy import Energy
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
 from hpcfit.kinds.force_field.simulated.parameters import Moving
 from hpcfit.observables.observable import OfWalks, State, numbers
+from hpcfit.pytrees import pytree
 from hpcfit.simulation.langevin import PhasePoint, Scheme, Walk, calm, noise_key, walk
 
 Tree = Any
@@ -48,11 +49,7 @@ class Measured(NamedTuple):
         return jnp.where(inside, 0.0, off)
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["potential", "parameters", "box", "masses", "kT", "scheme", "limits", "observables", "interval"],
-    meta_fields=["stride", "frames", "skipped"],
-)
+@pytree
 @dataclass(frozen=True)
 class Ensemble:
     """A system in a state, and how a window of it is walked: so many ``frames``, a frame each ``stride`` steps, the
@@ -70,9 +67,9 @@ class Ensemble:
     limits: tuple[Any, Any]
     observables: tuple
     interval: Any
-    stride: int
-    frames: int
-    skipped: int
+    stride: int = field(metadata={"static": True})
+    frames: int = field(metadata={"static": True})
+    skipped: int = field(metadata={"static": True})
 
     def walked(self, theta: Tree, start: PhasePoint, key: Any, observe: Any, checkpoint: bool = False) -> Walk:
         """The walk of one window from a start, with what is observed of its frames."""
@@ -127,11 +124,7 @@ class Ensemble:
         return self.averages(sums, weight)
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["tiles", "ensembles", "moving", "seed"],
-    meta_fields=["estimator", "checkpoint"],
-)
+@pytree
 @dataclass(frozen=True)
 class Windows:
     """See ``hpcfit.fit.problem.Problem``: the averages of all ensembles, each over its windows.
@@ -146,8 +139,8 @@ class Windows:
     ensembles: tuple[Ensemble, ...]
     moving: Moving
     seed: Any
-    estimator: Literal["pathwise", "fluctuation"]
-    checkpoint: bool = False
+    estimator: Literal["pathwise", "fluctuation"] = field(metadata={"static": True})
+    checkpoint: bool = field(default=False, metadata={"static": True})
 
     # ---- parameters ------------------------------------------------------------------------------------------------
 
