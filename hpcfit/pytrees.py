@@ -15,9 +15,9 @@ def pytree(cls: Class) -> Class:
     of the structure and must be hashable.
 
     It stands in for ``jax.tree_util.register_dataclass``. To jax 0.10.1 the structures of two classes registered there
-    are equal where their fields are, though their hashes differ. A cache of JAX that finds both hashes in one group of
-    its table then takes one class for the other: ``jax.jit`` ran what it had compiled for another class in 50 of 600
-    first calls.
+    are equal where their fields are, though their hashes differ. A cache of JAX that compares two entries in spite of
+    that takes one class for the other: with 18 of 1000 pairs of classes ``jax.jit`` ran what it had compiled for the
+    first with the second.
     """
     children = tuple(f.name for f in fields(cls) if not f.metadata.get("static"))
     static = tuple(f.name for f in fields(cls) if f.metadata.get("static"))
