@@ -31,7 +31,7 @@ ROWS = (
     ("readers",),
     ("store",),
     ("physics",),
-    ("config", "ranks", "machine", "progress", "log", "errors", ""),  # "" is hpcfit/__init__.py itself
+    ("config", "ranks", "machine", "progress", "pytrees", "log", "errors", ""),  # "" is hpcfit/__init__.py itself
 )
 HEIGHT = {room: len(ROWS) - row for row, rooms in enumerate(ROWS) for room in rooms}
 # Beside the rows. It knows what is below the kinds; of hpcfit only one file knows it.

@@ -30,6 +30,7 @@ from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.machine import keep_freed_memory
+from hpcfit.pytrees import pytree
 from hpcfit.ranks import world_ranks
 from hpcfit.store.stream import Chunk
 
@@ -38,7 +39,7 @@ WAYS = {"value": (Reverse, True), "gradient, Reverse": (Reverse, False), "gradie
 WORKER = "--worker"
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Windows:
     """Atoms that repel each other, in windows of overdamped dynamics; their mean square distance is fitted."""

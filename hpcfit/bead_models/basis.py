@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import jax
 import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.physics.internal_coordinates import bonded_terms, pairs_beyond
+from hpcfit.pytrees import pytree
 
 Shape = Literal["gaussian", "b-spline"]
 Ranges = Mapping[str, tuple[float, float]]
@@ -54,7 +54,7 @@ class BasisOptions:
             raise InputError(f"pairs = '{self.pairs}' is no shape of functions", remedy="use 'gaussian' or 'b-spline'")
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Family:
     """All classes of one kind of term.
@@ -109,7 +109,7 @@ class Family:
         return self.low[:, None] + (first + np.arange(self.functions)) * self.step[:, None]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Basis:
     """families: those that have terms. n_beads: N. Its K columns are those of the families, one after the other."""

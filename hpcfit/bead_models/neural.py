@@ -36,6 +36,7 @@ from hpcfit.physics.internal_coordinates import (
     pairs_beyond,
     separation,
 )  # fmt: skip
+from hpcfit.pytrees import pytree
 
 STIFFEST = 0.01  # A or rad, the least standard deviation of a bond or angle that makes a spring
 REPULSION = 12  # power of the prior's repulsion
@@ -59,7 +60,7 @@ class Architecture:
         return self.embedding * (1 + self.functions) + BONDED
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Molecule:
     """Molecular topology. species: [N], the number of each bead's type. bonds, angles, dihedrals: beads [T, 2 to 4].
@@ -74,7 +75,7 @@ class Molecule:
     free: np.ndarray
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Prior:
     """Springs of bonds and angles, [b] and [a], from means and variances of the frames (kT / variance), and a repulsion
@@ -119,7 +120,7 @@ def bead_frames(R: np.ndarray, F: np.ndarray, part: np.ndarray, box: np.ndarray 
 # ---- the potential -------------------------------------------------------------------------------------------------
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class NeuralForceMatching:
     """The problem (see ``fit.problem.Problem``): shared parameters are the network's, there are no local ones.

@@ -18,9 +18,10 @@ import numpy as np
 
 from hpcfit.energies.columns import Column
 from hpcfit.energies.geometry import angle, dihedral, length, minimum_image
+from hpcfit.pytrees import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Bonded:
     """Groups of atoms. atoms: [T, n]. periodic: separations are those of nearest images."""
@@ -48,7 +49,7 @@ class Bonded:
         return dihedral(*self.steps(frame))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class HarmonicBonds(Bonded):
     """atoms: [T, 2]. length: nm. k: kJ/mol/nm²."""
@@ -62,7 +63,7 @@ class HarmonicBonds(Bonded):
         return jnp.sum(0.5 * self.k.values(parameters) * stretch**2)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class HarmonicAngles(Bonded):
     """atoms: [T, 3]. angle: rad. k: kJ/mol/rad²."""
@@ -76,7 +77,7 @@ class HarmonicAngles(Bonded):
         return jnp.sum(0.5 * self.k.values(parameters) * bend**2)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class PeriodicTorsions(Bonded):
     """atoms: [T, 4]. phase: rad. k: kJ/mol. periodicity: [T]."""
@@ -91,7 +92,7 @@ class PeriodicTorsions(Bonded):
         return jnp.sum(self.k.values(parameters) * (1 + jnp.cos(turn)))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class HarmonicImpropers(Bonded):
     """atoms: [T, 4]. angle: rad. k: kJ/mol/rad². wrapped: the difference of angles is taken between −π and π."""
@@ -108,7 +109,7 @@ class HarmonicImpropers(Bonded):
         return jnp.sum(self.k.values(parameters) * turn**2)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class RyckaertBellemansTorsions(Bonded):
     """atoms: [T, 4]. c: six columns, kJ/mol."""

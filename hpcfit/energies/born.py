@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from hpcfit.energies.columns import Column
 from hpcfit.energies.constants import COULOMB
 from hpcfit.energies.lists import Pairs, PairSource
+from hpcfit.pytrees import pytree
 
 OBC1 = (0.8, 0.0, 2.909125)  # a, b, c
 OBC2 = (1.0, 0.8, 4.85)
@@ -27,7 +28,7 @@ PROBE = 0.14  # nm
 SURFACE = 2.25936  # γ, kJ/mol/nm², OpenMM's standard
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class BornSolvation:
     """charge: [N] e. radius: [N], R nm. scale: [N]. solute, solvent: dielectric constants. surface: γ, kJ/mol/nm².

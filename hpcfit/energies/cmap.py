@@ -15,9 +15,10 @@ import numpy as np
 from hpcfit.energies.columns import Column
 from hpcfit.energies.geometry import dihedral, minimum_image
 from hpcfit.energies.splines import Spline, spline
+from hpcfit.pytrees import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class CmapTorsions:
     """atoms: [T, 8], of the first and the second torsion. map: [T], which map. maps: M·S·S values, by map, first and

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hpcfit.pytrees import pytree
+
 CONSTANT = -1  # in place of an entry
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Column:
     """The entry of a class of parameters that each item takes, or a constant in its place.

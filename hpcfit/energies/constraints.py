@@ -17,12 +17,13 @@ import numpy as np
 
 from hpcfit.energies.columns import Column
 from hpcfit.errors import InputError
+from hpcfit.pytrees import pytree
 
 NEAR = 1e-9  # relative violation from which one more step of Newton's method reaches the last digit
 STEPS = 50  # of Newton's method at most; two or three from a start that is off by O(δt²)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Constraints:
     """atoms: [C, m, 2], of each cluster's constraints, padded with (0, 0). there: [C, m]. place: [C, m], each among the

@@ -24,9 +24,10 @@ from hpcfit.energies.geometry import volume
 from hpcfit.energies.lists import PairSource
 from hpcfit.energies.pair_potentials import lennard_jones, lorentz_berthelot
 from hpcfit.energies.reciprocal import Mesh, Waves
+from hpcfit.pytrees import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Coulomb:
     """Charges of all pairs of a source. charge: [N] e. dielectric: of the reaction field, None without one."""
@@ -47,7 +48,7 @@ class Coulomb:
         return 1 / r + (self.dielectric - 1) / (double * cutoff**3) * r**2 - 3 * self.dielectric / (double * cutoff)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class EwaldCoulomb:
     """Charges in a periodic box. charge: [N] e. excluded: [X, 2], pairs without interaction. alpha: 1/nm."""
@@ -88,7 +89,7 @@ class _Exceptions(Bonded):
         return jnp.sum(COULOMB * product / r + lennard_jones(r, sigma, epsilon))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class ScaledPairs(_Exceptions):
     """Exceptions whose parameters follow from those of their atoms: [N] charge, sigma, epsilon; [T] the scales of
@@ -110,7 +111,7 @@ class ScaledPairs(_Exceptions):
         return self.charge_scale.values(parameters) * q_1 * q_2, sigma, scaled
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class OwnPairs(_Exceptions):
     """Exceptions with parameters of their own, [T]: product of charges e², sigma nm, epsilon kJ/mol."""

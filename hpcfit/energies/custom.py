@@ -16,9 +16,10 @@ from hpcfit.energies.geometry import angle, dihedral, length, minimum_image, vol
 from hpcfit.energies.lists import Pairs, PairSource
 from hpcfit.energies.pair_potentials import KindPairs, switch, tail_integral
 from hpcfit.energies.tabulated import Tabulated, functions
+from hpcfit.pytrees import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Expressed:
     """An energy by an expression. own: name -> values of the items. common: name -> one value. tables: its
@@ -38,7 +39,7 @@ class Expressed:
         return {name: column.values(parameters)[0] for name, column in self.common.items()}
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class CustomBonded(Expressed, Bonded):
     """An expression of r (two atoms) or theta (three or four), or of places p1, x1, … of the atoms (compound)."""
@@ -82,7 +83,7 @@ class CustomBonded(Expressed, Bonded):
         return of_points | of_numbers
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class CustomExternal(Expressed):
     """An expression of the place x, y, z of each of some atoms [T]."""
@@ -101,7 +102,7 @@ class CustomExternal(Expressed):
         return jnp.sum(jnp.broadcast_to(found, len(self.atoms)))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class CustomPairs(Expressed):
     """An expression of r and of both atoms' parameters: a1, a2 for a parameter a; symmetric in 1 and 2, as OpenMM asks.

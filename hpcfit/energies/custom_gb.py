@@ -17,6 +17,7 @@ from hpcfit.energies.custom import both_atoms
 from hpcfit.energies.expressions import Expression
 from hpcfit.energies.lists import Pairs, PairSource
 from hpcfit.energies.tabulated import Tabulated, functions
+from hpcfit.pytrees import pytree
 
 SINGLE, PAIRS, ALL_PAIRS = "single", "pairs", "all pairs"  # the last: those that are excluded too
 
@@ -29,7 +30,7 @@ class Step(NamedTuple):
     expression: Expression
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class CustomGB:
     """values, energies: expressions in their order. own: [N] each. pairs: without excluded ones; all_pairs: with

@@ -23,6 +23,7 @@ from hpcfit.energies.geometry import require_box
 from hpcfit.energies.lists import Frame, Lists, PairSource, current, neighbour_lists, renewed
 from hpcfit.energies.sites import Sites
 from hpcfit.errors import InputError, nearest
+from hpcfit.pytrees import pytree
 
 Parameters: TypeAlias = Mapping[str, jax.Array]  # class of parameters -> its values, one an entry
 
@@ -35,7 +36,7 @@ class Term(Protocol):
         ...
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Energy:
     """A sum of terms. sites: the rules that place particles without mass; forces on them act on their parents."""

@@ -19,13 +19,14 @@ import numpy as np
 
 from hpcfit.energies.geometry import minimum_image, orthorhombic_image
 from hpcfit.errors import InputError
+from hpcfit.pytrees import pytree
 
 ALL_PAIRS = 2000  # atoms, up to which all pairs are tabulated
 ROUNDING = 1e-9  # by which a box may be less than twice the cut-off
 SPARE = 1.2  # slots made for a list, over those that it takes at first
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Table:
     """Pairs. index: [N, K], partners. inside: [N, K], slots that hold a pair."""
@@ -38,7 +39,7 @@ class Table:
         return jnp.take(values, self.index, axis=-1, mode="clip")
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class NeighbourList:
     """A table of the pairs nearer than cut-off + skin at some positions. full: its slots do not suffice."""
@@ -105,7 +106,7 @@ class Pairs(NamedTuple):
         return jnp.where(self.holds, 1.0, jnp.nan)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class PairSource:
     """A set of pairs: all but some, within a cut-off. Made by `pair_source`.

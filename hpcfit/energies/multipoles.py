@@ -26,6 +26,7 @@ from jax.scipy.sparse.linalg import cg
 from hpcfit.energies.columns import Column
 from hpcfit.energies.constants import COULOMB
 from hpcfit.energies.geometry import length
+from hpcfit.pytrees import pytree
 
 Z_THEN_X, BISECTOR, NO_AXES = 0, 1, 5  # OpenMM's numbers of the sorts of local frames
 TOLERANCE = 1e-12  # of the induced dipoles, relative
@@ -39,7 +40,7 @@ class Sites(NamedTuple):
     quadrupole: jax.Array
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class PolarizableMultipoles:
     """charge: [N] e. dipole: N·3 e nm, quadrupole: N·9 e nm², in local frames. polarizability: [N] nm³. thole: [N].

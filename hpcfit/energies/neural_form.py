@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.energies.lists import PairSource
+from hpcfit.pytrees import pytree
 
 PREFIX = "neural"
 
@@ -33,7 +34,7 @@ class Architecture:
     depth: int = 2
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class NeuralPotential:
     """pairs: with a cut-off. element: [N], numbers from 0. architecture: what `initial_parameters` was given."""

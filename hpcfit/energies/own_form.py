@@ -20,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.errors import InputError, nearest
+from hpcfit.pytrees import pytree
 
 REMEDY = "it must be a JAX function of (positions, parameters, box) that gives one number, kJ/mol"
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class OwnForm:
     """A term by a function of positions [N, 3] nm, parameters and box [3, 3] nm or None, in kJ/mol."""

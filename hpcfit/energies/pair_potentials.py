@@ -22,6 +22,7 @@ import numpy as np
 from hpcfit.energies.columns import Column
 from hpcfit.energies.geometry import safe_sqrt, volume
 from hpcfit.energies.lists import PairSource
+from hpcfit.pytrees import pytree
 
 NODES = 48  # of the Gauss-Legendre rule for the correction: both integrands are smooth
 
@@ -60,7 +61,7 @@ def switch(r, start: float, cutoff: float) -> jax.Array:
     return 1 + x**3 * (-10 + x * (15 - 6 * x))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class KindPairs:
     """The pairs of kinds of atoms, each by two atoms of these kinds. count: [P], pairs i ≤ j of atoms, i = j
@@ -86,7 +87,7 @@ def kind_pairs(columns: Sequence[Column], atoms: int) -> KindPairs:
     return KindPairs(first[one], first[two], pairs.astype(float), atoms)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class PairPotential:
     """A potential of σ and ε between all pairs of a source.

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.energies.geometry import volume
+from hpcfit.pytrees import pytree
 
 ORDER = 5  # of the B-splines, as OpenMM's
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Mesh:
     """Smooth particle-mesh Ewald. moduli: 1/B along each axis. size: points of the mesh along a, b and c."""
@@ -92,7 +93,7 @@ def _moduli(points: int) -> np.ndarray:
     return np.where(found < 1e-7, mean, found)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Waves:
     """Ewald's sum itself, for few charges. waves: [W, 3], integers h, k, l of one half of the waves."""

@@ -16,9 +16,10 @@ import numpy as np
 from hpcfit.energies.bonded import Bonded
 from hpcfit.energies.columns import Column
 from hpcfit.energies.geometry import length, minimum_image
+from hpcfit.pytrees import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class PositionRestraints:
     """atoms: [T]. places: [T, 3] nm. k: kJ/mol/nm². width: nm."""
@@ -37,7 +38,7 @@ class PositionRestraints:
         return _well(self.k.values(parameters), length(away), self.width)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class InternalRestraints(Bonded):
     """Restraints of distances, angles or dihedrals: atoms [T, 2], [T, 3] or [T, 4]. target: nm or rad. width:
@@ -56,7 +57,7 @@ class InternalRestraints(Bonded):
         return _well(self.k.values(parameters), jnp.abs(off), self.width)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class Wall:
     """A plane that atoms [T] are kept behind. point: [3] nm. normal: [3]. k: kJ/mol/nm², one item."""
@@ -72,7 +73,7 @@ class Wall:
         return _well(self.k.values(parameters), beyond, 0.0)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, kw_only=True)
 class SphericalWall:
     """A sphere that atoms [T] are kept inside. centre: [3] nm. radius: nm, k: kJ/mol/nm², one item each."""

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.energies.geometry import length
+from hpcfit.pytrees import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class AverageSites:
     """site: [S]. parents: [S, n]. weights: [S, n]."""
@@ -31,7 +32,7 @@ class AverageSites:
         return jnp.einsum("sj,sjk->sk", self.weights, positions[self.parents])
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class OutOfPlaneSites:
     """site: [S]. parents: [S, 3]. weights: [S, 3], of r_12, r_13 and their cross product (1/nm)."""
@@ -47,7 +48,7 @@ class OutOfPlaneSites:
         return one + jnp.einsum("sj,sjk->sk", self.weights, arms)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class LocalSites:
     """site: [S]. parents: [S, n]. origin, x, y: [S, n], weights of the origin and the two axes. local: [S, 3] nm."""
@@ -68,7 +69,7 @@ class LocalSites:
         return origin + jnp.einsum("sj,sjk->sk", self.local, axes)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Sites:
     """Groups of virtual sites, in an order in which parents are placed before what hangs on them."""

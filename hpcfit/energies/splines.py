@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hpcfit.pytrees import pytree
+
 
 def slope_matrix(knots: np.ndarray, *, periodic: bool) -> np.ndarray:
     """D of the slopes D y at the knots [n] of the cubic spline through y; periodic: y[0] = y[−1]."""
@@ -26,7 +28,7 @@ def slope_matrix(knots: np.ndarray, *, periodic: bool) -> np.ndarray:
     return CubicSpline(knots, values, bc_type="periodic" if periodic else "natural")(knots, 1)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Spline:
     """slopes: a matrix [n, n] an axis. low, high: the range of each axis. periodic: the last knot is the first

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from hpcfit.energies.columns import Column
 from hpcfit.energies.splines import Spline
+from hpcfit.pytrees import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Tabulated:
     """A function by its values, the first argument fast. spline: None for a function of whole numbers."""

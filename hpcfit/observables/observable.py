@@ -12,10 +12,12 @@ is that of the trajectory, which no sample of single frames knows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+
+from hpcfit.pytrees import pytree
 
 
 class Observable(Protocol):
@@ -74,10 +76,7 @@ def fixed(default: Any = MISSING) -> Any:
 
 def observable(cls: type) -> type:
     """Make a class a frozen dataclass and a pytree whose ``fixed`` fields are static."""
-    made = dataclass(frozen=True)(cls)
-    static = [f.name for f in fields(made) if f.metadata.get("static")]
-    leaves = [f.name for f in fields(made) if not f.metadata.get("static")]
-    return jax.tree_util.register_dataclass(made, data_fields=leaves, meta_fields=static)
+    return pytree(dataclass(frozen=True)(cls))
 
 
 def averaged(one: Observable, frames: Any, boxes: Any = None, weights: Any = None) -> Any:

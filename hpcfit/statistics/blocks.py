@@ -43,6 +43,12 @@ def mean_with_error(values: Sequence[float]) -> Estimate:
     return Estimate(float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else np.nan)
 
 
+def parts_of(n: int, most: int = 64) -> list[np.ndarray]:
+    """The numbers below n in at most so many parts, whose sizes differ by one at most: statistical blocks of things
+    that are independent, where one a block would be many."""
+    return np.array_split(np.arange(n), min(n, most)) if n else []
+
+
 def jackknife_error(left_out: np.ndarray) -> np.ndarray:
     """The standard error of an estimate, from those without each block [B, ...]; NaN for a single block.
 

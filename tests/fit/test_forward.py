@@ -20,6 +20,7 @@ from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.optimizers import Lbfgs, Optax
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum
+from hpcfit.pytrees import pytree
 from hpcfit.ranks import Ranks
 from hpcfit.store.stream import Chunk
 from tests.fit.thread_ranks import on_ranks
@@ -28,7 +29,7 @@ BLOCKS, WIDTH, WINDOWS, STEPS = 2, 6, 11, 40
 TARGET = np.array([0.3, 0.5])
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Windows:
     """x <- x - dt k (x - c) + sqrt(dt) noise, two components a window; the averages of x and of x^2 are fitted."""

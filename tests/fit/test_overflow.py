@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -21,6 +20,7 @@ from hpcfit.fit.loop import Step, fit
 from hpcfit.fit.optimizers import Lbfgs, Optax
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import FastSum, ReproducibleSum
+from hpcfit.pytrees import pytree
 from hpcfit.ranks import Ranks
 from hpcfit.store.stream import Chunk
 from tests.fit.thread_ranks import on_ranks
@@ -28,7 +28,7 @@ from tests.fit.thread_ranks import on_ranks
 BLOCKS, WIDTH, TARGET = 3, 64, 7.0
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class LogOfASum:
     """Weights w = exp(u), whose sum is to be exp(TARGET). The loss sees their sum only; their squares are reported."""

@@ -26,9 +26,10 @@ from hpcfit.kinds.force_map.bead_choice import Reduced
 from hpcfit.physics.equality_qp import minimise, solve_equalities
 from hpcfit.physics.internal_coordinates import length, separation
 from hpcfit.physics.periodic import check_cutoff
+from hpcfit.pytrees import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Features:
     """The functions of one bead (``features_of``). groups: [k], those with a coefficient; c0: [k].

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.kinds.frame_weights.objectives import OrbitTerms, Splines
+from hpcfit.pytrees import pytree
 
 Density = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -52,7 +53,7 @@ class Averages(NamedTuple):
     n: jax.Array
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Likelihood:
     """See the module. k0: scale of x at the start. c0: [J], background there. positive: the background is c0 exp(b)

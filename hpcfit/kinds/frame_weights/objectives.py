@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from hpcfit.pytrees import pytree
+
 Tree = Any
 
 
@@ -122,7 +124,7 @@ def second_moments(sums: PearsonSums) -> tuple[jax.Array, jax.Array, jax.Array]:
     return sums.xx - sums.x**2 / n, sums.yy - sums.y**2 / n, sums.xy - sums.x * sums.y / n
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Pearson:
     """-CC."""
@@ -217,7 +219,7 @@ def partial_correlation(fitted: SplineSums, judged: SplineSums) -> jax.Array:
     return left(judged.xy, judged.xB, judged.yB, b_x, b_y) / jnp.sqrt(xx * yy)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class AnisotropicPearson:
     """-CC of what a smooth function of 1/d leaves of x and y (``OrbitTerms.radial``): the rings, and above all that of
@@ -247,7 +249,7 @@ class AnisotropicPearson:
         return _spline_coefficients(sums_bar, orbits.radial)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class ProfiledGaussian:
     """Half the reduced chi^2 of y against k x + sum_j c_j B_j(1/d), with the best k and c (closed form).
@@ -314,7 +316,7 @@ class CrossEntropySums(NamedTuple):
     y_ln_y: jax.Array
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class CrossEntropy:
     """KL(q || p) of the distributions q = omega y / sum and p = omega x / sum: free of a scale, as a correlation is,

@@ -34,6 +34,7 @@ from hpcfit.kinds.frame_weights.objectives import (
 from hpcfit.kinds.frame_weights.one_pass import as_read, one_pass
 from hpcfit.kinds.frame_weights.orbit_sums import Coefficients, Orbits
 from hpcfit.kinds.frame_weights.weight_kinds import Simplex, WeightKind
+from hpcfit.pytrees import pytree
 
 
 class WeightSums(NamedTuple):
@@ -100,7 +101,7 @@ class Tiles(NamedTuple):
     radial: Splines
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Regularisers:
     """The cost of leaving the prior weights w0, added to the misfit:
@@ -128,7 +129,7 @@ class PriorRows(NamedTuple):
     follows: np.ndarray
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class FrameWeights:
     """The problem `frame-weights` (see ``fit.problem``: it is selectable, on the simplex, of one pass, and compares

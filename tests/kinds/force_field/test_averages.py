@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from hpcfit.fit.rounds import jacobian
 from hpcfit.kinds.force_field.simulated.averages import Differences, Ensemble, Measured, Windows
 from hpcfit.kinds.force_field.simulated.parameters import Class, Moving
 from hpcfit.observables.geometry import Powers
+from hpcfit.pytrees import pytree
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.langevin import Bath, PhasePoint, middle
 from hpcfit.store.stream import Chunk
@@ -29,7 +29,7 @@ MASSES = np.array([1.0])
 MEASURED, SIGMA = 0.3, 0.1
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Well:
     """k x^2 / 2 - steep x^4 along x alone: a well with an edge."""

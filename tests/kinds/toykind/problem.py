@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
+from hpcfit.pytrees import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Line:
     """See ``hpcfit.fit.problem.Problem``; rows: what is left of each point."""

@@ -12,7 +12,7 @@ Both are exact derivatives of sums over windows, so that the engine pulls back, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +26,7 @@ from hpcfit.energies.lists import Lists
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
 from hpcfit.kinds.force_field.simulated.parameters import Moving
 from hpcfit.observables.observable import OfWalks, State, numbers
+from hpcfit.pytrees import pytree
 from hpcfit.simulation.langevin import (
     Constrained,
     Course,
@@ -61,14 +62,7 @@ class Measured(NamedTuple):
         return jnp.where(inside, 0.0, off)
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=[
-        *("potential", "parameters", "box", "masses", "kT", "scheme", "limits", "observables", "interval"),
-        *("constraints", "lists"),
-    ],
-    meta_fields=["stride", "frames", "skipped"],
-)
+@pytree
 @dataclass(frozen=True)
 class Ensemble:
     """A system in a state, and how a window of it is walked: so many ``frames``, a frame each ``stride`` steps, the
@@ -88,9 +82,9 @@ class Ensemble:
     limits: tuple[Any, Any]
     observables: tuple
     interval: Any
-    stride: int
-    frames: int
-    skipped: int
+    stride: int = field(metadata={"static": True})
+    frames: int = field(metadata={"static": True})
+    skipped: int = field(metadata={"static": True})
     constraints: Constraints | None = None
     lists: Lists | None = None
 
@@ -188,11 +182,7 @@ class Differences(NamedTuple):
 NO_DIFFERENCES = Differences(*np.zeros((2, 0), int), *np.zeros((2, 0)))
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["tiles", "ensembles", "moving", "seed", "differences"],
-    meta_fields=["estimator", "checkpoint"],
-)
+@pytree
 @dataclass(frozen=True)
 class Windows:
     """See ``hpcfit.fit.problem.Problem``: the averages of all ensembles, each over its windows.
@@ -209,8 +199,8 @@ class Windows:
     ensembles: tuple[Ensemble, ...]
     moving: Moving
     seed: Any
-    estimator: Literal["pathwise", "fluctuation", "reweighting"]
-    checkpoint: bool = False
+    estimator: Literal["pathwise", "fluctuation", "reweighting"] = field(metadata={"static": True})
+    checkpoint: bool = field(default=False, metadata={"static": True})
     differences: Differences = NO_DIFFERENCES
 
     # ---- parameters ------------------------------------------------------------------------------------------------

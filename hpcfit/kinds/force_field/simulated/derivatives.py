@@ -25,7 +25,7 @@ from hpcfit.kinds.force_field.simulated.parameters import Moving
 from hpcfit.observables.observable import OfWalks
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.langevin import PhasePoint, noise_key
-from hpcfit.statistics.blocks import jackknife_error
+from hpcfit.statistics.blocks import jackknife_error, parts_of
 
 DRAW = 1 << 20  # of the noise, beyond those of rounds
 BIASED = 0.05  # of a derivative, the share from which a window is said to be too short
@@ -181,15 +181,10 @@ def estimates(
     """
     seen = Seen(*(found[f"{number} {name}"] for name in Seen._fields))
     of_average = average_slopes(ensemble, seen.O.mean(axis=(0, 1, 2)))
-    n = len(seen.O)
-    every = [_estimated(ensemble, seen, of_average, slopes, kept) for kept in _all_and_without_each(n)]
+    whole = np.arange(len(seen.O))
+    kept = [whole, *(np.delete(whole, part) for part in parts_of(len(whole)))]
+    every = [_estimated(ensemble, seen, of_average, slopes, windows) for windows in kept]
     return every[0], Estimates(*(jackknife_error(np.stack(parts)) for parts in zip(*every[1:])))
-
-
-def _all_and_without_each(n: int) -> list[Array]:
-    """The numbers below n, and those without each of them."""
-    whole = np.arange(n)
-    return [whole, *(np.delete(whole, one) for one in range(n))]
 
 
 def _estimated(ensemble: Ensemble, seen: Seen, of_average: Array, slopes: Array, kept: Array) -> Estimates:

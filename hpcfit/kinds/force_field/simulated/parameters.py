@@ -16,11 +16,12 @@ import numpy as np
 
 from hpcfit.errors import InputError, nearest
 from hpcfit.kinds.force_field.simulated.config import ParameterConfig
+from hpcfit.pytrees import pytree
 
 UNIT = 0.01  # of a start, the scale where neither scale nor prior is given
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Class:
     """The moving entries of one class. entry: [n], their places; start, scale: [n]; logarithmic: [n] bool; precision:
@@ -38,7 +39,7 @@ class Class:
         return jnp.where(self.logarithmic, self.start * jnp.exp(moved), self.start + moved)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Moving:
     """All parameters that may move, by class."""

@@ -18,16 +18,13 @@ import numpy as np
 from hpcfit.fit.cells import over_blocks
 from hpcfit.fit.problem import Block, Cell, Params, Statistics
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
+from hpcfit.pytrees import pytree
 from hpcfit.simulation.langevin import PhasePoint
 
 Tree = Any
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["tiles", "ensembles", "moving", "seed", "differences", "floor"],
-    meta_fields=["estimator", "checkpoint"],
-)
+@pytree
 @dataclass(frozen=True)
 class Reweighted(Windows):
     """See ``Windows``. Local are also ``frames``, the points of each ensemble's windows, and ``drawn``, the numbers u

@@ -29,7 +29,7 @@ from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.derivatives import Derivatives, Estimates, estimates, growth, of_frames
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
 from hpcfit.simulation.langevin import PhasePoint
-from hpcfit.statistics.blocks import jackknife_error
+from hpcfit.statistics.blocks import jackknife_error, parts_of
 
 EQUILIBRATION, FINAL, DERIVATIVES = "equilibration", "rounds", "derivatives"
 UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that the data say nothing of
@@ -240,10 +240,14 @@ def _without_each(case: SimulatedCase, problem: Windows, rows: dict[str, np.ndar
 
 
 def _jackknifed(ensemble: Ensemble, parts: list[np.ndarray]) -> np.ndarray:
-    """The averages without each window, [W, data]; those of one alone are none."""
-    W = len(parts[0])
-    of_rest = lambda w: ensemble.averages([part.sum(axis=0) - part[w] for part in parts], max(W - 1.0, 1.0))  # noqa: E731
-    return np.array([np.concatenate([np.ravel(value) for value in of_rest(w)]) for w in range(W)])
+    """The averages without each window, or part of the windows where there are many, [B, data]; those of one alone are
+    none."""
+    W, found = len(parts[0]), []
+    for left_out in parts_of(W):
+        rest = [part.sum(axis=0) - part[left_out].sum(axis=0) for part in parts]
+        averages = ensemble.averages(rest, max(float(W - len(left_out)), 1.0))
+        found.append(np.concatenate([np.ravel(value) for value in averages]))
+    return np.array(found)
 
 
 def _windows(case: SimulatedCase, rows: dict[str, np.ndarray], number: int, what: str) -> np.ndarray:

@@ -15,11 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
+from hpcfit.pytrees import pytree
 
 # The mean over the circle of (dA cos^2 + dB cos + dC)^2 is (dA, dB, dC) CIRCLE (dA, dB, dC) / 2.
 CIRCLE = np.array([[3 / 4, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 2.0]])
@@ -87,7 +87,7 @@ class Scales(NamedTuple):
     placed: Any
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class JointFit:
     """See ``hpcfit.fit.problem.Problem``.
