@@ -15,4 +15,5 @@ def run_report(folder: Path) -> Path:
     """Write the page of a run directory, or of the folder of a sweep; the page's path."""
     if is_sweep(folder):
         return write_sweep(read_sweep(folder))
-    return write_report(folder, report_of(RunFiles(folder).config["problem"]))
+    run = RunFiles(folder)
+    return write_report(folder, report_of(run.config.get("problem", {}) | {"kind": run.kind}))

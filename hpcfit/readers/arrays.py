@@ -110,7 +110,8 @@ def _names(path: Path) -> Sequence[str]:
     if path.suffix.lower() in HDF5:
         with opened(path) as file:
             return list(file)
-    return _archive(str(path), path.stat().st_mtime_ns).files
+    with _archive(path) as archive:
+        return archive.files
 
 
 def _shape(path: Path, name: str) -> tuple[int, ...]:
@@ -128,22 +129,22 @@ def _read(path: Path, name: str, rows: slice) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def _member(path: str, modified: int, name: str) -> np.ndarray:
+def _member(path: str, _modified: int, name: str) -> np.ndarray:
     """An array of an archive, which NumPy reads whole: so it is kept while its frames are in use."""
-    archive = _archive(path, modified)
-    if name not in archive.files:
+    with _archive(path) as archive:
+        if name in archive.files:
+            return archive[name]
         raise InputError(
             f"{path} has no array {name}; it has {', '.join(archive.files)}",
             remedy="name it in the source: keys = { positions = ..., forces = ..., box = ..., time = ... }",
         )
-    with _readable(path):
-        return archive[name]
 
 
-@functools.lru_cache(maxsize=2)
-def _archive(path: str, _modified: int) -> Any:
-    with _readable(path):
-        return loaded_archive(path)
+@contextlib.contextmanager
+def _archive(path: str | Path) -> Iterator[Any]:
+    """An archive, open as long as it is looked at: one that is only dropped is closed when somebody collects it."""
+    with _readable(str(path)), loaded_archive(path) as archive:
+        yield archive
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def test_an_unknown_kind_is_one_error_with_the_known_ones():
     [({}, "missing key 'problem.estimator'"), ({"estimator": "tabulate"}, "'tabulate'.*did you mean 'tabulated'")],
 )
 def test_a_kind_that_is_asked_in_several_ways_says_so(problem, said):
-    with pytest.raises(InputError, match=f"{said}(?s:.*)pathwise, fluctuation, tabulated"):
+    with pytest.raises(InputError, match=f"{said}(?s:.*)pathwise, fluctuation, reweighting, tabulated"):
         tables_of({"kind": "force-field"} | problem)
 
 
