@@ -13,7 +13,7 @@ import pytest
 from hpcfit.kinds.force_field.files import DERIVATIVES, OBSERVABLES, PARAMETERS
 from tests.command import ROOT, here, sets
 from tests.conftest import assert_one_clear_error, history, wait_for
-from tests.kinds.force_field.wells import CONFIG, write_wells
+from tests.kinds.force_field.wells import COLD, CONFIG, write_wells
 from tests.workflow.crew_tasks import Gate
 
 SAME = ("fit", "step", "evaluation", "loss", "chi2", "chi2_held_out", "k", "windows", "gradient_norm")
@@ -47,6 +47,13 @@ cli.main()
 def folder(tmp_path):
     write_wells(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def cold(folder):
+    """A folder whose config has the first system alone: half of what there is to compile."""
+    (folder / "config.toml").write_text(COLD)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +122,13 @@ def test_derivatives_by_both_estimators_are_exact_within_their_errors(whole):
 
 
 @pytest.mark.parametrize("estimator", ["fluctuation", "reweighting"])
-def test_other_estimators_find_the_same(folder, estimator):
+def test_other_estimators_find_the_same(cold, estimator):
     chosen = [f"problem.estimator={estimator}", "problem.derivative_draws=0"]
-    done = here("optimize", folder / "config.toml", *sets(*chosen))
+    done = here("optimize", cold / "config.toml", *sets(*chosen))
     assert done.returncode == 0, done.stderr
-    [row] = rows_of(folder / "run", PARAMETERS)
+    [row] = rows_of(cold / "run", PARAMETERS)
     assert abs(float(row["value"]) - 2) < 3 * float(row["error_of_frames"])
-    assert not (folder / "run" / DERIVATIVES).exists()
+    assert not (cold / "run" / DERIVATIVES).exists()
 
 
 @pytest.mark.parametrize(
@@ -132,13 +139,13 @@ def test_other_estimators_find_the_same(folder, estimator):
         ("lbfgs", ["problem.estimator=reweighting"]),
     ],
 )
-def test_other_optimizers_take_rounds_as_well(folder, name, more):
+def test_other_optimizers_take_rounds_as_well(cold, name, more):
     chosen = ["problem.solver=optimizer", f"optimizer.name={name}", "problem.rounds=10", "problem.derivative_draws=0"]
-    done = here("optimize", folder / "config.toml", *sets(*chosen, *more))
+    done = here("optimize", cold / "config.toml", *sets(*chosen, *more))
     assert done.returncode == 0, done.stderr
-    [row] = rows_of(folder / "run", PARAMETERS)
+    [row] = rows_of(cold / "run", PARAMETERS)
     assert abs(float(row["value"]) - 2) < 3 * float(row["error"])
-    rows = history(folder / "run")
+    rows = history(cold / "run")
     assert rows[-1]["step"] == 10
     assert len({row["loss"] for row in rows}) == len(rows)
 
@@ -223,7 +230,7 @@ def test_a_start_that_explodes_is_one_error_on_ranks(folder, hpcfit):
 
 def test_windows_that_explode_are_counted_and_named(folder):
     """Starts of a stored sample go on without an equilibration: two of them lie beyond the edge."""
-    text = CONFIG.replace("wells.py:energy", "wells.py:bottomless")
+    text = COLD.replace("wells.py:energy", "wells.py:bottomless")
     text = text.replace("equilibration = 6.0", "equilibration = 0.0")
     text = text.replace("rounds = 6", "rounds = 0\nderivative_draws = 0").replace("window = 30.0", "window = 3.0")
     starts = np.random.default_rng(0).normal(scale=0.3, size=(24, 2, 3))

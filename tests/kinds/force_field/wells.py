@@ -27,7 +27,7 @@ def square(x, box):
     return jnp.mean(x**2)
 '''
 # <x^2> = kT / k: measured at k = 2. Two particles at kT = 1, one at kT = 1.5.
-CONFIG = """
+COLD = """
 [run]
 directory = "run"
 report = false
@@ -67,6 +67,8 @@ pairs = [[0, 1]]
 values = 3.0
 sigma = 0.05
 bound = "upper"
+"""
+WARM = """
 [[problem.system]]
 name = "warm"
 energy = "wells.py:energy"
@@ -86,6 +88,7 @@ values = [0.75, 1.6875]
 sigma = [0.02, 0.1]
 held_out = true
 """
+CONFIG = COLD + WARM
 
 
 def write_wells(folder: Path) -> None:
