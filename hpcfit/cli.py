@@ -377,6 +377,7 @@ def main() -> None:
     except Exception as error:
         from hpcfit.ranks import end_job
 
+        atexit.unregister(gc.freeze)  # a file that could not be written is closed before HDF5 ends, or it crashes there
         end_job(error)
 
 

@@ -23,10 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Look for garbage as rarely as a command does, and where tests run side by side (pytest-xdist), give each of their
-    processes a core of its own."""
+    """Look for garbage as rarely as a command does, and where tests of one process run side by side (pytest-xdist),
+    give each of their processes a core of its own."""
     collect_rarely()
-    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and "HPCFIT_TESTS_SHARE_CORES" not in os.environ:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
