@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -74,6 +74,14 @@ class ProblemTable(Table):
                 f"[optimizer] name = '{name}' {MOVES[space]}, which [problem] kind = '{self.kind}' does not",
                 remedy="use name = 'lbfgs', or an elementwise one such as 'adam'",
             )
+
+
+def check_are_unique(what: str, names: Iterable[str]) -> None:
+    """Raise ValueError for a name that is given twice. what: has these names, in words."""
+    listed = list(names)
+    twice = sorted({name for name in listed if listed.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what}: the name '{twice[0]}' is given twice; names tell them apart")
 
 
 def changed(table: Table) -> set[str]:

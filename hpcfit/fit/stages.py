@@ -90,6 +90,30 @@ class Work(Protocol):
         """The files that units have left so far, on root: their digests are kept beside the sums."""
 
 
+class ArraysOfUnits:
+    """The half of a ``Work`` that keeps what its units leave as arrays by name, which no two of them share."""
+
+    def __init__(self, ranks: Ranks):
+        self.ranks = ranks
+        self._done: dict[str, np.ndarray] = {}  # of the units of this rank
+        self._before: dict[str, np.ndarray] = {}  # of those that were taken up
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """See ``Work``."""
+        parts = self.ranks.gather(self._done)
+        if parts is None:
+            return {}
+        return self._before | {name: values for part in parts for name, values in part.items()}
+
+    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
+        """See ``Work``."""
+        self._before = dict(kept)
+
+    def files(self) -> Sequence[Path]:
+        """See ``Work``; there are none."""
+        return ()
+
+
 @dataclass(frozen=True)
 class StageRunner:
     """Does stages and keeps them. stop(progressed): what ends the run now, if anything; collective. progressed: whether

@@ -17,6 +17,7 @@ from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.fit.rounds import jacobian
 from hpcfit.kinds.force_field.simulated.averages import Differences, Ensemble, Measured, Windows
 from hpcfit.kinds.force_field.simulated.parameters import Class, Moving
+from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
 from hpcfit.observables.geometry import Powers
 from hpcfit.pytrees import pytree
 from hpcfit.ranks import Ranks
@@ -46,7 +47,7 @@ def linear(scale: float) -> Moving:
     return Moving({"k": one}, ("k",))
 
 
-def windows(steps=50, stride=5, steep=0.0, estimator="pathwise", skipped=0):
+def windows(steps=50, stride=5, steep=0.0, estimator="pathwise", skipped=0, floor=0.0):
     bath = Bath(KT, 2.0, 0.05)
     tile = Measured(*(np.array([[value]]) for value in (MEASURED, SIGMA, 0.0, 1.0)))
     ensemble = Ensemble(
@@ -54,7 +55,8 @@ def windows(steps=50, stride=5, steep=0.0, estimator="pathwise", skipped=0):
         (np.array(200.0), np.array(5.0)), (Powers(0, 0, (2,)),), np.array(0.05 * stride), stride, steps // stride,
         skipped,
     )  # fmt: skip
-    return Windows(((tile,),), (ensemble,), linear(0.5), np.array(3), estimator)
+    parts = ((tile,),), (ensemble,), linear(0.5), np.array(3), estimator
+    return Reweighted(*parts, floor=np.array(floor)) if estimator == "reweighting" else Windows(*parts)
 
 
 def evaluator(kind, problem, n, ranks: Ranks):
@@ -162,6 +164,23 @@ def test_a_difference_of_two_ensembles_has_the_derivatives_of_both(kind):
     by_u = 0.5 * 0.5 * (np.var(O[1]) - np.var(O[0])) / 2 / KT
     slope = float(found.gradient.shared["k"][0])
     assert slope == pytest.approx((expected - MEASURED) / SIGMA**2 * by_u, rel=1e-9)
+
+
+def test_frames_of_a_draw_are_weighed_by_the_change_of_their_energy():
+    """Computed again from the frames: <x^2> at k = 2.2 from those drawn at 2, and how many of them carry it."""
+    evaluate = evaluator(Forward, windows(estimator="reweighting", skipped=2), 15, Ranks())
+    drawn = evaluate.problem.begun(start(evaluate, *boltzmann(15, 5)))
+    x = drawn.local["frames"][0].x.reshape(-1, 10, 3)[:15, 2:, 0]
+    at_start, moved = evaluate(drawn), evaluate(drawn._replace(shared={"k": np.array([0.4])}))
+    assert average(at_start) == pytest.approx(np.mean(x**2), rel=1e-12)
+    assert by_k(at_start) == pytest.approx(-0.5 * np.var(x**2) / KT, rel=1e-9)
+    w = np.exp(-0.1 * x**2)
+    assert average(moved) == pytest.approx(np.sum(w * x**2) / w.sum(), rel=1e-12)
+    share = w.sum() ** 2 / np.sum(w**2) / w.size
+    assert evaluate.metrics(moved)["share_of_frames"] == pytest.approx(share, rel=1e-12)
+    for floor, finite in ((share - 1e-6, True), (share + 1e-6, False)):
+        judged = evaluator(Forward, windows(estimator="reweighting", skipped=2, floor=floor), 15, Ranks())
+        assert np.isfinite(judged(moved.params).loss) == finite
 
 
 @pytest.mark.parametrize("kind", [Forward, Reverse])

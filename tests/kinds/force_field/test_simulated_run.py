@@ -228,6 +228,15 @@ def test_a_start_that_explodes_is_one_error_on_ranks(folder, hpcfit):
     assert_one_clear_error(done, ["system 'cold' exploded in its equilibration: window 0", "the force on atom 1"])
 
 
+def test_more_than_half_of_the_windows_must_hold(cold):
+    text = COLD.replace("wells.py:energy", "wells.py:bottomless").replace("equilibration = 6.0", "equilibration = 0.0")
+    (cold / "config.toml").write_text(text.replace("window = 30.0", "window = 3.0"))
+    starts = np.random.default_rng(0).normal(scale=0.3, size=(24, 2, 3))
+    starts[:13, 1, 0] = 8.0
+    np.save(cold / "two.npy", starts)
+    assert_one_clear_error(here("optimize", cold / "config.toml"), ["more than half of a system's windows exploded"])
+
+
 def test_windows_that_explode_are_counted_and_named(folder):
     """Starts of a stored sample go on without an equilibration: two of them lie beyond the edge."""
     text = COLD.replace("wells.py:energy", "wells.py:bottomless")

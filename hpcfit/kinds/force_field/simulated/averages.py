@@ -41,6 +41,7 @@ from hpcfit.simulation.langevin import (
 )
 
 Tree = Any
+HELD = 0.5  # of the windows of each system, that must not explode
 
 
 class Measured(NamedTuple):
@@ -241,6 +242,7 @@ class Windows:
             "observed": tuple(jnp.tensordot(counted, leaf, 1) for leaf in observed),
             "weight": counted @ weight,
             "held": jnp.sum(counted),
+            "asked": jnp.sum(jnp.where(ids >= 0, 1.0, 0.0)),
         }
         again = lambda end, start: jnp.where(held[:, None, None], end, start)  # noqa: E731
         rows = {
@@ -311,6 +313,7 @@ class Windows:
             "fitted": jnp.sqrt(count) * off,
             "held_out": jnp.where(count > 0, 0.0, off),
             "windows": jnp.stack([sums["held"] for sums in statistics.sliced]),
+            "held": jnp.stack([sums["held"] / sums["asked"] for sums in statistics.sliced]),
         }
 
     def residuals(self, sums: Tree, shared: Tree) -> Any:
@@ -318,8 +321,10 @@ class Windows:
         return jnp.concatenate([sums["fitted"], self.moving.priors(shared)])
 
     def loss(self, sums: Tree, common: Tree, shared: Tree) -> Any:
-        """(chi2 + the square of the parameters' changes in units of their priors) / 2."""
-        return 0.5 * jnp.sum(self.residuals(sums, shared) ** 2)
+        """(chi2 + the square of the parameters' changes in units of their priors) / 2; infinite where fewer windows
+        held than ``HELD``."""
+        found = 0.5 * jnp.sum(self.residuals(sums, shared) ** 2)
+        return jnp.where(jnp.min(sums["held"]) < HELD, jnp.inf, found)
 
     def metrics(self, sums: Tree, common: Tree, shared: Tree) -> dict[str, Any]:
         """chi2 of fitted and of held-out data, what the priors add, the windows that held, of the ensemble that has the

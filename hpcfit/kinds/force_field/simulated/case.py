@@ -156,7 +156,8 @@ class SimulatedCase:
     def undefined_loss(self) -> InputError:
         """The loss at the start is not a number: too many windows exploded."""
         return InputError(
-            "the average of an observable in the first round is no finite number, or most windows exploded",
+            "the average of an observable in the first round is no finite number, or more than half of a system's"
+            " windows exploded",
             remedy="shorten the steps of the systems, or give them a longer equilibration",
         )
 

@@ -18,6 +18,7 @@ from hpcfit.config.table import (
     ProblemTable,
     Space,
     Table,
+    check_are_unique,
     file_of_function,
     function_beside_config,
     relative_to_config,
@@ -252,12 +253,3 @@ class SimulatedConfig(ProblemTable):
                     f" steps of {system.step:g} ps from frame to frame; it must be a whole number"
                 )
         return self
-
-
-def check_are_unique(what: str, names: list[str]) -> None:
-    """Raise ValueError for a name that is given twice."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{what}: the name '{twice[0]}' is given twice; names tell them apart")
-
-

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from hpcfit.fit.stages import ArraysOfUnits
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.parameters import Moving
 from hpcfit.observables.observable import OfWalks
 from hpcfit.ranks import Ranks
-from hpcfit.simulation.langevin import PhasePoint, noise_key
+from hpcfit.simulation.langevin import PhasePoint
 from hpcfit.statistics.blocks import jackknife_error, parts_of
 
 DRAW = 1 << 20  # of the noise, beyond those of rounds
@@ -47,19 +47,17 @@ class Seen(NamedTuple):
     spread: Any
 
 
-class Derivatives:
-    """See ``fit.stages.Work``: a unit is a block of ``width`` windows, which go on for so many draws; the product has
-    for each system n the leaves of ``Seen`` as "n O" and so on, [windows, draws, ...]."""
+class Derivatives(ArraysOfUnits):
+    """See ``fit.stages.Work``: a unit is a window, which goes on for so many draws; the product has for each
+    system n the leaves of ``Seen`` as "n O" and so on, [windows, draws, ...]."""
 
     def __init__(
         self, problem: Windows, u: Mapping[str, Array], starts: Sequence[PhasePoint], draws: int, ranks: Ranks
     ):
         """starts: [windows, N, 3] of each system, on every rank."""
-        self.ranks, self._problem, self._u, self._starts, self._draws = ranks, problem, u, starts, draws
-        self._n_windows = len(starts[0].x)
-        self._done: dict[str, Array] = {}
-        self._before: dict[str, Array] = {}
-        self.n_units = self._n_windows
+        super().__init__(ranks)
+        self._problem, self._u, self._starts, self._draws = problem, u, starts, draws
+        self.n_units = len(starts[0].x)
 
     def run(self, units: Sequence[int]) -> Generator[int]:
         """See ``fit.stages.Work``."""
@@ -73,32 +71,19 @@ class Derivatives:
         point = jax.tree.map(lambda leaf: leaf[window], self._starts[number])
         draws = []
         for draw in range(self._draws):
-            key = jax.random.fold_in(noise_key(self._problem.seed, DRAW + draw, window), number)
+            key = self._problem.key(number, window, np.array(DRAW + draw))
             seen, point = _seen(ensemble, self._problem.moving, dict(self._u), point, key)
             draws.append(seen)
         return jax.tree.map(lambda *leaves: np.stack(leaves), *draws)
-
-    def kept(self) -> dict[str, Array]:
-        """See ``fit.stages.Work``."""
-        parts = self.ranks.gather(self._done)
-        return {} if parts is None else self._before | {name: leaf for part in parts for name, leaf in part.items()}
-
-    def take_up(self, kept: Mapping[str, Array]) -> None:
-        """See ``fit.stages.Work``."""
-        self._before = dict(kept)
 
     def product(self) -> dict[str, Array]:
         """See the class."""
         kept = self.kept()
         whole = lambda number, name: np.stack(  # noqa: E731
-            [kept[f"{window} {number} {name}"] for window in range(self._n_windows)]
+            [kept[f"{window} {number} {name}"] for window in range(self.n_units)]
         )
         pairs = [(number, name) for number in range(len(self._problem.ensembles)) for name in Seen._fields]
         return {f"{number} {name}": whole(number, name) for number, name in pairs} if kept else {}
-
-    def files(self) -> Sequence[Path]:
-        """See ``fit.stages.Work``."""
-        return ()
 
 
 @jax.jit
@@ -236,5 +221,3 @@ def growth(ensemble: Ensemble, found: Mapping[str, Array], number: int) -> tuple
     of_parameter = rates.mean(axis=0)
     most = int(np.argmax(of_parameter))
     return float(of_parameter[most]), float(rates[:, most].std(ddof=1) / np.sqrt(len(rates)))
-
-

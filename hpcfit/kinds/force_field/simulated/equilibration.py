@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.fit.stages import PART
+from hpcfit.fit.stages import PART, ArraysOfUnits
 from hpcfit.kinds.force_field.simulated.averages import Ensemble
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.langevin import Bath, PhasePoint, noise_key, thermal
@@ -43,7 +42,7 @@ class Exploded(InputError):
     """A window that flew off before the first round."""
 
 
-class Equilibration:
+class Equilibration(ArraysOfUnits):
     """See ``fit.stages.Work``: a unit is a block of ``width`` windows of all systems.
 
     Its product are positions "x 0", [windows, N, 3] nm, and velocities "v 0", nm/ps, of the first system, and so on.
@@ -51,10 +50,9 @@ class Equilibration:
     """
 
     def __init__(self, plans: Sequence[Plan], windows: int, width: int, seed: int, ranks: Ranks):
-        self.ranks, self._plans, self._windows, self._width, self._seed = ranks, plans, windows, width, seed
+        super().__init__(ranks)
+        self._plans, self._windows, self._width, self._seed = plans, windows, width, seed
         self.n_units = -(-windows // width)
-        self._done: dict[str, np.ndarray] = {}  # of this rank, "unit system x"
-        self._before: dict[str, np.ndarray] = {}
         self._failed: dict[tuple[int, int], Exploded] = {}
 
     def run(self, units: Sequence[int]) -> Generator[int]:
@@ -103,17 +101,6 @@ class Equilibration:
                 remedy=DENSER if crowded[row] else "minimise it before, or shorten its step",
             )
 
-    def kept(self) -> dict[str, np.ndarray]:
-        """See ``fit.stages.Work``."""
-        parts = self.ranks.gather(self._done)
-        if parts is None:
-            return {}
-        return self._before | {name: values for part in parts for name, values in part.items()}
-
-    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
-        """See ``fit.stages.Work``."""
-        self._before = dict(kept)
-
     def product(self) -> dict[str, np.ndarray]:
         """See the class. Raises Exploded, on all ranks, for the first window that has flown off."""
         failed, kept = self.ranks.gather(self._failed), self.kept()
@@ -127,10 +114,6 @@ class Equilibration:
             [kept[f"{unit} {number} {what}"] for unit in range(self.n_units)]
         )[: self._windows]
         return {f"{what} {n}": whole(n, what) for n in range(len(self._plans)) for what in ("x", "v")}
-
-    def files(self) -> Sequence[Path]:
-        """See ``fit.stages.Work``."""
-        return ()
 
 
 def _key(seed: Any, number: Any, window: Any, purpose: int) -> jax.Array:

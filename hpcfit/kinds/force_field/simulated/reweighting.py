@@ -91,6 +91,7 @@ class Reweighted(Windows):
             "observed": tuple(jnp.tensordot(counted, leaf, 1) for leaf in observed),
             "weight": counted @ mean,
             "held": jnp.sum(counted),
+            "asked": jnp.sum(jnp.where(ids >= 0, 1.0, 0.0)),
             "square": counted @ square,
         }
         rows = {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.table import FilePath, ProblemTable, Space, Table, relative_to_config
+from hpcfit.config.table import FilePath, ProblemTable, Space, Table, check_are_unique, relative_to_config
 from hpcfit.errors import InputError, nearest
 
 AUTO_FOLDS = 5
@@ -86,7 +86,7 @@ class EnsembleConfig(Table):
 
     @model_validator(mode="after")
     def _names(self) -> EnsembleConfig:
-        _check_are_unique(f"data of ensemble '{self.name}'", (one.name for one in self.data))
+        check_are_unique(f"data of ensemble '{self.name}'", (one.name for one in self.data))
         return self
 
 
@@ -172,7 +172,7 @@ class TabulatedConfig(ProblemTable):
     @model_validator(mode="after")
     def _names(self) -> TabulatedConfig:
         for what, tables in {"ensemble": self.ensemble, "curve": self.curve, "correction": self.correction}.items():
-            _check_are_unique(what, (one.name for one in tables))
+            check_are_unique(what, (one.name for one in tables))
         return self
 
     @model_validator(mode="after")
@@ -232,13 +232,6 @@ def _listed(value: float | list[float] | None) -> list[float]:
     if value is None:
         return [1.0]
     return sorted(set(value), reverse=True) if isinstance(value, list) else [value]
-
-
-def _check_are_unique(what: str, names: Iterable[str]) -> None:
-    listed = list(names)
-    twice = sorted({name for name in listed if listed.count(name) > 1})
-    if twice:
-        raise ValueError(f"{what}: the name '{twice[0]}' is given twice; names tell them apart")
 
 
 def _nearest(name: str, known: list[str]) -> str:
