@@ -162,24 +162,34 @@ def test_ranks_simulate_the_same_bits(whole, ranks, tmp_path, hpcfit):
     assert result(run) == result(whole / "run")
 
 
-@pytest.mark.parametrize("place", [pytest.param("rounds", marks=pytest.mark.mpi), "equilibration"])
-def test_an_interrupted_simulation_goes_on_to_the_same_bits(whole, place, request, tmp_path):
+@pytest.mark.parametrize(
+    ("place", "by"),
+    [
+        pytest.param("rounds", signal.SIGTERM, marks=[pytest.mark.mpi, pytest.mark.nightly]),
+        pytest.param("rounds", signal.SIGKILL, marks=pytest.mark.mpi),
+        ("equilibration", signal.SIGTERM),
+    ],
+)
+def test_an_interrupted_simulation_goes_on_to_the_same_bits(whole, place, by, request, tmp_path):
+    """A checkpoint a step: one that is killed goes on from the third round, on one rank instead of two."""
     gate, script, run = Gate(tmp_path / "gate"), tmp_path / "held.py", tmp_path / "run"
     script.write_text(HELD)
-    words = ["optimize", whole / "config.toml", *sets(f"run.directory={run}", "problem.block=4")]
+    words = ["optimize", whole / "config.toml"]
+    words += sets(f"run.directory={run}", "problem.block=4", "checkpoint.every_steps=1")
     launcher = [request.getfixturevalue("mpiexec"), "-n", "2"] if place == "rounds" else []
     command = [*launcher, sys.executable, script, place, gate.folder, *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     job = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
     wait_for(lambda: job.poll() is not None or gate.waiting())
     assert job.poll() is None, job.communicate()[1]
-    os.kill(*gate.waiting(), signal.SIGTERM)
+    os.kill(*gate.waiting(), by)
     gate.open()
     said = job.communicate(timeout=300)[1]
-    assert job.returncode == 75, said
+    assert job.returncode == 75 if by == signal.SIGTERM else job.returncode not in (0, 75), said
     assert not (run / "metrics.json").exists()
     again = here(*words, "--resume", "auto")
     assert again.returncode == 0, again.stderr
+    assert place != "rounds" or "resuming from" in again.stderr
     assert result(run) == result(whole / "run")
 
 
