@@ -140,10 +140,10 @@ class GaussNewton:
     def step(self, state: GaussNewtonState, evaluate: Evaluate) -> GaussNewtonState:
         """One step, and one evaluation where it ends."""
         settled = max(state.number - self.full + 1, 0)
-        step = direction(state.normal, _flat(state.gradient))
+        step = direction(state.normal, flat(state.gradient))
         length = min(1.0, self.largest / max(np.max(np.abs(step), initial=0.0), 1e-300)) / (settled + 1)
         for _ in range(HALVINGS):
-            params = combine([1.0, length], [state.params, _like(step, state.params)])
+            params = combine([1.0, length], [state.params, like(step, state.params)])
             here = evaluate(params)
             if np.isfinite(here.loss) and not (self.compared and here.loss > state.loss):
                 break
@@ -157,7 +157,7 @@ class GaussNewton:
         return GaussNewtonState(params, here.loss, here.gradient, normal, state.number + 1, "", here.rows)
 
     def _normal(self, here: Evaluation) -> np.ndarray:
-        P = len(_flat(here.params))
+        P = len(flat(here.params))
         if here.tangents is None:  # of no evaluation: the shape alone is asked for
             return np.zeros((P, P))
         _, J = jacobian(self.gradient, here)
@@ -180,12 +180,14 @@ def direction(normal: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     return -vectors[:, known] @ (along[known] / values[known])
 
 
-def _flat(params: Params) -> np.ndarray:
+def flat(params: Params) -> np.ndarray:
+    """The shared parameters as a vector [P], leaf after leaf."""
     leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(params.shared)]
     return np.concatenate(leaves) if leaves else np.zeros(0)
 
 
-def _like(vector: np.ndarray, params: Params) -> Params:
+def like(vector: np.ndarray, params: Params) -> Params:
+    """A vector [P] as shared parameters with the leaves of ``params``."""
     leaves, structure = jax.tree.flatten(params.shared)
     ends = np.cumsum([np.size(leaf) for leaf in leaves])
     parts = [part.reshape(np.shape(leaf)) for part, leaf in zip(np.split(vector, ends[:-1]), leaves)]

@@ -120,6 +120,16 @@ TABULATED = Kind(
     headline="hpcfit.kinds.force_field.tabulated.outputs:headline",
     report="hpcfit.kinds.force_field.tabulated.report:CONTENTS",
 )
+HELD_OUT = "Deviations of geometries held out of the fit can choose between points, those of the fitted ones cannot."
+GEOMETRIES = Kind(
+    about="geometries are given: parameters of an energy function are fitted to reference energies and forces",
+    config="hpcfit.kinds.force_field.geometries.config:StoredConfig",
+    open="hpcfit.kinds.force_field.geometries.case:GeometriesCase.open",
+    study="hpcfit.kinds.force_field.geometries.study:study",
+    write_results="hpcfit.kinds.force_field.geometries.outputs:write_results",
+    headline="hpcfit.kinds.force_field.geometries.outputs:headline",
+    report="hpcfit.kinds.force_field.geometries.report:CONTENTS",
+)
 KINDS = {
     "frame-weights": Kind(
         about="weights of frames such that the diffuse scattering calculated from them agrees with a measured map",
@@ -179,8 +189,9 @@ KINDS = {
             "fluctuation": SIMULATED,
             "reweighting": SIMULATED,
             "tabulated": TABULATED,
+            "geometries": GEOMETRIES,
         },
-        files=("parameters.csv", "observables.csv", "weights.csv", "derivatives.csv"),
+        files=("parameters.csv", "observables.csv", "weights.csv", "derivatives.csv", "geometries.csv"),
         metrics=(
             Metric("chi2", "χ²", digits=4, brief=True),
             Metric(
@@ -191,6 +202,8 @@ KINDS = {
                 chooses="χ² of the data held out of the fit can choose between points, that of the fitted data cannot.",
                 brief=True,
             ),
+            Metric("energy_rmse_held_out", "energies held out", "kJ/mol", better="less", chooses=HELD_OUT, brief=True),
+            Metric("force_rmse_held_out", "forces held out", "kJ/mol/nm", better="less", chooses=HELD_OUT, brief=True),
             Metric("kl_weights", "KL(P‖P_ff)", "nats"),
             Metric("kl_force_field", "KL(P_ff‖P₀)", "nats"),
             Metric("curve_change", "R", "Hz²"),

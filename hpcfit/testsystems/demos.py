@@ -57,9 +57,17 @@ def ensembles() -> Demo:
     return Demo(shipped("config/force_field_tabulated.toml"), lambda folder: None, (), tabulated_ensembles.write)
 
 
+def geometries() -> Demo:
+    """Alanine dipeptide whose torsions and charges are off, and frames with the energies of the right force field."""
+    from hpcfit.testsystems import stored_geometries
+
+    return Demo(shipped("config/force_field_geometries.toml"), lambda folder: None, (), stored_geometries.write)
+
+
 DEMOS: dict[str, Callable[[], Demo]] = {
     "frame-weights": crystal,
     "force-map": dimer,
     "force-field": argon,
     "force-field/tabulated": ensembles,
+    "force-field/geometries": geometries,
 }

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from hpcfit.kinds.force_field.files import Observable
+from hpcfit.kinds.force_field.files import Geometry, Observable
 from hpcfit.report import figures
 from hpcfit.report.drawing import BLUE, DIVERGING, FEW, GREEN, INK, LINE, ORANGE, SOFT, drawn, index_axis, shortened
 from hpcfit.report.figures import BASELINE, Scan, legend_above, panels, plain_logarithmic
@@ -85,6 +85,24 @@ def averages(curves: dict[str, Sequence[Observable]]):
         axis.plot(x, before, label="before the fit", **BASELINE)
         axis.plot(x, after, color=GREEN if rows[0].held_out else BLUE, label="after", zorder=3)
         axis.set(title=shortened(name + (", held out" if rows[0].held_out else ""), 40), xlabel="number of the datum")
+    legend_above(figure, axes[0])
+    return figure
+
+
+@drawn
+def energies(sets: dict[str, Sequence[Geometry]]):
+    """Energies of geometries before and after the fit against those of the reference; a panel a set."""
+    figure, axes = panels(len(sets), 2, row=3.2, margin=0.5)
+    for axis, (name, rows) in zip(axes, sets.items()):
+        reference, before, after = (np.array([getattr(one, key) for one in rows]) for key in Geometry._fields[2:])
+        held_out = np.array([one.held_out for one in rows])
+        axis.plot(reference, before, "x", color=SOFT, markersize=4, label="before the fit")
+        axis.plot(reference[~held_out], after[~held_out], "o", color=BLUE, markersize=3.5, label="fitted")
+        axis.plot(reference[held_out], after[held_out], "s", color=GREEN, markersize=3.5, label="held out")
+        ends = [min(reference.min(), after.min()), max(reference.max(), after.max())]
+        axis.plot(ends, ends, color=INK, linewidth=0.8)
+        axis.set(title=shortened(name, 40), xlabel="reference, kJ/mol")
+    axes[0].set_ylabel("force field, kJ/mol")
     legend_above(figure, axes[0])
     return figure
 

@@ -21,6 +21,11 @@ DERIVATIVE_COLUMNS = (
 PARAMETER_COLUMNS = ("name", "unit", "start", "value", "error", "error_of_data", "error_of_frames")
 OBSERVABLE_COLUMNS = ("ensemble", "data", "column", "bound", "measured", "sigma", "before", "after", "held_out")
 WITH_ERRORS = (*OBSERVABLE_COLUMNS, "error_after")  # of averages that were simulated
+GEOMETRIES = "geometries.csv"
+GEOMETRY_COLUMNS = (
+    *("set", "geometry", "held_out", "weight", "reference", "before", "after"),
+    *("force_deviation_before", "force_deviation_after"),
+)
 WEIGHT_COLUMNS = ("ensemble", "frame", "simulated", "force_field", "weight")
 
 
@@ -47,6 +52,16 @@ class Observable(NamedTuple):
         return max(off, 0.0) if self.bound == "upper" else min(off, 0.0) if self.bound == "lower" else off
 
 
+class Geometry(NamedTuple):
+    """A row of geometries.csv: energies above the least of the reference, kJ/mol; NaN where they are no targets."""
+
+    set: str
+    held_out: bool
+    reference: float
+    before: float
+    after: float
+
+
 class ForceFieldRun(RunFiles):
     """The files of a run, and those that only this kind writes."""
 
@@ -71,6 +86,13 @@ class ForceFieldRun(RunFiles):
         for row in self._rows(WEIGHTS, WEIGHT_COLUMNS):
             found.setdefault(row[0], []).append([float(text) for text in row[2:]])
         return {name: np.array(rows) for name, rows in found.items()}
+
+    @functools.cached_property
+    def geometries(self) -> list[Geometry]:
+        """All geometries that took part."""
+        number = lambda text: float(text or "nan")  # noqa: E731
+        rows = self._rows(GEOMETRIES, GEOMETRY_COLUMNS)
+        return [Geometry(row[0], row[2] == "True", *map(number, row[4:7])) for row in rows]
 
     def _rows(self, name: str, columns: tuple[str, ...]) -> list[list[str]]:
         path = self.path(name)

@@ -42,13 +42,12 @@ class ParameterConfig(Table):
     scale: Positive | None = None
 
 
-class StateConfig(Table):
-    """A system in a state: its energy, where it starts, its temperature and how it moves.
+class EnergyConfig(Table):
+    """A system with its energy, and where it starts.
 
     Either ``system``, a System that OpenMM serialized, with a ``topology`` that names its atoms; or ``energy``, a
     function of one's own of (positions, parameters, box), with parameters and masses. positions: .npy, [N, 3] or
-    [n, N, 3], nm; without it those of the topology. box: nm, of one's own energy; temperature: K, or kT: kJ/mol;
-    friction: 1/ps; step: ps; equilibration: ps before the first window.
+    [n, N, 3], nm; without it those of the topology. box: nm, of one's own energy.
     """
 
     name: Name
@@ -59,13 +58,6 @@ class StateConfig(Table):
     masses: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
     positions: FilePath | None = None
     box: Vector | Annotated[list[Vector], Field(min_length=3, max_length=3)] | None = None
-    temperature: Positive | None = None
-    kT: Positive | None = None
-    integrator: Literal["middle", "stochastic", "overdamped"] = "middle"
-    friction: Positive = 10.0
-    step: Positive = 0.001
-    equilibration: NonNegative = 0.0
-    observable: Annotated[list[AnyObservable], Field(min_length=1)]
 
     _paths = field_validator("system", "topology", "positions")(
         lambda path, info: None if path is None else relative_to_config(path, info)
@@ -76,7 +68,7 @@ class StateConfig(Table):
     )
 
     @model_validator(mode="after")
-    def _one_energy(self) -> StateConfig:
+    def _one_energy(self) -> EnergyConfig:
         if (self.system is None) == (self.energy is None):
             raise ValueError(f"system '{self.name}' needs `system` or `energy`: give just one of them")
         own = {"parameters": self.parameters or None, "masses": self.masses, "box": self.box}
@@ -87,6 +79,32 @@ class StateConfig(Table):
             raise ValueError(f"system '{self.name}': an energy of one's own needs `parameters`, `masses`, `positions`")
         if self.positions is None and self.topology is None:
             raise ValueError(f"system '{self.name}' starts nowhere: give `topology` (PDB, mmCIF) or `positions` (.npy)")
+        return self
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input files, by key; that of a function of one's own too."""
+        found = {"system": self.system, "topology": self.topology, "positions": self.positions}
+        found["energy"] = file_of_function(self.energy or "")
+        return {key: path for key, path in found.items() if path is not None}
+
+
+class StateConfig(EnergyConfig):
+    """A system in a state, and how it moves.
+
+    temperature: K, or kT: kJ/mol; friction: 1/ps; step: ps; equilibration: ps before the first window.
+    """
+
+    temperature: Positive | None = None
+    kT: Positive | None = None
+    integrator: Literal["middle", "stochastic", "overdamped"] = "middle"
+    friction: Positive = 10.0
+    step: Positive = 0.001
+    equilibration: NonNegative = 0.0
+    observable: Annotated[list[AnyObservable], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_temperature(self) -> StateConfig:
         if (self.temperature is None) == (self.kT is None):
             raise ValueError(f"system '{self.name}' needs `temperature` (K) or `kT` (kJ/mol): give just one of them")
         return self
@@ -98,11 +116,9 @@ class StateConfig(Table):
 
     @property
     def files(self) -> dict[str, Path]:
-        """The input files, by key; that of a function of one's own too."""
-        found = {"system": self.system, "topology": self.topology, "positions": self.positions}
-        found["energy"] = file_of_function(self.energy or "")
+        """The input files, by key, those of observables too."""
         of_observables = {f"{one.name} {key}": path for one in self.observable for key, path in one.files.items()}
-        return {key: path for key, path in found.items() if path is not None} | of_observables
+        return super().files | of_observables
 
 
 DIFFERENCE = "difference"  # in place of a system, in the names of data

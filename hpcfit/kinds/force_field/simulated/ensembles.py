@@ -19,7 +19,7 @@ from hpcfit.energies.lists import ALL_PAIRS, Lists, PairSource
 from hpcfit.energies.own_form import OwnForm, load_form, require_form
 from hpcfit.energies.systems import LoadedSystem, from_system
 from hpcfit.errors import InputError
-from hpcfit.kinds.force_field.simulated.config import StateConfig
+from hpcfit.kinds.force_field.simulated.config import EnergyConfig, StateConfig
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.readers.bonding import molecules
@@ -41,7 +41,7 @@ class Opened:
     class of parameters. molecules: the atoms of each. loaded: the System of OpenMM that it is of, if any; structure: of
     its topology, if any."""
 
-    config: StateConfig
+    config: EnergyConfig
     potential: Energy
     parameters: dict[str, np.ndarray]
     labels: dict[str, list[str]]
@@ -148,6 +148,18 @@ class Opened:
 
 def open_system(config: StateConfig) -> Opened:
     """Read and check all that a system is of."""
+    opened = open_energy(config)
+    if opened.constraints is not None and config.integrator == "overdamped":
+        raise InputError(
+            f"the System in {config.system} has {opened.n_constraints} constraints, which integrator = 'overdamped'"
+            " does not keep",
+            remedy="set integrator = 'middle', or make it with constraints=None and rigidWater=False",
+        )
+    return opened
+
+
+def open_energy(config: EnergyConfig) -> Opened:
+    """Read and check a system that need not move."""
     opened = _own(config) if config.energy is not None else _of_openmm(config)
     if len(opened.positions[0]) != len(opened.masses):
         raise InputError(
@@ -161,17 +173,12 @@ def open_system(config: StateConfig) -> Opened:
     return opened
 
 
-def _of_openmm(config: StateConfig) -> Opened:
+def _of_openmm(config: EnergyConfig) -> Opened:
     import_openmm()
     system, source = deserialized(config.system, import_openmm().System), f"the System in {config.system}"
     facts = read_system(config.system)
     structure = None if config.topology is None else read_structure(config.topology, facts)
     names = None if structure is None else _names(structure)
-    if system.getNumConstraints() and config.integrator == "overdamped":
-        raise InputError(
-            f"{source} has {system.getNumConstraints()} constraints, which integrator = 'overdamped' does not keep",
-            remedy="set integrator = 'middle', or make it with constraints=None and rigidWater=False",
-        )
     loaded = from_system(system, names=names, source=source)
     return Opened(
         config, loaded.energy, loaded.parameters, loaded.labels, loaded.masses, _positions(config, structure),
@@ -208,7 +215,7 @@ def _slots_of_all(sources: Sequence[PairSource]) -> int:
     return sum(source.atoms // 2 for source in sources)
 
 
-def _own(config: StateConfig) -> Opened:
+def _own(config: EnergyConfig) -> Opened:
     form = load_form(config.energy)
     structure = None if config.topology is None else read_structure(config.topology)
     positions = _positions(config, structure)
@@ -285,7 +292,7 @@ def _names(structure: Structure) -> list[str]:
     return [f"{particles.residue_names[number]}.{name}" for number, name in zip(particles.residue, particles.names)]
 
 
-def _positions(config: StateConfig, structure: Structure | None) -> np.ndarray:
+def _positions(config: EnergyConfig, structure: Structure | None) -> np.ndarray:
     """The starts [n, N, 3] nm."""
     if config.positions is None:
         return structure.positions[None] / 10

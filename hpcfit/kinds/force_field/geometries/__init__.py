@@ -1,0 +1,1 @@
+"""Fits of kind "force-field" to stored geometries: their reference energies and forces are the targets."""

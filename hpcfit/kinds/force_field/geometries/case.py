@@ -1,0 +1,101 @@
+"""`force-field` with stored geometries: molecules, parameters and geometries in, the problem on a rank's share out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpcfit.config import Config, GridConfig
+from hpcfit.errors import InputError
+from hpcfit.fit.by_blocks import Reverse
+from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
+from hpcfit.fit.reduction import Sum
+from hpcfit.kinds.force_field.geometries.sets import Stored, open_sets
+from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_energy
+from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
+from hpcfit.store.files import sha256_of_file
+
+
+@dataclass(frozen=True)
+class GeometriesCase:
+    """See ``hpcfit.kinds.base.SteppedCase``. A frame is a geometry."""
+
+    n_tiles = 1
+
+    config: Config
+    opened: Sequence[Opened]
+    stored: Stored
+    moving: Moving
+
+    @classmethod
+    def open(cls, config: Config) -> GeometriesCase:
+        """Read and check all inputs."""
+        choice = config.problem
+        opened = [open_energy(one) for one in choice.molecule]
+        moves = moving(choice.parameter, opened)
+        return cls(config, opened, open_sets(choice.geometries, opened, config.run.seed), moves)
+
+    @property
+    def n_frames(self) -> int:
+        """Geometries that take part."""
+        return self.stored.n_geometries
+
+    @property
+    def block_frames(self) -> int:
+        """Geometries that are computed side by side."""
+        return self.config.problem.block
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of geometries, the last of each molecule padded."""
+        return len(self.stored.ids(self.block_frames))
+
+    def load(self) -> Load:
+        """One tile, with a few sums for each molecule."""
+        atoms = max(len(one.masses) for one in self.opened)
+        return Load(self.n_blocks, 1, 48 * self.block_frames * atoms, 12 * len(self.opened) + 4)
+
+    def shape(self, size: int, grid: GridConfig) -> Shape:
+        """All ranks along the geometries."""
+        return choose_shape(size, grid.frames, grid.slices, self.load())
+
+    def identity(self) -> dict[str, str]:
+        """The options of the problem, and what its files hold."""
+        choice = self.config.problem
+        files = {f"file {key}": sha256_of_file(path)[:16] for key, path in choice.files.items()}
+        return {"problem": choice.model_dump_json(), **files, "run": f"seed {self.config.run.seed}"}
+
+    def summary(self) -> dict[str, Any]:
+        """Sizes by name."""
+        P, held_out = len(self.moving.labels), sum(int(one.held_out.sum()) for one in self.stored.sets)
+        return {
+            "molecules": ", ".join(f"{one.name} ({len(one.masses)} particles)" for one in self.opened),
+            "geometries": f"{self.n_frames - held_out} fitted, {held_out} held out",
+            "targets": ", ".join(filter(None, [self._targets("energy"), self._targets("force")])),
+            "parameters": ", ".join(self.moving.labels[:8]) + (f" ... ({P})" if P > 8 else ""),
+            "solver": self.config.problem.solver,
+        }
+
+    def _targets(self, what: str) -> str:
+        n = sum(len(one.number) for one in self.stored.sets if getattr(one.config, f"{what}_sigma") is not None)
+        return f"{what} of {n}" if n else ""
+
+    def bytes_held(self, grid: Grid) -> int:
+        """Bytes of this rank's positions and forces."""
+        return self.load().cell_bytes * len(grid.blocks)
+
+    def bytes_summed(self, grid: Grid) -> int:
+        """Bytes of the sums of this rank's blocks."""
+        return 8 * self.load().tile_sums * len(grid.blocks)
+
+    def undefined_loss(self) -> InputError:
+        """The loss at the start is not a number: a force is none."""
+        return InputError(
+            "the force field gives no finite forces of some geometry at the parameters given",
+            remedy="leave geometries out in which atoms lie on each other",
+        )
+
+    def gradient(self, grid: Grid, memory: int, add: Sum) -> Reverse:
+        """Value and gradient of the problem on this rank's geometries."""
+        return self.stored.evaluate(self.moving, self.block_frames, grid, add)
