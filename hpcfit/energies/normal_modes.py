@@ -45,8 +45,8 @@ def mass_weighted(hessian: Any, masses: Any) -> np.ndarray:
 
 
 class Modes(NamedTuple):
-    """frequencies: [K] cm^-1 by size, negative for imaginary ones; directions: [K, n, 3], mass-weighted displacements of
-    length 1 of the n particles with a mass."""
+    """frequencies: [K] cm^-1 in their order, negative for imaginary ones; directions: [K, n, 3], mass-weighted
+    displacements of length 1 of the n particles with a mass."""
 
     frequencies: np.ndarray
     directions: np.ndarray

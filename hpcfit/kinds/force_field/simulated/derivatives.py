@@ -167,9 +167,10 @@ class Estimates(NamedTuple):
     """Derivatives of M data by P parameters, each [M, P], with standard errors over windows.
 
     pathwise: the mean over the frames of a window, as a fit takes it. malliavin: by weights q, <O(t) (q(t) - q(t - W))>
-    for the W with the least error, which holds its bias. fluctuation: of all frames. combined: of pathwise and fluctuation. left: the share of the derivative that the
-    windows are too short for, the mean of C(t) / C(0) over their frames. memory: C(t) / C(0) itself, [L + 1, M, P],
-    along the L frames of tangents. lacking: what a derivative lacks by windows of 1, 2 ... L frames, [L, M, P].
+    for the W with the least error, which holds its bias. fluctuation: of all frames. combined: of pathwise and
+    fluctuation. left: the share of the derivative that the windows are too short for, the mean of C(t) / C(0) over
+    their frames. memory: C(t) / C(0) itself, [L + 1, M, P], along the L frames of tangents. lacking: what a derivative
+    lacks by windows of 1, 2 ... L frames, [L, M, P].
     """
 
     pathwise: Array

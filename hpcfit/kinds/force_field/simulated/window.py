@@ -1,7 +1,7 @@
 """How long tangents should be carried: the windows of the least error at the same simulated time.
 
-Tangents that begin at 0 lack C(t) / kT after a time t (``derivatives``), and their variance grows with it. A window of k
-frames, of which the first are skipped in proportion, so has a bias, the mean of what its frames lack, and a variance;
+Tangents that begin at 0 lack C(t) / kT after a time t (``derivatives``), and their variance grows with it. A window of
+k frames, of which the first are skipped in proportion, so has a bias, the mean of what its frames lack, and a variance;
 there are 1/k as many windows in a simulated time, so that the variance counts k times.
 
 C is itself measured with errors. The square of a bias is what is known of it, that of the value and that of its error,
@@ -32,7 +32,6 @@ from hpcfit.kinds.force_field.simulated.derivatives import (
     of_frames,
     seen_of,
 )
-
 from hpcfit.simulation.langevin import PhasePoint
 
 PILOT = "tangents"  # a stage
