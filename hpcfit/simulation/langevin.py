@@ -190,7 +190,8 @@ class Motion(NamedTuple):
 
     fine: a judge of each step (new, old point): one that is not fine is not taken, nor any after it, so that no
     derivative runs through what exploded. memory: what the forces remember where a walk begins, such as lists of
-    neighbours; remembered: (memory, positions) -> what they remember there.
+    neighbours; remembered: (memory, positions) -> what they remember there. begun: the point from which tangents begin
+    anew (``Course.anew``): itself, if nothing but the past depends on parameters.
     """
 
     forces: Callable[..., Any]
@@ -198,15 +199,18 @@ class Motion(NamedTuple):
     fine: Callable[[PhasePoint, PhasePoint], Any] = always
     memory: Tree = None
     remembered: Callable[..., Tree] = unchanged
+    begun: Callable[[PhasePoint], PhasePoint] = lambda point: point
 
 
 class Course(NamedTuple):
     """So many steps, with an observation behind each ``stride`` of them. first: the number of the first step, which
-    decides its noise: where a trajectory is cut makes no difference to its bits, if its forces remember nothing."""
+    decides its noise: where a trajectory is cut makes no difference to its bits, if its forces remember nothing. anew:
+    after so many observations derivatives forget what was before; 0: never."""
 
     steps: int
     stride: int = 1
     first: Any = 0
+    anew: int = 0
 
 
 class Walk(NamedTuple):
@@ -233,7 +237,7 @@ def walk(
     checkpoint: recompute the steps between two observations when cotangents are pulled back, instead of keeping them:
     memory of steps / stride + stride points instead of steps.
     """
-    steps, stride, first = course
+    steps, stride, first, anew = course
     if steps % stride:
         raise InputError(f"{steps} steps are no multiple of {stride}, the steps from frame to frame")
 
@@ -247,8 +251,13 @@ def walk(
         return (jax.tree.map(lambda one, other: jnp.where(taken, one, other), new, point), broke, memory), None
 
     def frame(state: tuple[PhasePoint, Any, Tree], number: Any) -> tuple[tuple[PhasePoint, Any, Tree], Tree]:
+        state = (forgetting(state[0], number), *state[1:]) if anew else state
         state, _ = jax.lax.scan(step, state, first + number * stride + jnp.arange(stride))
         return state, observe(state[0])
+
+    def forgetting(point: PhasePoint, number: Any) -> PhasePoint:
+        fresh = motion.begun(jax.lax.stop_gradient(point))
+        return jax.tree.map(lambda one, other: jnp.where(number % anew == 0, one, other), fresh, point)
 
     begun = jax.tree.map(jnp.asarray, (start, -1, motion.memory))
     frames = jnp.arange(steps // stride)

@@ -16,7 +16,7 @@ PARAMETERS, OBSERVABLES, WEIGHTS = "parameters.csv", "observables.csv", "weights
 DERIVATIVES = "derivatives.csv"
 DERIVATIVE_COLUMNS = (
     *("system", "observable", "item", "parameter", "pathwise", "pathwise_error", "fluctuation", "fluctuation_error"),
-    *("combined", "combined_error", "left", "left_error", "too_short"),
+    *("malliavin", "malliavin_error", "combined", "combined_error", "left", "left_error", "too_short", "best_window"),
 )
 PARAMETER_COLUMNS = ("name", "unit", "start", "value", "error", "error_of_data", "error_of_frames")
 OBSERVABLE_COLUMNS = ("ensemble", "data", "column", "bound", "measured", "sigma", "before", "after", "held_out")

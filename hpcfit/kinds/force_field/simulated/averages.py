@@ -39,6 +39,7 @@ from hpcfit.simulation.langevin import (
     unchanged,
     walk,
 )
+from hpcfit.simulation.malliavin import Weighed, Weighing
 
 Tree = Any
 HELD = 0.5  # of the windows of each system, that must not explode
@@ -67,7 +68,8 @@ class Measured(NamedTuple):
 @dataclass(frozen=True)
 class Ensemble:
     """A system in a state, and how a window of it is walked: so many ``frames``, a frame each ``stride`` steps, the
-    first of them ``skipped`` in averages. interval: ps between frames.
+    first of them ``skipped`` in averages. interval: ps between frames. anew: tangents begin anew at 0 after so many
+    frames, of which then each time the first are skipped; 0: with the window.
 
     parameters: all classes of the energy. limits: of a step, (kinetic energy of a particle, its way). constraints: of
     distances, or None. lists: of neighbours, with as many slots as there are to be, or None where forces run over all
@@ -90,6 +92,7 @@ class Ensemble:
     constraints: Constraints | None = None
     lists: Lists | None = None
     boxed: bool = field(default=False, metadata={"static": True})
+    anew: int = field(default=0, metadata={"static": True})
 
     @property
     def leaves(self) -> tuple[str, ...]:
@@ -110,10 +113,35 @@ class Ensemble:
         """The potential energy of a point, kJ/mol."""
         return self.potential(point.x, theta, self.box_of(point))
 
+    @property
+    def stretch(self) -> int:
+        """Frames along which tangents are carried."""
+        return self.anew or self.frames
+
+    @property
+    def counted(self) -> slice | np.ndarray:
+        """The frames that averages count."""
+        if not self.anew:
+            return slice(self.skipped, None)
+        return np.flatnonzero(np.arange(self.frames) % self.anew >= self.skipped)
+
+    @property
+    def ages(self) -> np.ndarray:
+        """The frames since tangents began at 0, of each frame that averages count; 1 for the first frame."""
+        return np.arange(self.frames)[self.counted] % self.stretch + 1
+
     def walked(self, theta: Tree, start: PhasePoint, key: Any, observe: Any, checkpoint: bool = False) -> Walk:
         """The walk of one window from a start, with what is observed of its frames."""
-        course = Course(self.stride * self.frames, self.stride)
-        return walk(self._motion(theta), self.begun(theta, start), key, course, observe, checkpoint)
+        return walk(self._motion(theta), self.begun(theta, start), key, self._course, observe, checkpoint)
+
+    def weighed(self, theta: Tree, start: PhasePoint, key: Any, observe: Any) -> Walk:
+        """The same walk, with what is observed of its ``Weighed`` points; not where there are constraints."""
+        motion = self._motion(theta)._replace(scheme=Weighing(self.scheme))
+        return walk(motion, Weighed(*start, jnp.zeros(())), key, self._course, observe)
+
+    @property
+    def _course(self) -> Course:
+        return Course(self.stride * self.frames, self.stride, anew=self.anew)
 
     def moved(self, start: PhasePoint, key: Any, steps: int, first: Any) -> Walk:
         """So many steps from a start at the parameters given, of which nothing is observed; first: the number of the
@@ -140,7 +168,7 @@ class Ensemble:
         forces = lambda x, lists, box=self.box: -jax.grad(self.potential)(x, theta, box, lists)  # noqa: E731
         scheme = self.scheme if self.constraints is None else self._constrained(theta)
         renewed = unchanged if self.lists is None else self._renewed
-        return Motion(forces, scheme, self._calm, self.lists, renewed)
+        return Motion(forces, scheme, self._calm, self.lists, renewed, partial(self.begun, theta))
 
     def _renewed(self, lists: Lists, x: Any, *box: Any) -> Lists:
         return self.potential.current(lists, x, *(box or (self.box,)))
@@ -166,14 +194,13 @@ class Ensemble:
     def of_window(self, kept: Sequence[Any], weight: Any) -> tuple[tuple, Any]:
         """The share of one window in the averages, and its weight, from the numbers of its frames, [frames, ...], and
         weights of the frames, [frames]."""
-        behind = slice(self.skipped, None)
-        mean = jnp.mean(weight[behind])
+        mean = jnp.mean(weight[self.counted])
         return tuple(self._of_window(one, leaf, weight) for one, leaf in zip(self.observables, kept)), mean
 
     def _of_window(self, one: Any, kept: Any, weight: Any) -> Any:
         if isinstance(one, OfWalks):
             return one.of_walk(kept[self.skipped :], self.interval)
-        return jnp.tensordot(weight[self.skipped :], kept[self.skipped :], 1) / (self.frames - self.skipped)
+        return jnp.tensordot(weight[self.counted], kept[self.counted], 1) / len(self.ages)
 
     def averages(self, sums: Sequence[Any], weight: Any) -> tuple:
         """The numbers that measurements are compared with, from sums over windows."""

@@ -67,7 +67,7 @@ class SimulatedCase:
         moves = moving(config.problem.parameter, opened)
         ensembles = tuple(_ensemble(one, config) for one in opened)
         tiles = tuple(_measured(one, ensemble) for one, ensemble in zip(opened, ensembles))
-        _check_estimator(config.problem.estimator, opened, ensembles)
+        _check_estimator(config.problem, opened, ensembles)
         _check_lengths(config.problem, opened, moves)
         differences, of_differences = _differences(config.problem, tiles)
         return cls(config, opened, ensembles, moves, (*tiles, of_differences), differences)
@@ -161,6 +161,12 @@ class SimulatedCase:
             remedy="shorten the steps of the systems, or give them a longer equilibration",
         )
 
+    def with_tangents(self, lengths: Sequence[int]) -> SimulatedCase:
+        """The case with tangents that begin anew after so many frames, by system."""
+        L = self.config.problem.frames
+        ensembles = [replace(one, anew=k % L, skipped=one.skipped * k // L) for one, k in zip(self.ensembles, lengths)]
+        return replace(self, ensembles=tuple(ensembles))
+
     # ---- the problem ------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -226,7 +232,7 @@ def _ensemble(opened: Opened, config: Config) -> Ensemble:
     bare = Ensemble(
         opened.potential, opened.parameters, opened.box, opened.masses, np.array(opened.kT), opened.scheme,
         tuple(map(np.array, opened.limits)), (), np.array(interval), round(interval / own.step), choice.frames,
-        choice.skipped_frames, opened.constraints, opened.lists,
+        choice.skipped_frames, opened.constraints, opened.lists, choice.stretch % choice.frames,
     )  # fmt: skip
     site = _site(opened, bare)
     return replace(bare, observables=tuple(build(one, site) for one in own.observable))
@@ -287,16 +293,21 @@ def _differences(choice: SimulatedConfig, tiles: Sequence[Sequence[Measured]]) -
     return Differences(*map(np.concatenate, zip(*found))), tuple(of_differences)
 
 
-def _check_estimator(estimator: str, opened: Sequence[Opened], ensembles: Sequence[Ensemble]) -> None:
-    """Raise InputError for an observable of a motion, whose derivative no sample of single frames knows."""
+def _check_estimator(choice: SimulatedConfig, opened: Sequence[Opened], ensembles: Sequence[Ensemble]) -> None:
+    """Raise InputError for an observable of a motion, whose derivative no sample of single frames knows, nor tangents
+    that begin anew on its way."""
     for one, ensemble in zip(opened, ensembles):
-        for config, observable in zip(one.config.observable, ensemble.observables):
-            if estimator != "pathwise" and isinstance(observable, OfWalks):
-                raise InputError(
-                    f"observable '{config.name}' of system '{one.name}' is of a motion; estimator = '{estimator}' knows"
-                    " single frames alone",
-                    remedy="use estimator = 'pathwise'",
-                )
+        motions = [
+            c.name for c, found in zip(one.config.observable, ensemble.observables) if isinstance(found, OfWalks)
+        ]
+        what = f"observable '{motions[0]}' of system '{one.name}' is of a motion" if motions else ""
+        if motions and choice.estimator != "pathwise":
+            raise InputError(
+                f"{what}; estimator = '{choice.estimator}' knows single frames alone",
+                remedy="use estimator = 'pathwise'",
+            )
+        if motions and choice.tangents is not None:
+            raise InputError(f"{what}, which tangents = {choice.tangents!r} cuts", remedy="leave tangents out")
 
 
 def _check_lengths(choice: SimulatedConfig, opened: Sequence[Opened], moves: Moving) -> None:

@@ -156,7 +156,9 @@ class SimulatedConfig(ProblemTable):
     the mean of what the rounds find is taken. largest_step: of a round, in units of the parameters' scales.
     steps_a_draw: after so many steps (1; 4 of "reweighting") windows are drawn anew; more than 1 is for "reweighting",
     and for an optimizer that compares losses. least_share: of the frames that must carry averages of "reweighting".
-    derivative_draws: draws at the end, by which the derivatives of both estimators are compared; 0 for none.
+    derivative_draws: draws at the end, by which the derivatives of all estimators are compared; 0 for none. tangents:
+    frames after which tangents begin anew at 0, of which then each time the first are skipped; "auto": those of the
+    least error, by as many draws before the rounds; without it the window.
     difference: what was measured of two averages.
     """
 
@@ -176,6 +178,7 @@ class SimulatedConfig(ProblemTable):
     frames: Count = 10
     skipped: Annotated[int, Field(ge=0)] | None = None
     derivative_draws: Annotated[int, Field(ge=0)] = 1
+    tangents: Count | Literal["auto"] | None = None
     system: Annotated[list[StateConfig], Field(min_length=1)]
     parameter: Annotated[list[ParameterConfig], Field(min_length=1)]
     difference: list[DifferenceConfig] = []
@@ -211,9 +214,14 @@ class SimulatedConfig(ProblemTable):
         return (STEPS if self.estimator == "reweighting" else 1) if self.steps_a_draw is None else self.steps_a_draw
 
     @property
+    def stretch(self) -> int:
+        """Frames along which tangents are carried, of a pilot where they are chosen."""
+        return self.tangents if isinstance(self.tangents, int) else self.frames
+
+    @property
     def skipped_frames(self) -> int:
-        """Frames of a window before those that are averaged: tangents begin at 0, and have to grow."""
-        return self.frames // 2 if self.skipped is None else self.skipped
+        """Frames of a stretch before those that are averaged: tangents begin at 0, and have to grow."""
+        return self.stretch // 2 if self.skipped is None else self.skipped
 
     def observables(self) -> Iterator[tuple[StateConfig, ObservableConfig]]:
         """All observables with their systems."""
@@ -221,8 +229,8 @@ class SimulatedConfig(ProblemTable):
 
     @model_validator(mode="after")
     def _keys_have_effect(self) -> SimulatedConfig:
-        if self.skipped_frames >= self.frames:
-            raise ValueError(f"skipped = {self.skipped} of frames = {self.frames}: none is left to average")
+        if self.skipped_frames >= self.stretch:
+            raise ValueError(f"skipped = {self.skipped} of frames = {self.stretch}: none is left to average")
         if self.settled is not None and self.settled > self.rounds:
             raise ValueError(f"settled = {self.settled} is after the last of rounds = {self.rounds}")
         if self.settled is not None and self.steps_of_a_draw > 1:
@@ -232,6 +240,16 @@ class SimulatedConfig(ProblemTable):
         for key in ("settled", "largest_step"):
             if self.solver != "gauss-newton" and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} has no effect on solver = '{self.solver}'")
+        return self
+
+    @model_validator(mode="after")
+    def _tangents_are_carried(self) -> SimulatedConfig:
+        if self.tangents is not None and self.estimator != "pathwise":
+            raise ValueError(f"tangents has no effect on estimator = '{self.estimator}', which has none")
+        if self.frames % self.stretch:
+            raise ValueError(f"tangents = {self.tangents} do not divide frames = {self.frames}: they must")
+        if self.tangents == "auto" and not self.derivative_draws:
+            raise ValueError("tangents = 'auto' is chosen by derivative_draws draws: set them to 1 or more")
         return self
 
     @model_validator(mode="after")

@@ -1,11 +1,12 @@
-"""The derivatives of averages by two estimators from the same windows, and what the shorter memory of one leaves out.
+"""The derivatives of averages by every estimator from the same windows, and what the shorter memory of some leaves out.
 
 In equilibrium the pathwise derivative at the end of a window of length W, whose tangents begin at 0, is
 
     -(C(0) - C(W)) / kT,    C(t) = <O(t) dU/dtheta(0)> without the product of the means
 
 while the whole derivative is -C(0) / kT: the share C(W) / C(0) is missing (Kubo's and Agarwal's linear response). So a
-run measures what its windows are too short for, as it measures how fast its tangents grow.
+run measures what its windows are too short for, as it measures how fast its tangents grow. Malliavin weights, which
+begin at 0 as well, have the mean of tangents in every window, at any step: the cross-check of both.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from hpcfit.ranks import Ranks
 from hpcfit.simulation.langevin import PhasePoint
 from hpcfit.statistics.blocks import jackknife_error, parts_of
 
-DRAW = 1 << 20  # of the noise, beyond those of rounds
+DRAW = 1 << 20  # of the noise, beyond those of rounds; a pilot has draws of its own beyond these
 BIASED = 0.05  # of a derivative, the share from which a window is said to be too short
 Array = np.ndarray
 
@@ -37,7 +38,7 @@ class Seen(NamedTuple):
 
     O: [F + 1, R], the numbers that observables average; slope: [F + 1, P], dU/du; total: [F + 1, R, P], dO/du along the
     trajectory; direct: [F + 1, R, P], at fixed positions; spread: [F + 1, P], the root mean square of dx/du over
-    particles.
+    particles; weight: [F + 1, P], Malliavin's, NaN where there are constraints.
     """
 
     O: Any
@@ -45,6 +46,7 @@ class Seen(NamedTuple):
     total: Any
     direct: Any
     spread: Any
+    weight: Any
 
 
 class Derivatives(ArraysOfUnits):
@@ -52,9 +54,9 @@ class Derivatives(ArraysOfUnits):
     system n the leaves of ``Seen`` as "n O" and so on, [windows, draws, ...]."""
 
     def __init__(
-        self, problem: Windows, u: Mapping[str, Array], starts: Sequence[PhasePoint], draws: int, ranks: Ranks
+        self, problem: Windows, u: Mapping[str, Array], starts: Sequence[PhasePoint], draws: range, ranks: Ranks
     ):
-        """starts: [windows, N, 3] of each system, on every rank."""
+        """starts: [windows, N, 3] of each system, on every rank; draws: the numbers of their noise."""
         super().__init__(ranks)
         self._problem, self._u, self._starts, self._draws = problem, u, starts, draws
         self.n_units = len(starts[0].x)
@@ -70,8 +72,8 @@ class Derivatives(ArraysOfUnits):
     def _of_window(self, number: int, ensemble: Ensemble, window: int) -> Seen:
         point = jax.tree.map(lambda leaf: leaf[window], self._starts[number])
         draws = []
-        for draw in range(self._draws):
-            key = self._problem.key(number, window, np.array(DRAW + draw))
+        for draw in self._draws:
+            key = self._problem.key(number, window, np.array(draw))
             seen, point = _seen(ensemble, self._problem.moving, dict(self._u), point, key)
             draws.append(seen)
         return jax.tree.map(lambda *leaves: np.stack(leaves), *draws)
@@ -103,7 +105,15 @@ def _seen(ensemble: Ensemble, moving: Moving, u: Any, start: PhasePoint, key: An
     O = jnp.concatenate([first[:1], O])
     total = jnp.concatenate([direct[:1], total])
     spread = jnp.sqrt(jnp.mean(jnp.sum(of_x**2, axis=2), axis=1))
-    return Seen(O, slope, total, direct, jnp.concatenate([jnp.zeros((1, len(flat))), spread])), end
+    nothing = jnp.zeros((1, len(flat)))
+
+    def likelihoods(v: Any) -> Any:
+        theta = moving.at(structure(v), ensemble.parameters)
+        return ensemble.weighed(theta, start, key, lambda point: point.likelihood).seen
+
+    weight = jnp.full(spread.shape, jnp.nan) if ensemble.constraints is not None else jax.jacfwd(likelihoods)(flat)
+    spread, weight = (jnp.concatenate([nothing, leaf]) for leaf in (spread, weight))
+    return Seen(O, slope, total, direct, spread, weight), end
 
 
 def _at(ensemble: Ensemble, moving: Moving, structure: Any, flat: Any, point: PhasePoint) -> tuple[Any, Any, Any]:
@@ -132,29 +142,48 @@ def of_frames(one: Any) -> bool:
 # ---- estimates -------------------------------------------------------------------------------------------------------
 
 
+class Errors(NamedTuple):
+    """The squares of the errors of windows of 1, 2 ... L frames, [L, ...]: bias and variance."""
+
+    bias: Array
+    variance: Array
+
+    @property
+    def total(self) -> Array:
+        """The mean square of the error."""
+        return self.bias + self.variance
+
+    @property
+    def best(self) -> Array:
+        """The number of frames with the least error, [...]."""
+        return np.argmin(self.total, axis=0) + 1
+
+    def careful(self) -> Errors:
+        """The same, with no bias below that of any longer window."""
+        return self._replace(bias=np.maximum.accumulate(self.bias[::-1])[::-1])
+
+
 class Estimates(NamedTuple):
     """Derivatives of M data by P parameters, each [M, P], with standard errors over windows.
 
-    pathwise: the mean over the frames of a window, as a fit takes it. fluctuation: of all frames. left: the share of
-    the derivative that the windows are too short for, the mean of C(t) / C(0) over their frames. memory: C(t) / C(0)
-    itself, [F + 1, M, P].
+    pathwise: the mean over the frames of a window, as a fit takes it. malliavin: by weights q, <O(t) (q(t) - q(t - W))>
+    for the W with the least error, which holds its bias. fluctuation: of all frames. combined: of pathwise and
+    fluctuation. left: the share of the derivative that the windows are too short for, the mean of C(t) / C(0) over
+    their frames. memory: C(t) / C(0) itself, [L + 1, M, P], along the L frames of tangents. lacking: what a derivative
+    lacks by windows of 1, 2 ... L frames, [L, M, P].
     """
 
     pathwise: Array
+    malliavin: Array
     fluctuation: Array
+    combined: Array
     left: Array
     memory: Array
+    lacking: Array
 
     def too_short(self, errors: Estimates) -> Array:
         """True where more than 5 % of a derivative are missing, and that is more than three errors."""
         return (np.abs(self.left) > BIASED) & (np.abs(self.left) > 3 * errors.left)
-
-    def combined(self, errors: Estimates) -> tuple[Array, Array]:
-        """The mean of both by their inverse variances, where the windows are long enough, and its error as if the two
-        were independent; else the fluctuation formula."""
-        a, b = errors.pathwise**-2.0, errors.fluctuation**-2.0
-        a = np.where(self.too_short(errors), 0.0, a)
-        return (a * self.pathwise + b * self.fluctuation) / (a + b), (a + b) ** -0.5
 
 
 def estimates(
@@ -164,24 +193,71 @@ def estimates(
 
     found: the product of ``Derivatives``; slopes: [P], of each parameter by its u.
     """
-    seen = Seen(*(found[f"{number} {name}"] for name in Seen._fields))
+    seen = seen_of(found, number)
     of_average = average_slopes(ensemble, seen.O.mean(axis=(0, 1, 2)))
     whole = np.arange(len(seen.O))
     kept = [whole, *(np.delete(whole, part) for part in parts_of(len(whole)))]
-    every = [_estimated(ensemble, seen, of_average, slopes, windows) for windows in kept]
-    return every[0], Estimates(*(jackknife_error(np.stack(parts)) for parts in zip(*every[1:])))
+    value, *parts = [_estimated(ensemble, seen, of_average, slopes, windows) for windows in kept]
+    left_out = Estimates(*(np.stack(of_parts) for of_parts in zip(*parts)))
+    error = Estimates(*map(jackknife_error, left_out))
+    share = _share_of_pathwise(left_out)
+    share = np.where(value.too_short(error), 0.0, share)
+    weighed = Errors(of_bias(value, error), error.malliavin**2).careful()
+    at_best = lambda of_lags: np.take_along_axis(of_lags, weighed.best[None] - 1, axis=0)[0]  # noqa: E731
+    mixed = lambda one: share * one.pathwise + (1 - share) * one.fluctuation  # noqa: E731
+    value = value._replace(combined=mixed(value), malliavin=at_best(value.malliavin))
+    of_weighed = np.sqrt(at_best(weighed.total))
+    return value, error._replace(combined=jackknife_error(mixed(left_out)), malliavin=of_weighed)
+
+
+def of_bias(value: Estimates, error: Estimates) -> Array:
+    """What is known of the square of the bias of windows of 1, 2 ... L frames, [L, M, P]."""
+    return value.lacking**2 + error.lacking**2
+
+
+def seen_of(found: Mapping[str, Array], number: int) -> Seen:
+    """What all windows of a system show, leaves [windows, draws, ...]."""
+    return Seen(*(found[f"{number} {name}"] for name in Seen._fields))
+
+
+def _share_of_pathwise(left_out: Estimates) -> Array:
+    """The share of the pathwise estimate in the mean with the least error, [M, P], from the variances of both and from
+    their covariance over windows."""
+    a, b = (one - one.mean(axis=0) for one in (left_out.pathwise, left_out.fluctuation))
+    apart = np.sum((a - b) ** 2, axis=0)
+    found = np.divide(np.sum(b * (b - a), axis=0), apart, out=np.full(apart.shape, 0.5), where=apart > 0)
+    return np.clip(found, 0.0, 1.0)
 
 
 def _estimated(ensemble: Ensemble, seen: Seen, of_average: Array, slopes: Array, kept: Array) -> Estimates:
-    """The estimates from some windows. of_average: [M, R] of ``average_slopes``."""
-    O, slope, total, direct, _ = (leaf[kept] for leaf in seen)
-    behind = slice(ensemble.skipped + 1, None)
+    """The estimates from some windows, but for the combined one; that by weights for W = 1, 2 ... L frames, [L, M, P].
+    of_average: [M, R] of ``average_slopes``."""
+    O, slope, total, direct, _, weight = (leaf[kept] for leaf in seen)
+    counted, L = np.arange(1, O.shape[2])[ensemble.counted], ensemble.stretch
     dO, dU = O - O.mean(axis=(0, 1, 2)), slope - slope.mean(axis=(0, 1, 2))
-    C = np.stack([of_average @ correlation(dO, dU, lag) for lag in range(O.shape[2])])
-    pathwise = of_average @ total[:, :, behind].mean(axis=(0, 1, 2))
-    fluctuation = of_average @ direct.mean(axis=(0, 1, 2)) - C[0] / ensemble.kT
+    C = np.stack([of_average @ correlation(dO, dU, lag) for lag in range(L + 1)])
+    pathwise = of_average @ total[:, :, counted].mean(axis=(0, 1, 2))
+    at_rest = of_average @ direct.mean(axis=(0, 1, 2))
+    by_age, q = (in_stretches(ensemble, leaf[:, :, 1:]) for leaf in (dO, weight))
+    q = np.concatenate([np.zeros_like(q[:, :, :1]), q], axis=2)
+    gained = [correlation(by_age[:, :, W - 1 :], q[:, :, W:] - q[:, :, :-W], 0) for W in range(1, L + 1)]
+    malliavin = at_rest + np.stack([of_average @ of_lag for of_lag in gained])
+    fluctuation = at_rest - C[0] / ensemble.kT
     memory = C / C[0]
-    return Estimates(pathwise / slopes, fluctuation / slopes, memory[behind].mean(axis=0), memory)
+    lacking = behind_each(ensemble, C[1:]) / ensemble.kT
+    found = pathwise, malliavin, fluctuation, fluctuation
+    of_u = *(one / slopes for one in found), memory[ensemble.ages].mean(axis=0), memory, lacking / slopes
+    return Estimates(*of_u)
+
+
+def behind_each(ensemble: Ensemble, values: Array) -> Array:
+    """The means of values [L, ...] over the frames that count in windows of 1, 2 ... L frames, of which the first are
+    skipped in proportion."""
+    L = len(values)
+    n = np.arange(1, L + 1)
+    first = ensemble.skipped * n // L
+    sums = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
+    return (sums[n] - sums[first]) / (n - first).reshape(L, *[1] * (values.ndim - 1))
 
 
 def correlation(dO: Array, dU: Array, lag: int) -> Array:
@@ -206,10 +282,16 @@ def average_slopes(ensemble: Ensemble, mean: Array) -> Array:
     return np.asarray(jax.jacfwd(values)(jnp.asarray(mean)))
 
 
+def in_stretches(ensemble: Ensemble, of_frames: Array) -> Array:
+    """Numbers of frames [windows, draws, F, ...] by the stretches along which tangents are carried, [windows, n, L,
+    ...]."""
+    return of_frames.reshape(len(of_frames), -1, ensemble.stretch, *of_frames.shape[3:])
+
+
 def growth(ensemble: Ensemble, found: Mapping[str, Array], number: int) -> tuple[float, float]:
     """The rate, 1/ps, at which tangents grow in the second half of a window, the largest of all parameters, and its
     standard error over windows: an estimate of the largest Lyapunov exponent."""
-    spread = np.log(found[f"{number} spread"][:, :, 1:])
+    spread = in_stretches(ensemble, np.log(found[f"{number} spread"][:, :, 1:]))
     half = spread.shape[2] // 2
     if half < 1:
         return np.nan, np.nan

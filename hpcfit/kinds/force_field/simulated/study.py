@@ -1,10 +1,11 @@
 """The fit of parameters to averages over simulated windows.
 
 equilibration   each window of each system comes to its own start: a stage
+tangents        draws at the parameters given: how long tangents should be carried, where that is asked for: a stage
 before          no fit: the averages at the parameters given
 rounds          so many steps of the parameters, each from averages over windows of a new draw
 errors          a last draw at the parameters found: errors of averages over windows, and of parameters from these
-derivatives     further draws: the derivatives by both estimators, and what the windows are too short for: a stage
+derivatives     further draws: the derivatives by all estimators, and what the windows are too short for: a stage
 """
 
 from __future__ import annotations
@@ -26,8 +27,16 @@ from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
-from hpcfit.kinds.force_field.simulated.derivatives import Derivatives, Estimates, estimates, growth, of_frames
+from hpcfit.kinds.force_field.simulated.derivatives import (
+    DRAW,
+    Derivatives,
+    Estimates,
+    estimates,
+    growth,
+    of_frames,
+)
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
+from hpcfit.kinds.force_field.simulated.window import PILOT, pilot, windows_compared
 from hpcfit.simulation.langevin import PhasePoint
 from hpcfit.statistics.blocks import jackknife_error, parts_of
 
@@ -55,11 +64,13 @@ class AtEnd(NamedTuple):
 
 def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     """All of the case; what was found beside the result itself, which ``fits.final`` is told. Collective."""
-    draws = case.config.problem.derivative_draws
-    fits.announce([EQUILIBRATION, FINAL, *([DERIVATIVES] if draws else [])])
-    evaluate, world = case.evaluate(fits.grid), fits.grid.world
-    work = case.equilibration(world)
-    start = evaluate.problem.begun(case.start(world.bcast(fits.stage(EQUILIBRATION, work, {})), fits.grid))
+    draws, piloted = case.config.problem.derivative_draws, case.config.problem.tangents == "auto"
+    fits.announce([EQUILIBRATION, *([PILOT] if piloted else []), FINAL, *([DERIVATIVES] if draws else [])])
+    world = fits.grid.world
+    begun = world.bcast(fits.stage(EQUILIBRATION, case.equilibration(world), {}))
+    case = pilot(case, fits, begun) if piloted else case
+    evaluate = case.evaluate(fits.grid)
+    start = evaluate.problem.begun(case.start(begun, fits.grid))
     before = evaluate.value(start)
     fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem))
     fits.final(fitted, evaluate=evaluate)
@@ -112,11 +123,11 @@ def _optimizer(case: SimulatedCase, problem: Windows) -> MakeOptimizer:
 
 
 def compare(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation) -> dict[str, Any]:
-    """The derivatives of all averages by both estimators, how long they remember, and how fast tangents grow."""
+    """The derivatives of all averages by every estimator, how long they remember, and how fast tangents grow."""
     world, problem, u = evaluate.grid.world, evaluate.problem, at.params.shared
     ends = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
     starts = world.on_root(lambda: [_ends(case, ends, number) for number in range(len(problem.ensembles))])
-    work = Derivatives(problem, u, starts, case.config.problem.derivative_draws, world)
+    work = Derivatives(problem, u, starts, range(DRAW, DRAW + case.config.problem.derivative_draws), world)
     found = fits.stage(DERIVATIVES, work, {"parameters": _digest(u)})
     rows = world.on_root(lambda: list(_compared(case, problem, u, found)))
     fits.warn(too_short([row for of_system in rows for row in of_system["rows"]]))
@@ -136,8 +147,9 @@ def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np
     """Of each system its rows, what it remembers, and the growth of tangents."""
     slopes, labels, names = case.moving.slopes(u), case.moving.labels, case.data_names()
     for number, (one, ensemble) in enumerate(zip(case.opened, problem.ensembles)):
-        value, error = estimates(ensemble, slopes, found, number)
-        both, of_both = value.combined(error)
+        value, error = at = estimates(ensemble, slopes, found, number)
+        errors, best = windows_compared(case, problem, number, u, found, at)
+        window = float(ensemble.interval) * errors.careful().best
         mine = [name for name in names if name.system == one.name and name.observable in _of_frames(one, ensemble)]
         short = value.too_short(error)
         rows = [
@@ -145,8 +157,10 @@ def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np
                 "system": one.name, "observable": name.observable, "item": name.item, "parameter": labels[p],
                 "pathwise": value.pathwise[m, p], "pathwise_error": error.pathwise[m, p],
                 "fluctuation": value.fluctuation[m, p], "fluctuation_error": error.fluctuation[m, p],
-                "combined": both[m, p], "combined_error": of_both[m, p],
+                "malliavin": value.malliavin[m, p], "malliavin_error": error.malliavin[m, p],
+                "combined": value.combined[m, p], "combined_error": error.combined[m, p],
                 "left": value.left[m, p], "left_error": error.left[m, p], "too_short": bool(short[m, p]),
+                "best_window": window[m, p],
             }
             for m, name in enumerate(mine) for p in range(len(labels))
         ]  # fmt: skip
@@ -157,6 +171,8 @@ def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np
             "growth_error": of_rate,
             "rows": rows,
             "memory": _memory(case, problem, number, mine, value, error),
+            "skipped": ensemble.skipped,
+            "windows": None if best is None else best.facts(ensemble, labels),
         }
 
 
