@@ -11,8 +11,8 @@ Both are exact derivatives of sums over windows, so that the engine pulls back, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +25,7 @@ from hpcfit.energies.energy import Energy
 from hpcfit.energies.lists import Lists
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
 from hpcfit.kinds.force_field.simulated.parameters import Moving
+from hpcfit.observables.nmr import ScalarCouplings
 from hpcfit.observables.observable import OfWalks, State, numbers
 from hpcfit.pytrees import pytree
 from hpcfit.simulation.langevin import (
@@ -157,6 +158,11 @@ class Ensemble:
     def averages(self, sums: Sequence[Any], weight: Any) -> tuple:
         """The numbers that measurements are compared with, from sums over windows."""
         return tuple(one.of_average(total / weight) for one, total in zip(self.observables, sums))
+
+    def along(self, curves: Mapping[str, Any]) -> Ensemble:
+        """The ensemble with couplings by curves of these coefficients."""
+        moved = [one.along(curves) if isinstance(one, ScalarCouplings) else one for one in self.observables]
+        return replace(self, observables=tuple(moved))
 
     def of_point(self, theta: Tree, point: PhasePoint) -> tuple:
         """The averages of a window that stands still."""
@@ -303,7 +309,7 @@ class Windows:
 
     def summary(self, statistics: Statistics, shared: Tree, tile: Any) -> Tree:
         """The deviations of all observables from what was measured, fitted and held out; and the windows that held."""
-        pairs = zip(self.ensembles, statistics.sliced)
+        pairs = zip(self.along(shared), statistics.sliced)
         found = [one.averages(sums["observed"], sums["weight"]) for one, sums in pairs]
         data = self.differences.behind(jnp.concatenate([value for values in found for value in values]))
         measured = Measured(*(jnp.concatenate(leaves) for leaves in zip(*(m for of_one in tile for m in of_one))))
@@ -315,6 +321,11 @@ class Windows:
             "windows": jnp.stack([sums["held"] for sums in statistics.sliced]),
             "held": jnp.stack([sums["held"] / sums["asked"] for sums in statistics.sliced]),
         }
+
+    def along(self, shared: Tree) -> tuple[Ensemble, ...]:
+        """The ensembles whose averages make couplings by the curves at these parameters."""
+        curves = self.moving.curves(shared)
+        return tuple(one.along(curves) for one in self.ensembles) if curves else self.ensembles
 
     def residuals(self, sums: Tree, shared: Tree) -> Any:
         """Deviations of fitted data, and of parameters from their priors; the loss is half the sum of their squares."""

@@ -33,8 +33,8 @@ def write_results(
     }
 
     def write() -> None:
-        units = [""] * len(case.moving.labels)
-        directory.write_csv(PARAMETERS, PARAMETER_COLUMNS, parameter_rows(facts["parameters"], units))
+        rows = parameter_rows(facts["parameters"], case.moving.units)
+        directory.write_csv(PARAMETERS, PARAMETER_COLUMNS, rows)
         directory.write_csv(OBSERVABLES, WITH_ERRORS, _observables(case, facts))
         rows = [row.values() for system in facts.get("derivatives", ()) for row in system["rows"]]
         if rows:

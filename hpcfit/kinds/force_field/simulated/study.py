@@ -32,6 +32,7 @@ from hpcfit.simulation.langevin import PhasePoint
 from hpcfit.statistics.blocks import jackknife_error, parts_of
 
 EQUILIBRATION, FINAL, DERIVATIVES = "equilibration", "rounds", "derivatives"
+HELD = 0.5  # of a curvature: from there on it is that of priors
 UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that the data say nothing of
 
 
@@ -116,7 +117,8 @@ def compare(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation) 
     world, problem, u = evaluate.grid.world, evaluate.problem, at.params.shared
     ends = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
     starts = world.on_root(lambda: [_ends(case, ends, number) for number in range(len(problem.ensembles))])
-    work = Derivatives(problem, u, starts, case.config.problem.derivative_draws, world)
+    of_energies = {name: u[name] for name in problem.moving.of_energies.classes}
+    work = Derivatives(problem, of_energies, starts, case.config.problem.derivative_draws, world)
     found = fits.stage(DERIVATIVES, work, {"parameters": _digest(u)})
     rows = world.on_root(lambda: list(_compared(case, problem, u, found)))
     fits.warn(too_short([row for of_system in rows for row in of_system["rows"]]))
@@ -133,8 +135,9 @@ def _digest(u: Any) -> str:
 
 def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
     """Of each system its rows, what it remembers, and the growth of tangents."""
-    slopes, labels, names = case.moving.slopes(u), case.moving.labels, case.data_names()
-    for number, (one, ensemble) in enumerate(zip(case.opened, problem.ensembles)):
+    moving, names = case.moving.of_energies, case.data_names()
+    slopes, labels = moving.own_slopes(u), moving.free
+    for number, (one, ensemble) in enumerate(zip(case.opened, problem.along(u))):
         value, error = estimates(ensemble, slopes, found, number)
         both, of_both = value.combined(error)
         mine = [name for name in names if name.system == one.name and name.observable in _of_frames(one, ensemble)]
@@ -168,7 +171,7 @@ def _memory(case: SimulatedCase, problem: Windows, number: int, mine: list, valu
     ensemble, found = problem.ensembles[number], []
     pairs = zip(problem.tiles[number], ensemble.observables)
     sigma = np.concatenate([m.sigma[0] for m, one in pairs if of_frames(one)])
-    for p, label in enumerate(case.moving.labels):
+    for p, label in enumerate(case.moving.of_energies.free):
         m = int(np.argmax(np.abs(value.fluctuation[:, p]) / sigma))
         found.append(
             {
@@ -209,31 +212,28 @@ def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation) -> AtEnd:
 
 
 def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray], J: np.ndarray) -> AtEnd:
-    averages, left_out = averages_of(at), _without_each(case, problem, rows)
+    averages, left_out = averages_of(at), _without_each(case, problem, at.params.shared, rows)
     noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
-    normal = J.T @ J
-    undetermined = _undetermined(normal, case.moving.labels)
+    n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
+    undetermined = _undetermined(J, n, case.moving.free)
     if undetermined:
         return AtEnd(averages, jackknife_error(left_out), values, None, None, None, undetermined, noise)
-    covariance = np.linalg.inv(normal)
-    n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
+    covariance = np.linalg.inv(J.T @ J)
     moved = _of_data(problem, left_out) @ J[:n] @ covariance
     of_windows = (len(moved) - 1) / len(moved) * moved.T @ moved / case.rounds_of_the_mean
-    both = slopes[:, None] * (covariance + of_windows) * slopes
-    errors = np.sqrt(np.diag(both))
-    return AtEnd(
-        averages, jackknife_error(left_out), values, slopes * np.sqrt(np.diag(covariance)),
-        slopes * np.sqrt(np.diag(of_windows)), both / np.outer(errors, errors), [], noise,
-    )  # fmt: skip
+    of_values = [slopes @ part @ slopes.T for part in (covariance, of_windows, covariance + of_windows)]
+    of_data, of_frames, errors = (np.sqrt(np.diag(part)) for part in of_values)
+    correlations = of_values[-1] / np.outer(errors, errors)
+    return AtEnd(averages, jackknife_error(left_out), values, of_data, of_frames, correlations, [], noise)
 
 
-def _without_each(case: SimulatedCase, problem: Windows, rows: dict[str, np.ndarray]) -> np.ndarray:
+def _without_each(case: SimulatedCase, problem: Windows, u: Any, rows: dict[str, np.ndarray]) -> np.ndarray:
     """The averages without each window that held in all systems, [W, data]."""
     found = []
     broke = np.stack([_windows(case, rows, number, "broke") for number in range(len(problem.ensembles))])
     held = np.flatnonzero(np.all(broke < 0, axis=0))
-    for number, ensemble in enumerate(problem.ensembles):
+    for number, ensemble in enumerate(problem.along(u)):
         parts = [_windows(case, rows, number, f"observed'][{k}")[held] for k in range(len(ensemble.observables))]
         found.append(_jackknifed(ensemble, parts))
     return np.asarray(problem.differences.behind(np.concatenate(found, axis=1)))
@@ -263,10 +263,12 @@ def _of_data(problem: Windows, left_out: np.ndarray) -> np.ndarray:
     return np.sqrt(count) * (left_out - left_out.mean(axis=0)) / sigma
 
 
-def _undetermined(normal: np.ndarray, labels: tuple[str, ...]) -> list[str]:
-    """The combinations of parameters that hardly change any datum, in units of their scales."""
-    values, vectors = np.linalg.eigh(normal)
-    found = vectors[:, values <= UNDETERMINED * values[-1]].T
+def _undetermined(J: np.ndarray, n: int, labels: tuple[str, ...]) -> list[str]:
+    """The combinations of parameters that hardly change any of n data, and that no prior holds, in units of their
+    scales."""
+    values, vectors = np.linalg.eigh(J.T @ J)
+    held = np.sum((J[n:] @ vectors) ** 2, axis=0) > HELD * values
+    found = vectors[:, (values <= UNDETERMINED * values[-1]) & ~held].T
     return [_in_words(vector, labels) for vector in found]
 
 

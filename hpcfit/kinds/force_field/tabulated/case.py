@@ -16,8 +16,9 @@ from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
+from hpcfit.kinds.force_field.curves import CIRCLE, whitening
 from hpcfit.kinds.force_field.tabulated.config import CorrectionConfig, CurveConfig, DataConfig, EnsembleConfig, Prices
-from hpcfit.kinds.force_field.tabulated.problem import CIRCLE, Data, JointFit, Prior, Scales, whitening
+from hpcfit.kinds.force_field.tabulated.problem import Data, JointFit, Prior, Scales
 from hpcfit.observables.measured import SIDES
 from hpcfit.readers.tables import NumberTable, check_all, open_table
 from hpcfit.store.files import sha256_of_file

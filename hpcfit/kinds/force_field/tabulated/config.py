@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from hpcfit.config.observables.experiments import CurveConfig
 from hpcfit.config.table import FilePath, ProblemTable, Space, Table, check_are_unique, relative_to_config
 from hpcfit.errors import InputError, nearest
 
@@ -88,15 +89,6 @@ class EnsembleConfig(Table):
     def _names(self) -> EnsembleConfig:
         check_are_unique(f"data of ensemble '{self.name}'", (one.name for one in self.data))
         return self
-
-
-class CurveConfig(Table):
-    """A Karplus curve A cos^2 + B cos + C, Hz, of a torsion to which ``offset`` (rad) was added."""
-
-    name: Name
-    coefficients: Annotated[list[Finite], Field(min_length=3, max_length=3)]
-    offset: Finite = 0.0
-    fitted: bool = False
 
 
 class CorrectionConfig(Table):

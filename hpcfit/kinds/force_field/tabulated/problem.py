@@ -19,19 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
+from hpcfit.kinds.force_field.curves import CIRCLE
 from hpcfit.pytrees import pytree
-
-# The mean over the circle of (dA cos^2 + dB cos + dC)^2 is (dA, dB, dC) CIRCLE (dA, dB, dC) / 2.
-CIRCLE = np.array([[3 / 4, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 2.0]])
-LEAST = 1e-9  # of the largest curvature: that of a direction which has hardly any
-
-
-def whitening(curvature: np.ndarray) -> np.ndarray:
-    """A matrix W with W^T curvature W = 1, but for directions that have hardly any curvature."""
-    if not len(curvature):
-        return np.zeros((0, 0))
-    values, vectors = np.linalg.eigh(curvature)
-    return vectors / np.sqrt(np.maximum(values, LEAST * values[-1]))
 
 
 class Prior(NamedTuple):

@@ -26,7 +26,8 @@ import scipy.linalg
 from hpcfit.fit.cells import each
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.problem import Cell, Params
-from hpcfit.kinds.force_field.tabulated.problem import CIRCLE, JointFit, Scales, whitening
+from hpcfit.kinds.force_field.curves import CIRCLE, whitening
+from hpcfit.kinds.force_field.tabulated.problem import JointFit, Scales
 
 DETERMINED = 0.1  # share of what is known of a combination, below which it is the prices that say it
 SHOWN = 0.25  # least part of a parameter in a combination that is named, of the largest
