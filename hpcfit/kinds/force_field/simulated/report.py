@@ -12,6 +12,7 @@ from hpcfit.kinds.force_field.sections import (
     convergence,
     correlations,
     deviations,
+    fitted_curves,
     parameter_table,
     so_far,
     time,
@@ -36,8 +37,9 @@ AVERAGES = (
 )
 CURVES = "Averages of many numbers: measured (points with σ), before the fit (dashed, the baseline), after it (blue)."
 PARAMETERS_TABLE = (
-    "Fitted parameters in units of the energy. The error of data is what the σ of the measurements and the priors leave"
-    " open, from the curvature of the loss; that of frames is the noise of the windows, {rounds}. ± is both together."
+    "Fitted parameters in units of the energy, coefficients of curves in Hz. The error of data is what the σ of the"
+    " measurements and the priors leave open, from the curvature of the loss; that of frames is the noise of the"
+    " windows, {rounds}. ± is both together."
 )
 ROUNDS = "Each parameter at the start of each round, relative to its start. From the dotted line on steps are averaged."
 MEMORY = (
@@ -111,7 +113,8 @@ def parameters(run: ForceFieldRun) -> Section:
 
     m, table, choice = run.metrics, run.metrics["parameters"], run.config["problem"]
     rounds = f"of the mean of {plural(m['rounds_of_the_mean'], 'round')}"
-    blocks = [parameter_table(table, PARAMETERS_TABLE.format(rounds=rounds)), *correlations(table)]
+    blocks = [parameter_table(table, PARAMETERS_TABLE.format(rounds=rounds))]
+    blocks += [*fitted_curves(run), *correlations(table)]
     blocks += [Text(f"The data do not determine {one}.", warning=True) for one in m["undetermined"]]
     history = run.history.of_fit(m["final_fit"])
     settled = choice["rounds"] - m["rounds_of_the_mean"] + 1 if m["rounds_of_the_mean"] > 1 else None
