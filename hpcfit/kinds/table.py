@@ -180,7 +180,7 @@ KINDS = {
             "reweighting": SIMULATED,
             "tabulated": TABULATED,
         },
-        files=("parameters.csv", "observables.csv", "weights.csv", "derivatives.csv"),
+        files=("parameters.csv", "observables.csv", "weights.csv", "derivatives.csv", "rounds.csv"),
         metrics=(
             Metric("chi2", "χ²", digits=4, brief=True),
             Metric(

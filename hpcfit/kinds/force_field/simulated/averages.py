@@ -198,8 +198,8 @@ class Windows:
     each ensemble begin, ``window``, their numbers, and ``draw``, that of the noise. Rows are ``ends``, from which the
     next draw starts, ``broke``, the step at which a window exploded or -1 (it is then left out of averages and
     derivatives, and starts again), ``crowded``, 1 where that was because a list of neighbours was full, and
-    ``observed``, what each window adds to the averages. tiles: a ``Measured`` an observable, by ensemble, and behind
-    them one a difference.
+    ``observed`` and ``weight``, what each window adds to the averages and to what they are divided by. tiles: a
+    ``Measured`` an observable, by ensemble, and behind them one a difference.
     """
 
     tiles: Any
@@ -253,7 +253,7 @@ class Windows:
         again = lambda end, start: jnp.where(held[:, None, None], end, start)  # noqa: E731
         rows = {
             "ends": jax.tree.map(again, ends, starts), "broke": broke * 1.0, "crowded": crowded * 1.0,
-            "observed": observed,
+            "observed": observed, "weight": weight * 1.0,
         }  # fmt: skip
         return sums, jax.lax.stop_gradient(rows)
 
@@ -302,7 +302,7 @@ class Windows:
         zeros = lambda leaf: np.zeros((*lead, *leaf.shape))  # noqa: E731
         return {
             "ends": jax.tree.map(zeros, point), "broke": np.zeros(lead), "crowded": np.zeros(lead),
-            "observed": jax.tree.map(zeros, observed),
+            "observed": jax.tree.map(zeros, observed), "weight": np.zeros(lead),
         }  # fmt: skip
 
     # ---- loss ------------------------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ def how_kept(leaf: str, tables: Sequence[Any], states: Sequence[Any]) -> list[st
 
 
 def counts(leaf: str, kept: Mapping[int, str], states: Sequence[Any]) -> np.ndarray:
-    """How often each entry of a class stands in each sort of molecule, or system, whose net charge it keeps, [C, n].
+    """The numbers of particles with each entry of a class, [C, n], in each sort of molecule or system that keeps its
+    net charge.
 
     kept: entry -> "molecules", "system" or "free"; states: systems with ``charges`` and ``molecules``.
     """

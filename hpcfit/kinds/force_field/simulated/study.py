@@ -24,12 +24,14 @@ from hpcfit.fit.problem import Params
 from hpcfit.fit.rounds import GaussNewton, Rounds, jacobian
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows, to_arrays
+from hpcfit.fit.stopwatch import Stopwatch
+from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, of_windows, without_each
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.derivatives import Derivatives, Estimates, estimates, growth, of_frames
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
 from hpcfit.simulation.langevin import PhasePoint
-from hpcfit.statistics.blocks import jackknife_error, parts_of
+from hpcfit.statistics.blocks import jackknife_error
 
 EQUILIBRATION, FINAL, DERIVATIVES = "equilibration", "rounds", "derivatives"
 HELD = 0.5  # of a curvature: from there on it is that of priors
@@ -59,18 +61,22 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     draws = case.config.problem.derivative_draws
     fits.announce([EQUILIBRATION, FINAL, *([DERIVATIVES] if draws else [])])
     evaluate, world = case.evaluate(fits.grid), fits.grid.world
-    work = case.equilibration(world)
-    start = evaluate.problem.begun(case.start(world.bcast(fits.stage(EQUILIBRATION, work, {})), fits.grid))
-    before = evaluate.value(start)
-    fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem))
+    clock, work = Stopwatch(), case.equilibration(world)
+    with clock("equilibration"):
+        start = evaluate.problem.begun(case.start(world.bcast(fits.stage(EQUILIBRATION, work, {})), fits.grid))
+    with clock("rounds"):
+        before, along = evaluate.value(start), AlongRounds(case, evaluate)
+        fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem), also=along)
     fits.final(fitted, evaluate=evaluate)
     fits.warn(exploded(case, fitted, evaluate))
     carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add)
     u, local = fitted.params
-    at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
-    found = at_end(case, carried, at)
+    with clock("last draw, errors"):
+        at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
+        found = at_end(case, carried, at)
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
-    compared = compare(case, fits, carried, at) if draws else {}
+    with clock("derivatives compared"):
+        compared = compare(case, fits, carried, at) if draws else {}
     return compared | {
         "parameters": {
             "names": list(case.moving.labels),
@@ -87,6 +93,7 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
         "errors_of_averages": found.errors.tolist(),
         "averages_before": averages_of(before).tolist(),
         "before": evaluate.metrics(before),
+        "seconds": clock.seconds,
     }
 
 
@@ -126,7 +133,7 @@ def compare(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation) 
 
 
 def _ends(case: SimulatedCase, rows: dict[str, np.ndarray], number: int) -> PhasePoint:
-    return PhasePoint(*(_windows(case, rows, number, f"ends'].{what}") for what in ("x", "v")))
+    return PhasePoint(*(of_windows(case, rows, number, f"ends'].{what}") for what in ("x", "v")))
 
 
 def _digest(u: Any) -> str:
@@ -212,7 +219,7 @@ def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation) -> AtEnd:
 
 
 def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray], J: np.ndarray) -> AtEnd:
-    averages, left_out = averages_of(at), _without_each(case, problem, at.params.shared, rows)
+    averages, left_out = averages_of(at), without_each(case, problem, at.params.shared, rows)
     noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
     n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
@@ -226,34 +233,6 @@ def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[st
     of_data, of_frames, errors = (np.sqrt(np.diag(part)) for part in of_values)
     correlations = of_values[-1] / np.outer(errors, errors)
     return AtEnd(averages, jackknife_error(left_out), values, of_data, of_frames, correlations, [], noise)
-
-
-def _without_each(case: SimulatedCase, problem: Windows, u: Any, rows: dict[str, np.ndarray]) -> np.ndarray:
-    """The averages without each window that held in all systems, [W, data]."""
-    found = []
-    broke = np.stack([_windows(case, rows, number, "broke") for number in range(len(problem.ensembles))])
-    held = np.flatnonzero(np.all(broke < 0, axis=0))
-    for number, ensemble in enumerate(problem.along(u)):
-        parts = [_windows(case, rows, number, f"observed'][{k}")[held] for k in range(len(ensemble.observables))]
-        found.append(_jackknifed(ensemble, parts))
-    return np.asarray(problem.differences.behind(np.concatenate(found, axis=1)))
-
-
-def _jackknifed(ensemble: Ensemble, parts: list[np.ndarray]) -> np.ndarray:
-    """The averages without each window, or part of the windows where there are many, [B, data]; those of one alone are
-    none."""
-    W, found = len(parts[0]), []
-    for left_out in parts_of(W):
-        rest = [part.sum(axis=0) - part[left_out].sum(axis=0) for part in parts]
-        averages = ensemble.averages(rest, max(float(W - len(left_out)), 1.0))
-        found.append(np.concatenate([np.ravel(value) for value in averages]))
-    return np.array(found)
-
-
-def _windows(case: SimulatedCase, rows: dict[str, np.ndarray], number: int, what: str) -> np.ndarray:
-    """A row of all windows of a system, [windows, ...], in their order."""
-    [found] = [leaf for name, leaf in rows.items() if f"[{number}]['{what}" in name]
-    return found.reshape(-1, *found.shape[2:])[: case.n_frames]
 
 
 def _of_data(problem: Windows, left_out: np.ndarray) -> np.ndarray:
