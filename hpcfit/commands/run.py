@@ -219,7 +219,7 @@ class Run:
     def fit(
         self, name: str, start: Params, problem: Problem | None = None, rows: FrameRows | None = None, *,
         evaluate: Gradient | None = None, optimizer: MakeOptimizer | None = None, until: Until | None = None,
-        tolerance: float = 0.0,
+        tolerance: float = 0.0, also: Hook | None = None,
     ) -> Fitted:  # fmt: skip
         """See ``fit.stages.Fits``. Raises Interrupted."""
         evaluate = evaluate or self._gradient(problem, rows)
@@ -229,9 +229,10 @@ class Run:
         if record is not None:
             return self._remembered(name, record)
         one = OneFit.of(self, name, evaluate, optimizer or self._optimizer, until, tolerance)
+        also = [] if also is None else [also]
         if not tolerance:
             logger.info("fit '%s'", name)
-        outcome = one.loop(one.restart(start) or one.first_step(start))
+        outcome = one.loop(one.restart(start) or one.first_step(start), also)
         self.progressed = True
         if outcome.stop.interrupted:
             one.checkpoints.save(outcome.last)
@@ -376,14 +377,14 @@ class OneFit:
             raise together(not_a_number(where) if where else self.run.session.case.undefined_loss())
         return Step(0, state, self.run.recorder.inner.norm(state.gradient), (state.loss,))
 
-    def loop(self, last: Step) -> Outcome:
-        """Iterate until a hook ends the fit."""
+    def loop(self, last: Step, also: Sequence[Hook]) -> Outcome:
+        """Iterate until a hook ends the fit. also: further hooks of this fit."""
         recorder = self.run.recorder
         watchdog = hooks.Watchdog(self.run.session.world)
         recorder.beat = watchdog.beat
         try:
             of_fit = self._hooks(self.run.session.config.optimizer)
-            every = [recorder.after, *of_fit, self.run.signals, *self.run.clock, *self.run.more]
+            every = [recorder.after, *also, *of_fit, self.run.signals, *self.run.clock, *self.run.more]
             return fit(self.optimizer, recorder, recorder.inner.norm, every, last, recorder.evaluate.not_finite_at)
         finally:
             watchdog.stop()

@@ -17,7 +17,7 @@ import numpy as np
 from hpcfit.fit.checkpoint import Progress, Stages
 from hpcfit.fit.gradient import NO_ROWS, Gradient
 from hpcfit.fit.grid import Grid, share
-from hpcfit.fit.loop import Stop
+from hpcfit.fit.loop import Hook, Stop
 from hpcfit.fit.optimizers import MakeOptimizer
 from hpcfit.fit.problem import FrameRows, Params, Problem
 from hpcfit.log import logger
@@ -237,12 +237,13 @@ class Fits(Protocol):
         optimizer: MakeOptimizer | None = None,
         until: Until | None = None,
         tolerance: float = 0.0,
+        also: Hook | None = None,
     ) -> Fitted:
         """Minimise from ``start``; collective. A fit that has ended before an interruption is not run again.
 
         problem, rows: of this fit, where they differ from those of ``evaluate``, by default that of the run. optimizer:
         makes one for this fit, by default that of the config. until: what else ends it. tolerance: a relative one that
-        is enough, where it is larger than that of the config.
+        is enough, where it is larger than that of the config. also: is called at the start and after each step.
         """
 
     def final(self, fitted: Fitted, problem: Problem | None = None, *, evaluate: Gradient | None = None) -> None:

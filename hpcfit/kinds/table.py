@@ -191,7 +191,7 @@ KINDS = {
             "tabulated": TABULATED,
             "geometries": GEOMETRIES,
         },
-        files=("parameters.csv", "observables.csv", "weights.csv", "derivatives.csv", "geometries.csv"),
+        files=("parameters.csv", "observables.csv", "weights.csv", "derivatives.csv", "averages.csv", "geometries.csv"),
         metrics=(
             Metric("chi2", "χ²", digits=4, brief=True),
             Metric(

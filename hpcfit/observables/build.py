@@ -215,13 +215,15 @@ def _noe(config: experiments.NoeConfig, site: Site) -> nmr.NoeDistances:
 
 
 def _couplings(config: experiments.ScalarCouplingsConfig, site: Site) -> nmr.ScalarCouplings:
-    coefficients, offset = np.array(config.coefficients), np.array(config.offset)
+    curve = None if config.curve is None else site.curves[config.curve]
+    coefficients = np.array(config.coefficients if curve is None else curve.coefficients)
+    offset = np.array(config.offset) + (0.0 if curve is None else curve.offset)
     for key, rows in {"coefficients": coefficients[..., 0], "offset": offset}.items():
         if rows.ndim and len(rows) != len(config.quadruples):
             raise InputError(
                 f"{key} has {len(rows)} rows for {len(config.quadruples)} quadruples", remedy="give one, or one of each"
             )
-    return nmr.ScalarCouplings(coefficients, offset, site.rows(config.quadruples, "quadruples"))
+    return nmr.ScalarCouplings(coefficients, offset, site.rows(config.quadruples, "quadruples"), config.curve or "")
 
 
 BUILDERS: dict[type, Callable[[Any, Site], Any]] = {

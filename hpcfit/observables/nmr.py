@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.observables.geometry import AsAveraged, Indices
+from hpcfit.observables.geometry import Indices
 from hpcfit.observables.observable import fixed, observable
 from hpcfit.physics import internal_coordinates
 
@@ -49,19 +51,27 @@ class NoeDistances:
 
 
 @observable
-class ScalarCouplings(AsAveraged):
+class ScalarCouplings:
     """Couplings 3J = A cos^2(phi + offset) + B cos(phi + offset) + C, [M] Hz, of torsions of four atoms each.
 
-    coefficients: [M, 3] Hz or [3] for all; they may be fitted. offset: rad, [M] or one. Karplus 1963,
-    10.1021/ja00901a059.
+    coefficients: [M, 3] Hz or [3] for all; they may be fitted, so that cos^2 and cos are averaged, [2, M]. offset: rad,
+    [M] or one. curve: the name of the curve they are of, if any. Karplus 1963, 10.1021/ja00901a059.
     """
 
     coefficients: Any
     offset: Any
     quadruples: Indices = fixed()
+    curve: str = fixed("")
 
     def of_frame(self, x: Any, box: Any) -> Any:
         phi = internal_coordinates.dihedrals(x, np.array(self.quadruples), box)[0]
         c = jnp.cos(phi + self.offset)
+        return jnp.stack([c**2, c])
+
+    def of_average(self, average: Any) -> Any:
         A, B, C = jnp.moveaxis(jnp.asarray(self.coefficients), -1, 0)
-        return A * c**2 + B * c + C
+        return A * average[0] + B * average[1] + C
+
+    def along(self, curves: Mapping[str, Any]) -> ScalarCouplings:
+        """The couplings by the coefficients [3] of the curve of their name, if that is among these."""
+        return replace(self, coefficients=curves[self.curve]) if self.curve in curves else self

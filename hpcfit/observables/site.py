@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ class Site:
     select: (a selection of a config, its key) -> atoms. form: its energy function; start: its first frame, whose
     velocities are None where it has none; energy: that of this frame, kJ/mol. elements: of all atoms, none where no
     topology says them; molecules: the atoms of each; constraints: their number. interval: ps between two frames;
-    frames: of a window that are averaged. pressure: bar, None where the volume is constant.
+    frames: of a window that are averaged. pressure: bar, None where the volume is constant. curves: name -> Karplus
+    curves with ``coefficients`` [3] Hz and an ``offset``, rad.
     """
 
     select: Callable[[Any, str], tuple[int, ...]]
@@ -38,6 +39,7 @@ class Site:
     interval: float
     frames: int
     pressure: float | None = None
+    curves: Mapping[str, Any] = field(default_factory=dict)
 
     # ---- atoms -----------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from hpcfit.config.observables.measured import (
     Finite,
     MeasuredCurve,
     MeasuredLengths,
+    Name,
     ObservableConfig,
     OneOrMore,
     Quadruples,
@@ -18,7 +19,7 @@ from hpcfit.config.observables.measured import (
     Triple,
     Vector,
 )
-from hpcfit.config.table import NonNegative, Positive
+from hpcfit.config.table import NonNegative, Positive, Table
 
 Radiation = Literal["xray", "neutron", "electron"]
 Karplus = Annotated[list[Finite], Field(min_length=3, max_length=3)]
@@ -82,14 +83,31 @@ class NoeConfig(MeasuredLengths):
     divided: bool = True
 
 
+class CurveConfig(Table):
+    """A Karplus curve A cos^2 + B cos + C, Hz, of a torsion to which ``offset`` (rad) was added."""
+
+    name: Name
+    coefficients: Karplus
+    offset: Finite = 0.0
+    fitted: bool = False
+
+
 class ScalarCouplingsConfig(ObservableConfig):
     """Couplings A cos^2(phi + offset) + B cos(phi + offset) + C of torsions, Hz. coefficients: A, B and C, Hz, one set
-    or one of each torsion; offset: rad, one or one of each."""
+    or one of each torsion; or a ``curve`` of the problem has them. offset: rad, one or one of each, beside the curve's.
+    """
 
     observable: Literal["scalar-couplings"]
     quadruples: Quadruples
-    coefficients: Karplus | Annotated[list[Karplus], Field(min_length=1)]
+    coefficients: Karplus | Annotated[list[Karplus], Field(min_length=1)] | None = None
+    curve: Name | None = None
     offset: OneOrMore = 0.0
+
+    @model_validator(mode="after")
+    def _one_curve(self) -> ScalarCouplingsConfig:
+        if (self.coefficients is None) == (self.curve is None):
+            raise ValueError(f"observable '{self.name}' needs `coefficients` or a `curve`: give just one of them")
+        return self
 
 
 EXPERIMENTS = (

@@ -125,6 +125,26 @@ def rounds(history: History, names: Sequence[str], start: Sequence[float], settl
 
 
 @drawn
+def along_rounds(observables: dict[str, tuple[Sequence[Observable], np.ndarray]]):
+    """Deviations of averages from their measurements, in sigma, at each round, a panel an observable: with error bars,
+    or the root mean square over its items. observables: data, and [rounds, items, 2], averages and errors."""
+    figure, axes = panels(len(observables), 3, row=2.1, margin=0.4)
+    for axis, (name, (rows, found)) in zip(axes, observables.items()):
+        off = np.array([[one.deviation(value) for one, value in zip(rows, values)] for values in found[..., 0]])
+        x, color = np.arange(len(found)), GREEN if rows[0].held_out else BLUE
+        if len(rows) == 1:
+            axis.axhspan(-1, 1, color=LINE, alpha=0.5, linewidth=0)
+            axis.errorbar(x, off[:, 0], yerr=found[:, 0, 1] / rows[0].sigma, color=color, marker="o", capsize=2)
+        else:
+            axis.plot(x, np.sqrt(np.mean(off**2, axis=1)), color=color, marker="o" if len(x) <= FEW else "")
+            axis.set_ylim(bottom=0)
+        axis.set(title=shortened(name, 30), xlabel="round")
+        index_axis(axis, x)
+    axes[0].set_ylabel("deviation / σ")
+    return figure
+
+
+@drawn
 def estimators(rows: Sequence[dict[str, Any]]):
     """Derivatives by both estimators over that of the fluctuation formula, a panel a parameter."""
     names = list(dict.fromkeys(row["parameter"] for row in rows))

@@ -20,6 +20,7 @@ TARGETS = (
 CORRELATIONS = (
     "Correlations of the errors{of}. Where two parameters are strongly correlated, read their values together."
 )
+CURVES = "Fitted curves and those given (dashed, the baseline)."
 CONVERGENCE = "{fit}: loss, χ² and the norm of the gradient{note}"
 UNFINISHED = "This run is not finished: {directory} has no metrics.json. Below is its history so far."
 Meaning = Mapping[str, tuple[str, str]]  # metric -> its title, and what it is
@@ -70,6 +71,18 @@ def correlations(table: dict[str, Any], of: str = "") -> list[Figure]:
         return []
     svg = figures.correlations(table["names"], np.array(table["correlations"]))
     return [Figure(svg, "correlation matrix of the fitted parameters", CORRELATIONS.format(of=of))]
+
+
+def fitted_curves(run: ForceFieldRun) -> list[Figure]:
+    """The fitted curves, which are the last of the parameters, before and after; none where there are none."""
+    from hpcfit.kinds.force_field import figures
+
+    table, n = run.metrics["parameters"], sum(one["fitted"] for one in run.config["problem"].get("curve", ()))
+    if not n:
+        return []
+    names = [name.removesuffix(" A") for name in table["names"][-3 * n :: 3]]
+    before, after = (np.reshape(table[key][-3 * n :], (n, 3)) for key in ("start", "values"))
+    return [Figure(figures.curves(names, before, after), "fitted curves", CURVES)]
 
 
 def so_far(run: ForceFieldRun, meaning: Meaning) -> Section:

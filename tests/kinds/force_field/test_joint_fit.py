@@ -2,17 +2,20 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.optimize
 
+from hpcfit.errors import InputError
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.problem import Params
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.kinds.force_field.tabulated.case import TabulatedCase
 from hpcfit.kinds.force_field.tabulated.newton import Newton
+from hpcfit.kinds.force_field.tabulated.study import Study
 from hpcfit.kinds.force_field.tabulated.uncertainty import curvatures, moments, uncertainty, undetermined
 from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
@@ -40,6 +43,51 @@ def small(tmp_path):
 @pytest.fixture
 def gradient(small):
     return opened(load_config(small / "config.toml"))
+
+
+def test_a_prior_adds_half_the_square_of_a_correction_and_a_wide_one_nothing(small, gradient):
+    params = random_params(gradient)
+    shift = float(gradient.problem.phi(params.shared)[0])
+    held = CONFIG.replace('name = "shift"', 'name = "shift"\nprior = {}')
+    losses = []
+    for prior in (0.4, 1e200):
+        (small / "config.toml").write_text(held.format(prior))
+        losses.append(opened(load_config(small / "config.toml"))(params).loss)
+    assert losses[0] - losses[1] == pytest.approx((shift / 0.4) ** 2 / 2, rel=1e-9)
+    assert losses[1] == gradient(params).loss
+
+
+def folds(folder, couplings=None, means=None):
+    """The folds of the data of a config whose first ensemble has these groups of couplings and means."""
+    first, second = CONFIG.split('name = "two"', 1)
+    for name, groups in {"couplings": couplings, "means": means}.items():
+        if groups is not None:
+            first = first.replace(f'name = "{name}"', f'name = "{name}"\ngroups = {json.dumps(groups)}')
+    (folder / "config.toml").write_text((first + 'name = "two"' + second).replace("alpha = 2.0", "alpha = [2.0, 5.0]"))
+    config = load_config(folder / "config.toml")
+    return Study(TabulatedCase.open(config), SimpleNamespace(evaluate=opened(config)))._folds()
+
+
+def test_data_of_a_group_are_held_out_together(small):
+    single = folds(small)
+    np.testing.assert_array_equal(np.bincount(single, minlength=5), [3, 3, 3, 3, 2])
+    np.testing.assert_array_equal(folds(small, [1, 2], ["a", "b", "c"]), single)  # groups of one each
+    together = folds(small, ["psi", "phi"], ["phi", "psi", "psi"])  # of 2 couplings, 2 distances, 3 means
+    assert together[0] == together[5] == together[6]
+    assert together[1] == together[4]
+    assert len({together[0], together[1], together[2], together[3]}) == 4
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [(["a"], "data 'couplings': 1 groups are given, .* has 2 rows"), (["a", "a"], "folds = 14 of 13 data, or groups")],
+)
+def test_groups_that_cannot_be_dealt_out_are_errors(groups, message, small):
+    text = CONFIG.replace("[problem]", "[problem]\nfolds = 14", 1)
+    text = text.replace('name = "couplings"', f'name = "couplings"\ngroups = {json.dumps(groups)}', 1)
+    (small / "config.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        TabulatedCase.open(load_config(small / "config.toml"))
 
 
 def random_params(gradient, seed=3, size=0.3):
@@ -174,14 +222,16 @@ def test_the_second_derivative_is_that_of_the_loss_with_weights_minimised_over(g
         assert found[i, j] == pytest.approx(by_differences, abs=5e-3 * scale), (i, j)
 
 
-def test_one_datum_of_gaussian_frames_has_the_closed_form(tmp_path):
+@pytest.mark.parametrize("prior", [None, 0.7])
+def test_one_datum_of_gaussian_frames_has_the_closed_form(prior, tmp_path):
     """x ~ N(0, 1) on a fine grid of frames with Gaussian weights; a correction phi x and weights tilt by e^(-lambda x).
 
-    P = N(-l, 1), P_ff = N(-phi, 1): L = ((-l - m) / s)^2 / 2 + alpha (l - phi)^2 / 2 + beta phi^2 / 2, of which the
-    minimum is that of prices in series: L = m^2 / (2 (s^2 + 1 / alpha + 1 / beta)).
+    P = N(-l, 1), P_ff = N(-phi, 1): L = ((-l - m) / s)^2 / 2 + alpha (l - phi)^2 / 2 + b phi^2 / 2, b = beta + 1 /
+    prior^2, of which the minimum is that of prices in series: L = m^2 / (2 (s^2 + 1 / alpha + 1 / b)).
     """
     x = np.linspace(-9, 9, 901)
     m, s, alpha, beta = 0.8, 0.3, 3.0, 1.5
+    price = beta + (0.0 if prior is None else prior**-2)
     for name, values in {"x": x[:, None], "w": np.exp(-(x**2) / 2), "m": np.array([[m, s]])}.items():
         np.save(tmp_path / f"{name}.npy", values)
     (tmp_path / "config.toml").write_text(f"""
@@ -205,16 +255,18 @@ measured = "m.npy"
 [[problem.correction]]
 name = "field"
 columns = [0]
+{"" if prior is None else f"prior = {prior}"}
 """)
     done = here("optimize", tmp_path / "config.toml")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "run/metrics.json").read_text())
-    total = s**2 + 1 / alpha + 1 / beta
+    total = s**2 + 1 / alpha + 1 / price
     assert found["loss"] == pytest.approx(m**2 / (2 * total), rel=1e-9)
-    assert found["parameters"]["values"] == pytest.approx([-m / (beta * total)], rel=1e-7)
-    # Of phi alone: 1 / (s^2 + 1 / alpha) of the data and beta of its price.
-    assert found["parameters"]["errors_of_data"] == pytest.approx([(1 / (s**2 + 1 / alpha) + beta) ** -0.5], rel=1e-7)
-    assert found["combinations"][0]["determined"] == pytest.approx(1 - beta / (1 / (s**2 + 1 / alpha) + beta), rel=1e-7)
+    assert found["parameters"]["values"] == pytest.approx([-m / (price * total)], rel=1e-7)
+    # Of phi alone: 1 / (s^2 + 1 / alpha) of the data, and what its price and its prior say.
+    known = 1 / (s**2 + 1 / alpha) + price
+    assert found["parameters"]["errors_of_data"] == pytest.approx([known**-0.5], rel=1e-7)
+    assert found["combinations"][0]["determined"] == pytest.approx(1 - price / known, rel=1e-7)
 
 
 def test_terms_that_go_together_are_named_as_not_determined(small):

@@ -13,15 +13,18 @@ from hpcfit.kinds.force_field.simulated.parameters import moving
 LABELS = {"q": ["H", "O"], "epsilon": ["H", "O"]}
 
 
-def system(**values):
-    """A system with charges and epsilons, of which one is 0."""
+def system(charges=(), molecules=((0, 1, 2),), **values):
+    """A system with q and epsilons, of which one is 0. charges: entries of q that are those of its particles."""
     start = {"q": np.array([0.4, -0.8]), "epsilon": np.array([0.0, 0.65])} | values
 
     def entries(name):
         leaf, _, label = name.partition(":")
         return leaf, [LABELS[leaf].index(label)] if label else [0, 1]
 
-    return SimpleNamespace(name="water", parameters=start, labels=LABELS, entries=entries)
+    found = {"q": np.array(charges)} if charges else {}
+    return SimpleNamespace(
+        name="water", parameters=start, labels=LABELS, entries=entries, charges=found, molecules=molecules
+    )
 
 
 def test_values_slopes_and_priors_are_those_of_their_transforms():
@@ -33,7 +36,7 @@ def test_values_slopes_and_priors_are_those_of_their_transforms():
     assert found.labels == ("epsilon:O", "q:O")  # the epsilon of 0 has no logarithm and does not move
     u = {"epsilon": np.array([0.5]), "q": np.array([2.0])}
     np.testing.assert_allclose(found.values(u), [0.65 * np.exp(0.05), -0.8 + 0.4], rtol=1e-14)
-    np.testing.assert_allclose(found.slopes(u), [0.1 * 0.65 * np.exp(0.05), 0.2], rtol=1e-14)
+    np.testing.assert_allclose(found.slopes(u), np.diag([0.1 * 0.65 * np.exp(0.05), 0.2]), rtol=1e-14)
     np.testing.assert_allclose(found.priors(u), [0.5 * 0.1 / 0.05, 2.0], rtol=1e-14)  # (change) / prior
     whole = found.at(u, system().parameters)
     np.testing.assert_allclose(whole["q"], [0.4, -0.4], rtol=1e-14)
@@ -60,3 +63,53 @@ def test_systems_that_share_a_parameter_start_alike():
     other = system(q=np.array([0.41, -0.82]))
     with pytest.raises(InputError, match=r"H = 0\.4, O = -0\.8 in system 'water' and H = 0\.41"):
         moving([ParameterConfig(name="q")], [system(), other])
+
+
+WATER = [1, 0, 0]  # entries of q
+
+
+def test_of_water_one_charge_moves_and_the_other_follows():
+    found = moving([ParameterConfig(name="q", prior=0.1)], [system(WATER)])
+    assert (found.labels, found.free) == (("q:H", "q:O"), ("q:O",))
+    u = {"q": np.array([0.7])}
+    hydrogen, oxygen = found.values(u)
+    assert oxygen == pytest.approx(-0.8 + 0.07, rel=1e-14)
+    assert 2 * hydrogen + oxygen == pytest.approx(0, abs=1e-15)
+    np.testing.assert_allclose(found.slopes(u), [[-0.05], [0.1]], rtol=1e-14)
+    np.testing.assert_allclose(found.own_slopes(u), [0.1], rtol=1e-14)
+    np.testing.assert_allclose(found.priors(u), [-0.35, 0.7], rtol=1e-14)  # both are held, by priors of 0.1
+    np.testing.assert_allclose(found.at(u, system().parameters)["q"], [hydrogen, oxygen], rtol=1e-15)
+
+
+def test_net_charges_hold_ions_and_follow_all_molecules():
+    ion = system([*WATER, 2], [(0, 1, 2), (3,)])
+    ion.parameters["q"], ion.labels = np.array([0.4, -0.8, 1.0]), LABELS | {"q": ["H", "O", "NA"]}
+    ion.entries = lambda name: ("q", [0, 1, 2] if name == "q" else [2])
+    assert moving([ParameterConfig(name="q")], [ion]).labels == ("q:H", "q:O")
+    with pytest.raises(InputError, match="'q:NA' cannot move: no other charge moves"):
+        moving([ParameterConfig(name="q:NA")], [ion])
+    assert moving([ParameterConfig(name="q:NA", net_charge="free")], [ion]).labels == ("q:NA",)
+
+
+def test_scaled_ions_keep_the_net_charge_of_the_system():
+    """Two cations to an anion of twice their charge."""
+    salt = system([0, 0, 1], [(0,), (1,), (2,)])
+    with pytest.raises(InputError, match="'q' cannot move"):
+        moving([ParameterConfig(name="q")], [salt])
+    found = moving([ParameterConfig(name="q", net_charge="system")], [salt])
+    cation, anion = found.values({"q": np.array([1.0])})
+    assert cation != 0.4
+    assert 2 * cation + anion == pytest.approx(0, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"name": "q", "transform": "log"}, "moves logarithms of charges"),
+        ({"name": "q:O"}, "'q:O' cannot move: no other charge moves that would keep the net charge"),
+        ({"name": "epsilon:O", "net_charge": "molecules"}, "'epsilon:O' is no charge"),
+    ],
+)
+def test_moves_that_cannot_keep_net_charges_are_errors(table, said):
+    with pytest.raises(InputError, match=said):
+        moving([ParameterConfig(**table)], [system(WATER)])

@@ -160,7 +160,7 @@ class StoredGeometries:
     def normal(self, found: Curvature, sums: Sums) -> np.ndarray:
         """The second derivative of the loss by Gauss and Newton, [P, P], from sums over all geometries."""
         means = np.asarray(found.means) / np.sqrt(np.maximum(np.asarray(sums.w)[FITTED], np.finfo(float).tiny))[:, None]
-        return np.asarray(found.products) - means.T @ means + np.diag(self.moving.precision)
+        return np.asarray(found.products) - means.T @ means + self.moving.of_priors
 
     # ---- loss ------------------------------------------------------------------------------------------------------
 

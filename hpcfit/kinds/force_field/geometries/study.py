@@ -100,15 +100,15 @@ def errors(evaluate: Gradient, here: Evaluation, stored: Stored) -> dict[str, An
 
 def _errors(problem: StoredGeometries, here: Evaluation, found: Curvature, stored: Stored) -> dict[str, Any]:
     N, moving = problem.normal(found, here.sums), problem.moving
-    unknown = undetermined(N, moving.labels)
+    unknown = undetermined(N, moving.of_priors, moving.free)
     if unknown:
         return {"undetermined": unknown, "parameters": {}}
     slopes, inverse = moving.slopes(here.params.shared), np.linalg.inv(N)
     of_scatter = inverse @ np.asarray(found.scatter) @ inverse * _correction(stored, len(N))
-    covariance = slopes[:, None] * of_scatter * slopes
+    covariance = slopes @ of_scatter @ slopes.T
     deviations = np.sqrt(np.diag(covariance))
     norm = np.outer(deviations, deviations)
-    correlations = np.where(norm > 0, covariance / np.where(norm > 0, norm, 1.0), np.eye(len(N)))
+    correlations = np.where(norm > 0, covariance / np.where(norm > 0, norm, 1.0), np.eye(len(slopes)))
     known = {"errors_of_data": deviations.tolist(), "correlations": correlations.tolist()}
     return {"undetermined": [], "parameters": known}
 

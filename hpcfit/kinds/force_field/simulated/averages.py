@@ -11,8 +11,8 @@ Both are exact derivatives of sums over windows, so that the engine pulls back, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +25,7 @@ from hpcfit.energies.energy import Energy
 from hpcfit.energies.lists import Lists
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
 from hpcfit.kinds.force_field.simulated.parameters import Moving
+from hpcfit.observables.nmr import ScalarCouplings
 from hpcfit.observables.observable import OfWalks, State, numbers
 from hpcfit.pytrees import pytree
 from hpcfit.simulation.langevin import (
@@ -206,6 +207,11 @@ class Ensemble:
         """The numbers that measurements are compared with, from sums over windows."""
         return tuple(one.of_average(total / weight) for one, total in zip(self.observables, sums))
 
+    def along(self, curves: Mapping[str, Any]) -> Ensemble:
+        """The ensemble with couplings by curves of these coefficients."""
+        moved = [one.along(curves) if isinstance(one, ScalarCouplings) else one for one in self.observables]
+        return replace(self, observables=tuple(moved))
+
     def of_point(self, theta: Tree, point: PhasePoint) -> tuple:
         """The averages of a window that stands still."""
         still = lambda leaf: jnp.broadcast_to(leaf, (self.frames, *jnp.shape(leaf)))  # noqa: E731
@@ -240,8 +246,8 @@ class Windows:
     each ensemble begin, ``window``, their numbers, and ``draw``, that of the noise. Rows are ``ends``, from which the
     next draw starts, ``broke``, the step at which a window exploded or -1 (it is then left out of averages and
     derivatives, and starts again), ``crowded``, 1 where that was because a list of neighbours was full, and
-    ``observed``, what each window adds to the averages. tiles: a ``Measured`` an observable, by ensemble, and behind
-    them one a difference.
+    ``observed`` and ``weight``, what each window adds to the averages and to what they are divided by. tiles: a
+    ``Measured`` an observable, by ensemble, and behind them one a difference.
     """
 
     tiles: Any
@@ -295,7 +301,7 @@ class Windows:
         again = lambda end, start: jnp.where(held[:, None, None], end, start)  # noqa: E731
         rows = {
             "ends": jax.tree.map(again, ends, starts), "broke": broke * 1.0, "crowded": crowded * 1.0,
-            "observed": observed,
+            "observed": observed, "weight": weight * 1.0,
         }  # fmt: skip
         return sums, jax.lax.stop_gradient(rows)
 
@@ -343,14 +349,14 @@ class Windows:
         zeros = lambda leaf: np.zeros((*lead, *leaf.shape))  # noqa: E731
         return {
             "ends": jax.tree.map(zeros, ensemble.blank), "broke": np.zeros(lead), "crowded": np.zeros(lead),
-            "observed": jax.tree.map(zeros, observed),
+            "observed": jax.tree.map(zeros, observed), "weight": np.zeros(lead),
         }  # fmt: skip
 
     # ---- loss ------------------------------------------------------------------------------------------------------
 
     def summary(self, statistics: Statistics, shared: Tree, tile: Any) -> Tree:
         """The deviations of all observables from what was measured, fitted and held out; and the windows that held."""
-        pairs = zip(self.ensembles, statistics.sliced)
+        pairs = zip(self.along(shared), statistics.sliced)
         found = [one.averages(sums["observed"], sums["weight"]) for one, sums in pairs]
         data = self.differences.behind(jnp.concatenate([value for values in found for value in values]))
         measured = Measured(*(jnp.concatenate(leaves) for leaves in zip(*(m for of_one in tile for m in of_one))))
@@ -362,6 +368,11 @@ class Windows:
             "windows": jnp.stack([sums["held"] for sums in statistics.sliced]),
             "held": jnp.stack([sums["held"] / sums["asked"] for sums in statistics.sliced]),
         }
+
+    def along(self, shared: Tree) -> tuple[Ensemble, ...]:
+        """The ensembles whose averages make couplings by the curves at these parameters."""
+        curves = self.moving.curves(shared)
+        return tuple(one.along(curves) for one in self.ensembles) if curves else self.ensembles
 
     def residuals(self, sums: Tree, shared: Tree) -> Any:
         """Deviations of fitted data, and of parameters from their priors; the loss is half the sum of their squares."""

@@ -20,7 +20,7 @@ from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.kinds.force_field.simulated.averages import NO_DIFFERENCES, Differences, Ensemble, Measured, Windows
-from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, SimulatedConfig
+from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, MovingCurveConfig, SimulatedConfig
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_system
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
 from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
@@ -64,7 +64,7 @@ class SimulatedCase:
     def open(cls, config: Config) -> SimulatedCase:
         """Read and check all inputs."""
         opened = [open_system(one) for one in config.problem.system]
-        moves = moving(config.problem.parameter, opened)
+        moves = moving(config.problem.parameter, opened, config.problem.curve)
         ensembles = tuple(_ensemble(one, config) for one in opened)
         tiles = tuple(_measured(one, ensemble) for one, ensemble in zip(opened, ensembles))
         _check_estimator(config.problem, opened, ensembles)
@@ -90,7 +90,7 @@ class SimulatedCase:
     @property
     def forward(self) -> bool:
         """True where tangents are carried along, False where cotangents are pulled back."""
-        return self.config.problem.solver == "gauss-newton" or len(self.moving.labels) <= FEW
+        return self.config.problem.solver == "gauss-newton" or len(self.moving.free) <= FEW
 
     @property
     def rounds_of_the_mean(self) -> int:
@@ -131,7 +131,7 @@ class SimulatedCase:
         """Sizes by name."""
         choice, names = self.config.problem, [one for one in self.data_names() if one.measured]
         held_out = sum(one.held_out for one in names)
-        P = len(self.moving.labels)
+        P = len(self.moving.free)
         way = f"tangents carried along ({P} parameters)" if self.forward else f"pulled back ({P} parameters)"
         systems = ", ".join(f"{one.name} ({len(one.masses)} particles, kT {one.kT:.4g} kJ/mol)" for one in self.opened)
         settled = f", the mean of those from {choice.full_steps} on" if self._settles else ""
@@ -140,10 +140,15 @@ class SimulatedCase:
             "forces": ", ".join(f"{one.name} over {one.pairs}" for one in self.opened),
             "windows": f"{choice.windows} of {choice.window:g} ps, {self.block_frames} side by side",
             "data": f"{len(names) - held_out} fitted, {held_out} held out",
-            "parameters": ", ".join(self.moving.labels[:8]) + (" ..." if P > 8 else ""),
+            "parameters": ", ".join(self.moving.free[:8]) + (" ..." if P > 8 else "") + self._followers,
             "derivatives": f"{choice.estimator}, {way}",
             "rounds": f"{choice.rounds}{settled}",
         }
+
+    @property
+    def _followers(self) -> str:
+        names = [one for one in self.moving.labels if one not in self.moving.free]
+        return f"; {', '.join(names)} follow, as net charges stay" if names else ""
 
     def bytes_held(self, grid: Grid) -> int:
         """Bytes of where this rank's windows begin."""
@@ -151,7 +156,7 @@ class SimulatedCase:
 
     def bytes_summed(self, grid: Grid) -> int:
         """Bytes of the sums of this rank's blocks."""
-        return 8 * len(self.data_names()) * (1 + len(self.moving.labels)) * len(grid.blocks)
+        return 8 * len(self.data_names()) * (1 + len(self.moving.free)) * len(grid.blocks)
 
     def undefined_loss(self) -> InputError:
         """The loss at the start is not a number: too many windows exploded."""
@@ -234,17 +239,17 @@ def _ensemble(opened: Opened, config: Config) -> Ensemble:
         tuple(map(np.array, opened.limits)), (), np.array(interval), round(interval / own.step), choice.frames,
         choice.skipped_frames, opened.constraints, opened.lists, choice.stretch % choice.frames,
     )  # fmt: skip
-    site = _site(opened, bare)
+    site = _site(opened, bare, choice.curve)
     return replace(bare, observables=tuple(build(one, site) for one in own.observable))
 
 
-def _site(opened: Opened, bare: Ensemble) -> Site:
+def _site(opened: Opened, bare: Ensemble, curves: Sequence[MovingCurveConfig]) -> Site:
     """What observables may ask of a system; its windows keep their volume."""
     v = None if opened.config.integrator == "overdamped" else np.zeros_like(opened.positions[0])
     return Site(
         opened.atoms, opened.potential, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)),
         opened.energy, opened.elements, opened.molecules, opened.n_constraints, float(bare.interval),
-        bare.frames - bare.skipped,
+        bare.frames - bare.skipped, curves={one.name: one for one in curves},
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hpcfit.config.observables import AnyObservable
+from hpcfit.config.observables.experiments import CurveConfig
 from hpcfit.config.observables.measured import Finite, Name, ObservableConfig, OneOrMore, Vector
 from hpcfit.config.table import (
     Count,
@@ -23,7 +24,7 @@ from hpcfit.config.table import (
     function_beside_config,
     relative_to_config,
 )
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, nearest
 
 STEPS = 4  # of an optimizer on one sample of frames
 
@@ -33,13 +34,32 @@ class ParameterConfig(Table):
 
     transform: "log" moves its logarithm, which keeps its sign. prior: the standard deviation of a Gaussian around the
     start, of the logarithm where that moves. scale: the change that an optimizer takes for one; the prior where there
-    is one.
+    is one. net_charge: of charges, what their moves leave as it is: the net charge of each of the "molecules", unless
+    another is said, that of each "system", or none ("free").
     """
 
     name: Name
     transform: Literal["linear", "log"] = "linear"
     prior: Positive | None = None
     scale: Positive | None = None
+    net_charge: Literal["molecules", "system", "free"] | None = None
+
+
+class MovingCurveConfig(CurveConfig):
+    """A Karplus curve of couplings, which several observables may share.
+
+    prior: of one that is fitted, the root mean square over the circle of the change that is expected, Hz.
+    """
+
+    prior: Positive | None = None
+
+    @model_validator(mode="after")
+    def _fitted_by_a_prior(self) -> MovingCurveConfig:
+        if self.fitted != (self.prior is not None):
+            raise ValueError(
+                f"curve '{self.name}': `prior` holds the change of a curve that is fitted: give both, or neither"
+            )
+        return self
 
 
 class EnergyConfig(Table):
@@ -159,7 +179,7 @@ class SimulatedConfig(ProblemTable):
     derivative_draws: draws at the end, by which the derivatives of all estimators are compared; 0 for none. tangents:
     frames after which tangents begin anew at 0, of which then each time the first are skipped; "auto": those of the
     least error, by as many draws before the rounds; without it the window.
-    difference: what was measured of two averages.
+    curve: Karplus curves, fixed or fitted. difference: what was measured of two averages.
     """
 
     without_effect: ClassVar = ("frames", "simulate", "run.precision")
@@ -181,6 +201,7 @@ class SimulatedConfig(ProblemTable):
     tangents: Count | Literal["auto"] | None = None
     system: Annotated[list[StateConfig], Field(min_length=1)]
     parameter: Annotated[list[ParameterConfig], Field(min_length=1)]
+    curve: list[MovingCurveConfig] = []
     difference: list[DifferenceConfig] = []
 
     def check_optimizer(self, name: str, space: Space) -> None:
@@ -260,6 +281,24 @@ class SimulatedConfig(ProblemTable):
         data = [*(one for _, one in self.observables() if one.is_measured), *self.difference]
         if all(one.held_out for one in data):
             raise ValueError("all observables are held out: there is nothing to fit")
+        return self
+
+    @model_validator(mode="after")
+    def _curves_are_used(self) -> SimulatedConfig:
+        check_are_unique("[[problem.curve]]", [one.name for one in self.curve])
+        known = [one.name for one in self.curve]
+        for system, one in self.observables():
+            if getattr(one, "curve", None) is not None and one.curve not in known:
+                raise ValueError(
+                    f"observable '{one.name}' of system '{system.name}': there is no curve '{one.curve}'; "
+                    + (nearest(one.curve, known) if known else "there is no [[problem.curve]] at all")
+                )
+        for curve in self.curve:
+            users = [one for _, one in self.observables() if getattr(one, "curve", None) == curve.name]
+            if not users:
+                raise ValueError(f"curve '{curve.name}' is used by no observable: leave it out")
+            if curve.fitted and all(one.held_out for one in users):
+                raise ValueError(f"curve '{curve.name}' is to be fitted, and all its data are held out")
         return self
 
     @model_validator(mode="after")

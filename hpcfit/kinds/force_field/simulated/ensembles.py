@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hpcfit.energies.columns import Column
 from hpcfit.energies.constraints import Constraints
 from hpcfit.energies.energy import Energy, require_used
 from hpcfit.energies.geometry import require_box
@@ -83,6 +84,12 @@ class Opened:
     def elements(self) -> tuple[str, ...]:
         """The elements of all atoms, none without a topology."""
         return () if self.structure is None else self.structure.particles.elements
+
+    @property
+    def charges(self) -> dict[str, np.ndarray]:
+        """The entries [N] that the charges of the particles take, by class of parameters; -1 for a constant."""
+        columns = [getattr(term, "charge", None) for term in self.potential.terms]
+        return {one.leaf: one.index for one in columns if isinstance(one, Column) and one.leaf}
 
     @property
     def n_constraints(self) -> int:

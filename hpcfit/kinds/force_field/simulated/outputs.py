@@ -33,8 +33,9 @@ def write_results(
     }
 
     def write() -> None:
-        units = [""] * len(case.moving.labels)
-        directory.write_csv(PARAMETERS, PARAMETER_COLUMNS, parameter_rows(facts["parameters"], units))
+        metrics["seconds"] |= _of_rounds(directory.rows)
+        rows = parameter_rows(facts["parameters"], case.moving.units)
+        directory.write_csv(PARAMETERS, PARAMETER_COLUMNS, rows)
         directory.write_csv(OBSERVABLES, WITH_ERRORS, _observables(case, facts))
         rows = [row.values() for system in facts.get("derivatives", ()) for row in system["rows"]]
         if rows:
@@ -45,6 +46,12 @@ def write_results(
 
     result.evaluate.grid.world.on_root(write)
     return metrics
+
+
+def _of_rounds(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The seconds of all rounds, those before an interruption too, that went into windows and into sums over ranks."""
+    spent = {"rounds: windows and their derivatives": "compute_seconds", "rounds: sums over ranks": "reduce_seconds"}
+    return {words: sum(row[name] for row in rows) for words, name in spent.items()}
 
 
 def headline(metrics: dict[str, Any]) -> list[str]:

@@ -1,21 +1,27 @@
 """The parameters that a fit may move, as functions of the numbers that its optimizer sees.
 
 An entry of a class of parameters is start + scale u, or start exp(scale u); the classes are those of an energy
-(``energies.energy``), the numbers u of order 1, shared by all systems that have the class.
+(``energies.energy``), the numbers u of order 1, shared by all systems that have the class. Some charges have no number
+of their own: they follow others, so that net charges stay (``net_charge``). Curves that predict data move beside them
+(``curves``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
+from jax.flatten_util import ravel_pytree
 
 from hpcfit.errors import InputError, nearest
-from hpcfit.kinds.force_field.simulated.config import ParameterConfig
+from hpcfit.kinds.force_field.curves import Curve, curve_of
+from hpcfit.kinds.force_field.simulated.config import MovingCurveConfig, ParameterConfig
+from hpcfit.kinds.force_field.simulated.net_charge import counts, followed, how_kept
 from hpcfit.pytrees import pytree
 
 UNIT = 0.01  # of a start, the scale where neither scale nor prior is given
@@ -24,32 +30,65 @@ UNIT = 0.01  # of a start, the scale where neither scale nor prior is given
 @pytree
 @dataclass(frozen=True)
 class Class:
-    """The moving entries of one class. entry: [n], their places; start, scale: [n]; logarithmic: [n] bool; precision:
-    [n], 1 / prior^2 in units of scale, 0 for none."""
+    """The moving entries of one class.
+
+    entry: [n], their places; start, scale: [n]; logarithmic: [n] bool; precision: [n], 1 / prior^2 in units of scale, 0
+    for none. free: [k], those that have a number u of their own, of the n; of_free: [n, k], how all of them move with
+    these, in units of scale; both None where k = n.
+    """
 
     entry: np.ndarray
     start: np.ndarray
     scale: np.ndarray
     logarithmic: np.ndarray
     precision: np.ndarray
+    free: np.ndarray | None = None
+    of_free: np.ndarray | None = None
+    unit = ""
+
+    @property
+    def count(self) -> int:
+        """The numbers u that it has."""
+        return len(self.entry if self.free is None else self.free)
 
     def values(self, u: Any) -> jax.Array:
         """The values of the entries, [n]."""
-        moved = self.scale * u
+        moved = self.scale * self._moves(u)
         return jnp.where(self.logarithmic, self.start * jnp.exp(moved), self.start + moved)
+
+    def slopes(self, u: Any) -> np.ndarray:
+        """The derivatives of the values by the numbers u, [n, k]."""
+        own = self.scale * np.where(self.logarithmic, np.asarray(self.values(u)), 1.0)
+        return np.diag(own) if self.of_free is None else own[:, None] * self.of_free
+
+    def deviations(self, u: Any) -> jax.Array:
+        """The changes in units of their priors, [n]; 0 where there is none."""
+        return jnp.sqrt(self.precision) * self._moves(u)
+
+    def _moves(self, u: Any) -> Any:
+        return u if self.of_free is None else self.of_free @ u
 
 
 @pytree
 @dataclass(frozen=True)
 class Moving:
-    """All parameters that may move, by class."""
+    """All parameters that may move, by class, and curves behind them. labels: of their values."""
 
-    classes: dict[str, Class]
+    classes: dict[str, Class | Curve]
     labels: tuple[str, ...] = field(metadata={"static": True})
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """The labels of the values that have a number u of their own, in the order of these."""
+        ends = np.cumsum([len(one.start) for one in self.classes.values()])
+        parts = [self.labels[end - len(one.start) : end] for end, one in zip(ends, self.classes.values())]
+        pairs = zip(parts, self.classes.values())
+        chosen = [part if one.free is None else [part[place] for place in one.free] for part, one in pairs]
+        return tuple(name for part in chosen for name in part)
 
     def init(self) -> dict[str, np.ndarray]:
         """The numbers u at the start: zeros."""
-        return {name: np.zeros(len(one.entry)) for name, one in self.classes.items()}
+        return {name: np.zeros(one.count) for name, one in self.classes.items()}
 
     def at(self, u: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters of a system: ``whole``, all classes that it has, with the entries that moved."""
@@ -59,6 +98,21 @@ class Moving:
             if name in whole
         }
         return dict(whole) | moved
+
+    def curves(self, u: Mapping[str, Any]) -> dict[str, Any]:
+        """The coefficients [3] of the curves that move, by their name."""
+        return {one.name: one.values(u[key]) for key, one in self.classes.items() if isinstance(one, Curve)}
+
+    @property
+    def of_energies(self) -> Moving:
+        """The parameters of energies alone."""
+        found = {key: one for key, one in self.classes.items() if not isinstance(one, Curve)}
+        return Moving(found, self.labels[: sum(len(one.start) for one in found.values())])
+
+    @property
+    def units(self) -> list[str]:
+        """The unit of each value, empty for those of energies, which have their own."""
+        return [one.unit for one in self.classes.values() for _ in one.start]
 
     def values(self, u: Mapping[str, Any]) -> np.ndarray:
         """The values of all that may move, in the order of ``labels``."""
@@ -70,28 +124,32 @@ class Moving:
         return dict(zip(self.labels, values))
 
     def slopes(self, u: Mapping[str, Any]) -> np.ndarray:
-        """The derivative of each value by its own u, in the order of ``labels``."""
-        parts = []
-        for name, one in self.classes.items():
-            values = np.asarray(one.values(np.asarray(u[name])))
-            parts.append(one.scale * np.where(one.logarithmic, values, 1.0))
-        return np.concatenate(parts)
+        """The derivatives of all values by the numbers u, [n, k]."""
+        return scipy.linalg.block_diag(*(one.slopes(np.asarray(u[name])) for name, one in self.classes.items()))
+
+    def own_slopes(self, u: Mapping[str, Any]) -> np.ndarray:
+        """The derivative of each free value by its own u, [k]; others follow it."""
+        return self.slopes(u)[[self.labels.index(name) for name in self.free], np.arange(len(self.free))]
 
     @property
-    def precision(self) -> np.ndarray:
-        """1 / prior^2 of all that may move in units of their scales, in the order of ``labels``; 0 where there is no
-        prior."""
-        return np.concatenate([one.precision for one in self.classes.values()])
+    def of_priors(self) -> np.ndarray:
+        """The curvature of the priors by the numbers u, [k, k]; 0 where there is none."""
+        flat, tree = ravel_pytree(self.init())
+        J = np.asarray(jax.jacfwd(lambda v: self.priors(tree(v)))(flat))
+        return J.T @ J
 
     def priors(self, u: Mapping[str, Any]) -> Any:
         """The deviations from the start in units of the priors; 0 where there is none."""
-        return jnp.concatenate([jnp.sqrt(one.precision) * u[name] for name, one in self.classes.items()])
+        return jnp.concatenate([one.deviations(u[name]) for name, one in self.classes.items()])
 
 
-def moving(chosen: Sequence[ParameterConfig], states: Sequence[Any]) -> Moving:
-    """The parameters that a config lets move, of systems that have ``parameters``, ``labels`` and ``entries(name)``.
+def moving(
+    chosen: Sequence[ParameterConfig], states: Sequence[Any], curves: Sequence[MovingCurveConfig] = ()
+) -> Moving:
+    """The parameters that a config lets move, of systems that have ``parameters``, ``labels``, ``entries(name)``, and
+    ``charges`` of ``molecules``; and the curves that are fitted.
 
-    Raises InputError for a parameter that no system has, or that differs between systems.
+    Raises InputError for a parameter that no system has, that differs between systems, or that net charges hold.
     """
     rows: dict[str, dict[int, tuple[float, ParameterConfig]]] = {}
     for one in chosen:
@@ -108,8 +166,11 @@ def moving(chosen: Sequence[ParameterConfig], states: Sequence[Any]) -> Moving:
             rows[leaf][place] = float(start[place]), one
         if not rows.get(leaf):
             raise InputError(f"parameter '{one.name}' is 0 everywhere, which has no logarithm", remedy=_LINEAR)
-    rows = dict(sorted(rows.items()))  # the order of a pytree
-    return Moving({leaf: _class(found) for leaf, found in rows.items()}, tuple(_labels(rows, states)))
+    classes = {leaf: _class(leaf, found, states) for leaf, found in sorted(rows.items())}  # the order of a pytree
+    labels = [label for leaf, one in classes.items() for label in _labels(leaf, one, states)]
+    moves = {f"~{one.name}": curve_of(one) for one in curves if one.fitted}  # behind the names of classes
+    of_curves = [f"{one.name} {letter}" for _, one in sorted(moves.items()) for letter in "ABC"]
+    return Moving(classes | dict(sorted(moves.items())), (*labels, *of_curves))
 
 
 _LINEAR = 'set transform = "linear" and a scale'
@@ -146,12 +207,30 @@ def _shown(state: Any, leaf: str) -> str:
     return ", ".join(pairs[:4]) + (" ..." if len(pairs) > 4 else "")
 
 
-def _class(found: dict[int, tuple[float, ParameterConfig]]) -> Class:
+def _class(leaf: str, found: dict[int, tuple[float, ParameterConfig]], states: Sequence[Any]) -> Class:
     entry = sorted(found)
-    start = np.array([found[place][0] for place in entry])
     tables = [found[place][1] for place in entry]
+    scale = np.array([_scale(found[place][1], found[place][0]) for place in entry])
+    kept = dict(zip(entry, how_kept(leaf, tables, states)))
+    counted = counts(leaf, kept, states)
+    if not len(counted):
+        return _of_entries(found, entry, scale)
+    free, of_free = followed(counted, scale)
+    moves = np.any(of_free != 0, axis=1)
+    for one in tables if not len(free) else [one for one, moved in zip(tables, moves) if not moved and ":" in one.name]:
+        raise InputError(
+            f"parameter '{one.name}' cannot move: no other charge moves that would keep the net charge",
+            remedy="let other charges of the same molecules move too, or set net_charge to 'system' or 'free'",
+        )
+    entry = [place for place, moved in zip(entry, moves) if moved]  # an ion's charge is its net charge
+    free = np.searchsorted(np.flatnonzero(moves), free)
+    return replace(_of_entries(found, entry, scale[moves]), free=free, of_free=of_free[moves])
+
+
+def _of_entries(found: dict[int, tuple[float, ParameterConfig]], entry: list[int], scale: np.ndarray) -> Class:
+    tables = [found[place][1] for place in entry]
+    start = np.array([found[place][0] for place in entry])
     logarithmic = np.array([one.transform == "log" for one in tables])
-    scale = np.array([_scale(one, value) for one, value in zip(tables, start)])
     prior = np.array([np.inf if one.prior is None else one.prior for one in tables])
     return Class(np.array(entry), start, scale, logarithmic, (scale / prior) ** 2)
 
@@ -163,9 +242,6 @@ def _scale(one: ParameterConfig, start: float) -> float:
     return given or (UNIT if one.transform == "log" else UNIT * abs(start))
 
 
-def _labels(rows: Mapping[str, Mapping[int, Any]], states: Sequence[Any]) -> list[str]:
-    found = []
-    for leaf, entries in rows.items():
-        labels = next(state.labels[leaf] for state in states if leaf in state.parameters)
-        found += [leaf if len(labels) == 1 else f"{leaf}:{labels[place]}" for place in sorted(entries)]
-    return found
+def _labels(leaf: str, one: Class, states: Sequence[Any]) -> list[str]:
+    labels = next(state.labels[leaf] for state in states if leaf in state.parameters)
+    return [leaf if len(labels) == 1 else f"{leaf}:{labels[place]}" for place in one.entry]

@@ -12,11 +12,12 @@ from hpcfit.kinds.force_field.sections import (
     convergence,
     correlations,
     deviations,
+    fitted_curves,
     parameter_table,
     so_far,
     time,
 )
-from hpcfit.report.page import Figure, Section, Table, Text, plural, plus_minus, significant
+from hpcfit.report.page import Figure, Section, Table, Text, duration, plural, plus_minus, significant
 from hpcfit.report.report import Contents
 from hpcfit.report.sections import settings
 
@@ -35,9 +36,18 @@ AVERAGES = (
     " over windows (jackknife)."
 )
 CURVES = "Averages of many numbers: measured (points with σ), before the fit (dashed, the baseline), after it (blue)."
+ALONG = (
+    "Deviations of averages from their measurements at each round, in σ, with standard errors over windows; of an"
+    " observable of many numbers their root mean square. Green: held out."
+)
+SPENT = (
+    "Time that the parts of the study took in the job that ended the run, compilation included. Windows are simulated"
+    " and differentiated in one pass."
+)
 PARAMETERS_TABLE = (
-    "Fitted parameters in units of the energy. The error of data is what the σ of the measurements and the priors leave"
-    " open, from the curvature of the loss; that of frames is the noise of the windows, {rounds}. ± is both together."
+    "Fitted parameters in units of the energy, coefficients of curves in Hz. The error of data is what the σ of the"
+    " measurements and the priors leave open, from the curvature of the loss; that of frames is the noise of the"
+    " windows, {rounds}. ± is both together."
 )
 ROUNDS = "Each parameter at the start of each round, relative to its start. From the dotted line on steps are averaged."
 MEMORY = (
@@ -91,6 +101,10 @@ def data(run: ForceFieldRun) -> Section:
     blocks = [deviations(run)]
     if curves:
         blocks.append(Figure(figures.averages(curves), "averages of many numbers", CURVES))
+    along = {" ".join(name): (rows, run.rounds[name]) for name, rows in by_observable.items() if name in run.rounds}
+    if along:
+        shown = dict(list(along.items())[:FEW])
+        blocks.append(Figure(figures.along_rounds(shown), "averages along the rounds", ALONG))
     listed = [_row(one) for rows in by_observable.values() if len(rows) <= FEW for one in rows]
     if listed:
         head = ("system", "observable", "measured", "before", "after", "")
@@ -111,7 +125,8 @@ def parameters(run: ForceFieldRun) -> Section:
 
     m, table, choice = run.metrics, run.metrics["parameters"], run.config["problem"]
     rounds = f"of the mean of {plural(m['rounds_of_the_mean'], 'round')}"
-    blocks = [parameter_table(table, PARAMETERS_TABLE.format(rounds=rounds)), *correlations(table)]
+    blocks = [parameter_table(table, PARAMETERS_TABLE.format(rounds=rounds))]
+    blocks += [*fitted_curves(run), *correlations(table)]
     blocks += [Text(f"The data do not determine {one}.", warning=True) for one in m["undetermined"]]
     history = run.history.of_fit(m["final_fit"])
     settled = choice["rounds"] - m["rounds_of_the_mean"] + 1 if m["rounds_of_the_mean"] > 1 else None
@@ -162,8 +177,15 @@ def _derivative(row: dict) -> list:
     return [f"{row['observable']} {row['item']}", row["parameter"], *values, missing]
 
 
+def spent(run: ForceFieldRun) -> Section:
+    """The time of each phase, and of each part of the study."""
+    seconds = run.metrics.get("seconds", {})
+    rows = [[name, duration(value)] for name, value in seconds.items()]
+    return Section("Time", [*time(run).blocks, *([Table(("part of the study", "time"), rows, SPENT)] if rows else [])])
+
+
 CONTENTS = Contents(
-    finished=(outcome, data, parameters, derivatives, partial(convergence, words=NOISE), time, settings),
+    finished=(outcome, data, parameters, derivatives, partial(convergence, words=NOISE), spent, settings),
     unfinished=(partial(so_far, meaning=MEANING), partial(convergence, words=NOISE), settings),
     files=("config.toml", "environment.json", "history.jsonl", PARAMETERS, OBSERVABLES),
     run=ForceFieldRun,

@@ -95,7 +95,8 @@ class Reweighted(Windows):
             "square": counted @ square,
         }
         rows = {
-            "ends": local["starts"][number], "broke": broke, "crowded": local["crowded"][number], "observed": observed
+            "ends": local["starts"][number], "broke": broke, "crowded": local["crowded"][number], "observed": observed,
+            "weight": mean,
         }  # fmt: skip
         return sums, jax.lax.stop_gradient(rows)
 

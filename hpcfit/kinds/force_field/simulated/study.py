@@ -25,6 +25,8 @@ from hpcfit.fit.problem import Params
 from hpcfit.fit.rounds import GaussNewton, Rounds, jacobian
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows, to_arrays
+from hpcfit.fit.stopwatch import Stopwatch
+from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, of_windows, without_each
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.derivatives import (
@@ -38,9 +40,10 @@ from hpcfit.kinds.force_field.simulated.derivatives import (
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
 from hpcfit.kinds.force_field.simulated.window import PILOT, pilot, windows_compared
 from hpcfit.simulation.langevin import PhasePoint
-from hpcfit.statistics.blocks import jackknife_error, parts_of
+from hpcfit.statistics.blocks import jackknife_error
 
 EQUILIBRATION, FINAL, DERIVATIVES = "equilibration", "rounds", "derivatives"
+HELD = 0.5  # of a curvature: from there on it is that of priors
 UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that the data say nothing of
 
 
@@ -66,21 +69,25 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     """All of the case; what was found beside the result itself, which ``fits.final`` is told. Collective."""
     draws, piloted = case.config.problem.derivative_draws, case.config.problem.tangents == "auto"
     fits.announce([EQUILIBRATION, *([PILOT] if piloted else []), FINAL, *([DERIVATIVES] if draws else [])])
-    world = fits.grid.world
-    begun = world.bcast(fits.stage(EQUILIBRATION, case.equilibration(world), {}))
+    world, clock = fits.grid.world, Stopwatch()
+    with clock("equilibration"):
+        begun = world.bcast(fits.stage(EQUILIBRATION, case.equilibration(world), {}))
     case = pilot(case, fits, begun) if piloted else case
     evaluate = case.evaluate(fits.grid)
-    start = evaluate.problem.begun(case.start(begun, fits.grid))
-    before = evaluate.value(start)
-    fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem))
+    with clock("rounds"):
+        start = evaluate.problem.begun(case.start(begun, fits.grid))
+        before, along = evaluate.value(start), AlongRounds(case, evaluate)
+        fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem), also=along)
     fits.final(fitted, evaluate=evaluate)
     fits.warn(exploded(case, fitted, evaluate))
     carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add)
     u, local = fitted.params
-    at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
-    found = at_end(case, carried, at)
+    with clock("last draw, errors"):
+        at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
+        found = at_end(case, carried, at)
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
-    compared = compare(case, fits, carried, at) if draws else {}
+    with clock("derivatives compared"):
+        compared = compare(case, fits, carried, at) if draws else {}
     return compared | {
         "parameters": {
             "names": list(case.moving.labels),
@@ -97,6 +104,7 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
         "errors_of_averages": found.errors.tolist(),
         "averages_before": averages_of(before).tolist(),
         "before": evaluate.metrics(before),
+        "seconds": clock.seconds,
     }
 
 
@@ -127,7 +135,8 @@ def compare(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation) 
     world, problem, u = evaluate.grid.world, evaluate.problem, at.params.shared
     ends = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
     starts = world.on_root(lambda: [_ends(case, ends, number) for number in range(len(problem.ensembles))])
-    work = Derivatives(problem, u, starts, range(DRAW, DRAW + case.config.problem.derivative_draws), world)
+    of_energies = {name: u[name] for name in problem.moving.of_energies.classes}
+    work = Derivatives(problem, of_energies, starts, range(DRAW, DRAW + case.config.problem.derivative_draws), world)
     found = fits.stage(DERIVATIVES, work, {"parameters": _digest(u)})
     rows = world.on_root(lambda: list(_compared(case, problem, u, found)))
     fits.warn(too_short([row for of_system in rows for row in of_system["rows"]]))
@@ -136,7 +145,7 @@ def compare(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation) 
 
 def _ends(case: SimulatedCase, rows: dict[str, np.ndarray], number: int) -> PhasePoint:
     leaves = case.ensembles[number].leaves
-    return PhasePoint(*(_windows(case, rows, number, f"ends'].{what}") for what in leaves))
+    return PhasePoint(*(of_windows(case, rows, number, f"ends'].{what}") for what in leaves))
 
 
 def _digest(u: Any) -> str:
@@ -145,8 +154,9 @@ def _digest(u: Any) -> str:
 
 def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
     """Of each system its rows, what it remembers, and the growth of tangents."""
-    slopes, labels, names = case.moving.slopes(u), case.moving.labels, case.data_names()
-    for number, (one, ensemble) in enumerate(zip(case.opened, problem.ensembles)):
+    moving, names = case.moving.of_energies, case.data_names()
+    slopes, labels = moving.own_slopes(u), moving.free
+    for number, (one, ensemble) in enumerate(zip(case.opened, problem.along(u))):
         value, error = at = estimates(ensemble, slopes, found, number)
         errors, best = windows_compared(case, problem, number, u, found, at)
         window = float(ensemble.interval) * errors.careful().best
@@ -185,7 +195,7 @@ def _memory(case: SimulatedCase, problem: Windows, number: int, mine: list, valu
     ensemble, found = problem.ensembles[number], []
     pairs = zip(problem.tiles[number], ensemble.observables)
     sigma = np.concatenate([m.sigma[0] for m, one in pairs if of_frames(one)])
-    for p, label in enumerate(case.moving.labels):
+    for p, label in enumerate(case.moving.of_energies.free):
         m = int(np.argmax(np.abs(value.fluctuation[:, p]) / sigma))
         found.append(
             {
@@ -226,51 +236,20 @@ def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation) -> AtEnd:
 
 
 def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray], J: np.ndarray) -> AtEnd:
-    averages, left_out = averages_of(at), _without_each(case, problem, rows)
+    averages, left_out = averages_of(at), without_each(case, problem, at.params.shared, rows)
     noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
-    normal = J.T @ J
-    unknown = undetermined(normal, case.moving.labels)
+    n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
+    unknown = undetermined(J.T @ J, J[n:].T @ J[n:], case.moving.free)
     if unknown:
         return AtEnd(averages, jackknife_error(left_out), values, None, None, None, unknown, noise)
-    covariance = np.linalg.inv(normal)
-    n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
+    covariance = np.linalg.inv(J.T @ J)
     moved = _of_data(problem, left_out) @ J[:n] @ covariance
     of_windows = (len(moved) - 1) / len(moved) * moved.T @ moved / case.rounds_of_the_mean
-    both = slopes[:, None] * (covariance + of_windows) * slopes
-    errors = np.sqrt(np.diag(both))
-    return AtEnd(
-        averages, jackknife_error(left_out), values, slopes * np.sqrt(np.diag(covariance)),
-        slopes * np.sqrt(np.diag(of_windows)), both / np.outer(errors, errors), [], noise,
-    )  # fmt: skip
-
-
-def _without_each(case: SimulatedCase, problem: Windows, rows: dict[str, np.ndarray]) -> np.ndarray:
-    """The averages without each window that held in all systems, [W, data]."""
-    found = []
-    broke = np.stack([_windows(case, rows, number, "broke") for number in range(len(problem.ensembles))])
-    held = np.flatnonzero(np.all(broke < 0, axis=0))
-    for number, ensemble in enumerate(problem.ensembles):
-        parts = [_windows(case, rows, number, f"observed'][{k}")[held] for k in range(len(ensemble.observables))]
-        found.append(_jackknifed(ensemble, parts))
-    return np.asarray(problem.differences.behind(np.concatenate(found, axis=1)))
-
-
-def _jackknifed(ensemble: Ensemble, parts: list[np.ndarray]) -> np.ndarray:
-    """The averages without each window, or part of the windows where there are many, [B, data]; those of one alone are
-    none."""
-    W, found = len(parts[0]), []
-    for left_out in parts_of(W):
-        rest = [part.sum(axis=0) - part[left_out].sum(axis=0) for part in parts]
-        averages = ensemble.averages(rest, max(float(W - len(left_out)), 1.0))
-        found.append(np.concatenate([np.ravel(value) for value in averages]))
-    return np.array(found)
-
-
-def _windows(case: SimulatedCase, rows: dict[str, np.ndarray], number: int, what: str) -> np.ndarray:
-    """A row of all windows of a system, [windows, ...], in their order."""
-    [found] = [leaf for name, leaf in rows.items() if f"[{number}]['{what}" in name]
-    return found.reshape(-1, *found.shape[2:])[: case.n_frames]
+    of_values = [slopes @ part @ slopes.T for part in (covariance, of_windows, covariance + of_windows)]
+    of_data, of_frames, errors = (np.sqrt(np.diag(part)) for part in of_values)
+    correlations = of_values[-1] / np.outer(errors, errors)
+    return AtEnd(averages, jackknife_error(left_out), values, of_data, of_frames, correlations, [], noise)
 
 
 def _of_data(problem: Windows, left_out: np.ndarray) -> np.ndarray:
@@ -280,10 +259,14 @@ def _of_data(problem: Windows, left_out: np.ndarray) -> np.ndarray:
     return np.sqrt(count) * (left_out - left_out.mean(axis=0)) / sigma
 
 
-def undetermined(normal: np.ndarray, labels: tuple[str, ...]) -> list[str]:
-    """The combinations of parameters that hardly change any datum, in units of their scales."""
+def undetermined(normal: np.ndarray, of_priors: np.ndarray, labels: tuple[str, ...]) -> list[str]:
+    """The combinations of parameters, in units of their scales, that hardly change any datum and that no prior holds.
+
+    normal: the curvature of a loss by Gauss and Newton, [P, P]; of_priors: the part of it that is of priors.
+    """
     values, vectors = np.linalg.eigh(normal)
-    found = vectors[:, values <= UNDETERMINED * values[-1]].T
+    held = np.sum(vectors * (of_priors @ vectors), axis=0) > HELD * values
+    found = vectors[:, (values <= UNDETERMINED * values[-1]) & ~held].T
     return [_in_words(vector, labels) for vector in found]
 
 

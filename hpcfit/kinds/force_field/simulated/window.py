@@ -138,19 +138,21 @@ def windows_compared(
     case: SimulatedCase, problem: Windows, number: int, u: Any, found: Mapping[str, Array], at: tuple
 ) -> tuple[Errors, Choice | None]:
     """The errors of windows of a system, of each derivative and of all."""
-    errors = errors_of_windows(problem.ensembles[number], case.moving.slopes(u), found, number, at)
+    ensemble, slopes = problem.along(u)[number], case.moving.of_energies.own_slopes(u)
+    errors = errors_of_windows(ensemble, slopes, found, number, at)
     return errors, choice(errors, weights_of_data(problem, number), at, case.config.problem.derivative_draws)
 
 
 def pilot(case: SimulatedCase, fits: Fits, begun: Mapping[str, Array]) -> SimulatedCase:
     """The case with tangents of the length that has the least error, by system, as draws from the starts find it."""
     problem, u, draws = case.problem, case.moving.init(), case.config.problem.derivative_draws
-    starts = [PhasePoint(begun[f"x {n}"], begun[f"v {n}"]) for n in range(len(problem.ensembles))]
-    work = Derivatives(problem, u, starts, range(2 * DRAW, 2 * DRAW + draws), fits.grid.world)
+    of_energies = {name: u[name] for name in case.moving.of_energies.classes}
+    starts = [PhasePoint(*(begun[f"{what} {n}"] for what in one.leaves)) for n, one in enumerate(problem.ensembles)]
+    work = Derivatives(problem, of_energies, starts, range(2 * DRAW, 2 * DRAW + draws), fits.grid.world)
     found = fits.stage(PILOT, work, {})
 
     def length(number: int, ensemble: Ensemble) -> int:
-        at = estimates(ensemble, case.moving.slopes(u), found, number)
+        at = estimates(ensemble, case.moving.of_energies.own_slopes(u), found, number)
         _, best = windows_compared(case, problem, number, u, found, at)
         return ensemble.frames if best is None else best.best(ensemble.frames)
 

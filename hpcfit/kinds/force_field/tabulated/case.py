@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,8 +16,9 @@ from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
+from hpcfit.kinds.force_field.curves import CIRCLE, whitening
 from hpcfit.kinds.force_field.tabulated.config import CorrectionConfig, CurveConfig, DataConfig, EnsembleConfig, Prices
-from hpcfit.kinds.force_field.tabulated.problem import CIRCLE, Data, JointFit, Prior, Scales, whitening
+from hpcfit.kinds.force_field.tabulated.problem import Data, JointFit, Prior, Scales
 from hpcfit.observables.measured import SIDES
 from hpcfit.readers.tables import NumberTable, check_all, open_table
 from hpcfit.store.files import sha256_of_file
@@ -70,6 +71,14 @@ class Ensemble(NamedTuple):
     def width(self) -> int:
         """The number of averages that all data take."""
         return sum(data.width for data in self.data)
+
+    def groups(self) -> list[Hashable]:
+        """The group of each datum, which folds hold out whole: itself where none is given. None: it is not fitted."""
+        return [
+            None if data.config.held_out else (number, row) if data.config.groups is None else data.config.groups[row]
+            for number, data in enumerate(self.data)
+            for row in range(len(data.measured))
+        ]
 
     def centred_terms(self, rows: slice) -> np.ndarray:
         """The sums of terms of some frames without their means, [n, K] kT."""
@@ -213,7 +222,10 @@ class TabulatedCase:
         fixed = np.array([0.0 if one.fitted else one.value for one in choice.correction])
         coefficients = np.array([one.coefficients for one in choice.curve], float).reshape(-1, 3)
         judged = self.validated or choice.n_folds > 0  # of all fits alike: a history has one set of columns
-        return JointFit(self._data(), prices, self._scales(), fixed, coefficients, len(self.ensembles), judged)
+        precision = np.array([0.0 if one.prior is None else one.prior**-2 for one in choice.correction])
+        return JointFit(
+            self._data(), prices, self._scales(), fixed, coefficients, len(self.ensembles), judged, precision
+        )
 
     def _rows(self, grid: Grid) -> FrameRows:
         shape = (len(grid.blocks), BLOCK_FRAMES)
@@ -347,10 +359,11 @@ def _check_terms_vary(corrections: Sequence[CorrectionConfig], ensembles: Sequen
 
 
 def _check_folds(n_folds: int, ensembles: Sequence[Ensemble]) -> None:
-    fitted = sum(len(data.measured) for one in ensembles for data in one.data if not data.config.held_out)
-    if n_folds > fitted:
+    groups = sum(len({group for group in one.groups() if group is not None}) for one in ensembles)
+    if n_folds > groups:
         raise InputError(
-            f"[problem] folds = {n_folds} of {fitted} data that are fitted", remedy=f"use at most {fitted} folds"
+            f"[problem] folds = {n_folds} of {groups} data, or groups of them, that are fitted",
+            remedy=f"use at most {groups} folds",
         )
 
 
@@ -365,6 +378,11 @@ def _open_data(config: DataConfig, curves: Sequence[CurveConfig]) -> DataTables:
             f"data '{config.name}': {frames.path} has {len(frames.names)} columns, {measured.path} has"
             f" {measured.n_rows} rows",
             remedy="give a measurement for each column of what was calculated",
+        )
+    if config.groups is not None and len(config.groups) != measured.n_rows:
+        raise InputError(
+            f"data '{config.name}': {len(config.groups)} groups are given, {measured.path} has {measured.n_rows} rows",
+            remedy="give the group of each datum",
         )
     values = measured.rows(slice(None))
     check_all(measured, np.stack([values[:, 0] < np.inf, values[:, 1] > 0], 1), "sigma must be above 0", "give sigma")

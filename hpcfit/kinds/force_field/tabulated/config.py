@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from hpcfit.config.observables.experiments import CurveConfig
 from hpcfit.config.table import FilePath, ProblemTable, Space, Table, check_are_unique, relative_to_config
 from hpcfit.errors import InputError, nearest
 
@@ -33,7 +34,10 @@ class Prices(NamedTuple):
 
 
 class DataConfig(Table):
-    """A set of data: numbers of each frame [T, M], whose averages are compared with measurements [M, 2]."""
+    """A set of data: numbers of each frame [T, M], whose averages are compared with measurements [M, 2].
+
+    groups: [M], names or numbers; data of an ensemble that have one are held out together. Single data by default.
+    """
 
     name: Name
     calculated: FilePath | None = None
@@ -43,6 +47,7 @@ class DataConfig(Table):
     power: Literal[3, 6] | None = None
     bound: Literal["upper", "lower"] | None = None
     held_out: bool = False
+    groups: Annotated[list[Name | int], Field(min_length=1)] | None = None
 
     _paths = field_validator("calculated", "torsions", "measured")(
         lambda path, info: None if path is None else relative_to_config(path, info)
@@ -62,6 +67,8 @@ class DataConfig(Table):
             raise ValueError(f"data '{self.name}': torsions and the curve that makes couplings of them go together")
         if self.power is not None and self.torsions is not None:
             raise ValueError(f"data '{self.name}': power = {self.power} is of distances, and has no effect on torsions")
+        if self.groups is not None and self.held_out:
+            raise ValueError(f"data '{self.name}': groups are of data that are fitted, and have no effect on held_out")
         return self
 
 
@@ -90,28 +97,23 @@ class EnsembleConfig(Table):
         return self
 
 
-class CurveConfig(Table):
-    """A Karplus curve A cos^2 + B cos + C, Hz, of a torsion to which ``offset`` (rad) was added."""
-
-    name: Name
-    coefficients: Annotated[list[Finite], Field(min_length=3, max_length=3)]
-    offset: Finite = 0.0
-    fitted: bool = False
-
-
 class CorrectionConfig(Table):
     """A correction phi, in kT: the energy gets phi times the sum of some columns of the terms of each ensemble.
 
     columns: the same of each ensemble that has terms, or by the name of the ensemble. value: of one that is not fitted.
+    prior: of one that is, the standard deviation of a Gaussian around 0, kT, beside its price beta.
     """
 
     name: Name
     columns: Columns | dict[str, Columns]
     value: Finite = 0.0
     fitted: bool = True
+    prior: Strength | None = None
 
     @model_validator(mode="after")
-    def _value_has_effect(self) -> CorrectionConfig:
+    def _values_have_effect(self) -> CorrectionConfig:
+        if self.prior is not None and not self.fitted:
+            raise ValueError(f"correction '{self.name}': prior = {self.prior:g} has no effect where it is not fitted")
         if self.fitted == (self.value != 0):
             raise ValueError(
                 f"correction '{self.name}': value = {self.value:g}, fitted = {str(self.fitted).lower()}: one that is"

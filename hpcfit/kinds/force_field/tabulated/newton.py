@@ -6,7 +6,7 @@ first and W, V, U the second derivatives of chi2 / 2 by X, XX, Xc, cc, l = ln(P 
 under P_ff,
 
     y = r + W dX + V dc,     dX = -C_gl - C_gf dphi - C_gg y / alpha
-    (alpha C_F + beta K'' - alpha C_ff) dphi - C_fg y = -g_phi + alpha C_fl
+    (alpha C_F + beta K'' + 1 / prior^2 - alpha C_ff) dphi - C_fg y = -g_phi + alpha C_fl
     (U + gamma R'') dc + V^T dX = -g_c
 
 where g_phi, g_c are the derivatives at fixed weights.
@@ -27,7 +27,8 @@ from hpcfit.fit.cells import each
 from hpcfit.fit.gradient import NO_ROWS, Evaluation, Gradient
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.problem import Cell, Params
-from hpcfit.kinds.force_field.tabulated.problem import CIRCLE, JointFit
+from hpcfit.kinds.force_field.curves import CIRCLE
+from hpcfit.kinds.force_field.tabulated.problem import JointFit
 from hpcfit.kinds.force_field.tabulated.uncertainty import Moments, fitted_rows, moments, of_chi2
 
 ARMIJO, TRIALS = 1e-4, 30
@@ -130,6 +131,9 @@ def solved(problem: JointFit, at: Evaluation, found: Moments) -> tuple[np.ndarra
     circles = gamma * np.kron(np.eye(m // 3), CIRCLE)
     A[n + k :, n + k :] = U + circles
     b[n + k :] = -(g_c + circles @ changes)
+    precision = problem.precision[chosen]
+    A[n : n + k, n : n + k] = np.diag(precision)
+    b[n : n + k] = -precision * phi[chosen]
     for s in range(S):
         mine, fitted = slice(s * F, (s + 1) * F), slice(n, n + k)
         C, C_F, third = found.of_p[s], found.of_q[s], found.third[s]

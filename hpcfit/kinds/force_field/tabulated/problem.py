@@ -1,6 +1,7 @@
 """One loss over the weights of frames, corrections of the force field and the curves that predict data.
 
     L = sum over ensembles s of [ chi2_s / 2 + alpha KL(P_s || P_ff,s) + beta KL(P_ff,s || P_0,s) ] + gamma R
+        + sum over k of (phi_k / prior_k)^2 / 2
 
     P_ff,t ~ w0_t exp(-sum over k of phi_k f_kt)            phi: in kT, shared by all ensembles
     chi2   = sum over data of ((<g>_P - measured) / sigma)^2
@@ -19,19 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
+from hpcfit.kinds.force_field.curves import CIRCLE
 from hpcfit.pytrees import pytree
-
-# The mean over the circle of (dA cos^2 + dB cos + dC)^2 is (dA, dB, dC) CIRCLE (dA, dB, dC) / 2.
-CIRCLE = np.array([[3 / 4, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 2.0]])
-LEAST = 1e-9  # of the largest curvature: that of a direction which has hardly any
-
-
-def whitening(curvature: np.ndarray) -> np.ndarray:
-    """A matrix W with W^T curvature W = 1, but for directions that have hardly any curvature."""
-    if not len(curvature):
-        return np.zeros((0, 0))
-    values, vectors = np.linalg.eigh(curvature)
-    return vectors / np.sqrt(np.maximum(values, LEAST * values[-1]))
 
 
 class Prior(NamedTuple):
@@ -95,6 +85,7 @@ class JointFit:
     Local parameters v: ln(P / P_ff) = v spread / sqrt(alpha) + constant; shared ones z of corrections and curves, in
     units of ``scales`` and of their prices, so that the priced terms have the second derivative 1 in each direction.
     prices: alpha, beta, gamma. fixed_phi: [K], coefficients: [curves, 3]. judged: chi2 of held-out data is told.
+    precision: [K], 1 / prior^2 of the corrections, 1/kT^2, 0 for none.
     """
 
     data: Data
@@ -104,6 +95,7 @@ class JointFit:
     coefficients: Any
     n_ensembles: int = field(metadata={"static": True})
     judged: bool = field(metadata={"static": True})
+    precision: Any
 
     @property
     def tiles(self) -> np.ndarray:
@@ -174,7 +166,8 @@ class JointFit:
         prices, chi2 = self.prices, self.chi2(sums, common, shared)
         from_force_field, from_simulation = self.divergences(common)
         priced = prices.alpha * from_force_field + prices.beta * from_simulation
-        return jnp.sum(chi2 / 2 + priced) + prices.gamma * self.change_of_curves(shared)
+        held = jnp.sum(self.precision * self.phi(shared) ** 2) / 2
+        return jnp.sum(chi2 / 2 + priced) + prices.gamma * self.change_of_curves(shared) + held
 
     def divergences(self, common: WeightSums) -> tuple[Any, Any]:
         """KL(P || P_ff) and KL(P_ff || P_0) of each ensemble, [S] nats."""

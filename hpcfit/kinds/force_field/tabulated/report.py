@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from hpcfit.kinds.force_field.files import OBSERVABLES, PARAMETERS, WEIGHTS, ForceFieldRun
 from hpcfit.kinds.force_field.sections import (
     cards,
     convergence,
     correlations,
     deviations,
+    fitted_curves,
     parameter_table,
     so_far,
     time,
@@ -51,7 +50,6 @@ COMBINATIONS = (
     "the largest parts are named. Determined: the share of what is known of a combination that the data say; the rest"
     " is the prices' own."
 )
-CURVES = "Fitted curves and those given (dashed, the baseline)."
 PRICES = (
     "χ² a datum of the data left out of each fold (green, mean and standard error over {folds} folds) and of those "
     "fitted (blue). Dashed: the simulated ensembles, the baseline. Each panel shows the best of the other prices. A "
@@ -96,27 +94,14 @@ def data(run: ForceFieldRun) -> Section:
 
 def parameters(run: ForceFieldRun) -> Section | None:
     """Values with errors, correlations, and what the data do not determine."""
-    from hpcfit.kinds.force_field import figures
-
     m, table = run.metrics, run.metrics["parameters"]
     if not table["names"]:
         return None
     resamples = plural(run.config["problem"]["resamples"], "resample")
     blocks: list[Any] = [parameter_table(table, PARAMETERS_TABLE.format(resamples=resamples))]
-    if (fitted := _fitted_curves(table, run)) is not None:
-        blocks.append(Figure(figures.curves(*fitted), "fitted curves", CURVES))
-    blocks += correlations(table, " of data")
+    blocks += [*fitted_curves(run), *correlations(table, " of data")]
     rows = [[one["words"], percent(one["determined"])] for one in m["combinations"]]
     return Section("Parameters", [*blocks, Table(("combination", "determined"), rows, COMBINATIONS)])
-
-
-def _fitted_curves(table: dict[str, Any], run: ForceFieldRun) -> tuple[list[str], np.ndarray, np.ndarray] | None:
-    """Names of the fitted curves, and their coefficients before and after."""
-    names = [one["name"] for one in run.config["problem"]["curve"] if one["fitted"]]
-    if not names:
-        return None
-    last = slice(len(table["names"]) - 3 * len(names), None)
-    return names, *(np.reshape(table[key][last], (-1, 3)) for key in ("start", "values"))
 
 
 def prices(run: ForceFieldRun) -> Section | None:

@@ -80,14 +80,16 @@ class Study:
         return [_scanned(prices, scores) for prices, scores in zip((None, *choice.prices), zip(*found))]
 
     def _folds(self) -> np.ndarray:
-        """The fold of each datum, -1 for those of the validation set: the data of each ensemble are dealt out."""
+        """The fold of each datum, -1 for those of the validation set: the groups of each ensemble are dealt out."""
         data, choice = self._problem.data, self.case.config.problem
         fold, dealt = np.full(len(data.count), -1), 0
         random = np.random.default_rng((choice.n_folds, choice.fold_seed))
-        for ensemble in range(len(self.case.ensembles)):
-            mine = random.permutation(np.flatnonzero((data.ensemble == ensemble) & (data.count > 0)))
-            fold[mine] = (dealt + np.arange(len(mine))) % choice.n_folds
-            dealt += len(mine)
+        for ensemble, one in enumerate(self.case.ensembles):
+            groups = dict.fromkeys(group for group in one.groups() if group is not None)
+            order = random.permutation(len(groups))
+            folds = dict(zip(groups, ((dealt + np.argsort(order)) % choice.n_folds).tolist()))
+            fold[data.ensemble == ensemble] = [folds.get(group, -1) for group in one.groups()]
+            dealt += len(groups)
         return fold
 
     def _of_fold(self, fold: int, left_out: np.ndarray) -> Iterator[tuple[float, float]]:

@@ -4,8 +4,8 @@ Where the weights of frames are minimised over, the loss is a function of theta 
 derivative is exact here, not that of Gauss and Newton. With X the averages of an ensemble, h = (g, f) what is averaged
 beside the terms of the force field, and C_P, C_F their covariances under P and P_ff:
 
-    H = [ gamma R'' + d2(chi2/2)/dc2              0             ]     B = [ d2(chi2/2)/dX dc     0      ]
-        [            0               alpha C_F(f,f) + beta K'' ],        [        0         alpha 1    ]
+    H = [ gamma R'' + d2(chi2/2)/dc2                    0                    ]     B = [ d2(chi2/2)/dX dc     0    ]
+        [            0               alpha C_F(f,f) + beta K'' + 1 / prior^2 ],        [        0         alpha 1  ]
 
     d2 L / d theta2 = sum over ensembles of  H - B^T C_P (alpha + W C_P)^-1 B,    W = d2(chi2/2)/dX2 in the block of g,
 
@@ -26,7 +26,8 @@ import scipy.linalg
 from hpcfit.fit.cells import each
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.problem import Cell, Params
-from hpcfit.kinds.force_field.tabulated.problem import CIRCLE, JointFit, Scales, whitening
+from hpcfit.kinds.force_field.curves import CIRCLE, whitening
+from hpcfit.kinds.force_field.tabulated.problem import JointFit, Scales
 
 DETERMINED = 0.1  # share of what is known of a combination, below which it is the prices that say it
 SHOWN = 0.25  # least part of a parameter in a combination that is named, of the largest
@@ -151,8 +152,9 @@ def curvatures(problem: JointFit, at: Evaluation, found: Moments) -> tuple[np.nd
     chosen = fitted_rows(problem.scales)
     k, F = int(chosen.sum()), averages.shape[1]
     circles = np.kron(np.eye(problem.scales.placed.shape[1]), CIRCLE)
-    whole = scipy.linalg.block_diag(np.zeros((k, k)), by_curves + gamma * circles)
-    priced = scipy.linalg.block_diag(np.zeros((k, k)), gamma * circles)
+    priors = np.diag(problem.precision[chosen])
+    whole = scipy.linalg.block_diag(priors, by_curves + gamma * circles)
+    priced = scipy.linalg.block_diag(priors, gamma * circles)
     picked = np.ix_(chosen, chosen)
     of_p = found.of_p[:, :-1, :-1]
     for C_P, C_F, third, W, V in zip(of_p, found.of_q, found.third, by_averages, mixed):

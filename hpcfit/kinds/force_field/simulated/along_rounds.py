@@ -1,0 +1,77 @@
+"""The averages of each round with their errors over its windows, and averages without each window, which give them."""
+
+from __future__ import annotations
+
+import csv
+from typing import Any
+
+import numpy as np
+
+from hpcfit.fit.gradient import Gradient
+from hpcfit.fit.loop import Step
+from hpcfit.fit.state import gather_rows, to_arrays
+from hpcfit.kinds.force_field.files import ROUND_COLUMNS, ROUNDS
+from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
+from hpcfit.kinds.force_field.simulated.case import SimulatedCase
+from hpcfit.statistics.blocks import jackknife_error, parts_of
+from hpcfit.store.files import write_csv
+
+Rows = dict[str, np.ndarray]
+SUMMED = ("observed", "weight", "broke")  # rows of windows that averages are made of
+
+
+class AlongRounds:
+    """Writes the averages of each round (``fit.loop.Hook``); rounds that an interrupted run had beyond its checkpoint
+    are written anew."""
+
+    def __init__(self, case: SimulatedCase, evaluate: Gradient):
+        self._case, self._evaluate = case, evaluate
+        self._written: list[list[Any]] | None = None
+
+    def __call__(self, step: Step) -> None:
+        """Add those of the accepted evaluation; collective."""
+        local = to_arrays([step.state.rows]).local
+        chosen = {name: leaf for name, leaf in local.items() if any(f"'{one}'" in name for one in SUMMED)}
+        rows, grid = gather_rows(chosen, self._evaluate.grid), self._evaluate.grid
+        grid.world.on_root(lambda: self._write(step.number, step.state.params.shared, rows))
+
+    def _write(self, number: int, u: Any, rows: Rows) -> None:
+        path = self._case.config.run.directory / ROUNDS
+        if self._written is None:
+            self._written = []
+            if number and path.is_file():
+                with path.open(newline="", encoding="utf-8") as file:
+                    self._written = [row for row in list(csv.reader(file))[1:] if int(row[0]) < number]
+        left_out = without_each(self._case, self._evaluate.problem, u, rows)
+        found = zip(self._case.data_names(), left_out.mean(axis=0), jackknife_error(left_out))
+        for name, average, error in found if len(left_out) else ():
+            self._written.append([number, name.system, name.observable, name.item, float(average), float(error)])
+        write_csv(path, ROUND_COLUMNS, self._written)
+
+
+def without_each(case: SimulatedCase, problem: Windows, u: Any, rows: Rows) -> np.ndarray:
+    """The averages without each window that held in all systems, or part of the windows where there are many, [B,
+    data]."""
+    ensembles = problem.along(u)
+    broke = np.stack([of_windows(case, rows, number, "broke") for number in range(len(ensembles))])
+    held, found = np.flatnonzero(np.all(broke < 0, axis=0)), []
+    for number, ensemble in enumerate(ensembles):
+        parts = [of_windows(case, rows, number, f"observed'][{k}]")[held] for k in range(len(ensemble.observables))]
+        found.append(_jackknifed(ensemble, parts, of_windows(case, rows, number, "weight")[held]))
+    return np.asarray(problem.differences.behind(np.concatenate(found, axis=1)))
+
+
+def _jackknifed(ensemble: Ensemble, parts: list[np.ndarray], weight: np.ndarray) -> np.ndarray:
+    """The averages of a system without each window; those of one alone are none."""
+    found = []
+    for left_out in parts_of(len(weight)):
+        rest = [part.sum(axis=0) - part[left_out].sum(axis=0) for part in parts]
+        averages = ensemble.averages(rest, weight.sum() - weight[left_out].sum() if len(weight) > 1 else 1.0)
+        found.append(np.concatenate([np.ravel(value) for value in averages]))
+    return np.array(found)
+
+
+def of_windows(case: SimulatedCase, rows: Rows, number: int, what: str) -> np.ndarray:
+    """A row of all windows of a system, [windows, ...], in their order."""
+    [found] = [leaf for name, leaf in rows.items() if f"[{number}]['{what}" in name]
+    return found.reshape(-1, *found.shape[2:])[: case.n_frames]
