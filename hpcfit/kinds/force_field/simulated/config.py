@@ -255,7 +255,7 @@ class SimulatedConfig(ProblemTable):
         check_are_unique("[[problem.parameter]]", [one.name for one in self.parameter])
         check_are_unique("[[problem.difference]]", [one.name for one in self.difference])
         data = [*(one for _, one in self.observables() if one.is_measured), *self.difference]
-        if all(one.held_out for one in data):
+        if data and all(one.held_out for one in data):
             raise ValueError("all observables are held out: there is nothing to fit")
         return self
 
