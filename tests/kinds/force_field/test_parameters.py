@@ -45,6 +45,22 @@ def test_values_slopes_and_priors_are_those_of_their_transforms():
     np.testing.assert_allclose(np.ravel(by_u), [0.0, 0.2], rtol=1e-14)
 
 
+def test_a_parameter_stays_between_its_bounds():
+    tables = [ParameterConfig(name="q:O", bounds=[-1.0, -0.5], scale=0.1), ParameterConfig(name="q:H", scale=0.1)]
+    found = moving(tables, [system()])
+    start = found.slopes(found.init())
+    np.testing.assert_allclose(start, np.diag([0.1, 0.1]), rtol=1e-14)  # of H, without bounds, and of O
+    for size in (-300.0, -2.0, 0.4, 300.0):
+        u = {"q": np.array([0.5, size])}
+        hydrogen, oxygen = found.values(u)
+        assert hydrogen == 0.4 + 0.05
+        assert -1.0 <= oxygen <= -0.5
+        by_u = jax.jacfwd(lambda one: found.classes["q"].values(one))(u["q"])
+        np.testing.assert_allclose(found.slopes(u), by_u, rtol=1e-9, atol=1e-14)
+    moved = found.values({"q": np.array([0.0, 1.0])})[1]
+    assert moved == pytest.approx(-1 + 0.5 / (1 + 0.6 / 0.4 * np.exp(-0.1 / 0.12)))
+
+
 @pytest.mark.parametrize(
     ("tables", "said"),
     [
@@ -52,6 +68,7 @@ def test_values_slopes_and_priors_are_those_of_their_transforms():
         ([{"name": "epsilon:H"}], "'epsilon:H' starts at 0"),
         ([{"name": "q"}, {"name": "q:O"}], "'q:O' is named twice"),
         ([{"name": "sigma"}], "no system has parameters 'sigma'"),
+        ([{"name": "q", "bounds": [0.0, 1.0]}], r"'q' starts at -0\.8, outside of its bounds"),
     ],
 )
 def test_a_parameter_that_cannot_move_is_one_error(tables, said):
@@ -105,7 +122,8 @@ def test_scaled_ions_keep_the_net_charge_of_the_system():
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"name": "q", "transform": "log"}, "moves logarithms of charges"),
+        ({"name": "q", "transform": "log"}, "moves charges in logarithms or between bounds"),
+        ({"name": "q", "bounds": [-1.0, 1.0]}, "moves charges in logarithms or between bounds"),
         ({"name": "q:O"}, "'q:O' cannot move: no other charge moves that would keep the net charge"),
         ({"name": "epsilon:O", "net_charge": "molecules"}, "'epsilon:O' is no charge"),
     ],

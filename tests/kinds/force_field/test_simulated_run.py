@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from hpcfit.kinds.force_field.files import DERIVATIVES, OBSERVABLES, PARAMETERS
+from hpcfit.kinds.force_field.files import DERIVATIVES, OBSERVABLES, PARAMETERS, ROUNDS
 from tests.command import ROOT, here, sets
 from tests.conftest import assert_one_clear_error, history, wait_for
 from tests.kinds.force_field.wells import COLD, CONFIG, write_wells
@@ -73,7 +73,7 @@ def metrics_of(run):
 def result(run):
     """All that must be the same on any ranks, through interruptions."""
     metrics = metrics_of(run)
-    tables = [(run / name).read_text() for name in (PARAMETERS, OBSERVABLES, DERIVATIVES)]
+    tables = [(run / name).read_text() for name in (PARAMETERS, OBSERVABLES, DERIVATIVES, ROUNDS)]
     keys = ("fitted", "before", "parameters", "averages", "errors_of_averages", "derivatives", "undetermined")
     return {key: metrics[key] for key in keys}, tables, [tuple(row[name] for name in SAME) for row in history(run)]
 
@@ -94,6 +94,22 @@ def test_the_force_constant_is_found_within_its_error(whole):
     assert of_data == pytest.approx(0.04 * 2, rel=0.2)  # by the slopes of the last draw
     assert abs(value - 2) < 3 * of_frames
     assert of_frames < 0.1
+
+
+def test_each_round_leaves_its_averages_with_their_errors(whole):
+    """Those of measured data make the chi2 of the history; x^2 of 24 windows has an error of its own each."""
+    rows = rows_of(whole / "run", ROUNDS)
+    assert [int(row["round"]) for row in rows] == np.repeat(np.arange(7), 4).tolist()
+    assert {(row["system"], row["observable"], row["item"]) for row in rows[:4]} == {
+        ("cold", "second", "0"), ("cold", "apart", "0"), ("warm", "moments", "0"), ("warm", "moments", "1"),
+    }  # fmt: skip
+    chi2 = [row["chi2"] for row in history(whole / "run")]
+    second = [((float(row["average"]) - 0.5) / 0.02) ** 2 for row in rows if row["observable"] == "second"]
+    np.testing.assert_allclose(second, chi2, rtol=1e-9)  # the distance stays below its bound
+    errors = [float(row["error"]) for row in rows if row["observable"] == "second"]
+    assert 0.005 < min(errors) < max(errors) < 0.05
+    seconds = metrics_of(whole / "run")["seconds"]
+    assert {"equilibration", "rounds", "rounds: sums over ranks", "derivatives compared"} <= set(seconds)
 
 
 def test_averages_after_the_fit_are_exact_within_their_errors(whole):

@@ -148,7 +148,7 @@ class SimulatedCase:
     @property
     def _followers(self) -> str:
         names = [one for one in self.moving.labels if one not in self.moving.free]
-        return f"; {', '.join(names)} follow, as net charges stay" if names else ""
+        return f"; so that net charges stay, they move {', '.join(names)}" if names else ""
 
     def bytes_held(self, grid: Grid) -> int:
         """Bytes of where this rank's windows begin."""

@@ -32,17 +32,27 @@ STEPS = 4  # of an optimizer on one sample of frames
 class ParameterConfig(Table):
     """A parameter that may move: a class of them (`lj.sigma`), or one entry of a class (`lj.sigma:HOH.O`).
 
-    transform: "log" moves its logarithm, which keeps its sign. prior: the standard deviation of a Gaussian around the
-    start, of the logarithm where that moves. scale: the change that an optimizer takes for one; the prior where there
-    is one. net_charge: of charges, what their moves leave as it is: the net charge of each of the "molecules", unless
-    another is said, that of each "system", or none ("free").
+    transform: "log" moves its logarithm, which keeps its sign. bounds: [low, high], between which it stays; a logistic
+    function of what moves. prior: the standard deviation of a Gaussian around the start, of the logarithm where that
+    moves, and of what moves between bounds, in units that are those of the parameter at the start. scale: the change
+    that an optimizer takes for one; the prior where there is one. net_charge: of charges, what their moves leave as it
+    is: the net charge of each of the "molecules", unless another is said, that of each "system", or none ("free").
     """
 
     name: Name
     transform: Literal["linear", "log"] = "linear"
+    bounds: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None = None
     prior: Positive | None = None
     scale: Positive | None = None
     net_charge: Literal["molecules", "system", "free"] | None = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> ParameterConfig:
+        if self.bounds is not None and self.transform == "log":
+            raise ValueError(f"parameter '{self.name}' has bounds, and transform = 'log': give one of them")
+        if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"parameter '{self.name}': bounds = {self.bounds} are not [low, high]")
+        return self
 
 
 class MovingCurveConfig(CurveConfig):
@@ -279,7 +289,7 @@ class SimulatedConfig(ProblemTable):
         check_are_unique("[[problem.parameter]]", [one.name for one in self.parameter])
         check_are_unique("[[problem.difference]]", [one.name for one in self.difference])
         data = [*(one for _, one in self.observables() if one.is_measured), *self.difference]
-        if all(one.held_out for one in data):
+        if data and all(one.held_out for one in data):
             raise ValueError("all observables are held out: there is nothing to fit")
         return self
 

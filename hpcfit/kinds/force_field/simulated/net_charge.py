@@ -22,10 +22,10 @@ def how_kept(leaf: str, tables: Sequence[Any], states: Sequence[Any]) -> list[st
                 f"parameter '{one.name}' is no charge: net_charge = '{one.net_charge}' has no effect",
                 remedy="leave net_charge out",
             )
-        if is_charge and one.transform == "log" and one.net_charge != "free":
+        if is_charge and (one.transform == "log" or one.bounds) and one.net_charge != "free":
             raise InputError(
-                f"parameter '{one.name}' moves logarithms of charges, whose changes do not add up to 0",
-                remedy="set transform = 'linear', or net_charge = 'free' if the net charge may change",
+                f"parameter '{one.name}' moves charges in logarithms or between bounds, so that they do not add up",
+                remedy="move them linearly without bounds, or set net_charge = 'free' if the net charge may change",
             )
     return [(one.net_charge or "molecules") if is_charge else "free" for one in tables]
 

@@ -1,6 +1,7 @@
 """The parameters that a fit may move, as functions of the numbers that its optimizer sees.
 
-An entry of a class of parameters is start + scale u, or start exp(scale u); the classes are those of an energy
+An entry of a class of parameters is start + scale u, or start exp(scale u), or between bounds a logistic function of u
+with the slope ``scale`` at the start; the classes are those of an energy
 (``energies.energy``), the numbers u of order 1, shared by all systems that have the class. Some charges have no number
 of their own: they follow others, so that net charges stay (``net_charge``). Curves that predict data move beside them
 (``curves``).
@@ -33,8 +34,9 @@ class Class:
     """The moving entries of one class.
 
     entry: [n], their places; start, scale: [n]; logarithmic: [n] bool; precision: [n], 1 / prior^2 in units of scale, 0
-    for none. free: [k], those that have a number u of their own, of the n; of_free: [n, k], how all of them move with
-    these, in units of scale; both None where k = n.
+    for none. bounds: [n, 2], low and high, which are equal where there are none; None where no entry has any. free:
+    [k], those that have a number u of their own, of the n; of_free: [n, k], how all of them move with these, in units
+    of scale; both None where k = n.
     """
 
     entry: np.ndarray
@@ -42,6 +44,7 @@ class Class:
     scale: np.ndarray
     logarithmic: np.ndarray
     precision: np.ndarray
+    bounds: np.ndarray | None = None
     free: np.ndarray | None = None
     of_free: np.ndarray | None = None
     unit = ""
@@ -54,16 +57,33 @@ class Class:
     def values(self, u: Any) -> jax.Array:
         """The values of the entries, [n]."""
         moved = self.scale * self._moves(u)
-        return jnp.where(self.logarithmic, self.start * jnp.exp(moved), self.start + moved)
+        found = jnp.where(self.logarithmic, self.start * jnp.exp(moved), self.start + moved)
+        if self.bounds is None:
+            return found
+        low, width, bounded = self._bounds
+        share = jnp.where(bounded, (self.start - low) / width, 0.5)
+        inside = low + width * jax.nn.sigmoid(jax.scipy.special.logit(share) + moved / (width * share * (1 - share)))
+        return jnp.where(bounded, inside, found)
 
     def slopes(self, u: Any) -> np.ndarray:
         """The derivatives of the values by the numbers u, [n, k]."""
-        own = self.scale * np.where(self.logarithmic, np.asarray(self.values(u)), 1.0)
+        values = np.asarray(self.values(u))
+        own = self.scale * np.where(self.logarithmic, values, 1.0)
+        if self.bounds is not None:
+            low, width, bounded = self._bounds
+            room = lambda value: jnp.where(bounded, (value - low) * (low + width - value), 1.0)  # noqa: E731
+            own = own * np.asarray(room(values) / room(self.start))
         return np.diag(own) if self.of_free is None else own[:, None] * self.of_free
 
     def deviations(self, u: Any) -> jax.Array:
         """The changes in units of their priors, [n]; 0 where there is none."""
         return jnp.sqrt(self.precision) * self._moves(u)
+
+    @property
+    def _bounds(self) -> tuple[Any, Any, Any]:
+        """The lower bound, the width between both (1 where there are none), and where there are bounds, [n]."""
+        low, high = jnp.moveaxis(jnp.asarray(self.bounds), -1, 0)
+        return low, jnp.where(high > low, high - low, 1.0), high > low
 
     def _moves(self, u: Any) -> Any:
         return u if self.of_free is None else self.of_free @ u
@@ -161,6 +181,11 @@ def moving(
                 if named:
                     raise InputError(f"parameter '{one.name}' starts at 0, which has no logarithm", remedy=_LINEAR)
                 continue  # an epsilon of 0 stands for an atom without a term
+            if one.bounds is not None and not one.bounds[0] < start[place] < one.bounds[1]:
+                raise InputError(
+                    f"parameter '{one.name}' starts at {start[place]:g}, outside of its bounds = {one.bounds}",
+                    remedy="give bounds on either side of the start",
+                )
             if place in rows.setdefault(leaf, {}):
                 raise InputError(f"parameter '{one.name}' is named twice", remedy="leave one of [[problem.parameter]]")
             rows[leaf][place] = float(start[place]), one
@@ -232,7 +257,9 @@ def _of_entries(found: dict[int, tuple[float, ParameterConfig]], entry: list[int
     start = np.array([found[place][0] for place in entry])
     logarithmic = np.array([one.transform == "log" for one in tables])
     prior = np.array([np.inf if one.prior is None else one.prior for one in tables])
-    return Class(np.array(entry), start, scale, logarithmic, (scale / prior) ** 2)
+    bounds = np.array([one.bounds or (0.0, 0.0) for one in tables])
+    given = bounds if np.any(bounds) else None
+    return Class(np.array(entry), start, scale, logarithmic, (scale / prior) ** 2, given)
 
 
 def _scale(one: ParameterConfig, start: float) -> float:

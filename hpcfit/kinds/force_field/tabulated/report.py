@@ -46,9 +46,9 @@ PARAMETERS_TABLE = (
     "frames is the spread over {resamples} of blocks of frames: how well the simulation sampled. ± is both together."
 )
 COMBINATIONS = (
-    "Combinations of parameters, in units of what the prices beta and gamma leave open, the least determined first; "
+    "Combinations of parameters, in units of what prices and priors leave open, the least determined first; "
     "the largest parts are named. Determined: the share of what is known of a combination that the data say; the rest"
-    " is the prices' own."
+    " is their own."
 )
 PRICES = (
     "χ² a datum of the data left out of each fold (green, mean and standard error over {folds} folds) and of those "
