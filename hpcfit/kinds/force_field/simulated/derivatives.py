@@ -167,10 +167,10 @@ class Estimates(NamedTuple):
     """Derivatives of M data by P parameters, each [M, P], with standard errors over windows.
 
     pathwise: the mean over the frames of a window, as a fit takes it. malliavin: by weights q, <O(t) (q(t) - q(t - W))>
-    for the W with the least error, which holds its bias. fluctuation: of all frames. combined: of pathwise and
-    fluctuation. left: the share of the derivative that the windows are too short for, the mean of C(t) / C(0) over
-    their frames. memory: C(t) / C(0) itself, [L + 1, M, P], along the L frames of tangents. lacking: what a derivative
-    lacks by windows of 1, 2 ... L frames, [L, M, P].
+    for the shortest W whose bias is less than its noise, with both in its error. fluctuation: of all frames. combined:
+    of pathwise and fluctuation. left: the share of the derivative that the windows are too short for, the mean of C(t)
+    / C(0) over their frames. memory: C(t) / C(0) itself, [L + 1, M, P], along the L frames of tangents. lacking: what a
+    derivative lacks by windows of 1, 2 ... L frames, [L, M, P].
     """
 
     pathwise: Array
@@ -203,20 +203,26 @@ def estimates(
     share = _share_of_pathwise(left_out)
     share = np.where(value.too_short(error), 0.0, share)
     weighed = Errors(of_bias(value, error), error.malliavin**2).careful()
-    at_best = lambda of_lags: np.take_along_axis(of_lags, weighed.best[None] - 1, axis=0)[0]  # noqa: E731
+    unbiased = _first(weighed.bias <= weighed.variance)
+    of_lag = lambda of_lags: np.take_along_axis(of_lags, unbiased[None], axis=0)[0]  # noqa: E731
     mixed = lambda one: share * one.pathwise + (1 - share) * one.fluctuation  # noqa: E731
-    value = value._replace(combined=mixed(value), malliavin=at_best(value.malliavin))
-    of_weighed = np.sqrt(at_best(weighed.total))
+    value = value._replace(combined=mixed(value), malliavin=of_lag(value.malliavin))
+    of_weighed = np.sqrt(of_lag(weighed.total))
     return value, error._replace(combined=jackknife_error(mixed(left_out)), malliavin=of_weighed)
 
 
+def _first(true: Array) -> Array:
+    """The first place along the first axis that is true, the last one where none is."""
+    return np.where(np.any(true, axis=0), np.argmax(true, axis=0), len(true) - 1)
+
+
 def of_bias(value: Estimates, error: Estimates) -> Array:
-    """What is known of the square of the bias of windows of 1, 2 ... L frames, [L, M, P]."""
+    """Squares of the bias, with what its error adds, of windows of 1, 2 ... L frames, [L, M, P]."""
     return value.lacking**2 + error.lacking**2
 
 
 def seen_of(found: Mapping[str, Array], number: int) -> Seen:
-    """What all windows of a system show, leaves [windows, draws, ...]."""
+    """Numbers that all windows of a system show, leaves [windows, draws, ...]."""
     return Seen(*(found[f"{number} {name}"] for name in Seen._fields))
 
 
