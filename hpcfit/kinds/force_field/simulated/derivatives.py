@@ -11,7 +11,7 @@ begin at 0 as well, have the mean of tangents in every window, at any step: the 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -166,11 +166,11 @@ class Errors(NamedTuple):
 class Estimates(NamedTuple):
     """Derivatives of M data by P parameters, each [M, P], with standard errors over windows.
 
-    pathwise: the mean over the frames of a window, as a fit takes it. malliavin: by weights q, <O(t) (q(t) - q(t - W))>
-    for the shortest W whose bias is less than its noise, with both in its error. fluctuation: of all frames. combined:
-    of pathwise and fluctuation. left: the share of the derivative that the windows are too short for, the mean of C(t)
-    / C(0) over their frames. memory: C(t) / C(0) itself, [L + 1, M, P], along the L frames of tangents. lacking: what a
-    derivative lacks by windows of 1, 2 ... L frames, [L, M, P].
+    pathwise: the mean over the frames of a window, as a fit takes it. malliavin: by weights, from what O and q gain in
+    W frames, for the shortest W whose bias is less than its noise, with both in its error. fluctuation: of all frames.
+    combined: of pathwise and fluctuation. left: the share of the derivative that the windows are too short for, the
+    mean of C(t) / C(0) over their frames. memory: C(t) / C(0) itself, [L + 1, M, P], along the L frames of tangents.
+    lacking: what a derivative lacks by windows of 1, 2 ... L frames, [L, M, P].
     """
 
     pathwise: Array
@@ -244,16 +244,25 @@ def _estimated(ensemble: Ensemble, seen: Seen, of_average: Array, slopes: Array,
     C = np.stack([of_average @ correlation(dO, dU, lag) for lag in range(L + 1)])
     pathwise = of_average @ total[:, :, counted].mean(axis=(0, 1, 2))
     at_rest = of_average @ direct.mean(axis=(0, 1, 2))
-    by_age, q = (in_stretches(ensemble, leaf[:, :, 1:]) for leaf in (dO, weight))
-    q = np.concatenate([np.zeros_like(q[:, :, :1]), q], axis=2)
-    gained = [correlation(by_age[:, :, W - 1 :], q[:, :, W:] - q[:, :, :-W], 0) for W in range(1, L + 1)]
-    malliavin = at_rest + np.stack([of_average @ of_lag for of_lag in gained])
+    malliavin = at_rest + np.stack([of_average @ gained for gained in _gained(ensemble, O, weight)])
     fluctuation = at_rest - C[0] / ensemble.kT
     memory = C / C[0]
     lacking = behind_each(ensemble, C[1:]) / ensemble.kT
     found = pathwise, malliavin, fluctuation, fluctuation
     of_u = *(one / slopes for one in found), memory[ensemble.ages].mean(axis=0), memory, lacking / slopes
     return Estimates(*of_u)
+
+
+def _gained(ensemble: Ensemble, O: Array, weight: Array) -> Iterator[Array]:
+    """The means of what O and the weight gain in W = 1, 2 ... L frames, one times the other, [R, P]: weights know
+    nothing of O at the beginning."""
+    L = ensemble.stretch
+    places = np.arange(0, ensemble.frames, L)[:, None] + np.arange(L + 1)
+    along = lambda leaf: leaf[:, :, places].reshape(len(leaf), -1, L + 1, leaf.shape[-1])  # noqa: E731
+    O, q = along(O), along(weight)
+    q[:, :, 0] = 0.0  # where tangents begin anew
+    for W in range(1, L + 1):
+        yield correlation(O[:, :, W:] - O[:, :, :-W], q[:, :, W:] - q[:, :, :-W], 0)
 
 
 def behind_each(ensemble: Ensemble, values: Array) -> Array:

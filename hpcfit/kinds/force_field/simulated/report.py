@@ -56,7 +56,7 @@ GROWTH = (
     " exponent; variances of pathwise derivatives grow by twice that rate."
 )
 BY_ESTIMATOR = (
-    "The same derivatives. Malliavin: by the likelihood of the noise, a check of both, with what it may lack in its error."
+    "The same derivatives. Malliavin: by the likelihood of the noise, a check of both, its bias in its error."
     " Missing: the share that the windows are too short for. Combined: pathwise and fluctuation, where windows are long"
     " enough, with weights and an error from their covariance over windows."
 )
