@@ -64,8 +64,8 @@ class Derivatives(ArraysOfUnits):
     def run(self, units: Sequence[int]) -> Generator[int]:
         """See ``fit.stages.Work``."""
         for unit in units:
-            for number, ensemble in enumerate(self._problem.ensembles):
-                found = self._of_window(number, ensemble, unit)
+            for number in seen_systems(self._problem):
+                found = self._of_window(number, self._problem.ensembles[number], unit)
                 self._done |= {f"{unit} {number} {name}": leaf for name, leaf in found._asdict().items()}
             yield unit
 
@@ -84,7 +84,7 @@ class Derivatives(ArraysOfUnits):
         whole = lambda number, name: np.stack(  # noqa: E731
             [kept[f"{window} {number} {name}"] for window in range(self.n_units)]
         )
-        pairs = [(number, name) for number in range(len(self._problem.ensembles)) for name in Seen._fields]
+        pairs = [(number, name) for number in seen_systems(self._problem) for name in Seen._fields]
         return {f"{number} {name}": whole(number, name) for number, name in pairs} if kept else {}
 
 
@@ -132,6 +132,11 @@ def _numbers(ensemble: Ensemble, theta: Any, point: PhasePoint) -> Any:
     """The numbers of a frame that all observables of single frames average, [R]."""
     seen = ensemble.observed(theta, point)
     return jnp.concatenate([jnp.ravel(leaf) for leaf, one in zip(seen, ensemble.observables) if of_frames(one)])
+
+
+def seen_systems(problem: Windows) -> list[int]:
+    """The numbers of the systems that have an observable of single frames."""
+    return [number for number, one in enumerate(problem.ensembles) if any(map(of_frames, one.observables))]
 
 
 def of_frames(one: Any) -> bool:

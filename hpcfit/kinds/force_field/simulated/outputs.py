@@ -62,7 +62,10 @@ def advice(system: str, windows: dict[str, Any]) -> str:
     at = {windows["time"][k]: error for k, error in enumerate(windows["error"])}
     used, best = windows["used"], windows["best"]
     least = f"{system}: tangents carried over {best:.3g} ps have the least error, {_percent(at[best])} of a derivative"
-    return f"{least}." if best == used else f"{least}; over the {used:.3g} ps used it is {_percent(at[used])}."
+    place = windows["time"].index(best)
+    short = "; most of it is what they lack, or may lack: lengthen [problem] window, or take more of them"
+    less = "" if best == used else f"; over the {used:.3g} ps used it is {_percent(at[used])}"
+    return least + less + (short if windows["bias"][place] > windows["noise"][place] else "") + "."
 
 
 def _percent(share: float) -> str:
