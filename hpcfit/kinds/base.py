@@ -59,6 +59,14 @@ class SteppedCase(Case, Protocol):
 
 
 @runtime_checkable
+class PricedCase(Case, Protocol):
+    """A kind whose frames are simulated while it fits: what they cost is measured before."""
+
+    def predicted(self, grid: Grid) -> dict[str, str]:
+        """What `hpcfit check` prints of the time that a fit takes, by name; collective."""
+
+
+@runtime_checkable
 class WeighedCase(Case, Protocol):
     """A kind that weighs frames: a monitor shows the weights while they are fitted."""
 

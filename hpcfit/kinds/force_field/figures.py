@@ -186,6 +186,23 @@ def memory(parts: Sequence[tuple[str, dict[str, Any], int]]):
 
 
 @drawn
+def windows(systems: dict[str, dict[str, Any]]):
+    """Bias, noise and error of derivatives along the length of tangents, a panel a system."""
+    figure, axes = panels(len(systems), 3, row=2.4, margin=0.5)
+    for axis, (name, one) in zip(axes, systems.items()):
+        time, best = np.array(one["time"]), one["time"].index(one["best"])
+        axis.plot(time, one["bias"], color=ORANGE, linestyle="--", label="bias")
+        axis.plot(time, one["noise"], color=GREEN, linestyle=":", label="noise")
+        axis.plot(time, one["error"], color=BLUE, label="error")
+        axis.plot(time[best], one["error"][best], "o", color=BLUE, label="least")
+        axis.axvline(one["used"], color=SOFT, linestyle=":")
+        axis.set(title=shortened(name, 30), xlabel="length of tangents, ps", yscale="log")
+    axes[0].set_ylabel("error / derivative")
+    legend_above(figure, axes[0])
+    return figure
+
+
+@drawn
 def correlations(names: Sequence[str], matrix: np.ndarray):
     """The correlation matrix of the fitted parameters."""
     n, side = len(names), min(7.5, 2.2 + 0.32 * len(names))

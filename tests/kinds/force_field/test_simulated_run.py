@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from hpcfit.kinds.force_field.files import DERIVATIVES, OBSERVABLES, PARAMETERS, ROUNDS
+from hpcfit.kinds.force_field.simulated.direction import direction
 from tests.command import ROOT, here, sets
 from tests.conftest import assert_one_clear_error, history, wait_for
 from tests.kinds.force_field.wells import COLD, CONFIG, write_wells
 from tests.workflow.crew_tasks import Gate
 
+AUTO = sets("problem.tangents=auto")
 SAME = ("fit", "step", "evaluation", "loss", "chi2", "chi2_held_out", "k", "windows", "gradient_norm")
 # `hpcfit`, whose root waits at a gate before the evaluation of the fourth round, or in the equilibration.
 HELD = """
@@ -61,7 +64,7 @@ def whole(tmp_path_factory):
     """A folder with its run on one rank."""
     folder = tmp_path_factory.mktemp("whole")
     write_wells(folder)
-    done = here("optimize", folder / "config.toml")
+    done = here("optimize", folder / "config.toml", *AUTO)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -124,17 +127,34 @@ def test_averages_after_the_fit_are_exact_within_their_errors(whole):
             assert abs(float(row["after"]) - value) < 3.5 * float(row["error_after"])
 
 
-def test_derivatives_by_both_estimators_are_exact_within_their_errors(whole):
+def test_derivatives_by_all_estimators_are_exact_within_their_errors(whole):
     """d<x^2>/dk = -kT/k^2, d<x^4>/dk = -6 kT^2/k^3; windows of 30 ps forget."""
     [k] = (float(row["value"]) for row in rows_of(whole / "run", PARAMETERS))
     exact = {("second", "0"): -1 / k**2, ("moments", "0"): -1.5 / k**2, ("moments", "1"): -6 * 1.5**2 / k**3}
     found = {(row["observable"], row["item"]): row for row in rows_of(whole / "run", DERIVATIVES)}
     for name, value in exact.items():
         row = found[name]
-        for way in ("pathwise", "fluctuation", "combined"):
+        for way in ("pathwise", "fluctuation", "malliavin", "combined"):
             error = float(row[f"{way}_error"])
             assert abs(float(row[way]) - value) < 3.5 * error + 0.05 * abs(value), (name, way)
         assert row["too_short"] == "False"
+
+
+def test_tangents_are_carried_as_long_as_a_pilot_finds_best(whole):
+    """Wells relax in 1 to 2 ps; windows have 30. The error at the end is told along what was used."""
+    wells = metrics_of(whole / "run")["derivatives"]
+    assert [one["system"] for one in wells] == ["cold", "warm"]
+    for one in wells:
+        windows = one["windows"]
+        assert 1 < windows["used"] < 20
+        assert 30 / windows["used"] == pytest.approx(round(30 / windows["used"]))
+        assert len(windows["time"]) == 2 * windows["used"]  # a frame each 0.5 ps
+        [k] = windows["parameters"]
+        assert k["signal_pathwise"] > 2
+        assert 0 < k["best"] <= windows["used"]
+        total = np.hypot(windows["bias"], windows["noise"])
+        np.testing.assert_allclose(windows["error"], total, rtol=1e-12)
+        assert windows["best"] == windows["time"][int(np.argmin(total))]
 
 
 @pytest.mark.parametrize("estimator", ["fluctuation", "reweighting"])
@@ -173,7 +193,7 @@ def test_other_optimizers_take_rounds_as_well(cold, name, more):
 @pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.nightly), 3])
 def test_ranks_simulate_the_same_bits(whole, ranks, tmp_path, hpcfit):
     run = tmp_path / "run"
-    done = hpcfit("optimize", whole / "config.toml", *sets(f"run.directory={run}"), ranks=ranks)
+    done = hpcfit("optimize", whole / "config.toml", *AUTO, *sets(f"run.directory={run}"), ranks=ranks)
     assert done.returncode == 0, done.stderr
     assert result(run) == result(whole / "run")
 
@@ -190,7 +210,7 @@ def test_an_interrupted_simulation_goes_on_to_the_same_bits(whole, place, by, re
     """A checkpoint a step: one that is killed goes on from the third round, on one rank instead of two."""
     gate, script, run = Gate(tmp_path / "gate"), tmp_path / "held.py", tmp_path / "run"
     script.write_text(HELD)
-    words = ["optimize", whole / "config.toml"]
+    words = ["optimize", whole / "config.toml", *AUTO]
     words += sets(f"run.directory={run}", "problem.block=4", "checkpoint.every_steps=1")
     launcher = [request.getfixturevalue("mpiexec"), "-n", "2"] if place == "rounds" else []
     command = [*launcher, sys.executable, script, place, gate.folder, *words]
@@ -235,6 +255,9 @@ def test_an_interrupted_simulation_goes_on_to_the_same_bits(whole, place, by, re
         ("rounds = 6", "rounds = 6\nsteps_a_draw = 2\nsettled = 3", ["settled = 3 has no effect on steps_a_draw = 2"]),
         ("rounds = 6", "rounds = 6\nsettled = 9", ["settled = 9 is after the last of rounds = 6"]),
         ("{k = 2.6}\nmasses = 1.0", "{k = 2.5}\nmasses = 1.0", ["2.6 in system 'cold'", "2.5"]),
+        ("rounds = 6", "rounds = 6\ntangents = 7", ["tangents = 7 do not divide frames = 60"]),
+        ("rounds = 6", "rounds = 6\ntangents = 'auto'\nderivative_draws = 0", ["set them to 1 or more"]),
+        ('"pathwise"', '"fluctuation"\ntangents = 10', ["tangents has no effect on estimator = 'fluctuation'"]),
         ('transform = "log"', "transform = 'logit'", ["transform' = 'logit'"]),
     ],
 )  # fmt: skip
@@ -243,6 +266,35 @@ def test_a_wrong_simulation_is_one_clear_error(folder, before, after, expected):
     assert text != CONFIG
     (folder / "config.toml").write_text(text)
     assert_one_clear_error(here("check", folder / "config.toml"), expected)
+
+
+def test_tangents_are_not_cut_where_a_motion_is_observed(cold):
+    motion = 'observable = "mean-square-displacement"\natoms = "all"\nlags = [1.0]'
+    text = COLD.replace('observable = "own"\nfunction = "wells.py:square"', motion)
+    (cold / "config.toml").write_text(text.replace("rounds = 6", "rounds = 6\ntangents = 10"))
+    expected = ["'second' of system 'cold' is of a motion", "tangents = 10 cuts"]
+    assert_one_clear_error(here("check", cold / "config.toml"), expected)
+
+
+def test_check_says_which_way_derivatives_are_taken_and_what_a_round_takes(cold):
+    said = here("check", cold / "config.toml").stderr
+    assert "pathwise: 1 tangents carried along, 2.4 plain steps a step, for Gauss-Newton" in said
+    assert "s a round of 24 windows a rank" in said
+
+
+@pytest.mark.parametrize(
+    ("solver", "estimator", "P", "forward", "words"),
+    [
+        ("gauss-newton", "pathwise", 30, True, "30 tangents carried along, 31.4 plain steps a step, for Gauss-Newton"),
+        ("optimizer", "pathwise", 2, True, "2 tangents carried along"),
+        ("optimizer", "pathwise", 3, False, "the gradient alone, pulled back: 3.4 plain steps a step"),
+        ("optimizer", "fluctuation", 3, False, "frames alone by 3 parameters"),
+    ],
+)
+def test_the_cheaper_way_is_taken(solver, estimator, P, forward, words):
+    found = direction(SimpleNamespace(solver=solver, estimator=estimator), P, n_data=5, stride=10)
+    assert found.forward == forward
+    assert words in found.reason
 
 
 @pytest.mark.mpi

@@ -136,7 +136,7 @@ class Ensemble:
         return walk(self._motion(theta), self.begun(theta, start), key, self._course, observe, checkpoint)
 
     def weighed(self, theta: Tree, start: PhasePoint, key: Any, observe: Any) -> Walk:
-        """The same walk, with what is observed of its ``Weighed`` points; not where there are constraints."""
+        """A walk as ``walked``, with what is observed of its ``Weighed`` points; not where there are constraints."""
         motion = self._motion(theta)._replace(scheme=Weighing(self.scheme))
         return walk(motion, Weighed(*start, jnp.zeros(())), key, self._course, observe)
 

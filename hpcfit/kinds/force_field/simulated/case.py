@@ -21,6 +21,7 @@ from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.kinds.force_field.simulated.averages import NO_DIFFERENCES, Differences, Ensemble, Measured, Windows
 from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, MovingCurveConfig, SimulatedConfig
+from hpcfit.kinds.force_field.simulated.direction import Direction, direction, of_tangents, seconds_a_step
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_system
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
 from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
@@ -33,8 +34,6 @@ from hpcfit.ranks import Ranks
 from hpcfit.simulation.langevin import Bath, PhasePoint
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.stream import Chunk
-
-FEW = 2  # parameters up to which tangents cost less than one pull-back
 
 
 class Datum(NamedTuple):
@@ -88,9 +87,10 @@ class SimulatedCase:
         return -(-self.n_frames // self.block_frames)
 
     @property
-    def forward(self) -> bool:
-        """True where tangents are carried along, False where cotangents are pulled back."""
-        return self.config.problem.solver == "gauss-newton" or len(self.moving.free) <= FEW
+    def direction(self) -> Direction:
+        """The way derivatives are taken."""
+        n_data = sum(one.measured and not one.held_out for one in self.data_names())
+        return direction(self.config.problem, len(self.moving.free), n_data, self.ensembles[0].stride)
 
     @property
     def rounds_of_the_mean(self) -> int:
@@ -132,7 +132,6 @@ class SimulatedCase:
         choice, names = self.config.problem, [one for one in self.data_names() if one.measured]
         held_out = sum(one.held_out for one in names)
         P = len(self.moving.free)
-        way = f"tangents carried along ({P} parameters)" if self.forward else f"pulled back ({P} parameters)"
         systems = ", ".join(f"{one.name} ({len(one.masses)} particles, kT {one.kT:.4g} kJ/mol)" for one in self.opened)
         settled = f", the mean of those from {choice.full_steps} on" if self._settles else ""
         return {
@@ -141,7 +140,7 @@ class SimulatedCase:
             "windows": f"{choice.windows} of {choice.window:g} ps, {self.block_frames} side by side",
             "data": f"{len(names) - held_out} fitted, {held_out} held out",
             "parameters": ", ".join(self.moving.free[:8]) + (" ..." if P > 8 else "") + self._followers,
-            "derivatives": f"{choice.estimator}, {way}",
+            "derivatives": f"{choice.estimator}: {self.direction.reason}",
             "rounds": f"{choice.rounds}{settled}",
         }
 
@@ -157,6 +156,27 @@ class SimulatedCase:
     def bytes_summed(self, grid: Grid) -> int:
         """Bytes of the sums of this rank's blocks."""
         return 8 * len(self.data_names()) * (1 + len(self.moving.free)) * len(grid.blocks)
+
+    def predicted(self, grid: Grid) -> dict[str, str]:
+        """See ``hpcfit.kinds.base.PricedCase``: plain steps are timed by root."""
+        choice, rows = self.config.problem, -(-self.n_blocks // grid.world.size) * self.block_frames
+        seconds = grid.world.on_root(
+            lambda: [
+                seconds_a_step(ensemble, one.positions[0], self.block_frames)
+                for ensemble, one in zip(self.ensembles, self.opened)
+            ]
+        )
+        steps = [e.stride * e.frames for e in self.ensembles]
+        before = [one.config.equilibration / one.config.step for one in self.opened]
+        plain, rested = (rows * float(np.dot(seconds, counts)) for counts in (steps, before))
+        a_round = plain * self.direction.cost
+        at_end = choice.derivative_draws * plain * 2 * of_tangents(len(self.moving.of_energies.free))
+        whole = rested + (choice.rounds + 2) * a_round + at_end
+        return {
+            "plain steps": ", ".join(f"{one.name} {1e6 * s:.3g} us" for one, s in zip(self.opened, seconds)),
+            "predicted": f"{a_round:.3g} s a round of {rows} windows a rank; {rested:.3g} s of equilibration,"
+            f" {at_end:.3g} s of derivatives at the end; {whole:.3g} s in all, and compilation",
+        }  # fmt: skip
 
     def undefined_loss(self) -> InputError:
         """The loss at the start is not a number: too many windows exploded."""
@@ -178,7 +198,7 @@ class SimulatedCase:
     def problem(self) -> Windows:
         """The problem of all ensembles."""
         choice, run = self.config.problem, self.config.run
-        checkpoint = not self.forward and self.ensembles[0].stride > 1
+        checkpoint = not self.direction.forward and self.ensembles[0].stride > 1
         parts = (
             self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences
         )  # fmt: skip
@@ -194,7 +214,7 @@ class SimulatedCase:
         ids = np.where(ids < self.n_frames, ids, -1).reshape(-1, self.block_frames)
         chunk = Chunk(slice(0, len(ids)), slice(0, 1), np.zeros((1, *ids.shape)))
         frames = Frames(FrameRows(ids, self.n_frames), partial(_one_chunk, chunk))
-        way = Forward if self.forward else Reverse
+        way = Forward if self.direction.forward else Reverse
         return way(self.problem, frames, grid, choose_sum(self.config.run.reductions, grid))
 
     def equilibration(self, ranks: Ranks) -> Equilibration:

@@ -11,7 +11,7 @@ begin at 0 as well, have the mean of tangents in every window, at any step: the 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -64,8 +64,8 @@ class Derivatives(ArraysOfUnits):
     def run(self, units: Sequence[int]) -> Generator[int]:
         """See ``fit.stages.Work``."""
         for unit in units:
-            for number, ensemble in enumerate(self._problem.ensembles):
-                found = self._of_window(number, ensemble, unit)
+            for number in seen_systems(self._problem):
+                found = self._of_window(number, self._problem.ensembles[number], unit)
                 self._done |= {f"{unit} {number} {name}": leaf for name, leaf in found._asdict().items()}
             yield unit
 
@@ -84,7 +84,7 @@ class Derivatives(ArraysOfUnits):
         whole = lambda number, name: np.stack(  # noqa: E731
             [kept[f"{window} {number} {name}"] for window in range(self.n_units)]
         )
-        pairs = [(number, name) for number in range(len(self._problem.ensembles)) for name in Seen._fields]
+        pairs = [(number, name) for number in seen_systems(self._problem) for name in Seen._fields]
         return {f"{number} {name}": whole(number, name) for number, name in pairs} if kept else {}
 
 
@@ -134,6 +134,11 @@ def _numbers(ensemble: Ensemble, theta: Any, point: PhasePoint) -> Any:
     return jnp.concatenate([jnp.ravel(leaf) for leaf, one in zip(seen, ensemble.observables) if of_frames(one)])
 
 
+def seen_systems(problem: Windows) -> list[int]:
+    """The numbers of the systems that have an observable of single frames."""
+    return [number for number, one in enumerate(problem.ensembles) if any(map(of_frames, one.observables))]
+
+
 def of_frames(one: Any) -> bool:
     """True for an observable of single frames."""
     return not isinstance(one, OfWalks)
@@ -166,11 +171,11 @@ class Errors(NamedTuple):
 class Estimates(NamedTuple):
     """Derivatives of M data by P parameters, each [M, P], with standard errors over windows.
 
-    pathwise: the mean over the frames of a window, as a fit takes it. malliavin: by weights q, <O(t) (q(t) - q(t - W))>
-    for the W with the least error, which holds its bias. fluctuation: of all frames. combined: of pathwise and
-    fluctuation. left: the share of the derivative that the windows are too short for, the mean of C(t) / C(0) over
-    their frames. memory: C(t) / C(0) itself, [L + 1, M, P], along the L frames of tangents. lacking: what a derivative
-    lacks by windows of 1, 2 ... L frames, [L, M, P].
+    pathwise: the mean over the frames of a window, as a fit takes it. malliavin: by weights, from what O and q gain in
+    W frames, for the shortest W whose bias is less than its noise, with both in its error. fluctuation: of all frames.
+    combined: of pathwise and fluctuation. left: the share of the derivative that the windows are too short for, the
+    mean of C(t) / C(0) over their frames. memory: C(t) / C(0) itself, [L + 1, M, P], along the L frames of tangents.
+    lacking: what a derivative lacks by windows of 1, 2 ... L frames, [L, M, P].
     """
 
     pathwise: Array
@@ -203,20 +208,26 @@ def estimates(
     share = _share_of_pathwise(left_out)
     share = np.where(value.too_short(error), 0.0, share)
     weighed = Errors(of_bias(value, error), error.malliavin**2).careful()
-    at_best = lambda of_lags: np.take_along_axis(of_lags, weighed.best[None] - 1, axis=0)[0]  # noqa: E731
+    unbiased = _first(weighed.bias <= weighed.variance)
+    of_lag = lambda of_lags: np.take_along_axis(of_lags, unbiased[None], axis=0)[0]  # noqa: E731
     mixed = lambda one: share * one.pathwise + (1 - share) * one.fluctuation  # noqa: E731
-    value = value._replace(combined=mixed(value), malliavin=at_best(value.malliavin))
-    of_weighed = np.sqrt(at_best(weighed.total))
+    value = value._replace(combined=mixed(value), malliavin=of_lag(value.malliavin))
+    of_weighed = np.sqrt(of_lag(weighed.total))
     return value, error._replace(combined=jackknife_error(mixed(left_out)), malliavin=of_weighed)
 
 
+def _first(true: Array) -> Array:
+    """The first place along the first axis that is true, the last one where none is."""
+    return np.where(np.any(true, axis=0), np.argmax(true, axis=0), len(true) - 1)
+
+
 def of_bias(value: Estimates, error: Estimates) -> Array:
-    """What is known of the square of the bias of windows of 1, 2 ... L frames, [L, M, P]."""
+    """Squares of the bias, with what its error adds, of windows of 1, 2 ... L frames, [L, M, P]."""
     return value.lacking**2 + error.lacking**2
 
 
 def seen_of(found: Mapping[str, Array], number: int) -> Seen:
-    """What all windows of a system show, leaves [windows, draws, ...]."""
+    """Numbers that all windows of a system show, leaves [windows, draws, ...]."""
     return Seen(*(found[f"{number} {name}"] for name in Seen._fields))
 
 
@@ -238,16 +249,25 @@ def _estimated(ensemble: Ensemble, seen: Seen, of_average: Array, slopes: Array,
     C = np.stack([of_average @ correlation(dO, dU, lag) for lag in range(L + 1)])
     pathwise = of_average @ total[:, :, counted].mean(axis=(0, 1, 2))
     at_rest = of_average @ direct.mean(axis=(0, 1, 2))
-    by_age, q = (in_stretches(ensemble, leaf[:, :, 1:]) for leaf in (dO, weight))
-    q = np.concatenate([np.zeros_like(q[:, :, :1]), q], axis=2)
-    gained = [correlation(by_age[:, :, W - 1 :], q[:, :, W:] - q[:, :, :-W], 0) for W in range(1, L + 1)]
-    malliavin = at_rest + np.stack([of_average @ of_lag for of_lag in gained])
+    malliavin = at_rest + np.stack([of_average @ gained for gained in _gained(ensemble, O, weight)])
     fluctuation = at_rest - C[0] / ensemble.kT
     memory = C / C[0]
     lacking = behind_each(ensemble, C[1:]) / ensemble.kT
     found = pathwise, malliavin, fluctuation, fluctuation
     of_u = *(one / slopes for one in found), memory[ensemble.ages].mean(axis=0), memory, lacking / slopes
     return Estimates(*of_u)
+
+
+def _gained(ensemble: Ensemble, O: Array, weight: Array) -> Iterator[Array]:
+    """The means of what O and the weight gain in W = 1, 2 ... L frames, one times the other, [R, P]: weights know
+    nothing of O at the beginning."""
+    L = ensemble.stretch
+    places = np.arange(0, ensemble.frames, L)[:, None] + np.arange(L + 1)
+    along = lambda leaf: leaf[:, :, places].reshape(len(leaf), -1, L + 1, leaf.shape[-1])  # noqa: E731
+    O, q = along(O), along(weight)
+    q[:, :, 0] = 0.0  # where tangents begin anew
+    for W in range(1, L + 1):
+        yield correlation(O[:, :, W:] - O[:, :, :-W], q[:, :, W:] - q[:, :, :-W], 0)
 
 
 def behind_each(ensemble: Ensemble, values: Array) -> Array:

@@ -59,7 +59,24 @@ def headline(metrics: dict[str, Any]) -> list[str]:
     before, after = metrics["before"], metrics["fitted"]
     pairs = [("chi2", "fitted data"), ("chi2_held_out", "held-out data")]
     lines = [f"{words:16s} chi2 {before[key]:.4g} -> {after[key]:.4g}" for key, words in pairs if key in before]
-    return lines + parameter_lines(metrics["parameters"])
+    lines += parameter_lines(metrics["parameters"])
+    systems = [one for one in metrics.get("derivatives", ()) if one["windows"]]
+    return lines + [f"{'tangents':16s} {advice(one['system'], one['windows'])}" for one in systems]
+
+
+def advice(system: str, windows: dict[str, Any]) -> str:
+    """A sentence on how long tangents should be carried."""
+    at = {windows["time"][k]: error for k, error in enumerate(windows["error"])}
+    used, best = windows["used"], windows["best"]
+    least = f"{system}: tangents carried over {best:.3g} ps have the least error, {_percent(at[best])} of a derivative"
+    place = windows["time"].index(best)
+    short = "; most of it is what they lack, or may lack: lengthen [problem] window, or take more of them"
+    less = "" if best == used else f"; over the {used:.3g} ps used it is {_percent(at[used])}"
+    return least + less + (short if windows["bias"][place] > windows["noise"][place] else "") + "."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
 
 
 def _observables(case: SimulatedCase, facts: dict[str, Any]) -> Iterator[tuple[Any, ...]]:

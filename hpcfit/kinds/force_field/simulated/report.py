@@ -17,6 +17,7 @@ from hpcfit.kinds.force_field.sections import (
     so_far,
     time,
 )
+from hpcfit.kinds.force_field.simulated.outputs import advice
 from hpcfit.report.page import Figure, Section, Table, Text, duration, plural, plus_minus, significant
 from hpcfit.report.report import Contents
 from hpcfit.report.sections import settings
@@ -65,11 +66,22 @@ GROWTH = (
     " exponent; variances of pathwise derivatives grow by twice that rate."
 )
 BY_ESTIMATOR = (
-    "The same derivatives. Missing: the share that the windows are too short for. Combined: by inverse variances, where"
-    " windows are long enough; its error takes the two estimates for independent, which they are not quite."
+    "The same derivatives. Malliavin: by the likelihood of the noise, a check of both, its bias in its error."
+    " Missing: the share that the windows are too short for. Combined: pathwise and fluctuation, where windows are long"
+    " enough, with weights and an error from their covariance over windows."
+)
+WINDOWS = (
+    "The error of pathwise derivatives, relative to them, against the time along which tangents are carried, for one"
+    " simulated time: what they lack, with its own error (dashed, and no less than of any longer window), their noise"
+    " (dotted) and both together. Data count as in the fit. The line marks what was used, the point the least error."
+)
+SIGNALS = (
+    "Derivatives of all data by a parameter over their noise in one round, by estimator, and the time along which"
+    " tangents by it would be carried best."
 )
 FEW = 12  # numbers of an observable that a table lists
 LARGE = 0.05  # of the largest derivative by a parameter: what is drawn and listed
+WAYS = ("pathwise", "fluctuation", "malliavin", "combined")
 LISTED = 24  # derivatives in the table
 
 
@@ -143,14 +155,15 @@ def derivatives(run: ForceFieldRun) -> Section | None:
         return None
     rows = _large([row for one in systems for row in one["rows"]])
     growth = [_growth(one) for one in systems if np.isfinite(one["growth"])]
-    skipped = run.config["problem"].get("skipped", run.config["problem"]["frames"] // 2)
-    memory = [(one["system"], part, skipped) for one in systems for part in one["memory"]][:FEW]
+    memory = [(one["system"], part, one["skipped"]) for one in systems for part in one["memory"]][:FEW]
+    windows = {one["system"]: one["windows"] for one in systems if one["windows"]}
     blocks = [
         Figure(figures.estimators(rows), "derivatives by both estimators", ESTIMATORS),
         Figure(figures.memory(memory), "what windows forget", MEMORY),
         *growth,
+        *(_windows(windows) if windows else []),
     ]
-    head = ("datum", "parameter", "pathwise", "fluctuation", "combined", "missing")
+    head = ("datum", "parameter", "pathwise", "fluctuation", "malliavin", "combined", "missing")
     table = Table(head, list(map(_derivative, rows[:LISTED])), BY_ESTIMATOR, text_columns=2)
     return Section("Derivatives", [*blocks, table])
 
@@ -169,9 +182,29 @@ def _growth(one: dict) -> Text:
     return Text(GROWTH.format(system=one["system"], rate=rate))
 
 
+def _windows(windows: dict[str, dict]) -> list:
+    """The errors of windows along their length, advice, and signals by parameter."""
+    from hpcfit.kinds.force_field import figures
+
+    signals = [
+        [name, part["parameter"], significant(part["best"], 3)] + [_signal(part[f"signal_{way}"]) for way in WAYS[:3]]
+        for name, one in windows.items()
+        for part in one["parameters"]
+    ]
+    return [
+        Figure(figures.windows(windows), "errors of windows along their length", WINDOWS),
+        Text(" ".join(advice(name, one) for name, one in windows.items())),
+        Table(("system", "parameter", "best, ps", *WAYS[:3]), signals[:LISTED], SIGNALS, text_columns=2),
+    ]
+
+
+def _signal(value: float) -> str:
+    return significant(value, 3) if np.isfinite(value) else "–"
+
+
 def _derivative(row: dict) -> list:
     values = [
-        plus_minus(significant(row[key], 4), row[f"{key}_error"]) for key in ("pathwise", "fluctuation", "combined")
+        plus_minus(significant(row[key], 4), row[f"{key}_error"]) if np.isfinite(row[key]) else "–" for key in WAYS
     ]
     missing = f"{100 * row['left']:.0f} ± {100 * row['left_error']:.0f} %" + (", too short" if row["too_short"] else "")
     return [f"{row['observable']} {row['item']}", row["parameter"], *values, missing]

@@ -36,6 +36,7 @@ from hpcfit.kinds.force_field.simulated.derivatives import (
     estimates,
     growth,
     of_frames,
+    seen_systems,
 )
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
 from hpcfit.kinds.force_field.simulated.window import PILOT, pilot, windows_compared
@@ -67,7 +68,8 @@ class AtEnd(NamedTuple):
 
 def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     """All of the case; what was found beside the result itself, which ``fits.final`` is told. Collective."""
-    draws, piloted = case.config.problem.derivative_draws, case.config.problem.tangents == "auto"
+    piloted = case.config.problem.tangents == "auto"
+    draws = case.config.problem.derivative_draws if seen_systems(case.problem) else 0
     fits.announce([EQUILIBRATION, *([PILOT] if piloted else []), FINAL, *([DERIVATIVES] if draws else [])])
     world, clock = fits.grid.world, Stopwatch()
     with clock("equilibration"):
@@ -156,7 +158,8 @@ def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np
     """Of each system its rows, what it remembers, and the growth of tangents."""
     moving, names = case.moving.of_energies, case.data_names()
     slopes, labels = moving.own_slopes(u), moving.free
-    for number, (one, ensemble) in enumerate(zip(case.opened, problem.along(u))):
+    for number in seen_systems(problem):
+        one, ensemble = case.opened[number], problem.along(u)[number]
         value, error = at = estimates(ensemble, slopes, found, number)
         errors, best = windows_compared(case, problem, number, u, found, at)
         window = float(ensemble.interval) * errors.careful().best

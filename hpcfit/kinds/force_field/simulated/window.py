@@ -1,4 +1,4 @@
-"""How long tangents should be carried: the windows of the least error at the same simulated time.
+"""The length along which tangents are best carried: windows of the least error at the same simulated time.
 
 Tangents that begin at 0 lack C(t) / kT after a time t (``derivatives``), and their variance grows with it. A window of
 k frames, of which the first are skipped in proportion, so has a bias, the mean of what its frames lack, and a variance;
@@ -101,14 +101,14 @@ class Choice(NamedTuple):
         return min((k for k in range(1, len(total) + 1) if frames % k == 0), key=lambda k: total[k - 1])
 
     def facts(self, ensemble: Ensemble, labels: tuple[str, ...]) -> dict[str, Any]:
-        """What metrics and report say of it: lengths in ps, errors relative to the derivatives."""
+        """All that metrics and report say of it: lengths in ps, errors relative to the derivatives."""
         interval, of_all = float(ensemble.interval), self.of_all
         return {
             "time": (interval * np.arange(1, len(of_all.bias) + 1)).tolist(),
             "bias": np.sqrt(of_all.bias).tolist(),
             "noise": np.sqrt(of_all.variance).tolist(),
             "error": np.sqrt(of_all.total).tolist(),
-            "used": interval * ensemble.stretch,
+            "used": interval * len(of_all.bias),
             "best": interval * self.best(),
             "parameters": [
                 {"parameter": labels[p], "best": interval * float(best)}
