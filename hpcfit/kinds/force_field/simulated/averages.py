@@ -189,7 +189,8 @@ class Windows:
     """See ``hpcfit.fit.problem.Problem``: the averages of all ensembles, each over its windows.
 
     Shared parameters are the numbers u of ``Moving``. Local ones are no parameters: ``starts``, where the windows of
-    each ensemble begin, ``window``, their numbers, and ``draw``, that of the noise. Rows are ``ends``, from which the
+    each ensemble begin, ``window``, their numbers, ``draw``, that of the noise, and ``seen``, sums over rounds of what
+    each window observed, and in how many of them it held, from draw ``settled`` on. Rows are ``ends``, from which the
     next draw starts, ``broke``, the step at which a window exploded or -1 (it is then left out of averages and
     derivatives, and starts again), ``crowded``, 1 where that was because a list of neighbours was full, and
     ``observed``, what each window adds to the averages. tiles: a ``Measured`` an observable, by ensemble, and behind
@@ -203,6 +204,7 @@ class Windows:
     estimator: Literal["pathwise", "fluctuation", "reweighting"] = field(metadata={"static": True})
     checkpoint: bool = field(default=False, metadata={"static": True})
     differences: Differences = NO_DIFFERENCES
+    settled: Any = np.inf
 
     # ---- parameters ------------------------------------------------------------------------------------------------
 
@@ -280,7 +282,20 @@ class Windows:
 
     def redrawn(self, local: Tree, rows: Tree, shared: Tree) -> Tree:
         """See ``fit.problem.DrawnProblem``: windows begin where those of the last draw ended."""
-        return local | {"starts": tuple(one["ends"] for one in rows), "draw": local["draw"] + 1}
+        seen = tuple(self._added(total, one, local["draw"]) for total, one in zip(local["seen"], rows))
+        return local | {"starts": tuple(one["ends"] for one in rows), "draw": local["draw"] + 1, "seen": seen}
+
+    def _added(self, seen: Tree, rows: Tree, draw: Any) -> Tree:
+        """``seen`` of an ensemble after one more draw."""
+        held = (np.asarray(rows["broke"]) < 0) & (draw >= self.settled)
+        of_draw = {"observed": rows["observed"], "held": np.ones(held.shape)}
+        counted = lambda leaf: np.where(held.reshape(*held.shape, *[1] * (np.ndim(leaf) - 2)), leaf, 0.0)  # noqa: E731
+        return jax.tree.map(lambda total, leaf: total + counted(leaf), seen, of_draw)
+
+    def unseen(self, frames: FrameRows) -> Tree:
+        """``seen`` before the first round."""
+        zeros = np.zeros(frames.ids.shape)
+        return tuple({"observed": one["observed"], "held": zeros} for one in self.no_rows(frames))
 
     def no_rows(self, frames: FrameRows) -> Tree:
         """Zeros like the rows of all windows of a rank."""

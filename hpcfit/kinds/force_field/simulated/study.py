@@ -67,7 +67,7 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add)
     u, local = fitted.params
     at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
-    found = at_end(case, carried, at)
+    found = at_end(case, carried, at, local["seen"])
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
     compared = compare(case, fits, carried, at) if draws else {}
     return compared | {
@@ -201,15 +201,24 @@ def averages_of(at: Evaluation) -> np.ndarray:
     return np.asarray(at.sums["data"])
 
 
-def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation) -> AtEnd:
-    """Errors of the averages of a draw, from the spread of its windows, and of the parameters; collective."""
+def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation, seen: Any) -> AtEnd:
+    """Errors of the averages of a draw, from the spread of its windows, and of the parameters, from that of the means
+    of each window over the rounds that they are the mean of: a window goes on where it ended, and may remember.
+    Collective."""
     rows = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
+    of_rounds = gather_rows(to_arrays([Params((), seen)]).local, evaluate.grid)
     _, J = jacobian(evaluate, at)
-    return evaluate.grid.world.on_root(partial(_errors, case, evaluate.problem, at, rows, J))
+    return evaluate.grid.world.on_root(partial(_errors, case, evaluate.problem, at, rows, of_rounds, J))
 
 
-def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray], J: np.ndarray) -> AtEnd:
-    averages, left_out = averages_of(at), _without_each(case, problem, rows)
+def _errors(
+    case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray],
+    of_rounds: dict[str, np.ndarray], J: np.ndarray,
+) -> AtEnd:  # fmt: skip
+    numbers = range(len(problem.ensembles))
+    held = [(_windows(case, rows, number, "broke") < 0) * 1.0 for number in numbers]
+    in_rounds = [_windows(case, of_rounds, number, "held") for number in numbers]
+    averages, left_out = averages_of(at), _without_each(case, problem, rows, held)
     noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
     normal = J.T @ J
@@ -218,8 +227,9 @@ def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[st
         return AtEnd(averages, jackknife_error(left_out), values, None, None, None, undetermined, noise)
     covariance = np.linalg.inv(normal)
     n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
-    moved = _of_data(problem, left_out) @ J[:n] @ covariance
-    of_windows = (len(moved) - 1) / len(moved) * moved.T @ moved / case.rounds_of_the_mean
+    of_mean = _without_each(case, problem, of_rounds, in_rounds) if np.any(in_rounds) else left_out
+    moved = _of_data(problem, of_mean) @ J[:n] @ covariance
+    of_windows = (len(moved) - 1) / len(moved) * moved.T @ moved
     both = slopes[:, None] * (covariance + of_windows) * slopes
     errors = np.sqrt(np.diag(both))
     return AtEnd(
@@ -228,24 +238,26 @@ def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[st
     )  # fmt: skip
 
 
-def _without_each(case: SimulatedCase, problem: Windows, rows: dict[str, np.ndarray]) -> np.ndarray:
-    """The averages without each window that held in all systems, [W, data]."""
+def _without_each(
+    case: SimulatedCase, problem: Windows, rows: dict[str, np.ndarray], rounds: list[np.ndarray]
+) -> np.ndarray:
+    """The averages without each window that held in all systems, [W, data]. rounds: [W] of each system, that the
+    observed numbers are sums over."""
     found = []
-    broke = np.stack([_windows(case, rows, number, "broke") for number in range(len(problem.ensembles))])
-    held = np.flatnonzero(np.all(broke < 0, axis=0))
+    held = np.flatnonzero(np.all(np.stack(rounds) > 0, axis=0))
     for number, ensemble in enumerate(problem.ensembles):
         parts = [_windows(case, rows, number, f"observed'][{k}")[held] for k in range(len(ensemble.observables))]
-        found.append(_jackknifed(ensemble, parts))
+        found.append(_jackknifed(ensemble, parts, rounds[number][held]))
     return np.asarray(problem.differences.behind(np.concatenate(found, axis=1)))
 
 
-def _jackknifed(ensemble: Ensemble, parts: list[np.ndarray]) -> np.ndarray:
+def _jackknifed(ensemble: Ensemble, parts: list[np.ndarray], weight: np.ndarray) -> np.ndarray:
     """The averages without each window, or part of the windows where there are many, [B, data]; those of one alone are
     none."""
-    W, found = len(parts[0]), []
-    for left_out in parts_of(W):
+    found = []
+    for left_out in parts_of(len(weight)):
         rest = [part.sum(axis=0) - part[left_out].sum(axis=0) for part in parts]
-        averages = ensemble.averages(rest, max(float(W - len(left_out)), 1.0))
+        averages = ensemble.averages(rest, max(float(weight.sum() - weight[left_out].sum()), 1.0))
         found.append(np.concatenate([np.ravel(value) for value in averages]))
     return np.array(found)
 
