@@ -77,6 +77,7 @@ def start(evaluate, x, v, u=0.0, draw=1.0) -> Params:
     mine = lambda a: padded(a)[rows].reshape(len(grid.blocks), WIDTH, 1, 3)  # noqa: E731
     local = {"starts": (PhasePoint(mine(x), mine(v)),), "draw": np.full((len(grid.blocks), WIDTH), draw)}
     local["window"] = np.arange(rows.start, rows.stop, dtype=float).reshape(local["draw"].shape)
+    local["seen"] = evaluate.problem.unseen(FrameRows(local["draw"], len(x)))
     return Params({"k": np.array([u])}, local)
 
 
@@ -206,6 +207,23 @@ def test_ends_are_the_starts_of_the_next_draw():
     following = windows().redrawn(first.params.local, first.rows.local, first.params.shared)
     np.testing.assert_array_equal(following["starts"][0].x, ends[0].x)
     assert np.all(following["draw"] == 2)
+
+
+def test_windows_add_up_what_they_saw_in_the_rounds_that_count_and_held():
+    problem = replace(windows(), settled=2.0)
+    evaluate = evaluator(Forward, problem, 8, Ranks())
+    params, of_draws = start(evaluate, *boltzmann(8, 1)), []
+    for _ in range(3):
+        here = evaluate(params)
+        of_draws.append(np.array(here.rows.local[0]["observed"][0]))
+        if len(of_draws) == 3:
+            here.rows.local[0]["broke"][0, 1] = 7.0
+        params = params._replace(local=problem.redrawn(params.local, here.rows.local, params.shared))
+    [seen] = params.local["seen"]
+    counted = np.ones(of_draws[2].shape[:2])
+    counted[0, 1] = 0.0
+    np.testing.assert_array_equal(seen["held"], 1.0 + counted)
+    np.testing.assert_array_equal(seen["observed"][0], of_draws[1] + counted[..., None] * of_draws[2])
 
 
 def test_frames_that_are_skipped_count_in_no_average():

@@ -11,13 +11,12 @@ from hpcfit.fit.gradient import Gradient
 from hpcfit.fit.loop import Step
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.kinds.force_field.files import ROUND_COLUMNS, ROUNDS
-from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
+from hpcfit.kinds.force_field.simulated.averages import SUMMED, Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.statistics.blocks import jackknife_error, parts_of
 from hpcfit.store.files import write_csv
 
 Rows = dict[str, np.ndarray]
-SUMMED = ("observed", "weight", "broke")  # rows of windows that averages are made of
 
 
 class AlongRounds:
@@ -43,8 +42,8 @@ class AlongRounds:
                 with path.open(newline="", encoding="utf-8") as file:
                     self._written = [row for row in list(csv.reader(file))[1:] if int(row[0]) < number]
         left_out = without_each(self._case, self._evaluate.problem, u, rows)
-        found = zip(self._case.data_names(), left_out.mean(axis=0), jackknife_error(left_out))
-        for name, average, error in found if len(left_out) else ():
+        columns = (left_out.mean(axis=0), jackknife_error(left_out)) if len(left_out) else ([], [])
+        for name, average, error in zip(self._case.data_names(), *columns):
             self._written.append([number, name.system, name.observable, name.item, float(average), float(error)])
         write_csv(path, ROUND_COLUMNS, self._written)
 
@@ -53,11 +52,13 @@ def without_each(case: SimulatedCase, problem: Windows, u: Any, rows: Rows) -> n
     """The averages without each window that held in all systems, or part of the windows where there are many, [B,
     data]."""
     ensembles = problem.along(u)
-    broke = np.stack([of_windows(case, rows, number, "broke") for number in range(len(ensembles))])
-    held, found = np.flatnonzero(np.all(broke < 0, axis=0)), []
+    weights = [of_windows(case, rows, number, "weight") for number in range(len(ensembles))]
+    held, found = np.flatnonzero(np.all(np.stack(weights) > 0, axis=0)), []
+    if not len(held):
+        return np.zeros((0, 0))
     for number, ensemble in enumerate(ensembles):
         parts = [of_windows(case, rows, number, f"observed'][{k}]")[held] for k in range(len(ensemble.observables))]
-        found.append(_jackknifed(ensemble, parts, of_windows(case, rows, number, "weight")[held]))
+        found.append(_jackknifed(ensemble, parts, weights[number][held]))
     return np.asarray(problem.differences.behind(np.concatenate(found, axis=1)))
 
 

@@ -237,13 +237,17 @@ class Differences(NamedTuple):
 NO_DIFFERENCES = Differences(*np.zeros((2, 0), int), *np.zeros((2, 0)))
 
 
+SUMMED = ("observed", "weight")  # rows of windows that averages are made of
+
+
 @pytree
 @dataclass(frozen=True)
 class Windows:
     """See ``hpcfit.fit.problem.Problem``: the averages of all ensembles, each over its windows.
 
     Shared parameters are the numbers u of ``Moving``. Local ones are no parameters: ``starts``, where the windows of
-    each ensemble begin, ``window``, their numbers, and ``draw``, that of the noise. Rows are ``ends``, from which the
+    each ensemble begin, ``window``, their numbers, ``draw``, that of the noise, and ``seen``, sums over rounds of what
+    each window observed and of its weights, from draw ``settled`` on. Rows are ``ends``, from which the
     next draw starts, ``broke``, the step at which a window exploded or -1 (it is then left out of averages and
     derivatives, and starts again), ``crowded``, 1 where that was because a list of neighbours was full, and
     ``observed`` and ``weight``, what each window adds to the averages and to what they are divided by. tiles: a
@@ -257,6 +261,7 @@ class Windows:
     estimator: Literal["pathwise", "fluctuation", "reweighting"] = field(metadata={"static": True})
     checkpoint: bool = field(default=False, metadata={"static": True})
     differences: Differences = NO_DIFFERENCES
+    settled: Any = np.inf
 
     # ---- parameters ------------------------------------------------------------------------------------------------
 
@@ -301,7 +306,7 @@ class Windows:
         again = lambda end, start: jnp.where(held[:, None, None], end, start)  # noqa: E731
         rows = {
             "ends": jax.tree.map(again, ends, starts), "broke": broke * 1.0, "crowded": crowded * 1.0,
-            "observed": observed, "weight": weight * 1.0,
+            "observed": observed, "weight": counted * weight,
         }  # fmt: skip
         return sums, jax.lax.stop_gradient(rows)
 
@@ -334,7 +339,19 @@ class Windows:
 
     def redrawn(self, local: Tree, rows: Tree, shared: Tree) -> Tree:
         """See ``fit.problem.DrawnProblem``: windows begin where those of the last draw ended."""
-        return local | {"starts": tuple(one["ends"] for one in rows), "draw": local["draw"] + 1}
+        seen = tuple(self._added(total, one, local["draw"]) for total, one in zip(local["seen"], rows))
+        return local | {"starts": tuple(one["ends"] for one in rows), "draw": local["draw"] + 1, "seen": seen}
+
+    def _added(self, seen: Tree, rows: Tree, draw: Any) -> Tree:
+        """``seen`` of an ensemble after one more draw."""
+        counts = (np.asarray(rows["weight"]) > 0) & (draw >= self.settled)
+        counted = lambda leaf: np.where(counts.reshape(*counts.shape, *[1] * (np.ndim(leaf) - 2)), leaf, 0.0)  # noqa: E731
+        of_draw = {name: rows[name] for name in SUMMED}
+        return jax.tree.map(lambda total, leaf: total + counted(leaf), seen, of_draw)
+
+    def unseen(self, frames: FrameRows) -> Tree:
+        """``seen`` before the first round."""
+        return tuple({name: one[name] for name in SUMMED} for one in self.no_rows(frames))
 
     def no_rows(self, frames: FrameRows) -> Tree:
         """Zeros like the rows of all windows of a rank."""

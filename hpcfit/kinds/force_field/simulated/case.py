@@ -199,8 +199,10 @@ class SimulatedCase:
         """The problem of all ensembles."""
         choice, run = self.config.problem, self.config.run
         checkpoint = not self.direction.forward and self.ensembles[0].stride > 1
+        settled = float(choice.full_steps) if self._settles else np.inf
         parts = (
-            self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences
+            self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences,
+            np.array(settled),
         )  # fmt: skip
         if choice.estimator == "reweighting":
             return Reweighted(*parts, np.array(choice.least_share))
@@ -237,7 +239,8 @@ class SimulatedCase:
         )
         draw = np.full((len(grid.blocks), self.block_frames), DRAW + 1.0)
         window = np.arange(grid.blocks.start * self.block_frames, grid.blocks.stop * self.block_frames, dtype=float)
-        local = {"starts": starts, "draw": draw, "window": window.reshape(draw.shape)}
+        seen = self.problem.unseen(FrameRows(draw, self.n_frames))
+        local = {"starts": starts, "draw": draw, "window": window.reshape(draw.shape), "seen": seen}
         return Params(self.moving.init(), local)
 
     def _rows(self, of_windows: np.ndarray, grid: Grid) -> np.ndarray:

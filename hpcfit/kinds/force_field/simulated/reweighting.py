@@ -49,7 +49,7 @@ class Reweighted(Windows):
         found = jax.tree.map(np.asarray, _sampled(self, u, kept))
         lead = np.shape(local["draw"])
         drawn = {name: np.broadcast_to(value, (*lead, *np.shape(value))).copy() for name, value in u.items()}
-        return {"draw": local["draw"], "window": local["window"], "drawn": drawn, **found}
+        return {name: local[name] for name in ("draw", "window", "seen")} | {"drawn": drawn, **found}
 
     def of_draw(self, params: Params, block: Block) -> Tree:
         """The frames of a block of windows: ``starts`` are then their ends."""
@@ -96,7 +96,7 @@ class Reweighted(Windows):
         }
         rows = {
             "ends": local["starts"][number], "broke": broke, "crowded": local["crowded"][number], "observed": observed,
-            "weight": mean,
+            "weight": counted * mean,
         }  # fmt: skip
         return sums, jax.lax.stop_gradient(rows)
 

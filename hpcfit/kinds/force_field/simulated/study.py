@@ -86,7 +86,7 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     u, local = fitted.params
     with clock("last draw, errors"):
         at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
-        found = at_end(case, carried, at)
+        found = at_end(case, carried, at, local["seen"])
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
     with clock("derivatives compared"):
         compared = compare(case, fits, carried, at) if draws else {}
@@ -231,14 +231,20 @@ def averages_of(at: Evaluation) -> np.ndarray:
     return np.asarray(at.sums["data"])
 
 
-def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation) -> AtEnd:
-    """Errors of the averages of a draw, from the spread of its windows, and of the parameters; collective."""
+def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation, seen: Any) -> AtEnd:
+    """Errors of the averages of a draw, from the spread of its windows, and of the parameters, from that of the means
+    of each window over the rounds that they are the mean of: a window goes on where it ended, and may remember.
+    Collective."""
     rows = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
+    of_rounds = gather_rows(to_arrays([Params((), seen)]).local, evaluate.grid)
     _, J = jacobian(evaluate, at)
-    return evaluate.grid.world.on_root(partial(_errors, case, evaluate.problem, at, rows, J))
+    return evaluate.grid.world.on_root(partial(_errors, case, evaluate.problem, at, rows, of_rounds, J))
 
 
-def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray], J: np.ndarray) -> AtEnd:
+def _errors(
+    case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray],
+    of_rounds: dict[str, np.ndarray], J: np.ndarray,
+) -> AtEnd:  # fmt: skip
     averages, left_out = averages_of(at), without_each(case, problem, at.params.shared, rows)
     noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
@@ -247,8 +253,9 @@ def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[st
     if unknown:
         return AtEnd(averages, jackknife_error(left_out), values, None, None, None, unknown, noise)
     covariance = np.linalg.inv(J.T @ J)
-    moved = _of_data(problem, left_out) @ J[:n] @ covariance
-    of_windows = (len(moved) - 1) / len(moved) * moved.T @ moved / case.rounds_of_the_mean
+    of_mean = without_each(case, problem, at.params.shared, of_rounds)
+    moved = _of_data(problem, of_mean if len(of_mean) else left_out) @ J[:n] @ covariance
+    of_windows = (len(moved) - 1) / len(moved) * moved.T @ moved
     of_values = [slopes @ part @ slopes.T for part in (covariance, of_windows, covariance + of_windows)]
     of_data, of_frames, errors = (np.sqrt(np.diag(part)) for part in of_values)
     correlations = of_values[-1] / np.outer(errors, errors)
