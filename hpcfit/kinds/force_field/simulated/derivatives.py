@@ -96,7 +96,11 @@ def _seen(ensemble: Ensemble, moving: Moving, u: Any, start: PhasePoint, key: An
         found = ensemble.walked(theta, start, key, lambda point: (_numbers(ensemble, theta, point), point))
         return (found.seen[1].x, found.seen[0]), (found.seen, found.end)
 
-    (of_x, total), ((O, points), end) = jax.jacfwd(frames, has_aux=True)(flat)
+    if ensemble.barostat is None:
+        (of_x, total), ((O, points), end) = jax.jacfwd(frames, has_aux=True)(flat)
+    else:  # trial moves of the volume have no derivative
+        (x, O), ((_, points), end) = frames(flat)
+        of_x, total = (jnp.full((*leaf.shape, len(flat)), jnp.nan) for leaf in (x, O))
     points = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, points)
     at = jax.vmap(partial(_at, ensemble, moving, structure, flat))
     slope, direct, first = at(points)
@@ -135,9 +139,9 @@ def of_frames(one: Any) -> bool:
 class Estimates(NamedTuple):
     """Derivatives of M data by P parameters, each [M, P], with standard errors over windows.
 
-    pathwise: the mean over the frames of a window, as a fit takes it. fluctuation: of all frames. left: the share of
-    the derivative that the windows are too short for, the mean of C(t) / C(0) over their frames. memory: C(t) / C(0)
-    itself, [F + 1, M, P].
+    pathwise: the mean over the frames of a window, as a fit takes it; NaN at constant pressure. fluctuation: of all
+    frames. left: the share of the derivative that the windows are too short for, the mean of C(t) / C(0) over their
+    frames. memory: C(t) / C(0) itself, [F + 1, M, P].
     """
 
     pathwise: Array
@@ -152,9 +156,10 @@ class Estimates(NamedTuple):
     def combined(self, errors: Estimates) -> tuple[Array, Array]:
         """The mean of both by their inverse variances, where the windows are long enough, and its error as if the two
         were independent; else the fluctuation formula."""
-        a, b = errors.pathwise**-2.0, errors.fluctuation**-2.0
-        a = np.where(self.too_short(errors), 0.0, a)
-        return (a * self.pathwise + b * self.fluctuation) / (a + b), (a + b) ** -0.5
+        left_out = self.too_short(errors) | np.isnan(self.pathwise)
+        a, b = np.where(left_out, 0.0, errors.pathwise**-2.0), errors.fluctuation**-2.0
+        pathwise = np.where(left_out, 0.0, self.pathwise)
+        return (a * pathwise + b * self.fluctuation) / (a + b), (a + b) ** -0.5
 
 
 def estimates(
@@ -181,7 +186,8 @@ def _estimated(ensemble: Ensemble, seen: Seen, of_average: Array, slopes: Array,
     pathwise = of_average @ total[:, :, behind].mean(axis=(0, 1, 2))
     fluctuation = of_average @ direct.mean(axis=(0, 1, 2)) - C[0] / ensemble.kT
     memory = C / C[0]
-    return Estimates(pathwise / slopes, fluctuation / slopes, memory[behind].mean(axis=0), memory)
+    left = np.where(np.isnan(pathwise), np.nan, memory[behind].mean(axis=0))
+    return Estimates(pathwise / slopes, fluctuation / slopes, left, memory)
 
 
 def correlation(dO: Array, dU: Array, lag: int) -> Array:

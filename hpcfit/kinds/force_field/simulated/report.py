@@ -58,6 +58,10 @@ BY_ESTIMATOR = (
     "The same derivatives. Missing: the share that the windows are too short for. Combined: by inverse variances, where"
     " windows are long enough; its error takes the two estimates for independent, which they are not quite."
 )
+NO_PATH = (
+    "Constant pressure: a change of the volume is accepted or not, which has no derivative along a trajectory. Those"
+    " derivatives are by the fluctuation formula alone."
+)
 FEW = 12  # numbers of an observable that a table lists
 LARGE = 0.05  # of the largest derivative by a parameter: what is drawn and listed
 LISTED = 24  # derivatives in the table
@@ -130,9 +134,11 @@ def derivatives(run: ForceFieldRun) -> Section | None:
     growth = [_growth(one) for one in systems if np.isfinite(one["growth"])]
     skipped = run.config["problem"].get("skipped", run.config["problem"]["frames"] // 2)
     memory = [(one["system"], part, skipped) for one in systems for part in one["memory"]][:FEW]
+    both = [row for row in rows if np.isfinite(row["pathwise"])]
     blocks = [
-        Figure(figures.estimators(rows), "derivatives by both estimators", ESTIMATORS),
-        Figure(figures.memory(memory), "what windows forget", MEMORY),
+        *([Figure(figures.estimators(both), "derivatives by both estimators", ESTIMATORS)] if both else []),
+        *([Figure(figures.memory(memory), "what windows forget", MEMORY)] if memory else []),
+        *([Text(NO_PATH)] if len(both) < len(rows) else []),
         *growth,
     ]
     head = ("datum", "parameter", "pathwise", "fluctuation", "combined", "missing")
@@ -156,8 +162,11 @@ def _growth(one: dict) -> Text:
 
 def _derivative(row: dict) -> list:
     values = [
-        plus_minus(significant(row[key], 4), row[f"{key}_error"]) for key in ("pathwise", "fluctuation", "combined")
+        plus_minus(significant(row[key], 4), row[f"{key}_error"]) if np.isfinite(row[key]) else "–"
+        for key in ("pathwise", "fluctuation", "combined")
     ]
+    if not np.isfinite(row["left"]):
+        return [f"{row['observable']} {row['item']}", row["parameter"], *values, "–"]
     missing = f"{100 * row['left']:.0f} ± {100 * row['left_error']:.0f} %" + (", too short" if row["too_short"] else "")
     return [f"{row['observable']} {row['item']}", row["parameter"], *values, missing]
 

@@ -156,7 +156,7 @@ def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np
             "growth": rate,
             "growth_error": of_rate,
             "rows": rows,
-            "memory": _memory(case, problem, number, mine, value, error),
+            "memory": [] if ensemble.barostat else _memory(case, problem, number, mine, value, error),
         }
 
 
