@@ -38,17 +38,18 @@ class Pressure(AsAveraged):
     molecules: Indices = fixed()
 
     def of_state(self, state: State) -> Any:
-        arms, moving = _molecules(self.molecules, state)
+        arms, moving = arms_of_molecules(self.molecules, state.masses, state.x, state.box)
         scaled = (state.x - arms, state.box)
         _, by_length = jax.jvp(state.potential, (state.x, state.box), scaled)  # dU / dlnL = 3 V dU / dV
         return BAR * ((moving * state.kT - by_length / 3) / volume(state))[None]
 
 
-def _molecules(molecules: Indices, state: State) -> tuple[Any, Any]:
-    """(arms [N, 3] nm from the centre of its molecule to each atom, number of molecules that have a mass)."""
-    masses, N = jnp.asarray(state.masses), len(state.x)
+def arms_of_molecules(molecules: Indices, masses: Any, x: Any, box: Any) -> tuple[Any, Any]:
+    """(arms [N, 3] nm from the centre of its molecule to each atom, number of molecules that have a mass), of positions
+    [N, 3] nm; see ``Pressure``."""
+    masses, N = jnp.asarray(masses), len(x)
     first, owner = _first_atoms(molecules, N), _owners(molecules, N)
-    u = separation(state.x, state.x[first], state.box)
+    u = separation(x, x[first], box)
     total = jnp.zeros(N).at[owner].add(masses)
     centre = jnp.zeros((N, 3)).at[owner].add(masses[:, None] * u) / jnp.where(total > 0, total, 1.0)[:, None]
     return jnp.where(total[owner, None] > 0, u - centre[owner], 0.0), jnp.sum(total > 0)

@@ -22,11 +22,21 @@ Tree = Any
 
 
 class PhasePoint(NamedTuple):
-    """Positions and velocities, [..., N, d]; box: [..., 3, 3], of points that have a box each, else None."""
+    """Positions and velocities, [..., N, d].
+
+    box: [..., 3, 3], of points that have a box each, else None. reach: [...], of points at constant pressure, the
+    largest change of ln V of a trial move.
+    """
 
     x: Any
     v: Any
     box: Any = None
+    reach: Any = None
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Its positions, and its box where it has one."""
+        return (self.x,) if self.box is None else (self.x, self.box)
 
 
 class Scheme(NamedTuple):
@@ -179,6 +189,12 @@ def calm(new: PhasePoint, old: PhasePoint, masses: Any, hottest: Any, furthest: 
     return jnp.all((kinetic <= hottest) & (moved <= furthest**2))
 
 
+def chosen(taken: Any, one: Tree, other: Tree) -> Tree:
+    """The leaves of one tree where ``taken``, of the other elsewhere. taken: [...], axes that all leaves begin with."""
+    axes = lambda leaf: jnp.reshape(taken, (*jnp.shape(taken), *(1,) * (jnp.ndim(leaf) - jnp.ndim(taken))))  # noqa: E731
+    return jax.tree.map(lambda one, other: jnp.where(axes(one), one, other), one, other)
+
+
 def unchanged(memory: Tree, *place: Any) -> Tree:
     """The memory of forces, where that is the same all along."""
     return memory
@@ -191,7 +207,8 @@ class Motion(NamedTuple):
     fine: a judge of each step (new, old point): one that is not fine is not taken, nor any after it, so that no
     derivative runs through what exploded. memory: what the forces remember where a walk begins, such as lists of
     neighbours; remembered: (memory, positions) -> what they remember there. begun: the point from which tangents begin
-    anew (``Course.anew``): itself, if nothing but the past depends on parameters.
+    anew (``Course.anew``): itself, if nothing but the past depends on parameters. jump: (point, memory, key) -> (point,
+    memory), what happens before each ``every``-th step beside it, such as a change of the volume.
     """
 
     forces: Callable[..., Any]
@@ -200,6 +217,14 @@ class Motion(NamedTuple):
     memory: Tree = None
     remembered: Callable[..., Tree] = unchanged
     begun: Callable[[PhasePoint], PhasePoint] = lambda point: point
+    jump: Callable[[PhasePoint, Tree, jax.Array], tuple[PhasePoint, Tree]] | None = None
+    every: int = 1
+
+    def jumped(self, point: PhasePoint, memory: Tree, key: jax.Array, number: Any) -> tuple[PhasePoint, Tree]:
+        """The point and the memory from which the step of a number is made."""
+        key = jax.random.fold_in(jax.random.fold_in(key, number), 1)  # that of the noise, but for the last number
+        stay = lambda *state: state  # noqa: E731
+        return jax.lax.cond(number % self.every == 0, lambda *state: self.jump(*state, key), stay, point, memory)
 
 
 class Course(NamedTuple):
@@ -243,12 +268,15 @@ def walk(
 
     def step(state: tuple[PhasePoint, Any, Tree], number: Any) -> tuple[tuple[PhasePoint, Any, Tree], None]:
         point, broke, memory = state
-        box = () if point.box is None else (point.box,)
-        memory = motion.remembered(memory, point.x, *box)
-        new = motion.scheme.kicked(point, motion.forces(point.x, memory, *box), noise(key, number, point.x))
+        memory = motion.remembered(memory, *point.place)
+        if motion.jump is not None:  # a walk that broke stands where it did, also in what it remembers
+            jumped = motion.jumped(point, memory, key, number)
+            point, memory = chosen(broke < 0, jumped, (point, memory))
+        x, *box = point.place
+        new = motion.scheme.kicked(point, motion.forces(x, memory, *box), noise(key, number, x))
         taken = (broke < 0) & motion.fine(new, point)
         broke = jnp.where((broke < 0) & ~taken, number, broke)
-        return (jax.tree.map(lambda one, other: jnp.where(taken, one, other), new, point), broke, memory), None
+        return (chosen(taken, new, point), broke, memory), None
 
     def frame(state: tuple[PhasePoint, Any, Tree], number: Any) -> tuple[tuple[PhasePoint, Any, Tree], Tree]:
         state = (forgetting(state[0], number), *state[1:]) if anew else state

@@ -32,8 +32,12 @@ class Weighed(NamedTuple):
 
     x: Any
     v: Any
-    box: Any
     likelihood: Any
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Its positions."""
+        return (self.x,)
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,9 @@ class Weighing:
     def kicked(self, point: Weighed, force: Any, noise: Any) -> Weighed:
         """The point one step later."""
         one = self.scheme
-        x, v, _ = jax.lax.stop_gradient(one.kicked(PhasePoint(point.x, point.v), force, noise))
+        x, v, *_ = jax.lax.stop_gradient(one.kicked(PhasePoint(point.x, point.v), force, noise))
         shaken = jnp.where(one.xn > 0, one.xn, jnp.inf)  # particles without mass do not move by themselves
         n = (x - one.moved(PhasePoint(point.x, point.v), force).x) / shaken
         behind = one.vv * point.v + one.vf * force + one.vn * n
         v = v + (behind - jax.lax.stop_gradient(behind))  # the value without its rounding
-        return Weighed(x, v, point.box, point.likelihood - jnp.sum(jax.lax.stop_gradient(noise) * n))
+        return Weighed(x, v, point.likelihood - jnp.sum(jax.lax.stop_gradient(noise) * n))

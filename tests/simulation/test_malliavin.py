@@ -43,7 +43,7 @@ def test_the_mean_over_the_noise_is_the_derivative_of_the_mean(make, steps):
     exact = jax.grad(lambda k: weights @ over_noise(k, noises))(k)
 
     def weighed(n):
-        begun = Weighed(*map(jnp.asarray, START[:2]), None, jnp.zeros(()))
+        begun = Weighed(*map(jnp.asarray, START[:2]), jnp.zeros(()))
         end = lambda k: ends(Weighing(scheme).kicked, begun, k, n)  # noqa: E731
         at, q = end(k), jax.grad(lambda k: end(k).likelihood)(k)
         return observed(at, k), jax.grad(lambda k: observed(end(k), k))(k), q
@@ -61,7 +61,7 @@ def test_a_walk_with_weights_is_the_same_walk():
         return walk(Motion(lambda x, _: force(x, k), scheme), start, key, course).seen
 
     def weights(start, course):
-        of_k = lambda k: walked(k, Weighing(scheme), Weighed(*start, 0.0), course)  # noqa: E731
+        of_k = lambda k: walked(k, Weighing(scheme), Weighed(start.x, start.v, 0.0), course)  # noqa: E731
         found = jax.jacfwd(of_k)(0.8)
         assert not np.any(found.x)
         return of_k(0.8), found.likelihood

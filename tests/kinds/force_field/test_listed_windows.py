@@ -20,6 +20,7 @@ from hpcfit.kinds.force_field.simulated.equilibration import Equilibration, Expl
 from hpcfit.kinds.table import load_config
 from hpcfit.observables.geometry import RadiusOfGyration
 from hpcfit.ranks import Ranks
+from hpcfit.simulation.barostat import Barostat
 from hpcfit.simulation.langevin import Bath, PhasePoint, middle, noise_key, thermal
 
 N, SIDE, RHO, CUTOFF = 125, 5, 0.4, 1.5
@@ -103,6 +104,46 @@ def test_a_list_that_is_full_breaks_its_window_and_is_said(lists):
     work = Equilibration([planned("fluid", ensemble(short), apart, 5, BATH)], 1, 1, 0, Ranks())
     assert list(work.run([0])) == []
     expected = "'fluid' ran out of slots for neighbours in its equilibration: window 0, step 0, where atoms have 2"
+    with pytest.raises(Exploded, match=expected):
+        work.product()
+
+
+# ---- constant pressure -----------------------------------------------------------------------------------------------
+
+
+def pressed(one, pressure):
+    """The ensemble at a pressure, in reduced units, and its starts."""
+    x, v, *_ = starts()
+    points = PhasePoint(x, v, np.broadcast_to(BOX, (WINDOWS, 3, 3)), np.full(WINDOWS, 0.1))
+    barostat = Barostat(np.array(pressure), one.kT, one.masses, (), 3)
+    return dataclasses.replace(one, barostat=barostat, boxed=True), points
+
+
+def test_lists_follow_the_volume():
+    """As over all pairs, through 20 trial moves: no rounding decides one. The lists have room for denser places."""
+    lists = energy().lists(0.8 * starts().x[0], 0.8 * BOX, skin=0.15)
+    found, other = (
+        jax.jit(lambda one, points: one.each(partial(end_of, one), jnp.arange(WINDOWS), points))(*pressed(one, 0.5))
+        for one in (ensemble(lists), ensemble())
+    )
+    assert np.all(found.broke == -1)
+    assert np.all(np.abs(np.log(found.end.box[:, 0, 0] / EDGE)) > 1e-3)
+    np.testing.assert_allclose(found.end.box, other.end.box, rtol=1e-12)
+    np.testing.assert_allclose(found.end.x, other.end.x, rtol=0, atol=1e-10)
+
+
+def end_of(one, number, point):
+    return one.walked(one.parameters, point, noise_key(0, 0, number), lambda point: ())
+
+
+def test_a_box_that_shrinks_below_twice_the_cutoff_breaks_its_window_and_is_said():
+    one = ensemble()
+    [term] = one.potential.terms
+    wide = dataclasses.replace(term, pairs=dataclasses.replace(term.pairs, cutoff=0.495 * EDGE))
+    narrow, _ = pressed(dataclasses.replace(one, potential=Energy((wide,))), 100.0)
+    work = Equilibration([planned("fluid", narrow, np.asarray(starts().x[:1]), 30, BATH)], 1, 1, 0, Ranks())
+    assert list(work.run([0])) == []
+    expected = "'fluid' shrank below twice its cut-off in its equilibration: window 0, step .* had to be 6.718 nm"
     with pytest.raises(Exploded, match=expected):
         work.product()
 

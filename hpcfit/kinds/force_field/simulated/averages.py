@@ -28,6 +28,7 @@ from hpcfit.kinds.force_field.simulated.parameters import Moving
 from hpcfit.observables.nmr import ScalarCouplings
 from hpcfit.observables.observable import OfWalks, State, numbers
 from hpcfit.pytrees import pytree
+from hpcfit.simulation.barostat import GAIN, Barostat
 from hpcfit.simulation.langevin import (
     Constrained,
     Course,
@@ -36,6 +37,7 @@ from hpcfit.simulation.langevin import (
     Scheme,
     Walk,
     calm,
+    chosen,
     noise_key,
     unchanged,
     walk,
@@ -44,6 +46,7 @@ from hpcfit.simulation.malliavin import Weighed, Weighing
 
 Tree = Any
 HELD = 0.5  # of the windows of each system, that must not explode
+FULL, SMALL = 1.0, 2.0  # see ``Ensemble.crowded``
 
 
 class Measured(NamedTuple):
@@ -74,8 +77,8 @@ class Ensemble:
 
     parameters: all classes of the energy. limits: of a step, (kinetic energy of a particle, its way). constraints: of
     distances, or None. lists: of neighbours, with as many slots as there are to be, or None where forces run over all
-    pairs; a walk renews them wherever they do not hold. boxed: its points have a box each, in place of ``box``, which
-    is that of the start.
+    pairs; a walk renews them wherever they do not hold. barostat: at constant pressure. boxed: its points have a box
+    each, in place of ``box``, which is that of the start.
     """
 
     potential: Energy
@@ -92,19 +95,21 @@ class Ensemble:
     skipped: int = field(metadata={"static": True})
     constraints: Constraints | None = None
     lists: Lists | None = None
+    barostat: Barostat | None = None
     boxed: bool = field(default=False, metadata={"static": True})
     anew: int = field(default=0, metadata={"static": True})
 
     @property
     def leaves(self) -> tuple[str, ...]:
         """The leaves of its points."""
-        return PhasePoint._fields if self.boxed else PhasePoint._fields[:2]
+        return tuple(name for name, leaf in self.blank._asdict().items() if leaf is not None)
 
     @property
     def blank(self) -> PhasePoint:
         """A point of zeros."""
         zeros = jnp.zeros((len(self.masses), 3))
-        return PhasePoint(zeros, zeros, jnp.zeros((3, 3)) if self.boxed else None)
+        box, reach = self.boxed or None, None if self.barostat is None else jnp.zeros(())
+        return PhasePoint(zeros, zeros, box and jnp.zeros((3, 3)), reach)
 
     def box_of(self, point: PhasePoint) -> Any:
         """The box of a point, [3, 3] nm or None."""
@@ -138,16 +143,16 @@ class Ensemble:
     def weighed(self, theta: Tree, start: PhasePoint, key: Any, observe: Any) -> Walk:
         """A walk as ``walked``, with what is observed of its ``Weighed`` points; not where there are constraints."""
         motion = self._motion(theta)._replace(scheme=Weighing(self.scheme))
-        return walk(motion, Weighed(*start, jnp.zeros(())), key, self._course, observe)
+        return walk(motion, Weighed(start.x, start.v, jnp.zeros(())), key, self._course, observe)
 
     @property
     def _course(self) -> Course:
         return Course(self.stride * self.frames, self.stride, anew=self.anew)
 
     def moved(self, start: PhasePoint, key: Any, steps: int, first: Any) -> Walk:
-        """So many steps from a start at the parameters given, of which nothing is observed; first: the number of the
-        first one."""
-        return walk(self._motion(self.parameters), start, key, Course(steps, steps, first), lambda point: ())
+        """So many steps from a start at the parameters given, of which nothing is observed, while the barostat adapts
+        its moves; first: the number of the first one."""
+        return walk(self._motion(self.parameters, GAIN), start, key, Course(steps, steps, first), lambda point: ())
 
     def begun(self, theta: Tree, point: PhasePoint) -> PhasePoint:
         """The point with positions and velocities that fulfil the constraints at these parameters."""
@@ -161,15 +166,27 @@ class Ensemble:
         return jax.lax.map(lambda row: function(*row), rows)
 
     def crowded(self, found: Walk) -> Any:
-        """True for a walk that broke because a list of neighbours had no slot left."""
-        full = [listed.full for listed in (found.memory or {}).values()]
-        return (found.broke >= 0) & jnp.any(jnp.array(full, bool))
+        """``FULL`` of a walk that broke because a list of neighbours had no slot left, ``SMALL`` where its box had
+        become too small for a cut-off, else 0."""
+        full = jnp.any(jnp.array([listed.full for listed in (found.memory or {}).values()], bool))
+        small = False if self.barostat is None else jnp.min(jnp.diagonal(found.end.box)) < self.narrowest
+        return jnp.where(found.broke >= 0, jnp.where(small, SMALL, jnp.where(full, FULL, 0.0)), 0.0)
 
-    def _motion(self, theta: Tree) -> Motion:
+    @property
+    def narrowest(self) -> float:
+        """Twice the largest cut-off, nm: its box must be as wide."""
+        sources = self.potential.pair_sources.values()
+        return 2 * max((source.cutoff for source in sources if source.periodic), default=0.0)
+
+    def _motion(self, theta: Tree, gain: float = 0.0) -> Motion:
         forces = lambda x, lists, box=self.box: -jax.grad(self.potential)(x, theta, box, lists)  # noqa: E731
         scheme = self.scheme if self.constraints is None else self._constrained(theta)
         renewed = unchanged if self.lists is None else self._renewed
-        return Motion(forces, scheme, self._calm, self.lists, renewed, partial(self.begun, theta))
+        motion = Motion(forces, scheme, self._calm, self.lists, renewed, partial(self.begun, theta))
+        if self.barostat is None:
+            return motion
+        energy = lambda point, lists: self.potential(point.x, theta, point.box, lists)  # noqa: E731
+        return motion._replace(jump=partial(self.barostat.tried, energy, renewed, gain), every=self.barostat.every)
 
     def _renewed(self, lists: Lists, x: Any, *box: Any) -> Lists:
         return self.potential.current(lists, x, *(box or (self.box,)))
@@ -303,10 +320,9 @@ class Windows:
             "held": jnp.sum(counted),
             "asked": jnp.sum(jnp.where(ids >= 0, 1.0, 0.0)),
         }
-        again = lambda end, start: jnp.where(held[:, None, None], end, start)  # noqa: E731
         rows = {
-            "ends": jax.tree.map(again, ends, starts), "broke": broke * 1.0, "crowded": crowded * 1.0,
-            "observed": observed, "weight": counted * weight,
+            "ends": chosen(held, ends, starts), "broke": broke * 1.0, "crowded": crowded * 1.0, "observed": observed,
+            "weight": counted * weight,
         }  # fmt: skip
         return sums, jax.lax.stop_gradient(rows)
 

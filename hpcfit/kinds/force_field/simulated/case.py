@@ -30,10 +30,14 @@ from hpcfit.observables.build import build
 from hpcfit.observables.measured import measured
 from hpcfit.observables.observable import OfWalks
 from hpcfit.observables.site import Site
+from hpcfit.observables.thermodynamics import BAR
 from hpcfit.ranks import Ranks
+from hpcfit.simulation.barostat import Barostat
 from hpcfit.simulation.langevin import Bath, PhasePoint
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.stream import Chunk
+
+EVERY = 25  # steps to a trial move of the volume, as in OpenMM
 
 
 class Datum(NamedTuple):
@@ -132,7 +136,9 @@ class SimulatedCase:
         choice, names = self.config.problem, [one for one in self.data_names() if one.measured]
         held_out = sum(one.held_out for one in names)
         P = len(self.moving.free)
-        systems = ", ".join(f"{one.name} ({len(one.masses)} particles, kT {one.kT:.4g} kJ/mol)" for one in self.opened)
+        systems = ", ".join(
+            f"{one.name} ({len(one.masses)} particles, kT {one.kT:.4g} kJ/mol{one.pressed})" for one in self.opened
+        )
         settled = f", the mean of those from {choice.full_steps} on" if self._settles else ""
         return {
             "systems": systems,
@@ -260,19 +266,32 @@ def _ensemble(opened: Opened, config: Config) -> Ensemble:
     bare = Ensemble(
         opened.potential, opened.parameters, opened.box, opened.masses, np.array(opened.kT), opened.scheme,
         tuple(map(np.array, opened.limits)), (), np.array(interval), round(interval / own.step), choice.frames,
-        choice.skipped_frames, opened.constraints, opened.lists, choice.stretch % choice.frames,
+        choice.skipped_frames, opened.constraints, opened.lists, anew=choice.stretch % choice.frames,
     )  # fmt: skip
+    if own.pressure is not None:
+        bare = replace(bare, barostat=_barostat(opened), boxed=True)
     site = _site(opened, bare, choice.curve)
     return replace(bare, observables=tuple(build(one, site) for one in own.observable))
 
 
+def _barostat(opened: Opened) -> Barostat:
+    own = opened.config
+    if opened.box is None:
+        raise InputError(
+            f"system '{own.name}' has pressure = {own.pressure:g} bar and no box", remedy="give it a periodic box"
+        )
+    molecules = tuple(molecule for molecule in opened.molecules if len(molecule) > 1)
+    every = own.barostat_every or EVERY
+    return Barostat(np.array(own.pressure / BAR), np.array(opened.kT), opened.masses, molecules, every)
+
+
 def _site(opened: Opened, bare: Ensemble, curves: Sequence[MovingCurveConfig]) -> Site:
-    """What observables may ask of a system; its windows keep their volume."""
+    """What observables may ask of a system."""
     v = None if opened.config.integrator == "overdamped" else np.zeros_like(opened.positions[0])
     return Site(
         opened.atoms, opened.potential, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)),
         opened.energy, opened.elements, opened.molecules, opened.n_constraints, float(bare.interval),
-        bare.frames - bare.skipped, curves={one.name: one for one in curves},
+        bare.frames - bare.skipped, opened.config.pressure, {one.name: one for one in curves},
     )  # fmt: skip
 
 

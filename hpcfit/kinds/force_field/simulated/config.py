@@ -122,11 +122,15 @@ class EnergyConfig(Table):
 class StateConfig(EnergyConfig):
     """A system in a state, and how it moves.
 
-    temperature: K, or kT: kJ/mol; friction: 1/ps; step: ps; equilibration: ps before the first window.
+    temperature: K, or kT: kJ/mol; friction: 1/ps; step: ps; equilibration: ps before the first window. pressure: bar,
+    of a volume that changes by a trial move before every ``barostat_every``-th step (25); without it the volume is
+    constant.
     """
 
     temperature: Positive | None = None
     kT: Positive | None = None
+    pressure: Finite | None = None
+    barostat_every: Count | None = None
     integrator: Literal["middle", "stochastic", "overdamped"] = "middle"
     friction: Positive = 10.0
     step: Positive = 0.001
@@ -137,6 +141,14 @@ class StateConfig(EnergyConfig):
     def _one_temperature(self) -> StateConfig:
         if (self.temperature is None) == (self.kT is None):
             raise ValueError(f"system '{self.name}' needs `temperature` (K) or `kT` (kJ/mol): give just one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _volume_can_change(self) -> StateConfig:
+        if self.pressure is None and self.barostat_every is not None:
+            raise ValueError(f"system '{self.name}': `barostat_every` has no effect without `pressure`")
+        if self.pressure is not None and self.integrator == "overdamped":
+            raise ValueError(f"system '{self.name}': `pressure` needs velocities: set integrator = 'middle'")
         return self
 
     @model_validator(mode="after")
@@ -324,6 +336,17 @@ class SimulatedConfig(ProblemTable):
                     f"observable '{one.name}' of system '{system}' needs `values` with `sigma`, or a file `measured`:"
                     " give one, or name it in a [[problem.difference]]"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _pressures(self) -> SimulatedConfig:
+        pressed = [system.name for system in self.system if system.pressure is not None]
+        if pressed and self.estimator == "pathwise":
+            raise ValueError(
+                f"system '{pressed[0]}' has a `pressure`, and estimator = 'pathwise': a change of the volume is"
+                " accepted or not, and trajectories have no derivative where that changes; use 'fluctuation' or"
+                " 'reweighting'"
+            )
         return self
 
     @model_validator(mode="after")

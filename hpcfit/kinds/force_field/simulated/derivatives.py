@@ -98,7 +98,11 @@ def _seen(ensemble: Ensemble, moving: Moving, u: Any, start: PhasePoint, key: An
         found = ensemble.walked(theta, start, key, lambda point: (_numbers(ensemble, theta, point), point))
         return (found.seen[1].x, found.seen[0]), (found.seen, found.end)
 
-    (of_x, total), ((O, points), end) = jax.jacfwd(frames, has_aux=True)(flat)
+    if ensemble.barostat is None:
+        (of_x, total), ((O, points), end) = jax.jacfwd(frames, has_aux=True)(flat)
+    else:  # trial moves of the volume have no derivative
+        (x, O), ((_, points), end) = frames(flat)
+        of_x, total = (jnp.full((*leaf.shape, len(flat)), jnp.nan) for leaf in (x, O))
     points = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, points)
     at = jax.vmap(partial(_at, ensemble, moving, structure, flat))
     slope, direct, first = at(points)
@@ -111,7 +115,8 @@ def _seen(ensemble: Ensemble, moving: Moving, u: Any, start: PhasePoint, key: An
         theta = moving.at(structure(v), ensemble.parameters)
         return ensemble.weighed(theta, start, key, lambda point: point.likelihood).seen
 
-    weight = jnp.full(spread.shape, jnp.nan) if ensemble.constraints is not None else jax.jacfwd(likelihoods)(flat)
+    unknown = ensemble.constraints is not None or ensemble.barostat is not None
+    weight = jnp.full(spread.shape, jnp.nan) if unknown else jax.jacfwd(likelihoods)(flat)
     spread, weight = (jnp.concatenate([nothing, leaf]) for leaf in (spread, weight))
     return Seen(O, slope, total, direct, spread, weight), end
 
@@ -175,7 +180,8 @@ class Estimates(NamedTuple):
     W frames, for the shortest W whose bias is less than its noise, with both in its error. fluctuation: of all frames.
     combined: of pathwise and fluctuation. left: the share of the derivative that the windows are too short for, the
     mean of C(t) / C(0) over their frames. memory: C(t) / C(0) itself, [L + 1, M, P], along the L frames of tangents.
-    lacking: what a derivative lacks by windows of 1, 2 ... L frames, [L, M, P].
+    lacking: what a derivative lacks by windows of 1, 2 ... L frames, [L, M, P]. At constant pressure all but the
+    fluctuation formula's are NaN.
     """
 
     pathwise: Array
@@ -206,11 +212,12 @@ def estimates(
     left_out = Estimates(*(np.stack(of_parts) for of_parts in zip(*parts)))
     error = Estimates(*map(jackknife_error, left_out))
     share = _share_of_pathwise(left_out)
-    share = np.where(value.too_short(error), 0.0, share)
+    share = np.where(value.too_short(error) | np.isnan(value.pathwise), 0.0, share)
     weighed = Errors(of_bias(value, error), error.malliavin**2).careful()
     unbiased = _first(weighed.bias <= weighed.variance)
     of_lag = lambda of_lags: np.take_along_axis(of_lags, unbiased[None], axis=0)[0]  # noqa: E731
-    mixed = lambda one: share * one.pathwise + (1 - share) * one.fluctuation  # noqa: E731
+    known = lambda one: np.where(share > 0, one.pathwise, 0.0)  # noqa: E731
+    mixed = lambda one: share * known(one) + (1 - share) * one.fluctuation  # noqa: E731
     value = value._replace(combined=mixed(value), malliavin=of_lag(value.malliavin))
     of_weighed = np.sqrt(of_lag(weighed.total))
     return value, error._replace(combined=jackknife_error(mixed(left_out)), malliavin=of_weighed)
@@ -252,10 +259,10 @@ def _estimated(ensemble: Ensemble, seen: Seen, of_average: Array, slopes: Array,
     malliavin = at_rest + np.stack([of_average @ gained for gained in _gained(ensemble, O, weight)])
     fluctuation = at_rest - C[0] / ensemble.kT
     memory = C / C[0]
+    left = np.where(np.isnan(pathwise), np.nan, memory[ensemble.ages].mean(axis=0))
     lacking = behind_each(ensemble, C[1:]) / ensemble.kT
     found = pathwise, malliavin, fluctuation, fluctuation
-    of_u = *(one / slopes for one in found), memory[ensemble.ages].mean(axis=0), memory, lacking / slopes
-    return Estimates(*of_u)
+    return Estimates(*(one / slopes for one in found), left, memory, lacking / slopes)
 
 
 def _gained(ensemble: Ensemble, O: Array, weight: Array) -> Iterator[Array]:

@@ -145,6 +145,11 @@ class Opened:
         return f"lists of up to {_slots(self.lists)} of {whole} pairs a particle, skin {skin:.3g} nm"
 
     @property
+    def pressed(self) -> str:
+        """The pressure, in words, empty at constant volume."""
+        return "" if self.config.pressure is None else f", {self.config.pressure:g} bar"
+
+    @property
     def limits(self) -> tuple[float, float]:
         """The kinetic energy of a particle, kJ/mol, and its way in a step, nm, above which it has exploded."""
         lightest, step = self.masses[self.masses > 0].min(), self.config.step

@@ -12,13 +12,17 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.fit.stages import PART, ArraysOfUnits
-from hpcfit.kinds.force_field.simulated.averages import Ensemble
+from hpcfit.kinds.force_field.simulated.averages import FULL, SMALL, Ensemble
 from hpcfit.ranks import Ranks
+from hpcfit.simulation.barostat import REACH
 from hpcfit.simulation.langevin import Bath, PhasePoint, noise_key, thermal
 
 SEGMENT = 500  # steps between two places where it can be stopped, at most
 DRAW = 0  # of the noise; rounds have 1, 2 ...
-DENSER = "start it from positions that are as dense as it becomes"
+REMEDIES = {
+    FULL: "start it from positions that are as dense as it becomes",
+    SMALL: "simulate more molecules, take a shorter cut-off, or correct the pressure",
+}
 
 
 class Plan(NamedTuple):
@@ -46,8 +50,8 @@ class Equilibration(ArraysOfUnits):
     """See ``fit.stages.Work``: a unit is a block of ``width`` windows of all systems.
 
     Its product are positions "x 0", [windows, N, 3] nm, and velocities "v 0", nm/ps, of the first system, and so on;
-    and boxes "box 0", [windows, 3, 3] nm, of one whose points have a box each. Window t begins at start t modulo the
-    number of starts, with velocities of its own.
+    and what else its points have: boxes "box 0", [windows, 3, 3] nm, and "reach 0", [windows]. Window t begins at start
+    t modulo the number of starts, with velocities of its own.
     """
 
     def __init__(self, plans: Sequence[Plan], windows: int, width: int, seed: int, ranks: Ranks):
@@ -86,9 +90,10 @@ class Equilibration(ArraysOfUnits):
             return kept, int(self._before[f"{key} segments"])
         x = plan.starts[ids % len(plan.starts)]
         box = np.broadcast_to(plan.ensemble.box, (len(ids), 3, 3)) if plan.ensemble.boxed else None
+        reach = None if plan.ensemble.barostat is None else np.full(len(ids), REACH)
         masses = np.where(plan.ensemble.masses > 0, plan.ensemble.masses, np.inf)
         draw = lambda window, x: thermal(_key(self._seed, number, window, 1), plan.bath, masses, x)  # noqa: E731
-        begun = _begun(plan.ensemble, PhasePoint(x, jax.vmap(draw)(ids, x), box))
+        begun = _begun(plan.ensemble, PhasePoint(x, jax.vmap(draw)(ids, x), box, reach))
         return jax.tree.map(np.asarray, begun), 0
 
     def _keep(self, key: str, point: PhasePoint, segments: int) -> None:
@@ -103,7 +108,7 @@ class Equilibration(ArraysOfUnits):
             what, where = why_it_broke(plan.ensemble, ids[row], point, broke, crowded, row)
             raise Exploded(
                 f"system '{plan.name}' {what} in its equilibration: {where}",
-                remedy=DENSER if crowded[row] else "minimise it before, or shorten its step",
+                remedy=REMEDIES.get(float(crowded[row]), "minimise it before, or shorten its step"),
             )
 
     def product(self) -> dict[str, np.ndarray]:
@@ -148,7 +153,9 @@ def why_it_broke(
 ) -> tuple[str, str]:
     """The fate of a window that broke, in words: the step, and the atom with the largest force."""
     where = f"window {window}, step {int(broke[row])}, where"
-    if crowded[row]:
+    if crowded[row] == SMALL:
+        return "shrank below twice its cut-off", f"{where} its box had to be {ensemble.narrowest:.4g} nm wide"
+    if crowded[row] == FULL:
         slots = max(listed.table.index.shape[1] for listed in ensemble.lists.values())
         return "ran out of slots for neighbours", f"{where} atoms have {slots} slots, made for its starts"
     point = jax.tree.map(lambda leaf: jnp.asarray(leaf[row]), points)

@@ -79,6 +79,10 @@ SIGNALS = (
     "Derivatives of all data by a parameter over their noise in one round, by estimator, and the time along which"
     " tangents by it would be carried best."
 )
+NO_PATH = (
+    "Constant pressure: a change of the volume is accepted or not, which has no derivative along a trajectory. Those"
+    " derivatives are by the fluctuation formula alone."
+)
 FEW = 12  # numbers of an observable that a table lists
 LARGE = 0.05  # of the largest derivative by a parameter: what is drawn and listed
 WAYS = ("pathwise", "fluctuation", "malliavin", "combined")
@@ -157,9 +161,11 @@ def derivatives(run: ForceFieldRun) -> Section | None:
     growth = [_growth(one) for one in systems if np.isfinite(one["growth"])]
     memory = [(one["system"], part, one["skipped"]) for one in systems for part in one["memory"]][:FEW]
     windows = {one["system"]: one["windows"] for one in systems if one["windows"]}
+    both = [row for row in rows if np.isfinite(row["pathwise"])]
     blocks = [
-        Figure(figures.estimators(rows), "derivatives by both estimators", ESTIMATORS),
-        Figure(figures.memory(memory), "what windows forget", MEMORY),
+        *([Figure(figures.estimators(both), "derivatives by both estimators", ESTIMATORS)] if both else []),
+        *([Figure(figures.memory(memory), "what windows forget", MEMORY)] if memory else []),
+        *([Text(NO_PATH)] if len(both) < len(rows) else []),
         *growth,
         *(_windows(windows) if windows else []),
     ]
@@ -206,6 +212,8 @@ def _derivative(row: dict) -> list:
     values = [
         plus_minus(significant(row[key], 4), row[f"{key}_error"]) if np.isfinite(row[key]) else "–" for key in WAYS
     ]
+    if not np.isfinite(row["left"]):
+        return [f"{row['observable']} {row['item']}", row["parameter"], *values, "–"]
     missing = f"{100 * row['left']:.0f} ± {100 * row['left_error']:.0f} %" + (", too short" if row["too_short"] else "")
     return [f"{row['observable']} {row['item']}", row["parameter"], *values, missing]
 

@@ -19,7 +19,7 @@ from hpcfit.fit.cells import over_blocks
 from hpcfit.fit.problem import Block, Cell, Params, Statistics
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.pytrees import pytree
-from hpcfit.simulation.langevin import PhasePoint
+from hpcfit.simulation.langevin import PhasePoint, chosen
 
 Tree = Any
 
@@ -68,8 +68,7 @@ class Reweighted(Windows):
 
         starts = local["starts"][number]
         frames, ends, broke, crowded = ensemble.each(walked, ids, starts, local["draw"])
-        again = lambda end, start: jnp.where((broke < 0)[:, None, None], end, start)  # noqa: E731
-        ends = jax.tree.map(again, ends, starts)
+        ends = chosen(broke < 0, ends, starts)
         return {"frames": frames, "starts": ends, "broke": broke * 1.0, "crowded": crowded * 1.0}
 
     def partial_and_rows(self, params: Params, cell: Cell) -> tuple[Tree, Tree]:

@@ -162,7 +162,7 @@ def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np
         one, ensemble = case.opened[number], problem.along(u)[number]
         value, error = at = estimates(ensemble, slopes, found, number)
         errors, best = windows_compared(case, problem, number, u, found, at)
-        window = float(ensemble.interval) * errors.careful().best
+        window = np.where(np.isnan(value.pathwise), np.nan, float(ensemble.interval) * errors.careful().best)
         mine = [name for name in names if name.system == one.name and name.observable in _of_frames(one, ensemble)]
         short = value.too_short(error)
         rows = [
@@ -183,7 +183,7 @@ def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np
             "growth": rate,
             "growth_error": of_rate,
             "rows": rows,
-            "memory": _memory(case, problem, number, mine, value, error),
+            "memory": [] if ensemble.barostat else _memory(case, problem, number, mine, value, error),
             "skipped": ensemble.skipped,
             "windows": None if best is None else best.facts(ensemble, labels),
         }

@@ -140,6 +140,8 @@ def windows_compared(
     """The errors of windows of a system, of each derivative and of all."""
     ensemble, slopes = problem.along(u)[number], case.moving.of_energies.own_slopes(u)
     errors = errors_of_windows(ensemble, slopes, found, number, at)
+    if ensemble.barostat is not None:
+        return errors, None
     return errors, choice(errors, weights_of_data(problem, number), at, case.config.problem.derivative_draws)
 
 
