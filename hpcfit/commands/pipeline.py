@@ -14,11 +14,14 @@ from hpcfit.workflow.launch import in_slurm, run_hpcfit
 from hpcfit.workflow.stopping import stopped_by_signals
 
 
-def run_pipeline(path: Path, config: Config, overrides: Sequence[str] = (), ranks: int | None = None) -> int:
+def run_pipeline(
+    path: Path, config: Config, overrides: Sequence[str] = (), ranks: int | None = None, rounds: int | None = None
+) -> int:
     """Make what is missing of trajectories and store, and begin, continue or leave the fit; the exit code of the fit.
 
-    path, overrides: where `config` came from, for the ranks. The cluster is closed before they start: cores and
-    memory are theirs. Raises InputError, and Stopped at a signal; during the fit signals are passed on to it.
+    path, overrides: where `config` came from, for the ranks. rounds: of a simulation and a fit each, where there are to
+    be several. The cluster is closed before ranks start: cores and memory are theirs. Raises InputError, and Stopped at
+    a signal; during the fit signals are passed on to it.
     """
     check_one_process(
         "while `hpcfit pipeline` is one process that starts workers and ranks itself",
@@ -26,14 +29,18 @@ def run_pipeline(path: Path, config: Config, overrides: Sequence[str] = (), rank
     )
     config.require_fit(command="pipeline")
     config = config.model_copy(update={"cluster": config.cluster or _cluster_here()})
+    ranks = ranks or int(os.environ.get("SLURM_NTASKS", 1))
     with stopped_by_signals():
+        if rounds is not None:
+            from hpcfit.commands.rounds import run_rounds
+
+            return run_rounds(config, rounds, ranks)
         if config.simulate is not None:
             from hpcfit.commands.simulate import run_simulate
 
             run_simulate(config)
         if config.frames is not None:  # not every kind of problem reads a store
             run_prepare_on_cluster(config)
-        ranks = ranks or int(os.environ.get("SLURM_NTASKS", 1))
         logger.info("optimize on %d ranks", ranks)
         sets = [word for text in overrides for word in ("--set", text)]
         return run_hpcfit("optimize", str(path), "--resume", "auto", *sets, ranks=ranks)

@@ -53,8 +53,8 @@ class RoundsState(NamedTuple):
 
     @property
     def stalled(self) -> str:
-        """That all rounds are done; an optimizer that finds no step gets a new draw."""
-        return "" if self.left else f"all {self.number} rounds done"
+        """That all rounds are done; an optimizer that finds no step gets a new draw, where there are any."""
+        return "" if self.left else self.inner.stalled or f"all {self.number} rounds done"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Rounds:
 
     every: steps to a draw. 1: the trials of a step are of a new draw, and losses of different draws are not compared.
     More: an optimizer that compares losses begins anew, with one more evaluation, at each draw, also where it has found
-    no further step.
+    no further step. 0: there is one draw alone, and it ends where its optimizer does.
     """
 
     problem: DrawnProblem
@@ -71,7 +71,11 @@ class Rounds:
     rounds: int
     every: int = 1
     space: ClassVar = "vectors"
-    stops_on: ClassVar = ()
+
+    @property
+    def stops_on(self) -> tuple[str, ...]:
+        """See ``fit.optimizers.Optimizer``: losses of different draws are not compared."""
+        return () if self.every else ("small gradient", "small change")
 
     def start(self, params: Params, evaluate: Evaluate) -> RoundsState:
         """Evaluate the first draw."""
@@ -81,14 +85,15 @@ class Rounds:
     def step(self, state: RoundsState, evaluate: Evaluate) -> RoundsState:
         """One step of the optimizer, of a new draw where it is time."""
         inner, starts = state.inner, state.starts
-        due = self.every == 1 or (state.number and state.number % self.every == 0) or inner.stalled
+        due = self.every == 1 or (self.every and (state.number and state.number % self.every == 0 or inner.stalled))
         if due:
             starts = Params((), self.problem.redrawn(starts.local, state.rows.local, inner.params.shared))
         seen = _seen(evaluate, starts)
         if due and self.every > 1:
             inner = self.inner.start(inner.params, seen)
         inner = self.inner.step(inner, seen)
-        return RoundsState(inner, starts, state.number + 1, state.left - 1)
+        left = 0 if inner.stalled and not self.every else state.left - 1
+        return RoundsState(inner, starts, state.number + 1, left)
 
 
 def _seen(evaluate: Evaluate, starts: Params) -> Evaluate:

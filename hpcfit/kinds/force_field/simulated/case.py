@@ -23,8 +23,9 @@ from hpcfit.kinds.force_field.simulated.averages import NO_DIFFERENCES, Differen
 from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, SimulatedConfig
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_system
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
-from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
-from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
+from hpcfit.kinds.force_field.simulated.given import drawn_windows
+from hpcfit.kinds.force_field.simulated.parameters import Moving, moving, values_of_run
+from hpcfit.kinds.force_field.simulated.reweighting import Drawn, Given, Reweighted
 from hpcfit.observables.build import build
 from hpcfit.observables.measured import measured
 from hpcfit.observables.observable import OfWalks
@@ -63,6 +64,7 @@ class SimulatedCase:
     @classmethod
     def open(cls, config: Config) -> SimulatedCase:
         """Read and check all inputs."""
+        _check_frames(config)
         opened = [open_system(one) for one in config.problem.system]
         moves = moving(config.problem.parameter, opened)
         ensembles = tuple(_ensemble(one, config) for one in opened)
@@ -86,6 +88,19 @@ class SimulatedCase:
     def n_blocks(self) -> int:
         """Blocks of windows, the last of them padded."""
         return -(-self.n_frames // self.block_frames)
+
+    @property
+    def given(self) -> bool:
+        """True where frames are given, and none is simulated."""
+        return self.config.problem.given
+
+    @cached_property
+    def begin(self) -> dict[str, np.ndarray]:
+        """The numbers u that the fit begins with, at which frames were drawn that are given."""
+        start = self.config.problem.start
+        if start is None:
+            return self.moving.init()
+        return self.moving.numbers(values_of_run(start, self.moving.labels))
 
     @property
     def forward(self) -> bool:
@@ -125,6 +140,7 @@ class SimulatedCase:
         """The options of the problem, and what its files hold."""
         choice = self.config.problem
         files = {f"file {key}": sha256_of_file(path)[:16] for key, path in choice.files.items()}
+        files |= {f"frames {one.name}": one.given.digest() for one in self.opened if one.given is not None}
         return {"problem": choice.model_dump_json(), **files, "run": f"seed {self.config.run.seed}"}
 
     def summary(self) -> dict[str, Any]:
@@ -138,16 +154,25 @@ class SimulatedCase:
         return {
             "systems": systems,
             "forces": ", ".join(f"{one.name} over {one.pairs}" for one in self.opened),
-            "windows": f"{choice.windows} of {choice.window:g} ps, {self.block_frames} side by side",
+            "windows": f"{choice.windows} of {self._length}, {self.block_frames} side by side",
             "data": f"{len(names) - held_out} fitted, {held_out} held out",
             "parameters": ", ".join(self.moving.labels[:8]) + (" ..." if P > 8 else ""),
             "derivatives": f"{choice.estimator}, {way}",
-            "rounds": f"{choice.rounds}{settled}",
+            "rounds": f"{choice.steps}{settled}",
         }
 
+    @property
+    def _length(self) -> str:
+        """The length of a window in words."""
+        if not self.given:
+            return f"{self.config.problem.window:g} ps"
+        pairs = zip(self.opened, self.ensembles)
+        return ", ".join(f"{ensemble.frames} of the {one.given.n_frames} frames of {one.name}" for one, ensemble in pairs)
+
     def bytes_held(self, grid: Grid) -> int:
-        """Bytes of where this rank's windows begin."""
-        return sum(6 * 8 * len(one.masses) for one in self.opened) * self.block_frames * len(grid.blocks)
+        """Bytes of where this rank's windows begin, or of their frames, where they are given."""
+        numbers = sum((3 * one.frames if self.given else 6) * len(one.masses) for one in self.ensembles)
+        return 8 * numbers * self.block_frames * len(grid.blocks)
 
     def bytes_summed(self, grid: Grid) -> int:
         """Bytes of the sums of this rank's blocks."""
@@ -171,6 +196,8 @@ class SimulatedCase:
         parts = (
             self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences
         )  # fmt: skip
+        if self.given:
+            return Given(*parts, np.array(choice.least_share))
         if choice.estimator == "reweighting":
             return Reweighted(*parts, np.array(choice.least_share))
         return Windows(*parts)
@@ -182,9 +209,18 @@ class SimulatedCase:
         ids = np.arange(first, first + size)
         ids = np.where(ids < self.n_frames, ids, -1).reshape(-1, self.block_frames)
         chunk = Chunk(slice(0, len(ids)), slice(0, 1), np.zeros((1, *ids.shape)))
-        frames = Frames(FrameRows(ids, self.n_frames), partial(_one_chunk, chunk))
+        more = grid.world.on_all(lambda: self._drawn(ids)) if self.given else ()
+        frames = Frames(FrameRows(ids, self.n_frames, more), partial(_one_chunk, chunk))
         way = Forward if self.forward else Reverse
         return way(self.problem, frames, grid, choose_sum(self.config.run.reductions, grid))
+
+    def _drawn(self, ids: np.ndarray) -> tuple[Drawn, ...]:
+        """The frames of some windows [...] of all systems that are given."""
+        places = np.where(ids >= 0, ids, 0)
+        return tuple(
+            drawn_windows(one.given, ensemble, self.moving.at(self.begin, one.parameters), places, self.n_frames)
+            for one, ensemble in zip(self.opened, self.ensembles)
+        )
 
     def equilibration(self, ranks: Ranks) -> Equilibration:
         """The work before the first window."""
@@ -207,7 +243,7 @@ class SimulatedCase:
         draw = np.full((len(grid.blocks), self.block_frames), DRAW + 1.0)
         window = np.arange(grid.blocks.start * self.block_frames, grid.blocks.stop * self.block_frames, dtype=float)
         local = {"starts": starts, "draw": draw, "window": window.reshape(draw.shape)}
-        return Params(self.moving.init(), local)
+        return Params(self.begin, local)
 
     def _rows(self, of_windows: np.ndarray, grid: Grid) -> np.ndarray:
         """The rows of this rank's blocks, padded with those of the first window."""
@@ -220,21 +256,45 @@ def _one_chunk(chunk: Chunk) -> Iterator[Chunk]:
     return iter([chunk])
 
 
+def _check_frames(config: Config) -> None:
+    """Raise InputError where neither frames are given nor can be simulated."""
+    if config.simulate is not None:
+        raise InputError(
+            "[simulate] is for rounds, in which OpenMM samples the systems of [problem]",
+            remedy="call `hpcfit pipeline --rounds`, or leave it out",
+        )
+    if not config.problem.given and config.problem.window is None:
+        raise InputError("missing key 'problem.window'", remedy="give it, ps, or `frames` of each system")
+
+
 def _ensemble(opened: Opened, config: Config) -> Ensemble:
     choice, own = config.problem, opened.config
-    interval = choice.window / choice.frames
+    interval = 1.0 if choice.given else choice.window / choice.frames
     bare = Ensemble(
         opened.potential, opened.parameters, opened.box, opened.masses, np.array(opened.kT), opened.scheme,
         tuple(map(np.array, opened.limits)), (), np.array(interval), round(interval / own.step), choice.frames,
         choice.skipped_frames, opened.constraints, opened.lists,
     )  # fmt: skip
+    if choice.given:
+        bare = replace(bare, frames=_frames_of_window(opened, choice), skipped=0, lists=None, boxed=opened.given.boxed)
     site = _site(opened, bare)
     return replace(bare, observables=tuple(build(one, site) for one in own.observable))
 
 
+def _frames_of_window(opened: Opened, choice: SimulatedConfig) -> int:
+    """The frames of a window, of those that were given."""
+    there = opened.given.n_frames
+    if there < choice.windows:
+        raise InputError(
+            f"system '{opened.name}' has {there} frames, fewer than windows = {choice.windows}",
+            remedy="lower windows, or give more frames",
+        )
+    return there // choice.windows
+
+
 def _site(opened: Opened, bare: Ensemble) -> Site:
     """What observables may ask of a system; its windows keep their volume."""
-    v = None if opened.config.integrator == "overdamped" else np.zeros_like(opened.positions[0])
+    v = None if opened.config.integrator == "overdamped" or opened.given else np.zeros_like(opened.positions[0])
     return Site(
         opened.atoms, opened.potential, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)),
         opened.energy, opened.elements, opened.molecules, opened.n_constraints, float(bare.interval),

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hpcfit.config.observables import AnyObservable
 from hpcfit.config.observables.measured import Finite, Name, ObservableConfig, OneOrMore, Vector
+from hpcfit.config.observables.motion import MOTIONS
 from hpcfit.config.table import (
     Count,
     FilePath,
@@ -18,6 +19,7 @@ from hpcfit.config.table import (
     ProblemTable,
     Space,
     Table,
+    changed,
     check_are_unique,
     file_of_function,
     function_beside_config,
@@ -26,6 +28,8 @@ from hpcfit.config.table import (
 from hpcfit.errors import InputError
 
 STEPS = 4  # of an optimizer on one sample of frames
+MOVES = {"integrator", "friction", "step", "equilibration"}  # keys of a system that is simulated
+DRAWS = {"window", "frames", "skipped", "settled", "steps_a_draw", "derivative_draws"}  # keys of windows that are
 
 
 class ParameterConfig(Table):
@@ -49,6 +53,9 @@ class StateConfig(Table):
     function of one's own of (positions, parameters, box), with parameters and masses. positions: .npy, [N, 3] or
     [n, N, 3], nm; without it those of the topology. box: nm, of one's own energy; temperature: K, or kT: kJ/mol;
     friction: 1/ps; step: ps; equilibration: ps before the first window.
+
+    frames: of this system in this state, which then are averaged, and none is simulated: a store of positions,
+    trajectories, folders of `hpcfit simulate`, or .npy, [T, N, 3] nm.
     """
 
     name: Name
@@ -65,6 +72,7 @@ class StateConfig(Table):
     friction: Positive = 10.0
     step: Positive = 0.001
     equilibration: NonNegative = 0.0
+    frames: list[str] = []
     observable: Annotated[list[AnyObservable], Field(min_length=1)]
 
     _paths = field_validator("system", "topology", "positions")(
@@ -74,6 +82,20 @@ class StateConfig(Table):
     _function = field_validator("energy")(
         lambda name, info: None if name is None else function_beside_config(name, info)
     )
+
+    _one_or_many = field_validator("frames", mode="before")(
+        lambda value: [value] if isinstance(value, str) else value
+    )
+    _frames = field_validator("frames")(
+        lambda value, info: [str(relative_to_config(Path(item), info)) for item in value]
+    )
+
+    @model_validator(mode="after")
+    def _frames_do_not_move(self) -> StateConfig:
+        idle = sorted(changed(self) & MOVES) if self.frames else []
+        if idle:
+            raise ValueError(f"system '{self.name}': {', '.join(idle)} have no effect on frames that are given")
+        return self
 
     @model_validator(mode="after")
     def _one_energy(self) -> StateConfig:
@@ -141,10 +163,14 @@ class SimulatedConfig(ProblemTable):
     steps_a_draw: after so many steps (1; 4 of "reweighting") windows are drawn anew; more than 1 is for "reweighting",
     and for an optimizer that compares losses. least_share: of the frames that must carry averages of "reweighting".
     derivative_draws: draws at the end, by which the derivatives of both estimators are compared; 0 for none.
-    difference: what was measured of two averages.
+    difference: what was measured of two averages. start: parameters.csv of a run, whose values are begun with; priors
+    stay around those of the systems.
+
+    Where systems have ``frames``, a window is a run of consecutive frames, and frames are weighed anew in each step, as
+    those of parameters at the start, until too few carry the averages. "fluctuation" takes one step.
     """
 
-    without_effect: ClassVar = ("frames", "simulate", "run.precision")
+    without_effect: ClassVar = ("frames", "run.precision")
 
     kind: Literal["force-field"]
     estimator: Literal["pathwise", "fluctuation", "reweighting"]
@@ -156,13 +182,16 @@ class SimulatedConfig(ProblemTable):
     least_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     windows: Count = 24
     block: Count = 2
-    window: Positive
+    window: Positive | None = None
     frames: Count = 10
     skipped: Annotated[int, Field(ge=0)] | None = None
     derivative_draws: Annotated[int, Field(ge=0)] = 1
     system: Annotated[list[StateConfig], Field(min_length=1)]
     parameter: Annotated[list[ParameterConfig], Field(min_length=1)]
     difference: list[DifferenceConfig] = []
+    start: FilePath | None = None
+
+    _path = field_validator("start")(lambda path, info: None if path is None else relative_to_config(path, info))
 
     def check_optimizer(self, name: str, space: Space) -> None:
         """Raise InputError for an optimizer that cannot search this problem, or is not asked."""
@@ -182,16 +211,31 @@ class SimulatedConfig(ProblemTable):
     def files(self) -> dict[str, Path]:
         """The input files, by system and key."""
         tables = [*self.system, *self.difference]
-        return {f"{one.name} {key}": path for one in tables for key, path in one.files.items()}
+        start = {} if self.start is None else {"start": self.start}
+        return start | {f"{one.name} {key}": path for one in tables for key, path in one.files.items()}
+
+    @property
+    def given(self) -> bool:
+        """True where the frames of all systems are given."""
+        return bool(self.system[0].frames)
 
     @property
     def full_steps(self) -> int:
-        """Rounds before the mean of rounds is taken."""
+        """Rounds before the mean of rounds is taken: all of them on frames that are given."""
+        if self.given:
+            return self.rounds + 1
         return max(self.rounds // 2, 1) if self.settled is None else self.settled
 
     @property
+    def steps(self) -> int:
+        """Steps of the parameters."""
+        return min(self.rounds, 1) if self.given and self.estimator == "fluctuation" else self.rounds
+
+    @property
     def steps_of_a_draw(self) -> int:
-        """Steps of the optimizer on the same noise, or the same frames."""
+        """Steps of the optimizer on the same noise, or the same frames; all of them on frames that are given."""
+        if self.given:
+            return max(self.rounds, 2)
         return (STEPS if self.estimator == "reweighting" else 1) if self.steps_a_draw is None else self.steps_a_draw
 
     @property
@@ -211,11 +255,29 @@ class SimulatedConfig(ProblemTable):
             raise ValueError(f"settled = {self.settled} is after the last of rounds = {self.rounds}")
         if self.settled is not None and self.steps_of_a_draw > 1:
             raise ValueError(f"settled = {self.settled} has no effect on steps_a_draw = {self.steps_of_a_draw}")
-        if self.estimator != "reweighting" and self.least_share != type(self).model_fields["least_share"].default:
+        if self.estimator != "reweighting" and not self.given and self.least_share != type(self).model_fields["least_share"].default:
             raise ValueError(f"least_share has no effect on estimator = '{self.estimator}'")
         for key in ("settled", "largest_step"):
             if self.solver != "gauss-newton" and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} has no effect on solver = '{self.solver}'")
+        return self
+
+    @model_validator(mode="after")
+    def _frames_are_given(self) -> SimulatedConfig:
+        without = [one.name for one in self.system if not one.frames]
+        if without and len(without) < len(self.system):
+            raise ValueError(f"system '{without[0]}' has no `frames`: give those of all systems, or of none")
+        if without:
+            return self
+        if idle := sorted(changed(self) & DRAWS):
+            raise ValueError(f"{', '.join(idle)} have no effect on frames that are given")
+        if self.estimator == "pathwise":
+            raise ValueError("estimator = 'pathwise' is of trajectories; frames that are given need 'reweighting'")
+        if self.estimator == "fluctuation" and self.rounds > 1 and "rounds" in changed(self):
+            raise ValueError(f"rounds = {self.rounds}: 'fluctuation' takes one step on frames, 'reweighting' several")
+        for system, one in self.observables():
+            if isinstance(one, MOTIONS):
+                raise ValueError(f"observable '{one.name}' of system '{system.name}' is of a motion, not of frames")
         return self
 
     @model_validator(mode="after")
@@ -245,7 +307,7 @@ class SimulatedConfig(ProblemTable):
 
     @model_validator(mode="after")
     def _steps_make_frames(self) -> SimulatedConfig:
-        for system in self.system:
+        for system in self.system if self.window is not None else ():
             stride = self.window / self.frames / system.step
             if round(stride) < 1 or abs(stride - round(stride)) > 1e-6 * stride:
                 raise ValueError(

@@ -20,6 +20,7 @@ from hpcfit.energies.own_form import OwnForm, load_form, require_form
 from hpcfit.energies.systems import LoadedSystem, from_system
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_field.simulated.config import StateConfig
+from hpcfit.kinds.force_field.simulated.given import GivenFrames, open_frames
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.readers.bonding import molecules
@@ -39,7 +40,7 @@ WORTH = 0.5  # slots of lists over all pairs, below which lists save more than t
 class Opened:
     """A system that was read. positions: [n, N, 3] nm, n starts; box: [3, 3] nm or None; labels: of the entries of each
     class of parameters. molecules: the atoms of each. loaded: the System of OpenMM that it is of, if any; structure: of
-    its topology, if any."""
+    its topology, if any; given: its frames, where they are, the first of which is where it starts."""
 
     config: StateConfig
     potential: Energy
@@ -51,6 +52,7 @@ class Opened:
     molecules: tuple[tuple[int, ...], ...]
     loaded: LoadedSystem | None = None
     structure: Structure | None = None
+    given: GivenFrames | None = None
 
     @property
     def name(self) -> str:
@@ -155,10 +157,18 @@ def open_system(config: StateConfig) -> Opened:
             f" {len(opened.positions[0])}",
             remedy="give the files of one system, virtual sites included",
         )
+    if config.frames:
+        opened = _with_frames(opened)
     _check_size(opened)
     opened = _on_constraints(opened)
     _check_energy(opened)
     return opened
+
+
+def _with_frames(opened: Opened) -> Opened:
+    found = open_frames(opened.name, opened.config.frames, opened.masses, opened.box)
+    x, box = found.read(0, 1)
+    return replace(opened, positions=x, box=opened.box if box is None else box[0], given=found)
 
 
 def _of_openmm(config: StateConfig) -> Opened:

@@ -6,8 +6,10 @@ An entry of a class of parameters is start + scale u, or start exp(scale u); the
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +19,7 @@ import numpy as np
 from hpcfit.errors import InputError, nearest
 from hpcfit.kinds.force_field.simulated.config import ParameterConfig
 from hpcfit.pytrees import pytree
+from hpcfit.readers.boundary import reading
 
 UNIT = 0.01  # of a start, the scale where neither scale nor prior is given
 
@@ -37,6 +40,11 @@ class Class:
         """The values of the entries, [n]."""
         moved = self.scale * u
         return jnp.where(self.logarithmic, self.start * jnp.exp(moved), self.start + moved)
+
+    def numbers(self, values: np.ndarray) -> np.ndarray:
+        """The numbers u of values, [n]."""
+        ratio = np.where(self.logarithmic, values / np.where(self.logarithmic, self.start, 1.0), 1.0)
+        return np.where(self.logarithmic, np.log(ratio), values - self.start) / self.scale
 
 
 @pytree
@@ -64,6 +72,12 @@ class Moving:
         """The values of all that may move, in the order of ``labels``."""
         return np.concatenate([np.asarray(one.values(np.asarray(u[name]))) for name, one in self.classes.items()])
 
+    def numbers(self, values: Sequence[float]) -> dict[str, np.ndarray]:
+        """The numbers u at which ``values`` are these."""
+        ends = np.cumsum([len(one.entry) for one in self.classes.values()])
+        parts = np.split(np.array(values), ends[:-1])
+        return {name: one.numbers(part) for (name, one), part in zip(self.classes.items(), parts)}
+
     def named(self, u: Mapping[str, Any]) -> dict[str, Any]:
         """The values of all that may move, by label."""
         values = jnp.concatenate([one.values(u[name]) for name, one in self.classes.items()])
@@ -80,6 +94,20 @@ class Moving:
     def priors(self, u: Mapping[str, Any]) -> Any:
         """The deviations from the start in units of the priors; 0 where there is none."""
         return jnp.concatenate([jnp.sqrt(one.precision) * u[name] for name, one in self.classes.items()])
+
+
+def values_of_run(path: Path, labels: Sequence[str]) -> list[float]:
+    """The values in parameters.csv of a run. Raises InputError unless they are of these parameters."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist", remedy="give parameters.csv of a run that has ended")
+    with reading(f"{path} cannot be read", "give parameters.csv of a run"), open(path, newline="") as file:
+        found = {row["name"]: float(row["value"]) for row in csv.DictReader(file)}
+    if found.keys() != set(labels):
+        raise InputError(
+            f"{path} has the parameters {', '.join(found)}; this fit has {', '.join(labels)}",
+            remedy="start from a run with the same parameters",
+        )
+    return [found[label] for label in labels]
 
 
 def moving(chosen: Sequence[ParameterConfig], states: Sequence[Any]) -> Moving:

@@ -28,10 +28,12 @@ from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.derivatives import Derivatives, Estimates, estimates, growth, of_frames
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
+from hpcfit.kinds.force_field.simulated.given_slopes import fluctuation, window_slopes
 from hpcfit.simulation.langevin import PhasePoint
 from hpcfit.statistics.blocks import jackknife_error, parts_of
 
 EQUILIBRATION, FINAL, DERIVATIVES = "equilibration", "rounds", "derivatives"
+NEAR = 1.2  # times the share of frames that must carry averages: steps have probably been turned back
 UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that the data say nothing of
 
 
@@ -55,25 +57,24 @@ class AtEnd(NamedTuple):
 
 def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     """All of the case; what was found beside the result itself, which ``fits.final`` is told. Collective."""
-    draws = case.config.problem.derivative_draws
-    fits.announce([EQUILIBRATION, FINAL, *([DERIVATIVES] if draws else [])])
-    evaluate, world = case.evaluate(fits.grid), fits.grid.world
-    work = case.equilibration(world)
-    start = evaluate.problem.begun(case.start(world.bcast(fits.stage(EQUILIBRATION, work, {})), fits.grid))
+    draws = 0 if case.given else case.config.problem.derivative_draws
+    fits.announce([FINAL] if case.given else [EQUILIBRATION, FINAL, *([DERIVATIVES] if draws else [])])
+    evaluate = case.evaluate(fits.grid)
+    start = Params(case.begin, ()) if case.given else _equilibrated(case, fits, evaluate.problem)
     before = evaluate.value(start)
     fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem))
     fits.final(fitted, evaluate=evaluate)
-    fits.warn(exploded(case, fitted, evaluate))
+    fits.warn(few(case, fitted) if case.given else exploded(case, fitted, evaluate))
     carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add)
     u, local = fitted.params
     at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
     found = at_end(case, carried, at)
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
-    compared = compare(case, fits, carried, at) if draws else {}
+    compared = compare(case, fits, carried, at) if draws else of_given(case, carried, at) if case.given else {}
     return compared | {
         "parameters": {
             "names": list(case.moving.labels),
-            "start": case.moving.values(case.moving.init()).tolist(),
+            "start": case.moving.values(case.begin).tolist(),
             "values": found.values.tolist(),
             "errors_of_data": _listed(found.of_data),
             "errors_of_frames": _listed(found.of_windows),
@@ -89,6 +90,24 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     }
 
 
+def _equilibrated(case: SimulatedCase, fits: Fits, problem: Windows) -> Params:
+    """The parameters and the windows of the first draw; collective."""
+    world = fits.grid.world
+    found = world.bcast(fits.stage(EQUILIBRATION, case.equilibration(world), {}))
+    return problem.begun(case.start(found, fits.grid))
+
+
+def few(case: SimulatedCase, fitted: Fitted) -> list[str]:
+    """A warning where hardly more of the frames that were given carry the averages than must."""
+    share, floor = fitted.metrics["share_of_frames"], case.config.problem.least_share
+    if share > NEAR * floor:
+        return []
+    return [
+        f"{100 * share:.0f} % of the frames carry the averages at the parameters found, and {100 * floor:g} %"
+        " (least_share) must: draw frames at these parameters, and begin with them"
+    ]
+
+
 def _listed(found: np.ndarray | None) -> list | None:
     return None if found is None else found.tolist()
 
@@ -101,9 +120,9 @@ def _optimizer(case: SimulatedCase, problem: Windows) -> MakeOptimizer:
         if choice.solver == "gauss-newton":
             compared = choice.steps_of_a_draw > 1
             one = GaussNewton(gradient, choice.full_steps, choice.largest_step, compared)
-            return Rounds(problem, one, choice.rounds, choice.steps_of_a_draw)
-        one = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner, gradient)
-        return Rounds(problem, one, choice.rounds, choice.steps_of_a_draw)
+        else:
+            one = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner, gradient)
+        return Rounds(problem, one, choice.steps, 0 if case.given else choice.steps_of_a_draw)
 
     return make
 
@@ -193,6 +212,30 @@ def too_short(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def of_given(case: SimulatedCase, evaluate: Forward, at: Evaluation) -> dict[str, Any]:
+    """The derivatives of all averages of frames that are given, by the fluctuation formula; collective."""
+    rows, u = evaluate.frames.rows, at.params.shared
+    found = window_slopes(evaluate.problem, u, rows)
+    kept = gather_rows(to_arrays([Params((), found)]).local, evaluate.grid)
+    return evaluate.grid.world.on_root(lambda: {"derivatives": list(_of_given(case, evaluate.problem, u, kept))})
+
+
+def _of_given(case: SimulatedCase, problem: Windows, u: Any, kept: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    slopes, labels, names = case.moving.slopes(u), case.moving.labels, case.data_names()
+    for number, one in enumerate(case.opened):
+        sums, tangents = (_windows(case, kept, number, what) for what in ("sums", "slopes"))
+        value, error = fluctuation(problem, number, slopes, sums, tangents)
+        mine = [name for name in names if name.system == one.name]
+        rows = [
+            {
+                "system": one.name, "observable": name.observable, "item": name.item, "parameter": labels[p],
+                "fluctuation": value[m, p], "fluctuation_error": error[m, p],
+            }
+            for m, name in enumerate(mine) for p in range(len(labels))
+        ]  # fmt: skip
+        yield {"system": one.name, "rows": rows}
+
+
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
@@ -231,21 +274,23 @@ def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[st
 def _without_each(case: SimulatedCase, problem: Windows, rows: dict[str, np.ndarray]) -> np.ndarray:
     """The averages without each window that held in all systems, [W, data]."""
     found = []
-    broke = np.stack([_windows(case, rows, number, "broke") for number in range(len(problem.ensembles))])
+    numbers = range(len(problem.ensembles))
+    broke = np.stack([np.zeros(case.n_frames) - 1 if case.given else _windows(case, rows, n, "broke") for n in numbers])
     held = np.flatnonzero(np.all(broke < 0, axis=0))
     for number, ensemble in enumerate(problem.ensembles):
         parts = [_windows(case, rows, number, f"observed'][{k}")[held] for k in range(len(ensemble.observables))]
-        found.append(_jackknifed(ensemble, parts))
+        weight = _windows(case, rows, number, "weight") if case.given else np.ones(len(held))
+        found.append(_jackknifed(ensemble, parts, weight))
     return np.asarray(problem.differences.behind(np.concatenate(found, axis=1)))
 
 
-def _jackknifed(ensemble: Ensemble, parts: list[np.ndarray]) -> np.ndarray:
+def _jackknifed(ensemble: Ensemble, parts: list[np.ndarray], weight: np.ndarray) -> np.ndarray:
     """The averages without each window, or part of the windows where there are many, [B, data]; those of one alone are
     none."""
-    W, found = len(parts[0]), []
-    for left_out in parts_of(W):
+    found = []
+    for left_out in parts_of(len(weight)):
         rest = [part.sum(axis=0) - part[left_out].sum(axis=0) for part in parts]
-        averages = ensemble.averages(rest, max(float(W - len(left_out)), 1.0))
+        averages = ensemble.averages(rest, (weight.sum() - weight[left_out].sum()) or 1.0)
         found.append(np.concatenate([np.ravel(value) for value in averages]))
     return np.array(found)
 
