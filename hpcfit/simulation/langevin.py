@@ -22,10 +22,11 @@ Tree = Any
 
 
 class PhasePoint(NamedTuple):
-    """Positions and velocities, [..., N, d]."""
+    """Positions and velocities, [..., N, d]; box: [..., 3, 3], of points that have a box each, else None."""
 
     x: Any
     v: Any
+    box: Any = None
 
 
 class Scheme(NamedTuple):
@@ -46,12 +47,12 @@ class Scheme(NamedTuple):
     def moved(self, point: PhasePoint, force: Any) -> PhasePoint:
         """The point one step later, without noise: of a tangent, whose ``force`` is the change of the force."""
         x = point.x + self.xv * point.v + self.xf * force
-        return PhasePoint(x, self.vv * point.v + self.vf * force)
+        return point._replace(x=x, v=self.vv * point.v + self.vf * force)
 
     def kicked(self, point: PhasePoint, force: Any, noise: Any) -> PhasePoint:
         """The point one step later."""
-        x, v = self.moved(point, force)
-        return PhasePoint(x + self.xn * noise, v + self.vn * noise)
+        moved = self.moved(point, force)
+        return moved._replace(x=moved.x + self.xn * noise, v=moved.v + self.vn * noise)
 
 
 @dataclass(frozen=True)
@@ -134,17 +135,17 @@ class Constrained:
 
     def kicked(self, point: PhasePoint, force: Any, noise: Any) -> PhasePoint:
         """The point one step later."""
-        pushes = jnp.stack(self.scheme.moved(PhasePoint(jnp.zeros_like(point.x), point.v), force))
+        pushes = jnp.stack(self.scheme.moved(PhasePoint(jnp.zeros_like(point.x), point.v), force)[:2])
         way, v = jax.vmap(self.velocities, (0, None))(pushes, point.x)  # P is linear: w on its way, and w that is left
         free, v = point.x + way + self.scheme.xn * noise, v + self.scheme.vn * noise
         x = self.positions(free, point.x)
         at = jnp.where(jnp.isfinite(x), x, point.x)  # not taken where it differs; 0 times NaN is no derivative
-        return PhasePoint(x, self.velocities(v + (at - free) / self.step, at))
+        return point._replace(x=x, v=self.velocities(v + (at - free) / self.step, at))
 
     def begun(self, point: PhasePoint) -> PhasePoint:
         """The point with positions and velocities that fulfil the constraints."""
         x = self.positions(point.x, point.x)
-        return PhasePoint(x, self.velocities(point.v, x))
+        return point._replace(x=x, v=self.velocities(point.v, x))
 
 
 SCHEMES = {"middle": middle, "stochastic": stochastic, "overdamped": overdamped}
@@ -178,24 +179,25 @@ def calm(new: PhasePoint, old: PhasePoint, masses: Any, hottest: Any, furthest: 
     return jnp.all((kinetic <= hottest) & (moved <= furthest**2))
 
 
-def unchanged(memory: Tree, x: Any) -> Tree:
+def unchanged(memory: Tree, *place: Any) -> Tree:
     """The memory of forces, where that is the same all along."""
     return memory
 
 
 class Motion(NamedTuple):
-    """The motion of a point. forces: (positions [N, d], memory) -> energy / length; scheme: a step of it.
+    """The motion of a point. forces: (positions [N, d], memory) -> energy / length; scheme: a step of it. Where points
+    have a box each, it is a further argument of ``forces`` and ``remembered``.
 
     fine: a judge of each step (new, old point): one that is not fine is not taken, nor any after it, so that no
     derivative runs through what exploded. memory: what the forces remember where a walk begins, such as lists of
     neighbours; remembered: (memory, positions) -> what they remember there.
     """
 
-    forces: Callable[[Any, Tree], Any]
+    forces: Callable[..., Any]
     scheme: Scheme | Constrained
     fine: Callable[[PhasePoint, PhasePoint], Any] = always
     memory: Tree = None
-    remembered: Callable[[Tree, Any], Tree] = unchanged
+    remembered: Callable[..., Tree] = unchanged
 
 
 class Course(NamedTuple):
@@ -237,8 +239,9 @@ def walk(
 
     def step(state: tuple[PhasePoint, Any, Tree], number: Any) -> tuple[tuple[PhasePoint, Any, Tree], None]:
         point, broke, memory = state
-        memory = motion.remembered(memory, point.x)
-        new = motion.scheme.kicked(point, motion.forces(point.x, memory), noise(key, number, point.x))
+        box = () if point.box is None else (point.box,)
+        memory = motion.remembered(memory, point.x, *box)
+        new = motion.scheme.kicked(point, motion.forces(point.x, memory, *box), noise(key, number, point.x))
         taken = (broke < 0) & motion.fine(new, point)
         broke = jnp.where((broke < 0) & ~taken, number, broke)
         return (jax.tree.map(lambda one, other: jnp.where(taken, one, other), new, point), broke, memory), None
@@ -247,7 +250,7 @@ def walk(
         state, _ = jax.lax.scan(step, state, first + number * stride + jnp.arange(stride))
         return state, observe(state[0])
 
-    begun = PhasePoint(*map(jnp.asarray, start)), jnp.asarray(-1), jax.tree.map(jnp.asarray, motion.memory)
+    begun = jax.tree.map(jnp.asarray, (start, -1, motion.memory))
     frames = jnp.arange(steps // stride)
     (end, broke, memory), seen = jax.lax.scan(jax.checkpoint(frame) if checkpoint else frame, begun, frames)
     return Walk(end, seen, broke, memory)

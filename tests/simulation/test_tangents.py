@@ -46,7 +46,7 @@ def end(values, scheme, steps=STEPS):
 
 def assert_close(found, expected, tolerance):
     """Of each parameter, relative to the largest of its tangents."""
-    for one, other in zip(found, expected):
+    for one, other in zip(found, expected[:2]):
         scale = np.max(np.abs(other), axis=(1, 2), keepdims=True)
         assert np.max(np.abs(one - other) / scale) < tolerance
 
@@ -58,7 +58,7 @@ def differentiated(request):
     make = SCHEMES[request.param]
     scheme = make(BATH, chain.MASSES)
     by_name = jax.jit(jax.jacfwd(lambda values: end(values, scheme)))(chain.PARAMETERS)
-    expected = [np.stack([leaf[name] for name in NAMES]) for leaf in by_name]
+    expected = [np.stack([leaf[name] for name in NAMES]) for leaf in by_name[:2]]
     return jax.jit(lambda values: end(values, scheme).x), carried(make=make), expected
 
 

@@ -71,7 +71,8 @@ class Ensemble:
 
     parameters: all classes of the energy. limits: of a step, (kinetic energy of a particle, its way). constraints: of
     distances, or None. lists: of neighbours, with as many slots as there are to be, or None where forces run over all
-    pairs; a walk renews them wherever they do not hold.
+    pairs; a walk renews them wherever they do not hold. boxed: its points have a box each, in place of ``box``, which
+    is that of the start.
     """
 
     potential: Energy
@@ -88,6 +89,26 @@ class Ensemble:
     skipped: int = field(metadata={"static": True})
     constraints: Constraints | None = None
     lists: Lists | None = None
+    boxed: bool = field(default=False, metadata={"static": True})
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """The leaves of its points."""
+        return PhasePoint._fields if self.boxed else PhasePoint._fields[:2]
+
+    @property
+    def blank(self) -> PhasePoint:
+        """A point of zeros."""
+        zeros = jnp.zeros((len(self.masses), 3))
+        return PhasePoint(zeros, zeros, jnp.zeros((3, 3)) if self.boxed else None)
+
+    def box_of(self, point: PhasePoint) -> Any:
+        """The box of a point, [3, 3] nm or None."""
+        return self.box if point.box is None else point.box
+
+    def energy(self, theta: Tree, point: PhasePoint) -> Any:
+        """The potential energy of a point, kJ/mol."""
+        return self.potential(point.x, theta, self.box_of(point))
 
     def walked(self, theta: Tree, start: PhasePoint, key: Any, observe: Any, checkpoint: bool = False) -> Walk:
         """The walk of one window from a start, with what is observed of its frames."""
@@ -116,13 +137,13 @@ class Ensemble:
         return (found.broke >= 0) & jnp.any(jnp.array(full, bool))
 
     def _motion(self, theta: Tree) -> Motion:
-        forces = lambda x, lists: -jax.grad(self.potential)(x, theta, self.box, lists)  # noqa: E731
+        forces = lambda x, lists, box=self.box: -jax.grad(self.potential)(x, theta, box, lists)  # noqa: E731
         scheme = self.scheme if self.constraints is None else self._constrained(theta)
         renewed = unchanged if self.lists is None else self._renewed
         return Motion(forces, scheme, self._calm, self.lists, renewed)
 
-    def _renewed(self, lists: Lists, x: Any) -> Lists:
-        return self.potential.current(lists, x, self.box)
+    def _renewed(self, lists: Lists, x: Any, *box: Any) -> Lists:
+        return self.potential.current(lists, x, *(box or (self.box,)))
 
     def _constrained(self, theta: Tree) -> Constrained:
         positions = lambda moved, before: self.constraints.positions(moved, before, theta)  # noqa: E731
@@ -135,7 +156,7 @@ class Ensemble:
         """A frame as observables see it; sites without mass stand where they belong."""
         x = self.potential.sites.place(jnp.asarray(point.x))
         potential = lambda x, box: self.potential(x, theta, box)  # noqa: E731
-        return State(x, point.v, self.box, potential, theta, self.kT, self.masses)
+        return State(x, point.v, self.box_of(point), potential, theta, self.kT, self.masses)
 
     def observed(self, theta: Tree, point: PhasePoint) -> tuple:
         """The numbers of a frame that each observable averages, or keeps of the walk."""
@@ -267,7 +288,7 @@ class Windows:
         """The observed numbers, and 1 with the derivative of exp(-U / kT) by the parameters: that of the fluctuation
         formula. Rigid bodies change with their lengths, in their places."""
         point = ensemble.begun(theta, point)
-        energy = ensemble.potential(point.x, theta, ensemble.box)
+        energy = ensemble.energy(theta, point)
         return ensemble.observed(theta, point), jnp.exp(-(energy - jax.lax.stop_gradient(energy)) / ensemble.kT)
 
     def key(self, number: int, window: Any, draw: Any) -> jax.Array:
@@ -288,14 +309,13 @@ class Windows:
         return tuple(self._no_rows(one, lead) for one in self.ensembles)
 
     def _no_rows(self, ensemble: Ensemble, lead: tuple[int, ...]) -> Tree:
-        point = PhasePoint(*(jnp.zeros((len(ensemble.masses), 3)),) * 2)
         weight = jnp.ones(ensemble.frames)
-        seen = jax.eval_shape(partial(ensemble.observed, ensemble.parameters), point)
+        seen = jax.eval_shape(partial(ensemble.observed, ensemble.parameters), ensemble.blank)
         frames = jax.tree.map(lambda leaf: jnp.zeros((ensemble.frames, *leaf.shape)), seen)
         observed, _ = jax.eval_shape(ensemble.of_window, frames, weight)
         zeros = lambda leaf: np.zeros((*lead, *leaf.shape))  # noqa: E731
         return {
-            "ends": jax.tree.map(zeros, point), "broke": np.zeros(lead), "crowded": np.zeros(lead),
+            "ends": jax.tree.map(zeros, ensemble.blank), "broke": np.zeros(lead), "crowded": np.zeros(lead),
             "observed": jax.tree.map(zeros, observed),
         }  # fmt: skip
 

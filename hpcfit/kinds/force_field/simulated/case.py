@@ -237,8 +237,8 @@ class SimulatedCase:
         """The parameters as they were given, and where this rank's windows begin, of the product of the
         equilibration."""
         starts = tuple(
-            PhasePoint(*(self._rows(found[f"{what} {number}"], grid) for what in ("x", "v")))
-            for number in range(len(self.opened))
+            PhasePoint(*(self._rows(found[f"{what} {number}"], grid) for what in ensemble.leaves))
+            for number, ensemble in enumerate(self.ensembles)
         )
         draw = np.full((len(grid.blocks), self.block_frames), DRAW + 1.0)
         window = np.arange(grid.blocks.start * self.block_frames, grid.blocks.stop * self.block_frames, dtype=float)

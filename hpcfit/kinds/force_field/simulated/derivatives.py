@@ -93,13 +93,13 @@ def _seen(ensemble: Ensemble, moving: Moving, u: Any, start: PhasePoint, key: An
 
     def frames(v: Any) -> tuple[Any, Any]:
         theta = moving.at(structure(v), ensemble.parameters)
-        found = ensemble.walked(theta, start, key, lambda point: (point.x, _numbers(ensemble, theta, point), point.v))
-        return found.seen[:2], (found.seen, found.end)
+        found = ensemble.walked(theta, start, key, lambda point: (_numbers(ensemble, theta, point), point))
+        return (found.seen[1].x, found.seen[0]), (found.seen, found.end)
 
-    (of_x, total), ((x, O, v), end) = jax.jacfwd(frames, has_aux=True)(flat)
-    x, v = (jnp.concatenate([first[None], rest]) for first, rest in ((start.x, x), (start.v, v)))
+    (of_x, total), ((O, points), end) = jax.jacfwd(frames, has_aux=True)(flat)
+    points = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, points)
     at = jax.vmap(partial(_at, ensemble, moving, structure, flat))
-    slope, direct, first = at(PhasePoint(x, v))
+    slope, direct, first = at(points)
     O = jnp.concatenate([first[:1], O])
     total = jnp.concatenate([direct[:1], total])
     spread = jnp.sqrt(jnp.mean(jnp.sum(of_x**2, axis=2), axis=1))
@@ -112,7 +112,7 @@ def _at(ensemble: Ensemble, moving: Moving, structure: Any, flat: Any, point: Ph
     def numbers(v: Any) -> tuple[Any, Any]:
         theta = moving.at(structure(v), ensemble.parameters)
         at = ensemble.begun(theta, point)
-        return ensemble.potential(at.x, theta, ensemble.box), _numbers(ensemble, theta, at)
+        return ensemble.energy(theta, at), _numbers(ensemble, theta, at)
 
     slope, direct = jax.jacfwd(numbers)(flat)
     return slope, direct, numbers(flat)[1]
@@ -194,7 +194,7 @@ def correlation(dO: Array, dU: Array, lag: int) -> Array:
 def average_slopes(ensemble: Ensemble, mean: Array) -> Array:
     """The derivatives of what measurements are compared with by the averaged numbers, [M, R], of observables of single
     frames."""
-    point = jax.eval_shape(lambda p: ensemble.observed(ensemble.parameters, p), _still(ensemble))
+    point = jax.eval_shape(lambda p: ensemble.observed(ensemble.parameters, p), ensemble.blank)
     shapes = [leaf.shape for leaf, one in zip(point, ensemble.observables) if of_frames(one)]
     ones = [one for one in ensemble.observables if of_frames(one)]
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
@@ -204,10 +204,6 @@ def average_slopes(ensemble: Ensemble, mean: Array) -> Array:
         return jnp.concatenate([jnp.ravel(one.of_average(part)) for one, part in zip(ones, parts)])
 
     return np.asarray(jax.jacfwd(values)(jnp.asarray(mean)))
-
-
-def _still(ensemble: Ensemble) -> PhasePoint:
-    return PhasePoint(*(jnp.zeros((len(ensemble.masses), 3)),) * 2)
 
 
 def growth(ensemble: Ensemble, found: Mapping[str, Array], number: int) -> tuple[float, float]:

@@ -45,8 +45,9 @@ class Exploded(InputError):
 class Equilibration(ArraysOfUnits):
     """See ``fit.stages.Work``: a unit is a block of ``width`` windows of all systems.
 
-    Its product are positions "x 0", [windows, N, 3] nm, and velocities "v 0", nm/ps, of the first system, and so on.
-    Window t begins at start t modulo the number of starts, with velocities of its own.
+    Its product are positions "x 0", [windows, N, 3] nm, and velocities "v 0", nm/ps, of the first system, and so on;
+    and boxes "box 0", [windows, 3, 3] nm, of one whose points have a box each. Window t begins at start t modulo the
+    number of starts, with velocities of its own.
     """
 
     def __init__(self, plans: Sequence[Plan], windows: int, width: int, seed: int, ranks: Ranks):
@@ -72,7 +73,7 @@ class Equilibration(ArraysOfUnits):
         point, first = self._begun(plan, number, ids, key)
         for segment in range(first, plan.segments):
             end, *broke = _segment(plan.ensemble, self._seed, number, ids, point, segment * plan.steps, plan.steps)
-            point = PhasePoint(*map(np.asarray, end))
+            point = jax.tree.map(np.asarray, end)
             self._check(plan, ids, point, *map(np.asarray, broke))
             self._keep(key, point, segment + 1)
             yield PART
@@ -81,15 +82,19 @@ class Equilibration(ArraysOfUnits):
     def _begun(self, plan: Plan, number: int, ids: np.ndarray, key: str) -> tuple[PhasePoint, int]:
         """The point where a block goes on, and the number of its next segment."""
         if f"{key} x" in self._before:
-            return PhasePoint(self._before[f"{key} x"], self._before[f"{key} v"]), int(self._before[f"{key} segments"])
+            kept = PhasePoint(*(self._before[f"{key} {what}"] for what in plan.ensemble.leaves))
+            return kept, int(self._before[f"{key} segments"])
         x = plan.starts[ids % len(plan.starts)]
+        box = np.broadcast_to(plan.ensemble.box, (len(ids), 3, 3)) if plan.ensemble.boxed else None
         masses = np.where(plan.ensemble.masses > 0, plan.ensemble.masses, np.inf)
         draw = lambda window, x: thermal(_key(self._seed, number, window, 1), plan.bath, masses, x)  # noqa: E731
-        begun = _begun(plan.ensemble, PhasePoint(x, jax.vmap(draw)(ids, x)))
-        return PhasePoint(*map(np.asarray, begun)), 0
+        begun = _begun(plan.ensemble, PhasePoint(x, jax.vmap(draw)(ids, x), box))
+        return jax.tree.map(np.asarray, begun), 0
 
     def _keep(self, key: str, point: PhasePoint, segments: int) -> None:
-        self._done |= {f"{key} x": point.x, f"{key} v": point.v, f"{key} segments": np.array(segments)}
+        leaves = {what: leaf for what, leaf in point._asdict().items() if leaf is not None}
+        leaves["segments"] = np.array(segments)
+        self._done |= {f"{key} {what}": leaf for what, leaf in leaves.items()}
 
     def _check(self, plan: Plan, ids: np.ndarray, point: PhasePoint, broke: np.ndarray, crowded: np.ndarray) -> None:
         bad = np.flatnonzero((broke >= 0) & (ids < self._windows))
@@ -113,7 +118,8 @@ class Equilibration(ArraysOfUnits):
         whole = lambda number, what: np.concatenate(  # noqa: E731
             [kept[f"{unit} {number} {what}"] for unit in range(self.n_units)]
         )[: self._windows]
-        return {f"{what} {n}": whole(n, what) for n in range(len(self._plans)) for what in ("x", "v")}
+        plans = enumerate(self._plans)
+        return {f"{what} {n}": whole(n, what) for n, plan in plans for what in plan.ensemble.leaves}
 
 
 def _key(seed: Any, number: Any, window: Any, purpose: int) -> jax.Array:
@@ -145,7 +151,8 @@ def why_it_broke(
     if crowded[row]:
         slots = max(listed.table.index.shape[1] for listed in ensemble.lists.values())
         return "ran out of slots for neighbours", f"{where} atoms have {slots} slots, made for its starts"
-    forces = jax.grad(ensemble.potential)(jnp.asarray(points.x[row]), ensemble.parameters, ensemble.box)
+    point = jax.tree.map(lambda leaf: jnp.asarray(leaf[row]), points)
+    forces = jax.grad(ensemble.potential)(point.x, ensemble.parameters, ensemble.box_of(point))
     size = np.asarray(jnp.sqrt(jnp.sum(forces**2, axis=-1)))
     atom = int(np.argmax(np.where(np.isfinite(size), size, np.inf)))
     return "exploded", f"{where} the force on atom {atom} is {size[atom]:.3g} kJ/mol/nm"

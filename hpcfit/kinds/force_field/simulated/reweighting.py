@@ -94,8 +94,7 @@ class Reweighted(Windows):
     @staticmethod
     def _weighed_frame(ensemble: Ensemble, theta: Tree, drawn: Tree, point: PhasePoint) -> tuple[tuple, Any]:
         moved = ensemble.begun(theta, point)  # rigid bodies change with their lengths, in their places
-        energy = lambda point, parameters: ensemble.potential(point.x, parameters, ensemble.box)  # noqa: E731
-        weight = jnp.exp(-(energy(moved, theta) - energy(point, drawn)) / ensemble.kT)
+        weight = jnp.exp(-(ensemble.energy(theta, moved) - ensemble.energy(drawn, point)) / ensemble.kT)
         return ensemble.observed(theta, moved), weight
 
     def summary(self, statistics: Statistics, shared: Tree, tile: Any) -> Tree:

@@ -143,7 +143,8 @@ def compare(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation) 
 
 
 def _ends(case: SimulatedCase, rows: dict[str, np.ndarray], number: int) -> PhasePoint:
-    return PhasePoint(*(_windows(case, rows, number, f"ends'].{what}") for what in ("x", "v")))
+    leaves = case.ensembles[number].leaves
+    return PhasePoint(*(_windows(case, rows, number, f"ends'].{what}") for what in leaves))
 
 
 def _digest(u: Any) -> str:
