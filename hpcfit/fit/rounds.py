@@ -108,7 +108,7 @@ def _seen(evaluate: Evaluate, starts: Params) -> Evaluate:
 
 class GaussNewtonState(NamedTuple):
     """See ``fit.optimizers.Optimizer``. normal: [P, P], J^T J of the residuals, in settled rounds its mean over them;
-    number: steps so far."""
+    number: steps so far; turned: those up to the last that were turned back one after another."""
 
     params: Params
     loss: float
@@ -117,6 +117,7 @@ class GaussNewtonState(NamedTuple):
     number: int
     stalled: str
     rows: Params = NO_ROWS
+    turned: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class GaussNewton:
     are the mean of what the rounds since then would each have found, and their noise falls with the number of rounds
     (Robbins and Monro 1951, 10.1214/aoms/1177729586). largest: by how much one parameter may change in a step. A step
     that leads to no finite loss is halved; so is, where losses are of the same draw and can be ``compared``, one to a
-    larger loss.
+    larger loss. There, it ends where two steps in turn lead to no finite loss: the draw knows no more.
     """
 
     gradient: Gradient
@@ -147,11 +148,14 @@ class GaussNewton:
         settled = max(state.number - self.full + 1, 0)
         step = direction(state.normal, _flat(state.gradient))
         length = min(1.0, self.largest / max(np.max(np.abs(step), initial=0.0), 1e-300)) / (settled + 1)
+        turned = 0
         for _ in range(HALVINGS):
             params = combine([1.0, length], [state.params, _like(step, state.params)])
             here = evaluate(params)
             if np.isfinite(here.loss) and not (self.compared and here.loss > state.loss):
                 break
+            if not np.isfinite(here.loss):
+                turned = state.turned + 1
             length /= 2
         else:
             if self.compared:
@@ -159,7 +163,8 @@ class GaussNewton:
         normal = self._normal(here)
         if settled:
             normal = state.normal + (normal - state.normal) / (settled + 1)
-        return GaussNewtonState(params, here.loss, here.gradient, normal, state.number + 1, "", here.rows)
+        stalled = "two steps in turn were too long for the draw" if self.compared and turned == 2 else ""
+        return GaussNewtonState(params, here.loss, here.gradient, normal, state.number + 1, stalled, here.rows, turned)
 
     def _normal(self, here: Evaluation) -> np.ndarray:
         P = len(_flat(here.params))

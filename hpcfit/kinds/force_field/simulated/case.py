@@ -117,7 +117,7 @@ class SimulatedCase:
     def _settles(self) -> bool:
         """True where rounds are averaged in the end."""
         choice = self.config.problem
-        return choice.solver == "gauss-newton" and choice.steps_of_a_draw == 1
+        return choice.solver == "gauss-newton" and choice.steps_of_a_draw == 1 and not self.given
 
     def data_names(self) -> list[Datum]:
         """The names of all data, system after system, and differences behind them."""
@@ -197,7 +197,7 @@ class SimulatedCase:
             self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences
         )  # fmt: skip
         if self.given:
-            return Given(*parts, np.array(choice.least_share))
+            return Given(*parts, np.array(choice.least_share if choice.estimator == "reweighting" else 0.0))
         if choice.estimator == "reweighting":
             return Reweighted(*parts, np.array(choice.least_share))
         return Windows(*parts)
@@ -293,12 +293,12 @@ def _frames_of_window(opened: Opened, choice: SimulatedConfig) -> int:
 
 
 def _site(opened: Opened, bare: Ensemble) -> Site:
-    """What observables may ask of a system; its windows keep their volume."""
+    """What observables may ask of a system."""
     v = None if opened.config.integrator == "overdamped" or opened.given else np.zeros_like(opened.positions[0])
     return Site(
         opened.atoms, opened.potential, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)),
         opened.energy, opened.elements, opened.molecules, opened.n_constraints, float(bare.interval),
-        bare.frames - bare.skipped,
+        bare.frames - bare.skipped, opened.config.pressure,
     )  # fmt: skip
 
 

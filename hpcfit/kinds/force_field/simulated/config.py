@@ -52,7 +52,7 @@ class StateConfig(Table):
     Either ``system``, a System that OpenMM serialized, with a ``topology`` that names its atoms; or ``energy``, a
     function of one's own of (positions, parameters, box), with parameters and masses. positions: .npy, [N, 3] or
     [n, N, 3], nm; without it those of the topology. box: nm, of one's own energy; temperature: K, or kT: kJ/mol;
-    friction: 1/ps; step: ps; equilibration: ps before the first window.
+    pressure: bar, without it the volume is constant; friction: 1/ps; step: ps; equilibration: ps before the first window.
 
     frames: of this system in this state, which then are averaged, and none is simulated: a store of positions,
     trajectories, folders of `hpcfit simulate`, or .npy, [T, N, 3] nm.
@@ -68,6 +68,7 @@ class StateConfig(Table):
     box: Vector | Annotated[list[Vector], Field(min_length=3, max_length=3)] | None = None
     temperature: Positive | None = None
     kT: Positive | None = None
+    pressure: Positive | None = None
     integrator: Literal["middle", "stochastic", "overdamped"] = "middle"
     friction: Positive = 10.0
     step: Positive = 0.001
@@ -166,8 +167,8 @@ class SimulatedConfig(ProblemTable):
     difference: what was measured of two averages. start: parameters.csv of a run, whose values are begun with; priors
     stay around those of the systems.
 
-    Where systems have ``frames``, a window is a run of consecutive frames, and frames are weighed anew in each step, as
-    those of parameters at the start, until too few carry the averages. "fluctuation" takes one step.
+    Where systems have ``frames``, which are those of the parameters at the start, a window is a run of consecutive ones.
+    "fluctuation" takes one step from their averages, "reweighting" as many as frames carry that are weighed anew.
     """
 
     without_effect: ClassVar = ("frames", "run.precision")
@@ -235,7 +236,7 @@ class SimulatedConfig(ProblemTable):
     def steps_of_a_draw(self) -> int:
         """Steps of the optimizer on the same noise, or the same frames; all of them on frames that are given."""
         if self.given:
-            return max(self.rounds, 2)
+            return 1 if self.estimator == "fluctuation" else max(self.rounds, 2)
         return (STEPS if self.estimator == "reweighting" else 1) if self.steps_a_draw is None else self.steps_a_draw
 
     @property
@@ -255,7 +256,7 @@ class SimulatedConfig(ProblemTable):
             raise ValueError(f"settled = {self.settled} is after the last of rounds = {self.rounds}")
         if self.settled is not None and self.steps_of_a_draw > 1:
             raise ValueError(f"settled = {self.settled} has no effect on steps_a_draw = {self.steps_of_a_draw}")
-        if self.estimator != "reweighting" and not self.given and self.least_share != type(self).model_fields["least_share"].default:
+        if self.estimator != "reweighting" and self.least_share != type(self).model_fields["least_share"].default:
             raise ValueError(f"least_share has no effect on estimator = '{self.estimator}'")
         for key in ("settled", "largest_step"):
             if self.solver != "gauss-newton" and getattr(self, key) != type(self).model_fields[key].default:

@@ -98,13 +98,13 @@ def _equilibrated(case: SimulatedCase, fits: Fits, problem: Windows) -> Params:
 
 
 def few(case: SimulatedCase, fitted: Fitted) -> list[str]:
-    """A warning where hardly more of the frames that were given carry the averages than must."""
+    """A warning where few of the frames that were given carry the averages in the end."""
     share, floor = fitted.metrics["share_of_frames"], case.config.problem.least_share
     if share > NEAR * floor:
         return []
     return [
-        f"{100 * share:.0f} % of the frames carry the averages at the parameters found, and {100 * floor:g} %"
-        " (least_share) must: draw frames at these parameters, and begin with them"
+        f"{100 * share:.0f} % of the frames carry the averages at the parameters found (least_share is {100 * floor:g}"
+        " %): sample frames at these parameters, and start from them"
     ]
 
 
