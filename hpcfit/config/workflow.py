@@ -170,9 +170,7 @@ class SimulateConfig(Table):
     threads: Count = 1
     seed: int = 0
 
-    _path = field_validator("directory")(
-        lambda path, info: None if path is None else relative_to_config(path, info)
-    )
+    _path = field_validator("directory")(lambda path, info: None if path is None else relative_to_config(path, info))
 
     @model_validator(mode="after")
     def _distinct(self) -> SimulateConfig:

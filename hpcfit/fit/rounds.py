@@ -85,7 +85,7 @@ class Rounds:
     def step(self, state: RoundsState, evaluate: Evaluate) -> RoundsState:
         """One step of the optimizer, of a new draw where it is time."""
         inner, starts = state.inner, state.starts
-        due = self.every == 1 or (self.every and (state.number and state.number % self.every == 0 or inner.stalled))
+        due = self.every == 1 or (self.every and ((state.number and state.number % self.every == 0) or inner.stalled))
         if due:
             starts = Params((), self.problem.redrawn(starts.local, state.rows.local, inner.params.shared))
         seen = _seen(evaluate, starts)

@@ -81,7 +81,7 @@ class Rounds(Protocol):
         """The config of its fit."""
 
     def simulations(self, number: int) -> list[SimulateConfig]:
-        """What is simulated for it, in one folder, once the round before has ended."""
+        """The simulations for it, all in one folder, once the round before has ended."""
 
     def row(self, number: int) -> dict[str, Any]:
         """The numbers of a round that has ended, by name; ``round`` is its own."""

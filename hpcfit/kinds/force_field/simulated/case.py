@@ -25,7 +25,8 @@ from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_system
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
 from hpcfit.kinds.force_field.simulated.given import drawn_windows
 from hpcfit.kinds.force_field.simulated.parameters import Moving, moving, values_of_run
-from hpcfit.kinds.force_field.simulated.reweighting import Drawn, Given, Reweighted
+from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
+from hpcfit.kinds.force_field.simulated.weighed import Drawn, Given
 from hpcfit.observables.build import build
 from hpcfit.observables.measured import measured
 from hpcfit.observables.observable import OfWalks
@@ -50,7 +51,8 @@ class Datum(NamedTuple):
 
 @dataclass(frozen=True)
 class SimulatedCase:
-    """See ``hpcfit.kinds.base.Case``. A frame is a window: of it a trajectory of each system."""
+    """See ``hpcfit.kinds.base.Case``. A frame is a window: of it a trajectory of each system. begin: the numbers u that
+    the fit begins with, at which frames were drawn that are given."""
 
     n_tiles = 1
 
@@ -60,6 +62,7 @@ class SimulatedCase:
     moving: Moving
     tiles: tuple[tuple[Measured, ...], ...]
     differences: Differences
+    begin: dict[str, np.ndarray]
 
     @classmethod
     def open(cls, config: Config) -> SimulatedCase:
@@ -72,7 +75,8 @@ class SimulatedCase:
         _check_estimator(config.problem.estimator, opened, ensembles)
         _check_lengths(config.problem, opened, moves)
         differences, of_differences = _differences(config.problem, tiles)
-        return cls(config, opened, ensembles, moves, (*tiles, of_differences), differences)
+        begin = _begin(config.problem, moves)
+        return cls(config, opened, ensembles, moves, (*tiles, of_differences), differences, begin)
 
     @property
     def n_frames(self) -> int:
@@ -93,14 +97,6 @@ class SimulatedCase:
     def given(self) -> bool:
         """True where frames are given, and none is simulated."""
         return self.config.problem.given
-
-    @cached_property
-    def begin(self) -> dict[str, np.ndarray]:
-        """The numbers u that the fit begins with, at which frames were drawn that are given."""
-        start = self.config.problem.start
-        if start is None:
-            return self.moving.init()
-        return self.moving.numbers(values_of_run(start, self.moving.labels))
 
     @property
     def forward(self) -> bool:
@@ -167,7 +163,9 @@ class SimulatedCase:
         if not self.given:
             return f"{self.config.problem.window:g} ps"
         pairs = zip(self.opened, self.ensembles)
-        return ", ".join(f"{ensemble.frames} of the {one.given.n_frames} frames of {one.name}" for one, ensemble in pairs)
+        return ", ".join(
+            f"{ensemble.frames} of the {one.given.n_frames} frames of {one.name}" for one, ensemble in pairs
+        )
 
     def bytes_held(self, grid: Grid) -> int:
         """Bytes of where this rank's windows begin, or of their frames, where they are given."""
@@ -267,6 +265,11 @@ def _check_frames(config: Config) -> None:
         raise InputError("missing key 'problem.window'", remedy="give it, ps, or `frames` of each system")
 
 
+def _begin(choice: SimulatedConfig, moves: Moving) -> dict[str, np.ndarray]:
+    """The numbers u of the parameters that the fit begins with."""
+    return moves.init() if choice.start is None else moves.numbers(values_of_run(choice.start, moves.labels))
+
+
 def _ensemble(opened: Opened, config: Config) -> Ensemble:
     choice, own = config.problem, opened.config
     interval = 1.0 if choice.given else choice.window / choice.frames
@@ -276,7 +279,8 @@ def _ensemble(opened: Opened, config: Config) -> Ensemble:
         choice.skipped_frames, opened.constraints, opened.lists,
     )  # fmt: skip
     if choice.given:
-        bare = replace(bare, frames=_frames_of_window(opened, choice), skipped=0, lists=None, boxed=opened.given.boxed)
+        frames, boxed = _frames_of_window(opened, choice), opened.given.boxed
+        bare = replace(bare, frames=frames, skipped=0, lists=None, boxed=boxed)
     site = _site(opened, bare)
     return replace(bare, observables=tuple(build(one, site) for one in own.observable))
 
@@ -284,6 +288,11 @@ def _ensemble(opened: Opened, config: Config) -> Ensemble:
 def _frames_of_window(opened: Opened, choice: SimulatedConfig) -> int:
     """The frames of a window, of those that were given."""
     there = opened.given.n_frames
+    if opened.config.pressure is not None and not opened.given.boxed:
+        raise InputError(
+            f"system '{opened.name}' has pressure = {opened.config.pressure:g}, and its frames have no box each",
+            remedy="give frames of constant pressure, or leave it out",
+        )
     if there < choice.windows:
         raise InputError(
             f"system '{opened.name}' has {there} frames, fewer than windows = {choice.windows}",

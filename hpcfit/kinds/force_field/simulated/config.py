@@ -52,7 +52,8 @@ class StateConfig(Table):
     Either ``system``, a System that OpenMM serialized, with a ``topology`` that names its atoms; or ``energy``, a
     function of one's own of (positions, parameters, box), with parameters and masses. positions: .npy, [N, 3] or
     [n, N, 3], nm; without it those of the topology. box: nm, of one's own energy; temperature: K, or kT: kJ/mol;
-    pressure: bar, without it the volume is constant; friction: 1/ps; step: ps; equilibration: ps before the first window.
+    pressure: bar; without it the volume is constant; friction: 1/ps; step: ps; equilibration: ps before the first
+    window.
 
     frames: of this system in this state, which then are averaged, and none is simulated: a store of positions,
     trajectories, folders of `hpcfit simulate`, or .npy, [T, N, 3] nm.
@@ -84,9 +85,7 @@ class StateConfig(Table):
         lambda name, info: None if name is None else function_beside_config(name, info)
     )
 
-    _one_or_many = field_validator("frames", mode="before")(
-        lambda value: [value] if isinstance(value, str) else value
-    )
+    _one_or_many = field_validator("frames", mode="before")(lambda value: [value] if isinstance(value, str) else value)
     _frames = field_validator("frames")(
         lambda value, info: [str(relative_to_config(Path(item), info)) for item in value]
     )
@@ -167,7 +166,7 @@ class SimulatedConfig(ProblemTable):
     difference: what was measured of two averages. start: parameters.csv of a run, whose values are begun with; priors
     stay around those of the systems.
 
-    Where systems have ``frames``, which are those of the parameters at the start, a window is a run of consecutive ones.
+    Where systems have ``frames``, which are of the parameters at the start, a window is a run of consecutive ones.
     "fluctuation" takes one step from their averages, "reweighting" as many as frames carry that are weighed anew.
     """
 

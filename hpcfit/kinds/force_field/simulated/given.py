@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_field.simulated.averages import Ensemble
-from hpcfit.kinds.force_field.simulated.reweighting import Drawn, drawn
+from hpcfit.kinds.force_field.simulated.weighed import Drawn, drawn
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.patterns import matching
 from hpcfit.readers.positions import TrajectoryReader, open_positions
@@ -57,7 +57,9 @@ class Stored(NamedTuple):
 
     def frames(self, rows: range) -> Iterator[Frame]:
         """The frames of some rows."""
-        blocks = [one for one in self.store.blocks() if one.first_id < rows.stop and rows.start < one.first_id + one.frames]
+        blocks = [
+            one for one in self.store.blocks() if one.first_id < rows.stop and rows.start < one.first_id + one.frames
+        ]
         for block, found, origin in block_frames(self.store, blocks):
             for number, frame in enumerate(each_frame(found, origin)):
                 if block.first_id + number in rows:

@@ -60,8 +60,8 @@ BY_ESTIMATOR = (
     " windows are long enough; its error takes the two estimates for independent, which they are not quite."
 )
 OF_GIVEN = (
-    "Derivatives of the data by the parameters at the end, by the fluctuation formula of the frames that were given, with"
-    " standard errors over windows."
+    "Derivatives of the data by the parameters at the end, by the fluctuation formula of the frames that were given,"
+    " with standard errors over windows."
 )
 FEW = 12  # numbers of an observable that a table lists
 LARGE = 0.05  # of the largest derivative by a parameter: what is drawn and listed
@@ -134,7 +134,9 @@ def derivatives(run: ForceFieldRun) -> Section | None:
         return None
     rows = _large([row for one in systems for row in one["rows"]])
     if not any("pathwise" in row for row in rows):
-        values = [[*_names(row), plus_minus(significant(row["fluctuation"], 4), row["fluctuation_error"])] for row in rows]
+        values = [
+            [*_names(row), plus_minus(significant(row["fluctuation"], 4), row["fluctuation_error"])] for row in rows
+        ]
         table = Table(("datum", "parameter", "derivative"), values[:LISTED], OF_GIVEN, text_columns=2)
         return Section("Derivatives", [table])
     growth = [_growth(one) for one in systems if np.isfinite(one["growth"])]

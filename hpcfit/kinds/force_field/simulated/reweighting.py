@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.fit.cells import over_blocks
-from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Statistics
+from hpcfit.fit.problem import Block, Cell, Params, Statistics
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.pytrees import pytree
 from hpcfit.simulation.langevin import PhasePoint
@@ -84,7 +84,7 @@ class Reweighted(Windows):
         thetas = tuple(self.moving.at(one, ensemble.parameters) for one in (u, drawn))
         weighed = lambda frames: jax.lax.map(partial(self._weighed_frame, ensemble, *thetas), frames)  # noqa: E731
         seen, weight = jax.lax.map(weighed, local["frames"][number])
-        sums, windows = _sums(ensemble, seen, weight, ids, broke)
+        sums, windows = weighed_sums(ensemble, seen, weight, ids, broke)
         rows = {
             "ends": local["starts"][number], "broke": broke, "crowded": local["crowded"][number],
             "observed": windows["observed"],
@@ -111,7 +111,7 @@ class Reweighted(Windows):
         return super().metrics(sums, common, shared) | {"share_of_frames": jnp.min(sums["shares"])}
 
 
-def _sums(ensemble: Ensemble, seen: Tree, weight: Any, ids: Any, broke: Any) -> tuple[Tree, Tree]:
+def weighed_sums(ensemble: Ensemble, seen: Tree, weight: Any, ids: Any, broke: Any) -> tuple[Tree, Tree]:
     """(sums over windows, what each of them adds), from the numbers and weights of their frames, [windows, frames]."""
     observed, mean = jax.vmap(ensemble.of_window)(seen, weight)
     square = jnp.mean(weight[:, ensemble.skipped :] ** 2, axis=1)
@@ -124,79 +124,6 @@ def _sums(ensemble: Ensemble, seen: Tree, weight: Any, ids: Any, broke: Any) -> 
         "square": counted @ square,
     }
     return sums, {"observed": observed, "weight": mean}
-
-
-@pytree
-@dataclass(frozen=True)
-class Given(Reweighted):
-    """See ``Reweighted``: the frames of all windows are given, and no draw changes them; there are no local parameters.
-
-    They come with the rows of the grid, a ``Drawn`` an ensemble. Rows are ``observed`` and ``weight``, what each window
-    adds to the averages.
-    """
-
-    def begun(self, params: Params) -> Params:
-        """The parameters as they are."""
-        return params
-
-    def redrawn(self, local: Tree, rows: Tree, shared: Tree) -> Tree:
-        """See ``fit.problem.DrawnProblem``: the same frames."""
-        return local
-
-    def partial_and_rows(self, params: Params, cell: Cell) -> tuple[Tree, Tree]:
-        """(sums by ensemble, rows by ensemble), see the class."""
-        found = []
-        for number, frames in enumerate(cell.more):
-            seen, weight = jax.lax.map(partial(self._weighed_frames, number, params.shared), frames)
-            found.append(_sums(self.ensembles[number], seen, weight, cell.ids, -1.0))
-        return tuple(sums for sums, _ in found), jax.lax.stop_gradient(tuple(rows for _, rows in found))
-
-    def of_window(self, number: int, u: Tree, frames: Drawn) -> Tree:
-        """The row of one window of an ensemble, from its frames."""
-        observed, weight = self.ensembles[number].of_window(*self._weighed_frames(number, u, frames))
-        return {"observed": observed, "weight": weight}
-
-    def _weighed_frames(self, number: int, u: Tree, frames: Drawn) -> tuple[Tree, Any]:
-        """The numbers and the weights of the frames of a window, leaves [frames, ...]."""
-        ensemble = self.ensembles[number]
-        return jax.lax.map(partial(_weigh, ensemble, self.moving.at(u, ensemble.parameters)), frames)
-
-    def no_rows(self, frames: FrameRows) -> Tree:
-        """Zeros like the rows of all windows of a rank."""
-        rows = super().no_rows(frames)
-        return tuple({"observed": one["observed"], "weight": np.zeros(frames.ids.shape)} for one in rows)
-
-
-class Drawn(NamedTuple):
-    """Frames [...]. x: [..., N, 3] nm; box: [..., 3, 3] nm, or None; energy: [...] kJ/mol, at the parameters that they
-    were drawn at."""
-
-    x: Any
-    box: Any
-    energy: Any
-
-
-def _weigh(ensemble: Ensemble, theta: Tree, frame: Drawn) -> tuple[tuple, Any]:
-    """The numbers of a frame and its weight."""
-    point = ensemble.begun(theta, still(frame.x, frame.box))
-    weight = jnp.exp(-(ensemble.energy(theta, point) - frame.energy) / ensemble.kT)
-    return ensemble.observed(theta, point), weight
-
-
-def still(x: Any, box: Any) -> PhasePoint:
-    """A frame whose velocities nobody asks for."""
-    return PhasePoint(x, jnp.zeros_like(x), box)
-
-
-@jax.jit
-def drawn(ensemble: Ensemble, theta: Tree, x: Any, box: Any) -> Drawn:
-    """The frames [F, N, 3] of a window, on their constraints, with their energies at these parameters."""
-
-    def begun(frame: tuple) -> Drawn:
-        point = ensemble.begun(theta, still(*frame))
-        return Drawn(point.x, point.box, ensemble.energy(theta, point))
-
-    return jax.lax.map(begun, (x, box))
 
 
 @jax.jit

@@ -28,7 +28,7 @@ from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.derivatives import Derivatives, Estimates, estimates, growth, of_frames
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
-from hpcfit.kinds.force_field.simulated.given_slopes import fluctuation, window_slopes
+from hpcfit.kinds.force_field.simulated.weighed import fluctuation, window_slopes
 from hpcfit.simulation.langevin import PhasePoint
 from hpcfit.statistics.blocks import jackknife_error, parts_of
 
