@@ -100,6 +100,10 @@ def pipeline(
     ranks: Annotated[
         int | None, Parameter(help="MPI ranks of the fit; by default the tasks of this Slurm job, or 1.")
     ] = None,
+    rounds: Annotated[
+        int | None,
+        Parameter(help="So many simulations with the parameters found last, each with a fit that continues the last."),
+    ] = None,
     overrides: Overrides = None,
 ) -> int:
     """Simulate, prepare and fit in one allocation: the first two as Dask tasks, then the fit on MPI ranks.
@@ -109,7 +113,7 @@ def pipeline(
     settings = _read(config, overrides)
     from hpcfit.commands.pipeline import run_pipeline
 
-    return run_pipeline(config, settings, tuple(overrides or ()), ranks)
+    return run_pipeline(config, settings, tuple(overrides or ()), ranks, rounds)
 
 
 @app.command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from hpcfit.config import ClusterConfig, Config, SimulateConfig
 from hpcfit.errors import HpcfitError, InputError, together
@@ -23,23 +24,36 @@ def run_simulate(config: Config) -> list[Simulated]:
     replicas whose atoms flew off.
     """
     config.require("simulate", command="simulate")
+    if config.simulate.directory is None or not config.simulate.system:
+        raise together(
+            InputError(
+                "[simulate] has no `directory`, or no [[simulate.system]]",
+                remedy="add them; without them it is for rounds, `hpcfit pipeline --rounds`",
+            )
+        )
+    return simulate_all([config.simulate], config.cluster or ClusterConfig())
+
+
+def simulate_all(simulations: Sequence[SimulateConfig], cluster: ClusterConfig) -> list[Simulated]:
+    """Make the replicas of simulations in one folder and as long as each other; see ``run_simulate``."""
     try:
-        replicas, missing = _replicas(config.simulate)
+        replicas, missing = _replicas(simulations)
     except HpcfitError as error:
         raise together(error) from None  # under srun with [cluster] kind = "allocation" all tasks come here
-    said = f"{len(replicas)} replicas of {config.simulate.frames} frames each, {len(replicas) - len(missing)} complete"
+    first, complete = simulations[0], len(replicas) - len(missing)
+    said = f"{len(replicas)} replicas of {first.frames} frames each, {complete} complete"
     if not missing:
-        logger.info("simulate %s: %s", config.simulate.directory, said)
+        logger.info("simulate %s: %s", first.directory, said)
         return []
-    with open_cluster(config.cluster or ClusterConfig(), "simulate") as crew:
-        logger.info("simulate %s: %s", config.simulate.directory, said)
+    with open_cluster(cluster, "simulate") as crew:
+        logger.info("simulate %s: %s", first.directory, said)
         return _simulated(crew, missing)
 
 
-def _replicas(simulate: SimulateConfig) -> tuple[list[Replica], list[Replica]]:
+def _replicas(simulations: Sequence[SimulateConfig]) -> tuple[list[Replica], list[Replica]]:
     """All replicas, each with its folder begun, and those that lack frames."""
     import_openmm()
-    replicas = all_replicas(simulate)
+    replicas = [replica for one in simulations for replica in all_replicas(one)]
     for replica in replicas:
         write_settings(replica.folder, replica.settings)
     return replicas, [replica for replica in replicas if not is_finished(replica)]

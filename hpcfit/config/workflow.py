@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from hpcfit.config.table import Count, FilePath, NonNegative, Positive, Table, changed, relative_to_config
+from hpcfit.config.table import (
+    Count,
+    FilePath,
+    NonNegative,
+    Positive,
+    Table,
+    changed,
+    check_are_unique,
+    relative_to_config,
+)
 
 # Which keys of [cluster] mean something for which kind; `kind` and `patience` do for all.
 CLUSTER_KEYS = {
@@ -139,11 +148,12 @@ class SimulateConfig(Table):
     """Replicas x temperatures x systems of Langevin dynamics. Times in ps, temperatures in K, pressure in bar.
 
     frames: of each replica, one every `interval` after the equilibration; piece: frames of a file, at most. With a
-    barostat a piece has at least 20 of its attempts: the volume step that it adapts begins anew in each piece.
+    barostat a piece has at least 20 of its attempts: the volume step that it adapts begins anew in each piece. Rounds
+    of `hpcfit pipeline` take systems, states and places of their own.
     """
 
-    directory: FilePath
-    system: list[SystemConfig]
+    directory: FilePath | None = None
+    system: list[SystemConfig] = []
     temperatures: Annotated[list[Positive], Field(min_length=1)] = [300.0]
     replicas: Count = 1
     frames: Count = 1000
@@ -160,13 +170,11 @@ class SimulateConfig(Table):
     threads: Count = 1
     seed: int = 0
 
-    _path = field_validator("directory")(relative_to_config)
+    _path = field_validator("directory")(lambda path, info: None if path is None else relative_to_config(path, info))
 
     @model_validator(mode="after")
     def _distinct(self) -> SimulateConfig:
-        names = [system.name for system in self.system]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"[[simulate.system]] needs at least one table, each with a name of its own: {names}")
+        check_are_unique("[[simulate.system]]", [system.name for system in self.system])
         temperatures = [temperature_name(temperature) for temperature in self.temperatures]
         if len(set(temperatures)) < len(temperatures):
             raise ValueError(f"temperatures = {self.temperatures} names one twice; replicas = 2 gives two of each")

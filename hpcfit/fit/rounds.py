@@ -53,8 +53,8 @@ class RoundsState(NamedTuple):
 
     @property
     def stalled(self) -> str:
-        """That all rounds are done; an optimizer that finds no step gets a new draw."""
-        return "" if self.left else f"all {self.number} rounds done"
+        """That all rounds are done; an optimizer that finds no step gets a new draw, where there are any."""
+        return "" if self.left else self.inner.stalled or f"all {self.number} rounds done"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Rounds:
 
     every: steps to a draw. 1: the trials of a step are of a new draw, and losses of different draws are not compared.
     More: an optimizer that compares losses begins anew, with one more evaluation, at each draw, also where it has found
-    no further step.
+    no further step. 0: there is one draw alone, and it ends where its optimizer does.
     """
 
     problem: DrawnProblem
@@ -71,7 +71,11 @@ class Rounds:
     rounds: int
     every: int = 1
     space: ClassVar = "vectors"
-    stops_on: ClassVar = ()
+
+    @property
+    def stops_on(self) -> tuple[str, ...]:
+        """See ``fit.optimizers.Optimizer``: losses of different draws are not compared."""
+        return () if self.every else ("small gradient", "small change")
 
     def start(self, params: Params, evaluate: Evaluate) -> RoundsState:
         """Evaluate the first draw."""
@@ -81,14 +85,15 @@ class Rounds:
     def step(self, state: RoundsState, evaluate: Evaluate) -> RoundsState:
         """One step of the optimizer, of a new draw where it is time."""
         inner, starts = state.inner, state.starts
-        due = self.every == 1 or (state.number and state.number % self.every == 0) or inner.stalled
+        due = self.every == 1 or (self.every and ((state.number and state.number % self.every == 0) or inner.stalled))
         if due:
             starts = Params((), self.problem.redrawn(starts.local, state.rows.local, inner.params.shared))
         seen = _seen(evaluate, starts)
         if due and self.every > 1:
             inner = self.inner.start(inner.params, seen)
         inner = self.inner.step(inner, seen)
-        return RoundsState(inner, starts, state.number + 1, state.left - 1)
+        left = 0 if inner.stalled and not self.every else state.left - 1
+        return RoundsState(inner, starts, state.number + 1, left)
 
 
 def _seen(evaluate: Evaluate, starts: Params) -> Evaluate:
@@ -103,7 +108,7 @@ def _seen(evaluate: Evaluate, starts: Params) -> Evaluate:
 
 class GaussNewtonState(NamedTuple):
     """See ``fit.optimizers.Optimizer``. normal: [P, P], J^T J of the residuals, in settled rounds its mean over them;
-    number: steps so far."""
+    number: steps so far; turned: those up to the last that were turned back one after another."""
 
     params: Params
     loss: float
@@ -112,6 +117,7 @@ class GaussNewtonState(NamedTuple):
     number: int
     stalled: str
     rows: Params = NO_ROWS
+    turned: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class GaussNewton:
     are the mean of what the rounds since then would each have found, and their noise falls with the number of rounds
     (Robbins and Monro 1951, 10.1214/aoms/1177729586). largest: by how much one parameter may change in a step. A step
     that leads to no finite loss is halved; so is, where losses are of the same draw and can be ``compared``, one to a
-    larger loss.
+    larger loss. There, it ends where two steps in turn lead to no finite loss: the draw knows no more.
     """
 
     gradient: Gradient
@@ -142,11 +148,14 @@ class GaussNewton:
         settled = max(state.number - self.full + 1, 0)
         step = direction(state.normal, flat(state.gradient))
         length = min(1.0, self.largest / max(np.max(np.abs(step), initial=0.0), 1e-300)) / (settled + 1)
+        turned = 0
         for _ in range(HALVINGS):
             params = combine([1.0, length], [state.params, like(step, state.params)])
             here = evaluate(params)
             if np.isfinite(here.loss) and not (self.compared and here.loss > state.loss):
                 break
+            if not np.isfinite(here.loss):
+                turned = state.turned + 1
             length /= 2
         else:
             if self.compared:
@@ -154,7 +163,8 @@ class GaussNewton:
         normal = self._normal(here)
         if settled:
             normal = state.normal + (normal - state.normal) / (settled + 1)
-        return GaussNewtonState(params, here.loss, here.gradient, normal, state.number + 1, "", here.rows)
+        stalled = "two steps in turn were too long for the draw" if self.compared and turned == 2 else ""
+        return GaussNewtonState(params, here.loss, here.gradient, normal, state.number + 1, stalled, here.rows, turned)
 
     def _normal(self, here: Evaluation) -> np.ndarray:
         P = len(flat(here.params))

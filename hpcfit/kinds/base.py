@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from hpcfit.config import Config, GridConfig
+from hpcfit.config import Config, GridConfig, SimulateConfig
 from hpcfit.errors import InputError, together
 from hpcfit.fit.gradient import Gradient
 from hpcfit.fit.grid import Grid, Load, Shape
@@ -73,6 +74,25 @@ class WeighedCase(Case, Protocol):
     def live_weights(self, grid: Grid, problem: Problem, frames: FrameRows) -> Callable[[Params], dict[str, Any]]:
         """A function of the newest parameters that sums up the weights of this rank's rows, called in a thread beside
         the fit (see ``frame_weights.live_weights``)."""
+
+
+class Rounds(Protocol):
+    """A fit in rounds, counted from 1, each of a simulation by `hpcfit pipeline` and a run on what it made."""
+
+    def check(self) -> None:
+        """Raise InputError for a config that has no rounds."""
+
+    def folder(self, number: int) -> Path:
+        """The run directory of a round."""
+
+    def fit(self, number: int) -> Config:
+        """The config of its fit."""
+
+    def simulations(self, number: int) -> list[SimulateConfig]:
+        """The simulations for it, all in one folder, once the round before has ended."""
+
+    def row(self, number: int) -> dict[str, Any]:
+        """The numbers of a round that has ended, by name; ``round`` is its own."""
 
 
 def stepped(case: Case, config: Config, command: str) -> SteppedCase:

@@ -56,8 +56,9 @@ class Kind:
 
     config: the ``ProblemTable``. open: a function of a Config that gives the ``Case``. study: (case, fits) -> what was
     found beside the result, collective. write_results: (run directory, case, result, facts) -> metrics, collective.
-    headline: metrics -> lines for the log. report: the ``Contents`` of a report. files: the names of those that a run
-    leaves beside what every run does.
+    headline: metrics -> lines for the log. report: the ``Contents`` of a report. rounds: a function of a Config that
+    gives ``kinds.base.Rounds``, where there are any. files: the names of those that a run leaves beside what every run
+    does.
 
     A kind that is asked in several ways has no parts itself: ``choice`` is the key of [problem] that tells them apart,
     and ``variants`` have the parts by its values.
@@ -70,6 +71,7 @@ class Kind:
     write_results: str = ""
     headline: str = ""
     report: str = ""
+    rounds: str = ""
     files: Sequence[str] = ()
     metrics: Sequence[Metric] = ()
     choice: str = ""
@@ -110,6 +112,7 @@ SIMULATED = Kind(
     write_results="hpcfit.kinds.force_field.simulated.outputs:write_results",
     headline="hpcfit.kinds.force_field.simulated.outputs:headline",
     report="hpcfit.kinds.force_field.simulated.report:CONTENTS",
+    rounds="hpcfit.kinds.force_field.simulated.sampling:SampledRounds",
 )
 TABULATED = Kind(
     about="frames are given as tables: corrections, curves and weights of frames are fitted together",

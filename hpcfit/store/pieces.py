@@ -139,6 +139,12 @@ def check_finished(folder: Path, stop: int | None) -> None:
         )
 
 
+def end_state(folder: Path) -> str:
+    """The State of OpenMM behind the last frame, XML. Raises InputError unless all frames are there."""
+    check_finished(folder, None)
+    return read_piece(folder / piece_file(_chain(folder).pieces[-1].number)).state
+
+
 def pieces_digest(folder: Path, row: int) -> str:
     """Stands for all frames up to `row`: the checksum of its piece, which follows from all before."""
     return next(piece.checksum for piece in _chain(folder).pieces if row < piece.stop)

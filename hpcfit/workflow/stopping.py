@@ -59,7 +59,7 @@ def stopped_by_signals() -> Iterator[None]:
             yield
             heed()
     finally:
-        _told.remove(told)
+        _told[:] = [other for other in _told if other is not told]  # blocks that were told nothing are equal
 
 
 def heed() -> None:

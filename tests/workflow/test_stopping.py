@@ -74,3 +74,19 @@ def test_one_that_is_lost_while_work_is_handed_to_dask_stops_it(monkeypatch):
     with pytest.raises(Stopped, match="stopped by SIGTERM"):
         work()
     assert not done
+
+
+def test_a_block_that_has_ended_does_not_end_the_one_around_it():
+    passed = []
+
+    @stopped_by_signals()
+    def work():
+        with stopped_by_signals():
+            passed.append("inner")
+        lose(signal.SIGTERM)
+        heed()
+        passed.append("waited")
+
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        work()
+    assert passed == ["inner"]

@@ -38,6 +38,10 @@ class Curve:
         """A, B and C."""
         return self.start + self.change @ u
 
+    def numbers(self, values: np.ndarray) -> np.ndarray:
+        """The numbers u of A, B and C."""
+        return np.linalg.solve(self.change, values - self.start)
+
     def slopes(self, u: Any) -> np.ndarray:
         """The derivatives of A, B and C by u, [3, 3]."""
         return self.change

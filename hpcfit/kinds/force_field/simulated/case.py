@@ -24,8 +24,10 @@ from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, MovingCurveCon
 from hpcfit.kinds.force_field.simulated.direction import Direction, direction, of_tangents, seconds_a_step
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_system
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
-from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
+from hpcfit.kinds.force_field.simulated.given import drawn_windows
+from hpcfit.kinds.force_field.simulated.parameters import Moving, moving, values_of_run
 from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
+from hpcfit.kinds.force_field.simulated.weighed import Drawn, Given
 from hpcfit.observables.build import build
 from hpcfit.observables.measured import measured
 from hpcfit.observables.observable import OfWalks
@@ -52,7 +54,8 @@ class Datum(NamedTuple):
 
 @dataclass(frozen=True)
 class SimulatedCase:
-    """See ``hpcfit.kinds.base.Case``. A frame is a window: of it a trajectory of each system."""
+    """See ``hpcfit.kinds.base.Case``. A frame is a window: of it a trajectory of each system. begin: the numbers u that
+    the fit begins with, at which frames were drawn that are given."""
 
     n_tiles = 1
 
@@ -62,10 +65,12 @@ class SimulatedCase:
     moving: Moving
     tiles: tuple[tuple[Measured, ...], ...]
     differences: Differences
+    begin: dict[str, np.ndarray]
 
     @classmethod
     def open(cls, config: Config) -> SimulatedCase:
         """Read and check all inputs."""
+        _check_frames(config)
         opened = [open_system(one) for one in config.problem.system]
         moves = moving(config.problem.parameter, opened, config.problem.curve)
         ensembles = tuple(_ensemble(one, config) for one in opened)
@@ -73,7 +78,8 @@ class SimulatedCase:
         _check_estimator(config.problem, opened, ensembles)
         _check_lengths(config.problem, opened, moves)
         differences, of_differences = _differences(config.problem, tiles)
-        return cls(config, opened, ensembles, moves, (*tiles, of_differences), differences)
+        begin = _begin(config.problem, moves)
+        return cls(config, opened, ensembles, moves, (*tiles, of_differences), differences, begin)
 
     @property
     def n_frames(self) -> int:
@@ -97,6 +103,11 @@ class SimulatedCase:
         return direction(self.config.problem, len(self.moving.free), n_data, self.ensembles[0].stride)
 
     @property
+    def given(self) -> bool:
+        """True where frames are given, and none is simulated."""
+        return self.config.problem.given
+
+    @property
     def rounds_of_the_mean(self) -> int:
         """The number of rounds that the parameters found are the mean of."""
         choice = self.config.problem
@@ -106,7 +117,7 @@ class SimulatedCase:
     def _settles(self) -> bool:
         """True where rounds are averaged in the end."""
         choice = self.config.problem
-        return choice.solver == "gauss-newton" and choice.steps_of_a_draw == 1
+        return choice.solver == "gauss-newton" and choice.steps_of_a_draw == 1 and not self.given
 
     def data_names(self) -> list[Datum]:
         """The names of all data, system after system, and differences behind them."""
@@ -129,6 +140,7 @@ class SimulatedCase:
         """The options of the problem, and what its files hold."""
         choice = self.config.problem
         files = {f"file {key}": sha256_of_file(path)[:16] for key, path in choice.files.items()}
+        files |= {f"frames {one.name}": one.given.digest() for one in self.opened if one.given is not None}
         return {"problem": choice.model_dump_json(), **files, "run": f"seed {self.config.run.seed}"}
 
     def summary(self) -> dict[str, Any]:
@@ -143,11 +155,11 @@ class SimulatedCase:
         return {
             "systems": systems,
             "forces": ", ".join(f"{one.name} over {one.pairs}" for one in self.opened),
-            "windows": f"{choice.windows} of {choice.window:g} ps, {self.block_frames} side by side",
+            "windows": f"{choice.windows} of {self._length}, {self.block_frames} side by side",
             "data": f"{len(names) - held_out} fitted, {held_out} held out",
             "parameters": ", ".join(self.moving.free[:8]) + (" ..." if P > 8 else "") + self._followers,
             "derivatives": f"{choice.estimator}: {self.direction.reason}",
-            "rounds": f"{choice.rounds}{settled}",
+            "rounds": f"{choice.steps}{settled}",
         }
 
     @property
@@ -155,9 +167,20 @@ class SimulatedCase:
         names = [one for one in self.moving.labels if one not in self.moving.free]
         return f"; so that net charges stay, they move {', '.join(names)}" if names else ""
 
+    @property
+    def _length(self) -> str:
+        """The length of a window in words."""
+        if not self.given:
+            return f"{self.config.problem.window:g} ps"
+        pairs = zip(self.opened, self.ensembles)
+        return ", ".join(
+            f"{ensemble.frames} of the {one.given.n_frames} frames of {one.name}" for one, ensemble in pairs
+        )
+
     def bytes_held(self, grid: Grid) -> int:
-        """Bytes of where this rank's windows begin."""
-        return sum(6 * 8 * len(one.masses) for one in self.opened) * self.block_frames * len(grid.blocks)
+        """Bytes of where this rank's windows begin, or of their frames, where they are given."""
+        numbers = sum((3 * one.frames if self.given else 6) * len(one.masses) for one in self.ensembles)
+        return 8 * numbers * self.block_frames * len(grid.blocks)
 
     def bytes_summed(self, grid: Grid) -> int:
         """Bytes of the sums of this rank's blocks."""
@@ -165,6 +188,8 @@ class SimulatedCase:
 
     def predicted(self, grid: Grid) -> dict[str, str]:
         """See ``hpcfit.kinds.base.PricedCase``: plain steps are timed by root."""
+        if self.given:
+            return {}
         choice, rows = self.config.problem, -(-self.n_blocks // grid.world.size) * self.block_frames
         seconds = grid.world.on_root(
             lambda: [
@@ -210,6 +235,8 @@ class SimulatedCase:
             self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences,
             np.array(settled),
         )  # fmt: skip
+        if self.given:
+            return Given(*parts, np.array(choice.least_share if choice.estimator == "reweighting" else 0.0))
         if choice.estimator == "reweighting":
             return Reweighted(*parts, np.array(choice.least_share))
         return Windows(*parts)
@@ -221,9 +248,18 @@ class SimulatedCase:
         ids = np.arange(first, first + size)
         ids = np.where(ids < self.n_frames, ids, -1).reshape(-1, self.block_frames)
         chunk = Chunk(slice(0, len(ids)), slice(0, 1), np.zeros((1, *ids.shape)))
-        frames = Frames(FrameRows(ids, self.n_frames), partial(_one_chunk, chunk))
+        more = grid.world.on_all(lambda: self._drawn(ids)) if self.given else ()
+        frames = Frames(FrameRows(ids, self.n_frames, more), partial(_one_chunk, chunk))
         way = Forward if self.direction.forward else Reverse
         return way(self.problem, frames, grid, choose_sum(self.config.run.reductions, grid))
+
+    def _drawn(self, ids: np.ndarray) -> tuple[Drawn, ...]:
+        """The frames of some windows [...] of all systems that are given."""
+        places = np.where(ids >= 0, ids, 0)
+        return tuple(
+            drawn_windows(one.given, ensemble, self.moving.at(self.begin, one.parameters), places, self.n_frames)
+            for one, ensemble in zip(self.opened, self.ensembles)
+        )
 
     def equilibration(self, ranks: Ranks) -> Equilibration:
         """The work before the first window."""
@@ -247,7 +283,7 @@ class SimulatedCase:
         window = np.arange(grid.blocks.start * self.block_frames, grid.blocks.stop * self.block_frames, dtype=float)
         seen = self.problem.unseen(FrameRows(draw, self.n_frames))
         local = {"starts": starts, "draw": draw, "window": window.reshape(draw.shape), "seen": seen}
-        return Params(self.moving.init(), local)
+        return Params(self.begin, local)
 
     def _rows(self, of_windows: np.ndarray, grid: Grid) -> np.ndarray:
         """The rows of this rank's blocks, padded with those of the first window."""
@@ -260,15 +296,34 @@ def _one_chunk(chunk: Chunk) -> Iterator[Chunk]:
     return iter([chunk])
 
 
+def _check_frames(config: Config) -> None:
+    """Raise InputError where neither frames are given nor can be simulated."""
+    if config.simulate is not None:
+        raise InputError(
+            "[simulate] is for rounds, in which OpenMM samples the systems of [problem]",
+            remedy="call `hpcfit pipeline --rounds`, or leave it out",
+        )
+    if not config.problem.given and config.problem.window is None:
+        raise InputError("missing key 'problem.window'", remedy="give it, ps, or `frames` of each system")
+
+
+def _begin(choice: SimulatedConfig, moves: Moving) -> dict[str, np.ndarray]:
+    """The numbers u of the parameters that the fit begins with."""
+    return moves.init() if choice.start is None else moves.numbers(values_of_run(choice.start, moves.labels))
+
+
 def _ensemble(opened: Opened, config: Config) -> Ensemble:
     choice, own = config.problem, opened.config
-    interval = choice.window / choice.frames
+    interval = 1.0 if choice.given else choice.window / choice.frames
     bare = Ensemble(
         opened.potential, opened.parameters, opened.box, opened.masses, np.array(opened.kT), opened.scheme,
         tuple(map(np.array, opened.limits)), (), np.array(interval), round(interval / own.step), choice.frames,
         choice.skipped_frames, opened.constraints, opened.lists, anew=choice.stretch % choice.frames,
     )  # fmt: skip
-    if own.pressure is not None:
+    if choice.given:
+        frames, boxed = _frames_of_window(opened, choice), opened.given.boxed
+        bare = replace(bare, frames=frames, skipped=0, lists=None, boxed=boxed)
+    elif own.pressure is not None:
         bare = replace(bare, barostat=_barostat(opened), boxed=True)
     site = _site(opened, bare, choice.curve)
     return replace(bare, observables=tuple(build(one, site) for one in own.observable))
@@ -285,9 +340,25 @@ def _barostat(opened: Opened) -> Barostat:
     return Barostat(np.array(own.pressure / BAR), np.array(opened.kT), opened.masses, molecules, every)
 
 
+def _frames_of_window(opened: Opened, choice: SimulatedConfig) -> int:
+    """The frames of a window, of those that were given."""
+    there = opened.given.n_frames
+    if opened.config.pressure is not None and not opened.given.boxed:
+        raise InputError(
+            f"system '{opened.name}' has pressure = {opened.config.pressure:g}, and its frames have no box each",
+            remedy="give frames of constant pressure, or leave it out",
+        )
+    if there < choice.windows:
+        raise InputError(
+            f"system '{opened.name}' has {there} frames, fewer than windows = {choice.windows}",
+            remedy="lower windows, or give more frames",
+        )
+    return there // choice.windows
+
+
 def _site(opened: Opened, bare: Ensemble, curves: Sequence[MovingCurveConfig]) -> Site:
     """What observables may ask of a system."""
-    v = None if opened.config.integrator == "overdamped" else np.zeros_like(opened.positions[0])
+    v = None if opened.config.integrator == "overdamped" or opened.given else np.zeros_like(opened.positions[0])
     return Site(
         opened.atoms, opened.potential, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)),
         opened.energy, opened.elements, opened.molecules, opened.n_constraints, float(bare.interval),

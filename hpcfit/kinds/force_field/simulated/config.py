@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from hpcfit.config.observables import AnyObservable
 from hpcfit.config.observables.experiments import CurveConfig
 from hpcfit.config.observables.measured import Finite, Name, ObservableConfig, OneOrMore, Vector
+from hpcfit.config.observables.motion import MOTIONS
 from hpcfit.config.table import (
     Count,
     FilePath,
@@ -19,6 +20,7 @@ from hpcfit.config.table import (
     ProblemTable,
     Space,
     Table,
+    changed,
     check_are_unique,
     file_of_function,
     function_beside_config,
@@ -27,6 +29,9 @@ from hpcfit.config.table import (
 from hpcfit.errors import InputError, nearest
 
 STEPS = 4  # of an optimizer on one sample of frames
+MOVES = {"integrator", "friction", "step", "equilibration", "barostat_every"}  # keys of a system that is simulated
+# Keys of windows that are simulated.
+DRAWS = {"window", "frames", "skipped", "settled", "steps_a_draw", "derivative_draws", "tangents"}
 
 
 class ParameterConfig(Table):
@@ -125,6 +130,9 @@ class StateConfig(EnergyConfig):
     temperature: K, or kT: kJ/mol; friction: 1/ps; step: ps; equilibration: ps before the first window. pressure: bar,
     of a volume that changes by a trial move before every ``barostat_every``-th step (25); without it the volume is
     constant.
+
+    frames: of this system in this state, which then are averaged, and none is simulated: a store of positions,
+    trajectories, folders of `hpcfit simulate`, or .npy, [T, N, 3] nm.
     """
 
     temperature: Positive | None = None
@@ -135,7 +143,20 @@ class StateConfig(EnergyConfig):
     friction: Positive = 10.0
     step: Positive = 0.001
     equilibration: NonNegative = 0.0
+    frames: list[str] = []
     observable: Annotated[list[AnyObservable], Field(min_length=1)]
+
+    _one_or_many = field_validator("frames", mode="before")(lambda value: [value] if isinstance(value, str) else value)
+    _frames = field_validator("frames")(
+        lambda value, info: [str(relative_to_config(Path(item), info)) for item in value]
+    )
+
+    @model_validator(mode="after")
+    def _frames_do_not_move(self) -> StateConfig:
+        idle = sorted(changed(self) & MOVES) if self.frames else []
+        if idle:
+            raise ValueError(f"system '{self.name}': {', '.join(idle)} have no effect on frames that are given")
+        return self
 
     @model_validator(mode="after")
     def _one_temperature(self) -> StateConfig:
@@ -201,10 +222,14 @@ class SimulatedConfig(ProblemTable):
     derivative_draws: draws at the end, by which the derivatives of all estimators are compared; 0 for none. tangents:
     frames after which tangents begin anew at 0, of which then each time the first are skipped; "auto": those of the
     least error, by as many draws before the rounds; without it the window.
-    curve: Karplus curves, fixed or fitted. difference: what was measured of two averages.
+    curve: Karplus curves, fixed or fitted. difference: what was measured of two averages. start: parameters.csv of a
+    run, whose values are begun with; priors stay around those of the systems.
+
+    Where systems have ``frames``, which are of the parameters at the start, a window is a run of consecutive ones.
+    "fluctuation" takes one step from their averages, "reweighting" as many as frames carry that are weighed anew.
     """
 
-    without_effect: ClassVar = ("frames", "simulate", "run.precision")
+    without_effect: ClassVar = ("frames", "run.precision")
 
     kind: Literal["force-field"]
     estimator: Literal["pathwise", "fluctuation", "reweighting"]
@@ -216,7 +241,7 @@ class SimulatedConfig(ProblemTable):
     least_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     windows: Count = 24
     block: Count = 2
-    window: Positive
+    window: Positive | None = None
     frames: Count = 10
     skipped: Annotated[int, Field(ge=0)] | None = None
     derivative_draws: Annotated[int, Field(ge=0)] = 1
@@ -225,6 +250,9 @@ class SimulatedConfig(ProblemTable):
     parameter: Annotated[list[ParameterConfig], Field(min_length=1)]
     curve: list[MovingCurveConfig] = []
     difference: list[DifferenceConfig] = []
+    start: FilePath | None = None
+
+    _path = field_validator("start")(lambda path, info: None if path is None else relative_to_config(path, info))
 
     def check_optimizer(self, name: str, space: Space) -> None:
         """Raise InputError for an optimizer that cannot search this problem, or is not asked."""
@@ -244,16 +272,31 @@ class SimulatedConfig(ProblemTable):
     def files(self) -> dict[str, Path]:
         """The input files, by system and key."""
         tables = [*self.system, *self.difference]
-        return {f"{one.name} {key}": path for one in tables for key, path in one.files.items()}
+        start = {} if self.start is None else {"start": self.start}
+        return start | {f"{one.name} {key}": path for one in tables for key, path in one.files.items()}
+
+    @property
+    def given(self) -> bool:
+        """True where the frames of all systems are given."""
+        return bool(self.system[0].frames)
 
     @property
     def full_steps(self) -> int:
-        """Rounds before the mean of rounds is taken."""
+        """Rounds before the mean of rounds is taken: all of them on frames that are given."""
+        if self.given:
+            return self.rounds + 1
         return max(self.rounds // 2, 1) if self.settled is None else self.settled
 
     @property
+    def steps(self) -> int:
+        """Steps of the parameters."""
+        return min(self.rounds, 1) if self.given and self.estimator == "fluctuation" else self.rounds
+
+    @property
     def steps_of_a_draw(self) -> int:
-        """Steps of the optimizer on the same noise, or the same frames."""
+        """Steps of the optimizer on the same noise, or the same frames; all of them on frames that are given."""
+        if self.given:
+            return 1 if self.estimator == "fluctuation" else max(self.rounds, 2)
         return (STEPS if self.estimator == "reweighting" else 1) if self.steps_a_draw is None else self.steps_a_draw
 
     @property
@@ -293,6 +336,24 @@ class SimulatedConfig(ProblemTable):
             raise ValueError(f"tangents = {self.tangents} do not divide frames = {self.frames}: they must")
         if self.tangents == "auto" and not self.derivative_draws:
             raise ValueError("tangents = 'auto' is chosen by derivative_draws draws: set them to 1 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _frames_are_given(self) -> SimulatedConfig:
+        without = [one.name for one in self.system if not one.frames]
+        if without and len(without) < len(self.system):
+            raise ValueError(f"system '{without[0]}' has no `frames`: give those of all systems, or of none")
+        if without:
+            return self
+        if idle := sorted(changed(self) & DRAWS):
+            raise ValueError(f"{', '.join(idle)} have no effect on frames that are given")
+        if self.estimator == "pathwise":
+            raise ValueError("estimator = 'pathwise' is of trajectories; frames that are given need 'reweighting'")
+        if self.estimator == "fluctuation" and self.rounds > 1 and "rounds" in changed(self):
+            raise ValueError(f"rounds = {self.rounds}: 'fluctuation' takes one step on frames, 'reweighting' several")
+        for system, one in self.observables():
+            if isinstance(one, MOTIONS):
+                raise ValueError(f"observable '{one.name}' of system '{system.name}' is of a motion, not of frames")
         return self
 
     @model_validator(mode="after")
@@ -351,7 +412,7 @@ class SimulatedConfig(ProblemTable):
 
     @model_validator(mode="after")
     def _steps_make_frames(self) -> SimulatedConfig:
-        for system in self.system:
+        for system in self.system if self.window is not None else ():
             stride = self.window / self.frames / system.step
             if round(stride) < 1 or abs(stride - round(stride)) > 1e-6 * stride:
                 raise ValueError(

@@ -21,6 +21,7 @@ from hpcfit.energies.own_form import OwnForm, load_form, require_form
 from hpcfit.energies.systems import LoadedSystem, from_system
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_field.simulated.config import EnergyConfig, StateConfig
+from hpcfit.kinds.force_field.simulated.given import GivenFrames, open_frames
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.readers.bonding import molecules
@@ -40,7 +41,7 @@ WORTH = 0.5  # slots of lists over all pairs, below which lists save more than t
 class Opened:
     """A system that was read. positions: [n, N, 3] nm, n starts; box: [3, 3] nm or None; labels: of the entries of each
     class of parameters. molecules: the atoms of each. loaded: the System of OpenMM that it is of, if any; structure: of
-    its topology, if any."""
+    its topology, if any; given: its frames, where they are, the first of which is where it starts."""
 
     config: EnergyConfig
     potential: Energy
@@ -52,6 +53,7 @@ class Opened:
     molecules: tuple[tuple[int, ...], ...]
     loaded: LoadedSystem | None = None
     structure: Structure | None = None
+    given: GivenFrames | None = None
 
     @property
     def name(self) -> str:
@@ -160,7 +162,7 @@ class Opened:
 
 def open_system(config: StateConfig) -> Opened:
     """Read and check all that a system is of."""
-    opened = open_energy(config)
+    opened = open_energy(config, config.frames)
     if opened.constraints is not None and config.integrator == "overdamped":
         raise InputError(
             f"the System in {config.system} has {opened.n_constraints} constraints, which integrator = 'overdamped'"
@@ -170,8 +172,8 @@ def open_system(config: StateConfig) -> Opened:
     return opened
 
 
-def open_energy(config: EnergyConfig) -> Opened:
-    """Read and check a system that need not move."""
+def open_energy(config: EnergyConfig, frames: Sequence[str] = ()) -> Opened:
+    """Read and check a system that need not move. frames: files of those that are given."""
     opened = _own(config) if config.energy is not None else _of_openmm(config)
     if len(opened.positions[0]) != len(opened.masses):
         raise InputError(
@@ -179,10 +181,18 @@ def open_energy(config: EnergyConfig) -> Opened:
             f" {len(opened.positions[0])}",
             remedy="give the files of one system, virtual sites included",
         )
+    if frames:
+        opened = _with_frames(opened, frames)
     _check_size(opened)
     opened = _on_constraints(opened)
     _check_energy(opened)
     return opened
+
+
+def _with_frames(opened: Opened, frames: Sequence[str]) -> Opened:
+    found = open_frames(opened.name, frames, opened.masses, opened.box)
+    x, box = found.read(0, 1)
+    return replace(opened, positions=x, box=opened.box if box is None else box[0], given=found)
 
 
 def _of_openmm(config: EnergyConfig) -> Opened:

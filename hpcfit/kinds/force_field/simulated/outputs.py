@@ -37,7 +37,7 @@ def write_results(
         rows = parameter_rows(facts["parameters"], case.moving.units)
         directory.write_csv(PARAMETERS, PARAMETER_COLUMNS, rows)
         directory.write_csv(OBSERVABLES, WITH_ERRORS, _observables(case, facts))
-        rows = [row.values() for system in facts.get("derivatives", ()) for row in system["rows"]]
+        rows = [map(row.get, DERIVATIVE_COLUMNS) for one in facts.get("derivatives", ()) for row in one["rows"]]
         if rows:
             directory.write_csv(DERIVATIVES, DERIVATIVE_COLUMNS, rows)
         for name, xml in _systems(case, result):

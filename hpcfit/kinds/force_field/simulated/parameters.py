@@ -9,8 +9,10 @@ of their own: they follow others, so that net charges stay (``net_charge``). Cur
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,6 +26,7 @@ from hpcfit.kinds.force_field.curves import Curve, curve_of
 from hpcfit.kinds.force_field.simulated.config import MovingCurveConfig, ParameterConfig
 from hpcfit.kinds.force_field.simulated.net_charge import counts, followed, how_kept
 from hpcfit.pytrees import pytree
+from hpcfit.readers.boundary import reading
 
 UNIT = 0.01  # of a start, the scale where neither scale nor prior is given
 
@@ -88,6 +91,18 @@ class Class:
     def _moves(self, u: Any) -> Any:
         return u if self.of_free is None else self.of_free @ u
 
+    def numbers(self, values: np.ndarray) -> np.ndarray:
+        """The numbers u of values, [k]."""
+        ratio = np.where(self.logarithmic, values / np.where(self.logarithmic, self.start, 1.0), 1.0)
+        moved = np.where(self.logarithmic, np.log(ratio), values - self.start)
+        if self.bounds is not None:
+            low, width, bounded = self._bounds
+            now, then = (jnp.where(bounded, (value - low) / width, 0.5) for value in (values, self.start))
+            inside = width * then * (1 - then) * (jax.scipy.special.logit(now) - jax.scipy.special.logit(then))
+            moved = np.asarray(jnp.where(bounded, inside, moved))
+        u = moved / self.scale
+        return u if self.free is None else u[self.free]
+
 
 @pytree
 @dataclass(frozen=True)
@@ -138,6 +153,12 @@ class Moving:
         """The values of all that may move, in the order of ``labels``."""
         return np.concatenate([np.asarray(one.values(np.asarray(u[name]))) for name, one in self.classes.items()])
 
+    def numbers(self, values: Sequence[float]) -> dict[str, np.ndarray]:
+        """The numbers u at which ``values`` are these."""
+        ends = np.cumsum([len(one.start) for one in self.classes.values()])
+        parts = np.split(np.array(values), ends[:-1])
+        return {name: one.numbers(part) for (name, one), part in zip(self.classes.items(), parts)}
+
     def named(self, u: Mapping[str, Any]) -> dict[str, Any]:
         """The values of all that may move, by label."""
         values = jnp.concatenate([one.values(u[name]) for name, one in self.classes.items()])
@@ -161,6 +182,20 @@ class Moving:
     def priors(self, u: Mapping[str, Any]) -> Any:
         """The deviations from the start in units of the priors; 0 where there is none."""
         return jnp.concatenate([one.deviations(u[name]) for name, one in self.classes.items()])
+
+
+def values_of_run(path: Path, labels: Sequence[str]) -> list[float]:
+    """The values in parameters.csv of a run. Raises InputError unless they are of these parameters."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist", remedy="give parameters.csv of a run that has ended")
+    with reading(f"{path} cannot be read", "give parameters.csv of a run"), open(path, newline="") as file:
+        found = {row["name"]: float(row["value"]) for row in csv.DictReader(file)}
+    if found.keys() != set(labels):
+        raise InputError(
+            f"{path} has the parameters {', '.join(found)}; this fit has {', '.join(labels)}",
+            remedy="start from a run with the same parameters",
+        )
+    return [found[label] for label in labels]
 
 
 def moving(

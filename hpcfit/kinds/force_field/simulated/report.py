@@ -27,6 +27,7 @@ MEANING = {
     "chi2_held_out": ("χ² held out", "the same over the data held out, which no round has seen"),
     "prior": ("prior", "the sum over parameters of (change / prior)²"),
     "windows": ("windows", "that did not explode, of the system that has the fewest"),
+    "share_of_frames": ("share of frames", "that carries the averages (Kish), of the system that has the least"),
 }
 NOISE = (
     ". Each round is of a new draw, so that the numbers scatter by the noise of its windows; the gradient does not fall"
@@ -83,6 +84,10 @@ NO_PATH = (
     "Constant pressure: a change of the volume is accepted or not, which has no derivative along a trajectory. Those"
     " derivatives are by the fluctuation formula alone."
 )
+OF_GIVEN = (
+    "Derivatives of the data by the parameters at the end, by the fluctuation formula of the frames that were given,"
+    " with standard errors over windows."
+)
 FEW = 12  # numbers of an observable that a table lists
 LARGE = 0.05  # of the largest derivative by a parameter: what is drawn and listed
 WAYS = ("pathwise", "fluctuation", "malliavin", "combined")
@@ -92,8 +97,9 @@ LISTED = 24  # derivatives in the table
 def outcome(run: ForceFieldRun) -> Section:
     """The headline numbers beside those before the fit, and warnings."""
     m, choice = run.metrics, run.config["problem"]
+    length = f"{choice['window']:g} ps" if "window" in choice else "frames that were given"
     said = (
-        f"{plural(len(choice['system']), 'system')} in {plural(m['frames'], 'window')} of {choice['window']:g} ps,"
+        f"{plural(len(choice['system']), 'system')} in {plural(m['frames'], 'window')} of {length},"
         f" {plural(len(m['averages']), 'datum').replace('datums', 'data')}, by the estimator {m['estimator']}."
     )
     noise = (
@@ -158,6 +164,12 @@ def derivatives(run: ForceFieldRun) -> Section | None:
     if not systems:
         return None
     rows = _large([row for one in systems for row in one["rows"]])
+    if not any("pathwise" in row for row in rows):
+        values = [
+            [*_names(row), plus_minus(significant(row["fluctuation"], 4), row["fluctuation_error"])] for row in rows
+        ]
+        table = Table(("datum", "parameter", "derivative"), values[:LISTED], OF_GIVEN, text_columns=2)
+        return Section("Derivatives", [table])
     growth = [_growth(one) for one in systems if np.isfinite(one["growth"])]
     memory = [(one["system"], part, one["skipped"]) for one in systems for part in one["memory"]][:FEW]
     windows = {one["system"]: one["windows"] for one in systems if one["windows"]}
@@ -215,7 +227,11 @@ def _derivative(row: dict) -> list:
     if not np.isfinite(row["left"]):
         return [f"{row['observable']} {row['item']}", row["parameter"], *values, "–"]
     missing = f"{100 * row['left']:.0f} ± {100 * row['left_error']:.0f} %" + (", too short" if row["too_short"] else "")
-    return [f"{row['observable']} {row['item']}", row["parameter"], *values, missing]
+    return [*_names(row), *values, missing]
+
+
+def _names(row: dict) -> list[str]:
+    return [f"{row['observable']} {row['item']}", row["parameter"]]
 
 
 def spent(run: ForceFieldRun) -> Section:

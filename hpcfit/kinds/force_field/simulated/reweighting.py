@@ -83,19 +83,9 @@ class Reweighted(Windows):
         thetas = tuple(self.moving.at(one, ensemble.parameters) for one in (u, drawn))
         weighed = lambda frames: jax.lax.map(partial(self._weighed_frame, ensemble, *thetas), frames)  # noqa: E731
         seen, weight = jax.lax.map(weighed, local["frames"][number])
-        observed, mean = jax.vmap(ensemble.of_window)(seen, weight)
-        square = jnp.mean(weight[:, ensemble.skipped :] ** 2, axis=1)
-        counted = jnp.where((ids >= 0) & (broke < 0), 1.0, 0.0)
-        sums = {
-            "observed": tuple(jnp.tensordot(counted, leaf, 1) for leaf in observed),
-            "weight": counted @ mean,
-            "held": jnp.sum(counted),
-            "asked": jnp.sum(jnp.where(ids >= 0, 1.0, 0.0)),
-            "square": counted @ square,
-        }
+        sums, windows = weighed_sums(ensemble, seen, weight, ids, broke)
         rows = {
-            "ends": local["starts"][number], "broke": broke, "crowded": local["crowded"][number], "observed": observed,
-            "weight": counted * mean,
+            "ends": local["starts"][number], "broke": broke, "crowded": local["crowded"][number], **windows,
         }  # fmt: skip
         return sums, jax.lax.stop_gradient(rows)
 
@@ -117,6 +107,21 @@ class Reweighted(Windows):
     def metrics(self, sums: Tree, common: Tree, shared: Tree) -> dict[str, Any]:
         """See ``Windows``; and the least share of frames that carry averages."""
         return super().metrics(sums, common, shared) | {"share_of_frames": jnp.min(sums["shares"])}
+
+
+def weighed_sums(ensemble: Ensemble, seen: Tree, weight: Any, ids: Any, broke: Any) -> tuple[Tree, Tree]:
+    """(sums over windows, what each of them adds), from the numbers and weights of their frames, [windows, frames]."""
+    observed, mean = jax.vmap(ensemble.of_window)(seen, weight)
+    square = jnp.mean(weight[:, ensemble.counted] ** 2, axis=1)
+    counted = jnp.where((ids >= 0) & (broke < 0), 1.0, 0.0)
+    sums = {
+        "observed": tuple(jnp.tensordot(counted, leaf, 1) for leaf in observed),
+        "weight": counted @ mean,
+        "held": jnp.sum(counted),
+        "asked": jnp.sum(jnp.where(ids >= 0, 1.0, 0.0)),
+        "square": counted @ square,
+    }
+    return sums, {"observed": observed, "weight": counted * mean}
 
 
 @jax.jit

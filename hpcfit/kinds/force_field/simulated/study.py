@@ -39,12 +39,14 @@ from hpcfit.kinds.force_field.simulated.derivatives import (
     seen_systems,
 )
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
+from hpcfit.kinds.force_field.simulated.weighed import fluctuation, window_slopes
 from hpcfit.kinds.force_field.simulated.window import PILOT, pilot, windows_compared
 from hpcfit.simulation.langevin import PhasePoint
 from hpcfit.statistics.blocks import jackknife_error
 
 EQUILIBRATION, FINAL, DERIVATIVES = "equilibration", "rounds", "derivatives"
 HELD = 0.5  # of a curvature: from there on it is that of priors
+NEAR = 1.2  # times the share of frames that must carry averages: steps have probably been turned back
 UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that the data say nothing of
 
 
@@ -68,32 +70,34 @@ class AtEnd(NamedTuple):
 
 def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     """All of the case; what was found beside the result itself, which ``fits.final`` is told. Collective."""
-    piloted = case.config.problem.tangents == "auto"
-    draws = case.config.problem.derivative_draws if seen_systems(case.problem) else 0
-    fits.announce([EQUILIBRATION, *([PILOT] if piloted else []), FINAL, *([DERIVATIVES] if draws else [])])
-    world, clock = fits.grid.world, Stopwatch()
-    with clock("equilibration"):
-        begun = world.bcast(fits.stage(EQUILIBRATION, case.equilibration(world), {}))
+    piloted, clock = case.config.problem.tangents == "auto", Stopwatch()
+    draws = case.config.problem.derivative_draws if seen_systems(case.problem) and not case.given else 0
+    stages = [EQUILIBRATION, *([PILOT] if piloted else []), FINAL, *([DERIVATIVES] if draws else [])]
+    fits.announce([FINAL] if case.given else stages)
+    begun = {}
+    if not case.given:
+        with clock("equilibration"):
+            begun = fits.grid.world.bcast(fits.stage(EQUILIBRATION, case.equilibration(fits.grid.world), {}))
     case = pilot(case, fits, begun) if piloted else case
     evaluate = case.evaluate(fits.grid)
     with clock("rounds"):
-        start = evaluate.problem.begun(case.start(begun, fits.grid))
+        start = Params(case.begin, ()) if case.given else evaluate.problem.begun(case.start(begun, fits.grid))
         before, along = evaluate.value(start), AlongRounds(case, evaluate)
         fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem), also=along)
     fits.final(fitted, evaluate=evaluate)
-    fits.warn(exploded(case, fitted, evaluate))
+    fits.warn(few(case, fitted) if case.given else exploded(case, fitted, evaluate))
     carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add)
     u, local = fitted.params
     with clock("last draw, errors"):
         at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
-        found = at_end(case, carried, at, local["seen"])
+        found = at_end(case, carried, at, () if case.given else local["seen"])
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
     with clock("derivatives compared"):
-        compared = compare(case, fits, carried, at) if draws else {}
+        compared = compare(case, fits, carried, at) if draws else of_given(case, carried, at) if case.given else {}
     return compared | {
         "parameters": {
             "names": list(case.moving.labels),
-            "start": case.moving.values(case.moving.init()).tolist(),
+            "start": case.moving.values(case.begin).tolist(),
             "values": found.values.tolist(),
             "errors_of_data": _listed(found.of_data),
             "errors_of_frames": _listed(found.of_windows),
@@ -110,6 +114,17 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     }
 
 
+def few(case: SimulatedCase, fitted: Fitted) -> list[str]:
+    """A warning where few of the frames that were given carry the averages in the end."""
+    share, floor = fitted.metrics["share_of_frames"], case.config.problem.least_share
+    if share > NEAR * floor:
+        return []
+    return [
+        f"{100 * share:.0f} % of the frames carry the averages at the parameters found (least_share is {100 * floor:g}"
+        " %): sample frames at these parameters, and start from them"
+    ]
+
+
 def _listed(found: np.ndarray | None) -> list | None:
     return None if found is None else found.tolist()
 
@@ -122,9 +137,9 @@ def _optimizer(case: SimulatedCase, problem: Windows) -> MakeOptimizer:
         if choice.solver == "gauss-newton":
             compared = choice.steps_of_a_draw > 1
             one = GaussNewton(gradient, choice.full_steps, choice.largest_step, compared)
-            return Rounds(problem, one, choice.rounds, choice.steps_of_a_draw)
-        one = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner, gradient)
-        return Rounds(problem, one, choice.rounds, choice.steps_of_a_draw)
+        else:
+            one = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner, gradient)
+        return Rounds(problem, one, choice.steps, 0 if case.given else choice.steps_of_a_draw)
 
     return make
 
@@ -223,6 +238,32 @@ def too_short(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def of_given(case: SimulatedCase, evaluate: Forward, at: Evaluation) -> dict[str, Any]:
+    """The derivatives of all averages of frames that are given, by the fluctuation formula; collective."""
+    u = at.params.shared
+    of_energies = {name: u[name] for name in evaluate.problem.moving.of_energies.classes}
+    found = window_slopes(evaluate.problem, of_energies, evaluate.frames.rows)
+    kept = gather_rows(to_arrays([Params((), found)]).local, evaluate.grid)
+    return evaluate.grid.world.on_root(lambda: {"derivatives": list(_of_given(case, evaluate.problem, u, kept))})
+
+
+def _of_given(case: SimulatedCase, problem: Windows, u: Any, kept: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    moving, names = case.moving.of_energies, case.data_names()
+    slopes, labels = moving.own_slopes(u), moving.free
+    for number, one in enumerate(case.opened):
+        sums, tangents = (of_windows(case, kept, number, what) for what in ("sums", "slopes"))
+        value, error = fluctuation(problem, number, u, slopes, sums, tangents)
+        mine = [name for name in names if name.system == one.name]
+        rows = [
+            {
+                "system": one.name, "observable": name.observable, "item": name.item, "parameter": labels[p],
+                "fluctuation": value[m, p], "fluctuation_error": error[m, p],
+            }
+            for m, name in enumerate(mine) for p in range(len(labels))
+        ]  # fmt: skip
+        yield {"system": one.name, "rows": rows}
+
+
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
@@ -253,7 +294,7 @@ def _errors(
     if unknown:
         return AtEnd(averages, jackknife_error(left_out), values, None, None, None, unknown, noise)
     covariance = np.linalg.inv(J.T @ J)
-    of_mean = without_each(case, problem, at.params.shared, of_rounds)
+    of_mean = without_each(case, problem, at.params.shared, of_rounds) if of_rounds else ()
     moved = _of_data(problem, of_mean if len(of_mean) else left_out) @ J[:n] @ covariance
     of_windows = (len(moved) - 1) / len(moved) * moved.T @ moved
     of_values = [slopes @ part @ slopes.T for part in (covariance, of_windows, covariance + of_windows)]
