@@ -164,7 +164,7 @@ class Errors(NamedTuple):
         return np.argmin(self.total, axis=0) + 1
 
     def careful(self) -> Errors:
-        """The same, with no bias below that of any longer window."""
+        """These errors, with no bias below that of any longer window."""
         return self._replace(bias=np.maximum.accumulate(self.bias[::-1])[::-1])
 
 
