@@ -64,7 +64,7 @@ class PricedCase(Case, Protocol):
     """A kind whose frames are simulated while it fits: what they cost is measured before."""
 
     def predicted(self, grid: Grid) -> dict[str, str]:
-        """What `hpcfit check` prints of the time that a fit takes, by name; collective."""
+        """The time that a fit takes, in lines by name that `hpcfit check` prints; collective."""
 
 
 @runtime_checkable

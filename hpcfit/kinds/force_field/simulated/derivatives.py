@@ -169,7 +169,7 @@ class Errors(NamedTuple):
         return np.argmin(self.total, axis=0) + 1
 
     def careful(self) -> Errors:
-        """The same, with no bias below that of any longer window."""
+        """These errors, with no bias below that of any longer window."""
         return self._replace(bias=np.maximum.accumulate(self.bias[::-1])[::-1])
 
 
@@ -178,10 +178,10 @@ class Estimates(NamedTuple):
 
     pathwise: the mean over the frames of a window, as a fit takes it. malliavin: by weights, from what O and q gain in
     W frames, for the shortest W whose bias is less than its noise, with both in its error. fluctuation: of all frames.
-    combined: of pathwise and fluctuation. left: the share of the derivative that the windows are too short for, the
-    mean of C(t) / C(0) over their frames. memory: C(t) / C(0) itself, [L + 1, M, P], along the L frames of tangents.
-    lacking: what a derivative lacks by windows of 1, 2 ... L frames, [L, M, P]. At constant pressure all but the
-    fluctuation formula's are NaN.
+    combined: of pathwise and fluctuation, by inverse variances. left: the share of the derivative that the windows are
+    too short for, the mean of C(t) / C(0) over their frames. memory: C(t) / C(0) itself, [L + 1, M, P], along the L
+    frames of tangents. lacking: what a derivative lacks by windows of 1, 2 ... L frames, [L, M, P]. At constant
+    pressure all but memory, fluctuation and combined, which then is that, are NaN.
     """
 
     pathwise: Array
@@ -211,7 +211,7 @@ def estimates(
     value, *parts = [_estimated(ensemble, seen, of_average, slopes, windows) for windows in kept]
     left_out = Estimates(*(np.stack(of_parts) for of_parts in zip(*parts)))
     error = Estimates(*map(jackknife_error, left_out))
-    share = _share_of_pathwise(left_out)
+    share = _shares(error.fluctuation**2, error.pathwise**2 + error.fluctuation**2)
     share = np.where(value.too_short(error) | np.isnan(value.pathwise), 0.0, share)
     weighed = Errors(of_bias(value, error), error.malliavin**2).careful()
     unbiased = _first(weighed.bias <= weighed.variance)
@@ -221,6 +221,11 @@ def estimates(
     value = value._replace(combined=mixed(value), malliavin=of_lag(value.malliavin))
     of_weighed = np.sqrt(of_lag(weighed.total))
     return value, error._replace(combined=jackknife_error(mixed(left_out)), malliavin=of_weighed)
+
+
+def _shares(parts: Array, wholes: Array) -> Array:
+    """Parts by wholes, 0 of nothing: of a parameter that a system does not have."""
+    return np.divide(parts, wholes, out=np.zeros_like(parts), where=wholes != 0)
 
 
 def _first(true: Array) -> Array:
@@ -238,15 +243,6 @@ def seen_of(found: Mapping[str, Array], number: int) -> Seen:
     return Seen(*(found[f"{number} {name}"] for name in Seen._fields))
 
 
-def _share_of_pathwise(left_out: Estimates) -> Array:
-    """The share of the pathwise estimate in the mean with the least error, [M, P], from the variances of both and from
-    their covariance over windows."""
-    a, b = (one - one.mean(axis=0) for one in (left_out.pathwise, left_out.fluctuation))
-    apart = np.sum((a - b) ** 2, axis=0)
-    found = np.divide(np.sum(b * (b - a), axis=0), apart, out=np.full(apart.shape, 0.5), where=apart > 0)
-    return np.clip(found, 0.0, 1.0)
-
-
 def _estimated(ensemble: Ensemble, seen: Seen, of_average: Array, slopes: Array, kept: Array) -> Estimates:
     """The estimates from some windows, but for the combined one; that by weights for W = 1, 2 ... L frames, [L, M, P].
     of_average: [M, R] of ``average_slopes``."""
@@ -258,7 +254,7 @@ def _estimated(ensemble: Ensemble, seen: Seen, of_average: Array, slopes: Array,
     at_rest = of_average @ direct.mean(axis=(0, 1, 2))
     malliavin = at_rest + np.stack([of_average @ gained for gained in _gained(ensemble, O, weight)])
     fluctuation = at_rest - C[0] / ensemble.kT
-    memory = C / C[0]
+    memory = _shares(C, np.broadcast_to(C[0], C.shape))
     left = np.where(np.isnan(pathwise), np.nan, memory[ensemble.ages].mean(axis=0))
     lacking = behind_each(ensemble, C[1:]) / ensemble.kT
     found = pathwise, malliavin, fluctuation, fluctuation
@@ -318,9 +314,10 @@ def in_stretches(ensemble: Ensemble, of_frames: Array) -> Array:
 def growth(ensemble: Ensemble, found: Mapping[str, Array], number: int) -> tuple[float, float]:
     """The rate, 1/ps, at which tangents grow in the second half of a window, the largest of all parameters, and its
     standard error over windows: an estimate of the largest Lyapunov exponent."""
-    spread = in_stretches(ensemble, np.log(found[f"{number} spread"][:, :, 1:]))
+    spread = in_stretches(ensemble, found[f"{number} spread"][:, :, 1:])
+    spread = np.log(spread[..., np.all(spread > 0, axis=(0, 1, 2))])
     half = spread.shape[2] // 2
-    if half < 1:
+    if half < 1 or not spread.size:
         return np.nan, np.nan
     rates = (spread[:, :, -1] - spread[:, :, -1 - half]).mean(axis=1) / (half * float(ensemble.interval))
     of_parameter = rates.mean(axis=0)

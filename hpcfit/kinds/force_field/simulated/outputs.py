@@ -60,7 +60,8 @@ def headline(metrics: dict[str, Any]) -> list[str]:
     pairs = [("chi2", "fitted data"), ("chi2_held_out", "held-out data")]
     lines = [f"{words:16s} chi2 {before[key]:.4g} -> {after[key]:.4g}" for key, words in pairs if key in before]
     lines += parameter_lines(metrics["parameters"])
-    systems = [one for one in metrics.get("derivatives", ()) if one.get("windows")]
+    carried = metrics["estimator"] == "pathwise"
+    systems = [one for one in metrics.get("derivatives", ()) if carried and one["windows"]]
     return lines + [f"{'tangents':16s} {advice(one['system'], one['windows'])}" for one in systems]
 
 

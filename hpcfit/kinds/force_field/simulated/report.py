@@ -68,8 +68,8 @@ GROWTH = (
 )
 BY_ESTIMATOR = (
     "The same derivatives. Malliavin: by the likelihood of the noise, a check of both, its bias in its error."
-    " Missing: the share that the windows are too short for. Combined: pathwise and fluctuation, where windows are long"
-    " enough, with weights and an error from their covariance over windows."
+    " Missing: the share that the windows are too short for. Combined: pathwise and fluctuation by inverse variances,"
+    " where windows are long enough, with an error from both over the same windows."
 )
 WINDOWS = (
     "The error of pathwise derivatives, relative to them, against the time along which tangents are carried, for one"
