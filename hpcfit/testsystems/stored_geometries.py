@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcfit.testsystems import dipeptide
 
-TEMPERATURE, STRIDE, SEED = 800.0, 50, 5  # K; steps of 1 fs from frame to frame
+TEMPERATURE, STRIDE, SEED = 800.0, 200, 5  # K; steps of 1 fs from frame to frame
 OFF = 0.1  # of torsions and charges, up to which the start is off
 EV, ANGSTROM = 96.4853321233, 0.1  # kJ/mol, nm
 

@@ -13,7 +13,7 @@ from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.reduction import Sum
 from hpcfit.kinds.force_field.geometries.sets import Stored, open_sets
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_energy
-from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
+from hpcfit.kinds.force_field.simulated.parameters import Moving
 from hpcfit.store.files import sha256_of_file
 
 
@@ -26,15 +26,18 @@ class GeometriesCase:
     config: Config
     opened: Sequence[Opened]
     stored: Stored
-    moving: Moving
 
     @classmethod
     def open(cls, config: Config) -> GeometriesCase:
         """Read and check all inputs."""
         choice = config.problem
         opened = [open_energy(one) for one in choice.molecule]
-        moves = moving(choice.parameter, opened)
-        return cls(config, opened, open_sets(choice.geometries, opened, config.run.seed), moves)
+        return cls(config, opened, open_sets(choice.geometries, opened, choice.parameter, config.run.seed))
+
+    @property
+    def moving(self) -> Moving:
+        """The parameters that may move."""
+        return self.stored.moving
 
     @property
     def n_frames(self) -> int:
@@ -98,4 +101,4 @@ class GeometriesCase:
 
     def gradient(self, grid: Grid, memory: int, add: Sum) -> Reverse:
         """Value and gradient of the problem on this rank's geometries."""
-        return self.stored.evaluate(self.moving, self.block_frames, grid, add)
+        return self.stored.evaluate(self.block_frames, grid, add)

@@ -31,10 +31,10 @@ def write_results(
         units = [""] * len(case.moving.labels)
         directory.write_csv(PARAMETERS, PARAMETER_COLUMNS, parameter_rows(facts["parameters"], units))
         directory.write_csv(GEOMETRIES, GEOMETRY_COLUMNS, geometry_rows(compared))
-        for one in case.opened:
+        problem, u = result.evaluate.problem, result.fitted.params.shared
+        for one, molecule in zip(case.opened, problem.molecules):
             if one.loaded is not None:
-                found = case.moving.at(result.fitted.params.shared, one.parameters)
-                write_text(directory.path / f"{one.name}.xml", one.loaded.to_xml(found))
+                write_text(directory.path / f"{one.name}.xml", one.loaded.to_xml(problem.at(u, molecule)))
         directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
 
     result.evaluate.grid.world.on_root(write)

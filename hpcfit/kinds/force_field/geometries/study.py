@@ -12,19 +12,23 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from hpcfit.fit.cells import over_cells
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.marquardt import Marquardt
 from hpcfit.fit.problem import Cell, Params
+from hpcfit.fit.rounds import flat
 from hpcfit.fit.stages import Fits
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.kinds.force_field.geometries.case import GeometriesCase
 from hpcfit.kinds.force_field.geometries.problem import Curvature, StoredGeometries
 from hpcfit.kinds.force_field.geometries.sets import Set, Stored
-from hpcfit.kinds.force_field.simulated.study import undetermined
+from hpcfit.kinds.force_field.simulated.parameters import Moving
+from hpcfit.kinds.force_field.simulated.study import UNDETERMINED, in_words
 from hpcfit.statistics.blocks import bootstrap_error
 
 FINAL = "geometries"
@@ -43,9 +47,11 @@ def study(case: GeometriesCase, fits: Fits) -> dict[str, Any]:
     after = evaluate.value(fitted.params)
     found = errors(evaluate, after, case.stored)
     fits.warn([f"the geometries do not determine {one}" for one in found["undetermined"]])
+    fits.warn([f"priors say more than the geometries of {one}" for one in found["held_by_priors"]])
     sets, u = compared(evaluate, [before, after], case.stored), fitted.params.shared
     return {
         "undetermined": found["undetermined"],
+        "held_by_priors": found["held_by_priors"],
         "parameters": {
             "names": list(case.moving.labels),
             "start": case.moving.values(case.moving.init()).tolist(),
@@ -70,47 +76,69 @@ def damped(inner: InnerProduct, gradient: Gradient) -> Marquardt:
 
 
 @jax.jit
-def _curvatures(problem: StoredGeometries, params: Params, cells: Cell, offsets: Any) -> Curvature:
-    return over_cells(lambda p, cell, _: problem.curvature(p, cell, offsets), params, cells, None)
+def _curvatures(problem: StoredGeometries, params: Params, cells: Cell, offsets: Any, means: Any) -> Curvature:
+    return over_cells(lambda p, cell, _: problem.curvature(p, cell, offsets, means), params, cells, None)
 
 
-def curvature(evaluate: Gradient, here: Evaluation) -> Curvature:
-    """What the curvature of the residuals is made of, summed over all geometries; collective."""
+def curvature(evaluate: Gradient, here: Evaluation, means: np.ndarray | None = None) -> Curvature:
+    """What the curvature of the residuals is made of, summed over all geometries; collective. means: those about which
+    the scatter is taken, 0 where they are not known yet."""
     problem, rows, parts = evaluate.problem, evaluate.frames.rows, []
     offsets = np.asarray(problem.offsets(here.sums))
+    means = np.zeros((len(offsets), len(flat(here.params)))) if means is None else means
     for chunk in evaluate.frames.chunks():
         cells = Cell(chunk.data, rows.ids[chunk.rows], rows.more[chunk.rows])
-        parts.append(_curvatures(problem, here.params, cells, offsets))
+        parts.append(_curvatures(problem, here.params, cells, offsets, means))
     return evaluate.add(parts, axis=(0, 1), over="world")
 
 
 def normal(evaluate: Gradient, here: Evaluation) -> np.ndarray:
     """The curvature of the loss by Gauss and Newton, [P, P], the same on every rank; collective."""
-    return evaluate.grid.world.bcast(evaluate.problem.normal(curvature(evaluate, here), here.sums))
+    problem = evaluate.problem
+    found = problem.normal(curvature(evaluate, here), here.sums) + problem.normal_of_priors(here.params.shared)
+    return evaluate.grid.world.bcast(found)
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
 def errors(evaluate: Gradient, here: Evaluation, stored: Stored) -> dict[str, Any]:
-    """Errors of the parameters with their correlations, and what nothing determines; collective."""
-    found = curvature(evaluate, here)
+    """Errors of the parameters with their correlations, and what the geometries do not determine; collective."""
+    means = evaluate.problem.means(curvature(evaluate, here), here.sums)
+    found = curvature(evaluate, here, means)
     return evaluate.grid.world.on_root(partial(_errors, evaluate.problem, here, found, stored))
 
 
 def _errors(problem: StoredGeometries, here: Evaluation, found: Curvature, stored: Stored) -> dict[str, Any]:
-    N, moving = problem.normal(found, here.sums), problem.moving
-    unknown = undetermined(N, moving.labels)
+    moving, u = problem.moving, here.params.shared
+    of_data, of_priors = problem.normal(found, here.sums), problem.normal_of_priors(u)
+    unknown, held = little_known(of_data, of_priors, moving.labels)
+    said = {"undetermined": unknown, "held_by_priors": held}
     if unknown:
-        return {"undetermined": unknown, "parameters": {}}
-    slopes, inverse = moving.slopes(here.params.shared), np.linalg.inv(N)
-    of_scatter = inverse @ np.asarray(found.scatter) @ inverse * _correction(stored, len(N))
-    covariance = slopes[:, None] * of_scatter * slopes
+        return said | {"parameters": {}}
+    inverse, slopes = np.linalg.inv(of_data + of_priors), _slopes(moving, u)
+    covariance = slopes @ inverse @ np.asarray(found.scatter) @ inverse @ slopes.T * _correction(stored, len(inverse))
     deviations = np.sqrt(np.diag(covariance))
-    norm = np.outer(deviations, deviations)
-    correlations = np.where(norm > 0, covariance / np.where(norm > 0, norm, 1.0), np.eye(len(N)))
-    known = {"errors_of_data": deviations.tolist(), "correlations": correlations.tolist()}
-    return {"undetermined": [], "parameters": known}
+    norm = np.where(deviations > 0, deviations, 1.0)
+    correlations = np.where(np.eye(len(norm)) > 0, 1.0, covariance / np.outer(norm, norm))
+    return said | {"parameters": {"errors_of_data": deviations.tolist(), "correlations": correlations.tolist()}}
+
+
+def _slopes(moving: Moving, u: Any) -> np.ndarray:
+    """The derivatives of all values by the numbers u."""
+    vector, tree = ravel_pytree(u)
+    return np.asarray(jax.jacfwd(lambda v: jnp.stack([*moving.named(tree(v)).values()]))(vector))
+
+
+def little_known(of_data: np.ndarray, of_priors: np.ndarray, labels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The combinations of parameters that neither geometries nor priors say anything of, and those of which priors say
+    more than geometries do."""
+    values, vectors = np.linalg.eigh(of_data + of_priors)
+    priors = np.sum(vectors * (of_priors @ vectors), axis=0)
+    unknown = values <= UNDETERMINED * values[-1]
+    held = priors > values / 2
+    parts = unknown & ~held, held
+    return tuple([in_words(vector, labels) for vector in vectors[:, part].T] for part in parts)
 
 
 def _correction(stored: Stored, P: int) -> float:

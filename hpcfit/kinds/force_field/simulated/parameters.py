@@ -77,12 +77,6 @@ class Moving:
             parts.append(one.scale * np.where(one.logarithmic, values, 1.0))
         return np.concatenate(parts)
 
-    @property
-    def precision(self) -> np.ndarray:
-        """1 / prior^2 of all that may move in units of their scales, in the order of ``labels``; 0 where there is no
-        prior."""
-        return np.concatenate([one.precision for one in self.classes.values()])
-
     def priors(self, u: Mapping[str, Any]) -> Any:
         """The deviations from the start in units of the priors; 0 where there is none."""
         return jnp.concatenate([jnp.sqrt(one.precision) * u[name] for name, one in self.classes.items()])

@@ -213,9 +213,9 @@ def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[st
     noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
     normal = J.T @ J
-    unknown = undetermined(normal, case.moving.labels)
-    if unknown:
-        return AtEnd(averages, jackknife_error(left_out), values, None, None, None, unknown, noise)
+    undetermined = _undetermined(normal, case.moving.labels)
+    if undetermined:
+        return AtEnd(averages, jackknife_error(left_out), values, None, None, None, undetermined, noise)
     covariance = np.linalg.inv(normal)
     n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
     moved = _of_data(problem, left_out) @ J[:n] @ covariance
@@ -263,14 +263,15 @@ def _of_data(problem: Windows, left_out: np.ndarray) -> np.ndarray:
     return np.sqrt(count) * (left_out - left_out.mean(axis=0)) / sigma
 
 
-def undetermined(normal: np.ndarray, labels: tuple[str, ...]) -> list[str]:
+def _undetermined(normal: np.ndarray, labels: tuple[str, ...]) -> list[str]:
     """The combinations of parameters that hardly change any datum, in units of their scales."""
     values, vectors = np.linalg.eigh(normal)
     found = vectors[:, values <= UNDETERMINED * values[-1]].T
-    return [_in_words(vector, labels) for vector in found]
+    return [in_words(vector, labels) for vector in found]
 
 
-def _in_words(vector: np.ndarray, labels: tuple[str, ...]) -> str:
+def in_words(vector: np.ndarray, labels: tuple[str, ...]) -> str:
+    """A combination of parameters: its largest parts."""
     order = np.argsort(-np.abs(vector))[:3]
     parts = [f"{vector[k]:+.2g} {labels[k]}" for k in order if abs(vector[k]) > 0.1]
     return " ".join(parts) + " (in units of their scales)"
