@@ -28,6 +28,7 @@ from tests.kinds.force_field.springs import (
     reference,
     write_springs,
 )
+from tests.kinds.force_field.wells import COLD, write_wells
 
 NAMES = ("k", "length", "strength")  # in the order of a pytree
 SIGMA, FORCE_SIGMA, PRIOR = 0.5, 20.0, 2.0
@@ -209,6 +210,45 @@ def test_perturbed_torsions_and_charges_of_amber14_are_recovered(tmp_path, frame
     for leaf in ("torsion.k", "charge"):
         assert np.max(np.abs(start.parameters[leaf] / right[leaf] - 1)) > 0.05
         assert found.parameters[leaf] == pytest.approx(right[leaf], rel=1e-6)
+
+
+# ---- beside simulations ----------------------------------------------------------------------------------------------
+
+
+TERM = """
+geometries_in = "{where}"
+[[problem.geometries]]
+name = "scan"
+molecule = "cold"
+file = "scan.npz"
+length_unit = "nm"
+energy_unit = "kJ/mol"
+energy_sigma = {sigma}
+"""
+
+
+@pytest.mark.parametrize(("where", "expected", "share"), [("rounds", 2.1, 0.5), ("start", 2.2, 1.0)])
+def test_geometries_are_a_term_of_the_rounds_or_say_where_they_begin(tmp_path, where, expected, share):
+    """Energies of k = 2.2, known to 4 % as <x^2> of k = 2 is: together they say 2.1, and half of the variance is left.
+    Where they say the start, 2.2 is found at once; no round moves it here."""
+    write_wells(tmp_path)
+    x = np.random.default_rng(0).normal(scale=0.7, size=(30, 2, 3))
+    squares = np.sum(x**2, axis=(1, 2)) / 2
+    sigma = 0.04 * 2.2 * np.sqrt(np.sum((squares - squares.mean()) ** 2))  # of ln k
+    np.savez(tmp_path / "scan.npz", positions=x, energies=2.2 * squares - 17.0)
+    text = COLD.replace("[[problem.parameter]]", TERM.format(where=where, sigma=sigma) + "[[problem.parameter]]", 1)
+    if where == "start":
+        text = text.replace("rounds = 6", "rounds = 0")
+    (tmp_path / "config.toml").write_text(text.replace("report = false", "report = true"))
+    done = here("optimize", tmp_path / "config.toml", *sets("problem.derivative_draws=0"))
+    assert done.returncode == 0, done.stderr
+    [row] = rows_of(tmp_path / "run", PARAMETERS)
+    assert float(row["value"]) == pytest.approx(expected, abs=1e-6 if where == "start" else 0.04)
+    assert float(row["error_of_data"]) == pytest.approx(0.04 * expected * np.sqrt(share), rel=0.2)
+    [scan] = metrics_of(tmp_path / "run")["sets"]
+    d = (float(row["value"]) - 2.2) * squares
+    assert scan["energy"]["after"] == pytest.approx(d.std(), abs=1e-9)
+    assert len(rows_of(tmp_path / "run", GEOMETRIES)) == 30
 
 
 # ---- what may be wrong -----------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from hpcfit.fit.by_blocks import Reverse
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.reduction import Sum
 from hpcfit.kinds.force_field.geometries.sets import Stored, open_sets
+from hpcfit.kinds.force_field.geometries.shared import Shared
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_energy
-from hpcfit.kinds.force_field.simulated.parameters import Moving
+from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
 from hpcfit.store.files import sha256_of_file
 
 
@@ -32,7 +33,9 @@ class GeometriesCase:
         """Read and check all inputs."""
         choice = config.problem
         opened = [open_energy(one) for one in choice.molecule]
-        return cls(config, opened, open_sets(choice.geometries, opened, choice.parameter, config.run.seed))
+        shared = Shared.of(opened)
+        moves = moving(choice.parameter, [shared])
+        return cls(config, opened, open_sets(choice.geometries, opened, shared, moves, config.run.seed))
 
     @property
     def moving(self) -> Moving:

@@ -73,7 +73,7 @@ class Sums(NamedTuple):
 
 
 class Curvature(NamedTuple):
-    """Of residuals r with derivatives J by the P parameters: sum of J^T J, [P, P]; of weights times derivatives of the
+    """Sums of J^T J, J the derivatives of residuals by the P parameters, [P, P]; of weights times derivatives of the
     energy, by molecule, [M, P]; of g g^T, g the share of one geometry in the gradient of the loss, [P, P]."""
 
     products: Any
@@ -89,7 +89,8 @@ class StoredGeometries:
     Shared parameters are the numbers u of ``Moving``; there are no local ones. parameters: all
     entries of all molecules (``Shared``). Rows are ``deviation``, d of each geometry, and ``squares``, the sum of the
     squared deviations of its forces. components: numbers of the forces of
-    all fitted geometries, and of those held out, as they count, [2]. with_forces: whether any forces are targets.
+    all fitted geometries, and of those held out, as they count, [2]. with_forces: whether any forces are targets;
+    priced: whether priors are part of the loss.
     """
 
     molecules: tuple[Molecule, ...]
@@ -97,6 +98,7 @@ class StoredGeometries:
     parameters: Tree
     components: Any
     with_forces: bool = field(metadata={"static": True})
+    priced: bool = field(metadata={"static": True})
 
     @property
     def tiles(self) -> np.ndarray:
@@ -180,6 +182,8 @@ class StoredGeometries:
     def normal_of_priors(self, shared: Tree) -> np.ndarray:
         """The second derivative of what the priors add to the loss, [P, P]."""
         u, tree = ravel_pytree(shared)
+        if not self.priced:
+            return np.zeros((len(u), len(u)))
         A = np.asarray(jax.jacfwd(lambda v: self.moving.priors(tree(v)))(u))
         return A.T @ A
 
@@ -203,7 +207,8 @@ class StoredGeometries:
 
     def loss(self, sums: Sums, common: Tree, shared: Tree) -> Any:
         """See the module."""
-        return 0.5 * (self._chi2(sums, FITTED) + jnp.sum(self.moving.priors(shared) ** 2))
+        prior = jnp.sum(self.moving.priors(shared) ** 2) if self.priced else 0.0
+        return 0.5 * (self._chi2(sums, FITTED) + prior)
 
     def _chi2(self, sums: Sums, column: int) -> Any:
         return self.energy_squares(sums, column) + sums.forces[column]

@@ -50,10 +50,12 @@ def _keys(one: dict[str, Any]) -> list[str]:
     return [f"{what}_rmse{'_held_out' if one['held_out'] else ''}" for what in ("energy", "force") if what in one]
 
 
-def geometries(run: ForceFieldRun) -> Section:
-    """Deviations of each set, and energies against those of the reference."""
+def geometries(run: ForceFieldRun) -> Section | None:
+    """Deviations of each set, and energies against those of the reference; None of a run without any."""
     from hpcfit.kinds.force_field import figures
 
+    if not run.metrics.get("sets"):
+        return None
     by_set: dict[str, list] = {}
     for one in run.geometries:
         if np.isfinite(one.reference):

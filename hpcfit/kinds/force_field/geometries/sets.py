@@ -16,12 +16,11 @@ from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
-from hpcfit.kinds.force_field.geometries.config import GeometriesConfig
+from hpcfit.kinds.force_field.config import GeometriesConfig
 from hpcfit.kinds.force_field.geometries.problem import Given, Molecule, StoredGeometries
 from hpcfit.kinds.force_field.geometries.shared import Places, Shared
-from hpcfit.kinds.force_field.simulated.config import ParameterConfig
 from hpcfit.kinds.force_field.simulated.ensembles import Opened
-from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
+from hpcfit.kinds.force_field.simulated.parameters import Moving
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.readers.bonding import nearest_distances
 from hpcfit.readers.geometries import read_geometries
@@ -71,12 +70,14 @@ class Stored(NamedTuple):
     def _by_molecule(self) -> list[list[Set]]:
         return [[one for one in self.sets if one.molecule == number] for number in range(len(self.molecules))]
 
-    def evaluate(self, width: int, grid: Grid, add: Sum) -> Reverse:
-        """Value and gradient on this rank's geometries."""
+    def evaluate(self, width: int, grid: Grid, add: Sum, priced: bool = True) -> Reverse:
+        """Value and gradient on this rank's geometries. priced: whether priors are part of the loss."""
         ids = self.ids(width)[grid.blocks.start : grid.blocks.stop]
         with_forces = any(one.forces is not None for one in self.sets)
         components = [sum(_count(one, held_out) for one in self.sets) for held_out in (False, True)]
-        problem = StoredGeometries(self.molecules, self.moving, self.parameters, np.array(components), with_forces)
+        problem = StoredGeometries(
+            self.molecules, self.moving, self.parameters, np.array(components), with_forces, priced
+        )
         chunk = Chunk(
             slice(0, len(ids)), slice(0, 1), jax.tree.map(lambda leaf: leaf[None], self._given(ids, with_forces))
         )
@@ -125,12 +126,10 @@ def _weights(one: Set, sigma: float | None) -> np.ndarray:
 
 
 def open_sets(
-    tables: Sequence[GeometriesConfig], opened: Sequence[Opened], chosen: Sequence[ParameterConfig], seed: int
+    tables: Sequence[GeometriesConfig], opened: Sequence[Opened], shared: Shared, moves: Moving, seed: int
 ) -> Stored:
     """Read and check all sets; a molecule is one of ``opened``, of which those without geometries are left out.
-    chosen: what moves; seed: of held-out shares."""
-    shared = Shared.of(opened)
-    moves = moving(chosen, [shared])
+    shared: the entries of all; moves: which of them move; seed: of held-out shares."""
     used = [one for one in opened if any(table.molecule == one.name for table in tables)]
     molecules, sets = [], []
     for number, one in enumerate(used):

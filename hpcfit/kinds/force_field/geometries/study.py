@@ -27,8 +27,7 @@ from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.kinds.force_field.geometries.case import GeometriesCase
 from hpcfit.kinds.force_field.geometries.problem import Curvature, StoredGeometries
 from hpcfit.kinds.force_field.geometries.sets import Set, Stored
-from hpcfit.kinds.force_field.simulated.parameters import Moving
-from hpcfit.kinds.force_field.simulated.study import UNDETERMINED, in_words
+from hpcfit.kinds.force_field.simulated.parameters import UNDETERMINED, Moving, in_words
 from hpcfit.statistics.blocks import bootstrap_error
 
 FINAL = "geometries"
@@ -81,7 +80,7 @@ def _curvatures(problem: StoredGeometries, params: Params, cells: Cell, offsets:
 
 
 def curvature(evaluate: Gradient, here: Evaluation, means: np.ndarray | None = None) -> Curvature:
-    """What the curvature of the residuals is made of, summed over all geometries; collective. means: those about which
+    """The sums over all geometries that the curvature of the residuals is made of; collective. means: those about which
     the scatter is taken, 0 where they are not known yet."""
     problem, rows, parts = evaluate.problem, evaluate.frames.rows, []
     offsets = np.asarray(problem.offsets(here.sums))

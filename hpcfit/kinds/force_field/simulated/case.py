@@ -19,12 +19,14 @@ from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import choose_sum
+from hpcfit.kinds.force_field.geometries.sets import Stored
 from hpcfit.kinds.force_field.simulated.averages import NO_DIFFERENCES, Differences, Ensemble, Measured, Windows
 from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, SimulatedConfig
-from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_system
+from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_energy, open_system
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
 from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
 from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
+from hpcfit.kinds.force_field.simulated.stored import open_stored
 from hpcfit.observables.build import build
 from hpcfit.observables.measured import measured
 from hpcfit.observables.observable import OfWalks
@@ -59,6 +61,8 @@ class SimulatedCase:
     moving: Moving
     tiles: tuple[tuple[Measured, ...], ...]
     differences: Differences
+    molecules: Sequence[Opened] = ()
+    stored: Stored | None = None
 
     @classmethod
     def open(cls, config: Config) -> SimulatedCase:
@@ -70,7 +74,9 @@ class SimulatedCase:
         _check_estimator(config.problem.estimator, opened, ensembles)
         _check_lengths(config.problem, opened, moves)
         differences, of_differences = _differences(config.problem, tiles)
-        return cls(config, opened, ensembles, moves, (*tiles, of_differences), differences)
+        molecules = [open_energy(one) for one in config.problem.molecule]
+        stored = open_stored(config.problem, [*opened, *molecules], moves, config.run.seed)
+        return cls(config, opened, ensembles, moves, (*tiles, of_differences), differences, molecules, stored)
 
     @property
     def n_frames(self) -> int:
@@ -141,6 +147,7 @@ class SimulatedCase:
             "windows": f"{choice.windows} of {choice.window:g} ps, {self.block_frames} side by side",
             "data": f"{len(names) - held_out} fitted, {held_out} held out",
             "parameters": ", ".join(self.moving.labels[:8]) + (" ..." if P > 8 else ""),
+            **({} if self.stored is None else {"geometries": f"{self.stored.n_geometries}, {choice.geometries_in}"}),
             "derivatives": f"{choice.estimator}, {way}",
             "rounds": f"{choice.rounds}{settled}",
         }

@@ -24,6 +24,7 @@ from hpcfit.config.table import (
     relative_to_config,
 )
 from hpcfit.errors import InputError
+from hpcfit.kinds.force_field.config import GeometriesConfig, check_geometries
 
 STEPS = 4  # of an optimizer on one sample of frames
 
@@ -157,7 +158,9 @@ class SimulatedConfig(ProblemTable):
     steps_a_draw: after so many steps (1; 4 of "reweighting") windows are drawn anew; more than 1 is for "reweighting",
     and for an optimizer that compares losses. least_share: of the frames that must carry averages of "reweighting".
     derivative_draws: draws at the end, by which the derivatives of both estimators are compared; 0 for none.
-    difference: what was measured of two averages.
+    difference: what was measured of two averages. geometries: stored ones with reference energies, of a system or of a
+    ``molecule`` that is not simulated. geometries_in: "rounds", whose loss has a term of them, or "start": a fit to
+    them alone says where the rounds begin.
     """
 
     without_effect: ClassVar = ("frames", "simulate", "run.precision")
@@ -179,6 +182,9 @@ class SimulatedConfig(ProblemTable):
     system: Annotated[list[StateConfig], Field(min_length=1)]
     parameter: Annotated[list[ParameterConfig], Field(min_length=1)]
     difference: list[DifferenceConfig] = []
+    molecule: list[EnergyConfig] = []
+    geometries: list[GeometriesConfig] = []
+    geometries_in: Literal["rounds", "start"] = "rounds"
 
     def check_optimizer(self, name: str, space: Space) -> None:
         """Raise InputError for an optimizer that cannot search this problem, or is not asked."""
@@ -197,7 +203,7 @@ class SimulatedConfig(ProblemTable):
     @property
     def files(self) -> dict[str, Path]:
         """The input files, by system and key."""
-        tables = [*self.system, *self.difference]
+        tables = [*self.system, *self.difference, *self.molecule, *self.geometries]
         return {f"{one.name} {key}": path for one in tables for key, path in one.files.items()}
 
     @property
@@ -242,6 +248,19 @@ class SimulatedConfig(ProblemTable):
         data = [*(one for _, one in self.observables() if one.is_measured), *self.difference]
         if all(one.held_out for one in data):
             raise ValueError("all observables are held out: there is nothing to fit")
+        return self
+
+    @model_validator(mode="after")
+    def _stored(self) -> SimulatedConfig:
+        names = [one.name for one in (*self.system, *self.molecule)]
+        check_are_unique("[[problem.system]] and [[problem.molecule]]", names)
+        if self.geometries:
+            check_geometries(self.geometries, names)
+        elif self.geometries_in != "rounds":
+            raise ValueError(f"geometries_in = '{self.geometries_in}' has no effect without [[problem.geometries]]")
+        for one in self.molecule:
+            if one.name not in [of.molecule for of in self.geometries]:
+                raise ValueError(f"molecule '{one.name}' has no [[problem.geometries]]: leave it out")
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from hpcfit.errors import InputError, nearest
 from hpcfit.kinds.force_field.simulated.config import ParameterConfig
 from hpcfit.pytrees import pytree
 
+UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that the data say nothing of
 UNIT = 0.01  # of a start, the scale where neither scale nor prior is given
 
 
@@ -163,3 +164,10 @@ def _labels(rows: Mapping[str, Mapping[int, Any]], states: Sequence[Any]) -> lis
         labels = next(state.labels[leaf] for state in states if leaf in state.parameters)
         found += [leaf if len(labels) == 1 else f"{leaf}:{labels[place]}" for place in sorted(entries)]
     return found
+
+
+def in_words(vector: np.ndarray, labels: Sequence[str]) -> str:
+    """A combination of parameters in units of their scales: its largest parts."""
+    order = np.argsort(-np.abs(vector))[:3]
+    parts = [f"{vector[k]:+.2g} {labels[k]}" for k in order if abs(vector[k]) > 0.1]
+    return " ".join(parts) + " (in units of their scales)"

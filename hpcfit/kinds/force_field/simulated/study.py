@@ -21,18 +21,19 @@ from hpcfit.fit.by_blocks import Forward
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.optimizers import MakeOptimizer, Optimizer, choose_optimizer
 from hpcfit.fit.problem import Params
-from hpcfit.fit.rounds import GaussNewton, Rounds, jacobian
+from hpcfit.fit.rounds import GaussNewton, More, Rounds, jacobian
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows, to_arrays
+from hpcfit.kinds.force_field.simulated import stored
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.derivatives import Derivatives, Estimates, estimates, growth, of_frames
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
+from hpcfit.kinds.force_field.simulated.parameters import UNDETERMINED, in_words
 from hpcfit.simulation.langevin import PhasePoint
 from hpcfit.statistics.blocks import jackknife_error, parts_of
 
 EQUILIBRATION, FINAL, DERIVATIVES = "equilibration", "rounds", "derivatives"
-UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that the data say nothing of
 
 
 class AtEnd(NamedTuple):
@@ -56,21 +57,23 @@ class AtEnd(NamedTuple):
 def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     """All of the case; what was found beside the result itself, which ``fits.final`` is told. Collective."""
     draws = case.config.problem.derivative_draws
-    fits.announce([EQUILIBRATION, FINAL, *([DERIVATIVES] if draws else [])])
-    evaluate, world = case.evaluate(fits.grid), fits.grid.world
+    first = [stored.FIRST] if case.config.problem.geometries_in == "start" else []
+    fits.announce([EQUILIBRATION, *first, FINAL, *([DERIVATIVES] if draws else [])])
+    evaluate, world = stored.joined(case, case.evaluate(fits.grid)), fits.grid.world
     work = case.equilibration(world)
-    start = evaluate.problem.begun(case.start(world.bcast(fits.stage(EQUILIBRATION, work, {})), fits.grid))
-    before = evaluate.value(start)
+    given = case.start(world.bcast(fits.stage(EQUILIBRATION, work, {})), fits.grid)
+    before = evaluate.value(evaluate.problem.begun(given))
+    start = evaluate.problem.begun(stored.begun(case, fits, given))
     fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem))
     fits.final(fitted, evaluate=evaluate)
     fits.warn(exploded(case, fitted, evaluate))
     carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add)
     u, local = fitted.params
     at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
-    found = at_end(case, carried, at)
+    found = at_end(case, carried, at, stored.more(evaluate))
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
     compared = compare(case, fits, carried, at) if draws else {}
-    return compared | {
+    return compared | stored.facts(case, fits.grid, given.shared, u) | {
         "parameters": {
             "names": list(case.moving.labels),
             "start": case.moving.values(case.moving.init()).tolist(),
@@ -100,7 +103,7 @@ def _optimizer(case: SimulatedCase, problem: Windows) -> MakeOptimizer:
     def make(inner: Any, gradient: Gradient) -> Optimizer:
         if choice.solver == "gauss-newton":
             compared = choice.steps_of_a_draw > 1
-            one = GaussNewton(gradient, choice.full_steps, choice.largest_step, compared)
+            one = GaussNewton(gradient, choice.full_steps, choice.largest_step, compared, stored.more(gradient))
             return Rounds(problem, one, choice.rounds, choice.steps_of_a_draw)
         one = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner, gradient)
         return Rounds(problem, one, choice.rounds, choice.steps_of_a_draw)
@@ -201,10 +204,14 @@ def averages_of(at: Evaluation) -> np.ndarray:
     return np.asarray(at.sums["data"])
 
 
-def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation) -> AtEnd:
-    """Errors of the averages of a draw, from the spread of its windows, and of the parameters; collective."""
+def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation, more: More | None) -> AtEnd:
+    """Errors of the averages of a draw, from the spread of its windows, and of the parameters; collective. more: gives
+    the curvature [P, P] of what the loss has beside averages."""
     rows = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
     _, J = jacobian(evaluate, at)
+    if more is not None:
+        values, vectors = np.linalg.eigh(more(at))  # as if it were that of further residuals
+        J = np.concatenate([J, np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T])
     return evaluate.grid.world.on_root(partial(_errors, case, evaluate.problem, at, rows, J))
 
 
@@ -268,13 +275,6 @@ def _undetermined(normal: np.ndarray, labels: tuple[str, ...]) -> list[str]:
     values, vectors = np.linalg.eigh(normal)
     found = vectors[:, values <= UNDETERMINED * values[-1]].T
     return [in_words(vector, labels) for vector in found]
-
-
-def in_words(vector: np.ndarray, labels: tuple[str, ...]) -> str:
-    """A combination of parameters: its largest parts."""
-    order = np.argsort(-np.abs(vector))[:3]
-    parts = [f"{vector[k]:+.2g} {labels[k]}" for k in order if abs(vector[k]) > 0.1]
-    return " ".join(parts) + " (in units of their scales)"
 
 
 def exploded(case: SimulatedCase, fitted: Fitted, evaluate: Gradient) -> list[str]:
