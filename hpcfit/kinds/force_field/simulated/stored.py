@@ -47,7 +47,7 @@ def joined(case: Any, evaluate: Forward | Reverse) -> Gradient:
 
 
 def begun(case: Any, fits: Fits, start: Params) -> Params:
-    """Where the rounds begin: at the parameters given, or at those of a fit to the geometries alone; collective."""
+    """The start of the rounds: at the parameters given, or at those of a fit to the geometries alone; collective."""
     if case.stored is None or case.config.problem.geometries_in == "rounds":
         return start
     alone = beside(case.stored, case.config.run.reductions, fits.grid, True)
