@@ -215,6 +215,7 @@ def test_perturbed_torsions_and_charges_of_amber14_are_recovered(tmp_path, frame
 # ---- beside simulations ----------------------------------------------------------------------------------------------
 
 
+BRIEF = ["problem.derivative_draws=0"]
 TERM = """
 geometries_in = "{where}"
 [[problem.geometries]]
@@ -231,16 +232,9 @@ energy_sigma = {sigma}
 def test_geometries_are_a_term_of_the_rounds_or_say_where_they_begin(tmp_path, where, expected, share):
     """Energies of k = 2.2, known to 4 % as <x^2> of k = 2 is: together they say 2.1, and half of the variance is left.
     Where they say the start, 2.2 is found at once; no round moves it here."""
-    write_wells(tmp_path)
-    x = np.random.default_rng(0).normal(scale=0.7, size=(30, 2, 3))
-    squares = np.sum(x**2, axis=(1, 2)) / 2
-    sigma = 0.04 * 2.2 * np.sqrt(np.sum((squares - squares.mean()) ** 2))  # of ln k
-    np.savez(tmp_path / "scan.npz", positions=x, energies=2.2 * squares - 17.0)
-    text = COLD.replace("[[problem.parameter]]", TERM.format(where=where, sigma=sigma) + "[[problem.parameter]]", 1)
-    if where == "start":
-        text = text.replace("rounds = 6", "rounds = 0")
-    (tmp_path / "config.toml").write_text(text.replace("report = false", "report = true"))
-    done = here("optimize", tmp_path / "config.toml", *sets("problem.derivative_draws=0"))
+    squares = write_scan(tmp_path, where)
+    rounds = "problem.rounds=0" if where == "start" else "run.report=true"
+    done = here("optimize", tmp_path / "config.toml", *sets(*BRIEF, rounds))
     assert done.returncode == 0, done.stderr
     [row] = rows_of(tmp_path / "run", PARAMETERS)
     assert float(row["value"]) == pytest.approx(expected, abs=1e-6 if where == "start" else 0.04)
@@ -249,6 +243,53 @@ def test_geometries_are_a_term_of_the_rounds_or_say_where_they_begin(tmp_path, w
     d = (float(row["value"]) - 2.2) * squares
     assert scan["energy"]["after"] == pytest.approx(d.std(), abs=1e-9)
     assert len(rows_of(tmp_path / "run", GEOMETRIES)) == 30
+
+
+def write_scan(folder, where):
+    """The wells with stored energies of k = 2.2; |x|^2 / 2 of their geometries."""
+    write_wells(folder)
+    x = np.random.default_rng(0).normal(scale=0.7, size=(30, 2, 3))
+    squares = np.sum(x**2, axis=(1, 2)) / 2
+    sigma = 0.04 * 2.2 * np.sqrt(np.sum((squares - squares.mean()) ** 2))  # of ln k
+    np.savez(folder / "scan.npz", positions=x, energies=2.2 * squares - 17.0)
+    text = COLD.replace("[[problem.parameter]]", TERM.format(where=where, sigma=sigma) + "[[problem.parameter]]", 1)
+    (folder / "config.toml").write_text(text)
+    return squares
+
+
+@pytest.mark.nightly
+@pytest.mark.mpi
+def test_ranks_find_the_same_bits_beside_windows(tmp_path, hpcfit):
+    write_scan(tmp_path, "rounds")
+    found = []
+    for ranks in (1, 3):
+        run = tmp_path / str(ranks)
+        words = sets(*BRIEF, "problem.rounds=2", f"run.directory={run}")
+        done = hpcfit("optimize", tmp_path / "config.toml", *words, ranks=ranks)
+        assert done.returncode == 0, done.stderr
+        metrics = metrics_of(run)
+        losses = [row["loss"] for row in history(run)]
+        found.append([losses, *(metrics[key] for key in ("fitted", "parameters", "sets", "averages"))])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ('molecule = "cold"', 'molecule = "cald"', ["'scan' are of 'cald': did you mean 'cold'"]),
+        ("[[problem.geometries]]", '[[problem.molecule]]\nname = "idle"\nsystem = "a.xml"\ntopology = "a.pdb"\n'
+         "[[problem.geometries]]", ["molecule 'idle' has no [[problem.geometries]]: leave it out"]),
+        (None, None, ["geometries_in = 'start' has no effect without [[problem.geometries]]"]),
+    ],
+)  # fmt: skip
+def test_wrong_geometries_beside_windows_are_one_clear_error(tmp_path, before, after, expected):
+    write_scan(tmp_path, "start")
+    text = (tmp_path / "config.toml").read_text()
+    if before is None:
+        before, after = text[text.index("[[problem.geometries]]") : text.index("[[problem.parameter]]")], ""
+    assert before in text
+    (tmp_path / "config.toml").write_text(text.replace(before, after, 1))
+    assert_one_clear_error(here("check", tmp_path / "config.toml"), expected)
 
 
 # ---- what may be wrong -----------------------------------------------------------------------------------------------
