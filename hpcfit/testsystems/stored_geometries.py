@@ -34,6 +34,7 @@ def write(folder: Path, frames: int = 80) -> None:
     loaded, random = from_system(system, topology), np.random.default_rng(SEED)
     off = {leaf: loaded.parameters[leaf] * random.uniform(1 - OFF, 1 + OFF, loaded.parameters[leaf].shape)
            for leaf in ("torsion.k", "charge")}  # fmt: skip
+    off["charge"] -= np.mean(off["charge"][_entries(system, loaded.parameters["charge"])])  # the molecule stays neutral
     with jax.enable_x64(True):  # or charges of 1-4 pairs would not be those of their atoms, to the last bit
         (folder / "dipeptide.xml").write_text(loaded.to_xml(off))
     (folder / "amber14.xml").write_text(XmlSerializer.serialize(system))
@@ -45,6 +46,15 @@ def write(folder: Path, frames: int = 80) -> None:
         for _ in range(frames):
             simulation.step(STRIDE)
             file.write(_frame(topology, simulation.context))
+
+
+def _entries(system, charges: np.ndarray) -> np.ndarray:
+    """The entry of each atom's charge, [N]."""
+    from openmm import NonbondedForce
+
+    [force] = [force for force in system.getForces() if isinstance(force, NonbondedForce)]
+    found = [force.getParticleParameters(atom)[0]._value for atom in range(system.getNumParticles())]
+    return np.argmin(np.abs(np.array(found)[:, None] - charges), axis=1)
 
 
 def _frame(topology, context) -> str:

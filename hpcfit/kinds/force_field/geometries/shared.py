@@ -44,10 +44,10 @@ class Shared:
 
     def places(self, moving: Moving, one: Opened) -> Places:
         """The moving entries that a molecule has. Raises InputError where it starts from another value."""
-        found = {}
-        for leaf, of_class in moving.classes.items():
-            mine = {label: place for place, label in enumerate(one.labels.get(leaf, ()))}
-            theirs = [entry for entry in of_class.entry.tolist() if self.labels[leaf][entry] in mine]
+        found: Places = {}
+        for leaf in sorted(moving.classes.keys() & one.labels.keys()):
+            mine = {label: place for place, label in enumerate(one.labels[leaf])}
+            theirs = [entry for entry in moving.classes[leaf].entry.tolist() if self.labels[leaf][entry] in mine]
             pairs = [(mine[self.labels[leaf][entry]], entry) for entry in theirs]
             for here, there in pairs:
                 value, other = one.parameters[leaf][here], self.parameters[leaf][there]
