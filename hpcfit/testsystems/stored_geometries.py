@@ -63,6 +63,6 @@ def _frame(topology, context) -> str:
     in_units = state.getPositions(asNumpy=True)._value, state.getForces(asNumpy=True)._value
     x, F = in_units[0] / ANGSTROM, in_units[1] / EV * ANGSTROM
     symbols = [atom.element.symbol for atom in topology.atoms()]
-    head = f"Properties=species:S:1:pos:R:3:forces:R:3 energy={state.getPotentialEnergy()._value / EV!r} pbc=\"F F F\""
+    head = f'Properties=species:S:1:pos:R:3:forces:R:3 energy={state.getPotentialEnergy()._value / EV!r} pbc="F F F"'
     lines = [" ".join([s, *(repr(float(value)) for value in (*a, *b))]) for s, a, b in zip(symbols, x, F)]
     return "\n".join([str(len(symbols)), head, *lines, ""])

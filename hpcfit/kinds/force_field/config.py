@@ -55,9 +55,7 @@ class GeometriesConfig(Table):
     def _targets(self) -> GeometriesConfig:
         where = f"geometries '{self.name}'"
         if self.energy_sigma is None and self.force_sigma is None:
-            raise ValueError(
-                f"{where} need energy_sigma (kJ/mol), force_sigma (kJ/mol/nm) or both"
-            )
+            raise ValueError(f"{where} need energy_sigma (kJ/mol), force_sigma (kJ/mol/nm) or both")
         if self.needs_energies != (self.energy_unit is not None):
             raise ValueError(f"{where}: energy_unit goes with energy_sigma, weights and cutoff: give both or neither")
         if (self.force_sigma is None) != (self.force_unit is None):

@@ -9,7 +9,6 @@ import pytest
 from hpcfit.energies.systems import from_system
 from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.problem import Params
-from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.kinds.force_field.files import GEOMETRIES, PARAMETERS
 from hpcfit.kinds.force_field.geometries.study import errors, normal
 from hpcfit.kinds.table import load_config, open_case
@@ -104,7 +103,7 @@ def jacobian(u, step=1e-4):
 def evaluate(folder):
     case = open_case(load_config(folder / "config.toml"), Ranks())
     grid = make_grid(Ranks(), Shape(1, 1, ""), case.n_blocks, 1)
-    return case, case.gradient(grid, 0, ReproducibleSum(grid))
+    return case, case.evaluate(grid)
 
 
 def test_loss_gradient_and_curvature_are_those_of_all_residuals(evaluate):
@@ -149,6 +148,18 @@ def _plain(name, u):
     """Energies of a set."""
     k, length, strength = at(u)
     return np.array([energy(x, k, length, strength) for x in geometries(name)])
+
+
+def test_a_cutoff_leaves_out_and_a_share_is_held_out(folder):
+    text = CONFIG.replace('weights = "boltzmann"\ntemperature = 600.0', "cutoff = 12.0")
+    (folder / "config.toml").write_text(text.replace("held_out = [1, 4]", "held_out = 0.4"))
+    case = open_case(load_config(folder / "config.toml"), Ranks())
+    scan, energies = case.stored.sets[0], reference("pair", 0.3)
+    assert scan.number.tolist() == np.flatnonzero(energies - energies.min() <= 12).tolist()
+    assert 0 < len(scan.number) < 7
+    assert np.all(scan.weight == 1)
+    assert case.stored.sets[1].held_out.sum() == 4  # of 11
+    assert case.n_blocks == -(-len(scan.number) // 4) + 4
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------
@@ -349,7 +360,7 @@ def of_openmm(constraint=False, atoms="OHH", swapped=False, scale=1.0):
     return write
 
 
-MOLECULE = CONFIG[CONFIG.rindex('energy = "springs.py') : CONFIG.index('[[problem.geometries]]')].rstrip()
+MOLECULE = CONFIG[CONFIG.rindex('energy = "springs.py') : CONFIG.index("[[problem.geometries]]")].rstrip()
 OTHERS = CONFIG[CONFIG.index('[[problem.geometries]]\nname = "others"') : CONFIG.index("[[problem.parameter]]")]
 NAN = np.where(np.arange(11) == 7, np.nan, 1.0)
 FAULTS = {

@@ -64,7 +64,10 @@ def geometries(run: ForceFieldRun) -> Section | None:
         "set",
         "",
         "geometries",
-        "energy before", "energy after", "force before", "force after",
+        "energy before",
+        "energy after",
+        "force before",
+        "force after",
     )
     table = Table(head, [_row(one) for one in run.metrics["sets"]], SETS, text_columns=2)
     drawn = [Figure(figures.energies(by_set), "energies against the reference", ENERGIES)] if by_set else []

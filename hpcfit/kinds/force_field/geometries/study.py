@@ -36,13 +36,13 @@ FINAL = "geometries"
 def study(case: GeometriesCase, fits: Fits) -> dict[str, Any]:
     """The fit of the case; what was found beside the result itself, which ``fits.final`` is told. Collective."""
     fits.announce([FINAL])
-    evaluate = fits.evaluate
+    evaluate = case.evaluate(fits.grid)
     start = evaluate.problem.init(case.config.run.seed, evaluate.frames.rows)
     before = evaluate.value(start)
     fitted = fits.fit(
-        FINAL, start, optimizer=damped if case.config.problem.solver == "marquardt" else None
+        FINAL, start, evaluate=evaluate, optimizer=damped if case.config.problem.solver == "marquardt" else None
     )
-    fits.final(fitted)
+    fits.final(fitted, evaluate=evaluate)
     after = evaluate.value(fitted.params)
     found = errors(evaluate, after, case.stored)
     fits.warn([f"the geometries do not determine {one}" for one in found["undetermined"]])
