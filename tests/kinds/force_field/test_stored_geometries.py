@@ -186,6 +186,15 @@ def test_a_run_says_what_the_fit_found(whole):
     assert (run / "report.html").stat().st_size > 10_000
 
 
+def test_gradients_in_place_of_forces_are_told(folder):
+    with np.load(folder / "chain.npz") as file:
+        np.savez(folder / "chain.npz", **dict(file) | {"forces": -file["forces"]})
+    done = here("optimize", folder / "config.toml")
+    assert done.returncode == 0, done.stderr
+    [told] = [one for one in metrics_of(folder / "run")["warnings"] if "gradients" in one]
+    assert "forces of geometries 'frames' are off by" in told
+
+
 @pytest.mark.mpi
 @pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.nightly), 3])
 def test_ranks_find_the_same_bits(whole, ranks, tmp_path, hpcfit):

@@ -48,6 +48,7 @@ def study(case: GeometriesCase, fits: Fits) -> dict[str, Any]:
     fits.warn([f"the geometries do not determine {one}" for one in found["undetermined"]])
     fits.warn([f"priors say more than the geometries of {one}" for one in found["held_by_priors"]])
     sets, u = compared(evaluate, [before, after], case.stored), fitted.params.shared
+    fits.warn(against_forces(sets))
     return {
         "undetermined": found["undetermined"],
         "held_by_priors": found["held_by_priors"],
@@ -184,6 +185,20 @@ def _compared(rows: list[dict[str, np.ndarray]], offsets: np.ndarray, stored: St
         energies = None if one.config.energy_sigma is None else d[:, mine] - offsets[:, one.molecule, None]
         forces = None if one.forces is None else np.sqrt(squares[:, mine] / one.forces[0].size)
         yield Compared(one, energies, forces)
+
+
+def against_forces(sets: Sequence[Compared] | None) -> list[str]:
+    """A warning for each set whose forces are further from those of the parameters given than from none; on root."""
+    warnings = []
+    for one in sets or ():
+        if one.forces is not None:
+            off, size = np.sqrt(np.mean(one.forces[0] ** 2)), np.sqrt(np.mean(one.of.forces**2))
+            if off > size:
+                warnings.append(
+                    f"forces of geometries '{one.of.config.name}' are off by {off:.3g} kJ/mol/nm before the fit, more"
+                    f" than their size, {size:.3g}: are they gradients, or in another unit than force_unit?"
+                )
+    return warnings
 
 
 def _row(rows: dict[str, np.ndarray], what: str) -> np.ndarray:
