@@ -136,9 +136,12 @@ def _not_at_home(module: Module, one: Import) -> str | None:
 
 
 def _too_heavy(module: Module, one: Import) -> str | None:
-    """What a module of options or of a kind's config imports for types only costs nothing."""
+    """What a module of options or of a kind's config imports for types only costs nothing; another such module is held
+    to the same."""
     for pattern, allowed in LIGHT.items():
         if not matches(module.path, (pattern,)) or one.typing:
+            continue
+        if matches(f"{one.module.replace('.', '/')}.py", (pattern,)):
             continue
         standard = one.module.partition(".")[0] in sys.stdlib_module_names
         if not standard and not any(f"{one.module}.".startswith(f"{name}.") for name in allowed):

@@ -49,7 +49,7 @@ class Evaluation(NamedTuple):
 
     statistics, sums: for the results; seconds: reading, computing and reducing, on this rank. rows: what belongs to
     single frames, as local leaves (``fit.problem.RowsProblem``). tangents: of the statistics by the shared parameters,
-    where the pass has carried them along (``fit.by_blocks.Forward``).
+    where the pass has carried them along (``fit.by_blocks.Forward``). beside: that of a second loss (``fit.joint``).
     """
 
     loss: float
@@ -60,6 +60,7 @@ class Evaluation(NamedTuple):
     seconds: dict[str, float]
     rows: Params = NO_ROWS
     tangents: Tree = None
+    beside: Evaluation | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ be optimized: the problem says from the rows of an accepted evaluation where the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,6 +19,7 @@ from hpcfit.fit.inner import combine
 from hpcfit.fit.optimizers import Evaluate, Optimizer
 from hpcfit.fit.problem import DrawnProblem, Params
 
+More = Callable[[Evaluation], np.ndarray]  # the curvature [P, P] of a second loss
 LEAST = 1e-12  # of the largest curvature: a direction with less is not moved along
 HALVINGS = 20  # of a step, before it is given up
 
@@ -128,13 +130,15 @@ class GaussNewton:
     are the mean of what the rounds since then would each have found, and their noise falls with the number of rounds
     (Robbins and Monro 1951, 10.1214/aoms/1177729586). largest: by how much one parameter may change in a step. A step
     that leads to no finite loss is halved; so is, where losses are of the same draw and can be ``compared``, one to a
-    larger loss. There, it ends where two steps in turn lead to no finite loss: the draw knows no more.
+    larger loss. There, it ends where two steps in turn lead to no finite loss: the draw knows no more. more: the
+    curvature [P, P] of what the loss has beside these residuals (``fit.joint``); collective.
     """
 
     gradient: Gradient
     full: int
     largest: float
     compared: bool = False
+    more: More | None = None
     space: ClassVar = "vectors"
     stops_on: ClassVar = ()
 
@@ -171,7 +175,7 @@ class GaussNewton:
         if here.tangents is None:  # of no evaluation: the shape alone is asked for
             return np.zeros((P, P))
         _, J = jacobian(self.gradient, here)
-        return J.T @ J
+        return J.T @ J if self.more is None else J.T @ J + self.more(here)
 
 
 def jacobian(gradient: Gradient, here: Evaluation) -> tuple[np.ndarray, np.ndarray]:

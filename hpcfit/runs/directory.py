@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shlex
@@ -96,8 +97,8 @@ class RunDirectory:
         self._history.close()
         self.write_json(STOPPED, stop._asdict())
         with hdf5_written_whole(self.path / "history.h5") as file:
-            for name in self._rows[0] if self._rows else ():
-                file[name] = [row[name] for row in self._rows]
+            for name in dict.fromkeys(name for row in self._rows for name in row):
+                file[name] = [row.get(name, math.nan) for row in self._rows]
 
     def write_json(self, name: str, content: dict) -> None:
         """A JSON file, whole."""

@@ -18,7 +18,7 @@ from tests.command import ROOT, here
 from tests.conftest import assert_one_clear_error
 
 KINDS = {"frame-weights", "force-map", "force-field"}
-CONFIGS = KINDS | {"force-field/tabulated"}
+CONFIGS = KINDS | {"force-field/tabulated", "force-field/geometries"}
 SIMULATED = {"frame-weights", "force-map"}  # whose demos simulate by `hpcfit simulate`
 HEAVY = ("jax", "numpy", "matplotlib", "openmm", "h5py")
 
@@ -61,7 +61,8 @@ def test_init_prints_a_config_that_is_valid(kind, tmp_path):
 
 def test_a_variant_without_a_config_of_its_own_is_one_error():
     done = here("init", "force-field/fluctuation")
-    assert_one_clear_error(done, ["no config of its own for 'fluctuation'", "force-field, force-field/tabulated"])
+    known = "force-field, force-field/tabulated, force-field/geometries"
+    assert_one_clear_error(done, ["no config of its own for 'fluctuation'", known])
 
 
 @pytest.mark.parametrize("command", ["init", "explain"])

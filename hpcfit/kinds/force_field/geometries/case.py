@@ -10,8 +10,9 @@ from hpcfit.config import Config, GridConfig
 from hpcfit.errors import InputError
 from hpcfit.fit.by_blocks import Reverse
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
-from hpcfit.fit.reduction import Sum
+from hpcfit.fit.reduction import choose_sum
 from hpcfit.kinds.force_field.geometries.sets import Stored, open_sets
+from hpcfit.kinds.force_field.geometries.shared import Shared
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_energy
 from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
 from hpcfit.store.files import sha256_of_file
@@ -19,22 +20,27 @@ from hpcfit.store.files import sha256_of_file
 
 @dataclass(frozen=True)
 class GeometriesCase:
-    """See ``hpcfit.kinds.base.SteppedCase``. A frame is a geometry."""
+    """See ``hpcfit.kinds.base.Case``. A frame is a geometry."""
 
     n_tiles = 1
 
     config: Config
     opened: Sequence[Opened]
     stored: Stored
-    moving: Moving
 
     @classmethod
     def open(cls, config: Config) -> GeometriesCase:
         """Read and check all inputs."""
         choice = config.problem
         opened = [open_energy(one) for one in choice.molecule]
-        moves = moving(choice.parameter, opened)
-        return cls(config, opened, open_sets(choice.geometries, opened, config.run.seed), moves)
+        shared = Shared.of(opened)
+        moves = moving(choice.parameter, [shared])
+        return cls(config, opened, open_sets(choice.geometries, opened, shared, moves, config.run.seed))
+
+    @property
+    def moving(self) -> Moving:
+        """The parameters that may move."""
+        return self.stored.moving
 
     @property
     def n_frames(self) -> int:
@@ -51,14 +57,9 @@ class GeometriesCase:
         """Blocks of geometries, the last of each molecule padded."""
         return len(self.stored.ids(self.block_frames))
 
-    def load(self) -> Load:
-        """One tile, with a few sums for each molecule."""
-        atoms = max(len(one.masses) for one in self.opened)
-        return Load(self.n_blocks, 1, 48 * self.block_frames * atoms, 12 * len(self.opened) + 4)
-
     def shape(self, size: int, grid: GridConfig) -> Shape:
         """All ranks along the geometries."""
-        return choose_shape(size, grid.frames, grid.slices, self.load())
+        return choose_shape(size, grid.frames, grid.slices, Load(self.n_blocks, 1, 1, 1))
 
     def identity(self) -> dict[str, str]:
         """The options of the problem, and what its files hold."""
@@ -83,11 +84,11 @@ class GeometriesCase:
 
     def bytes_held(self, grid: Grid) -> int:
         """Bytes of this rank's positions and forces."""
-        return self.load().cell_bytes * len(grid.blocks)
+        return 48 * max(len(one.masses) for one in self.opened) * self.block_frames * len(grid.blocks)
 
     def bytes_summed(self, grid: Grid) -> int:
         """Bytes of the sums of this rank's blocks."""
-        return 8 * self.load().tile_sums * len(grid.blocks)
+        return 8 * (12 * len(self.opened) + 4) * len(grid.blocks)
 
     def undefined_loss(self) -> InputError:
         """The loss at the start is not a number: a force is none."""
@@ -96,6 +97,6 @@ class GeometriesCase:
             remedy="leave geometries out in which atoms lie on each other",
         )
 
-    def gradient(self, grid: Grid, memory: int, add: Sum) -> Reverse:
-        """Value and gradient of the problem on this rank's geometries."""
-        return self.stored.evaluate(self.moving, self.block_frames, grid, add)
+    def evaluate(self, grid: Grid) -> Reverse:
+        """Value and gradient on this rank's geometries."""
+        return self.stored.evaluate(self.block_frames, grid, choose_sum(self.config.run.reductions, grid))

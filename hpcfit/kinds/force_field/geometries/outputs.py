@@ -31,10 +31,10 @@ def write_results(
         units = [""] * len(case.moving.labels)
         directory.write_csv(PARAMETERS, PARAMETER_COLUMNS, parameter_rows(facts["parameters"], units))
         directory.write_csv(GEOMETRIES, GEOMETRY_COLUMNS, geometry_rows(compared))
-        for one in case.opened:
+        problem, u = result.evaluate.problem, result.fitted.params.shared
+        for one, molecule in zip(case.opened, problem.molecules):
             if one.loaded is not None:
-                found = case.moving.at(result.fitted.params.shared, one.parameters)
-                write_text(directory.path / f"{one.name}.xml", one.loaded.to_xml(found))
+                write_text(directory.path / f"{one.name}.xml", one.loaded.to_xml(problem.at(u, molecule)))
         directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
 
     result.evaluate.grid.world.on_root(write)
@@ -57,12 +57,17 @@ def geometry_rows(sets: Sequence[Compared]) -> Iterator[tuple[Any, ...]]:
 
 def headline(metrics: dict[str, Any]) -> list[str]:
     """Root mean squares of deviations of each set before and after, then the fitted parameters."""
+    return [*set_lines(metrics["sets"]), *parameter_lines(metrics["parameters"])]
+
+
+def set_lines(sets: Sequence[dict[str, Any]]) -> list[str]:
+    """Root mean squares of deviations of each set before and after, a line each."""
     lines = []
-    for one in metrics["sets"]:
+    for one in sets:
         half = "held out" if one["held_out"] else "fitted"
         for name, unit in (("energy", "kJ/mol"), ("force", "kJ/mol/nm")):
             if name in one:
                 found = one[name]
                 values = f"{found['before']:.4g} -> {found['after']:.4g} +- {found['after_error']:.2g} {unit}"
                 lines.append(f"{one['set']}, {one['geometries']} {half}: {name} RMSE {values}")
-    return lines + parameter_lines(metrics["parameters"])
+    return lines

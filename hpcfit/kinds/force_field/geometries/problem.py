@@ -20,6 +20,7 @@ from jax.flatten_util import ravel_pytree
 
 from hpcfit.energies.energy import Energy
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
+from hpcfit.kinds.force_field.geometries.shared import Places, placed
 from hpcfit.kinds.force_field.simulated.parameters import Moving
 from hpcfit.pytrees import pytree
 
@@ -45,11 +46,13 @@ class Given(NamedTuple):
 @pytree
 @dataclass(frozen=True)
 class Molecule:
-    """The energy of a molecule. parameters: all classes that it has; shift: kJ/mol, taken off its energies, which are
-    then about 0 at the start; real: [N, 1], 1 for an atom and 0 for a virtual site, which has no force."""
+    """The energy of a molecule. parameters: all classes that it has; places: of those that move; shift: kJ/mol, taken
+    off its energies, which are then about 0 at the start; real: [N, 1], 1 for an atom and 0 for a virtual site, which
+    has no force."""
 
     potential: Energy
     parameters: Tree
+    places: Places
     box: Any
     shift: Any
     real: Any
@@ -70,8 +73,8 @@ class Sums(NamedTuple):
 
 
 class Curvature(NamedTuple):
-    """Of residuals r with derivatives J by the P parameters: sum of J^T J, [P, P]; of weights times derivatives of the
-    energy, by molecule, [M, P]; of g g^T, g the gradient of the share of one geometry in the loss, [P, P]."""
+    """Sums of J^T J, J the derivatives of residuals by the P parameters, [P, P]; of weights times derivatives of the
+    energy, by molecule, [M, P]; of g g^T, g the share of one geometry in the gradient of the loss, [P, P]."""
 
     products: Any
     means: Any
@@ -83,15 +86,19 @@ class Curvature(NamedTuple):
 class StoredGeometries:
     """See ``hpcfit.fit.problem.Problem``. A block of frames is of one molecule, whose number is ``Cell.more`` [width].
 
-    Shared parameters are the numbers u of ``Moving``; there are no local ones. Rows are ``deviation``, d of each
-    geometry, and ``squares``, the sum of the squared deviations of its forces. components: numbers of the forces of
-    all fitted geometries, and of those held out, as they count, [2]. with_forces: whether any forces are targets.
+    Shared parameters are the numbers u of ``Moving``; there are no local ones. parameters: all
+    entries of all molecules (``Shared``). Rows are ``deviation``, d of each geometry, and ``squares``, the sum of the
+    squared deviations of its forces. components: numbers of the forces of
+    all fitted geometries, and of those held out, as they count, [2]. with_forces: whether any forces are targets;
+    priced: whether priors are part of the loss.
     """
 
     molecules: tuple[Molecule, ...]
     moving: Moving
+    parameters: Tree
     components: Any
     with_forces: bool = field(metadata={"static": True})
+    priced: bool = field(metadata={"static": True})
 
     @property
     def tiles(self) -> np.ndarray:
@@ -112,12 +119,16 @@ class StoredGeometries:
 
     # ---- sums over geometries --------------------------------------------------------------------------------------
 
+    def at(self, u: Tree, molecule: Molecule) -> Tree:
+        """The parameters of a molecule."""
+        return placed(molecule.parameters, self.moving.at(u, self.parameters), molecule.places)
+
     def deviations(self, u: Tree, cell: Cell) -> tuple[Any, Any]:
         """d [width], and the deviations of forces [width, N, 3], zeros where none are targets."""
         return jax.lax.switch(cell.more[0], [partial(self._of_molecule, one) for one in self.molecules], u, cell.data)
 
     def _of_molecule(self, molecule: Molecule, u: Tree, given: Given) -> tuple[Any, Any]:
-        theta, N = self.moving.at(u, molecule.parameters), len(molecule.real)
+        theta, N = self.at(u, molecule), len(molecule.real)
         x = given.positions[:, :N]
         if not self.with_forces:
             return jax.vmap(partial(molecule.energy, theta))(x) - given.energy, jnp.zeros_like(given.forces)
@@ -139,13 +150,14 @@ class StoredGeometries:
 
     def no_rows(self, frames: FrameRows) -> Tree:
         """Zeros like the rows of all geometries of a rank."""
-        return {"deviation": np.zeros(frames.ids.shape), "squares": np.zeros(frames.ids.shape)}
+        return dict.fromkeys(("deviation", "squares"), np.zeros(frames.ids.shape))
 
     def _member(self, cell: Cell) -> Any:
         return jnp.where(jnp.arange(len(self.molecules)) == cell.more[0], 1.0, 0.0)
 
-    def curvature(self, params: Params, cell: Cell, offsets: Any) -> Curvature:
-        """The sums over the geometries of a cell of what the curvature is made of. offsets: of the molecules, [M]."""
+    def curvature(self, params: Params, cell: Cell, offsets: Any, means: Any) -> Curvature:
+        """The sums over the geometries of a cell of what the curvature is made of. offsets, means: of d of the
+        molecules, [M], and of its derivatives, [M, P], which the scatter is about."""
         u, tree = ravel_pytree(params.shared)
         found = self.deviations(params.shared, cell)
         of_energy, of_forces = jax.jacfwd(lambda v: self.deviations(tree(v), cell))(u)
@@ -154,13 +166,23 @@ class StoredGeometries:
         wJ = w[:, None] * of_energy
         flat, off = of_forces.reshape(len(d), -1, len(u)), off.reshape(len(d), -1)
         products = wJ.T @ of_energy + jnp.einsum("tkp,t,tkq->pq", flat, w_forces, flat)
-        g = (d - offsets @ member)[:, None] * wJ + w_forces[:, None] * jnp.einsum("tk,tkp->tp", off, flat)
+        about = of_energy - member @ means
+        g = (w * (d - offsets @ member))[:, None] * about + w_forces[:, None] * jnp.einsum("tk,tkp->tp", off, flat)
         return Curvature(products, jnp.outer(member, jnp.sum(wJ, axis=0)), g.T @ g)
 
+    def means(self, found: Curvature, sums: Sums) -> np.ndarray:
+        """The weighted mean of the derivatives of each molecule's fitted energies, [M, P]; 0 where it has none."""
+        w = np.asarray(sums.w)[FITTED][:, None]
+        return np.asarray(found.means) / np.where(w > 0, w, 1.0)
+
     def normal(self, found: Curvature, sums: Sums) -> np.ndarray:
-        """The second derivative of the loss by Gauss and Newton, [P, P], from sums over all geometries."""
-        means = np.asarray(found.means) / np.sqrt(np.maximum(np.asarray(sums.w)[FITTED], np.finfo(float).tiny))[:, None]
-        return np.asarray(found.products) - means.T @ means + self.moving.of_priors
+        """The second derivative of chi2 / 2 by Gauss and Newton, [P, P], from sums over all geometries."""
+        return np.asarray(found.products) - np.asarray(found.means).T @ self.means(found, sums)
+
+    @property
+    def of_priors(self) -> np.ndarray:
+        """The second derivative of what the priors add to the loss, [P, P]."""
+        return self.moving.of_priors if self.priced else np.zeros_like(self.moving.of_priors)
 
     # ---- loss ------------------------------------------------------------------------------------------------------
 
@@ -182,7 +204,8 @@ class StoredGeometries:
 
     def loss(self, sums: Sums, common: Tree, shared: Tree) -> Any:
         """See the module."""
-        return 0.5 * (self._chi2(sums, FITTED) + jnp.sum(self.moving.priors(shared) ** 2))
+        prior = jnp.sum(self.moving.priors(shared) ** 2) if self.priced else 0.0
+        return 0.5 * (self._chi2(sums, FITTED) + prior)
 
     def _chi2(self, sums: Sums, column: int) -> Any:
         return self.energy_squares(sums, column) + sums.forces[column]
@@ -190,7 +213,7 @@ class StoredGeometries:
     def metrics(self, sums: Sums, common: Tree, shared: Tree) -> dict[str, Any]:
         """chi2 of fitted and held-out geometries, what the priors add, root mean squares of the deviations of energies,
         kJ/mol, and of components of forces, kJ/mol/nm, and the parameters."""
-        found = {"chi2": self._chi2(sums, FITTED), "chi2_held_out": self._chi2(sums, HELD_OUT)}
+        found = {"chi2": jnp.maximum(self._chi2(sums, FITTED), 0.0), "chi2_held_out": self._chi2(sums, HELD_OUT)}
         found["prior"] = jnp.sum(self.moving.priors(shared) ** 2)
         for name, column in (("", FITTED_PLAIN), ("_held_out", HELD_OUT_PLAIN)):
             found[f"energy_rmse{name}"] = _root(self.energy_squares(sums, column), jnp.sum(sums.w[column]))

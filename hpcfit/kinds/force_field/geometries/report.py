@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hpcfit.kinds.force_field.files import GEOMETRIES, PARAMETERS, ForceFieldRun
-from hpcfit.kinds.force_field.sections import cards, convergence, correlations, parameter_table, so_far, time
+from hpcfit.kinds.force_field.sections import cards, convergence, correlations, so_far, time
 from hpcfit.report.page import Figure, Section, Table, Text, plural, plus_minus, significant
 from hpcfit.report.report import Contents
 from hpcfit.report.sections import settings
@@ -50,10 +50,12 @@ def _keys(one: dict[str, Any]) -> list[str]:
     return [f"{what}_rmse{'_held_out' if one['held_out'] else ''}" for what in ("energy", "force") if what in one]
 
 
-def geometries(run: ForceFieldRun) -> Section:
-    """Deviations of each set, and energies against those of the reference."""
+def geometries(run: ForceFieldRun) -> Section | None:
+    """Deviations of each set, and energies against those of the reference; None of a run without any."""
     from hpcfit.kinds.force_field import figures
 
+    if not run.metrics.get("sets"):
+        return None
     by_set: dict[str, list] = {}
     for one in run.geometries:
         if np.isfinite(one.reference):
@@ -62,7 +64,10 @@ def geometries(run: ForceFieldRun) -> Section:
         "set",
         "",
         "geometries",
-        "energy before", "energy after", "force before", "force after",
+        "energy before",
+        "energy after",
+        "force before",
+        "force after",
     )
     table = Table(head, [_row(one) for one in run.metrics["sets"]], SETS, text_columns=2)
     drawn = [Figure(figures.energies(by_set), "energies against the reference", ENERGIES)] if by_set else []
@@ -81,8 +86,14 @@ def _row(one: dict[str, Any]) -> list:
 def parameters(run: ForceFieldRun) -> Section:
     """Values with errors, and correlations."""
     table = run.metrics["parameters"]
+    errors = table["errors_of_data"] or [None] * len(table["names"])
+    rows = [
+        [name, significant(start, 4), plus_minus(significant(value, 4), error)]
+        for name, start, value, error in zip(table["names"], table["start"], table["values"], errors)
+    ]
+    values = Table(("parameter", "before", "value"), rows, PARAMETERS_TABLE)
     unknown = [Text(f"The geometries do not determine {one}.", warning=True) for one in run.metrics["undetermined"]]
-    return Section("Parameters", [parameter_table(table, PARAMETERS_TABLE), *correlations(table), *unknown])
+    return Section("Parameters", [values, *correlations(table), *unknown])
 
 
 CONTENTS = Contents(

@@ -16,8 +16,9 @@ from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
-from hpcfit.kinds.force_field.geometries.config import GeometriesConfig
+from hpcfit.kinds.force_field.config import GeometriesConfig
 from hpcfit.kinds.force_field.geometries.problem import Given, Molecule, StoredGeometries
+from hpcfit.kinds.force_field.geometries.shared import Places, Shared
 from hpcfit.kinds.force_field.simulated.ensembles import Opened
 from hpcfit.kinds.force_field.simulated.parameters import Moving
 from hpcfit.physics.constants import GAS_CONSTANT
@@ -45,10 +46,12 @@ class Set(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """All sets, molecule after molecule, and the molecules' energies."""
+    """All sets, molecule after molecule, the molecules' energies, what moves, and all entries of their parameters."""
 
     sets: tuple[Set, ...]
     molecules: tuple[Molecule, ...]
+    moving: Moving
+    parameters: dict[str, np.ndarray]
 
     @property
     def n_geometries(self) -> int:
@@ -67,12 +70,14 @@ class Stored(NamedTuple):
     def _by_molecule(self) -> list[list[Set]]:
         return [[one for one in self.sets if one.molecule == number] for number in range(len(self.molecules))]
 
-    def evaluate(self, moving: Moving, width: int, grid: Grid, add: Sum) -> Reverse:
-        """Value and gradient on this rank's geometries."""
+    def evaluate(self, width: int, grid: Grid, add: Sum, priced: bool = True) -> Reverse:
+        """Value and gradient on this rank's geometries. priced: whether priors are part of the loss."""
         ids = self.ids(width)[grid.blocks.start : grid.blocks.stop]
         with_forces = any(one.forces is not None for one in self.sets)
         components = [sum(_count(one, held_out) for one in self.sets) for held_out in (False, True)]
-        problem = StoredGeometries(self.molecules, moving, np.array(components), with_forces)
+        problem = StoredGeometries(
+            self.molecules, self.moving, self.parameters, np.array(components), with_forces, priced
+        )
         chunk = Chunk(
             slice(0, len(ids)), slice(0, 1), jax.tree.map(lambda leaf: leaf[None], self._given(ids, with_forces))
         )
@@ -120,24 +125,26 @@ def _weights(one: Set, sigma: float | None) -> np.ndarray:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def open_sets(tables: Sequence[GeometriesConfig], opened: Sequence[Opened], seed: int) -> Stored:
-    """Read and check all sets; a molecule is one of ``opened``, of which those without geometries are left out. seed:
-    of held-out shares."""
+def open_sets(
+    tables: Sequence[GeometriesConfig], opened: Sequence[Opened], shared: Shared, moves: Moving, seed: int
+) -> Stored:
+    """Read and check all sets; a molecule is one of ``opened``, of which those without geometries are left out.
+    shared: the entries of all; moves: which of them move; seed: of held-out shares."""
     used = [one for one in opened if any(table.molecule == one.name for table in tables)]
     molecules, sets = [], []
     for number, one in enumerate(used):
         mine = [(place, table) for place, table in enumerate(tables) if table.molecule == one.name]
         read = [_open(table, one, number, [seed, place]) for place, table in mine]
         _check_weights(one.name, read)
-        shift, centred = _at_start(_molecule(one), one, read)
+        shift, centred = _at_start(_molecule(one, shared.places(moves, one)), one, read)
         molecules.append(shift)
         sets += centred
-    return Stored(tuple(sets), tuple(molecules))
+    return Stored(tuple(sets), tuple(molecules), moves, shared.parameters)
 
 
-def _molecule(opened: Opened) -> Molecule:
+def _molecule(opened: Opened, places: Places) -> Molecule:
     real = np.where(opened.masses > 0, 1.0, 0.0)[:, None]
-    return Molecule(opened.potential, opened.parameters, opened.box, np.array(0.0), real)
+    return Molecule(opened.potential, opened.parameters, places, opened.box, np.array(0.0), real)
 
 
 def _open(table: GeometriesConfig, opened: Opened, molecule: int, seed: list[int]) -> Set:

@@ -19,12 +19,13 @@ from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.inner import InnerProduct
 from hpcfit.fit.marquardt import Marquardt
 from hpcfit.fit.problem import Cell, Params
+from hpcfit.fit.rounds import flat
 from hpcfit.fit.stages import Fits
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.kinds.force_field.geometries.case import GeometriesCase
 from hpcfit.kinds.force_field.geometries.problem import Curvature, StoredGeometries
 from hpcfit.kinds.force_field.geometries.sets import Set, Stored
-from hpcfit.kinds.force_field.simulated.study import undetermined
+from hpcfit.kinds.force_field.simulated.parameters import little_known
 from hpcfit.statistics.blocks import bootstrap_error
 
 FINAL = "geometries"
@@ -33,19 +34,22 @@ FINAL = "geometries"
 def study(case: GeometriesCase, fits: Fits) -> dict[str, Any]:
     """The fit of the case; what was found beside the result itself, which ``fits.final`` is told. Collective."""
     fits.announce([FINAL])
-    evaluate = fits.evaluate
+    evaluate = case.evaluate(fits.grid)
     start = evaluate.problem.init(case.config.run.seed, evaluate.frames.rows)
     before = evaluate.value(start)
     fitted = fits.fit(
-        FINAL, start, optimizer=damped if case.config.problem.solver == "marquardt" else None
+        FINAL, start, evaluate=evaluate, optimizer=damped if case.config.problem.solver == "marquardt" else None
     )
-    fits.final(fitted)
+    fits.final(fitted, evaluate=evaluate)
     after = evaluate.value(fitted.params)
     found = errors(evaluate, after, case.stored)
     fits.warn([f"the geometries do not determine {one}" for one in found["undetermined"]])
+    fits.warn([f"priors say more than the geometries of {one}" for one in found["held_by_priors"]])
     sets, u = compared(evaluate, [before, after], case.stored), fitted.params.shared
+    fits.warn(against_forces(sets))
     return {
         "undetermined": found["undetermined"],
+        "held_by_priors": found["held_by_priors"],
         "parameters": {
             "names": list(case.moving.labels),
             "start": case.moving.values(case.moving.init()).tolist(),
@@ -70,47 +74,51 @@ def damped(inner: InnerProduct, gradient: Gradient) -> Marquardt:
 
 
 @jax.jit
-def _curvatures(problem: StoredGeometries, params: Params, cells: Cell, offsets: Any) -> Curvature:
-    return over_cells(lambda p, cell, _: problem.curvature(p, cell, offsets), params, cells, None)
+def _curvatures(problem: StoredGeometries, params: Params, cells: Cell, offsets: Any, means: Any) -> Curvature:
+    return over_cells(lambda p, cell, _: problem.curvature(p, cell, offsets, means), params, cells, None)
 
 
-def curvature(evaluate: Gradient, here: Evaluation) -> Curvature:
-    """What the curvature of the residuals is made of, summed over all geometries; collective."""
+def curvature(evaluate: Gradient, here: Evaluation, means: np.ndarray | None = None) -> Curvature:
+    """The sums over all geometries that the curvature of the residuals is made of; collective. means: those about which
+    the scatter is taken, 0 where they are not known yet."""
     problem, rows, parts = evaluate.problem, evaluate.frames.rows, []
     offsets = np.asarray(problem.offsets(here.sums))
+    means = np.zeros((len(offsets), len(flat(here.params)))) if means is None else means
     for chunk in evaluate.frames.chunks():
         cells = Cell(chunk.data, rows.ids[chunk.rows], rows.more[chunk.rows])
-        parts.append(_curvatures(problem, here.params, cells, offsets))
+        parts.append(_curvatures(problem, here.params, cells, offsets, means))
     return evaluate.add(parts, axis=(0, 1), over="world")
 
 
 def normal(evaluate: Gradient, here: Evaluation) -> np.ndarray:
     """The curvature of the loss by Gauss and Newton, [P, P], the same on every rank; collective."""
-    return evaluate.grid.world.bcast(evaluate.problem.normal(curvature(evaluate, here), here.sums))
+    problem = evaluate.problem
+    found = problem.normal(curvature(evaluate, here), here.sums) + problem.of_priors
+    return evaluate.grid.world.bcast(found)
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
 def errors(evaluate: Gradient, here: Evaluation, stored: Stored) -> dict[str, Any]:
-    """Errors of the parameters with their correlations, and what nothing determines; collective."""
-    found = curvature(evaluate, here)
+    """Errors of the parameters with their correlations, and what the geometries do not determine; collective."""
+    means = evaluate.problem.means(curvature(evaluate, here), here.sums)
+    found = curvature(evaluate, here, means)
     return evaluate.grid.world.on_root(partial(_errors, evaluate.problem, here, found, stored))
 
 
 def _errors(problem: StoredGeometries, here: Evaluation, found: Curvature, stored: Stored) -> dict[str, Any]:
-    N, moving = problem.normal(found, here.sums), problem.moving
-    unknown = undetermined(N, moving.of_priors, moving.free)
+    moving, of_data = problem.moving, problem.normal(found, here.sums)
+    unknown, held = little_known(of_data, problem.of_priors, moving.free)
+    said = {"undetermined": unknown, "held_by_priors": held}
     if unknown:
-        return {"undetermined": unknown, "parameters": {}}
-    slopes, inverse = moving.slopes(here.params.shared), np.linalg.inv(N)
-    of_scatter = inverse @ np.asarray(found.scatter) @ inverse * _correction(stored, len(N))
-    covariance = slopes @ of_scatter @ slopes.T
+        return said | {"parameters": {}}
+    inverse, slopes = np.linalg.inv(of_data + problem.of_priors), moving.slopes(here.params.shared)
+    covariance = slopes @ inverse @ np.asarray(found.scatter) @ inverse @ slopes.T * _correction(stored, len(inverse))
     deviations = np.sqrt(np.diag(covariance))
-    norm = np.outer(deviations, deviations)
-    correlations = np.where(norm > 0, covariance / np.where(norm > 0, norm, 1.0), np.eye(len(slopes)))
-    known = {"errors_of_data": deviations.tolist(), "correlations": correlations.tolist()}
-    return {"undetermined": [], "parameters": known}
+    norm = np.where(deviations > 0, deviations, 1.0)
+    correlations = np.where(np.eye(len(norm)) > 0, 1.0, covariance / np.outer(norm, norm))
+    return said | {"parameters": {"errors_of_data": deviations.tolist(), "correlations": correlations.tolist()}}
 
 
 def _correction(stored: Stored, P: int) -> float:
@@ -157,6 +165,20 @@ def _compared(rows: list[dict[str, np.ndarray]], offsets: np.ndarray, stored: St
         energies = None if one.config.energy_sigma is None else d[:, mine] - offsets[:, one.molecule, None]
         forces = None if one.forces is None else np.sqrt(squares[:, mine] / one.forces[0].size)
         yield Compared(one, energies, forces)
+
+
+def against_forces(sets: Sequence[Compared] | None) -> list[str]:
+    """A warning for each set whose forces are further from those of the parameters given than from none; on root."""
+    warnings = []
+    for one in sets or ():
+        if one.forces is not None:
+            off, size = np.sqrt(np.mean(one.forces[0] ** 2)), np.sqrt(np.mean(one.of.forces**2))
+            if off > size:
+                warnings.append(
+                    f"forces of geometries '{one.of.config.name}' are off by {off:.3g} kJ/mol/nm before the fit, more"
+                    f" than their size, {size:.3g}: are they gradients, or in another unit than force_unit?"
+                )
+    return warnings
 
 
 def _row(rows: dict[str, np.ndarray], what: str) -> np.ndarray:

@@ -19,14 +19,16 @@ from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import choose_sum
+from hpcfit.kinds.force_field.geometries.sets import Stored
 from hpcfit.kinds.force_field.simulated.averages import NO_DIFFERENCES, Differences, Ensemble, Measured, Windows
 from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, MovingCurveConfig, SimulatedConfig
 from hpcfit.kinds.force_field.simulated.direction import Direction, direction, of_tangents, seconds_a_step
-from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_system
+from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_energy, open_system
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
 from hpcfit.kinds.force_field.simulated.given import drawn_windows
 from hpcfit.kinds.force_field.simulated.parameters import Moving, moving, values_of_run
 from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
+from hpcfit.kinds.force_field.simulated.stored import open_stored
 from hpcfit.kinds.force_field.simulated.weighed import Drawn, Given
 from hpcfit.observables.build import build
 from hpcfit.observables.measured import measured
@@ -66,6 +68,8 @@ class SimulatedCase:
     tiles: tuple[tuple[Measured, ...], ...]
     differences: Differences
     begin: dict[str, np.ndarray]
+    molecules: Sequence[Opened] = ()
+    stored: Stored | None = None
 
     @classmethod
     def open(cls, config: Config) -> SimulatedCase:
@@ -79,7 +83,9 @@ class SimulatedCase:
         _check_lengths(config.problem, opened, moves)
         differences, of_differences = _differences(config.problem, tiles)
         begin = _begin(config.problem, moves)
-        return cls(config, opened, ensembles, moves, (*tiles, of_differences), differences, begin)
+        molecules = [open_energy(one) for one in config.problem.molecule]
+        stored = open_stored(config.problem, [*opened, *molecules], moves, config.run.seed)
+        return cls(config, opened, ensembles, moves, (*tiles, of_differences), differences, begin, molecules, stored)
 
     @property
     def n_frames(self) -> int:
@@ -158,6 +164,7 @@ class SimulatedCase:
             "windows": f"{choice.windows} of {self._length}, {self.block_frames} side by side",
             "data": f"{len(names) - held_out} fitted, {held_out} held out",
             "parameters": ", ".join(self.moving.free[:8]) + (" ..." if P > 8 else "") + self._followers,
+            **({} if self.stored is None else {"geometries": f"{self.stored.n_geometries}, {choice.geometries_in}"}),
             "derivatives": f"{choice.estimator}: {self.direction.reason}",
             "rounds": f"{choice.steps}{settled}",
         }

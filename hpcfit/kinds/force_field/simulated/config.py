@@ -27,6 +27,7 @@ from hpcfit.config.table import (
     relative_to_config,
 )
 from hpcfit.errors import InputError, nearest
+from hpcfit.kinds.force_field.config import GeometriesConfig, check_geometries
 
 STEPS = 4  # of an optimizer on one sample of frames
 MOVES = {"integrator", "friction", "step", "equilibration", "barostat_every"}  # keys of a system that is simulated
@@ -223,7 +224,9 @@ class SimulatedConfig(ProblemTable):
     frames after which tangents begin anew at 0, of which then each time the first are skipped; "auto": those of the
     least error, by as many draws before the rounds; without it the window.
     curve: Karplus curves, fixed or fitted. difference: what was measured of two averages. start: parameters.csv of a
-    run, whose values are begun with; priors stay around those of the systems.
+    run, whose values are begun with; priors stay around those of the systems. geometries: stored ones with reference
+    energies, of a system or of a ``molecule`` that is not simulated. geometries_in: "rounds", whose loss has a term of
+    them, or "start": a fit to them alone says where the rounds begin.
 
     Where systems have ``frames``, which are of the parameters at the start, a window is a run of consecutive ones.
     "fluctuation" takes one step from their averages, "reweighting" as many as frames carry that are weighed anew.
@@ -251,6 +254,9 @@ class SimulatedConfig(ProblemTable):
     curve: list[MovingCurveConfig] = []
     difference: list[DifferenceConfig] = []
     start: FilePath | None = None
+    molecule: list[EnergyConfig] = []
+    geometries: list[GeometriesConfig] = []
+    geometries_in: Literal["rounds", "start"] = "rounds"
 
     _path = field_validator("start")(lambda path, info: None if path is None else relative_to_config(path, info))
 
@@ -271,7 +277,7 @@ class SimulatedConfig(ProblemTable):
     @property
     def files(self) -> dict[str, Path]:
         """The input files, by system and key."""
-        tables = [*self.system, *self.difference]
+        tables = [*self.system, *self.difference, *self.molecule, *self.geometries]
         start = {} if self.start is None else {"start": self.start}
         return start | {f"{one.name} {key}": path for one in tables for key, path in one.files.items()}
 
@@ -382,6 +388,19 @@ class SimulatedConfig(ProblemTable):
                 raise ValueError(f"curve '{curve.name}' is used by no observable: leave it out")
             if curve.fitted and all(one.held_out for one in users):
                 raise ValueError(f"curve '{curve.name}' is to be fitted, and all its data are held out")
+        return self
+
+    @model_validator(mode="after")
+    def _stored(self) -> SimulatedConfig:
+        names = [one.name for one in (*self.system, *self.molecule)]
+        check_are_unique("[[problem.system]] and [[problem.molecule]]", names)
+        if self.geometries:
+            check_geometries(self.geometries, names)
+        elif self.geometries_in != "rounds":
+            raise ValueError(f"geometries_in = '{self.geometries_in}' has no effect without [[problem.geometries]]")
+        for one in self.molecule:
+            if one.name not in [of.molecule for of in self.geometries]:
+                raise ValueError(f"molecule '{one.name}' has no [[problem.geometries]]: leave it out")
         return self
 
     @model_validator(mode="after")

@@ -9,11 +9,14 @@ from hpcfit.fit.stages import Result
 from hpcfit.kinds.force_field.files import (
     DERIVATIVE_COLUMNS,
     DERIVATIVES,
+    GEOMETRIES,
+    GEOMETRY_COLUMNS,
     OBSERVABLES,
     PARAMETER_COLUMNS,
     PARAMETERS,
     WITH_ERRORS,
 )
+from hpcfit.kinds.force_field.geometries.outputs import geometry_rows, set_lines
 from hpcfit.kinds.force_field.outputs import parameter_lines, parameter_rows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.runs.directory import RunDirectory
@@ -24,6 +27,7 @@ def write_results(
     directory: RunDirectory, case: SimulatedCase, result: Result, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Write all files of the result; collective. Returns the metrics."""
+    compared = facts.pop("compared", None)
     metrics = {
         "kind": "force-field",
         "estimator": case.config.problem.estimator,
@@ -40,6 +44,8 @@ def write_results(
         rows = [map(row.get, DERIVATIVE_COLUMNS) for one in facts.get("derivatives", ()) for row in one["rows"]]
         if rows:
             directory.write_csv(DERIVATIVES, DERIVATIVE_COLUMNS, rows)
+        if compared is not None:
+            directory.write_csv(GEOMETRIES, GEOMETRY_COLUMNS, geometry_rows(compared))
         for name, xml in _systems(case, result):
             write_text(directory.path / name, xml)
         directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
@@ -59,7 +65,7 @@ def headline(metrics: dict[str, Any]) -> list[str]:
     before, after = metrics["before"], metrics["fitted"]
     pairs = [("chi2", "fitted data"), ("chi2_held_out", "held-out data")]
     lines = [f"{words:16s} chi2 {before[key]:.4g} -> {after[key]:.4g}" for key, words in pairs if key in before]
-    lines += parameter_lines(metrics["parameters"])
+    lines += [*set_lines(metrics.get("sets", ())), *parameter_lines(metrics["parameters"])]
     carried = metrics["estimator"] == "pathwise"
     systems = [one for one in metrics.get("derivatives", ()) if carried and one["windows"]]
     return lines + [f"{'tangents':16s} {advice(one['system'], one['windows'])}" for one in systems]

@@ -28,6 +28,7 @@ from hpcfit.kinds.force_field.simulated.net_charge import counts, followed, how_
 from hpcfit.pytrees import pytree
 from hpcfit.readers.boundary import reading
 
+UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that the data say nothing of
 UNIT = 0.01  # of a start, the scale where neither scale nor prior is given
 
 
@@ -307,3 +308,19 @@ def _scale(one: ParameterConfig, start: float) -> float:
 def _labels(leaf: str, one: Class, states: Sequence[Any]) -> list[str]:
     labels = next(state.labels[leaf] for state in states if leaf in state.parameters)
     return [leaf if len(labels) == 1 else f"{leaf}:{labels[place]}" for place in one.entry]
+
+
+def little_known(of_data: np.ndarray, of_priors: np.ndarray, labels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The combinations of parameters that neither data nor priors say anything of, and those of which priors say more
+    than data do, in units of the parameters' scales; from the curvatures of both, [P, P]."""
+    values, vectors = np.linalg.eigh(of_data + of_priors)
+    held = np.sum(vectors * (of_priors @ vectors), axis=0) > values / 2
+    parts = (values <= UNDETERMINED * values[-1]) & ~held, held
+    return tuple([_in_words(vector, labels) for vector in vectors[:, part].T] for part in parts)
+
+
+def _in_words(vector: np.ndarray, labels: Sequence[str]) -> str:
+    """A combination by its largest parts."""
+    order = np.argsort(-np.abs(vector))[:3]
+    parts = [f"{vector[k]:+.2g} {labels[k]}" for k in order if abs(vector[k]) > 0.1]
+    return " ".join(parts) + " (in units of their scales)"

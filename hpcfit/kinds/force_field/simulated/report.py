@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from hpcfit.kinds.force_field.files import OBSERVABLES, PARAMETERS, ForceFieldRun
+from hpcfit.kinds.force_field.geometries.report import geometries
 from hpcfit.kinds.force_field.sections import (
     cards,
     convergence,
@@ -242,7 +243,7 @@ def spent(run: ForceFieldRun) -> Section:
 
 
 CONTENTS = Contents(
-    finished=(outcome, data, parameters, derivatives, partial(convergence, words=NOISE), spent, settings),
+    finished=(outcome, data, geometries, parameters, derivatives, partial(convergence, words=NOISE), spent, settings),
     unfinished=(partial(so_far, meaning=MEANING), partial(convergence, words=NOISE), settings),
     files=("config.toml", "environment.json", "history.jsonl", PARAMETERS, OBSERVABLES),
     run=ForceFieldRun,

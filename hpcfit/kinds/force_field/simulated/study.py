@@ -22,10 +22,11 @@ from hpcfit.fit.by_blocks import Forward
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.optimizers import MakeOptimizer, Optimizer, choose_optimizer
 from hpcfit.fit.problem import Params
-from hpcfit.fit.rounds import GaussNewton, Rounds, jacobian
+from hpcfit.fit.rounds import GaussNewton, More, Rounds, jacobian
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.fit.stopwatch import Stopwatch
+from hpcfit.kinds.force_field.simulated import stored
 from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, of_windows, without_each
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
@@ -39,15 +40,14 @@ from hpcfit.kinds.force_field.simulated.derivatives import (
     seen_systems,
 )
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
+from hpcfit.kinds.force_field.simulated.parameters import little_known
 from hpcfit.kinds.force_field.simulated.weighed import fluctuation, window_slopes
 from hpcfit.kinds.force_field.simulated.window import PILOT, pilot, windows_compared
 from hpcfit.simulation.langevin import PhasePoint
 from hpcfit.statistics.blocks import jackknife_error
 
 EQUILIBRATION, FINAL, DERIVATIVES = "equilibration", "rounds", "derivatives"
-HELD = 0.5  # of a curvature: from there on it is that of priors
 NEAR = 1.2  # times the share of frames that must carry averages: steps have probably been turned back
-UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that the data say nothing of
 
 
 class AtEnd(NamedTuple):
@@ -72,17 +72,21 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     """All of the case; what was found beside the result itself, which ``fits.final`` is told. Collective."""
     piloted, clock = case.config.problem.tangents == "auto", Stopwatch()
     draws = case.config.problem.derivative_draws if seen_systems(case.problem) and not case.given else 0
-    stages = [EQUILIBRATION, *([PILOT] if piloted else []), FINAL, *([DERIVATIVES] if draws else [])]
-    fits.announce([FINAL] if case.given else stages)
+    first = [stored.FIRST] if case.config.problem.geometries_in == "start" else []
+    stages = [EQUILIBRATION, *([PILOT] if piloted else []), *first, FINAL, *([DERIVATIVES] if draws else [])]
+    fits.announce([*first, FINAL] if case.given else stages)
     begun = {}
     if not case.given:
         with clock("equilibration"):
             begun = fits.grid.world.bcast(fits.stage(EQUILIBRATION, case.equilibration(fits.grid.world), {}))
     case = pilot(case, fits, begun) if piloted else case
-    evaluate = case.evaluate(fits.grid)
+    evaluate = stored.joined(case, case.evaluate(fits.grid))
     with clock("rounds"):
-        start = Params(case.begin, ()) if case.given else evaluate.problem.begun(case.start(begun, fits.grid))
-        before, along = evaluate.value(start), AlongRounds(case, evaluate)
+        given = Params(case.begin, ()) if case.given else case.start(begun, fits.grid)
+        start = evaluate.problem.begun(given)
+        before, moved = evaluate.value(start), stored.begun(case, fits, given)
+        start = start if moved is given else evaluate.problem.begun(moved)
+        along = AlongRounds(case, evaluate)
         fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem), also=along)
     fits.final(fitted, evaluate=evaluate)
     fits.warn(few(case, fitted) if case.given else exploded(case, fitted, evaluate))
@@ -90,11 +94,11 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     u, local = fitted.params
     with clock("last draw, errors"):
         at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
-        found = at_end(case, carried, at, () if case.given else local["seen"])
+        found = at_end(case, carried, at, () if case.given else local["seen"], stored.more(evaluate))
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
     with clock("derivatives compared"):
         compared = compare(case, fits, carried, at) if draws else of_given(case, carried, at) if case.given else {}
-    return compared | {
+    return compared | stored.facts(case, fits.grid, given.shared, u) | {
         "parameters": {
             "names": list(case.moving.labels),
             "start": case.moving.values(case.begin).tolist(),
@@ -136,7 +140,7 @@ def _optimizer(case: SimulatedCase, problem: Windows) -> MakeOptimizer:
     def make(inner: Any, gradient: Gradient) -> Optimizer:
         if choice.solver == "gauss-newton":
             compared = choice.steps_of_a_draw > 1
-            one = GaussNewton(gradient, choice.full_steps, choice.largest_step, compared)
+            one = GaussNewton(gradient, choice.full_steps, choice.largest_step, compared, stored.more(gradient))
         else:
             one = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner, gradient)
         return Rounds(problem, one, choice.steps, 0 if case.given else choice.steps_of_a_draw)
@@ -272,28 +276,31 @@ def averages_of(at: Evaluation) -> np.ndarray:
     return np.asarray(at.sums["data"])
 
 
-def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation, seen: Any) -> AtEnd:
+def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation, seen: Any, more: More | None) -> AtEnd:
     """Errors of the averages of a draw, from the spread of its windows, and of the parameters, from that of the means
-    of each window over the rounds that they are the mean of: a window goes on where it ended, and may remember.
-    Collective."""
+    of each window over the rounds that they are the mean of: a window goes on where it ended, and may remember. more:
+    gives the curvature [P, P] of what the loss has beside averages. Collective."""
     rows = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
     of_rounds = gather_rows(to_arrays([Params((), seen)]).local, evaluate.grid)
     _, J = jacobian(evaluate, at)
-    return evaluate.grid.world.on_root(partial(_errors, case, evaluate.problem, at, rows, of_rounds, J))
+    beside = 0.0 if more is None else more(at)
+    errors = partial(_errors, case, evaluate.problem, at, rows, of_rounds, J, beside)
+    return evaluate.grid.world.on_root(errors)
 
 
 def _errors(
     case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray],
-    of_rounds: dict[str, np.ndarray], J: np.ndarray,
+    of_rounds: dict[str, np.ndarray], J: np.ndarray, beside: Any,
 ) -> AtEnd:  # fmt: skip
     averages, left_out = averages_of(at), without_each(case, problem, at.params.shared, rows)
     noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
     n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
-    unknown = undetermined(J.T @ J, J[n:].T @ J[n:], case.moving.free)
+    of_data, of_priors = (part.T @ part for part in (J[:n], J[n:]))
+    unknown, _ = little_known(of_data + beside, of_priors, case.moving.free)
     if unknown:
         return AtEnd(averages, jackknife_error(left_out), values, None, None, None, unknown, noise)
-    covariance = np.linalg.inv(J.T @ J)
+    covariance = np.linalg.inv(of_data + beside + of_priors)
     of_mean = without_each(case, problem, at.params.shared, of_rounds) if of_rounds else ()
     moved = _of_data(problem, of_mean if len(of_mean) else left_out) @ J[:n] @ covariance
     of_windows = (len(moved) - 1) / len(moved) * moved.T @ moved
@@ -310,21 +317,6 @@ def _of_data(problem: Windows, left_out: np.ndarray) -> np.ndarray:
     return np.sqrt(count) * (left_out - left_out.mean(axis=0)) / sigma
 
 
-def undetermined(normal: np.ndarray, of_priors: np.ndarray, labels: tuple[str, ...]) -> list[str]:
-    """The combinations of parameters, in units of their scales, that hardly change any datum and that no prior holds.
-
-    normal: the curvature of a loss by Gauss and Newton, [P, P]; of_priors: the part of it that is of priors.
-    """
-    values, vectors = np.linalg.eigh(normal)
-    held = np.sum(vectors * (of_priors @ vectors), axis=0) > HELD * values
-    found = vectors[:, (values <= UNDETERMINED * values[-1]) & ~held].T
-    return [_in_words(vector, labels) for vector in found]
-
-
-def _in_words(vector: np.ndarray, labels: tuple[str, ...]) -> str:
-    order = np.argsort(-np.abs(vector))[:3]
-    parts = [f"{vector[k]:+.2g} {labels[k]}" for k in order if abs(vector[k]) > 0.1]
-    return " ".join(parts) + " (in units of their scales)"
 
 
 def exploded(case: SimulatedCase, fitted: Fitted, evaluate: Gradient) -> list[str]:
