@@ -178,9 +178,14 @@ def _names(row: dict) -> list[str]:
     return [f"{row['observable']} {row['item']}", row["parameter"]]
 
 
+def rounds(run: ForceFieldRun) -> Section:
+    """The way of the fit; frames that were given carry no new noise in each round."""
+    return convergence(run, words="." if run.config["problem"]["system"][0].get("frames") else NOISE)
+
+
 CONTENTS = Contents(
-    finished=(outcome, data, parameters, derivatives, partial(convergence, words=NOISE), time, settings),
-    unfinished=(partial(so_far, meaning=MEANING), partial(convergence, words=NOISE), settings),
+    finished=(outcome, data, parameters, derivatives, rounds, time, settings),
+    unfinished=(partial(so_far, meaning=MEANING), rounds, settings),
     files=("config.toml", "environment.json", "history.jsonl", PARAMETERS, OBSERVABLES),
     run=ForceFieldRun,
 )
