@@ -10,9 +10,8 @@ from hpcfit.kinds.base import SteppedCase, WeighedCase
 from hpcfit.kinds.table import KINDS, Kind, kind_named, tables_of
 from hpcfit.report.report import Contents
 
-PARTS = [
-    one.name for one in fields(Kind) if one.name not in ("about", "files", "metrics", "package", "choice", "variants")
-]
+NO_PARTS = ("about", "files", "metrics", "package", "choice", "variants", "rounds")  # rounds: not every kind has them
+PARTS = [one.name for one in fields(Kind) if one.name not in NO_PARTS]
 VARIANTS = [
     (name, {kind.choice: value} if value else {}) for name, kind in KINDS.items() for value in kind.variants or [None]
 ]
@@ -25,6 +24,7 @@ def test_the_parts_of_a_kind_are_there(name, chosen):
     assert issubclass(parts.pop("config"), ProblemTable)
     assert isinstance(parts.pop("report"), Contents)
     assert all(map(callable, parts.values()))
+    assert not kind.rounds or callable(kind.part("rounds"))
     assert len({metric.name for metric in kind.metrics}) == len(kind.metrics)
     assert all(bool(metric.chooses) == bool(metric.better) for metric in kind.metrics)
 

@@ -516,7 +516,7 @@ def test_files_that_do_not_fit_are_named(tmp_path, change, words):
         ("", {"platform": "CUDA", "threads": 4}, "threads = 4 would have no effect on platform = 'CUDA'"),
         ("cutoff = 9.0", {}, "with nonbonded = 'NoCutoff' `cutoff` would have no effect"),
         ('system = "x.xml"', {}, "either `force_field`"),
-        (simulations.DIPEPTIDE, {}, "each with a name of its own"),
+        (simulations.DIPEPTIDE, {}, "'amber14' is given twice"),
     ],
 )
 def test_options_without_effect_and_doubles_are_refused(tmp_path, system, keys, words):

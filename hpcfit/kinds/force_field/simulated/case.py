@@ -350,15 +350,15 @@ def _barostat(opened: Opened) -> Barostat:
 def _frames_of_window(opened: Opened, choice: SimulatedConfig) -> int:
     """The frames of a window, of those that were given."""
     there = opened.given.n_frames
-    if opened.config.pressure is not None and not opened.given.boxed:
-        raise InputError(
-            f"system '{opened.name}' has pressure = {opened.config.pressure:g}, and its frames have no box each",
-            remedy="give frames of constant pressure, or leave it out",
-        )
     if there < choice.windows:
         raise InputError(
             f"system '{opened.name}' has {there} frames, fewer than windows = {choice.windows}",
             remedy="lower windows, or give more frames",
+        )
+    if opened.config.pressure is not None and not opened.given.boxed:
+        raise InputError(
+            f"system '{opened.name}' has pressure = {opened.config.pressure:g}, and its frames have no box each",
+            remedy="give frames of constant pressure, or leave it out",
         )
     return there // choice.windows
 

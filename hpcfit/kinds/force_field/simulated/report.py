@@ -242,9 +242,14 @@ def spent(run: ForceFieldRun) -> Section:
     return Section("Time", [*time(run).blocks, *([Table(("part of the study", "time"), rows, SPENT)] if rows else [])])
 
 
+def rounds(run: ForceFieldRun) -> Section:
+    """The way of the fit; frames that were given carry no new noise in each round."""
+    return convergence(run, words="." if run.config["problem"]["system"][0].get("frames") else NOISE)
+
+
 CONTENTS = Contents(
-    finished=(outcome, data, geometries, parameters, derivatives, partial(convergence, words=NOISE), spent, settings),
-    unfinished=(partial(so_far, meaning=MEANING), partial(convergence, words=NOISE), settings),
+    finished=(outcome, data, geometries, parameters, derivatives, rounds, spent, settings),
+    unfinished=(partial(so_far, meaning=MEANING), rounds, settings),
     files=("config.toml", "environment.json", "history.jsonl", PARAMETERS, OBSERVABLES),
     run=ForceFieldRun,
 )
