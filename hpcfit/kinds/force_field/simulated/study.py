@@ -25,7 +25,7 @@ from hpcfit.fit.rounds import GaussNewton, Rounds, jacobian
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.fit.stopwatch import Stopwatch
-from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, of_windows, without_each
+from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, of_windows, without
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.derivatives import Derivatives, Estimates, estimates, growth, of_frames
@@ -219,7 +219,7 @@ def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation) -> AtEnd:
 
 
 def _errors(case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray], J: np.ndarray) -> AtEnd:
-    averages, left_out = averages_of(at), without_each(case, problem, at.params.shared, rows)
+    averages, left_out = averages_of(at), without(case, problem, at.params.shared, rows)
     noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
     n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
