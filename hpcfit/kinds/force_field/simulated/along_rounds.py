@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,16 +42,19 @@ class AlongRounds:
             if number and path.is_file():
                 with path.open(newline="", encoding="utf-8") as file:
                     self._written = [row for row in list(csv.reader(file))[1:] if int(row[0]) < number]
-        left_out = without_each(self._case, self._evaluate.problem, u, rows)
-        columns = (left_out.mean(axis=0), jackknife_error(left_out)) if len(left_out) else ([], [])
+        at = self._case, self._evaluate.problem, u, rows
+        left_out = without(*at)
+        columns = (without(*at, lambda n: [[]])[0], jackknife_error(left_out)) if len(left_out) else ([], [])
         for name, average, error in zip(self._case.data_names(), *columns):
             self._written.append([number, name.system, name.observable, name.item, float(average), float(error)])
         write_csv(path, ROUND_COLUMNS, self._written)
 
 
-def without_each(case: SimulatedCase, problem: Windows, u: Any, rows: Rows) -> np.ndarray:
-    """The averages without each window that held in all systems, or part of the windows where there are many, [B,
-    data]."""
+def without(
+    case: SimulatedCase, problem: Windows, u: Any, rows: Rows, parts_of: Callable[[int], Sequence] = parts_of
+) -> np.ndarray:
+    """The averages [B, data] over windows that held in all systems, without each part of these: by default without each
+    window, or a few of them where there are many."""
     ensembles = problem.along(u)
     weights = [of_windows(case, rows, number, "weight") for number in range(len(ensembles))]
     held, found = np.flatnonzero(np.all(np.stack(weights) > 0, axis=0)), []
@@ -58,16 +62,18 @@ def without_each(case: SimulatedCase, problem: Windows, u: Any, rows: Rows) -> n
         return np.zeros((0, 0))
     for number, ensemble in enumerate(ensembles):
         parts = [of_windows(case, rows, number, f"observed'][{k}]")[held] for k in range(len(ensemble.observables))]
-        found.append(_jackknifed(ensemble, parts, weights[number][held]))
+        found.append(_without(ensemble, parts, weights[number][held], parts_of(len(held))))
     return np.asarray(problem.differences.behind(np.concatenate(found, axis=1)))
 
 
-def _jackknifed(ensemble: Ensemble, parts: list[np.ndarray], weight: np.ndarray) -> np.ndarray:
-    """The averages of a system without each window; those of one alone are none."""
+def _without(ensemble: Ensemble, parts: list[np.ndarray], weight: np.ndarray, parts_left_out: Sequence) -> np.ndarray:
+    """The averages of a system without parts of its windows; those of no window are none."""
     found = []
-    for left_out in parts_of(len(weight)):
+    for part_left_out in parts_left_out:
+        left_out = np.asarray(part_left_out, int)
         rest = [part.sum(axis=0) - part[left_out].sum(axis=0) for part in parts]
-        averages = ensemble.averages(rest, weight.sum() - weight[left_out].sum() if len(weight) > 1 else 1.0)
+        left = weight.sum() - weight[left_out].sum() if len(weight) > len(left_out) else 1.0
+        averages = ensemble.averages(rest, left)
         found.append(np.concatenate([np.ravel(value) for value in averages]))
     return np.array(found)
 

@@ -27,7 +27,7 @@ from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.force_field.simulated import stored
-from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, of_windows, without_each
+from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, of_windows, without
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.derivatives import (
@@ -292,7 +292,7 @@ def _errors(
     case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray],
     of_rounds: dict[str, np.ndarray], J: np.ndarray, beside: Any,
 ) -> AtEnd:  # fmt: skip
-    averages, left_out = averages_of(at), without_each(case, problem, at.params.shared, rows)
+    averages, left_out = averages_of(at), without(case, problem, at.params.shared, rows)
     noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
     n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
@@ -301,7 +301,7 @@ def _errors(
     if unknown:
         return AtEnd(averages, jackknife_error(left_out), values, None, None, None, unknown, noise)
     covariance = np.linalg.inv(of_data + beside + of_priors)
-    of_mean = without_each(case, problem, at.params.shared, of_rounds) if of_rounds else ()
+    of_mean = without(case, problem, at.params.shared, of_rounds) if of_rounds else ()
     moved = _of_data(problem, of_mean if len(of_mean) else left_out) @ J[:n] @ covariance
     of_windows = (len(moved) - 1) / len(moved) * moved.T @ moved
     of_values = [slopes @ part @ slopes.T for part in (covariance, of_windows, covariance + of_windows)]
