@@ -100,7 +100,7 @@ class ClosedForm:
         return Sums(kept.plain + f, scheme.vv * kept.fading + f, kept.began, 1 + scheme.vv * kept.terms)
 
     def tangents(self, scheme: Scheme, kept: Sums) -> PhasePoint:
-        a, (X, V, _) = scheme.vv, kept.began
+        a, (X, V, *_) = scheme.vv, kept.began
         slow = (kept.plain - kept.fading) / (1 - a)
         X = X + scheme.xv * kept.terms * V + scheme.xf * kept.plain + scheme.xv * scheme.vf * slow
         return PhasePoint(X, (1 - (1 - a) * kept.terms) * V + scheme.vf * kept.fading)
@@ -140,7 +140,7 @@ class Window:
         return Past(recent, kept.older + kept.recent[-1], kept.began, 1 + scheme.vv * kept.terms)
 
     def tangents(self, scheme: Scheme, kept: Past) -> PhasePoint:
-        a, (X, V, _) = scheme.vv, kept.began
+        a, (X, V, *_) = scheme.vv, kept.began
         fading = a ** jnp.arange(self.k)
         terms = jnp.cumsum(fading) - fading  # S of each age
         slow = jnp.tensordot(terms, kept.recent, 1) + terms[-1] * kept.older

@@ -217,12 +217,12 @@ def test_windows_add_up_what_they_saw_in_the_rounds_that_count_and_held():
         here = evaluate(params)
         of_draws.append(np.array(here.rows.local[0]["observed"][0]))
         if len(of_draws) == 3:
-            here.rows.local[0]["broke"][0, 1] = 7.0
+            here.rows.local[0]["weight"][0, 1] = 0.0
         params = params._replace(local=problem.redrawn(params.local, here.rows.local, params.shared))
     [seen] = params.local["seen"]
     counted = np.ones(of_draws[2].shape[:2])
     counted[0, 1] = 0.0
-    np.testing.assert_array_equal(seen["held"], 1.0 + counted)
+    np.testing.assert_array_equal(seen["weight"], 1.0 + counted)
     np.testing.assert_array_equal(seen["observed"][0], of_draws[1] + counted[..., None] * of_draws[2])
 
 

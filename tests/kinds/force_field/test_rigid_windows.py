@@ -52,7 +52,7 @@ def test_starts_and_ends_of_windows_fulfil_constraints_and_sites_stay(evaluated)
     [one] = case.opened
     sites = one.masses == 0
     ends = [start.local["starts"][0], found.rows.local[0]["ends"]]
-    for x, v, _ in ends:
+    for x, v, *_ in ends:
         for row in np.reshape(x, (-1, *x.shape[-2:]))[:3]:
             assert float(Constraints.violation(one.constraints, row, one.parameters)) < 1e-9
             np.testing.assert_array_equal(row[sites], one.positions[0][sites])
