@@ -421,9 +421,9 @@ class SimulatedConfig(ProblemTable):
     @model_validator(mode="after")
     def _pressures(self) -> SimulatedConfig:
         pressed = [system.name for system in self.system if system.pressure is not None]
-        if pressed and self.estimator == "pathwise":
+        if pressed and self.estimator not in ("fluctuation", "reweighting"):
             raise ValueError(
-                f"system '{pressed[0]}' has a `pressure`, and estimator = 'pathwise': a change of the volume is"
+                f"system '{pressed[0]}' has a `pressure`, and estimator = '{self.estimator}': a change of the volume is"
                 " accepted or not, and trajectories have no derivative where that changes; use 'fluctuation' or"
                 " 'reweighting'"
             )

@@ -32,6 +32,7 @@ from hpcfit.simulation.model import deserialized
 
 HOTTEST = 80.0  # kT; a particle of a system in equilibrium has more once in e^80
 WAY = 30.0  # times the thermal way of a step, beyond which a particle has been thrown
+DENSER = 1.25  # than its starts, that a system may become at constant pressure
 SKIN = 0.12  # of a list of neighbours, over the shortest cut-off
 OFF = 0.2  # of a constrained distance, up to which a start is brought onto it: another model of water, not another atom
 WORTH = 0.5  # slots of lists over all pairs, below which lists save more than their gathers and renewals cost
@@ -127,11 +128,15 @@ class Opened:
 
     @cached_property
     def lists(self) -> Lists | None:
-        """Lists of neighbours with room for the densest start, or None where all pairs cost less."""
+        """Lists of neighbours with room for the densest start, denser ones still where the volume may change, or None
+        where all pairs cost less."""
         listed = self._with_cutoff
         if not listed:
             return None
-        found = self.potential.lists(self.positions, self.box, skin=SKIN * min(source.cutoff for source in listed))
+        places, skin = (self.positions, self.box), SKIN * min(source.cutoff for source in listed)
+        if self.config.pressure is not None:
+            places = tuple(DENSER ** (-1 / 3) * one for one in places)
+        found = self.potential.lists(*places, skin=skin)
         return found if _slots(found) < WORTH * _slots_of_all(listed) else None
 
     @property
