@@ -102,13 +102,15 @@ def _seen(evaluate: Evaluate, starts: Params) -> Evaluate:
 
 
 class GaussNewtonState(NamedTuple):
-    """See ``fit.optimizers.Optimizer``. normal: [P, P], J^T J of the residuals, in settled rounds its mean over them;
-    number: steps so far."""
+    """See ``fit.optimizers.Optimizer``. residuals: [R]; slopes: their derivatives, [R, P], and before: those that the
+    step here was taken with; number: steps so far."""
 
     params: Params
     loss: float
     gradient: Params
-    normal: np.ndarray
+    residuals: np.ndarray
+    slopes: np.ndarray
+    before: np.ndarray
     number: int
     stalled: str
     rows: Params = NO_ROWS
@@ -116,13 +118,14 @@ class GaussNewtonState(NamedTuple):
 
 @dataclass(frozen=True)
 class GaussNewton:
-    """Steps -(J^T J)^-1 g of residuals with noise; see ``fit.optimizers.Optimizer``.
+    """Steps -(J^T J)^-1 J^T r of residuals r with noise; see ``fit.optimizers.Optimizer``.
 
     The first ``full`` steps are whole ones. From then on step n is a share 1 / (n + 1) of one, so that the parameters
     are the mean of what the rounds since then would each have found, and their noise falls with the number of rounds
-    (Robbins and Monro 1951, 10.1214/aoms/1177729586). largest: by how much one parameter may change in a step. A step
-    that leads to no finite loss is halved; so is, where losses are of the same draw and can be ``compared``, one to a
-    larger loss.
+    (Robbins and Monro 1951, 10.1214/aoms/1177729586). J is then the mean of earlier rounds: that of the
+    same noise as r would draw the parameters to where the two go together. largest: by how much one parameter may
+    change in a step. A step that leads to no finite loss is halved; so is, where losses are of the same draw and can be
+    ``compared``, one to a larger loss.
     """
 
     gradient: Gradient
@@ -135,12 +138,14 @@ class GaussNewton:
     def start(self, params: Params, evaluate: Evaluate) -> GaussNewtonState:
         """Evaluate at the start."""
         here = evaluate(params)
-        return GaussNewtonState(params, here.loss, here.gradient, self._normal(here), 0, "", here.rows)
+        residuals, J = self._linear(here)
+        return GaussNewtonState(params, here.loss, here.gradient, residuals, J, J, 0, "", here.rows)
 
     def step(self, state: GaussNewtonState, evaluate: Evaluate) -> GaussNewtonState:
         """One step, and one evaluation where it ends."""
         settled = max(state.number - self.full + 1, 0)
-        step = direction(state.normal, _flat(state.gradient))
+        J = state.before if settled else state.slopes
+        step = direction(J.T @ J, _flat(state.gradient) + (J - state.slopes).T @ state.residuals)
         length = min(1.0, self.largest / max(np.max(np.abs(step), initial=0.0), 1e-300)) / (settled + 1)
         for _ in range(HALVINGS):
             params = combine([1.0, length], [state.params, _like(step, state.params)])
@@ -151,17 +156,14 @@ class GaussNewton:
         else:
             if self.compared:
                 return state._replace(stalled="no shorter step lowers the loss")
-        normal = self._normal(here)
-        if settled:
-            normal = state.normal + (normal - state.normal) / (settled + 1)
-        return GaussNewtonState(params, here.loss, here.gradient, normal, state.number + 1, "", here.rows)
+        before = J + (state.slopes - J) / (settled + 1)
+        at = params, here.loss, here.gradient, *self._linear(here), before
+        return GaussNewtonState(*at, state.number + 1, "", here.rows)
 
-    def _normal(self, here: Evaluation) -> np.ndarray:
-        P = len(_flat(here.params))
-        if here.tangents is None:  # of no evaluation: the shape alone is asked for
-            return np.zeros((P, P))
-        _, J = jacobian(self.gradient, here)
-        return J.T @ J
+    def _linear(self, here: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+        if here.tangents is None:  # of no evaluation: the kind of array alone is asked for
+            return np.zeros(0), np.zeros((0, len(_flat(here.params))))
+        return jacobian(self.gradient, here)
 
 
 def jacobian(gradient: Gradient, here: Evaluation) -> tuple[np.ndarray, np.ndarray]:
