@@ -109,13 +109,17 @@ def _seen(evaluate: Evaluate, starts: Params) -> Evaluate:
 
 
 class GaussNewtonState(NamedTuple):
-    """See ``fit.optimizers.Optimizer``. normal: [P, P], J^T J of the residuals, in settled rounds its mean over them;
-    number: steps so far; turned: those up to the last that were turned back one after another."""
+    """See ``fit.optimizers.Optimizer``. residuals: [R]; slopes: their derivatives, [R, P], and before: those that the
+    step here was taken with; beside: [P, P], the curvature of what the loss has beside residuals; number: steps so far;
+    turned: those up to the last that were turned back one after another."""
 
     params: Params
     loss: float
     gradient: Params
-    normal: np.ndarray
+    residuals: np.ndarray
+    slopes: np.ndarray
+    beside: np.ndarray
+    before: np.ndarray
     number: int
     stalled: str
     rows: Params = NO_ROWS
@@ -124,13 +128,14 @@ class GaussNewtonState(NamedTuple):
 
 @dataclass(frozen=True)
 class GaussNewton:
-    """Steps -(J^T J)^-1 g of residuals with noise; see ``fit.optimizers.Optimizer``.
+    """Steps -(J^T J)^-1 J^T r of residuals r with noise; see ``fit.optimizers.Optimizer``.
 
     The first ``full`` steps are whole ones. From then on step n is a share 1 / (n + 1) of one, so that the parameters
     are the mean of what the rounds since then would each have found, and their noise falls with the number of rounds
-    (Robbins and Monro 1951, 10.1214/aoms/1177729586). largest: by how much one parameter may change in a step. A step
-    that leads to no finite loss is halved; so is, where losses are of the same draw and can be ``compared``, one to a
-    larger loss. There, it ends where two steps in turn lead to no finite loss: the draw knows no more. more: the
+    (Robbins and Monro 1951, 10.1214/aoms/1177729586). J is then the mean of earlier rounds: that of the same noise as r
+    would draw the parameters to where the two go together. largest: by how much one parameter may change in a step. A
+    step that leads to no finite loss is halved; so is, where losses are of the same draw and can be ``compared``, one
+    to a larger loss. There, it ends where two steps in turn lead to no finite loss: the draw knows no more. more: the
     curvature [P, P] of what the loss has beside these residuals (``fit.joint``); collective.
     """
 
@@ -145,12 +150,15 @@ class GaussNewton:
     def start(self, params: Params, evaluate: Evaluate) -> GaussNewtonState:
         """Evaluate at the start."""
         here = evaluate(params)
-        return GaussNewtonState(params, here.loss, here.gradient, self._normal(here), 0, "", here.rows)
+        linear = self._linear(here)
+        return GaussNewtonState(params, here.loss, here.gradient, *linear, linear[1], 0, "", here.rows)
 
     def step(self, state: GaussNewtonState, evaluate: Evaluate) -> GaussNewtonState:
         """One step, and one evaluation where it ends."""
         settled = max(state.number - self.full + 1, 0)
-        step = direction(state.normal, flat(state.gradient))
+        J = state.before if settled else state.slopes
+        gradient = flat(state.gradient) + (J - state.slopes).T @ state.residuals
+        step = direction(J.T @ J + state.beside, gradient)
         length = min(1.0, self.largest / max(np.max(np.abs(step), initial=0.0), 1e-300)) / (settled + 1)
         turned = 0
         for _ in range(HALVINGS):
@@ -164,18 +172,18 @@ class GaussNewton:
         else:
             if self.compared:
                 return state._replace(stalled="no shorter step lowers the loss")
-        normal = self._normal(here)
-        if settled:
-            normal = state.normal + (normal - state.normal) / (settled + 1)
+        before = J + (state.slopes - J) / (settled + 1)
         stalled = "two steps in turn were too long for the draw" if self.compared and turned == 2 else ""
-        return GaussNewtonState(params, here.loss, here.gradient, normal, state.number + 1, stalled, here.rows, turned)
+        at = params, here.loss, here.gradient, *self._linear(here), before
+        return GaussNewtonState(*at, state.number + 1, stalled, here.rows, turned)
 
-    def _normal(self, here: Evaluation) -> np.ndarray:
+    def _linear(self, here: Evaluation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(residuals, their derivatives, the curvature beside them)"""
         P = len(flat(here.params))
-        if here.tangents is None:  # of no evaluation: the shape alone is asked for
-            return np.zeros((P, P))
-        _, J = jacobian(self.gradient, here)
-        return J.T @ J if self.more is None else J.T @ J + self.more(here)
+        nothing = np.zeros((P, P))
+        if here.tangents is None:  # of no evaluation: the kind of array alone is asked for
+            return np.zeros(0), np.zeros((0, P)), nothing
+        return *jacobian(self.gradient, here), nothing if self.more is None else self.more(here)
 
 
 def jacobian(gradient: Gradient, here: Evaluation) -> tuple[np.ndarray, np.ndarray]:
