@@ -179,9 +179,9 @@ class Estimates(NamedTuple):
     pathwise: the mean over the frames of a window, as a fit takes it. malliavin: by weights, from what O and q gain in
     W frames, for the shortest W whose bias is less than its noise, with both in its error. fluctuation: of all frames.
     combined: of pathwise and fluctuation, by inverse variances. left: the share of the derivative that the windows are
-    too short for, the mean of C(t) / C(0) over their frames. memory: C(t) / C(0) itself, [L + 1, M, P], along the L
-    frames of tangents. lacking: what a derivative lacks by windows of 1, 2 ... L frames, [L, M, P]. At constant
-    pressure all but memory, fluctuation and combined, which then is that, are NaN.
+    too short for, by the mean of C(t) over their frames, and apart: as the two estimates say of themselves. memory:
+    C(t) / C(0), [L + 1, M, P], along the L frames of tangents. lacking: what a derivative lacks by windows of 1, 2 ...
+    L frames, [L, M, P]. At constant pressure all but memory, fluctuation and combined, which then is that, are NaN.
     """
 
     pathwise: Array
@@ -189,12 +189,14 @@ class Estimates(NamedTuple):
     fluctuation: Array
     combined: Array
     left: Array
+    apart: Array
     memory: Array
     lacking: Array
 
     def too_short(self, errors: Estimates) -> Array:
-        """True where more than 5 % of a derivative are missing, and that is more than three errors."""
-        return (np.abs(self.left) > BIASED) & (np.abs(self.left) > 3 * errors.left)
+        """True where more than 5 % of a derivative are missing, and that is more than three errors, by either."""
+        pairs = (self.left, errors.left), (self.apart, errors.apart)
+        return np.any([(np.abs(share) > BIASED) & (np.abs(share) > 3 * error) for share, error in pairs], axis=0)
 
 
 def estimates(
@@ -255,10 +257,11 @@ def _estimated(ensemble: Ensemble, seen: Seen, of_average: Array, slopes: Array,
     malliavin = at_rest + np.stack([of_average @ gained for gained in _gained(ensemble, O, weight)])
     fluctuation = at_rest - C[0] / ensemble.kT
     memory = _shares(C, np.broadcast_to(C[0], C.shape))
-    left = np.where(np.isnan(pathwise), np.nan, memory[ensemble.ages].mean(axis=0))
+    left = _shares(-C[ensemble.ages].mean(axis=0) / ensemble.kT, fluctuation)
+    left, apart = np.where(np.isnan(pathwise), np.nan, left), _shares(fluctuation - pathwise, fluctuation)
     lacking = behind_each(ensemble, C[1:]) / ensemble.kT
     found = pathwise, malliavin, fluctuation, fluctuation
-    return Estimates(*(one / slopes for one in found), left, memory, lacking / slopes)
+    return Estimates(*(one / slopes for one in found), left, apart, memory, lacking / slopes)
 
 
 def _gained(ensemble: Ensemble, O: Array, weight: Array) -> Iterator[Array]:

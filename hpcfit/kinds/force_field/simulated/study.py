@@ -47,6 +47,7 @@ from hpcfit.simulation.langevin import PhasePoint
 from hpcfit.statistics.blocks import jackknife_error
 
 EQUILIBRATION, FINAL, DERIVATIVES = "equilibration", "rounds", "derivatives"
+SETTLED = 5.0  # times the noise of a step, beyond which it is no noise
 NEAR = 1.2  # times the share of frames that must carry averages: steps have probably been turned back
 
 
@@ -55,7 +56,8 @@ class AtEnd(NamedTuple):
 
     averages, errors: all data, calculated, and the errors of the means over windows. values, of_data, of_windows: the
     parameters and their two errors, None where nothing determines some of them; correlations: [P, P], of both together;
-    undetermined: combinations in words. noise: what the noise of the windows adds to chi2 of the fitted data.
+    undetermined: combinations in words; moving: parameters that the last draw would still move, in words. noise: what
+    the noise of the windows adds to chi2 of the fitted data.
     """
 
     averages: np.ndarray
@@ -65,6 +67,7 @@ class AtEnd(NamedTuple):
     of_windows: np.ndarray | None
     correlations: np.ndarray | None
     undetermined: list[str]
+    moving: list[str]
     noise: float
 
 
@@ -96,6 +99,7 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
         at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
         found = at_end(case, carried, at, () if case.given else local["seen"], stored.more(evaluate))
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
+    fits.warn([f"rounds have not settled: {one}; raise rounds, and settled" for one in found.moving])
     with clock("derivatives compared"):
         compared = compare(case, fits, carried, at) if draws else of_given(case, carried, at) if case.given else {}
     return compared | stored.facts(case, fits.grid, given.shared, u) | {
@@ -282,32 +286,52 @@ def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation, seen: Any, mo
     gives the curvature [P, P] of what the loss has beside averages. Collective."""
     rows = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
     of_rounds = gather_rows(to_arrays([Params((), seen)]).local, evaluate.grid)
-    _, J = jacobian(evaluate, at)
+    linear = jacobian(evaluate, at)
     beside = 0.0 if more is None else more(at)
-    errors = partial(_errors, case, evaluate.problem, at, rows, of_rounds, J, beside)
+    errors = partial(_errors, case, evaluate.problem, at, rows, of_rounds, linear, beside)
     return evaluate.grid.world.on_root(errors)
 
 
 def _errors(
     case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray],
-    of_rounds: dict[str, np.ndarray], J: np.ndarray, beside: Any,
+    of_rounds: dict[str, np.ndarray], linear: tuple[np.ndarray, np.ndarray], beside: Any,
 ) -> AtEnd:  # fmt: skip
-    averages, left_out = averages_of(at), without(case, problem, at.params.shared, rows)
+    averages, left_out, (residuals, J) = averages_of(at), without(case, problem, at.params.shared, rows), linear
     noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
     n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
     of_data, of_priors = (part.T @ part for part in (J[:n], J[n:]))
     unknown, _ = little_known(of_data + beside, of_priors, case.moving.free)
     if unknown:
-        return AtEnd(averages, jackknife_error(left_out), values, None, None, None, unknown, noise)
+        return AtEnd(averages, jackknife_error(left_out), values, None, None, None, unknown, [], noise)
     covariance = np.linalg.inv(of_data + beside + of_priors)
     of_mean = without(case, problem, at.params.shared, of_rounds) if of_rounds else ()
-    moved = _of_data(problem, of_mean if len(of_mean) else left_out) @ J[:n] @ covariance
-    of_windows = (len(moved) - 1) / len(moved) * moved.T @ moved
+    of_mean = of_mean if len(of_mean) else left_out
+    of_draw, of_windows = (_scatter(_of_data(problem, one) @ J[:n] @ covariance) for one in (left_out, of_mean))
     of_values = [slopes @ part @ slopes.T for part in (covariance, of_windows, covariance + of_windows)]
     of_data, of_frames, errors = (np.sqrt(np.diag(part)) for part in of_values)
     correlations = of_values[-1] / np.outer(errors, errors)
-    return AtEnd(averages, jackknife_error(left_out), values, of_data, of_frames, correlations, [], noise)
+    step, scatter = -slopes @ covariance @ J.T @ residuals, slopes @ (of_draw + of_windows) @ slopes.T
+    still = _still_moving(case, step, np.sqrt(np.diag(scatter)), errors) if np.ndim(beside) == 0 else []
+    return AtEnd(averages, jackknife_error(left_out), values, of_data, of_frames, correlations, [], still, noise)
+
+
+def _scatter(left_out: np.ndarray) -> np.ndarray:
+    """The covariance of an estimate, [P, P], from those without each block, [B, P]."""
+    off = left_out - left_out.mean(axis=0)
+    return (len(off) - 1) / len(off) * off.T @ off
+
+
+def _still_moving(case: SimulatedCase, step: np.ndarray, noise: np.ndarray, errors: np.ndarray) -> list[str]:
+    """The parameters that a step from the last draw would move by more than their errors, and than its noise allows."""
+    if not case.config.problem.rounds:
+        return []
+    far = (np.abs(step) > errors) & (np.abs(step) > SETTLED * noise)
+    return [
+        f"the last draw would move {name} by {by:.2g}, {abs(by) / of:.0f} times the noise of that"
+        for name, by, of, moves in zip(case.moving.labels, step, noise, far)
+        if moves
+    ]
 
 
 def _of_data(problem: Windows, left_out: np.ndarray) -> np.ndarray:
