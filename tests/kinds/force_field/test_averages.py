@@ -15,8 +15,8 @@ from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.fit.rounds import jacobian
+from hpcfit.kinds.force_field.parameters import Class, Moving
 from hpcfit.kinds.force_field.simulated.averages import Differences, Ensemble, Measured, Windows
-from hpcfit.kinds.force_field.simulated.parameters import Class, Moving
 from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
 from hpcfit.observables.geometry import Powers
 from hpcfit.pytrees import pytree

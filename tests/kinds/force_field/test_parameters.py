@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.kinds.force_field.simulated.config import ParameterConfig
-from hpcfit.kinds.force_field.simulated.parameters import moving
+from hpcfit.kinds.force_field.config import ParameterConfig
+from hpcfit.kinds.force_field.parameters import moving
 
 LABELS = {"q": ["H", "O"], "epsilon": ["H", "O"]}
 

@@ -13,8 +13,8 @@ from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.kinds.force_field.geometries.sets import Stored, open_sets
 from hpcfit.kinds.force_field.geometries.shared import Shared
+from hpcfit.kinds.force_field.parameters import Moving, moving
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_energy
-from hpcfit.kinds.force_field.simulated.parameters import Moving, moving
 from hpcfit.store.files import sha256_of_file
 
 

@@ -9,8 +9,7 @@ from pydantic import Field, model_validator
 
 from hpcfit.config.table import Count, ProblemTable, Space, check_are_unique
 from hpcfit.errors import InputError
-from hpcfit.kinds.force_field.config import GeometriesConfig, check_geometries
-from hpcfit.kinds.force_field.simulated.config import EnergyConfig, ParameterConfig
+from hpcfit.kinds.force_field.config import EnergyConfig, GeometriesConfig, ParameterConfig, check_geometries
 
 
 class StoredConfig(ProblemTable):

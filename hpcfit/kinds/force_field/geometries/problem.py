@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from hpcfit.energies.energy import Energy
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
 from hpcfit.kinds.force_field.geometries.shared import Places, placed
-from hpcfit.kinds.force_field.simulated.parameters import Moving
+from hpcfit.kinds.force_field.parameters import Moving
 from hpcfit.pytrees import pytree
 
 Tree = Any

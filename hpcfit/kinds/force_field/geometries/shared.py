@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.errors import InputError, nearest
+from hpcfit.kinds.force_field.parameters import Moving
 from hpcfit.kinds.force_field.simulated.ensembles import Opened
-from hpcfit.kinds.force_field.simulated.parameters import Moving
 
 Places = dict[str, tuple[np.ndarray, np.ndarray]]  # class -> entries of a molecule, and the same of all
 

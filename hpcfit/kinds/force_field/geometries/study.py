@@ -25,7 +25,7 @@ from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.kinds.force_field.geometries.case import GeometriesCase
 from hpcfit.kinds.force_field.geometries.problem import Curvature, StoredGeometries
 from hpcfit.kinds.force_field.geometries.sets import Set, Stored
-from hpcfit.kinds.force_field.simulated.parameters import little_known
+from hpcfit.kinds.force_field.parameters import little_known
 from hpcfit.statistics.blocks import bootstrap_error
 
 FINAL = "geometries"

@@ -24,7 +24,7 @@ from hpcfit.energies.constraints import Constraints
 from hpcfit.energies.energy import Energy
 from hpcfit.energies.lists import Lists
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
-from hpcfit.kinds.force_field.simulated.parameters import Moving
+from hpcfit.kinds.force_field.parameters import Moving
 from hpcfit.observables.nmr import ScalarCouplings
 from hpcfit.observables.observable import OfWalks, State, numbers
 from hpcfit.pytrees import pytree

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import chain
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from hpcfit.config import Config, GridConfig
-from hpcfit.config.observables.measured import ObservableConfig
 from hpcfit.errors import InputError
 from hpcfit.fit.by_blocks import Forward, Reverse
 from hpcfit.fit.gradient import Frames
@@ -20,28 +17,27 @@ from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.kinds.force_field.geometries.sets import Stored
-from hpcfit.kinds.force_field.simulated.averages import NO_DIFFERENCES, Differences, Ensemble, Measured, Windows
-from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, MovingCurveConfig, SimulatedConfig
+from hpcfit.kinds.force_field.parameters import Moving, moving, values_of_run
+from hpcfit.kinds.force_field.simulated.assembly import (
+    check_estimator,
+    check_lengths,
+    differences_of,
+    ensemble_of,
+    measurements,
+)
+from hpcfit.kinds.force_field.simulated.averages import Differences, Ensemble, Measured, Windows
+from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, SimulatedConfig
 from hpcfit.kinds.force_field.simulated.direction import Direction, direction, of_tangents, seconds_a_step
 from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_energy, open_system
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
 from hpcfit.kinds.force_field.simulated.given import drawn_windows
-from hpcfit.kinds.force_field.simulated.parameters import Moving, moving, values_of_run
 from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
 from hpcfit.kinds.force_field.simulated.stored import open_stored
 from hpcfit.kinds.force_field.simulated.weighed import Drawn, Given
-from hpcfit.observables.build import build
-from hpcfit.observables.measured import measured
-from hpcfit.observables.observable import OfWalks
-from hpcfit.observables.site import Site
-from hpcfit.observables.thermodynamics import BAR
 from hpcfit.ranks import Ranks
-from hpcfit.simulation.barostat import Barostat
 from hpcfit.simulation.langevin import Bath, PhasePoint
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.stream import Chunk
-
-EVERY = 25  # steps to a trial move of the volume, as in OpenMM
 
 
 class Datum(NamedTuple):
@@ -77,11 +73,11 @@ class SimulatedCase:
         _check_frames(config)
         opened = [open_system(one) for one in config.problem.system]
         moves = moving(config.problem.parameter, opened, config.problem.curve)
-        ensembles = tuple(_ensemble(one, config) for one in opened)
-        tiles = tuple(_measured(one, ensemble) for one, ensemble in zip(opened, ensembles))
-        _check_estimator(config.problem, opened, ensembles)
-        _check_lengths(config.problem, opened, moves)
-        differences, of_differences = _differences(config.problem, tiles)
+        ensembles = tuple(ensemble_of(one, config.problem) for one in opened)
+        tiles = tuple(measurements(one, ensemble) for one, ensemble in zip(opened, ensembles))
+        check_estimator(config.problem, opened, ensembles)
+        check_lengths(config.problem, opened, moves)
+        differences, of_differences = differences_of(config.problem, tiles)
         begin = _begin(config.problem, moves)
         molecules = [open_energy(one) for one in config.problem.molecule]
         stored = open_stored(config.problem, [*opened, *molecules], moves, config.run.seed)
@@ -317,131 +313,3 @@ def _check_frames(config: Config) -> None:
 def _begin(choice: SimulatedConfig, moves: Moving) -> dict[str, np.ndarray]:
     """The numbers u of the parameters that the fit begins with."""
     return moves.init() if choice.start is None else moves.numbers(values_of_run(choice.start, moves.labels))
-
-
-def _ensemble(opened: Opened, config: Config) -> Ensemble:
-    choice, own = config.problem, opened.config
-    interval = 1.0 if choice.given else choice.window / choice.frames
-    bare = Ensemble(
-        opened.potential, opened.parameters, opened.box, opened.masses, np.array(opened.kT), opened.scheme,
-        tuple(map(np.array, opened.limits)), (), np.array(interval), round(interval / own.step), choice.frames,
-        choice.skipped_frames, opened.constraints, opened.lists, anew=choice.stretch % choice.frames,
-    )  # fmt: skip
-    if choice.given:
-        frames, boxed = _frames_of_window(opened, choice), opened.given.boxed
-        bare = replace(bare, frames=frames, skipped=0, lists=None, boxed=boxed)
-    elif own.pressure is not None:
-        bare = replace(bare, barostat=_barostat(opened), boxed=True)
-    site = _site(opened, bare, choice.curve)
-    return replace(bare, observables=tuple(build(one, site) for one in own.observable))
-
-
-def _barostat(opened: Opened) -> Barostat:
-    own = opened.config
-    if opened.box is None:
-        raise InputError(
-            f"system '{own.name}' has pressure = {own.pressure:g} bar and no box", remedy="give it a periodic box"
-        )
-    molecules = tuple(molecule for molecule in opened.molecules if len(molecule) > 1)
-    every = own.barostat_every or EVERY
-    return Barostat(np.array(own.pressure / BAR), np.array(opened.kT), opened.masses, molecules, every)
-
-
-def _frames_of_window(opened: Opened, choice: SimulatedConfig) -> int:
-    """The frames of a window, of those that were given."""
-    there = opened.given.n_frames
-    if there < choice.windows:
-        raise InputError(
-            f"system '{opened.name}' has {there} frames, fewer than windows = {choice.windows}",
-            remedy="lower windows, or give more frames",
-        )
-    if opened.config.pressure is not None and not opened.given.boxed:
-        raise InputError(
-            f"system '{opened.name}' has pressure = {opened.config.pressure:g}, and its frames have no box each",
-            remedy="give frames of constant pressure, or leave it out",
-        )
-    return there // choice.windows
-
-
-def _site(opened: Opened, bare: Ensemble, curves: Sequence[MovingCurveConfig]) -> Site:
-    """What observables may ask of a system."""
-    v = None if opened.config.integrator == "overdamped" or opened.given else np.zeros_like(opened.positions[0])
-    return Site(
-        opened.atoms, opened.potential, bare.state(opened.parameters, PhasePoint(opened.positions[0], v)),
-        opened.energy, opened.elements, opened.molecules, opened.n_constraints, float(bare.interval),
-        bare.frames - bare.skipped, opened.config.pressure, {one.name: one for one in curves},
-    )  # fmt: skip
-
-
-def _measured(opened: Opened, ensemble: Ensemble) -> tuple[Measured, ...]:
-    """The measurements of a system's observables; an observable says how many numbers it has at the start."""
-    point = PhasePoint(opened.positions[0], np.zeros_like(opened.positions[0]))
-    at_start = jax.jit(Ensemble.of_point)(ensemble, opened.parameters, point)
-    found = []
-    for config, observable, value in zip(opened.config.observable, ensemble.observables, at_start):
-        if not np.all(np.isfinite(np.asarray(value))):
-            raise InputError(
-                f"observable '{config.name}' of system '{opened.name}' is {np.asarray(value)} where it starts",
-                remedy="check its atoms and its widths",
-            )
-        found.append(_tile(config, observable, np.size(value)))
-    return tuple(found)
-
-
-def _tile(config: ObservableConfig, observable: Any, count: int) -> Measured:
-    """The measurements of an observable of so many numbers; without any they do not count."""
-    if not config.is_measured:
-        none = np.zeros((1, count))
-        return Measured(none, np.full((1, count), np.inf), none, none)
-    given = measured(config, observable, count)
-    counted = np.full(count, 0.0 if config.held_out else 1.0)
-    return Measured(*(leaf[None] for leaf in (*given, counted)))
-
-
-def _differences(choice: SimulatedConfig, tiles: Sequence[Sequence[Measured]]) -> tuple[Differences, tuple]:
-    """The differences of averages, and what was measured of them."""
-    tables = [((system.name, one.name), m) for (system, one), m in zip(choice.observables(), chain(*tiles))]
-    ends = np.cumsum([m.value.shape[1] for _, m in tables])
-    places = {name: np.arange(end - m.value.shape[1], end) for (name, m), end in zip(tables, ends)}
-    found, of_differences = [NO_DIFFERENCES], []
-    for one in choice.difference:
-        minuend, subtrahend = places[tuple(one.minuend)], places[tuple(one.subtrahend)]
-        if len(minuend) != len(subtrahend):
-            raise InputError(
-                f"difference '{one.name}' is of {len(minuend)} numbers of {one.minuend} and {len(subtrahend)} of"
-                f" {one.subtrahend}",
-                remedy="take observables of as many numbers",
-            )
-        constants = np.full((2, len(minuend)), [[one.factor], [one.constant]])
-        found.append(Differences(minuend, subtrahend, *constants))
-        of_differences.append(_tile(one, None, len(minuend)))
-    return Differences(*map(np.concatenate, zip(*found))), tuple(of_differences)
-
-
-def _check_estimator(choice: SimulatedConfig, opened: Sequence[Opened], ensembles: Sequence[Ensemble]) -> None:
-    """Raise InputError for an observable of a motion, whose derivative no sample of single frames knows, nor tangents
-    that begin anew on its way."""
-    for one, ensemble in zip(opened, ensembles):
-        motions = [
-            c.name for c, found in zip(one.config.observable, ensemble.observables) if isinstance(found, OfWalks)
-        ]
-        what = f"observable '{motions[0]}' of system '{one.name}' is of a motion" if motions else ""
-        if motions and choice.estimator != "pathwise":
-            raise InputError(
-                f"{what}; estimator = '{choice.estimator}' knows single frames alone",
-                remedy="use estimator = 'pathwise'",
-            )
-        if motions and choice.tangents is not None:
-            raise InputError(f"{what}, which tangents = {choice.tangents!r} cuts", remedy="leave tangents out")
-
-
-def _check_lengths(choice: SimulatedConfig, opened: Sequence[Opened], moves: Moving) -> None:
-    """Raise InputError where the fluctuation formula would need the measure of constrained bodies that can bend."""
-    asked = choice.estimator != "pathwise" or choice.derivative_draws
-    for one in opened:
-        if asked and one.lengths in moves.classes and not one.constraints.rigid:
-            raise InputError(
-                f"'{one.lengths}' of system '{one.name}' moves, and its constraints hold bodies that are not rigid:"
-                " the fluctuation formula does not know how their weights change",
-                remedy="use estimator = 'pathwise' with derivative_draws = 0, or let the lengths rest",
-            )

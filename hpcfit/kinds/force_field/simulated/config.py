@@ -9,8 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hpcfit.config.observables import AnyObservable
-from hpcfit.config.observables.experiments import CurveConfig
-from hpcfit.config.observables.measured import Finite, Name, ObservableConfig, OneOrMore, Vector
+from hpcfit.config.observables.measured import Finite, Name, ObservableConfig
 from hpcfit.config.observables.motion import MOTIONS
 from hpcfit.config.table import (
     Count,
@@ -19,110 +18,23 @@ from hpcfit.config.table import (
     Positive,
     ProblemTable,
     Space,
-    Table,
     changed,
     check_are_unique,
-    file_of_function,
-    function_beside_config,
     relative_to_config,
 )
 from hpcfit.errors import InputError, nearest
-from hpcfit.kinds.force_field.config import GeometriesConfig, check_geometries
+from hpcfit.kinds.force_field.config import (
+    EnergyConfig,
+    GeometriesConfig,
+    MovingCurveConfig,
+    ParameterConfig,
+    check_geometries,
+)
 
 STEPS = 4  # of an optimizer on one sample of frames
 MOVES = {"integrator", "friction", "step", "equilibration", "barostat_every"}  # keys of a system that is simulated
 # Keys of windows that are simulated.
 DRAWS = {"window", "frames", "skipped", "settled", "steps_a_draw", "derivative_draws", "tangents"}
-
-
-class ParameterConfig(Table):
-    """A parameter that may move: a class of them (`lj.sigma`), or one entry of a class (`lj.sigma:HOH.O`).
-
-    transform: "log" moves its logarithm, which keeps its sign. bounds: [low, high], between which it stays; a logistic
-    function of what moves. prior: the standard deviation of a Gaussian around the start, of the logarithm where that
-    moves, and of what moves between bounds, in units that are those of the parameter at the start. scale: the change
-    that an optimizer takes for one; the prior where there is one. net_charge: of charges, what their moves leave as it
-    is: the net charge of each of the "molecules", unless another is said, that of each "system", or none ("free").
-    """
-
-    name: Name
-    transform: Literal["linear", "log"] = "linear"
-    bounds: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None = None
-    prior: Positive | None = None
-    scale: Positive | None = None
-    net_charge: Literal["molecules", "system", "free"] | None = None
-
-    @model_validator(mode="after")
-    def _bounds(self) -> ParameterConfig:
-        if self.bounds is not None and self.transform == "log":
-            raise ValueError(f"parameter '{self.name}' has bounds, and transform = 'log': give one of them")
-        if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
-            raise ValueError(f"parameter '{self.name}': bounds = {self.bounds} are not [low, high]")
-        return self
-
-
-class MovingCurveConfig(CurveConfig):
-    """A Karplus curve of couplings, which several observables may share.
-
-    prior: of one that is fitted, the root mean square over the circle of the change that is expected, Hz.
-    """
-
-    prior: Positive | None = None
-
-    @model_validator(mode="after")
-    def _fitted_by_a_prior(self) -> MovingCurveConfig:
-        if self.fitted != (self.prior is not None):
-            raise ValueError(
-                f"curve '{self.name}': `prior` holds the change of a curve that is fitted: give both, or neither"
-            )
-        return self
-
-
-class EnergyConfig(Table):
-    """A system with its energy, and where it starts.
-
-    Either ``system``, a System that OpenMM serialized, with a ``topology`` that names its atoms; or ``energy``, a
-    function of one's own of (positions, parameters, box), with parameters and masses. positions: .npy, [N, 3] or
-    [n, N, 3], nm; without it those of the topology. box: nm, of one's own energy.
-    """
-
-    name: Name
-    system: FilePath | None = None
-    topology: FilePath | None = None
-    energy: str | None = None
-    parameters: dict[str, OneOrMore] = {}
-    masses: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
-    positions: FilePath | None = None
-    box: Vector | Annotated[list[Vector], Field(min_length=3, max_length=3)] | None = None
-
-    _paths = field_validator("system", "topology", "positions")(
-        lambda path, info: None if path is None else relative_to_config(path, info)
-    )
-
-    _function = field_validator("energy")(
-        lambda name, info: None if name is None else function_beside_config(name, info)
-    )
-
-    @model_validator(mode="after")
-    def _one_energy(self) -> EnergyConfig:
-        if (self.system is None) == (self.energy is None):
-            raise ValueError(f"system '{self.name}' needs `system` or `energy`: give just one of them")
-        own = {"parameters": self.parameters or None, "masses": self.masses, "box": self.box}
-        for key, value in own.items() if self.system is not None else ():
-            if value is not None:
-                raise ValueError(f"system '{self.name}': `{key}` has no effect, {self.system} has its own")
-        if self.energy is not None and not (self.parameters and self.masses is not None and self.positions):
-            raise ValueError(f"system '{self.name}': an energy of one's own needs `parameters`, `masses`, `positions`")
-        if self.positions is None and self.topology is None:
-            raise ValueError(f"system '{self.name}' starts nowhere: give `topology` (PDB, mmCIF) or `positions` (.npy)")
-        return self
-
-    @property
-    def files(self) -> dict[str, Path]:
-        """The input files, by key; that of a function of one's own too."""
-        found = {"system": self.system, "topology": self.topology, "positions": self.positions}
-        found["energy"] = file_of_function(self.energy or "")
-        return {key: path for key, path in found.items() if path is not None}
 
 
 class StateConfig(EnergyConfig):

@@ -21,8 +21,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from hpcfit.fit.stages import ArraysOfUnits
+from hpcfit.kinds.force_field.parameters import Moving
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
-from hpcfit.kinds.force_field.simulated.parameters import Moving
 from hpcfit.observables.observable import OfWalks
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.langevin import PhasePoint

@@ -17,9 +17,9 @@ from hpcfit.fit.stages import Fits
 from hpcfit.kinds.force_field.geometries.sets import Stored, open_sets
 from hpcfit.kinds.force_field.geometries.shared import Shared
 from hpcfit.kinds.force_field.geometries.study import compared, damped, halves, normal
+from hpcfit.kinds.force_field.parameters import Moving
 from hpcfit.kinds.force_field.simulated.config import SimulatedConfig
 from hpcfit.kinds.force_field.simulated.ensembles import Opened
-from hpcfit.kinds.force_field.simulated.parameters import Moving
 
 FIRST = "geometries"
 BLOCK, RESAMPLES = 8, 200  # geometries that are computed side by side; resamples of those of a set

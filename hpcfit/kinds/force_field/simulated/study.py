@@ -26,6 +26,7 @@ from hpcfit.fit.rounds import GaussNewton, More, Rounds, jacobian
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.fit.stopwatch import Stopwatch
+from hpcfit.kinds.force_field.parameters import little_known
 from hpcfit.kinds.force_field.simulated import stored
 from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, of_windows, without
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
@@ -40,7 +41,6 @@ from hpcfit.kinds.force_field.simulated.derivatives import (
     seen_systems,
 )
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
-from hpcfit.kinds.force_field.simulated.parameters import little_known
 from hpcfit.kinds.force_field.simulated.weighed import fluctuation, window_slopes
 from hpcfit.kinds.force_field.simulated.window import PILOT, pilot, windows_compared
 from hpcfit.simulation.langevin import PhasePoint
