@@ -8,6 +8,7 @@ experiment may have.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,22 +53,23 @@ def lattice() -> np.ndarray:
     return x @ box() + np.random.default_rng(SEED).normal(scale=0.005, size=(N, 3))
 
 
-def write(folder: Path) -> None:
-    """The energy, where to start, and what was measured, `g.csv`, `vaporisation.csv`, `pressure.csv`."""
+def write(folder: Path, walks: int = WALKS, experiment: Mapping[str, float] = EXPERIMENT) -> None:
+    """The energy, where to start, and what was measured, `g.csv`, `vaporisation.csv`, `pressure.csv`; the mean over so
+    many walks, with these errors beside those of the mean."""
     shutil.copy(Path(lennard_jones.__file__), folder / "lennard_jones.py")
     np.save(folder / "start.npy", lattice())
-    for name, seen in sampled().items():
-        error = np.hypot(seen.std(axis=0, ddof=1) / np.sqrt(len(seen)), EXPERIMENT[name])
+    for name, seen in sampled(walks).items():
+        error = np.hypot(seen.std(axis=0, ddof=1) / np.sqrt(len(seen)), experiment[name])
         columns = {"value": seen.mean(axis=0).tolist(), "sigma": error.tolist()}
         if name == "g":
             columns = {"r": OBSERVED["g"].at.tolist(), **columns}
         write_csv(folder / f"{name}.csv", tuple(columns), zip(*columns.values()))
 
 
-def sampled() -> dict[str, np.ndarray]:
+def sampled(walks: int) -> dict[str, np.ndarray]:
     """The means over each walk of each observable, [walks, M]."""
     with jax.enable_x64(True):
-        found = jax.lax.map(_walked, jnp.arange(WALKS), batch_size=2)
+        found = jax.lax.map(_walked, jnp.arange(walks), batch_size=2)
         return {name: np.asarray(leaf) for name, leaf in found.items()}
 
 
