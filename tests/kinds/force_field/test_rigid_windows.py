@@ -9,7 +9,8 @@ from hpcfit.energies.constraints import Constraints
 from hpcfit.errors import InputError
 from hpcfit.fit.grid import make_grid
 from hpcfit.fit.rounds import jacobian
-from hpcfit.kinds.force_field.simulated.case import SimulatedCase, _check_lengths
+from hpcfit.kinds.force_field.simulated.assembly import check_lengths
+from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
 from tests.kinds.force_field.rigid_windows import CONFIG, write_water
@@ -105,10 +106,10 @@ def test_lengths_of_bodies_that_bend_are_not_for_the_fluctuation_formula(evaluat
     assert not bent.rigid
     one = SimpleNamespace(name="water", lengths="constraint.length", constraints=bent)
     choice = SimpleNamespace(estimator="pathwise", derivative_draws=0)
-    _check_lengths(choice, [one], case.moving)
+    check_lengths(choice, [one], case.moving)
     choice.derivative_draws = 1
     with pytest.raises(InputError, match=r"'constraint\.length' of system 'water' moves"):
-        _check_lengths(choice, [one], case.moving)
+        check_lengths(choice, [one], case.moving)
 
 
 def test_the_words_of_check_say_what_forces_run_over(evaluated):
