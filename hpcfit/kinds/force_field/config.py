@@ -19,7 +19,7 @@ from hpcfit.config.table import (
     function_beside_config,
     relative_to_config,
 )
-from hpcfit.errors import nearest
+from hpcfit.errors import InputError, nearest
 
 EnergyUnit = Literal["kJ/mol", "kcal/mol", "eV", "hartree"]
 FORCE_UNITS = [f"{energy}/{length}" for energy in get_args(EnergyUnit) for length in get_args(Length)]
@@ -174,3 +174,12 @@ def check_geometries(sets: Sequence[GeometriesConfig], molecules: Sequence[str])
             raise ValueError(f"geometries '{one.name}' are of '{one.molecule}': {nearest(one.molecule, molecules)}")
     if all(one.held_out is True for one in sets):
         raise ValueError("all geometries are held out: there is nothing to fit")
+
+
+def check_is_asked(name: str, solver: str) -> None:
+    """Raise InputError for an optimizer that is named beside a ``solver`` which is not "optimizer"."""
+    if solver != "optimizer" and name != "lbfgs":
+        raise InputError(
+            f"[optimizer] name = '{name}' has no effect on [problem] solver = '{solver}'",
+            remedy="set solver = 'optimizer', or leave the name out",
+        )

@@ -18,7 +18,7 @@ DERIVATIVE_COLUMNS = (
     *("system", "observable", "item", "parameter", "pathwise", "pathwise_error", "fluctuation", "fluctuation_error"),
     *("malliavin", "malliavin_error", "combined", "combined_error", "left", "left_error", "too_short", "best_window"),
 )
-ROUNDS, ROUND_COLUMNS = "averages.csv", ("round", "system", "observable", "item", "average", "error")
+AVERAGES, AVERAGE_COLUMNS = "averages.csv", ("round", "system", "observable", "item", "average", "error")
 PARAMETER_COLUMNS = ("name", "unit", "start", "value", "error", "error_of_data", "error_of_frames")
 OBSERVABLE_COLUMNS = ("ensemble", "data", "column", "bound", "measured", "sigma", "before", "after", "held_out")
 WITH_ERRORS = (*OBSERVABLE_COLUMNS, "error_after")  # of averages that were simulated
@@ -99,7 +99,7 @@ class ForceFieldRun(RunFiles):
     def rounds(self) -> dict[tuple[str, str], np.ndarray]:
         """Averages and their errors, [rounds, items, 2], by system and observable; none of a run without the file."""
         found: dict[tuple[str, str], dict[int, list[Any]]] = {}
-        for row in self._rows(ROUNDS, ROUND_COLUMNS) if self.path(ROUNDS).is_file() else ():
+        for row in self._rows(AVERAGES, AVERAGE_COLUMNS) if self.path(AVERAGES).is_file() else ():
             found.setdefault((row[1], row[2]), {}).setdefault(int(row[0]), []).append([float(x) for x in row[4:]])
         return {name: np.array(list(by_round.values())) for name, by_round in found.items()}
 

@@ -155,10 +155,18 @@ class Moving:
         return np.concatenate([np.asarray(one.values(np.asarray(u[name]))) for name, one in self.classes.items()])
 
     def numbers(self, values: Sequence[float]) -> dict[str, np.ndarray]:
-        """The numbers u at which ``values`` are these."""
+        """The numbers u at which ``values`` are these. Raises InputError for values that cannot be."""
         ends = np.cumsum([len(one.start) for one in self.classes.values()])
         parts = np.split(np.array(values), ends[:-1])
-        return {name: one.numbers(part) for (name, one), part in zip(self.classes.items(), parts)}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = {name: one.numbers(part) for (name, one), part in zip(self.classes.items(), parts)}
+        for label, value in zip(self.free, np.concatenate([*found.values()])):
+            if not np.isfinite(value):
+                raise InputError(
+                    f"'{label}' cannot have the value {values[self.labels.index(label)]:g} that is to be begun with",
+                    remedy="give one of the sign of its start, and within its bounds",
+                )
+        return found
 
     def named(self, u: Mapping[str, Any]) -> dict[str, Any]:
         """The values of all that may move, by label."""

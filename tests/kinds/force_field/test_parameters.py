@@ -61,6 +61,22 @@ def test_a_parameter_stays_between_its_bounds():
     assert moved == pytest.approx(-1 + 0.5 / (1 + 0.6 / 0.4 * np.exp(-0.1 / 0.12)))
 
 
+def test_values_say_at_which_numbers_they_are():
+    """Of a logarithm, of one between bounds, and of a charge that another follows."""
+    tables = [ParameterConfig(name="q:O", bounds=[-1.0, -0.5], scale=0.1)]
+    tables.append(ParameterConfig(name="epsilon", transform="log", scale=0.1))
+    of_water = moving([ParameterConfig(name="q", prior=0.1), *tables[1:]], [system([1, 0, 0])])
+    for found in (moving(tables, [system()]), of_water):
+        u = {"q": np.array([0.7]), "epsilon": np.array([-1.3])}
+        again = found.numbers(found.values(u))
+        for name, numbers in u.items():
+            np.testing.assert_allclose(again[name], numbers, rtol=1e-12)
+    with pytest.raises(InputError, match=r"'q:O' cannot have the value -1\.2 "):
+        moving(tables, [system()]).numbers([0.65, -1.2])
+    with pytest.raises(InputError, match=r"'epsilon:O' cannot have the value -0\.1 "):
+        moving(tables, [system()]).numbers([-0.1, -0.8])
+
+
 @pytest.mark.parametrize(
     ("tables", "said"),
     [

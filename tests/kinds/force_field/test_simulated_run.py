@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hpcfit.kinds.force_field.files import DERIVATIVES, OBSERVABLES, PARAMETERS, ROUNDS
+from hpcfit.kinds.force_field.files import AVERAGES, DERIVATIVES, OBSERVABLES, PARAMETERS
 from hpcfit.kinds.force_field.simulated.direction import direction
 from tests.command import ROOT, here, sets
 from tests.conftest import assert_one_clear_error, history, wait_for
@@ -76,7 +76,7 @@ def metrics_of(run):
 def result(run):
     """All that must be the same on any ranks, through interruptions."""
     metrics = metrics_of(run)
-    tables = [(run / name).read_text() for name in (PARAMETERS, OBSERVABLES, DERIVATIVES, ROUNDS)]
+    tables = [(run / name).read_text() for name in (PARAMETERS, OBSERVABLES, DERIVATIVES, AVERAGES)]
     keys = ("fitted", "before", "parameters", "averages", "errors_of_averages", "derivatives", "undetermined")
     return {key: metrics[key] for key in keys}, tables, [tuple(row[name] for name in SAME) for row in history(run)]
 
@@ -101,7 +101,7 @@ def test_the_force_constant_is_found_within_its_error(whole):
 
 def test_each_round_leaves_its_averages_with_their_errors(whole):
     """Those of measured data make the chi2 of the history; x^2 of 24 windows has an error of its own each."""
-    rows = rows_of(whole / "run", ROUNDS)
+    rows = rows_of(whole / "run", AVERAGES)
     assert [int(row["round"]) for row in rows] == np.repeat(np.arange(7), 4).tolist()
     assert {(row["system"], row["observable"], row["item"]) for row in rows[:4]} == {
         ("cold", "second", "0"), ("cold", "apart", "0"), ("warm", "moments", "0"), ("warm", "moments", "1"),
@@ -184,6 +184,15 @@ def test_other_optimizers_take_rounds_as_well(cold, name, more):
     rows = history(cold / "run")
     assert rows[-1]["step"] == 10
     assert len({row["loss"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(("rounds", "told"), [(1, True), (0, False)])
+def test_rounds_that_have_not_settled_are_told(cold, rounds, told):
+    """One step of at most 0.05 scales leaves k where it was, 30 % off; without rounds nothing was to settle."""
+    limits = [f"problem.rounds={rounds}", "problem.largest_step=0.05", "problem.derivative_draws=0"]
+    done = here("optimize", cold / "config.toml", *sets(*limits))
+    assert done.returncode == 0, done.stderr
+    assert told == any("rounds have not settled" in one for one in metrics_of(cold / "run")["warnings"])
 
 
 # ---- bits ------------------------------------------------------------------------------------------------------------

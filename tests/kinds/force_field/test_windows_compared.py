@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hpcfit.kinds.force_field.simulated.averages import Differences, Measured
-from hpcfit.kinds.force_field.simulated.derivatives import Errors, Seen, behind_each, estimates
+from hpcfit.kinds.force_field.simulated.derivatives import Errors, Estimates, Seen, behind_each, estimates
 from hpcfit.kinds.force_field.simulated.window import choice, weights_of_data
 from hpcfit.observables.geometry import Powers
 from tests.kinds.force_field.test_averages import windows
@@ -74,8 +74,29 @@ def test_a_parameter_without_effect_has_derivatives_of_0(anew):
     dO, dU = (leaf[..., 0] - leaf[..., 0].mean() for leaf in (seen["O"], seen["slope"]))
     expected = seen["direct"][..., 0].mean() - np.mean(dO * dU)
     assert value.fluctuation[0, 0] == pytest.approx(expected, rel=1e-12)
+    gone = np.mean([np.mean(dO[:, :, age:] * dU[:, :, :-age]) for age in ensemble.ages])
+    assert value.left[0, 0] == pytest.approx(-gone / expected, rel=1e-12)  # of the whole derivative, kT = 1
+    assert value.apart[0, 0] == pytest.approx(expected - value.pathwise[0, 0], rel=1e-12)
+    if not anew:
+        assert value.lacking[-1, 0, 0] == pytest.approx(gone, rel=1e-12)
     assert len(value.lacking) == (anew or 8)
     assert value.lacking[0, 0, 0] == pytest.approx(np.mean(dO[:, :, 1:] * dU[:, :, :-1]), rel=1e-12)
+
+
+def test_either_sign_of_a_short_window_is_enough_and_noise_is_none():
+    """Of a derivative of 1: by C, and by the two estimates."""
+
+    def judged(lacking, apart, error):
+        fields = dict.fromkeys(Estimates._fields, np.ones((1, 1)))
+        of_value = Estimates(**fields | {"lacking": np.array([[[lacking]]]), "apart": np.array([[apart]])})
+        of_error = Estimates(**fields | {"lacking": np.array([[[error]]]), "apart": np.array([[error]])})
+        return bool(of_value.too_short(of_error)[0, 0])
+
+    assert judged(0.2, 0.0, 0.05)
+    assert judged(0.0, -0.2, 0.05)
+    assert not judged(0.2, 0.2, 0.08)  # 2.5 errors
+    assert not judged(0.04, 0.04, 0.001)  # below 5 %
+    assert not judged(np.nan, np.nan, np.nan)  # constant pressure
 
 
 def test_averages_count_through_their_differences():

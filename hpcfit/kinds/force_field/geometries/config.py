@@ -8,8 +8,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from hpcfit.config.table import Count, ProblemTable, Space, check_are_unique
-from hpcfit.errors import InputError
-from hpcfit.kinds.force_field.config import EnergyConfig, GeometriesConfig, ParameterConfig, check_geometries
+from hpcfit.kinds.force_field.config import (
+    EnergyConfig,
+    GeometriesConfig,
+    ParameterConfig,
+    check_geometries,
+    check_is_asked,
+)
 
 
 class StoredConfig(ProblemTable):
@@ -33,11 +38,7 @@ class StoredConfig(ProblemTable):
     def check_optimizer(self, name: str, space: Space) -> None:
         """Raise InputError for an optimizer that cannot search this problem, or is not asked."""
         super().check_optimizer(name, space)
-        if self.solver == "marquardt" and name != "lbfgs":
-            raise InputError(
-                f"[optimizer] name = '{name}' has no effect on [problem] solver = 'marquardt'",
-                remedy="set solver = 'optimizer', or leave the name out",
-            )
+        check_is_asked(name, self.solver)
 
     @property
     def files(self) -> dict[str, Path]:

@@ -11,7 +11,7 @@ import numpy as np
 from hpcfit.fit.gradient import Gradient
 from hpcfit.fit.loop import Step
 from hpcfit.fit.state import gather_rows, to_arrays
-from hpcfit.kinds.force_field.files import ROUND_COLUMNS, ROUNDS
+from hpcfit.kinds.force_field.files import AVERAGE_COLUMNS, AVERAGES
 from hpcfit.kinds.force_field.simulated.averages import SUMMED, Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.statistics.blocks import jackknife_error, parts_of
@@ -36,7 +36,7 @@ class AlongRounds:
         grid.world.on_root(lambda: self._write(step.number, step.state.params.shared, rows))
 
     def _write(self, number: int, u: Any, rows: Rows) -> None:
-        path = self._case.config.run.directory / ROUNDS
+        path = self._case.config.run.directory / AVERAGES
         if self._written is None:
             self._written = []
             if number and path.is_file():
@@ -47,7 +47,7 @@ class AlongRounds:
         columns = (without(*at, lambda n: [[]])[0], jackknife_error(left_out)) if len(left_out) else ([], [])
         for name, average, error in zip(self._case.data_names(), *columns):
             self._written.append([number, name.system, name.observable, name.item, float(average), float(error)])
-        write_csv(path, ROUND_COLUMNS, self._written)
+        write_csv(path, AVERAGE_COLUMNS, self._written)
 
 
 def without(

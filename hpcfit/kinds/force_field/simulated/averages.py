@@ -266,7 +266,7 @@ class Windows:
     each ensemble begin, ``window``, their numbers, ``draw``, that of the noise, and ``seen``, sums over rounds of what
     each window observed and of its weights, from draw ``settled`` on. Rows are ``ends``, from which the
     next draw starts, ``broke``, the step at which a window exploded or -1 (it is then left out of averages and
-    derivatives, and starts again), ``crowded``, 1 where that was because a list of neighbours was full, and
+    derivatives, and starts again), ``crowded``, why that was (``Ensemble.crowded``), and
     ``observed`` and ``weight``, what each window adds to the averages and to what they are divided by. tiles: a
     ``Measured`` an observable, by ensemble, and behind them one a difference.
     """

@@ -29,6 +29,7 @@ from hpcfit.kinds.force_field.config import (
     MovingCurveConfig,
     ParameterConfig,
     check_geometries,
+    check_is_asked,
 )
 
 STEPS = 4  # of an optimizer on one sample of frames
@@ -175,11 +176,7 @@ class SimulatedConfig(ProblemTable):
     def check_optimizer(self, name: str, space: Space) -> None:
         """Raise InputError for an optimizer that cannot search this problem, or is not asked."""
         super().check_optimizer(name, space)
-        if self.solver == "gauss-newton" and name != "lbfgs":
-            raise InputError(
-                f"[optimizer] name = '{name}' has no effect on [problem] solver = 'gauss-newton'",
-                remedy="set solver = 'optimizer', or leave the name out",
-            )
+        check_is_asked(name, self.solver)
         if self.solver == "optimizer" and name == "lbfgs" and self.steps_of_a_draw == 1:
             raise InputError(
                 "[optimizer] name = 'lbfgs' compares losses, and steps_a_draw = 1 gives each its own noise",

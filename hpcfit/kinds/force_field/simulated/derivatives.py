@@ -179,9 +179,9 @@ class Estimates(NamedTuple):
     pathwise: the mean over the frames of a window, as a fit takes it. malliavin: by weights, from what O and q gain in
     W frames, for the shortest W whose bias is less than its noise, with both in its error. fluctuation: of all frames.
     combined: of pathwise and fluctuation, by inverse variances. left: the share of the derivative that the windows are
-    too short for, by the mean of C(t) over their frames, and apart: as the two estimates say of themselves. memory:
-    C(t) / C(0), [L + 1, M, P], along the L frames of tangents. lacking: what a derivative lacks by windows of 1, 2 ...
-    L frames, [L, M, P]. At constant pressure all but memory, fluctuation and combined, which then is that, are NaN.
+    too short for, by the mean of C(t) over their frames. apart: what fluctuation has more than pathwise. memory: C(t) /
+    C(0), [L + 1, M, P], along the L frames of tangents. lacking: what a derivative lacks by windows of 1, 2 ... L
+    frames, [L, M, P]. At constant pressure all but memory, fluctuation and combined, which then is that, are NaN.
     """
 
     pathwise: Array
@@ -194,9 +194,16 @@ class Estimates(NamedTuple):
     lacking: Array
 
     def too_short(self, errors: Estimates) -> Array:
-        """True where more than 5 % of a derivative are missing, and that is more than three errors, by either."""
-        pairs = (self.left, errors.left), (self.apart, errors.apart)
-        return np.any([(np.abs(share) > BIASED) & (np.abs(share) > 3 * error) for share, error in pairs], axis=0)
+        """True where more than 5 % of a derivative are missing, and that is more than three errors."""
+        missing, error = map(np.abs, self.missing(errors))
+        return (missing > BIASED * np.abs(self.fluctuation)) & (missing > 3 * error)
+
+    def missing(self, errors: Estimates) -> tuple[Array, Array]:
+        """The part that windows are too short for, and its error, [M, P]: by C or by the two estimates, of which the one
+        that is more errors away from 0."""
+        by_memory, of_memory = self.lacking[-1], errors.lacking[-1]
+        chosen = np.abs(self.apart) * of_memory > np.abs(by_memory) * errors.apart
+        return np.where(chosen, self.apart, -by_memory), np.where(chosen, errors.apart, of_memory)
 
 
 def estimates(
@@ -258,9 +265,10 @@ def _estimated(ensemble: Ensemble, seen: Seen, of_average: Array, slopes: Array,
     fluctuation = at_rest - C[0] / ensemble.kT
     memory = _shares(C, np.broadcast_to(C[0], C.shape))
     left = _shares(-C[ensemble.ages].mean(axis=0) / ensemble.kT, fluctuation)
-    left, apart = np.where(np.isnan(pathwise), np.nan, left), _shares(fluctuation - pathwise, fluctuation)
+    left = np.where(np.isnan(pathwise), np.nan, left)
     lacking = behind_each(ensemble, C[1:]) / ensemble.kT
     found = pathwise, malliavin, fluctuation, fluctuation
+    apart = (fluctuation - pathwise) / slopes
     return Estimates(*(one / slopes for one in found), left, apart, memory, lacking / slopes)
 
 

@@ -187,7 +187,7 @@ def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np
         errors, best = windows_compared(case, problem, number, u, found, at)
         window = np.where(np.isnan(value.pathwise), np.nan, float(ensemble.interval) * errors.careful().best)
         mine = [name for name in names if name.system == one.name and name.observable in _of_frames(one, ensemble)]
-        short = value.too_short(error)
+        short, (missing, of_missing) = value.too_short(error), value.missing(error)
         rows = [
             {
                 "system": one.name, "observable": name.observable, "item": name.item, "parameter": labels[p],
@@ -196,7 +196,7 @@ def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np
                 "malliavin": value.malliavin[m, p], "malliavin_error": error.malliavin[m, p],
                 "combined": value.combined[m, p], "combined_error": error.combined[m, p],
                 "left": value.left[m, p], "left_error": error.left[m, p], "too_short": bool(short[m, p]),
-                "best_window": window[m, p],
+                "best_window": window[m, p], "missing": missing[m, p], "missing_error": of_missing[m, p],
             }
             for m, name in enumerate(mine) for p in range(len(labels))
         ]  # fmt: skip
@@ -238,11 +238,12 @@ def too_short(rows: list[dict[str, Any]]) -> list[str]:
     short = [row for row in rows if row["too_short"]]
     if not short:
         return []
-    worst = max(short, key=lambda row: abs(row["left"]))
+    worst = max(short, key=lambda row: abs(row["missing"]) / row["missing_error"])
     return [
-        f"windows are too short for {len(short)} of {len(rows)} pathwise derivatives: {100 * worst['left']:.0f} +-"
-        f" {100 * worst['left_error']:.0f} % of that of {worst['observable']} {worst['item']} ({worst['system']}) by"
-        f" {worst['parameter']} are missing; lengthen [problem] window, or use estimator = 'fluctuation'"
+        f"windows are too short for {len(short)} of {len(rows)} pathwise derivatives: that of {worst['observable']}"
+        f" {worst['item']} ({worst['system']}) by {worst['parameter']} is {worst['fluctuation']:.3g} +-"
+        f" {worst['fluctuation_error']:.2g} by fluctuations, and {worst['missing']:.2g} +- {worst['missing_error']:.1g}"
+        " of it are missing; lengthen [problem] window, or use estimator = 'fluctuation'"
     ]
 
 

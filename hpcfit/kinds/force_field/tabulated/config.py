@@ -11,7 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from hpcfit.config.observables.experiments import CurveConfig
 from hpcfit.config.table import FilePath, ProblemTable, Space, Table, check_are_unique, relative_to_config
-from hpcfit.errors import InputError, nearest
+from hpcfit.errors import nearest
+from hpcfit.kinds.force_field.config import check_is_asked
 
 AUTO_FOLDS = 5
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -150,11 +151,7 @@ class TabulatedConfig(ProblemTable):
     def check_optimizer(self, name: str, space: Space) -> None:
         """Raise InputError for an optimizer that cannot search this problem, or is not asked."""
         super().check_optimizer(name, space)
-        if self.solver == "newton" and name != "lbfgs":
-            raise InputError(
-                f"[optimizer] name = '{name}' has no effect on [problem] solver = 'newton'",
-                remedy="set solver = 'optimizer', or leave the name out",
-            )
+        check_is_asked(name, self.solver)
 
     @property
     def files(self) -> dict[str, Path]:
