@@ -199,8 +199,8 @@ class Estimates(NamedTuple):
         return (missing > BIASED * np.abs(self.fluctuation)) & (missing > 3 * error)
 
     def missing(self, errors: Estimates) -> tuple[Array, Array]:
-        """The part that windows are too short for, and its error, [M, P]: by C or by the two estimates, of which the one
-        that is more errors away from 0."""
+        """The part that windows are too short for, and its error, [M, P]: by C or by the two estimates, whichever is
+        more errors away from 0."""
         by_memory, of_memory = self.lacking[-1], errors.lacking[-1]
         chosen = np.abs(self.apart) * of_memory > np.abs(by_memory) * errors.apart
         return np.where(chosen, self.apart, -by_memory), np.where(chosen, errors.apart, of_memory)
