@@ -41,6 +41,7 @@ from openmm import app, unit
 
 from hpcfit.energies.energy import Energy
 from hpcfit.energies.systems import from_system
+from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.simulation.langevin import Bath, Course, Motion, PhasePoint, middle, noise_key, walk
 from hpcfit.simulation.tangents import at_rest, by_matrix, by_products, walk_with_tangents
 from hpcfit.testsystems import dipeptide
@@ -165,10 +166,8 @@ def walked(one: System, steps: int) -> Callable[[], Any]:
 
 def by_openmm(one: System, steps: int) -> Callable[[], Any]:
     """So many steps of OpenMM's CPU platform."""
-    integrator = openmm.LangevinMiddleIntegrator(KT / unit.MOLAR_GAS_CONSTANT_R, FRICTION / unit.picosecond, STEP)
-    context = openmm.Context(
-        one.system, integrator, openmm.Platform.getPlatformByName("CPU"), {"Threads": "1"}
-    )
+    integrator = openmm.LangevinMiddleIntegrator(KT / GAS_CONSTANT, FRICTION, STEP)
+    context = openmm.Context(one.system, integrator, openmm.Platform.getPlatformByName("CPU"), {"Threads": "1"})
     context.setPositions(one.x)
 
     def run() -> None:
