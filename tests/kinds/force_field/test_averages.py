@@ -16,7 +16,9 @@ from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.fit.rounds import jacobian
 from hpcfit.kinds.force_field.parameters import Class, Moving
-from hpcfit.kinds.force_field.simulated.averages import Differences, Ensemble, Measured, Windows
+from hpcfit.kinds.force_field.simulated.averages import Windows
+from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
+from hpcfit.kinds.force_field.simulated.measured import Differences, Measured
 from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
 from hpcfit.observables.geometry import Powers
 from hpcfit.pytrees import pytree

@@ -14,8 +14,8 @@ from hpcfit.energies.energy import Energy
 from hpcfit.energies.lists import pair_source
 from hpcfit.energies.pair_potentials import PairPotential
 from hpcfit.errors import InputError
-from hpcfit.kinds.force_field.simulated.averages import Ensemble
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
+from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.kinds.force_field.simulated.equilibration import Equilibration, Exploded, planned
 from hpcfit.kinds.table import load_config
 from hpcfit.observables.geometry import RadiusOfGyration

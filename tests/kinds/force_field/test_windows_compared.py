@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hpcfit.kinds.force_field.simulated.averages import Differences, Measured
 from hpcfit.kinds.force_field.simulated.derivatives import Errors, Estimates, Seen, behind_each, estimates
+from hpcfit.kinds.force_field.simulated.measured import Differences, Measured
 from hpcfit.kinds.force_field.simulated.window import choice, weights_of_data
 from hpcfit.observables.geometry import Powers
 from tests.kinds.force_field.test_averages import windows

@@ -14,7 +14,7 @@ from hpcfit.fit.reduction import choose_sum
 from hpcfit.kinds.force_field.geometries.sets import Stored, open_sets
 from hpcfit.kinds.force_field.geometries.shared import Shared
 from hpcfit.kinds.force_field.parameters import Moving, moving
-from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_energy
+from hpcfit.kinds.force_field.simulated.opened import Opened, open_energy
 from hpcfit.store.files import sha256_of_file
 
 

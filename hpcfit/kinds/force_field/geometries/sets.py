@@ -20,7 +20,7 @@ from hpcfit.kinds.force_field.config import GeometriesConfig
 from hpcfit.kinds.force_field.geometries.problem import Given, Molecule, StoredGeometries
 from hpcfit.kinds.force_field.geometries.shared import Places, Shared
 from hpcfit.kinds.force_field.parameters import Moving
-from hpcfit.kinds.force_field.simulated.ensembles import Opened
+from hpcfit.kinds.force_field.simulated.opened import Opened
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.readers.bonding import nearest_distances
 from hpcfit.readers.geometries import read_geometries

@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcfit.errors import InputError, nearest
 from hpcfit.kinds.force_field.parameters import Moving
-from hpcfit.kinds.force_field.simulated.ensembles import Opened
+from hpcfit.kinds.force_field.simulated.opened import Opened
 
 Places = dict[str, tuple[np.ndarray, np.ndarray]]  # class -> entries of a molecule, and the same of all
 

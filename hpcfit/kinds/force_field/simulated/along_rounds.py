@@ -12,8 +12,9 @@ from hpcfit.fit.gradient import Gradient
 from hpcfit.fit.loop import Step
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.kinds.force_field.files import AVERAGE_COLUMNS, AVERAGES
-from hpcfit.kinds.force_field.simulated.averages import SUMMED, Ensemble, Windows
+from hpcfit.kinds.force_field.simulated.averages import SUMMED, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
+from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.statistics.blocks import jackknife_error, parts_of
 from hpcfit.store.files import write_csv
 

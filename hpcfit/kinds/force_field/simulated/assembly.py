@@ -14,9 +14,10 @@ from hpcfit.config.observables.measured import ObservableConfig
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_field.config import MovingCurveConfig
 from hpcfit.kinds.force_field.parameters import Moving
-from hpcfit.kinds.force_field.simulated.averages import NO_DIFFERENCES, Differences, Ensemble, Measured
 from hpcfit.kinds.force_field.simulated.config import SimulatedConfig
-from hpcfit.kinds.force_field.simulated.ensembles import Opened
+from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
+from hpcfit.kinds.force_field.simulated.measured import NO_DIFFERENCES, Differences, Measured
+from hpcfit.kinds.force_field.simulated.opened import Opened
 from hpcfit.observables.build import build
 from hpcfit.observables.measured import measured
 from hpcfit.observables.observable import OfWalks

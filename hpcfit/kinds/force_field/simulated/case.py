@@ -25,12 +25,14 @@ from hpcfit.kinds.force_field.simulated.assembly import (
     ensemble_of,
     measurements,
 )
-from hpcfit.kinds.force_field.simulated.averages import Differences, Ensemble, Measured, Windows
+from hpcfit.kinds.force_field.simulated.averages import Windows
 from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, SimulatedConfig
 from hpcfit.kinds.force_field.simulated.direction import Direction, direction, of_tangents, seconds_a_step
-from hpcfit.kinds.force_field.simulated.ensembles import Opened, open_energy, open_system
+from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
 from hpcfit.kinds.force_field.simulated.given import drawn_windows
+from hpcfit.kinds.force_field.simulated.measured import Differences, Measured
+from hpcfit.kinds.force_field.simulated.opened import Opened, open_energy, open_system
 from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
 from hpcfit.kinds.force_field.simulated.stored import open_stored
 from hpcfit.kinds.force_field.simulated.weighed import Drawn, Given

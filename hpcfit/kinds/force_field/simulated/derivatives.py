@@ -22,7 +22,8 @@ from jax.flatten_util import ravel_pytree
 
 from hpcfit.fit.stages import ArraysOfUnits
 from hpcfit.kinds.force_field.parameters import Moving
-from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
+from hpcfit.kinds.force_field.simulated.averages import Windows
+from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.observables.observable import OfWalks
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.langevin import PhasePoint

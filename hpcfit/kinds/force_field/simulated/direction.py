@@ -16,8 +16,8 @@ import numpy as np
 from hpcfit.simulation.langevin import PhasePoint
 
 if TYPE_CHECKING:
-    from hpcfit.kinds.force_field.simulated.averages import Ensemble
     from hpcfit.kinds.force_field.simulated.config import SimulatedConfig
+    from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 
 PULLED = 3.4  # plain steps, of a step with its pull-back
 FRAME = 2.0  # plain steps, of the energy of a frame and each of its derivatives

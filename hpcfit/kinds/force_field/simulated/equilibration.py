@@ -12,7 +12,7 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.fit.stages import PART, ArraysOfUnits
-from hpcfit.kinds.force_field.simulated.averages import FULL, SMALL, Ensemble
+from hpcfit.kinds.force_field.simulated.ensemble import FULL, SMALL, Ensemble
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.barostat import REACH
 from hpcfit.simulation.langevin import Bath, PhasePoint, noise_key, thermal

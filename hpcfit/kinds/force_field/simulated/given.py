@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.kinds.force_field.simulated.averages import Ensemble
+from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.kinds.force_field.simulated.weighed import Drawn, drawn
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.patterns import matching

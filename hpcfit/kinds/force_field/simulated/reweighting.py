@@ -17,7 +17,8 @@ import numpy as np
 
 from hpcfit.fit.cells import over_blocks
 from hpcfit.fit.problem import Block, Cell, Params, Statistics
-from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
+from hpcfit.kinds.force_field.simulated.averages import Windows
+from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.pytrees import pytree
 from hpcfit.simulation.langevin import PhasePoint, chosen
 

@@ -19,7 +19,7 @@ from hpcfit.kinds.force_field.geometries.shared import Shared
 from hpcfit.kinds.force_field.geometries.study import compared, damped, halves, normal
 from hpcfit.kinds.force_field.parameters import Moving
 from hpcfit.kinds.force_field.simulated.config import SimulatedConfig
-from hpcfit.kinds.force_field.simulated.ensembles import Opened
+from hpcfit.kinds.force_field.simulated.opened import Opened
 
 FIRST = "geometries"
 BLOCK, RESAMPLES = 8, 200  # geometries that are computed side by side; resamples of those of a set

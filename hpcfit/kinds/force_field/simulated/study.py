@@ -29,7 +29,7 @@ from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.force_field.parameters import little_known
 from hpcfit.kinds.force_field.simulated import stored
 from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, of_windows, without
-from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
+from hpcfit.kinds.force_field.simulated.averages import Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.derivatives import (
     DRAW,
@@ -40,6 +40,7 @@ from hpcfit.kinds.force_field.simulated.derivatives import (
     of_frames,
     seen_systems,
 )
+from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
 from hpcfit.kinds.force_field.simulated.weighed import fluctuation, window_slopes
 from hpcfit.kinds.force_field.simulated.window import PILOT, pilot, windows_compared

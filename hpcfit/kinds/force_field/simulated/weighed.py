@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 
 from hpcfit.fit.cells import over_blocks
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params
-from hpcfit.kinds.force_field.simulated.averages import Ensemble
+from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.kinds.force_field.simulated.reweighting import Reweighted, weighed_sums
 from hpcfit.pytrees import pytree
 from hpcfit.simulation.langevin import PhasePoint

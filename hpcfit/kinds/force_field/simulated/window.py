@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.fit.stages import Fits
-from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
+from hpcfit.kinds.force_field.simulated.averages import Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.derivatives import (
     DRAW,
@@ -32,6 +32,7 @@ from hpcfit.kinds.force_field.simulated.derivatives import (
     of_frames,
     seen_of,
 )
+from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.simulation.langevin import PhasePoint
 
 PILOT = "tangents"  # a stage
