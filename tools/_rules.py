@@ -53,7 +53,7 @@ HOMES = {
 # Files that are imported before it is known what a command needs: what they may import beside the standard library.
 LIGHT = {
     **dict.fromkeys(
-        ("hpcfit/kinds/*/config.py", "hpcfit/config/observables/*"), ("hpcfit.config", "hpcfit.errors", "pydantic")
+        ("hpcfit/kinds/*config.py", "hpcfit/config/observables/*"), ("hpcfit.config", "hpcfit.errors", "pydantic")
     ),
     **dict.fromkeys(
         (

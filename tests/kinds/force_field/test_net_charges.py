@@ -6,8 +6,8 @@ from openmm import NonbondedForce, XmlSerializer, app, unit
 
 from hpcfit.kinds.force_field.config import ParameterConfig
 from hpcfit.kinds.force_field.parameters import moving
-from hpcfit.kinds.force_field.simulated.config import StateConfig
 from hpcfit.kinds.force_field.simulated.opened import open_system
+from hpcfit.kinds.force_field.simulated.systems_config import StateConfig
 from tests.energies.openmm_cases import Case, waters
 from tests.energies.openmm_cases import _peptide as peptide
 

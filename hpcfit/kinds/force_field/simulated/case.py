@@ -26,7 +26,7 @@ from hpcfit.kinds.force_field.simulated.assembly import (
     measurements,
 )
 from hpcfit.kinds.force_field.simulated.averages import Windows
-from hpcfit.kinds.force_field.simulated.config import DIFFERENCE, SimulatedConfig
+from hpcfit.kinds.force_field.simulated.config import SimulatedConfig
 from hpcfit.kinds.force_field.simulated.direction import Direction, direction, of_tangents, seconds_a_step
 from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
@@ -35,6 +35,7 @@ from hpcfit.kinds.force_field.simulated.measured import Differences, Measured
 from hpcfit.kinds.force_field.simulated.opened import Opened, open_energy, open_system
 from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
 from hpcfit.kinds.force_field.simulated.stored import open_stored
+from hpcfit.kinds.force_field.simulated.systems_config import DIFFERENCE
 from hpcfit.kinds.force_field.simulated.weighed import Drawn, Given
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.langevin import Bath, PhasePoint

@@ -21,8 +21,8 @@ from hpcfit.energies.own_form import OwnForm, load_form, require_form
 from hpcfit.energies.systems import LoadedSystem, from_system
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_field.config import EnergyConfig
-from hpcfit.kinds.force_field.simulated.config import StateConfig
 from hpcfit.kinds.force_field.simulated.given import GivenFrames, open_frames
+from hpcfit.kinds.force_field.simulated.systems_config import StateConfig
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.readers.bonding import molecules

@@ -13,7 +13,8 @@ from hpcfit.config.table import changed
 from hpcfit.config.workflow import temperature_name
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_field.files import PARAMETERS
-from hpcfit.kinds.force_field.simulated.config import SimulatedConfig, StateConfig
+from hpcfit.kinds.force_field.simulated.config import SimulatedConfig
+from hpcfit.kinds.force_field.simulated.systems_config import StateConfig
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.runs.files import RunFiles
 from hpcfit.store.files import write_text
