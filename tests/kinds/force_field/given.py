@@ -8,21 +8,17 @@ import numpy as np
 from ase import Atoms
 
 from hpcfit.observables.thermodynamics import DENSITY
+from tests.kinds.force_field.wells import PARAMETER, SECOND, SQUARE
 
-ENERGY = '''
-import jax.numpy as jnp
-
+ENERGY = f'''{SQUARE}
 def energy(x, parameters, box):
     """k |x|^2 / 2 of each particle, and w x x' / V of both."""
     both = jnp.sum(x[0] * x[1]) / jnp.prod(jnp.diag(box))
     return 0.5 * parameters["k"][0] * jnp.sum(x**2) + parameters["w"][0] * both
-
-def square(x, box):
-    return jnp.mean(x**2)
 '''
 K, W, KT, T, WINDOWS = 2.6, 3.0, 1.2, 100, 7  # two frames more than windows have
 MASSES = np.array([1.0, 1.5])
-CONFIG = """
+CONFIG = f"""
 [run]
 directory = "run"
 report = false
@@ -32,31 +28,21 @@ estimator = "reweighting"
 windows = 7
 block = 3
 rounds = 3
-[[problem.parameter]]
-name = "k"
-transform = "log"
-scale = 0.3
-[[problem.parameter]]
+{PARAMETER}[[problem.parameter]]
 name = "w"
 scale = 1.0
 prior = 0.5
 [[problem.system]]
 name = "wells"
 energy = "wells.py:energy"
-parameters = {k = 2.6, w = 3.0}
+parameters = {{k = 2.6, w = 3.0}}
 masses = [1.0, 1.5]
 positions = "two.npy"
 box = [2.0, 2.2, 2.4]
 kT = 1.2
 pressure = 1.0
 frames = "frames.extxyz"
-[[problem.system.observable]]
-name = "second"
-observable = "own"
-function = "wells.py:square"
-values = 0.5
-sigma = 0.02
-[[problem.system.observable]]
+{SECOND}[[problem.system.observable]]
 name = "density"
 observable = "density"
 values = 0.4

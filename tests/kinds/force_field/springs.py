@@ -17,7 +17,24 @@ def energy(x, parameters, box):
 TRUTH = {"k": 900.0, "length": 0.12, "strength": 0.8}
 START = {"k": 700.0, "length": 0.125, "strength": 0.5}
 OFFSETS = {"pair": -140.0, "chain": 260.0}  # kJ/mol
-CONFIG = """
+MOLECULE = """
+[[problem.molecule]]
+name = "{name}"
+energy = "springs.py:energy"
+parameters = {{k = 700.0, length = 0.125, strength = 0.5}}
+masses = 1.0
+positions = "{name}.npy"
+"""
+SET = """
+[[problem.geometries]]
+name = "{name}"
+molecule = "{molecule}"
+file = "{file}.npz"
+length_unit = "A"
+energy_unit = "kcal/mol"
+energy_sigma = 0.5
+"""
+CONFIG = f"""
 [run]
 directory = "run"
 report = false
@@ -26,44 +43,16 @@ kind = "force-field"
 estimator = "geometries"
 block = 4
 resamples = 20
-[[problem.molecule]]
-name = "pair"
-energy = "springs.py:energy"
-parameters = {k = 700.0, length = 0.125, strength = 0.5}
-masses = 1.0
-positions = "pair.npy"
-[[problem.molecule]]
-name = "chain"
-energy = "springs.py:energy"
-parameters = {k = 700.0, length = 0.125, strength = 0.5}
-masses = 1.0
-positions = "chain.npy"
-[[problem.geometries]]
-name = "scan"
-molecule = "pair"
-file = "pair.npz"
-length_unit = "A"
-energy_unit = "kcal/mol"
-energy_sigma = 0.5
+{MOLECULE.format(name="pair")}
+{MOLECULE.format(name="chain")}
+{SET.format(name="scan", molecule="pair", file="pair")}
 weights = "boltzmann"
 temperature = 600.0
-[[problem.geometries]]
-name = "frames"
-molecule = "chain"
-file = "chain.npz"
-length_unit = "A"
-energy_unit = "kcal/mol"
-energy_sigma = 0.5
+{SET.format(name="frames", molecule="chain", file="chain")}
 force_unit = "kcal/mol/A"
 force_sigma = 20.0
 held_out = [1, 4]
-[[problem.geometries]]
-name = "others"
-molecule = "chain"
-file = "others.npz"
-length_unit = "A"
-energy_unit = "kcal/mol"
-energy_sigma = 0.5
+{SET.format(name="others", molecule="chain", file="others")}
 held_out = true
 [[problem.parameter]]
 name = "k"

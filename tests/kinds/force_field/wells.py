@@ -4,9 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-HARMONIC = '''
+SQUARE = '''
 import jax.numpy as jnp
 
+def square(x, box):
+    return jnp.mean(x**2)
+'''
+HARMONIC = f'''{SQUARE}
 def energy(x, parameters, box):
     """k |x|^2 / 2 of each particle."""
     return 0.5 * parameters["k"][0] * jnp.sum(x**2)
@@ -22,12 +26,21 @@ def constant(x, parameters, box):
 
 def bottomless(x, parameters, box):
     return 0.5 * parameters["k"][0] * jnp.sum(x**2) - 0.02 * jnp.sum(x**4)
-
-def square(x, box):
-    return jnp.mean(x**2)
 '''
 # <x^2> = kT / k: measured at k = 2. Two particles at kT = 1, one at kT = 1.5.
-COLD = """
+PARAMETER = """[[problem.parameter]]
+name = "k"
+transform = "log"
+scale = 0.3
+"""
+SECOND = """[[problem.system.observable]]
+name = "second"
+observable = "own"
+function = "wells.py:square"
+values = 0.5
+sigma = 0.02
+"""
+COLD = f"""
 [run]
 directory = "run"
 report = false
@@ -40,27 +53,17 @@ windows = 24
 block = 4
 window = 30.0
 frames = 60
-[[problem.parameter]]
-name = "k"
-transform = "log"
-scale = 0.3
-[[problem.system]]
+{PARAMETER}[[problem.system]]
 name = "cold"
 energy = "wells.py:energy"
-parameters = {k = 2.6}
+parameters = {{k = 2.6}}
 masses = [1.0, 1.5]
 positions = "two.npy"
 kT = 1.0
 friction = 1.5
 step = 0.05
 equilibration = 6.0
-[[problem.system.observable]]
-name = "second"
-observable = "own"
-function = "wells.py:square"
-values = 0.5
-sigma = 0.02
-[[problem.system.observable]]
+{SECOND}[[problem.system.observable]]
 name = "apart"
 observable = "distances"
 pairs = [[0, 1]]
@@ -68,11 +71,11 @@ values = 3.0
 sigma = 0.05
 bound = "upper"
 """
-WARM = """
+WARM = f"""
 [[problem.system]]
 name = "warm"
 energy = "wells.py:energy"
-parameters = {k = 2.6}
+parameters = {{k = 2.6}}
 masses = 1.0
 positions = "one.npy"
 kT = 1.5
