@@ -107,7 +107,7 @@ class Kind:
 SIMULATED = Kind(
     about="frames are simulated: parameters of an energy function are fitted to averages",
     config="hpcfit.kinds.force_field.simulated.config:SimulatedConfig",
-    open="hpcfit.kinds.force_field.simulated.case:SimulatedCase.open",
+    open="hpcfit.kinds.force_field.simulated.given_case:open_case",
     study="hpcfit.kinds.force_field.simulated.study:study",
     write_results="hpcfit.kinds.force_field.simulated.outputs:write_results",
     headline="hpcfit.kinds.force_field.simulated.outputs:headline",

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-SQUARE = '''
+SQUARE = """
 import jax.numpy as jnp
 
 def square(x, box):
     return jnp.mean(x**2)
-'''
+"""
 HARMONIC = f'''{SQUARE}
 def energy(x, parameters, box):
     """k |x|^2 / 2 of each particle."""
@@ -71,11 +71,11 @@ values = 3.0
 sigma = 0.05
 bound = "upper"
 """
-WARM = f"""
+WARM = """
 [[problem.system]]
 name = "warm"
 energy = "wells.py:energy"
-parameters = {{k = 2.6}}
+parameters = {k = 2.6}
 masses = 1.0
 positions = "one.npy"
 kT = 1.5

@@ -30,13 +30,12 @@ from hpcfit.kinds.force_field.simulated.config import SimulatedConfig
 from hpcfit.kinds.force_field.simulated.direction import Direction, direction, of_tangents, seconds_a_step
 from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
-from hpcfit.kinds.force_field.simulated.given import drawn_windows
 from hpcfit.kinds.force_field.simulated.measured import Differences, Measured
 from hpcfit.kinds.force_field.simulated.opened import Opened, open_energy, open_system
 from hpcfit.kinds.force_field.simulated.reweighting import Reweighted
 from hpcfit.kinds.force_field.simulated.stored import open_stored
 from hpcfit.kinds.force_field.simulated.systems_config import DIFFERENCE
-from hpcfit.kinds.force_field.simulated.weighed import Drawn, Given
+from hpcfit.kinds.force_field.simulated.weighed import Drawn
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.langevin import Bath, PhasePoint
 from hpcfit.store.files import sha256_of_file
@@ -73,7 +72,6 @@ class SimulatedCase:
     @classmethod
     def open(cls, config: Config) -> SimulatedCase:
         """Read and check all inputs."""
-        _check_frames(config)
         opened = [open_system(one) for one in config.problem.system]
         moves = moving(config.problem.parameter, opened, config.problem.curve)
         ensembles = tuple(ensemble_of(one, config.problem) for one in opened)
@@ -108,11 +106,6 @@ class SimulatedCase:
         return direction(self.config.problem, len(self.moving.free), n_data, self.ensembles[0].stride)
 
     @property
-    def given(self) -> bool:
-        """True where frames are given, and none is simulated."""
-        return self.config.problem.given
-
-    @property
     def rounds_of_the_mean(self) -> int:
         """The number of rounds that the parameters found are the mean of."""
         choice = self.config.problem
@@ -122,7 +115,12 @@ class SimulatedCase:
     def _settles(self) -> bool:
         """True where rounds are averaged in the end."""
         choice = self.config.problem
-        return choice.solver == "gauss-newton" and choice.steps_of_a_draw == 1 and not self.given
+        return choice.solver == "gauss-newton" and choice.steps_of_a_draw == 1
+
+    @property
+    def steps_of_a_draw(self) -> int:
+        """Steps after which windows are drawn anew; 0 for never."""
+        return self.config.problem.steps_of_a_draw
 
     def data_names(self) -> list[Datum]:
         """The names of all data, system after system, and differences behind them."""
@@ -176,17 +174,11 @@ class SimulatedCase:
     @property
     def _length(self) -> str:
         """The length of a window in words."""
-        if not self.given:
-            return f"{self.config.problem.window:g} ps"
-        pairs = zip(self.opened, self.ensembles)
-        return ", ".join(
-            f"{ensemble.frames} of the {one.given.n_frames} frames of {one.name}" for one, ensemble in pairs
-        )
+        return f"{self.config.problem.window:g} ps"
 
     def bytes_held(self, grid: Grid) -> int:
-        """Bytes of where this rank's windows begin, or of their frames, where they are given."""
-        numbers = sum((3 * one.frames if self.given else 6) * len(one.masses) for one in self.ensembles)
-        return 8 * numbers * self.block_frames * len(grid.blocks)
+        """Bytes of where this rank's windows begin."""
+        return 48 * sum(len(one.masses) for one in self.ensembles) * self.block_frames * len(grid.blocks)
 
     def bytes_summed(self, grid: Grid) -> int:
         """Bytes of the sums of this rank's blocks."""
@@ -194,8 +186,6 @@ class SimulatedCase:
 
     def predicted(self, grid: Grid) -> dict[str, str]:
         """See ``hpcfit.kinds.base.PricedCase``: plain steps are timed by root."""
-        if self.given:
-            return {}
         choice, rows = self.config.problem, -(-self.n_blocks // grid.world.size) * self.block_frames
         seconds = grid.world.on_root(
             lambda: [
@@ -234,18 +224,21 @@ class SimulatedCase:
     @cached_property
     def problem(self) -> Windows:
         """The problem of all ensembles."""
+        choice = self.config.problem
+        if choice.estimator == "reweighting":
+            return Reweighted(*self._parts, np.array(choice.least_share))
+        return Windows(*self._parts)
+
+    @property
+    def _parts(self) -> tuple:
+        """The leaves of ``Windows``."""
         choice, run = self.config.problem, self.config.run
         checkpoint = not self.direction.forward and self.ensembles[0].stride > 1
         settled = float(choice.full_steps) if self._settles else np.inf
-        parts = (
+        return (
             self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences,
             np.array(settled),
         )  # fmt: skip
-        if self.given:
-            return Given(*parts, np.array(choice.least_share if choice.estimator == "reweighting" else 0.0))
-        if choice.estimator == "reweighting":
-            return Reweighted(*parts, np.array(choice.least_share))
-        return Windows(*parts)
 
     def evaluate(self, grid: Grid) -> Forward | Reverse:
         """Value and gradient on this rank's windows."""
@@ -254,18 +247,14 @@ class SimulatedCase:
         ids = np.arange(first, first + size)
         ids = np.where(ids < self.n_frames, ids, -1).reshape(-1, self.block_frames)
         chunk = Chunk(slice(0, len(ids)), slice(0, 1), np.zeros((1, *ids.shape)))
-        more = grid.world.on_all(lambda: self._drawn(ids)) if self.given else ()
+        more = grid.world.on_all(lambda: self._drawn(ids))
         frames = Frames(FrameRows(ids, self.n_frames, more), partial(_one_chunk, chunk))
         way = Forward if self.direction.forward else Reverse
         return way(self.problem, frames, grid, choose_sum(self.config.run.reductions, grid))
 
     def _drawn(self, ids: np.ndarray) -> tuple[Drawn, ...]:
-        """The frames of some windows [...] of all systems that are given."""
-        places = np.where(ids >= 0, ids, 0)
-        return tuple(
-            drawn_windows(one.given, ensemble, self.moving.at(self.begin, one.parameters), places, self.n_frames)
-            for one, ensemble in zip(self.opened, self.ensembles)
-        )
+        """The frames of some windows [...], which there are none of before they are simulated."""
+        return ()
 
     def equilibration(self, ranks: Ranks) -> Equilibration:
         """The work before the first window."""
@@ -300,17 +289,6 @@ class SimulatedCase:
 
 def _one_chunk(chunk: Chunk) -> Iterator[Chunk]:
     return iter([chunk])
-
-
-def _check_frames(config: Config) -> None:
-    """Raise InputError where neither frames are given nor can be simulated."""
-    if config.simulate is not None:
-        raise InputError(
-            "[simulate] is for rounds, in which OpenMM samples the systems of [problem]",
-            remedy="call `hpcfit pipeline --rounds`, or leave it out",
-        )
-    if not config.problem.given and config.problem.window is None:
-        raise InputError("missing key 'problem.window'", remedy="give it, ps, or `frames` of each system")
 
 
 def _begin(choice: SimulatedConfig, moves: Moving) -> dict[str, np.ndarray]:

@@ -46,6 +46,11 @@ def joined(case: Any, evaluate: Forward | Reverse) -> Gradient:
     return Joint(evaluate, beside(case.stored, case.config.run.reductions, evaluate.grid, False))
 
 
+def first(case: Any) -> list[str]:
+    """The name of the fit to the geometries alone, where there is one."""
+    return [FIRST] if case.config.problem.geometries_in == "start" else []
+
+
 def begun(case: Any, fits: Fits, start: Params) -> Params:
     """The start of the rounds: at the parameters given, or at those of a fit to the geometries alone; collective."""
     if case.stored is None or case.config.problem.geometries_in == "rounds":

@@ -10,8 +10,7 @@ derivatives     further draws: the derivatives by all estimators, and what the w
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,26 +27,17 @@ from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.force_field.parameters import little_known
 from hpcfit.kinds.force_field.simulated import stored
-from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, of_windows, without
+from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, without
 from hpcfit.kinds.force_field.simulated.averages import Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
-from hpcfit.kinds.force_field.simulated.derivatives import (
-    DRAW,
-    Derivatives,
-    Estimates,
-    estimates,
-    growth,
-    of_frames,
-    seen_systems,
-)
-from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
+from hpcfit.kinds.force_field.simulated.compared import DERIVATIVES, compare, of_given
+from hpcfit.kinds.force_field.simulated.derivatives import seen_systems
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
-from hpcfit.kinds.force_field.simulated.weighed import fluctuation, window_slopes
-from hpcfit.kinds.force_field.simulated.window import PILOT, pilot, windows_compared
-from hpcfit.simulation.langevin import PhasePoint
+from hpcfit.kinds.force_field.simulated.given_case import GivenCase
+from hpcfit.kinds.force_field.simulated.window import PILOT, pilot
 from hpcfit.statistics.blocks import jackknife_error
 
-EQUILIBRATION, FINAL, DERIVATIVES = "equilibration", "rounds", "derivatives"
+EQUILIBRATION, FINAL = "equilibration", "rounds"
 SETTLED = 5.0  # times the noise of a step, beyond which it is no noise
 NEAR = 1.2  # times the share of frames that must carry averages: steps have probably been turned back
 
@@ -72,38 +62,39 @@ class AtEnd(NamedTuple):
     noise: float
 
 
+class Begun(NamedTuple):
+    """The case, and where its rounds begin. warned: gives warnings of the last round, from its case, fit and gradient;
+    compared: the derivatives of all averages, from case, fits, gradient and the evaluation at the parameters found."""
+
+    case: SimulatedCase
+    params: Params
+    warned: Callable[[SimulatedCase, Fitted, Gradient], list[str]]
+    compared: Callable[[SimulatedCase, Fits, Forward, Evaluation], dict[str, Any]]
+
+
 def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     """All of the case; what was found beside the result itself, which ``fits.final`` is told. Collective."""
-    piloted, clock = case.config.problem.tangents == "auto", Stopwatch()
-    draws = case.config.problem.derivative_draws if seen_systems(case.problem) and not case.given else 0
-    first = [stored.FIRST] if case.config.problem.geometries_in == "start" else []
-    stages = [EQUILIBRATION, *([PILOT] if piloted else []), *first, FINAL, *([DERIVATIVES] if draws else [])]
-    fits.announce([*first, FINAL] if case.given else stages)
-    begun = {}
-    if not case.given:
-        with clock("equilibration"):
-            begun = fits.grid.world.bcast(fits.stage(EQUILIBRATION, case.equilibration(fits.grid.world), {}))
-    case = pilot(case, fits, begun) if piloted else case
+    begin, clock = _begin_given if isinstance(case, GivenCase) else _begin_simulated, Stopwatch()
+    case, given, warned, compared = begin(case, fits, clock)
     evaluate = stored.joined(case, case.evaluate(fits.grid))
     with clock("rounds"):
-        given = Params(case.begin, ()) if case.given else case.start(begun, fits.grid)
         start = evaluate.problem.begun(given)
         before, moved = evaluate.value(start), stored.begun(case, fits, given)
         start = start if moved is given else evaluate.problem.begun(moved)
         along = AlongRounds(case, evaluate)
         fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem), also=along)
     fits.final(fitted, evaluate=evaluate)
-    fits.warn(few(case, fitted) if case.given else exploded(case, fitted, evaluate))
+    fits.warn(warned(case, fitted, evaluate))
     carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add)
     u, local = fitted.params
     with clock("last draw, errors"):
         at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
-        found = at_end(case, carried, at, () if case.given else local["seen"], stored.more(evaluate))
+        found = at_end(case, carried, at, local["seen"], stored.more(evaluate))
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
     fits.warn([f"rounds have not settled: {one}; raise rounds, and settled" for one in found.moving])
     with clock("derivatives compared"):
-        compared = compare(case, fits, carried, at) if draws else of_given(case, carried, at) if case.given else {}
-    return compared | stored.facts(case, fits.grid, given.shared, u) | {
+        derivatives = compared(case, fits, carried, at)
+    return derivatives | stored.facts(case, fits.grid, given.shared, u) | {
         "parameters": {
             "names": list(case.moving.labels),
             "start": case.moving.values(case.begin).tolist(),
@@ -123,7 +114,24 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     }
 
 
-def few(case: SimulatedCase, fitted: Fitted) -> list[str]:
+def _begin_simulated(case: SimulatedCase, fits: Fits, clock: Stopwatch) -> Begun:
+    """Each window comes to its own start; collective."""
+    piloted = case.config.problem.tangents == "auto"
+    behind = [DERIVATIVES] if case.config.problem.derivative_draws and seen_systems(case.problem) else []
+    fits.announce([EQUILIBRATION, *([PILOT] if piloted else []), *stored.first(case), FINAL, *behind])
+    with clock("equilibration"):
+        begun = fits.grid.world.bcast(fits.stage(EQUILIBRATION, case.equilibration(fits.grid.world), {}))
+    case = pilot(case, fits, begun) if piloted else case
+    return Begun(case, case.start(begun, fits.grid), exploded, compare if behind else lambda *_: {})
+
+
+def _begin_given(case: GivenCase, fits: Fits, clock: Stopwatch) -> Begun:
+    """The parameters are those that the frames were drawn at; collective."""
+    fits.announce([*stored.first(case), FINAL])
+    return Begun(case, case.first, few, of_given)
+
+
+def few(case: SimulatedCase, fitted: Fitted, evaluate: Gradient) -> list[str]:
     """A warning where few of the frames that were given carry the averages in the end."""
     share, floor = fitted.metrics["share_of_frames"], case.config.problem.least_share
     if share > NEAR * floor:
@@ -148,130 +156,9 @@ def _optimizer(case: SimulatedCase, problem: Windows) -> MakeOptimizer:
             one = GaussNewton(gradient, choice.full_steps, choice.largest_step, compared, stored.more(gradient))
         else:
             one = choose_optimizer(chosen.name, chosen.options, chosen.clip_norm, inner, gradient)
-        return Rounds(problem, one, choice.steps, 0 if case.given else choice.steps_of_a_draw)
+        return Rounds(problem, one, choice.steps, case.steps_of_a_draw)
 
     return make
-
-
-# ---- derivatives -----------------------------------------------------------------------------------------------------
-
-
-def compare(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation) -> dict[str, Any]:
-    """The derivatives of all averages by every estimator, how long they remember, and how fast tangents grow."""
-    world, problem, u = evaluate.grid.world, evaluate.problem, at.params.shared
-    ends = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
-    starts = world.on_root(lambda: [_ends(case, ends, number) for number in range(len(problem.ensembles))])
-    of_energies = {name: u[name] for name in problem.moving.of_energies.classes}
-    work = Derivatives(problem, of_energies, starts, range(DRAW, DRAW + case.config.problem.derivative_draws), world)
-    found = fits.stage(DERIVATIVES, work, {"parameters": _digest(u)})
-    rows = world.on_root(lambda: list(_compared(case, problem, u, found)))
-    fits.warn(too_short([row for of_system in rows for row in of_system["rows"]]))
-    return {"derivatives": rows}
-
-
-def _ends(case: SimulatedCase, rows: dict[str, np.ndarray], number: int) -> PhasePoint:
-    leaves = case.ensembles[number].leaves
-    return PhasePoint(*(of_windows(case, rows, number, f"ends'].{what}") for what in leaves))
-
-
-def _digest(u: Any) -> str:
-    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(u))).hexdigest()[:16]
-
-
-def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    """Of each system its rows, what it remembers, and the growth of tangents."""
-    moving, names = case.moving.of_energies, case.data_names()
-    slopes, labels = moving.own_slopes(u), moving.free
-    for number in seen_systems(problem):
-        one, ensemble = case.opened[number], problem.along(u)[number]
-        value, error = at = estimates(ensemble, slopes, found, number)
-        errors, best = windows_compared(case, problem, number, u, found, at)
-        window = np.where(np.isnan(value.pathwise), np.nan, float(ensemble.interval) * errors.careful().best)
-        mine = [name for name in names if name.system == one.name and name.observable in _of_frames(one, ensemble)]
-        short, (missing, of_missing) = value.too_short(error), value.missing(error)
-        rows = [
-            {
-                "system": one.name, "observable": name.observable, "item": name.item, "parameter": labels[p],
-                "pathwise": value.pathwise[m, p], "pathwise_error": error.pathwise[m, p],
-                "fluctuation": value.fluctuation[m, p], "fluctuation_error": error.fluctuation[m, p],
-                "malliavin": value.malliavin[m, p], "malliavin_error": error.malliavin[m, p],
-                "combined": value.combined[m, p], "combined_error": error.combined[m, p],
-                "left": value.left[m, p], "left_error": error.left[m, p], "too_short": bool(short[m, p]),
-                "best_window": window[m, p], "missing": missing[m, p], "missing_error": of_missing[m, p],
-            }
-            for m, name in enumerate(mine) for p in range(len(labels))
-        ]  # fmt: skip
-        rate, of_rate = growth(ensemble, found, number)
-        yield {
-            "system": one.name,
-            "growth": rate,
-            "growth_error": of_rate,
-            "rows": rows,
-            "memory": [] if ensemble.barostat else _memory(case, problem, number, mine, value, error),
-            "skipped": ensemble.skipped,
-            "windows": None if best is None else best.facts(ensemble, labels),
-        }
-
-
-def _of_frames(one: Any, ensemble: Ensemble) -> set[str]:
-    return {config.name for config, found in zip(one.config.observable, ensemble.observables) if of_frames(found)}
-
-
-def _memory(case: SimulatedCase, problem: Windows, number: int, mine: list, value: Estimates, error: Estimates) -> list:
-    """C(t) / C(0) of the datum that says most of each parameter."""
-    ensemble, found = problem.ensembles[number], []
-    pairs = zip(problem.tiles[number], ensemble.observables)
-    sigma = np.concatenate([m.sigma[0] for m, one in pairs if of_frames(one)])
-    for p, label in enumerate(case.moving.of_energies.free):
-        m = int(np.argmax(np.abs(value.fluctuation[:, p]) / sigma))
-        found.append(
-            {
-                "parameter": label, "observable": mine[m].observable, "item": mine[m].item,
-                "time": (float(ensemble.interval) * np.arange(len(value.memory))).tolist(),
-                "left": value.memory[:, m, p].tolist(), "error": error.memory[:, m, p].tolist(),
-            }
-        )  # fmt: skip
-    return found
-
-
-def too_short(rows: list[dict[str, Any]]) -> list[str]:
-    """A warning where the pathwise estimate has not decayed, with the worst of all derivatives."""
-    short = [row for row in rows if row["too_short"]]
-    if not short:
-        return []
-    worst = max(short, key=lambda row: abs(row["missing"]) / row["missing_error"])
-    return [
-        f"windows are too short for {len(short)} of {len(rows)} pathwise derivatives: that of {worst['observable']}"
-        f" {worst['item']} ({worst['system']}) by {worst['parameter']} is {worst['fluctuation']:.3g} +-"
-        f" {worst['fluctuation_error']:.2g} by fluctuations, and {worst['missing']:.2g} +- {worst['missing_error']:.1g}"
-        " of it are missing; lengthen [problem] window, or use estimator = 'fluctuation'"
-    ]
-
-
-def of_given(case: SimulatedCase, evaluate: Forward, at: Evaluation) -> dict[str, Any]:
-    """The derivatives of all averages of frames that are given, by the fluctuation formula; collective."""
-    u = at.params.shared
-    of_energies = {name: u[name] for name in evaluate.problem.moving.of_energies.classes}
-    found = window_slopes(evaluate.problem, of_energies, evaluate.frames.rows)
-    kept = gather_rows(to_arrays([Params((), found)]).local, evaluate.grid)
-    return evaluate.grid.world.on_root(lambda: {"derivatives": list(_of_given(case, evaluate.problem, u, kept))})
-
-
-def _of_given(case: SimulatedCase, problem: Windows, u: Any, kept: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    moving, names = case.moving.of_energies, case.data_names()
-    slopes, labels = moving.own_slopes(u), moving.free
-    for number, one in enumerate(case.opened):
-        sums, tangents = (of_windows(case, kept, number, what) for what in ("sums", "slopes"))
-        value, error = fluctuation(problem, number, u, slopes, sums, tangents)
-        mine = [name for name in names if name.system == one.name]
-        rows = [
-            {
-                "system": one.name, "observable": name.observable, "item": name.item, "parameter": labels[p],
-                "fluctuation": value[m, p], "fluctuation_error": error[m, p],
-            }
-            for m, name in enumerate(mine) for p in range(len(labels))
-        ]  # fmt: skip
-        yield {"system": one.name, "rows": rows}
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
@@ -341,8 +228,6 @@ def _of_data(problem: Windows, left_out: np.ndarray) -> np.ndarray:
     sigma = np.concatenate([np.ravel(m.sigma) for tile in problem.tiles for m in tile])
     count = np.concatenate([np.ravel(m.count) for tile in problem.tiles for m in tile])
     return np.sqrt(count) * (left_out - left_out.mean(axis=0)) / sigma
-
-
 
 
 def exploded(case: SimulatedCase, fitted: Fitted, evaluate: Gradient) -> list[str]:
