@@ -43,7 +43,7 @@ from hpcfit.energies.energy import Energy
 from hpcfit.energies.systems import from_system
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.simulation.langevin import Bath, Course, Motion, PhasePoint, middle, noise_key, walk
-from hpcfit.simulation.tangents import at_rest, by_matrix, by_products, walk_with_tangents
+from hpcfit.simulation.tangents import Carried, at_rest, by_matrix, by_products, walk_with_tangents
 from hpcfit.testsystems import dipeptide
 from hpcfit.testsystems.claims import Claim, below, table
 
@@ -212,11 +212,8 @@ def carried(one: System, P: int, steps: int, response: Any = by_products) -> Cal
 
     @jax.jit
     def run(parameters: Any, along: Any, start: PhasePoint) -> Any:
-        at = at_rest(along, start.x)
-        key = noise_key(0, 0, 0)
-        return walk_with_tangents(
-            lambda x, p: one.forces(x, p), parameters, along, one.scheme, start, at, key, steps, response=response
-        )
+        motion = Carried(lambda x, p: one.forces(x, p), parameters, along, one.scheme, response=response)
+        return walk_with_tangents(motion, start, at_rest(along, start.x), noise_key(0, 0, 0), steps)
 
     return lambda: run(one.parameters, along, one.start)
 

@@ -155,24 +155,27 @@ def at_rest(directions: Tree, x: Any) -> PhasePoint:
     return PhasePoint(nothing, nothing)
 
 
+class Carried(NamedTuple):
+    """A motion along which tangents are carried. forces: of positions and parameters; directions: as the parameters,
+    with a leading axis P; scheme: a step; carrier, response: how, see the module."""
+
+    forces: Forces
+    parameters: Tree
+    directions: Tree
+    scheme: Scheme
+    carrier: Carrier = Recurrence()
+    response: Response = by_products
+
+
 def walk_with_tangents(
-    forces: Forces,
-    parameters: Tree,
-    directions: Tree,
-    scheme: Scheme,
-    start: PhasePoint,
-    tangents: PhasePoint,
-    key: jax.Array,
-    steps: int,
-    carrier: Carrier = Recurrence(),
-    response: Response = by_products,
-    first: int = 0,
+    motion: Carried, start: PhasePoint, tangents: PhasePoint, key: jax.Array, steps: int, first: int = 0
 ) -> tuple[PhasePoint, PhasePoint]:
     """(point, its tangents along each of the directions) after so many steps with the noise of ``langevin.walk``.
 
-    directions: as the parameters, with a leading axis P; tangents: of the start. To go on with a trajectory, give the
-    point and the tangents where it was left and the number of its next step.
+    tangents: of the start. To go on with a trajectory, give the point and the tangents where it was left and the number
+    of its next step.
     """
+    forces, parameters, directions, scheme, carrier, response = motion
 
     def step(state: tuple[PhasePoint, Any], number: Any) -> tuple[tuple[PhasePoint, Any], None]:
         point, kept = state

@@ -10,6 +10,7 @@ import pytest
 from hpcfit.errors import InputError
 from hpcfit.simulation.langevin import SCHEMES, Bath, Course, Motion, PhasePoint, middle, noise_key, stochastic, walk
 from hpcfit.simulation.tangents import (
+    Carried,
     ClosedForm,
     Recurrence,
     Window,
@@ -29,9 +30,8 @@ REST = PhasePoint(np.zeros((len(NAMES), 7, 3)), np.zeros((len(NAMES), 7, 3)))
 @partial(jax.jit, static_argnames=("make", "bath", "steps", "carrier", "response"))
 def go(point, tangents, first, make=middle, bath=BATH, steps=STEPS, carrier=Recurrence(), response=by_products):  # noqa: B008
     """(point, tangents) after some steps of the chain."""
-    scheme = make(bath, chain.MASSES)
-    at = scheme, point, tangents, KEY, steps, carrier, response, first
-    return walk_with_tangents(chain.forces, chain.PARAMETERS, DIRECTIONS, *at)
+    motion = Carried(chain.forces, chain.PARAMETERS, DIRECTIONS, make(bath, chain.MASSES), carrier, response)
+    return walk_with_tangents(motion, point, tangents, KEY, steps, first)
 
 
 @cache
