@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
 from hpcfit.fit.not_finite import not_a_number
 from hpcfit.fit.optimizers import MakeOptimizer, Optimizer, choose_optimizer
-from hpcfit.fit.problem import FrameRows, Params, Problem
+from hpcfit.fit.problem import Params
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.fit.stages import Fitted, Interrupted, Result, StageRunner, Until, Work, heeded
 from hpcfit.kinds.base import SteppedCase
@@ -217,12 +217,11 @@ class Run:
     # ---- fits ------------------------------------------------------------------------------------------------------
 
     def fit(
-        self, name: str, start: Params, problem: Problem | None = None, rows: FrameRows | None = None, *,
-        evaluate: Gradient | None = None, optimizer: MakeOptimizer | None = None, until: Until | None = None,
-        tolerance: float = 0.0, also: Hook | None = None,
+        self, name: str, start: Params, evaluate: Gradient | None = None, *, optimizer: MakeOptimizer | None = None,
+        until: Until | None = None, tolerance: float = 0.0, also: Hook | None = None,
     ) -> Fitted:  # fmt: skip
         """See ``fit.stages.Fits``. Raises Interrupted."""
-        evaluate = evaluate or self._gradient(problem, rows)
+        evaluate = evaluate or self.evaluate
         self._begin(name)
         self.recorder.next_fit(evaluate)
         record = self.records.load(name, start, no_rows_of(evaluate))
@@ -251,14 +250,6 @@ class Run:
         chosen = self.session.config.optimizer
         return partial(choose_optimizer, chosen.name, chosen.options, chosen.clip_norm)
 
-    def _gradient(self, problem: Problem | None, rows: FrameRows | None) -> Gradient:
-        frames = self.evaluate.frames
-        return replace(
-            self.evaluate,
-            problem=problem or self.evaluate.problem,
-            frames=frames if rows is None else frames._replace(rows=rows),
-        )
-
     def _ended(self, name: str, evaluate: Gradient, outcome: Outcome) -> Fitted:
         # Since the fit before ended: some may be those of a run that was interrupted.
         evaluations, self.counted = self.recorder.count - self.counted, self.recorder.count
@@ -280,9 +271,9 @@ class Run:
         self.study.end(name)
         return Fitted(name, record.params, **record.facts, rows=record.rows)
 
-    def final(self, fitted: Fitted, problem: Problem | None = None, *, evaluate: Gradient | None = None) -> None:
+    def final(self, fitted: Fitted, evaluate: Gradient | None = None) -> None:
         """See ``fit.stages.Fits``."""
-        self.result = Result(fitted, evaluate or self._gradient(problem, None))
+        self.result = Result(fitted, evaluate or self.evaluate)
 
     @property
     def stopped(self) -> str:

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial as bind
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import numpy as np
@@ -116,6 +116,11 @@ class Halves:
     frames: Frames
     grid: Grid
     add: Sum
+
+    def of(self, problem: Problem, rows: FrameRows | None = None) -> Self:
+        """Value and gradient of another problem, and of other ``rows`` of the same frames where they are given."""
+        frames = self.frames if rows is None else self.frames._replace(rows=rows)
+        return replace(self, problem=problem, frames=frames)
 
     def __call__(self, params: Params) -> Evaluation:
         """Loss and gradient at ``params``; collective."""

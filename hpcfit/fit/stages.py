@@ -19,7 +19,7 @@ from hpcfit.fit.gradient import NO_ROWS, Gradient
 from hpcfit.fit.grid import Grid, share
 from hpcfit.fit.loop import Hook, Stop
 from hpcfit.fit.optimizers import MakeOptimizer
-from hpcfit.fit.problem import FrameRows, Params, Problem
+from hpcfit.fit.problem import Params
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 from hpcfit.store.files import sha256_of_file
@@ -230,10 +230,8 @@ class Fits(Protocol):
         self,
         name: str,
         start: Params,
-        problem: Problem | None = None,
-        rows: FrameRows | None = None,
-        *,
         evaluate: Gradient | None = None,
+        *,
         optimizer: MakeOptimizer | None = None,
         until: Until | None = None,
         tolerance: float = 0.0,
@@ -241,11 +239,10 @@ class Fits(Protocol):
     ) -> Fitted:
         """Minimise from ``start``; collective. A fit that has ended before an interruption is not run again.
 
-        problem, rows: of this fit, where they differ from those of ``evaluate``, by default that of the run. optimizer:
-        makes one for this fit, by default that of the config. until: what else ends it. tolerance: a relative one that
-        is enough, where it is larger than that of the config. also: is called at the start and after each step.
+        evaluate: value and gradient of this fit, by default those of the run. optimizer: makes one for this fit, by
+        default that of the config. until: what else ends it. tolerance: a relative one that is enough, where it is
+        larger than that of the config. also: is called at the start and after each step.
         """
 
-    def final(self, fitted: Fitted, problem: Problem | None = None, *, evaluate: Gradient | None = None) -> None:
-        """Say that this is the result, of this problem or gradient, after which no more is fitted but to tell its
-        errors."""
+    def final(self, fitted: Fitted, evaluate: Gradient | None = None) -> None:
+        """Say that this is the result, of this gradient, after which no more is fitted but to tell its errors."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcfit.fit.gradient import Gradient
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows
@@ -52,9 +53,10 @@ class Study:
     def _rows(self) -> FrameRows:
         return self.fits.evaluate.frames.rows
 
-    def at(self, theta: float, problem: FrameWeights | None = None) -> FrameWeights:
+    def at(self, theta: float, problem: FrameWeights | None = None, rows: FrameRows | None = None) -> Gradient:
+        """Value and gradient at a theta, of a problem and of rows that may be others than those of the run."""
         problem = problem or self._problem
-        return replace(problem, regularisers=replace(problem.regularisers, theta=theta))
+        return self.fits.evaluate.of(replace(problem, regularisers=replace(problem.regularisers, theta=theta)), rows)
 
     # ---- starts ----------------------------------------------------------------------------------------------------
 
@@ -92,9 +94,9 @@ class Study:
 
     def compare_starts(self, theta: float) -> list[tuple[Params, Fitted]]:
         """A fit from every start, best misfit first; as exact as the config asks where it is the result itself."""
-        problem, tolerance = self.at(theta), 0.0 if self._one_fit else ENOUGH
+        evaluate, tolerance = self.at(theta), 0.0 if self._one_fit else ENOUGH
         found = [
-            (params, self.fits.fit(f"start {name}", params, problem, tolerance=tolerance))
+            (params, self.fits.fit(f"start {name}", params, evaluate, tolerance=tolerance))
             for name, params in self.starts()
         ]
         return sorted(found, key=lambda pair: pair[1].metrics["misfit"])
@@ -111,7 +113,7 @@ class Study:
         thetas, scores = choice.thetas[::-1], []
         for fold in range(choice.n_folds):
             problem = case.with_orbits(self._problem, case.chosen.without(fold_of == fold), self.fits.evaluate.grid)
-            evaluate = replace(self.fits.evaluate, problem=problem)
+            evaluate = self.fits.evaluate.of(problem)
             prior = judged(evaluate.metrics(evaluate.value(problem.init(0, self._rows))))
             path = self._path(start, problem, f" fold {fold}")
             scores.append([prior, *(judged(path[theta].metrics) for theta in thetas)])
@@ -187,7 +189,7 @@ class Study:
             counts = np.zeros(source.shape)
             counts[held] = resampled_blocks(source[held], n_blocks, seed, resampled_sources(label, seed))
             rows = _drawn(self._rows, counts[self.fits.evaluate.grid.blocks])
-            fitted = self.fits.fit(f"frames {seed}", final.params, self.at(theta), rows, tolerance=ENOUGH)
+            fitted = self.fits.fit(f"frames {seed}", final.params, self.at(theta, rows=rows), tolerance=ENOUGH)
             found.append((self.weights(fitted, rows), fitted))
         return found
 
@@ -196,8 +198,8 @@ class Study:
         found = []
         for seed in range(1, self.case.config.problem.resamples + 1):
             chosen = self.case.chosen.resampled(seed)
-            problem = self.at(theta, self.case.with_orbits(self._problem, chosen, self.fits.evaluate.grid))
-            fitted = self.fits.fit(f"orbits {seed}", final.params, problem, tolerance=ENOUGH)
+            evaluate = self.at(theta, self.case.with_orbits(self._problem, chosen, self.fits.evaluate.grid))
+            fitted = self.fits.fit(f"orbits {seed}", final.params, evaluate, tolerance=ENOUGH)
             found.append((self.weights(fitted, self._rows), fitted))
         return found
 
@@ -208,9 +210,8 @@ class Study:
             whole = self._gathered(self._problem.weights_of(fitted.params, rows), rows.ids)
             kept = whole >= np.percentile(whole[whole > 0], choice.dropping_percentile)
             rows = _drawn(self._rows, kept.reshape(-1, rows.ids.shape[1])[self.fits.evaluate.grid.blocks].astype(float))
-            fitted = self.fits.fit(
-                f"dropping {number}", self._problem.init(0, rows), self.at(theta), rows, tolerance=ENOUGH
-            )
+            start, evaluate = self._problem.init(0, rows), self.at(theta, rows=rows)
+            fitted = self.fits.fit(f"dropping {number}", start, evaluate, tolerance=ENOUGH)
             yield int(kept.sum()), fitted
 
     # ---- what the map says of the labels ---------------------------------------------------------------------------
@@ -218,8 +219,7 @@ class Study:
     def compare_labels(self, theta: float) -> list[LabelFit]:
         """Each label alone, and equal parts of it, against the map."""
         criterion = "cc_anisotropic" if self.case.config.problem.anisotropic else "cc"
-        evaluate = replace(self.fits.evaluate, problem=self.at(theta))
-        work = LabelTest(evaluate, self.case.blocks, self.case.labels(), criterion)
+        work = LabelTest(self.at(theta), self.case.blocks, self.case.labels(), criterion)
         if not work.n_units:
             return []
         found = self.fits.stage(LABELS, work, {"criterion": criterion})

@@ -88,9 +88,9 @@ def study(case: ToyCase, fits: Fits) -> dict[str, Any]:
     start = problem.init(case.config.run.seed, fits.evaluate.frames.rows)
     rough = fits.fit("rough", start, optimizer=partial(descent, case.config.problem.rounds))
     pair = fits.evaluate
-    slope = fits.fit("slope", start, evaluate=Forward(pair.problem, pair.frames, pair.grid, pair.add))
+    slope = fits.fit("slope", start, Forward(pair.problem, pair.frames, pair.grid, pair.add))
     fine = fits.fit("fine", rough.params)
-    fits.final(fine, problem)
+    fits.final(fine)
     fits.warn(["this is a toy"])
     xx, xy = fits.grid.world.bcast(moments.get("moments"))
     slopes = {"regression": float(xy / xx), "forward": float(slope.params.shared["slope"])}

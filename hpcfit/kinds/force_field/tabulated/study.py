@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcfit.fit.gradient import Evaluation, Gradient
+from hpcfit.fit.gradient import Evaluation
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.kinds.force_field.tabulated.case import TabulatedCase
@@ -58,12 +58,12 @@ class Study:
 
     def evaluation(self, problem: JointFit, params: Any) -> Evaluation:
         """The sums of a problem at some parameters."""
-        return replace(self.fits.evaluate, problem=problem).value(params)
+        return self.fits.evaluate.of(problem).value(params)
 
     def fit(self, name: str, start: Params, problem: JointFit, rows: FrameRows | None = None, **how: float) -> Fitted:
         """A fit by Newton's steps, or by the optimizer of the config."""
         optimizer = Newton if self.case.config.problem.solver == "newton" else None
-        return self.fits.fit(name, start, problem, rows, optimizer=optimizer, **how)
+        return self.fits.fit(name, start, self.fits.evaluate.of(problem, rows), optimizer=optimizer, **how)
 
     def planned(self) -> list[str]:
         """The names of all fits, in their order."""
@@ -107,7 +107,7 @@ class Study:
             yield self._scores(problem, start, sizes)
 
     def _scores(self, problem: JointFit, params: Any, sizes: tuple[float, float]) -> tuple[float, float]:
-        metrics = replace(self.fits.evaluate, problem=problem).metrics(self.evaluation(problem, params))
+        metrics = self.fits.evaluate.of(problem).metrics(self.evaluation(problem, params))
         return metrics["chi2_held_out"] / sizes[0], metrics["chi2"] / sizes[1]
 
     # ---- errors ----------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def study(case: TabulatedCase, fits: Fits) -> dict[str, Any]:
         found["cross_validation"] = [_scan_row(one) for one in scan]
     found["prices"] = shown_prices(prices, case)
     final = work.fit(FINAL, start, work.at(prices))
-    fits.final(final, work.at(prices))
+    fits.final(final, fits.evaluate.of(work.at(prices)))
     found["parameters"], found["combinations"] = errors(work, final, prices)
     return found
 
@@ -155,7 +155,7 @@ def study(case: TabulatedCase, fits: Fits) -> dict[str, Any]:
 def errors(work: Study, final: Fitted, prices: Prices) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The fitted parameters with their errors of two kinds and their correlations; combinations of them."""
     problem, names = work.at(prices), parameter_names(work.case)
-    evaluate: Gradient = replace(work.fits.evaluate, problem=problem)
+    evaluate = work.fits.evaluate.of(problem)
     at = evaluate.value(final.params)
     known = uncertainty(evaluate, at, names)
     work.fits.warn([*undetermined(known), *_no_minimum(known), *carried_by_few(work.case, problem, at)])
