@@ -29,6 +29,7 @@ from hpcfit.pytrees import pytree
 from hpcfit.readers.boundary import reading
 
 UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that the data say nothing of
+SHOWN = 0.25  # least part of a parameter in a combination that is named, of the largest
 UNIT = 0.01  # of a start, the scale where neither scale nor prior is given
 
 
@@ -324,11 +325,15 @@ def little_known(of_data: np.ndarray, of_priors: np.ndarray, labels: Sequence[st
     values, vectors = np.linalg.eigh(of_data + of_priors)
     held = np.sum(vectors * (of_priors @ vectors), axis=0) > values / 2
     parts = (values <= UNDETERMINED * values[-1]) & ~held, held
-    return tuple([_in_words(vector, labels) for vector in vectors[:, part].T] for part in parts)
+    units = " (in units of their scales)"
+    return tuple([in_words(vector, labels, units) for vector in vectors[:, part].T] for part in parts)
 
 
-def _in_words(vector: np.ndarray, labels: Sequence[str]) -> str:
-    """A combination by its largest parts."""
-    order = np.argsort(-np.abs(vector))[:3]
-    parts = [f"{vector[k]:+.2g} {labels[k]}" for k in order if abs(vector[k]) > 0.1]
-    return " ".join(parts) + " (in units of their scales)"
+def in_words(parts: np.ndarray, names: Sequence[str], units: str = "") -> str:
+    """A combination as a sum of the parameters that have a part in it, the largest first; units: said of a sum."""
+    parts = parts / np.linalg.norm(parts) * np.sign(parts[np.argmax(np.abs(parts))])
+    order = [number for number in np.argsort(-np.abs(parts)) if abs(parts[number]) >= SHOWN * np.max(np.abs(parts))]
+    if len(order) == 1:
+        return f"'{names[order[0]]}'"
+    shown = " ".join(f"{parts[n]:+.2f} '{names[n]}'" for n in order[:6]).removeprefix("+")
+    return shown + (" ..." if len(order) > 6 else "") + units

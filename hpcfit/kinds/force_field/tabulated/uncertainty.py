@@ -27,10 +27,10 @@ from hpcfit.fit.cells import each
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.problem import Cell, Params
 from hpcfit.kinds.force_field.curves import CIRCLE, whitening
+from hpcfit.kinds.force_field.parameters import in_words
 from hpcfit.kinds.force_field.tabulated.problem import JointFit, Scales
 
 DETERMINED = 0.1  # share of what is known of a combination, below which it is the prices that say it
-SHOWN = 0.25  # least part of a parameter in a combination that is named, of the largest
 SINGULAR = 1e-6  # curvature in units of that of the prices, below which there is no minimum
 
 
@@ -83,7 +83,7 @@ def uncertainty(evaluate: Gradient, at: Evaluation, names: Sequence[str]) -> Unc
     covariance = (directions / values) @ directions.T if values[0] > SINGULAR else None
     sizes = np.sqrt(np.diag(priced))
     combinations = [
-        Combination(_in_words(direction * sizes, names), float(np.clip(1 - 1 / max(value, SINGULAR), 0, 1)))
+        Combination(in_words(direction * sizes, names), float(np.clip(1 - 1 / max(value, SINGULAR), 0, 1)))
         for value, direction in zip(values, directions.T)
     ]
     return Uncertainty(covariance, combinations)
@@ -188,12 +188,3 @@ def of_chi2(problem: JointFit, averages: Any, curves: Any) -> tuple[Any, Any, An
     V = jax.vmap(jax.jacfwd(jax.grad(half), 2), (0, 0, None))(averages, numbers, still)
     first = jax.vmap(jax.grad(half), (0, 0, None))(averages, numbers, still)
     return first, jax.grad(half, 2)(averages[0], 0, still), W, V, jax.hessian(half, 2)(averages[0], 0, still)
-
-
-def _in_words(parts: np.ndarray, names: Sequence[str]) -> str:
-    """A combination as a sum of the parameters that have a part in it, the largest first."""
-    parts = parts / np.linalg.norm(parts) * np.sign(parts[np.argmax(np.abs(parts))])
-    order = [number for number in np.argsort(-np.abs(parts)) if abs(parts[number]) >= SHOWN * np.max(np.abs(parts))]
-    if len(order) == 1:
-        return f"'{names[order[0]]}'"
-    return " ".join(f"{parts[n]:+.2f} '{names[n]}'" for n in order).removeprefix("+")
