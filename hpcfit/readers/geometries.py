@@ -9,6 +9,7 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.readers.boundary import loaded_archive, reading
+from hpcfit.readers.positions import elements_of, read_images
 from hpcfit.readers.units import ENERGIES, LENGTHS
 
 ANGSTROMS = 10.0  # in a nm
@@ -82,21 +83,8 @@ def _symbols(path: Path, elements: np.ndarray) -> tuple[str, ...]:
 
 
 def _of_extxyz(path: Path, wanted: list[str]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    import ase.io
-
-    with reading(f"geometries {path} cannot be read by ASE as extxyz", "give extxyz, or .npz of NumPy"):
-        # With mpi4py loaded ASE reads on one rank and sends its file to all, who asked for other files: parallel=False.
-        images = ase.io.read(path, index=":", format="extxyz", parallel=False, do_not_split_by_at_sign=True)
-    if not images:
-        raise InputError(f"{path} has no geometries", remedy="give a file with geometries")
-    elements = tuple(images[0].get_chemical_symbols())
-    for number, image in enumerate(images):
-        if tuple(image.get_chemical_symbols()) != elements:
-            raise InputError(
-                f"{path}, geometry {number}: {image.get_chemical_formula()}, geometry 0 has"
-                f" {images[0].get_chemical_formula()}, or another order",
-                remedy="give geometries of the same atoms, those of each molecule in a file of their own",
-            )
+    images = read_images(str(path), path, "extxyz", "geometries", "give extxyz, or .npz of NumPy")
+    elements = elements_of(path, images, "geometry")
     return elements, {name: np.array([_of_image(path, k, image, name) for k, image in enumerate(images)], float)
                       for name in wanted}  # fmt: skip
 

@@ -268,14 +268,7 @@ def _md_frame(row: int, step) -> Frame:
 
 def _ase_topology(path: Path) -> tuple[Topology, int]:
     images = _ase_images(str(path), path.stat().st_mtime_ns)
-    elements = tuple(images[0].get_chemical_symbols())
-    for row, image in enumerate(images):
-        if tuple(image.get_chemical_symbols()) != elements:
-            raise InputError(
-                f"{path}, frame {row}: {image.get_chemical_formula()}, frame 0 has"
-                f" {images[0].get_chemical_formula()}, or another order",
-                remedy="give frames of the same atoms",
-            )
+    elements = elements_of(path, images, "frame")
     cell = images[0].cell.cellpar() if images[0].cell.rank == 3 else None
     return Topology(elements, cell_or_none(cell)), len(images)
 
@@ -295,15 +288,34 @@ def _ase_frames(path: Path, rows: range) -> Iterator[Frame]:
 @functools.lru_cache(maxsize=2)
 def _ase_images(path: str, _modified: int) -> list:
     """All frames of a text trajectory; such files are read from the start, so they are kept while they are in use."""
+    form = "vasp-xdatcar" if _is_xdatcar(Path(path)) else "extxyz"
+    return read_images(f"trajectory {path}", path, form, "frames", WHOLE)
+
+
+def read_images(what: str, path: Path | str, form: str, images: str, remedy: str) -> list:
+    """All images of a text file in a format of ASE. what, images: the words of errors for the file and what it holds;
+    remedy: that of a file which cannot be read."""
     import ase.io
 
-    with reading(f"trajectory {path} cannot be read by ASE", WHOLE):
+    with reading(f"{what} cannot be read by ASE as {form}", remedy):
         # With mpi4py loaded ASE reads on one rank and sends its file to all, who asked for other files: parallel=False.
-        options = {"parallel": False, "do_not_split_by_at_sign": True}
-        images = ase.io.read(path, index=":", format="vasp-xdatcar" if _is_xdatcar(Path(path)) else "extxyz", **options)
-    if not images:
-        raise InputError(f"trajectory {path} has no frames", remedy="give a file with frames")
-    return images
+        found = ase.io.read(path, index=":", format=form, parallel=False, do_not_split_by_at_sign=True)
+    if not found:
+        raise InputError(f"{what} has no {images}", remedy=f"give a file with {images}")
+    return found
+
+
+def elements_of(path: Path, images: list, word: str) -> tuple[str, ...]:
+    """The elements of all images of ASE; InputError, which calls them by ``word``, where they differ."""
+    elements = tuple(images[0].get_chemical_symbols())
+    for number, image in enumerate(images):
+        if tuple(image.get_chemical_symbols()) != elements:
+            raise InputError(
+                f"{path}, {word} {number}: {image.get_chemical_formula()}, {word} 0 has"
+                f" {images[0].get_chemical_formula()}, or another order",
+                remedy="give a file of the same atoms throughout, those of other molecules in files of their own",
+            )
+    return elements
 
 
 @contextlib.contextmanager
