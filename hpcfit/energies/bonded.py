@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.energies.columns import Column
-from hpcfit.energies.geometry import angle, dihedral, length, minimum_image
+from hpcfit.energies.geometry import angle, dihedral, minimum_image
+from hpcfit.physics.internal_coordinates import length
 from hpcfit.pytrees import pytree
 
 

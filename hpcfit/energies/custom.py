@@ -12,10 +12,11 @@ import numpy as np
 from hpcfit.energies.bonded import Bonded
 from hpcfit.energies.columns import Column
 from hpcfit.energies.expressions import Expression
-from hpcfit.energies.geometry import angle, dihedral, length, minimum_image, volume
+from hpcfit.energies.geometry import angle, dihedral, minimum_image, volume
 from hpcfit.energies.lists import Pairs, PairSource
 from hpcfit.energies.pair_potentials import KindPairs, switch, tail_integral
 from hpcfit.energies.tabulated import Tabulated, functions
+from hpcfit.physics.internal_coordinates import length
 from hpcfit.pytrees import pytree
 
 

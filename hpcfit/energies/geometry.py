@@ -1,4 +1,7 @@
-"""Separations in periodic boxes, angles and dihedrals, with derivatives that stay finite where they vanish."""
+"""Separations in periodic boxes, angles and dihedrals, whose derivatives by JAX stay finite where they vanish.
+
+Values with gradients in closed form, of beads, are those of ``physics.internal_coordinates``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.physics.internal_coordinates import length
 
 
 def minimum_image(separation: jax.Array, box: jax.Array | None, axis: int = -1) -> jax.Array:
@@ -38,18 +42,6 @@ def _along(vector: jax.Array, array: jax.Array, axis: int) -> jax.Array:
     shape = [1] * array.ndim
     shape[axis] = 3
     return vector.reshape(shape)
-
-
-def length(vectors: jax.Array) -> jax.Array:
-    """|v| of vectors [..., 3]; its derivative at 0 is 0."""
-    squared = jnp.sum(vectors * vectors, axis=-1)
-    return safe_sqrt(squared)
-
-
-def safe_sqrt(value: jax.Array) -> jax.Array:
-    """√x; its derivative at 0 is 0."""
-    positive = value > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, value, 1.0)), jnp.where(value == 0, 0.0, jnp.nan))
 
 
 def angle(first: jax.Array, second: jax.Array) -> jax.Array:

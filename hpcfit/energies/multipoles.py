@@ -25,7 +25,7 @@ from jax.scipy.sparse.linalg import cg
 
 from hpcfit.energies.columns import Column
 from hpcfit.energies.constants import COULOMB
-from hpcfit.energies.geometry import length
+from hpcfit.physics.internal_coordinates import length
 from hpcfit.pytrees import pytree
 
 Z_THEN_X, BISECTOR, NO_AXES = 0, 1, 5  # OpenMM's numbers of the sorts of local frames

@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.energies.columns import Column
-from hpcfit.energies.geometry import safe_sqrt, volume
+from hpcfit.energies.geometry import volume
 from hpcfit.energies.lists import PairSource
+from hpcfit.physics.internal_coordinates import safe_sqrt
 from hpcfit.pytrees import pytree
 
 NODES = 48  # of the Gauss-Legendre rule for the correction: both integrands are smooth

@@ -15,7 +15,8 @@ import numpy as np
 
 from hpcfit.energies.bonded import Bonded
 from hpcfit.energies.columns import Column
-from hpcfit.energies.geometry import length, minimum_image
+from hpcfit.energies.geometry import minimum_image
+from hpcfit.physics.internal_coordinates import length
 from hpcfit.pytrees import pytree
 
 

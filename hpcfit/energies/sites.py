@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.energies.geometry import length
+from hpcfit.physics.internal_coordinates import length
 from hpcfit.pytrees import pytree
 
 

@@ -124,10 +124,15 @@ def dihedrals(R: jax.Array, beads: np.ndarray, box: jax.Array | None) -> tuple[j
     return phi, jnp.stack([of_i, -of_i + shift, -shift - of_l, of_l], axis=1)
 
 
-def length(u: jax.Array) -> jax.Array:
-    """|u| over the last axis, whose derivative at 0 is 0 and not NaN."""
-    square = jnp.sum(u * u, axis=-1)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+def length(vectors: jax.Array) -> jax.Array:
+    """|v| of vectors [..., 3]; its derivative at 0 is 0."""
+    return safe_sqrt(jnp.sum(vectors * vectors, axis=-1))
+
+
+def safe_sqrt(value: jax.Array) -> jax.Array:
+    """√x; its derivative at 0 is 0."""
+    positive = value > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, value, 1.0)), jnp.where(value == 0, 0.0, jnp.nan))
 
 
 def _at_least(values: jax.Array, dtype: np.dtype) -> jax.Array:
