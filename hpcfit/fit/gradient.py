@@ -28,6 +28,7 @@ from hpcfit.fit.not_finite import frames_in_words, is_finite, largest, not_a_num
 from hpcfit.fit.problem import Block, FrameRows, NeighbourProblem, Params, Problem, RowsProblem, Statistics
 from hpcfit.fit.reduction import Sum
 from hpcfit.fit.stopwatch import Stopwatch
+from hpcfit.store.stream import Chunk
 
 Tree = Any
 NO_ROWS = Params((), ())  # most problems find nothing of single frames
@@ -40,6 +41,12 @@ class Frames(NamedTuple):
 
     rows: FrameRows
     chunks: Callable[[], Iterator[Any]]
+
+    @classmethod
+    def in_memory(cls, rows: FrameRows, data: Tree) -> Frames:
+        """Frames whose data are one tile and lie in memory, leaves [1, blocks, ...]."""
+        chunk = Chunk(slice(0, len(rows.ids)), slice(0, 1), data)
+        return cls(rows, lambda: iter([chunk]))
 
 
 class Evaluation(NamedTuple):

@@ -8,6 +8,16 @@ from typing import Any
 import numpy as np
 
 
+def parameter_table(
+    names: Sequence[str], start: np.ndarray, values: np.ndarray, of_data: np.ndarray | None = None,
+    of_frames: np.ndarray | None = None, correlations: np.ndarray | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The fitted parameters as metrics have them, with errors of data and of frames; None for what is not known."""
+    found = {"start": start, "values": values, "errors_of_data": of_data, "errors_of_frames": of_frames}
+    columns = found | {"correlations": correlations}
+    return {"names": list(names), **{key: None if one is None else one.tolist() for key, one in columns.items()}}
+
+
 def total_errors(table: dict[str, Any]) -> list[float]:
     """The errors by data and by frames together, NaN where one that is asked for is not known."""
     of_data, of_frames = (table[key] for key in ("errors_of_data", "errors_of_frames"))

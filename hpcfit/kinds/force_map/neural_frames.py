@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -28,7 +27,6 @@ from hpcfit.kinds.force_map.case import ForceMapCase
 from hpcfit.kinds.force_map.map_fits import FoundMap
 from hpcfit.kinds.force_map.mapped_frames import MappedFrames, MappedSums
 from hpcfit.ranks import Ranks
-from hpcfit.store.stream import Chunk
 
 
 class TrainedPotential(NamedTuple):
@@ -89,11 +87,7 @@ def neural_gradient(problem: NeuralForceMatching, rows: BeadFrames, work: Mapped
     ids = np.stack([block.ids() for block in blocks]) if blocks else np.zeros((0, BLOCK_FRAMES), np.int64)
     about = FrameRows(ids, work.frames.parts.n_frames)
     data = jax.device_put(jax.tree.map(lambda leaf: leaf[None], rows))
-    return Reverse(problem, Frames(about, partial(_one_chunk, data)), grid, choose_sum(work.reductions, grid))
-
-
-def _one_chunk(data: BeadFrames) -> Iterator[Chunk]:
-    return iter([Chunk(slice(0, data.part.shape[1]), slice(0, 1), data)])
+    return Reverse(problem, Frames.in_memory(about, data), grid, choose_sum(work.reductions, grid))
 
 
 def sample_of(

@@ -141,7 +141,7 @@ def test_errors_are_those_of_the_scatter_over_geometries(evaluate):
     expected = inverse @ g.T @ g @ inverse * counted / (counted - 1) * (n - 1) / (n - 3 - 2)
     found = errors(gradient_of, here_, case.stored)["parameters"]
     slopes = [START["k"] * np.exp(0.02) * 0.1, 0.01, PRIOR]
-    assert found["errors_of_data"] == pytest.approx(slopes * np.sqrt(np.diag(expected)), rel=1e-5)
+    assert found["of_data"] == pytest.approx(slopes * np.sqrt(np.diag(expected)), rel=1e-5)
 
 
 def _plain(name, u):

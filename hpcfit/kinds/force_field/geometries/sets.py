@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,7 +24,6 @@ from hpcfit.kinds.force_field.simulated.opened import Opened
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.readers.bonding import nearest_distances
 from hpcfit.readers.geometries import read_geometries
-from hpcfit.store.stream import Chunk
 
 NEAR = 1.5  # times shorter or longer than in the topology, up to which distances to nearest atoms may be
 CARRIED = 1e-6  # of all weights, that no single geometry must have, or its energy is the offset
@@ -78,13 +77,10 @@ class Stored(NamedTuple):
         problem = StoredGeometries(
             self.molecules, self.moving, self.parameters, np.array(components), with_forces, priced
         )
-        chunk = Chunk(
-            slice(0, len(ids)), slice(0, 1), jax.tree.map(lambda leaf: leaf[None], self._given(ids, with_forces))
-        )
+        given = jax.tree.map(lambda leaf: leaf[None], self._given(ids, with_forces))
         of = np.concatenate([np.full(len(one.number), one.molecule) for one in self.sets])
         molecule = np.repeat(of[ids[:, :1]], width, axis=1) if len(ids) else ids
-        frames = Frames(FrameRows(ids, self.n_geometries, molecule), partial(_one_chunk, chunk))
-        return Reverse(problem, frames, grid, add)
+        return Reverse(problem, Frames.in_memory(FrameRows(ids, self.n_geometries, molecule), given), grid, add)
 
     def _given(self, ids: np.ndarray, with_forces: bool) -> Given:
         N = max(one.positions.shape[1] for one in self.sets)
@@ -92,10 +88,6 @@ class Stored(NamedTuple):
         parts = [_given(one, N, N if with_forces else 1) for one in self.sets]
         found = Given(*(np.concatenate(leaves)[places] for leaves in zip(*parts)))
         return found._replace(of_energy=found.of_energy * there, of_forces=found.of_forces * there)
-
-
-def _one_chunk(chunk: Chunk) -> Iterator[Chunk]:
-    return iter([chunk])
 
 
 def _count(one: Set, held_out: bool) -> float:

@@ -25,6 +25,7 @@ from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.kinds.force_field.geometries.case import GeometriesCase
 from hpcfit.kinds.force_field.geometries.problem import Curvature, StoredGeometries
 from hpcfit.kinds.force_field.geometries.sets import Set, Stored
+from hpcfit.kinds.force_field.outputs import parameter_table
 from hpcfit.kinds.force_field.parameters import little_known
 from hpcfit.statistics.blocks import bootstrap_error
 
@@ -45,20 +46,13 @@ def study(case: GeometriesCase, fits: Fits) -> dict[str, Any]:
     found = errors(evaluate, after, case.stored)
     fits.warn([f"the geometries do not determine {one}" for one in found["undetermined"]])
     fits.warn([f"priors say more than the geometries of {one}" for one in found["held_by_priors"]])
-    sets, u = compared(evaluate, [before, after], case.stored), fitted.params.shared
+    sets = compared(evaluate, [before, after], case.stored)
     fits.warn(against_forces(sets))
+    values = (case.moving.values(at.shared) for at in (start, fitted.params))
     return {
         "undetermined": found["undetermined"],
         "held_by_priors": found["held_by_priors"],
-        "parameters": {
-            "names": list(case.moving.labels),
-            "start": case.moving.values(case.moving.init()).tolist(),
-            "values": case.moving.values(u).tolist(),
-            "errors_of_data": None,
-            "errors_of_frames": None,
-            "correlations": None,
-            **found["parameters"],
-        },
+        "parameters": parameter_table(case.moving.labels, *values, **found["parameters"]),
         "before": evaluate.metrics(before),
         "sets": [] if sets is None else halves(sets, case.config.problem.resamples),
         "compared": sets,
@@ -118,7 +112,7 @@ def _errors(problem: StoredGeometries, here: Evaluation, found: Curvature, store
     deviations = np.sqrt(np.diag(covariance))
     norm = np.where(deviations > 0, deviations, 1.0)
     correlations = np.where(np.eye(len(norm)) > 0, 1.0, covariance / np.outer(norm, norm))
-    return said | {"parameters": {"errors_of_data": deviations.tolist(), "correlations": correlations.tolist()}}
+    return said | {"parameters": {"of_data": deviations, "correlations": correlations}}
 
 
 def _correction(stored: Stored, P: int) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +39,6 @@ from hpcfit.kinds.force_field.simulated.weighed import Drawn
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.langevin import Bath, PhasePoint
 from hpcfit.store.files import sha256_of_file
-from hpcfit.store.stream import Chunk
 
 
 class Datum(NamedTuple):
@@ -246,9 +245,8 @@ class SimulatedCase:
         first = grid.blocks.start * self.block_frames
         ids = np.arange(first, first + size)
         ids = np.where(ids < self.n_frames, ids, -1).reshape(-1, self.block_frames)
-        chunk = Chunk(slice(0, len(ids)), slice(0, 1), np.zeros((1, *ids.shape)))
         more = grid.world.on_all(lambda: self._drawn(ids))
-        frames = Frames(FrameRows(ids, self.n_frames, more), partial(_one_chunk, chunk))
+        frames = Frames.in_memory(FrameRows(ids, self.n_frames, more), np.zeros((1, *ids.shape)))
         way = Forward if self.direction.forward else Reverse
         return way(self.problem, frames, grid, choose_sum(self.config.run.reductions, grid))
 
@@ -285,10 +283,6 @@ class SimulatedCase:
         places = np.arange(grid.blocks.start * self.block_frames, grid.blocks.stop * self.block_frames)
         rows = of_windows[np.where(places < self.n_frames, places, 0)]
         return rows.reshape(len(grid.blocks), self.block_frames, *of_windows.shape[1:])
-
-
-def _one_chunk(chunk: Chunk) -> Iterator[Chunk]:
-    return iter([chunk])
 
 
 def _begin(choice: SimulatedConfig, moves: Moving) -> dict[str, np.ndarray]:

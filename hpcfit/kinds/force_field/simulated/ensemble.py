@@ -18,17 +18,7 @@ from hpcfit.observables.nmr import ScalarCouplings
 from hpcfit.observables.observable import OfWalks, State, numbers
 from hpcfit.pytrees import pytree
 from hpcfit.simulation.barostat import GAIN, Barostat
-from hpcfit.simulation.langevin import (
-    Constrained,
-    Course,
-    Motion,
-    PhasePoint,
-    Scheme,
-    Walk,
-    calm,
-    unchanged,
-    walk,
-)
+from hpcfit.simulation.langevin import Constrained, Course, Motion, PhasePoint, Scheme, Walk, calm, unchanged, walk
 from hpcfit.simulation.malliavin import Weighed, Weighing
 
 Tree = Any

@@ -25,6 +25,7 @@ from hpcfit.fit.rounds import GaussNewton, More, Rounds, jacobian
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.fit.stopwatch import Stopwatch
+from hpcfit.kinds.force_field.outputs import parameter_table
 from hpcfit.kinds.force_field.parameters import little_known
 from hpcfit.kinds.force_field.simulated import stored
 from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, without
@@ -95,14 +96,10 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     with clock("derivatives compared"):
         derivatives = compared(case, fits, carried, at)
     return derivatives | stored.facts(case, fits.grid, given.shared, u) | {
-        "parameters": {
-            "names": list(case.moving.labels),
-            "start": case.moving.values(case.begin).tolist(),
-            "values": found.values.tolist(),
-            "errors_of_data": _listed(found.of_data),
-            "errors_of_frames": _listed(found.of_windows),
-            "correlations": _listed(found.correlations),
-        },
+        "parameters": parameter_table(
+            case.moving.labels, case.moving.values(case.begin), found.values, found.of_data, found.of_windows,
+            found.correlations,
+        ),
         "undetermined": found.undetermined,
         "rounds_of_the_mean": case.rounds_of_the_mean,
         "noise_of_chi2": found.noise,
@@ -140,10 +137,6 @@ def few(case: SimulatedCase, fitted: Fitted, evaluate: Gradient) -> list[str]:
         f"{100 * share:.0f} % of the frames carry the averages at the parameters found (least_share is {100 * floor:g}"
         " %): sample frames at these parameters, and start from them"
     ]
-
-
-def _listed(found: np.ndarray | None) -> list | None:
-    return None if found is None else found.tolist()
 
 
 def _optimizer(case: SimulatedCase, problem: Windows) -> MakeOptimizer:

@@ -22,7 +22,6 @@ from hpcfit.kinds.force_field.tabulated.problem import Data, JointFit, Prior, Sc
 from hpcfit.observables.measured import SIDES
 from hpcfit.readers.tables import NumberTable, check_all, open_table
 from hpcfit.store.files import sha256_of_file
-from hpcfit.store.stream import Chunk
 
 FLAT = 1e-10  # variance of a term, kT^2, below which nothing can be told of its correction
 LIGHT = 0.01  # of the mean weight: frames that weigh less move ln P in the unit of one that weighs this
@@ -213,8 +212,8 @@ class TabulatedCase:
         flat = features.reshape(-1, self.width)
         for _, one, mine, here in self._parts(grid):
             flat[mine.start - first : mine.stop - first, : one.width] = one.features(here)
-        chunks = partial(_one_chunk, features[None])
-        return Reverse(self.problem(self.config.problem.prices[0]), Frames(rows, chunks), grid, add)
+        frames = Frames.in_memory(rows, features[None])
+        return Reverse(self.problem(self.config.problem.prices[0]), frames, grid, add)
 
     def problem(self, prices: Prices) -> JointFit:
         """The problem at some prices, with all data that are not held out."""
@@ -280,10 +279,6 @@ class TabulatedCase:
         corrections[fitted] = whitening(pooled)
         placed = np.eye(len(choice.curve))[:, [one.fitted for one in choice.curve]]
         return Scales(corrections, whitening(CIRCLE), placed)
-
-
-def _one_chunk(features: np.ndarray) -> Iterator[Chunk]:
-    return iter([Chunk(slice(0, features.shape[1]), slice(0, 1), features)])
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import numpy as np
 from hpcfit.fit.gradient import Evaluation
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.stages import Fits, Fitted
+from hpcfit.kinds.force_field.outputs import parameter_table
 from hpcfit.kinds.force_field.tabulated.case import TabulatedCase
 from hpcfit.kinds.force_field.tabulated.config import Prices
 from hpcfit.kinds.force_field.tabulated.newton import Newton
@@ -160,15 +161,10 @@ def errors(work: Study, final: Fitted, prices: Prices) -> tuple[dict[str, Any], 
     known = uncertainty(evaluate, at, names)
     work.fits.warn([*undetermined(known), *_no_minimum(known), *carried_by_few(work.case, problem, at)])
     resampled = work.resample_frames(final, prices)
-    spread = resampled.std(axis=0, ddof=1).tolist() if len(resampled) > 1 else None
-    table = {
-        "names": names,
-        "start": parameters(problem, problem.init(0, evaluate.frames.rows).shared).tolist(),
-        "values": parameters(problem, final.params.shared).tolist(),
-        "errors_of_data": None if known.errors is None else known.errors.tolist(),
-        "errors_of_frames": spread,
-        "correlations": None if known.correlations is None else known.correlations.tolist(),
-    }
+    spread = resampled.std(axis=0, ddof=1) if len(resampled) > 1 else None
+    start = problem.init(0, evaluate.frames.rows)
+    values = (parameters(problem, at.shared) for at in (start, final.params))
+    table = parameter_table(names, *values, known.errors, spread, known.correlations)
     return table, [one._asdict() for one in known.combinations]
 
 
