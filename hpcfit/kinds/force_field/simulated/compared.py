@@ -39,8 +39,7 @@ def compare(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation) 
     world, problem, u = evaluate.grid.world, evaluate.problem, at.params.shared
     ends = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
     starts = world.on_root(lambda: [_ends(case, ends, number) for number in range(len(problem.ensembles))])
-    of_energies = {name: u[name] for name in problem.moving.of_energies.classes}
-    work = Derivatives(problem, of_energies, starts, range(DRAW, DRAW + case.config.problem.derivative_draws), world)
+    work = Derivatives(problem, u, starts, range(DRAW, DRAW + case.config.problem.derivative_draws), world)
     found = fits.stage(DERIVATIVES, work, {"parameters": _digest(u)})
     rows = world.on_root(lambda: list(_compared(case, problem, u, found)))
     fits.warn(too_short([row for of_system in rows for row in of_system["rows"]]))

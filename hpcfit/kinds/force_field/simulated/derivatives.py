@@ -59,7 +59,8 @@ class Derivatives(ArraysOfUnits):
     ):
         """starts: [windows, N, 3] of each system, on every rank; draws: the numbers of their noise."""
         super().__init__(ranks)
-        self._problem, self._u, self._starts, self._draws = problem, u, starts, draws
+        self._u = {name: u[name] for name in problem.moving.of_energies.classes}
+        self._problem, self._starts, self._draws = problem, starts, draws
         self.n_units = len(starts[0].x)
 
     def run(self, units: Sequence[int]) -> Generator[int]:
@@ -75,7 +76,7 @@ class Derivatives(ArraysOfUnits):
         draws = []
         for draw in self._draws:
             key = self._problem.key(number, window, np.array(draw))
-            seen, point = _seen(ensemble, self._problem.moving, dict(self._u), point, key)
+            seen, point = _seen(ensemble, self._problem.moving, self._u, point, key)
             draws.append(seen)
         return jax.tree.map(lambda *leaves: np.stack(leaves), *draws)
 

@@ -149,9 +149,8 @@ def windows_compared(
 def pilot(case: SimulatedCase, fits: Fits, begun: Mapping[str, Array]) -> SimulatedCase:
     """The case with tangents of the length that has the least error, by system, as draws from the starts find it."""
     problem, u, draws = case.problem, case.moving.init(), case.config.problem.derivative_draws
-    of_energies = {name: u[name] for name in case.moving.of_energies.classes}
     starts = [PhasePoint(*(begun[f"{what} {n}"] for what in one.leaves)) for n, one in enumerate(problem.ensembles)]
-    work = Derivatives(problem, of_energies, starts, range(2 * DRAW, 2 * DRAW + draws), fits.grid.world)
+    work = Derivatives(problem, u, starts, range(2 * DRAW, 2 * DRAW + draws), fits.grid.world)
     found = fits.stage(PILOT, work, {})
 
     def length(number: int, ensemble: Ensemble) -> int:
