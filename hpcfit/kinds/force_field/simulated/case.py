@@ -251,7 +251,7 @@ class SimulatedCase:
         return way(self.problem, frames, grid, choose_sum(self.config.run.reductions, grid))
 
     def _drawn(self, ids: np.ndarray) -> tuple[Drawn, ...]:
-        """The frames of some windows [...], which there are none of before they are simulated."""
+        """The frames that some windows [...] come with: none where they are simulated."""
         return ()
 
     def equilibration(self, ranks: Ranks) -> Equilibration:

@@ -6,6 +6,8 @@ before          no fit: the averages at the parameters given
 rounds          so many steps of the parameters, each from averages over windows of a new draw
 errors          a last draw at the parameters found: errors of averages over windows, and of parameters from these
 derivatives     further draws: the derivatives by all estimators, and what the windows are too short for: a stage
+
+Frames that are given are the same in all rounds and at the end; their derivatives are those of the fluctuation formula.
 """
 
 from __future__ import annotations
