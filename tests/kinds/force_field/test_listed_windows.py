@@ -120,16 +120,26 @@ def pressed(one, pressure):
     return dataclasses.replace(one, barostat=barostat, boxed=True), points
 
 
+@jax.jit
+def pressed_walks(one, points):
+    """The walks of all windows."""
+    return one.each(partial(end_of, one), jnp.arange(WINDOWS), points)
+
+
+@pytest.fixture(scope="module")
+def pressed_over_all_pairs():
+    return pressed_walks(*pressed(ensemble(), 0.5))
+
+
 @pytest.mark.parametrize("cells", [None, Cells((3, 3, 3), 30)])
-def test_lists_follow_the_volume(monkeypatch, cells):
+def test_lists_follow_the_volume(monkeypatch, pressed_over_all_pairs, cells):
     """As over all pairs, through 20 trial moves: no rounding decides one. The lists have room for denser places, and
-    there are no others: nothing falls back on a table of all pairs."""
-    walk = jax.jit(lambda one, points: one.each(partial(end_of, one), jnp.arange(WINDOWS), points))
-    other = walk(*pressed(ensemble(), 0.5))
+    nothing can fall back on a table of all pairs."""
+    other = pressed_over_all_pairs
     monkeypatch.setattr("hpcfit.energies.lists.ALL_PAIRS", 0)
     lists = energy().lists(0.8 * starts().x[0], 0.8 * BOX, skin=0.15)
     lists = {key: dataclasses.replace(listed, cells=cells) for key, listed in lists.items()}
-    found = walk(*pressed(ensemble(lists), 0.5))
+    found = pressed_walks(*pressed(ensemble(lists), 0.5))
     assert np.all(found.broke == -1)
     assert np.all(np.abs(np.log(found.end.box[:, 0, 0] / EDGE)) > 1e-3)
     np.testing.assert_allclose(found.end.box, other.end.box, rtol=1e-12)
@@ -204,13 +214,13 @@ def test_systems_of_more_particles_than_all_pairs_have_lists_and_the_energy_of_a
 ):
     config = CONFIG.replace("step = 0.005\n", f"step = 0.005\n{pressure}")
     config = config.replace("pathwise", "fluctuation") if pressure else config
-    monkeypatch.setattr("hpcfit.energies.lists.ALL_PAIRS", 500)
-    [one] = argon(tmp_path, 8, config).ensembles
+    monkeypatch.setattr("hpcfit.energies.lists.ALL_PAIRS", 1000)
+    [one] = argon(tmp_path, 12, config).ensembles
     [listed] = one.lists.values()
     assert listed.cells is not None
-    x = 0.38 * np.random.default_rng(0).normal(scale=0.05, size=(512, 3)) + np.load(tmp_path / "argon.npy")
+    x = 0.38 * np.random.default_rng(0).normal(scale=0.05, size=(12**3, 3)) + np.load(tmp_path / "argon.npy")
     monkeypatch.undo()
-    whole = argon(tmp_path, 8, config).ensembles[0].potential
+    whole = argon(tmp_path, 12, config).ensembles[0].potential
     energy = jax.jit(lambda potential, x, box: jax.value_and_grad(potential, (0, 2))(x, one.parameters, box))
     for found, expected in zip(*(jax.tree.leaves(energy(some, x, one.box)) for some in (one.potential, whole))):
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
