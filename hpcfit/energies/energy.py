@@ -11,7 +11,7 @@ length.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
 import jax
@@ -67,6 +67,15 @@ class Energy:
         several = jnp.asarray(positions).reshape(-1, *jnp.shape(positions)[-2:])
         placed = jnp.stack([self.sites.place(x) for x in several])
         return neighbour_lists(self.pair_sources, placed, box, skin=skin)
+
+    def with_room(self, positions: jax.Array, box: jax.Array | None = None) -> Energy:
+        """The energy with room for lists that are made for each frame, as it needs where it is called without lists and
+        has more atoms than are tabulated in pairs. positions: [n, N, 3] nm, that are as dense as frames will be."""
+        placed = jnp.stack([self.sites.place(x) for x in jnp.asarray(positions)])
+        roomy = {key: source.with_room(placed, box) for key, source in self.pair_sources.items()}
+        of_source = lambda node: roomy[node.key] if isinstance(node, PairSource) else node  # noqa: E731
+        terms = jax.tree.map(of_source, self.terms, is_leaf=lambda node: isinstance(node, PairSource))
+        return replace(self, terms=terms)
 
     def renewed(self, lists: Lists, positions: jax.Array, box: jax.Array | None = None) -> Lists:
         """The lists at other positions, with the slots that they have; can be compiled."""

@@ -2,59 +2,35 @@
 
 Each pair stands once, in the row of one of its atoms: row i has the slots of its partners j, so that the work is that
 of half the pairs. All pairs of N atoms are the rows j = i + 1 … i + N/2 (mod N). A list of neighbours holds what is
-nearer than cut-off + skin, has as many slots as were made for it, and says when these do not suffice or an atom has
-moved by more than half the skin: energies and forces are then NaN. Lists are made from all N² separations, which is
-cheap beside the steps between two lists up to some thousand atoms.
+nearer than cut-off + skin, has as many slots as were made for it, and says when these do not suffice or atoms have
+moved too far: energies and forces are then NaN. Lists are made by cells (``cells``) where the box is wide enough, else
+of all separations, a few rows at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.energies.geometry import minimum_image, orthorhombic_image
+from hpcfit.energies.neighbours import (
+    ROUNDING,
+    NeighbourList,
+    Room,
+    Surroundings,
+    Table,
+    in_row_of_first,
+    room_for,
+    squared,
+)
 from hpcfit.errors import InputError
 from hpcfit.pytrees import pytree
 
 ALL_PAIRS = 2000  # atoms, up to which all pairs are tabulated
-ROUNDING = 1e-9  # by which a box may be less than twice the cut-off
-SPARE = 1.2  # slots made for a list, over those that it takes at first
-
-
-@pytree
-@dataclass(frozen=True)
-class Table:
-    """Pairs. index: [N, K], partners. inside: [N, K], slots that hold a pair."""
-
-    index: np.ndarray
-    inside: np.ndarray
-
-    def partners(self, values: jax.Array) -> jax.Array:
-        """The values [..., N] of partners, [..., N, K]."""
-        return jnp.take(values, self.index, axis=-1, mode="clip")
-
-
-@pytree
-@dataclass(frozen=True)
-class NeighbourList:
-    """A table of the pairs nearer than cut-off + skin at some positions. full: its slots do not suffice."""
-
-    table: Table
-    positions: jax.Array
-    box: jax.Array | None
-    full: jax.Array
-    skin: float = field(metadata={"static": True})
-
-    def holds(self, positions: jax.Array, box: jax.Array | None) -> jax.Array:
-        """True where every pair within the cut-off is in the list: enough slots, no atom moved by more than skin/2."""
-        moved = jnp.max(jnp.sum((positions - self.positions) ** 2, axis=-1))
-        same_box = True if box is None else jnp.all(box == self.box)
-        return same_box & ~self.full & (moved <= (0.5 * self.skin) ** 2)
 
 
 Lists: TypeAlias = dict[str, NeighbourList]  # key of a source of pairs -> its list
@@ -112,7 +88,8 @@ class PairSource:
     """A set of pairs: all but some, within a cut-off. Made by `pair_source`.
 
     members: [n], the atoms that have pairs, or None for all; pairs are numbered among them, and so are values of atoms.
-    excluded: [X, 2], pairs left out. table: of all others, or None for more than ALL_PAIRS atoms, which need lists.
+    excluded: [n, E], the partners left out of each row, -1 where there are fewer. table: of all others, or None for
+    more than ALL_PAIRS atoms: these need lists, or ``room`` for one that is made for each frame.
     """
 
     members: np.ndarray | None
@@ -123,6 +100,7 @@ class PairSource:
     periodic: bool = field(metadata={"static": True})
     orthorhombic: bool = field(metadata={"static": True})
     key: str = field(metadata={"static": True})
+    room: Room | None = field(default=None, metadata={"static": True})
 
     def pairs(self, frame: Frame) -> Pairs:
         """The pairs at the positions of a frame."""
@@ -137,25 +115,36 @@ class PairSource:
             table, holds = listed.table, listed.holds(positions, frame.box)
         elif self.table is not None:
             table, holds = self.table, True
+        elif self.room is not None:
+            listed = self.surroundings(*jax.lax.stop_gradient((frame.positions, frame.box))).listed(self.room)
+            table, holds = listed.table, ~listed.full
         else:
             raise InputError(f"{self.atoms} atoms are too many for all pairs", remedy="give the energy its lists")
         places = positions.T  # by component: vectors of 3 numbers would not fill a processor's
-        squared = self.squared(table.partners(places) - places[..., None], frame.box)
+        box = frame.box if self.periodic else None
+        r_squared = squared(table.partners(places) - places[..., None], box, self.orthorhombic)
         inside = jnp.asarray(table.inside)
         if self.cutoff is not None:
-            inside = inside & (squared < self.cutoff**2)
+            inside = inside & (r_squared < self.cutoff**2)
             if self.periodic:
                 holds = holds & (2 * self.cutoff <= (1 + ROUNDING) * jnp.min(jnp.diagonal(frame.box)))
-        return Pairs(table, jnp.sqrt(jnp.where(inside, squared, 1.0)), inside, holds)
+        return Pairs(table, jnp.sqrt(jnp.where(inside, r_squared, 1.0)), inside, holds)
 
     def of_members(self, positions: jax.Array) -> jax.Array:
         """The positions of the atoms that have pairs, [n, 3] nm."""
         return jnp.asarray(positions) if self.members is None else jnp.asarray(positions)[self.members]
 
-    def squared(self, separation: jax.Array, box: jax.Array | None) -> jax.Array:
-        """The squares of separations [3, ...], nm², those of nearest images where the source is periodic."""
-        image = orthorhombic_image if self.orthorhombic else minimum_image
-        return jnp.sum(image(separation, box if self.periodic else None, axis=0) ** 2, axis=0)
+    def with_room(self, positions, box=None) -> PairSource:
+        """The source, where its pairs are too many for a table and have a cut-off, with room for lists at positions
+        [n, N, 3] nm."""
+        if self.table is not None or self.cutoff is None:
+            return self
+        return replace(self, room=room_for([self.surroundings(x, box) for x in positions]))
+
+    def surroundings(self, positions, box=None, skin: float = 0.0) -> Surroundings:
+        """The atoms that have pairs, at positions [N, 3] of all, for lists of what is nearer than cut-off + skin."""
+        box = jnp.asarray(box) if self.periodic else None
+        return Surroundings(self.of_members(positions), box, self.excluded, self.cutoff, skin, self.orthorhombic)
 
 
 def pair_source(
@@ -174,7 +163,19 @@ def pair_source(
     what = (count, cutoff, periodic, orthorhombic, excluded.tobytes(), None if members is None else members.tobytes())
     key = hashlib.sha256(repr(what).encode()).hexdigest()[:16]
     table = _all_pairs(count, excluded) if count <= ALL_PAIRS else None
-    return PairSource(members, excluded, table, count, cutoff, periodic, orthorhombic, key)
+    return PairSource(members, _by_row(count, excluded), table, count, cutoff, periodic, orthorhombic, key)
+
+
+def _by_row(atoms: int, excluded: np.ndarray) -> np.ndarray:
+    """The pairs left out as the partners of each row, [N, E], see ``PairSource``."""
+    i, j = excluded.T
+    row, partner = np.where(in_row_of_first(i, j), excluded.T, excluded.T[::-1])
+    order = np.argsort(row, kind="stable")
+    row, partner = row[order], partner[order]
+    slot = np.arange(len(row)) - np.searchsorted(row, row)
+    found = np.full((atoms, slot.max(initial=-1) + 1), -1, dtype=np.int32)
+    found[row, slot] = partner
+    return found
 
 
 def _all_pairs(atoms: int, excluded: np.ndarray) -> Table:
@@ -200,48 +201,20 @@ def neighbour_lists(sources, positions, box=None, *, skin: float = 0.1) -> Lists
     found = {}
     for key, source in sources.items():
         if source.cutoff is not None:
-            most = max(int(_most(source, x, box, skin)) for x in several)
-            found[key] = _list(source, several[0], box, skin, int(SPARE * most) + 4)
+            all_of_it = [source.surroundings(x, box, skin) for x in several]
+            found[key] = all_of_it[0].listed(room_for(all_of_it))
     return found
-
-
-@jax.jit
-def _most(source: PairSource, positions, box, skin) -> jax.Array:
-    """The largest number of partners that an atom has in its row."""
-    return jnp.max(jnp.sum(_near(source, source.of_members(positions), box, skin), axis=1))
 
 
 def current(sources, lists: Lists, positions, box=None) -> Lists:
     """The lists, renewed where any of them does not hold for the positions; can be compiled."""
-    positions = jax.lax.stop_gradient(positions)
+    positions, box = jax.lax.stop_gradient((positions, box))
     hold = [listed.holds(sources[key].of_members(positions), box) for key, listed in lists.items()]
     renew = lambda lists: renewed(sources, lists, positions, box)  # noqa: E731
     return jax.lax.cond(jnp.all(jnp.stack(hold)), lambda lists: lists, renew, lists)
 
 
 def renewed(sources, lists: Lists, positions, box=None) -> Lists:
-    """The lists at other positions, with the slots they have; can be compiled."""
-    return {key: _list(sources[key], positions, box, old.skin, old.table.index.shape[1]) for key, old in lists.items()}
-
-
-def _near(source: PairSource, positions, box, skin: float) -> jax.Array:
-    """[N, N]: the pair stands in the row of i. Of i and j the row is the lower one's if i + j is even."""
-    number, places = jnp.arange(source.atoms), positions.T
-
-    def row(i):
-        near = source.squared(places - places[:, i, None], box) < (source.cutoff + skin) ** 2
-        return near & (number != i) & (((i + number) % 2 == 0) == (i < number))
-
-    near = jax.lax.map(row, number)
-    first, second = source.excluded.T
-    return near.at[first, second].set(False).at[second, first].set(False)
-
-
-def _list(source: PairSource, positions, box, skin: float, slots: int) -> NeighbourList:
-    positions = source.of_members(positions)
-    place = jnp.cumsum(_near(source, positions, box, skin), axis=1, dtype=jnp.int32)  # 1 for the first partner
-    index = jax.vmap(lambda row: jnp.searchsorted(row, jnp.arange(1, slots + 1)))(place)
-    inside = index < source.atoms
-    table = Table(jnp.where(inside, index, jnp.arange(source.atoms)[:, None]).astype(jnp.int32), inside)
-    box = None if box is None else jnp.asarray(box)
-    return NeighbourList(table, positions, box, jnp.max(place[:, -1]) > slots, skin)
+    """The lists at other positions, with the slots and cells they have; can be compiled."""
+    at = lambda key, skin: sources[key].surroundings(positions, box, skin)  # noqa: E731
+    return {key: at(key, old.skin).listed(old.room) for key, old in lists.items()}

@@ -59,6 +59,9 @@ class Barostat:
         """The point and the memory after a trial move. energy: (point, memory) -> kJ/mol; remembered: see ``Motion``;
         gain: of its adaptation, 0 for a walk that samples.
 
+        Lists of neighbours hold for the trial box too as long as their skin has room for what it shrinks by
+        (``NeighbourList.holds``); where it has none, they are made anew for the trial, and kept if it is accepted.
+
         An energy that is not a number, of a box too small for a cut-off or of a full list, counts as accepted: the
         walk breaks in the step that follows.
         """

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hpcfit.energies.cells import Cells
 from hpcfit.energies.columns import entries
 from hpcfit.energies.energy import Energy
 from hpcfit.energies.lists import pair_source
@@ -119,13 +120,26 @@ def pressed(one, pressure):
     return dataclasses.replace(one, barostat=barostat, boxed=True), points
 
 
-def test_lists_follow_the_volume():
-    """As over all pairs, through 20 trial moves: no rounding decides one. The lists have room for denser places."""
+@jax.jit
+def pressed_walks(one, points):
+    """The walks of all windows."""
+    return one.each(partial(end_of, one), jnp.arange(WINDOWS), points)
+
+
+@pytest.fixture(scope="module")
+def pressed_over_all_pairs():
+    return pressed_walks(*pressed(ensemble(), 0.5))
+
+
+@pytest.mark.parametrize("cells", [None, Cells((3, 3, 3), 30)])
+def test_lists_follow_the_volume(monkeypatch, pressed_over_all_pairs, cells):
+    """As over all pairs, through 20 trial moves: no rounding decides one. The lists have room for denser places, and
+    nothing can fall back on a table of all pairs."""
+    other = pressed_over_all_pairs
+    monkeypatch.setattr("hpcfit.energies.lists.ALL_PAIRS", 0)
     lists = energy().lists(0.8 * starts().x[0], 0.8 * BOX, skin=0.15)
-    found, other = (
-        jax.jit(lambda one, points: one.each(partial(end_of, one), jnp.arange(WINDOWS), points))(*pressed(one, 0.5))
-        for one in (ensemble(lists), ensemble())
-    )
+    lists = {key: dataclasses.replace(listed, cells=cells) for key, listed in lists.items()}
+    found = pressed_walks(*pressed(ensemble(lists), 0.5))
     assert np.all(found.broke == -1)
     assert np.all(np.abs(np.log(found.end.box[:, 0, 0] / EDGE)) > 1e-3)
     np.testing.assert_allclose(found.end.box, other.end.box, rtol=1e-12)
@@ -167,12 +181,12 @@ observable = [{name = "size", observable = "radius-of-gyration", atoms = "all", 
 """
 
 
-def argon(folder, side):
-    """The case of CONFIG with side^3 atoms."""
+def argon(folder, side, config=CONFIG, method="CutoffPeriodic"):
+    """The case of a config with side^3 atoms."""
     openmm = pytest.importorskip("openmm")
     system, force, edge = openmm.System(), openmm.NonbondedForce(), 0.38 * side
     system.setDefaultPeriodicBoxVectors(*(edge * np.eye(3)))
-    force.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+    force.setNonbondedMethod(getattr(force, method))
     force.setCutoffDistance(0.7)
     for _ in range(side**3):
         system.addParticle(39.948)
@@ -181,7 +195,7 @@ def argon(folder, side):
     (folder / "argon.xml").write_text(openmm.XmlSerializer.serialize(system))
     grid = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1).reshape(-1, 3)
     np.save(folder / "argon.npy", 0.38 * (grid + 0.5))
-    (folder / "config.toml").write_text(CONFIG)
+    (folder / "config.toml").write_text(config)
     return SimulatedCase.open(load_config(folder / "config.toml"))
 
 
@@ -194,6 +208,25 @@ def test_lists_are_made_where_they_are_short_and_check_says_so(tmp_path, side, e
     assert (case.ensembles[0].lists is None) == (expected == "all pairs")
 
 
-def test_more_particles_than_all_pairs_are_made_for_are_one_error(tmp_path):
-    with pytest.raises(InputError, match="system 'argon' has 2197 particles that meet in pairs, more than the 2000"):
-        argon(tmp_path, 13)
+@pytest.mark.parametrize("pressure", ["", "pressure = 1.0\n"])
+def test_systems_of_more_particles_than_all_pairs_have_lists_and_the_energy_of_all_pairs(
+    tmp_path, monkeypatch, pressure
+):
+    config = CONFIG.replace("step = 0.005\n", f"step = 0.005\n{pressure}")
+    config = config.replace("pathwise", "fluctuation") if pressure else config
+    monkeypatch.setattr("hpcfit.energies.lists.ALL_PAIRS", 1000)
+    [one] = argon(tmp_path, 12, config).ensembles
+    [listed] = one.lists.values()
+    assert listed.cells is not None
+    x = 0.38 * np.random.default_rng(0).normal(scale=0.05, size=(12**3, 3)) + np.load(tmp_path / "argon.npy")
+    monkeypatch.undo()
+    whole = argon(tmp_path, 12, config).ensembles[0].potential
+    energy = jax.jit(lambda potential, x, box: jax.value_and_grad(potential, (0, 2))(x, one.parameters, box))
+    for found, expected in zip(*(jax.tree.leaves(energy(some, x, one.box)) for some in (one.potential, whole))):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
+
+
+def test_too_many_particles_without_a_cut_off_are_one_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("hpcfit.energies.lists.ALL_PAIRS", 50)
+    with pytest.raises(InputError, match="system 'argon' has 64 particles that meet in pairs at any distance"):
+        argon(tmp_path, 4, method="NoCutoff")

@@ -134,11 +134,33 @@ class Opened:
         listed = self._with_cutoff
         if not listed:
             return None
-        places, skin = (self.positions, self.box), SKIN * min(source.cutoff for source in listed)
-        if self.config.pressure is not None:
-            places = tuple(DENSER ** (-1 / 3) * one for one in places)
-        found = self.potential.lists(*places, skin=skin)
-        return found if _slots(found) < WORTH * _slots_of_all(listed) else None
+        skin = SKIN * min(source.cutoff for source in listed)
+        found = self.potential.lists(*self._densest, skin=skin)
+        needed = any(source.table is None for source in listed)
+        return found if needed or _slots(found) < WORTH * _slots_of_all(listed) else None
+
+    @property
+    def _densest(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The starts and the box, denser where boxes may differ, for which lists need room."""
+        if self.box is None or not self._boxes_differ:
+            return self.positions, self.box
+        return DENSER ** (-1 / 3) * self.positions, DENSER ** (-1 / 3) * self.box
+
+    @property
+    def _boxes_differ(self) -> bool:
+        pressed = isinstance(self.config, StateConfig) and self.config.pressure is not None
+        return pressed or (self.given is not None and self.given.boxed)
+
+    def with_room(self) -> Opened:
+        """The system with room for lists in energies of single frames; raises InputError where these cannot be."""
+        for source in self.potential.pair_sources.values():
+            if source.table is None and source.cutoff is None:
+                raise InputError(
+                    f"system '{self.name}' has {source.atoms} particles that meet in pairs at any distance, more than"
+                    f" {ALL_PAIRS}",
+                    remedy="take a smaller system, or a cut-off",
+                )
+        return replace(self, potential=self.potential.with_room(*self._densest))
 
     @property
     def _with_cutoff(self) -> list[PairSource]:
@@ -189,8 +211,7 @@ def open_energy(config: EnergyConfig, frames: Sequence[str] = ()) -> Opened:
         )
     if frames:
         opened = _with_frames(opened, frames)
-    _check_size(opened)
-    opened = _on_constraints(opened)
+    opened = _on_constraints(opened.with_room())
     _check_energy(opened)
     return opened
 
@@ -274,16 +295,6 @@ def _check_all_used(opened: Opened, form: OwnForm) -> None:
                 + (f", entry {idle[0]}" if len(opened.labels[leaf]) > 1 else ""),
                 remedy="leave it out, or start where it has an effect: nothing would determine it",
             )
-
-
-def _check_size(opened: Opened) -> None:
-    """Raise InputError for more particles than the energies of single frames, which take all pairs, are made for."""
-    most = max((source.atoms for source in opened.potential.pair_sources.values()), default=0)
-    if most > ALL_PAIRS:
-        raise InputError(
-            f"system '{opened.name}' has {most} particles that meet in pairs, more than the {ALL_PAIRS} of a window",
-            remedy="take a smaller box",
-        )
 
 
 def _check_energy(opened: Opened) -> None:
