@@ -13,7 +13,7 @@ from tests.command import here, sets
 from tests.kinds.force_field.test_averages import windows
 from tests.kinds.force_field.wells import COLD, write_wells
 
-SHORT = ("problem.windows=64", "problem.window=0.4", "problem.frames=4", "problem.rounds=8", "problem.derivative_draws=0")
+SHORT = ("windows=64", "window=0.4", "frames=4", "rounds=8", "derivative_draws=0")
 
 
 def drawn(course, decay, covariance):
@@ -103,7 +103,7 @@ def test_a_run_with_windows_that_remember_tells_and_has_larger_errors(tmp_path, 
     """x^2 relaxes in 1.3 ps. Pathwise derivatives lack what windows remember, and have a warning of their own."""
     write_wells(tmp_path)
     (tmp_path / "config.toml").write_text(COLD)
-    done = here("optimize", tmp_path / "config.toml", *sets(f"problem.estimator={estimator}", *SHORT))
+    done = here("optimize", tmp_path / "config.toml", *sets(*(f"problem.{one}" for one in (f"estimator={estimator}", *SHORT))))
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     [factor] = metrics["errors_lengthened"]
