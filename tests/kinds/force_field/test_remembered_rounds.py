@@ -103,7 +103,8 @@ def test_a_run_with_windows_that_remember_tells_and_has_larger_errors(tmp_path, 
     """x^2 relaxes in 1.3 ps. Pathwise derivatives lack what windows remember, and have a warning of their own."""
     write_wells(tmp_path)
     (tmp_path / "config.toml").write_text(COLD)
-    done = here("optimize", tmp_path / "config.toml", *sets(*(f"problem.{one}" for one in (f"estimator={estimator}", *SHORT))))
+    chosen = (f"problem.{one}" for one in (f"estimator={estimator}", *SHORT))
+    done = here("optimize", tmp_path / "config.toml", *sets(*chosen))
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     [factor] = metrics["errors_lengthened"]
