@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from hpcfit.fit.gradient import Gradient
+from hpcfit.fit.grid import Grid
 from hpcfit.fit.loop import Step
+from hpcfit.fit.problem import Params
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.kinds.force_field.files import AVERAGE_COLUMNS, AVERAGES
 from hpcfit.kinds.force_field.simulated.averages import SUMMED, Windows
@@ -31,10 +33,8 @@ class AlongRounds:
 
     def __call__(self, step: Step) -> None:
         """Add those of the accepted evaluation; collective."""
-        local = to_arrays([step.state.rows]).local
-        chosen = {name: leaf for name, leaf in local.items() if any(f"'{one}'" in name for one in SUMMED)}
-        rows, grid = gather_rows(chosen, self._evaluate.grid), self._evaluate.grid
-        grid.world.on_root(lambda: self._write(step.number, step.state.params.shared, rows))
+        rows = summed_rows(step.state.rows, self._evaluate.grid)
+        self._evaluate.grid.world.on_root(lambda: self._write(step.number, step.state.params.shared, rows))
 
     def _write(self, number: int, u: Any, rows: Rows) -> None:
         path = self._case.config.run.directory / AVERAGES
@@ -51,6 +51,13 @@ class AlongRounds:
         write_csv(path, AVERAGE_COLUMNS, self._written)
 
 
+def summed_rows(rows: Params, grid: Grid) -> Rows:
+    """On root the rows of all windows that averages are made of; collective."""
+    local = to_arrays([rows]).local
+    chosen = {name: leaf for name, leaf in local.items() if any(f"'{one}'" in name for one in SUMMED)}
+    return gather_rows(chosen, grid)
+
+
 def without(
     case: SimulatedCase, problem: Windows, u: Any, rows: Rows, parts_of: Callable[[int], Sequence] = parts_of
 ) -> np.ndarray:
@@ -65,6 +72,15 @@ def without(
         parts = [of_windows(case, rows, number, f"observed'][{k}]")[held] for k in range(len(ensemble.observables))]
         found.append(_without(ensemble, parts, weights[number][held], parts_of(len(held))))
     return np.asarray(problem.differences.behind(np.concatenate(found, axis=1)))
+
+
+def both(case: SimulatedCase, problem: Windows, u: Any, first: Rows, second: Rows) -> tuple[np.ndarray, ...]:
+    """``without`` of two draws, of the windows that held in both; () where none did."""
+    weights = [name for name in second if name.endswith("['weight']")]
+    held = {name: np.where((first[name] > 0) & (second[name] > 0), 1.0, 0.0) for name in weights}
+    kept = [rows | {name: rows[name] * held[name] for name in weights} for rows in (first, second)]
+    found = tuple(without(case, problem, u, rows) for rows in kept)
+    return found if len(found[0]) else ()
 
 
 def _without(ensemble: Ensemble, parts: list[np.ndarray], weight: np.ndarray, parts_left_out: Sequence) -> np.ndarray:

@@ -50,7 +50,7 @@ SPENT = (
 PARAMETERS_TABLE = (
     "Fitted parameters in units of the energy, coefficients of curves in Hz. The error of data is what the σ of the"
     " measurements and the priors leave open, from the curvature of the loss; that of frames is the noise of the"
-    " windows, {rounds}. ± is both together."
+    " windows, {rounds}, and of what windows remember of earlier rounds. ± is both together."
 )
 ROUNDS = "Each parameter at the start of each round, relative to its start. From the dotted line on steps are averaged."
 MEMORY = (

@@ -12,7 +12,7 @@ Frames that are given are the same in all rounds and at the end; their derivativ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,13 +30,14 @@ from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.force_field.outputs import parameter_table
 from hpcfit.kinds.force_field.parameters import little_known
 from hpcfit.kinds.force_field.simulated import stored
-from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, without
+from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, Rows, both, summed_rows, without
 from hpcfit.kinds.force_field.simulated.averages import Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.compared import DERIVATIVES, compare, of_given
 from hpcfit.kinds.force_field.simulated.derivatives import seen_systems
 from hpcfit.kinds.force_field.simulated.equilibration import why_it_broke
 from hpcfit.kinds.force_field.simulated.given_case import GivenCase
+from hpcfit.kinds.force_field.simulated.memory import TOLD, Course, certain, correlations_of
 from hpcfit.kinds.force_field.simulated.window import PILOT, pilot
 from hpcfit.statistics.blocks import jackknife_error
 
@@ -51,7 +52,9 @@ class AtEnd(NamedTuple):
     averages, errors: all data, calculated, and the errors of the means over windows. values, of_data, of_windows: the
     parameters and their two errors, None where nothing determines some of them; correlations: [P, P], of both together;
     undetermined: combinations in words; moving: parameters that the last draw would still move, in words. noise: what
-    the noise of the windows adds to chi2 of the fitted data.
+    the noise of the windows adds to chi2 of the fitted data. lengthened: the factors, by parameter that moves freely,
+    by which errors of windows are larger for what windows remember of earlier rounds; remembering: those that matter,
+    in words.
     """
 
     averages: np.ndarray
@@ -63,6 +66,8 @@ class AtEnd(NamedTuple):
     undetermined: list[str]
     moving: list[str]
     noise: float
+    lengthened: np.ndarray | None = None
+    remembering: Sequence[str] = ()
 
 
 class Begun(NamedTuple):
@@ -92,9 +97,10 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     u, local = fitted.params
     with clock("last draw, errors"):
         at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
-        found = at_end(case, carried, at, local["seen"], stored.more(evaluate))
+        found = at_end(case, carried, at, local["seen"], fitted.rows.local, stored.more(evaluate))
     fits.warn([f"the data do not determine {one}" for one in found.undetermined])
     fits.warn([f"rounds have not settled: {one}; raise rounds, and settled" for one in found.moving])
+    fits.warn(list(found.remembering))
     with clock("derivatives compared"):
         derivatives = compared(case, fits, carried, at)
     return derivatives | stored.facts(case, fits.grid, given.shared, u) | {
@@ -102,6 +108,7 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
             case.moving.labels, case.moving.values(case.begin), found.values, found.of_data, found.of_windows,
             found.correlations,
         ),
+        "errors_lengthened": None if found.lengthened is None else found.lengthened.tolist(),
         "undetermined": found.undetermined,
         "rounds_of_the_mean": case.rounds_of_the_mean,
         "noise_of_chi2": found.noise,
@@ -164,22 +171,25 @@ def averages_of(at: Evaluation) -> np.ndarray:
     return np.asarray(at.sums["data"])
 
 
-def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation, seen: Any, more: More | None) -> AtEnd:
+def at_end(
+    case: SimulatedCase, evaluate: Forward, at: Evaluation, seen: Any, before: Any, more: More | None
+) -> AtEnd:  # fmt: skip
     """Errors of the averages of a draw, from the spread of its windows, and of the parameters, from that of the means
-    of each window over the rounds that they are the mean of: a window goes on where it ended, and may remember. more:
-    gives the curvature [P, P] of what the loss has beside averages. Collective."""
-    rows = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
-    of_rounds = gather_rows(to_arrays([Params((), seen)]).local, evaluate.grid)
+    of each window over the rounds that they are the mean of: a window goes on where it ended, and may remember. before:
+    rows of the draw before this one, at the same parameters. more: gives the curvature [P, P] of what the loss has
+    beside averages. Collective."""
+    drawn = tuple(summed_rows(part, evaluate.grid) for part in (at.rows, Params((), seen), Params((), before)))
     linear = jacobian(evaluate, at)
     beside = 0.0 if more is None else more(at)
-    errors = partial(_errors, case, evaluate.problem, at, rows, of_rounds, linear, beside)
+    errors = partial(_errors, case, evaluate.problem, at, drawn, linear, beside)
     return evaluate.grid.world.on_root(errors)
 
 
 def _errors(
-    case: SimulatedCase, problem: Windows, at: Evaluation, rows: dict[str, np.ndarray],
-    of_rounds: dict[str, np.ndarray], linear: tuple[np.ndarray, np.ndarray], beside: Any,
+    case: SimulatedCase, problem: Windows, at: Evaluation, drawn: tuple[Rows, Rows, Rows],
+    linear: tuple[np.ndarray, np.ndarray], beside: Any,
 ) -> AtEnd:  # fmt: skip
+    rows, of_rounds, before = drawn
     averages, left_out, (residuals, J) = averages_of(at), without(case, problem, at.params.shared, rows), linear
     noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
@@ -191,13 +201,42 @@ def _errors(
     covariance = np.linalg.inv(of_data + beside + of_priors)
     of_mean = without(case, problem, at.params.shared, of_rounds) if of_rounds else ()
     of_mean = of_mean if len(of_mean) else left_out
-    of_draw, of_windows = (_scatter(_of_data(problem, one) @ J[:n] @ covariance) for one in (left_out, of_mean))
+    moved = lambda left_out: _of_data(problem, left_out) @ J[:n] @ covariance  # noqa: E731
+    of_draw, of_windows = (_scatter(moved(one)) for one in (left_out, of_mean))
+    pair = both(case, problem, at.params.shared, before, rows) if case.rounds_of_the_mean > 1 else ()
+    lengthened, remembering = _lengthened(case, [moved(one) for one in pair], np.diag(covariance @ of_data))
+    of_windows = of_windows * np.outer(lengthened, lengthened)
     of_values = [slopes @ part @ slopes.T for part in (covariance, of_windows, covariance + of_windows)]
     of_data, of_frames, errors = (np.sqrt(np.diag(part)) for part in of_values)
     correlations = of_values[-1] / np.outer(errors, errors)
     step, scatter = -slopes @ covariance @ J.T @ residuals, slopes @ (of_draw + of_windows) @ slopes.T
     still = _still_moving(case, step, np.sqrt(np.diag(scatter)), errors) if np.ndim(beside) == 0 else []
-    return AtEnd(averages, jackknife_error(left_out), values, of_data, of_frames, correlations, [], still, noise)
+    return AtEnd(
+        averages, jackknife_error(left_out), values, of_data, of_frames, correlations, [], still, noise,
+        lengthened, remembering,
+    )  # fmt: skip
+
+
+def _lengthened(case: SimulatedCase, pair: list[np.ndarray], shares: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """The factors [P] by which errors are larger because windows remember earlier rounds (see ``memory``), and warnings
+    where these are large beyond chance.
+
+    pair: what parts of the windows change in the parameters, [B, P], in two successive draws, if rounds are averaged.
+    shares: [P], how far a step follows the averages. Pathwise derivatives lack what windows remember: errors by them
+    are too large, and remain as they are.
+    """
+    choice = case.config.problem
+    if not pair or choice.estimator == "pathwise":
+        return np.ones(len(shares)), []
+    found = correlations_of(*pair)
+    course = Course(choice.rounds, choice.full_steps, choice.frames, choice.skipped_frames)
+    factors = np.array([course.lengthened(*one) for one in zip(found, shares)])
+    return factors, [
+        f"windows remember earlier rounds: what successive ones tell of {name} is correlated by {of:.2f}, and its error"
+        f" of frames is {by:.2g} times what the spread of windows says; lengthen [problem] window, or raise rounds"
+        for name, of, by in zip(case.moving.free, found, factors)
+        if by > TOLD and certain(of, len(pair[0]))
+    ]
 
 
 def _scatter(left_out: np.ndarray) -> np.ndarray:
