@@ -43,7 +43,7 @@ from hpcfit.energies.energy import Energy
 from hpcfit.energies.systems import from_system
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.simulation.langevin import Bath, Course, Motion, PhasePoint, middle, noise_key, walk
-from hpcfit.simulation.tangents import at_rest, by_matrix, by_products, walk_with_tangents
+from hpcfit.simulation.tangents import at_rest, by_matrix, walk_with_tangents
 from hpcfit.testsystems import dipeptide
 from hpcfit.testsystems.claims import Claim, below, table
 
@@ -206,7 +206,7 @@ def directions(one: System, P: int) -> dict[str, np.ndarray]:
     return found
 
 
-def carried(one: System, P: int, steps: int, response: Any = by_products) -> Callable[[], Any]:
+def carried(one: System, P: int, steps: int) -> Callable[[], Any]:
     """Steps with P tangents."""
     along = directions(one, P)
 
@@ -215,7 +215,7 @@ def carried(one: System, P: int, steps: int, response: Any = by_products) -> Cal
         at = at_rest(along, start.x)
         key = noise_key(0, 0, 0)
         return walk_with_tangents(
-            lambda x, p: one.forces(x, p), parameters, along, one.scheme, start, at, key, steps, response=response
+            one.forces, parameters, along, one.scheme, start, at, key, steps
         )
 
     return lambda: run(one.parameters, along, one.start)

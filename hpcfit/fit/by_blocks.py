@@ -75,12 +75,17 @@ class Reverse(_ByBlocks):
 @dataclass(frozen=True)
 class Forward(_ByBlocks):
     """One pass that carries the derivatives by the shared parameters along: for few of them, and for frames that take
-    long to compute, such as windows of a simulation. Local parameters are constants of its data."""
+    long to compute, such as windows of a simulation. Local parameters are constants of its data.
 
+    pulled: each number of the sums is pulled back instead, in the same pass: for fewer numbers than parameters.
+    """
+
+    pulled: bool = False
     passes = 1
 
     def _pass(self, params: Params, blocks: Block, common: Tree, clock: Stopwatch) -> tuple[Tree, Params, Tree]:
-        pieces = self._over_chunks(derivatives.sums_rows_and_tangents, params, clock)
+        either = derivatives.sums_rows_and_pulled_tangents if self.pulled else derivatives.sums_rows_and_tangents
+        pieces = self._over_chunks(either, params, clock)
         with clock("reduce"):
             both = [(sums, jax.tree.leaves(tangents)) for sums, _, tangents in pieces]
             sliced, tangents = self.add(both, axis=1, over="frames")

@@ -3,7 +3,7 @@ module that differentiates a fit. Nothing here communicates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -43,6 +43,35 @@ def sums_rows_and_tangents(problem: Problem, params: Params, cells: Cell) -> tup
         return sums, rows, tangents
 
     return over_cells(of_cell, params, cells, None)
+
+
+@jax.jit
+def sums_rows_and_pulled_tangents(problem: Problem, params: Params, cells: Cell) -> tuple[Tree, Tree, Tree]:
+    """As ``sums_rows_and_tangents``, by pull-backs of each number of the sums: for fewer numbers than parameters."""
+
+    def of_cell(p, cell, _):
+        sums, along, rows = jax.linearize(
+            lambda shared: _of_cell(problem, Params(shared, p.local), cell), p.shared, has_aux=True
+        )
+        return sums, rows, _pulled_rows(along, sums, p.shared)
+
+    return over_cells(of_cell, params, cells, None)
+
+
+def _pulled_rows(along: Callable[[Tree], Tree], sums: Tree, shared: Tree) -> Tree:
+    """The derivatives of the sums, shaped as those of ``jax.jacfwd``, from their changes along a change of parameters.
+
+    The numbers of a leaf are pulled back side by side, and each leaf by itself, through what it is made of alone: one
+    that depends on no parameter costs nothing, and a simulation is not passed through for what another one gives.
+    """
+    leaves, structure = jax.tree.flatten(sums)
+
+    def of_leaf(number: int, leaf: jax.Array) -> Tree:
+        pull = jax.linear_transpose(lambda change: jax.tree.leaves(along(change))[number], shared)
+        [rows] = jax.vmap(pull)(jnp.eye(leaf.size, dtype=leaf.dtype).reshape(leaf.size, *leaf.shape))
+        return jax.tree.map(lambda row: row.reshape(*leaf.shape, *row.shape[1:]), rows)
+
+    return structure.unflatten([of_leaf(number, leaf) for number, leaf in enumerate(leaves)])
 
 
 @jax.jit

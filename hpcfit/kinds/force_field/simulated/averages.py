@@ -43,6 +43,7 @@ from hpcfit.simulation.langevin import (
     walk,
 )
 from hpcfit.simulation.malliavin import Weighed, Weighing
+from hpcfit.simulation.tangents import by_matrix
 
 Tree = Any
 HELD = 0.5  # of the windows of each system, that must not explode
@@ -78,7 +79,8 @@ class Ensemble:
     parameters: all classes of the energy. limits: of a step, (kinetic energy of a particle, its way). constraints: of
     distances, or None. lists: of neighbours, with as many slots as there are to be, or None where forces run over all
     pairs; a walk renews them wherever they do not hold. barostat: at constant pressure. boxed: its points have a box
-    each, in place of ``box``, which is that of the start.
+    each, in place of ``box``, which is that of the start. matrix: tangents are multiplied with the Hessian as a matrix
+    (``simulation.tangents.by_matrix``), not one by one.
     """
 
     potential: Energy
@@ -98,6 +100,7 @@ class Ensemble:
     barostat: Barostat | None = None
     boxed: bool = field(default=False, metadata={"static": True})
     anew: int = field(default=0, metadata={"static": True})
+    matrix: bool = field(default=False, metadata={"static": True})
 
     @property
     def leaves(self) -> tuple[str, ...]:
@@ -179,7 +182,9 @@ class Ensemble:
         return 2 * max((source.cutoff for source in sources if source.periodic), default=0.0)
 
     def _motion(self, theta: Tree, gain: float = 0.0) -> Motion:
-        forces = lambda x, lists, box=self.box: -jax.grad(self.potential)(x, theta, box, lists)  # noqa: E731
+        of_parameters = lambda x, theta, lists, box: -jax.grad(self.potential)(x, theta, box, lists)  # noqa: E731
+        of_parameters = by_matrix(of_parameters) if self.matrix else of_parameters
+        forces = lambda x, lists, box=self.box: of_parameters(x, theta, lists, box)  # noqa: E731
         scheme = self.scheme if self.constraints is None else self._constrained(theta)
         renewed = unchanged if self.lists is None else self._renewed
         motion = Motion(forces, scheme, self._calm, self.lists, renewed, partial(self.begun, theta))
@@ -219,6 +224,14 @@ class Ensemble:
         if isinstance(one, OfWalks):
             return one.of_walk(kept[self.skipped :], self.interval)
         return jnp.tensordot(weight[self.counted], kept[self.counted], 1) / len(self.ages)
+
+    @property
+    def shapes(self) -> tuple:
+        """The shapes of what each observable adds to its average in a window."""
+        seen = jax.eval_shape(partial(self.observed, self.parameters), self.blank)
+        of_frames = lambda leaf: jax.ShapeDtypeStruct((self.frames, *leaf.shape), leaf.dtype)  # noqa: E731
+        weight = jax.ShapeDtypeStruct((self.frames,), float)
+        return jax.eval_shape(self.of_window, jax.tree.map(of_frames, seen), weight)[0]
 
     def averages(self, sums: Sequence[Any], weight: Any) -> tuple:
         """The numbers that measurements are compared with, from sums over windows."""
@@ -375,14 +388,10 @@ class Windows:
         return tuple(self._no_rows(one, lead) for one in self.ensembles)
 
     def _no_rows(self, ensemble: Ensemble, lead: tuple[int, ...]) -> Tree:
-        weight = jnp.ones(ensemble.frames)
-        seen = jax.eval_shape(partial(ensemble.observed, ensemble.parameters), ensemble.blank)
-        frames = jax.tree.map(lambda leaf: jnp.zeros((ensemble.frames, *leaf.shape)), seen)
-        observed, _ = jax.eval_shape(ensemble.of_window, frames, weight)
         zeros = lambda leaf: np.zeros((*lead, *leaf.shape))  # noqa: E731
         return {
             "ends": jax.tree.map(zeros, ensemble.blank), "broke": np.zeros(lead), "crowded": np.zeros(lead),
-            "observed": jax.tree.map(zeros, observed), "weight": np.zeros(lead),
+            "observed": jax.tree.map(zeros, ensemble.shapes), "weight": np.zeros(lead),
         }  # fmt: skip
 
     # ---- loss ------------------------------------------------------------------------------------------------------

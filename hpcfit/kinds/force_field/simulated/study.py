@@ -93,7 +93,7 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
         fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem), also=along)
     fits.final(fitted, evaluate=evaluate)
     fits.warn(few(case, fitted) if case.given else exploded(case, fitted, evaluate))
-    carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add)
+    carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add, case.direction.pulled)
     u, local = fitted.params
     with clock("last draw, errors"):
         at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
