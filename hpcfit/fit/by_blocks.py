@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -84,8 +85,7 @@ class Forward(_ByBlocks):
     passes = 1
 
     def _pass(self, params: Params, blocks: Block, common: Tree, clock: Stopwatch) -> tuple[Tree, Params, Tree]:
-        either = derivatives.sums_rows_and_pulled_tangents if self.pulled else derivatives.sums_rows_and_tangents
-        pieces = self._over_chunks(either, params, clock)
+        pieces = self._over_chunks(partial(derivatives.sums_rows_and_tangents, pulled=self.pulled), params, clock)
         with clock("reduce"):
             both = [(sums, jax.tree.leaves(tangents)) for sums, _, tangents in pieces]
             sliced, tangents = self.add(both, axis=1, over="frames")

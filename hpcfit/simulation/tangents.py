@@ -38,7 +38,7 @@ def by_matrix(forces: Callable[..., Any]) -> Callable[..., Any]:
 
     It is made once for all tangents that are carried along side by side, which pays where they are many beside the
     coordinates; otherwise a product is a derivative of the forces along each tangent. What follows the parameters, such
-    as lists of neighbours and a box, counts as constant.
+    as lists of neighbours and a box, counts as constant; an array of a compiled function is to be among it.
     """
     found = jax.custom_jvp(forces)
 

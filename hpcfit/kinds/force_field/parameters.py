@@ -289,7 +289,8 @@ def _class(leaf: str, found: dict[int, tuple[float, ParameterConfig]], states: S
     for one in tables if not len(free) else [one for one, moved in zip(tables, moves) if not moved and ":" in one.name]:
         raise InputError(
             f"parameter '{one.name}' cannot move: no other charge moves that would keep the net charge",
-            remedy="let other charges of the same molecules (or residues) move too, or set net_charge to 'system' or 'free'",
+            remedy="let other charges of the same molecule or residue move too, or set net_charge to 'system' or"
+            " 'free'",
         )
     entry = [place for place, moved in zip(entry, moves) if moved]  # an ion's charge is its net charge
     free = np.searchsorted(np.flatnonzero(moves), free)

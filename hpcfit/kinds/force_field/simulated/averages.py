@@ -182,9 +182,8 @@ class Ensemble:
         return 2 * max((source.cutoff for source in sources if source.periodic), default=0.0)
 
     def _motion(self, theta: Tree, gain: float = 0.0) -> Motion:
-        of_parameters = lambda x, theta, lists, box: -jax.grad(self.potential)(x, theta, box, lists)  # noqa: E731
-        of_parameters = by_matrix(of_parameters) if self.matrix else of_parameters
-        forces = lambda x, lists, box=self.box: of_parameters(x, theta, lists, box)  # noqa: E731
+        either = by_matrix(_forces) if self.matrix else _forces
+        forces = lambda x, lists, box=self.box: either(x, theta, self.potential, box, lists)  # noqa: E731
         scheme = self.scheme if self.constraints is None else self._constrained(theta)
         renewed = unchanged if self.lists is None else self._renewed
         motion = Motion(forces, scheme, self._calm, self.lists, renewed, partial(self.begun, theta))
@@ -247,6 +246,10 @@ class Ensemble:
         still = lambda leaf: jnp.broadcast_to(leaf, (self.frames, *jnp.shape(leaf)))  # noqa: E731
         sums, weight = self.of_window(jax.tree.map(still, self.observed(theta, point)), jnp.ones(self.frames))
         return self.averages(sums, weight)
+
+
+def _forces(x: Any, theta: Tree, potential: Energy, box: Any, lists: Lists | None) -> Any:
+    return -jax.grad(potential)(x, theta, box, lists)
 
 
 class Differences(NamedTuple):
