@@ -208,8 +208,8 @@ class SimulatedCase:
         )
         steps = [e.stride * e.frames for e in self.ensembles]
         before = [one.config.equilibration / one.config.step for one in self.opened]
-        P = len(self.moving.of_energies.free)
-        with_tangents = [2 * of_tangents(P, 3 * len(one.masses)) for one in self.ensembles]
+        P, ways = len(self.moving.of_energies.free), zip(self.ensembles, self.direction.matrix)
+        with_tangents = [2 * of_tangents(P, 3 * len(one.masses), matrix) for one, matrix in ways]
         rested, a_round, a_draw = (
             rows * float(np.dot(seconds, counts))
             for counts in (before, np.multiply(steps, self.direction.costs), np.multiply(steps, with_tangents))

@@ -40,9 +40,9 @@ def by_matrix(P: int, coordinates: int) -> float:
     return 1.4 + COLUMN * coordinates + ROW * P
 
 
-def of_tangents(P: int, coordinates: int) -> float:
-    """Plain steps that a step with P tangents takes, by the cheaper way."""
-    return min(by_products(P), by_matrix(P, coordinates))
+def of_tangents(P: int, coordinates: int, matrix: bool) -> float:
+    """Plain steps that a step with P tangents takes."""
+    return by_matrix(P, coordinates) if matrix else by_products(P)
 
 
 def of_pull_backs(averaged: Sequence[int]) -> float:
@@ -81,7 +81,7 @@ def direction(choice: SimulatedConfig, P: int, sizes: Sequence[Size]) -> Directi
         forward = jacobian or by_products(P) <= PULLED
         costs = tuple(1 + FRAME * (P + 1 if forward else PULLED) / one.stride for one in sizes)
         return Direction(forward, False, matrix, costs, f"derivatives of frames alone by {P} parameters")
-    carried = tuple(of_tangents(P, one.coordinates) for one in sizes)
+    carried = tuple(of_tangents(P, one.coordinates, by) for one, by in zip(sizes, matrix))
     backward = tuple(of_pull_backs(one.averaged) for one in sizes)
     pulled = _mean(backward, sizes) < _mean(carried, sizes)
     along = f"{P} tangents carried along{_by_matrix(matrix)}, {_mean(carried, sizes):.3g} plain steps a step"
