@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What dynamics and derivatives of energy functions cost, beside OpenMM, finite differences and sympy.
 
-Usage: tools/bench_force_field.py [step] [tangents] [adjoint] [frames] [hessian] [nested] [--rounds 5]
+Usage: tools/bench_force_field.py [step] [tangents] [adjoint] [frames] [hessian] [data] [nested] [--rounds 5]
 
 All sections, or those that are named, each within two minutes, in float64 on one thread. CPU seconds, medians of rounds
 that take turns; ratios are the figures to look at, and a floor is printed where there is one.
@@ -10,7 +10,8 @@ that take turns; ratios are the figures to look at, and a floor is printed where
     tangents  what each parameter adds to a step when its tangent is carried along, in plain steps
     adjoint   a step of the gradient by all parameters, pulled back, in plain steps
     frames    dU/dtheta of stored frames by all parameters, in energies; central differences take 2 P of them
-    hessian   tangents by the Hessian as a matrix beside products with each: where one becomes the cheaper
+    hessian   tangents of windows by the Hessian as a matrix beside products with each: where one becomes the cheaper
+    data      derivatives of windows pulled back from each of a few averaged numbers
     nested    energy, gradient, Hessian product and third derivative of a form of 1, 4, 16, 64 nested terms: JAX beside
               derivatives by sympy, compiled by NumPy, and OpenMM's CustomBondForce
 """
@@ -41,9 +42,10 @@ from openmm import app, unit
 
 from hpcfit.energies.energy import Energy
 from hpcfit.energies.systems import from_system
+from hpcfit.fit.derivatives import jacrev
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.simulation.langevin import Bath, Course, Motion, PhasePoint, middle, noise_key, walk
-from hpcfit.simulation.tangents import Carried, at_rest, by_matrix, by_products, walk_with_tangents
+from hpcfit.simulation.tangents import Carried, at_rest, by_matrix, walk_with_tangents
 from hpcfit.testsystems import dipeptide
 from hpcfit.testsystems.claims import Claim, below, table
 
@@ -52,6 +54,7 @@ jax.config.update("jax_enable_x64", True)
 KT, FRICTION, STEP = 2.5, 10.0, 0.0005  # kJ/mol, 1/ps, ps
 SIGMA, EPSILON, SPACING = 0.34, 0.996, 0.362  # of argon: nm, kJ/mol, and the edge of a cell of one atom
 CUTOFF, SWITCH = 0.85, 0.75  # nm
+STEPS, STRIDE, BLOCK = 40, 20, 2  # of windows side by side
 TERMS, BONDS = (1, 4, 16, 64), 1000
 ENOUGH = 10.0  # seconds of sympy, after which deeper forms and higher derivatives are not tried
 
@@ -206,13 +209,13 @@ def directions(one: System, P: int) -> dict[str, np.ndarray]:
     return found
 
 
-def carried(one: System, P: int, steps: int, response: Any = by_products) -> Callable[[], Any]:
+def carried(one: System, P: int, steps: int) -> Callable[[], Any]:
     """Steps with P tangents."""
     along = directions(one, P)
 
     @jax.jit
     def run(parameters: Any, along: Any, start: PhasePoint) -> Any:
-        motion = Carried(lambda x, p: one.forces(x, p), parameters, along, one.scheme, response=response)
+        motion = Carried(one.forces, parameters, along, one.scheme)
         return walk_with_tangents(motion, start, at_rest(along, start.x), noise_key(0, 0, 0), steps)
 
     return lambda: run(one.parameters, along, one.start)
@@ -264,17 +267,48 @@ def frames(rounds: int) -> list[Claim]:
     return [below(f"{one.name}: energies that {count} derivatives take", 2.0, ours / plain)]
 
 
+def jacobian(one: System, P: int, numbers: int, way: str) -> Callable[[], Any]:
+    """Steps of windows side by side with the derivatives of so many averaged numbers by P parameters, by "products" or
+    the "matrix" along tangents, or "pulled" back from each number; "plain" ones without."""
+    along = directions(one, P)
+    forces = by_matrix(one.forces) if way == "matrix" else one.forces
+
+    @jax.jit
+    def run(parameters: Any, along: Any, start: PhasePoint) -> Any:
+        def averages(change: Any) -> Any:
+            moved = {leaf: value + change @ along[leaf] for leaf, value in parameters.items()}
+            motion = Motion(lambda x, _: forces(x, moved), one.scheme)
+            seen = lambda point: jnp.sum(point.x**2, axis=1)[:numbers]  # noqa: E731
+            of_window = lambda key: walk(motion, start, key, Course(STEPS, STRIDE), seen, way == "pulled").seen  # noqa: E731
+            return jnp.mean(jax.vmap(of_window)(jax.random.split(jax.random.key(0), BLOCK)), axis=(0, 1))
+
+        derivative = {"plain": lambda function: function, "pulled": jacrev}.get(way, jax.jacfwd)
+        return derivative(averages)(jnp.zeros(P))
+
+    return lambda: run(one.parameters, along, one.start)
+
+
 def hessian(rounds: int) -> list[Claim]:
     """The Hessian as a matrix, or products with it."""
-    one, steps = peptide(), 20
+    one = peptide()
     crossing = None
-    for P in (16, 32, 64, 128):
-        ways = (carried(one, P, steps, response) for response in (by_products, by_matrix))
-        products, matrix = medians(rounds, *ways)
-        print(f"{one.name} (3 N = {one.x.size}), P = {P:3d}: matrix / products {matrix / products:.2f}", flush=True)
+    for P in (16, 64, 96, 128, 192, 300):
+        ways = (jacobian(one, P, 1, way) for way in ("plain", "products", "matrix"))
+        plain, products, matrix = medians(rounds, *ways)
+        shown = f"{products / plain:.1f} plain steps by products, {matrix / plain:.1f} by the matrix"
+        print(f"{one.name} (3 N = {one.x.size}), P = {P:3d}: {shown}", flush=True)
         if crossing is None and matrix < products:
             crossing = P
     print(f"the matrix is cheaper {'from P = ' + str(crossing) + ' on' if crossing else 'nowhere here'}")
+    return []
+
+
+def data(rounds: int) -> list[Claim]:
+    """Pull-backs of averaged numbers."""
+    one = peptide()
+    for numbers in (1, 2, 4, 8, 16):
+        plain, pulled = medians(rounds, *(jacobian(one, 64, numbers, way) for way in ("plain", "pulled")))
+        print(f"{one.name}, {numbers:2d} numbers by 64 parameters: {pulled / plain:.1f} plain steps", flush=True)
     return []
 
 
@@ -360,7 +394,7 @@ def of_openmm(terms: int, r: np.ndarray) -> Callable[[], Any]:
     return lambda: context.getState(getEnergy=True, getForces=True) and None
 
 
-SECTIONS = {one.__name__: one for one in (step, tangents, adjoint, frames, hessian, nested)}
+SECTIONS = {one.__name__: one for one in (step, tangents, adjoint, frames, hessian, data, nested)}
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -75,12 +76,16 @@ class Reverse(_ByBlocks):
 @dataclass(frozen=True)
 class Forward(_ByBlocks):
     """One pass that carries the derivatives by the shared parameters along: for few of them, and for frames that take
-    long to compute, such as windows of a simulation. Local parameters are constants of its data."""
+    long to compute, such as windows of a simulation. Local parameters are constants of its data.
 
+    pulled: each number of the sums is pulled back instead, in the same pass: for fewer numbers than parameters.
+    """
+
+    pulled: bool = False
     passes = 1
 
     def _pass(self, params: Params, blocks: Block, common: Tree, clock: Stopwatch) -> tuple[Tree, Params, Tree]:
-        pieces = self._over_chunks(derivatives.sums_rows_and_tangents, params, clock)
+        pieces = self._over_chunks(partial(derivatives.sums_rows_and_tangents, pulled=self.pulled), params, clock)
         with clock("reduce"):
             both = [(sums, jax.tree.leaves(tangents)) for sums, _, tangents in pieces]
             sliced, tangents = self.add(both, axis=1, over="frames")

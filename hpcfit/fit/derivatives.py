@@ -3,7 +3,8 @@ module that differentiates a fit. Nothing here communicates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,20 +30,42 @@ def sums_and_rows(problem: Problem, params: Params, cells: Cell) -> tuple[Tree, 
     return over_cells(lambda p, cell, _: _of_cell(problem, p, cell), params, cells, None)
 
 
-@jax.jit
-def sums_rows_and_tangents(problem: Problem, params: Params, cells: Cell) -> tuple[Tree, Tree, Tree]:
+@partial(jax.jit, static_argnames="pulled")
+def sums_rows_and_tangents(problem: Problem, params: Params, cells: Cell, pulled: bool) -> tuple[Tree, Tree, Tree]:
     """Sums, rows, and the derivatives of the sums by every shared parameter: each leaf of the sums a tree of leaves
-    [tiles, blocks, shape of the sum, shape of the parameter]."""
+    [tiles, blocks, shape of the sum, shape of the parameter]. pulled: by pull-backs of each number of the sums, which
+    are fewer than the parameters; else tangents of each parameter are carried along."""
 
     def of_cell(p, cell, _):
         def sums_of(shared):
             sums, rows = _of_cell(problem, Params(shared, p.local), cell)
             return sums, (sums, rows)
 
-        tangents, (sums, rows) = jax.jacfwd(sums_of, has_aux=True)(p.shared)
+        tangents, (sums, rows) = (jacrev if pulled else jax.jacfwd)(sums_of, has_aux=True)(p.shared)
         return sums, rows, tangents
 
     return over_cells(of_cell, params, cells, None)
+
+
+def jacrev(function: Callable, has_aux: bool = False) -> Callable[[Tree], Tree]:
+    """As ``jax.jacrev``, with the numbers of a leaf of the results pulled back side by side, but each leaf by itself.
+
+    A leaf so costs what it is made of: nothing where it depends on no parameter, and one simulation of several.
+    """
+
+    def rows(at: Tree) -> Tree:
+        found, along, *aux = jax.linearize(function, at, has_aux=has_aux)
+        leaves, structure = jax.tree.flatten(found)
+
+        def of_leaf(number: int, leaf: jax.Array) -> Tree:
+            pull = jax.linear_transpose(lambda change: jax.tree.leaves(along(change))[number], at)
+            [of_numbers] = jax.vmap(pull)(jnp.eye(leaf.size, dtype=leaf.dtype).reshape(leaf.size, *leaf.shape))
+            return jax.tree.map(lambda row: row.reshape(*leaf.shape, *row.shape[1:]), of_numbers)
+
+        tangents = structure.unflatten([of_leaf(number, leaf) for number, leaf in enumerate(leaves)])
+        return (tangents, *aux) if has_aux else tangents
+
+    return rows
 
 
 @jax.jit

@@ -18,35 +18,52 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from hpcfit.errors import InputError
 from hpcfit.simulation.langevin import PhasePoint, Scheme, noise
 
 Tree = Any
 Forces = Callable[[Any, Tree], Any]  # (positions [N, d], parameters) -> forces [N, d]
-Response = Callable[[Forces, Any, Tree, Any, Tree], Any]
 NOTHING = 1e-6  # a window that forgets more than this share of a velocity is an unstable integrator of its tangents
 
 
-def by_products(forces: Forces, x: Any, parameters: Tree, X: Any, directions: Tree) -> Any:
-    """The change of the forces, [P, N, d], by products of the Hessian with each tangent: no matrix is formed.
+def by_matrix(forces: Callable[..., Any]) -> Callable[..., Any]:
+    """The same forces, (positions [N, d], parameters, ...) -> [N, d], whose tangents by positions are products with the
+    Hessian as a matrix, [N, d, N, d].
 
-    X: [P, N, d]; directions: as the parameters, with a leading axis P.
+    It is made once for all tangents that are carried along side by side, which pays where they are many beside the
+    coordinates; otherwise a product is a derivative of the forces along each tangent. What follows the parameters, such
+    as lists of neighbours and a box, counts as constant; an array of a compiled function is to be among it.
     """
-    _, along = jax.linearize(forces, x, parameters)
-    return jax.vmap(along)(X, directions)
+    found = jax.custom_jvp(forces)
+
+    def tangent(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+        (x, parameters, *held), (X, directions, *_) = primals, tangents
+        value, along = _along_parameters(lambda these: forces(x, these, *held), parameters, directions)
+        if not isinstance(X, SymbolicZero):
+            along = along + jnp.tensordot(jax.jacfwd(forces)(x, parameters, *held), X, jnp.ndim(x))
+        return value, along
+
+    found.defjvp(tangent, symbolic_zeros=True)
+    return found
 
 
-def by_matrix(forces: Forces, x: Any, parameters: Tree, X: Any, directions: Tree) -> Any:
-    """As ``by_products``, by the whole Hessian [N, d, N, d]: cheaper where there are more tangents than coordinates."""
-    dense = jax.jacfwd(forces)(x, parameters)
-    _, along = jax.linearize(partial(forces, x), parameters)
-    return jnp.einsum("iajb,pjb->pia", dense, X) + jax.vmap(along)(directions)
+def _along_parameters(function: Callable[[Tree], Any], parameters: Tree, directions: Tree) -> tuple[Any, Any]:
+    """The value and its change along directions, of which some leaves may be a ``SymbolicZero``."""
+    leaves, structure = jax.tree.flatten(parameters)
+    changes = jax.tree.leaves(directions, is_leaf=lambda node: isinstance(node, SymbolicZero))
+    moving = [place for place, change in enumerate(changes) if not isinstance(change, SymbolicZero)]
+
+    def of_moving(values: list[Any]) -> Any:
+        moved = dict(zip(moving, values))
+        return function(structure.unflatten([moved.get(place, leaf) for place, leaf in enumerate(leaves)]))
+
+    return jax.jvp(of_moving, ([leaves[place] for place in moving],), ([changes[place] for place in moving],))
 
 
 class Carrier(Protocol):
@@ -157,14 +174,13 @@ def at_rest(directions: Tree, x: Any) -> PhasePoint:
 
 class Carried(NamedTuple):
     """A motion along which tangents are carried. forces: of positions and parameters; directions: as the parameters,
-    with a leading axis P; scheme: a step; carrier, response: how, see the module."""
+    with a leading axis P; scheme: a step; carrier: how, see the module."""
 
     forces: Forces
     parameters: Tree
     directions: Tree
     scheme: Scheme
     carrier: Carrier = Recurrence()
-    response: Response = by_products
 
 
 def walk_with_tangents(
@@ -172,16 +188,18 @@ def walk_with_tangents(
 ) -> tuple[PhasePoint, PhasePoint]:
     """(point, its tangents along each of the directions) after so many steps with the noise of ``langevin.walk``.
 
-    tangents: of the start. To go on with a trajectory, give the point and the tangents where it was left and the number
-    of its next step.
+    tangents: of the start. They are multiplied with the Hessian one by one, or with the whole matrix where the forces
+    are ``by_matrix``. To go on with a trajectory, give the point and the tangents where it was left and the number of
+    its next step.
     """
-    forces, parameters, directions, scheme, carrier, response = motion
+    forces, parameters, directions, scheme, carrier = motion
 
     def step(state: tuple[PhasePoint, Any], number: Any) -> tuple[tuple[PhasePoint, Any], None]:
         point, kept = state
         X = carrier.tangents(scheme, kept).x
-        f = response(forces, point.x, parameters, X, directions)
-        moved = scheme.kicked(point, forces(point.x, parameters), noise(key, number, point.x))
+        force, along = jax.linearize(forces, point.x, parameters)
+        f = jax.vmap(along)(X, directions)
+        moved = scheme.kicked(point, force, noise(key, number, point.x))
         return (moved, carrier.next(scheme, kept, f)), None
 
     begun = (start, carrier.start(scheme, tangents))

@@ -6,6 +6,7 @@ The problem is that of a simulation: windows of a noisy relaxation, one from eac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -86,6 +87,7 @@ def gradient(kind, ranks: Ranks):
     return kind(Windows(np.zeros(1)), Frames(rows, lambda: iter([chunk])), grid, ReproducibleSum(grid))
 
 
+PULLED = partial(Forward, pulled=True)
 PARAMS = Params({"k": np.array(1.3), "c": np.array([0.2, -0.1])}, {})
 
 
@@ -104,6 +106,14 @@ def test_forward_gives_what_reverse_gives_in_half_the_passes():
     assert (Forward.passes, Reverse.passes) == (1, 2)
 
 
+def test_sums_that_are_pulled_back_one_by_one_have_the_tangents_that_are_carried_along():
+    """Four sums of each block by three parameters, in the same tree."""
+    carried, pulled = (gradient(kind, Ranks())(PARAMS).tangents for kind in (Forward, PULLED))
+    assert [leaf.shape for leaf in carried] == [leaf.shape for leaf in pulled]
+    for one, other in zip(pulled, carried):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
 @pytest.mark.parametrize("kind", [Forward, Reverse])
 def test_the_gradient_is_that_of_finite_differences(kind):
     evaluate = gradient(kind, Ranks())
@@ -116,7 +126,7 @@ def test_the_gradient_is_that_of_finite_differences(kind):
             assert abs(found[key][place]) > 1e-3
 
 
-@pytest.mark.parametrize("kind", [Forward, Reverse])
+@pytest.mark.parametrize("kind", [Forward, PULLED, Reverse])
 def test_ranks_find_the_same_bits_and_rows_stay_with_their_frames(kind):
     [alone] = on_ranks(1, lambda ranks: gradient(kind, ranks)(PARAMS))
     for size in (2, 3):  # of which the third has no block

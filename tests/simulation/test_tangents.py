@@ -9,28 +9,21 @@ import pytest
 
 from hpcfit.errors import InputError
 from hpcfit.simulation.langevin import SCHEMES, Bath, Course, Motion, PhasePoint, middle, noise_key, stochastic, walk
-from hpcfit.simulation.tangents import (
-    Carried,
-    ClosedForm,
-    Recurrence,
-    Window,
-    by_matrix,
-    by_products,
-    walk_with_tangents,
-)
+from hpcfit.simulation.tangents import Carried, ClosedForm, Recurrence, Window, by_matrix, walk_with_tangents
 from hpcfit.testsystems import chain
 
 BATH, STEPS = Bath(2.494, 20.0, 0.0005), 300
 NAMES = list(chain.PARAMETERS)
 DIRECTIONS = dict(zip(NAMES, np.eye(len(NAMES))))
 START, KEY = PhasePoint(chain.start(), np.zeros((7, 3))), noise_key(0, 0, 0)
+WHOLE = by_matrix(chain.forces)
 REST = PhasePoint(np.zeros((len(NAMES), 7, 3)), np.zeros((len(NAMES), 7, 3)))
 
 
-@partial(jax.jit, static_argnames=("make", "bath", "steps", "carrier", "response"))
-def go(point, tangents, first, make=middle, bath=BATH, steps=STEPS, carrier=Recurrence(), response=by_products):  # noqa: B008
+@partial(jax.jit, static_argnames=("make", "bath", "steps", "carrier", "forces"))
+def go(point, tangents, first, make=middle, bath=BATH, steps=STEPS, carrier=Recurrence(), forces=chain.forces):  # noqa: B008
     """(point, tangents) after some steps of the chain."""
-    motion = Carried(chain.forces, chain.PARAMETERS, DIRECTIONS, make(bath, chain.MASSES), carrier, response)
+    motion = Carried(forces, chain.PARAMETERS, DIRECTIONS, make(bath, chain.MASSES), carrier)
     return walk_with_tangents(motion, point, tangents, KEY, steps, first)
 
 
@@ -40,8 +33,8 @@ def carried(**ways):
     return go(START, REST, 0, **ways)
 
 
-def end(values, scheme, steps=STEPS):
-    return walk(Motion(lambda x, _: chain.forces(x, values), scheme), START, KEY, Course(steps)).end
+def end(values, scheme, steps=STEPS, forces=chain.forces):
+    return walk(Motion(lambda x, _: forces(x, values), scheme), START, KEY, Course(steps)).end
 
 
 def assert_close(found, expected, tolerance):
@@ -73,10 +66,10 @@ def test_the_recurrence_is_the_derivative(differentiated):
 @pytest.mark.parametrize(
     ("make", "ways"),
     [
-        (middle, {"carrier": ClosedForm()}), (stochastic, {"carrier": Window(2500)}), (middle, {"response": by_matrix}),
+        (middle, {"carrier": ClosedForm()}), (stochastic, {"carrier": Window(2500)}), (middle, {"forces": WHOLE}),
         pytest.param(stochastic, {"carrier": ClosedForm()}, marks=pytest.mark.nightly),
         pytest.param(middle, {"carrier": Window(2500)}, marks=pytest.mark.nightly),
-        pytest.param(stochastic, {"response": by_matrix}, marks=pytest.mark.nightly),
+        pytest.param(stochastic, {"forces": WHOLE}, marks=pytest.mark.nightly),
     ],
 )  # fmt: skip
 def test_other_ways_agree_with_the_recurrence(make, ways):
@@ -93,10 +86,12 @@ def test_central_differences_agree(differentiated):
         assert np.max(np.abs(tangents.x[p] - expected)) < 1e-6 * np.max(np.abs(expected))
 
 
-def test_the_adjoint_agrees():
+@pytest.mark.parametrize("forces", [chain.forces, WHOLE], ids=["products", "matrix"])
+def test_the_adjoint_agrees(forces):
     """A loss of the end: one pull-back for all parameters."""
     scheme, g = middle(BATH, chain.MASSES), jnp.asarray(np.random.default_rng(0).normal(size=(7, 3)))
-    pulled = jax.jit(jax.grad(lambda values: jnp.sum(g * end(values, scheme).x)))(chain.PARAMETERS)
+    loss = lambda values: jnp.sum(g * end(values, scheme, forces=forces).x)  # noqa: E731
+    pulled = jax.jit(jax.grad(loss))(chain.PARAMETERS)
     _, tangents = carried(make=middle)
     forward = jnp.sum(g * tangents.x, axis=(1, 2))
     np.testing.assert_allclose(forward, [pulled[name] for name in NAMES], rtol=1e-11)

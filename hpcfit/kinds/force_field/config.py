@@ -32,7 +32,8 @@ class ParameterConfig(Table):
     function of what moves. prior: the standard deviation of a Gaussian around the start, of the logarithm where that
     moves, and of what moves between bounds, in units that are those of the parameter at the start. scale: the change
     that an optimizer takes for one; the prior where there is one. net_charge: of charges, what their moves leave as it
-    is: the net charge of each of the "molecules", unless another is said, that of each "system", or none ("free").
+    is: the net charge of each of the "molecules", unless another is said, that of each of the "residues" of the
+    topology, that of each "system", or none ("free").
     """
 
     name: Name
@@ -40,7 +41,7 @@ class ParameterConfig(Table):
     bounds: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None = None
     prior: Positive | None = None
     scale: Positive | None = None
-    net_charge: Literal["molecules", "system", "free"] | None = None
+    net_charge: Literal["molecules", "residues", "system", "free"] | None = None
 
     @model_validator(mode="after")
     def _bounds(self) -> ParameterConfig:

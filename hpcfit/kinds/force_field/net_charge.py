@@ -31,10 +31,11 @@ def how_kept(leaf: str, tables: Sequence[Any], states: Sequence[Any]) -> list[st
 
 
 def counts(leaf: str, kept: Mapping[int, str], states: Sequence[Any]) -> np.ndarray:
-    """The numbers of particles with each entry of a class, [C, n], in each sort of molecule or system that keeps its
-    net charge.
+    """The numbers of particles with each entry of a class, [C, n], in each sort of molecule, residue or system that
+    keeps its net charge.
 
-    kept: entry -> "molecules", "system" or "free"; states: systems with ``charges`` and ``molecules``.
+    kept: entry -> "molecules", "residues", "system" or "free"; states: systems with ``charges``, ``molecules`` and
+    ``residues``. Raises InputError for a charge that is to keep that of its residue, where no topology says which.
     """
     places = np.array(list(kept))
     found = [np.zeros((0, len(places)), int)]
@@ -42,9 +43,17 @@ def counts(leaf: str, kept: Mapping[int, str], states: Sequence[Any]) -> np.ndar
         if leaf not in state.charges:
             continue
         is_entry = np.asarray(state.charges[leaf])[:, None] == places
-        of_molecules = np.array([is_entry[list(atoms)].sum(axis=0) for atoms in state.molecules])
-        for how, rows in {"molecules": of_molecules, "system": is_entry.sum(axis=0, keepdims=True)}.items():
-            found.append(rows * np.array([one == how for one in kept.values()]))
+        whole = (tuple(range(len(is_entry))),)
+        for how, parts in {"molecules": state.molecules, "residues": state.residues, "system": whole}.items():
+            keeping = is_entry & np.array([one == how for one in kept.values()])
+            rows = np.array([keeping[list(atoms)].sum(axis=0) for atoms in parts], int).reshape(-1, len(places))
+            if rows.sum() < keeping.sum():
+                raise InputError(
+                    f"net_charge = '{how}' of '{leaf}': {keeping.sum() - rows.sum()} of {keeping.sum()} such charges of"
+                    f" a system stand in none of the {how} that are known",
+                    remedy="give the topology of each system that has these charges",
+                )
+            found.append(rows)
     rows = np.unique(np.concatenate(found), axis=0)
     return rows[np.any(rows > 0, axis=1)]
 

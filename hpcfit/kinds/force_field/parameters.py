@@ -212,7 +212,7 @@ def moving(
     chosen: Sequence[ParameterConfig], states: Sequence[Any], curves: Sequence[MovingCurveConfig] = ()
 ) -> Moving:
     """The parameters that a config lets move, of systems that have ``parameters``, ``labels``, ``entries(name)``, and
-    ``charges`` of ``molecules``; and the curves that are fitted.
+    ``charges`` of ``molecules`` and ``residues``; and the curves that are fitted.
 
     Raises InputError for a parameter that no system has, that differs between systems, or that net charges hold.
     """
@@ -290,7 +290,8 @@ def _class(leaf: str, found: dict[int, tuple[float, ParameterConfig]], states: S
     for one in tables if not len(free) else [one for one, moved in zip(tables, moves) if not moved and ":" in one.name]:
         raise InputError(
             f"parameter '{one.name}' cannot move: no other charge moves that would keep the net charge",
-            remedy="let other charges of the same molecules move too, or set net_charge to 'system' or 'free'",
+            remedy="let other charges of the same molecule or residue move too, or set net_charge to 'system' or"
+            " 'free'",
         )
     entry = [place for place, moved in zip(entry, moves) if moved]  # an ion's charge is its net charge
     free = np.searchsorted(np.flatnonzero(moves), free)

@@ -30,6 +30,7 @@ from tests.fit.thread_ranks import on_ranks
 K, KT, WIDTH = 2.0, 1.0, 8
 MASSES = np.array([1.0])
 MEASURED, SIGMA = 0.3, 0.1
+PULLED = partial(Forward, pulled=True)
 
 
 @pytree
@@ -109,10 +110,12 @@ def by_k(evaluation) -> float:
 def test_forward_reverse_and_their_jacobian_agree(estimator):
     x, v = boltzmann(15, 0)
     problem = windows(estimator=estimator)
-    found = [evaluated(kind, problem, x, v) for kind in (Forward, Reverse)]
-    assert found[0].loss == found[1].loss
+    found = [evaluated(kind, problem, x, v) for kind in (Forward, Reverse, PULLED)]
+    assert found[0].loss == found[1].loss == found[2].loss
     slopes = [float(one.gradient.shared["k"][0]) for one in found]
     assert slopes[0] == pytest.approx(slopes[1], rel=1e-11)
+    for one, other in zip(found[2].tangents, found[0].tangents):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
     r, J = jacobian(evaluator(Forward, problem, 15, Ranks()), found[0])
     assert r[0] == pytest.approx((average(found[0]) - MEASURED) / SIGMA, rel=1e-12)
     assert (r @ J)[0] == pytest.approx(slopes[0], rel=1e-11)
@@ -186,7 +189,7 @@ def test_frames_of_a_draw_are_weighed_by_the_change_of_their_energy():
         assert np.isfinite(judged(moved.params).loss) == finite
 
 
-@pytest.mark.parametrize("kind", [Forward, Reverse])
+@pytest.mark.parametrize("kind", [Forward, PULLED, Reverse])
 def test_ranks_find_the_same_bits(kind):
     x, v = boltzmann(15, 0)
     [alone] = on_ranks(1, partial(evaluated, kind, windows(), x, v))
@@ -236,7 +239,7 @@ def test_frames_that_are_skipped_count_in_no_average():
     assert average(whole) != pytest.approx(average(behind), rel=1e-3)
 
 
-@pytest.mark.parametrize("kind", [Forward, Reverse])
+@pytest.mark.parametrize("kind", [Forward, PULLED, Reverse])
 def test_a_window_that_explodes_is_left_out_of_value_and_gradient(kind):
     """The edge of the well is at x = sqrt(k / (4 steep)) = 3.2: one window starts beyond it and falls."""
     x, v = boltzmann(24, 2)

@@ -93,6 +93,12 @@ def test_lists_pull_back_what_they_carry_along(lists, listed):
     np.testing.assert_allclose(walked(ensemble(lists), THETA["lj.sigma"], starts(), True)[0], listed[0], rtol=1e-10)
 
 
+def test_tangents_by_the_hessian_as_a_matrix_run_over_lists(lists, listed):
+    slope, found = walked(dataclasses.replace(ensemble(lists), matrix=True), THETA["lj.sigma"], starts(), False)
+    np.testing.assert_allclose(slope, listed[0], rtol=1e-12)
+    np.testing.assert_array_equal(found.end.x, listed[1].end.x)
+
+
 def test_a_list_that_is_full_breaks_its_window_and_is_said(lists):
     """Two slots an atom are not enough for a fluid."""
     short = {

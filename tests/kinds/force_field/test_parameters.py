@@ -13,7 +13,7 @@ from hpcfit.kinds.force_field.parameters import moving
 LABELS = {"q": ["H", "O"], "epsilon": ["H", "O"]}
 
 
-def system(charges=(), molecules=((0, 1, 2),), **values):
+def system(charges=(), molecules=((0, 1, 2),), residues=(), **values):
     """A system with q and epsilons, of which one is 0. charges: entries of q that are those of its particles."""
     start = {"q": np.array([0.4, -0.8]), "epsilon": np.array([0.0, 0.65])} | values
 
@@ -23,8 +23,9 @@ def system(charges=(), molecules=((0, 1, 2),), **values):
 
     found = {"q": np.array(charges)} if charges else {}
     return SimpleNamespace(
-        name="water", parameters=start, labels=LABELS, entries=entries, charges=found, molecules=molecules
-    )
+        name="water", parameters=start, labels=LABELS, entries=entries, charges=found, molecules=molecules,
+        residues=residues,
+    )  # fmt: skip
 
 
 def test_values_slopes_and_priors_are_those_of_their_transforms():
@@ -135,9 +136,22 @@ def test_scaled_ions_keep_the_net_charge_of_the_system():
     assert 2 * cation + anion == pytest.approx(0, abs=1e-15)
 
 
+def test_residues_of_one_molecule_keep_their_net_charges():
+    """A residue of one H rests, and with it O of another residue of the molecule; two of OH move alike."""
+    chain = system([0, 1, 1, 0, 0], [(0, 1, 2, 3, 4)], [(0,), (1, 2, 3, 4)])
+    with pytest.raises(InputError, match="'q' cannot move"):
+        moving([ParameterConfig(name="q", net_charge="residues")], [chain])
+    pair = system([1, 1, 0, 0], [(0, 1, 2, 3)], [(0, 2), (1, 3)])
+    found = moving([ParameterConfig(name="q", net_charge="residues")], [pair])
+    hydrogen, oxygen = found.values({"q": np.array([2.0])})
+    assert oxygen != -0.8
+    assert hydrogen + oxygen == pytest.approx(-0.4, abs=1e-15)
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [
+        ({"name": "q", "net_charge": "residues"}, "3 of 3 such charges of a system stand in none of the residues"),
         ({"name": "q", "transform": "log"}, "moves charges in logarithms or between bounds"),
         ({"name": "q", "bounds": [-1.0, 1.0]}, "moves charges in logarithms or between bounds"),
         ({"name": "q:O"}, "'q:O' cannot move: no other charge moves that would keep the net charge"),

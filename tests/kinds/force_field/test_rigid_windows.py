@@ -1,5 +1,6 @@
 """Windows of rigid water with virtual sites: equilibration, averages, derivatives by constrained lengths."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -86,6 +87,18 @@ def test_the_derivatives_of_windows_are_those_of_differences(evaluated):
             at = [start._replace(shared=start.shared | {leaf: values + sign * change}) for sign in (1, -1)]
             up, down = (evaluate.value(one).loss for one in at)
             assert found.gradient.shared[leaf][entry] == pytest.approx((up - down) / 2e-4, rel=1e-6)
+
+
+@pytest.mark.parametrize("way", [{"matrix": (True,)}, {"pulled": True}], ids=str)
+def test_other_ways_to_the_derivatives_agree_where_there_are_constraints_and_sites(evaluated, way):
+    """The Hessian as a matrix, and a pull-back of each averaged number."""
+    case, evaluate, start, found = evaluated
+    chosen = replace(case)
+    vars(chosen)["direction"] = case.direction._replace(**way)
+    other = chosen.evaluate(evaluate.grid)(start)
+    assert other.loss == found.loss
+    for one, expected in zip(other.tangents, found.tangents):
+        np.testing.assert_allclose(one, expected, rtol=0, atol=1e-12 * np.max(np.abs(expected)))
 
 
 def test_constraints_that_cannot_be_kept_are_one_error(folder):

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from hpcfit.kinds.force_field.files import AVERAGES, DERIVATIVES, OBSERVABLES, PARAMETERS
-from hpcfit.kinds.force_field.simulated.direction import direction
+from hpcfit.kinds.force_field.simulated import case
+from hpcfit.kinds.force_field.simulated.direction import Size, direction
 from tests.command import ROOT, here, sets
 from tests.conftest import assert_one_clear_error, history, wait_for
 from tests.kinds.force_field.wells import COLD, CONFIG, write_wells
 from tests.workflow.crew_tasks import Gate
 
+ON, PULLED, BACK = (True, False), (True, True), (False, False)  # (forward, pulled)
 AUTO = sets("problem.tangents=auto")
 SAME = ("fit", "step", "evaluation", "loss", "chi2", "chi2_held_out", "k", "windows", "gradient_norm")
 # `hpcfit`, whose root waits at a gate before the evaluation of the fourth round, or in the equilibration.
@@ -292,18 +294,84 @@ def test_check_says_which_way_derivatives_are_taken_and_what_a_round_takes(cold)
 
 
 @pytest.mark.parametrize(
-    ("solver", "estimator", "P", "forward", "words"),
+    ("solver", "estimator", "P", "way", "words"),
     [
-        ("gauss-newton", "pathwise", 30, True, "30 tangents carried along, 31.4 plain steps a step, for Gauss-Newton"),
-        ("optimizer", "pathwise", 2, True, "2 tangents carried along"),
-        ("optimizer", "pathwise", 3, False, "the gradient alone, pulled back: 3.4 plain steps a step"),
-        ("optimizer", "fluctuation", 3, False, "frames alone by 3 parameters"),
+        ("gauss-newton", "pathwise", 30, ON, "30 tangents carried along, 31.4 plain steps a step, for Gauss-Newton"),
+        ("gauss-newton", "pathwise", 50, PULLED, "pull-backs of 21 averaged numbers, 31.7 plain steps a step"),
+        ("optimizer", "pathwise", 2, ON, "2 tangents carried along"),
+        ("optimizer", "pathwise", 3, BACK, "the gradient alone, pulled back: 3.4 plain steps a step"),
+        ("optimizer", "fluctuation", 3, BACK, "frames alone by 3 parameters"),
     ],
 )
-def test_the_cheaper_way_is_taken(solver, estimator, P, forward, words):
-    found = direction(SimpleNamespace(solver=solver, estimator=estimator), P, n_data=5, stride=10)
-    assert found.forward == forward
+def test_the_cheaper_way_is_taken(solver, estimator, P, way, words):
+    size = Size(coordinates=300, steps=100, stride=10, averaged=(1, 20))
+    found = direction(SimpleNamespace(solver=solver, estimator=estimator), P, [size])
+    assert (found.forward, found.pulled) == way
+    assert found.matrix == (False,)
     assert words in found.reason
+
+
+def test_many_parameters_of_small_systems_take_the_hessian_as_a_matrix():
+    """Beside so many numbers that no pull-back of each pays; in the large system it costs more than it saves."""
+    small, large = (Size(coordinates, 100, 10, (1000,)) for coordinates in (30, 3000))
+    choice = SimpleNamespace(solver="gauss-newton", estimator="pathwise")
+    both, alone = direction(choice, 300, [small, large]), direction(choice, 300, [small])
+    assert (both.matrix, alone.matrix) == ((True, False), (True,))
+    assert alone.costs[0] == both.costs[0] < both.costs[1]
+    assert "300 tangents carried along by the Hessian as a matrix in 1 of 2 systems" in both.reason
+    assert "by the Hessian as a matrix, " in alone.reason
+
+
+MANY = """
+def several(x, parameters, box):
+    return 0.5 * jnp.sum(parameters["k"][:, None] * x**2)
+"""
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A folder with a run on one rank: four wells, of each its force constant, and one average of all."""
+    folder = tmp_path_factory.mktemp("many")
+    write_wells(folder)
+    with (folder / "wells.py").open("a") as file:
+        file.write(MANY)
+    np.save(folder / "four.npy", np.random.default_rng(0).normal(scale=0.3, size=(4, 3)))
+    text = COLD.partition('[[problem.system.observable]]\nname = "apart"')[0]
+    for before, after in (
+        ("wells.py:energy", "wells.py:several"), ("k = 2.6", "k = [2.6, 2.4, 2.2, 2.0]"), ("two.npy", "four.npy"),
+        ("masses = [1.0, 1.5]", "masses = 1.0"), ("scale = 0.3", "prior = 0.3"), ("rounds = 6", "rounds = 3"),
+        ("window = 30.0", "window = 3.0"), ("frames = 60", "frames = 6\nderivative_draws = 0"),
+    ):  # fmt: skip
+        assert before in text
+        text = text.replace(before, after)
+    (folder / "config.toml").write_text(text)
+    done = here("optimize", folder / "config.toml")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_more_parameters_than_data_are_fitted_by_pull_backs_of_the_data(many, monkeypatch, tmp_path):
+    """The run that carries four tangents along finds the same."""
+    assert "pull-backs of 1 averaged numbers, 4 plain steps" in here("check", many / "config.toml").stderr
+    monkeypatch.setattr(case, "direction", lambda *given: direction(*given)._replace(pulled=False))
+    done = here("optimize", many / "config.toml", *sets(f"run.directory={tmp_path}"))
+    assert done.returncode == 0, done.stderr
+    pulled, carried = (rows_of(run, PARAMETERS) for run in (many / "run", tmp_path))
+    assert len(pulled) == 4
+    for one, other in zip(pulled, carried):
+        for name in ("value", "error_of_data", "error_of_frames"):
+            assert float(one[name]) == pytest.approx(float(other[name]), rel=1e-10)
+    losses = [[row["loss"] for row in history(run)] for run in (many / "run", tmp_path)]
+    np.testing.assert_allclose(*losses, rtol=1e-10)
+
+
+@pytest.mark.mpi
+def test_ranks_pull_back_the_same_bits(many, tmp_path, hpcfit):
+    done = hpcfit("optimize", many / "config.toml", *sets(f"run.directory={tmp_path}"), ranks=2)
+    assert done.returncode == 0, done.stderr
+    for name in (PARAMETERS, OBSERVABLES, AVERAGES):
+        assert (tmp_path / name).read_text() == (many / "run" / name).read_text()
+    assert [row["loss"] for row in history(tmp_path)] == [row["loss"] for row in history(many / "run")]
 
 
 @pytest.mark.mpi

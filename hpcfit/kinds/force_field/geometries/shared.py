@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,13 +21,15 @@ Places = dict[str, tuple[np.ndarray, np.ndarray]]  # class -> entries of a molec
 class Shared:
     """All entries of the classes of several molecules, each once, those of the first molecule first.
 
-    charges: the entries that the charges of all particles take, by class, -1 for a constant; molecules: their atoms.
+    charges: the entries that the charges of all particles take, by class, -1 for a constant; molecules: their atoms;
+    residues: those of residues, of the molecules that have a topology.
     """
 
     parameters: dict[str, np.ndarray]
     labels: dict[str, list[str]]
     charges: dict[str, np.ndarray]
     molecules: tuple[tuple[int, ...], ...]
+    residues: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of(cls, opened: Sequence[Opened]) -> Shared:
@@ -40,11 +43,13 @@ class Shared:
         labels = {leaf: [*of] for leaf, of in values.items()}
         parameters = {leaf: np.array([*of.values()]) for leaf, of in values.items()}
         first = np.cumsum([0, *(len(one.masses) for one in opened)])
-        parts = [(begin, mine) for begin, one in zip(first, opened) for mine in one.molecules]
-        molecules = tuple(tuple(begin + atom for atom in mine) for begin, mine in parts)
+        molecules, residues = (
+            tuple(tuple(begin + atom for atom in part) for begin, one in zip(first, opened) for part in parts(one))
+            for parts in (attrgetter("molecules"), attrgetter("residues"))
+        )
         leaves = {leaf for one in opened for leaf in one.charges}
         charges = {leaf: np.concatenate([_charges(one, leaf, labels[leaf]) for one in opened]) for leaf in leaves}
-        return cls(parameters, labels, charges, molecules)
+        return cls(parameters, labels, charges, molecules, residues)
 
     def entries(self, name: str) -> tuple[str, list[int]]:
         """The class and the entries of a parameter: `lj.sigma`, or `lj.sigma:HOH.O`."""

@@ -149,14 +149,10 @@ class Windows:
         return tuple(self._no_rows(one, lead) for one in self.ensembles)
 
     def _no_rows(self, ensemble: Ensemble, lead: tuple[int, ...]) -> Tree:
-        weight = jnp.ones(ensemble.frames)
-        seen = jax.eval_shape(partial(ensemble.observed, ensemble.parameters), ensemble.blank)
-        frames = jax.tree.map(lambda leaf: jnp.zeros((ensemble.frames, *leaf.shape)), seen)
-        observed, _ = jax.eval_shape(ensemble.of_window, frames, weight)
         zeros = lambda leaf: np.zeros((*lead, *leaf.shape))  # noqa: E731
         return {
             "ends": jax.tree.map(zeros, ensemble.blank), "broke": np.zeros(lead), "crowded": np.zeros(lead),
-            "observed": jax.tree.map(zeros, observed), "weight": np.zeros(lead),
+            "observed": jax.tree.map(zeros, ensemble.shapes), "weight": np.zeros(lead),
         }  # fmt: skip
 
     # ---- loss ------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from hpcfit.kinds.force_field.simulated.assembly import (
 )
 from hpcfit.kinds.force_field.simulated.averages import Windows
 from hpcfit.kinds.force_field.simulated.config import SimulatedConfig
-from hpcfit.kinds.force_field.simulated.direction import Direction, direction, of_tangents, seconds_a_step
+from hpcfit.kinds.force_field.simulated.direction import Direction, Size, direction, of_tangents, seconds_a_step
 from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.kinds.force_field.simulated.equilibration import DRAW, Equilibration, planned
 from hpcfit.kinds.force_field.simulated.measured import Differences, Measured
@@ -98,11 +98,17 @@ class SimulatedCase:
         """Blocks of windows, the last of them padded."""
         return -(-self.n_frames // self.block_frames)
 
-    @property
+    @cached_property
     def direction(self) -> Direction:
         """The way derivatives are taken."""
-        n_data = sum(one.measured and not one.held_out for one in self.data_names())
-        return direction(self.config.problem, len(self.moving.free), n_data, self.ensembles[0].stride)
+        sizes = [
+            Size(
+                3 * len(one.masses), one.stride * one.frames, one.stride,
+                tuple(int(np.prod(shape.shape)) for shape in one.shapes),
+            )
+            for one in self.ensembles
+        ]  # fmt: skip
+        return direction(self.config.problem, len(self.moving.free), sizes)
 
     @property
     def rounds_of_the_mean(self) -> int:
@@ -194,9 +200,13 @@ class SimulatedCase:
         )
         steps = [e.stride * e.frames for e in self.ensembles]
         before = [one.config.equilibration / one.config.step for one in self.opened]
-        plain, rested = (rows * float(np.dot(seconds, counts)) for counts in (steps, before))
-        a_round = plain * self.direction.cost
-        at_end = choice.derivative_draws * plain * 2 * of_tangents(len(self.moving.of_energies.free))
+        P, ways = len(self.moving.of_energies.free), zip(self.ensembles, self.direction.matrix)
+        with_tangents = [2 * of_tangents(P, 3 * len(one.masses), matrix) for one, matrix in ways]
+        rested, a_round, a_draw = (
+            rows * float(np.dot(seconds, counts))
+            for counts in (before, np.multiply(steps, self.direction.costs), np.multiply(steps, with_tangents))
+        )
+        at_end = choice.derivative_draws * a_draw
         whole = rested + (choice.rounds + 2) * a_round + at_end
         return {
             "plain steps": ", ".join(f"{one.name} {1e6 * s:.3g} us" for one, s in zip(self.opened, seconds)),
@@ -232,10 +242,12 @@ class SimulatedCase:
     def _parts(self) -> tuple:
         """The leaves of ``Windows``."""
         choice, run = self.config.problem, self.config.run
-        checkpoint = not self.direction.forward and self.ensembles[0].stride > 1
+        way = self.direction
+        checkpoint = (way.pulled or not way.forward) and self.ensembles[0].stride > 1
+        ensembles = tuple(replace(one, matrix=matrix) for one, matrix in zip(self.ensembles, way.matrix))
         settled = float(choice.full_steps) if self._settles else np.inf
         return (
-            self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences,
+            self.tiles, ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences,
             np.array(settled),
         )  # fmt: skip
 
@@ -247,8 +259,8 @@ class SimulatedCase:
         ids = np.where(ids < self.n_frames, ids, -1).reshape(-1, self.block_frames)
         more = grid.world.on_all(lambda: self._drawn(ids))
         frames = Frames.in_memory(FrameRows(ids, self.n_frames, more), np.zeros((1, *ids.shape)))
-        way = Forward if self.direction.forward else Reverse
-        return way(self.problem, frames, grid, choose_sum(self.config.run.reductions, grid))
+        given = self.problem, frames, grid, choose_sum(self.config.run.reductions, grid)
+        return Forward(*given, self.direction.pulled) if self.direction.forward else Reverse(*given)
 
     def _drawn(self, ids: np.ndarray) -> tuple[Drawn, ...]:
         """The frames that some windows [...] come with: none where they are simulated."""

@@ -20,6 +20,7 @@ from hpcfit.pytrees import pytree
 from hpcfit.simulation.barostat import GAIN, Barostat
 from hpcfit.simulation.langevin import Constrained, Course, Motion, PhasePoint, Scheme, Walk, calm, unchanged, walk
 from hpcfit.simulation.malliavin import Weighed, Weighing
+from hpcfit.simulation.tangents import by_matrix
 
 Tree = Any
 FULL, SMALL = 1.0, 2.0  # see ``Ensemble.crowded``
@@ -35,7 +36,8 @@ class Ensemble:
     parameters: all classes of the energy. limits: of a step, (kinetic energy of a particle, its way). constraints: of
     distances, or None. lists: of neighbours, with as many slots as there are to be, or None where forces run over all
     pairs; a walk renews them wherever they do not hold. barostat: at constant pressure. boxed: its points have a box
-    each, in place of ``box``, which is that of the start.
+    each, in place of ``box``, which is that of the start. matrix: tangents are multiplied with the Hessian as a matrix
+    (``simulation.tangents.by_matrix``), not one by one.
     """
 
     potential: Energy
@@ -55,6 +57,7 @@ class Ensemble:
     barostat: Barostat | None = None
     boxed: bool = field(default=False, metadata={"static": True})
     anew: int = field(default=0, metadata={"static": True})
+    matrix: bool = field(default=False, metadata={"static": True})
 
     @property
     def leaves(self) -> tuple[str, ...]:
@@ -136,7 +139,8 @@ class Ensemble:
         return 2 * max((source.cutoff for source in sources if source.periodic), default=0.0)
 
     def _motion(self, theta: Tree, gain: float = 0.0) -> Motion:
-        forces = lambda x, lists, box=self.box: -jax.grad(self.potential)(x, theta, box, lists)  # noqa: E731
+        either = by_matrix(_forces) if self.matrix else _forces
+        forces = lambda x, lists, box=self.box: either(x, theta, self.potential, box, lists)  # noqa: E731
         scheme = self.scheme if self.constraints is None else self._constrained(theta)
         renewed = unchanged if self.lists is None else self._renewed
         motion = Motion(forces, scheme, self._calm, self.lists, renewed, partial(self.begun, theta))
@@ -177,6 +181,14 @@ class Ensemble:
             return one.of_walk(kept[self.skipped :], self.interval)
         return jnp.tensordot(weight[self.counted], kept[self.counted], 1) / len(self.ages)
 
+    @property
+    def shapes(self) -> tuple:
+        """The shapes of what each observable adds to its average in a window."""
+        seen = jax.eval_shape(partial(self.observed, self.parameters), self.blank)
+        of_frames = lambda leaf: jax.ShapeDtypeStruct((self.frames, *leaf.shape), leaf.dtype)  # noqa: E731
+        weight = jax.ShapeDtypeStruct((self.frames,), float)
+        return jax.eval_shape(self.of_window, jax.tree.map(of_frames, seen), weight)[0]
+
     def averages(self, sums: Sequence[Any], weight: Any) -> tuple:
         """The numbers that measurements are compared with, from sums over windows."""
         return tuple(one.of_average(total / weight) for one, total in zip(self.observables, sums))
@@ -191,3 +203,7 @@ class Ensemble:
         still = lambda leaf: jnp.broadcast_to(leaf, (self.frames, *jnp.shape(leaf)))  # noqa: E731
         sums, weight = self.of_window(jax.tree.map(still, self.observed(theta, point)), jnp.ones(self.frames))
         return self.averages(sums, weight)
+
+
+def _forces(x: Any, theta: Tree, potential: Energy, box: Any, lists: Lists | None) -> Any:
+    return -jax.grad(potential)(x, theta, box, lists)

@@ -90,6 +90,11 @@ class Opened:
         return () if self.structure is None else self.structure.particles.elements
 
     @property
+    def residues(self) -> tuple[tuple[int, ...], ...]:
+        """The atoms of each residue of the topology, none without one."""
+        return () if self.structure is None else _parts(self.structure.particles.residue)
+
+    @property
     def charges(self) -> dict[str, np.ndarray]:
         """The entries [N] that the charges of the particles take, by class of parameters; -1 for a constant."""
         columns = [getattr(term, "charge", None) for term in self.potential.terms]
@@ -322,6 +327,11 @@ def _molecules(system: Any, source: str) -> tuple[tuple[int, ...], ...]:
 def _bonded(structure: Structure | None, N: int) -> tuple[tuple[int, ...], ...]:
     """The atoms of each molecule by the bonds of a topology; single atoms without one."""
     of_atom = np.arange(N) if structure is None else molecules(len(structure.particles), structure.particles.bonds)
+    return _parts(of_atom)
+
+
+def _parts(of_atom: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    """The atoms of each part, from the number of the part that each atom [N] is of."""
     return tuple(tuple(np.flatnonzero(of_atom == number).tolist()) for number in range(of_atom.max() + 1))
 
 

@@ -25,7 +25,6 @@ from hpcfit.fit.optimizers import MakeOptimizer, Optimizer, choose_optimizer
 from hpcfit.fit.problem import Params
 from hpcfit.fit.rounds import GaussNewton, More, Rounds, jacobian
 from hpcfit.fit.stages import Fits, Fitted
-from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.force_field.outputs import parameter_table
 from hpcfit.kinds.force_field.parameters import little_known
@@ -93,7 +92,7 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
         fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem), also=along)
     fits.final(fitted, evaluate=evaluate)
     fits.warn(warned(case, fitted, evaluate))
-    carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add)
+    carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add, case.direction.pulled)
     u, local = fitted.params
     with clock("last draw, errors"):
         at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
