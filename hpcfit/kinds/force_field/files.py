@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import functools
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +54,18 @@ class Observable(NamedTuple):
         """The deviation of a calculated value in sigma; 0 within a bound."""
         off = (calculated - self.measured) / self.sigma
         return max(off, 0.0) if self.bound == "upper" else min(off, 0.0) if self.bound == "lower" else off
+
+    def error_bars(self, calculated: float, error: float) -> tuple[float, float]:
+        """How far a standard error of a calculated value moves its deviation down and up; not at all within a bound."""
+        off = self.deviation(calculated)
+        return off - self.deviation(calculated - error), self.deviation(calculated + error) - off
+
+
+def data_labels(names: Sequence[tuple[str, str]]) -> list[str]:
+    """The labels of the data of one system, from observables and the numbers in them: an observable of one number alone
+    needs none."""
+    several = Counter(observable for observable, _ in set(names))
+    return [f"{name} {item}" if several[name] > 1 else name for name, item in names]
 
 
 class Geometry(NamedTuple):

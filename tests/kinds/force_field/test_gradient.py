@@ -3,7 +3,6 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 
@@ -52,8 +51,7 @@ def loss(problem, u, starts):
     for number, ensemble in enumerate(problem.along(u)):
         means += [found[f"{number} motion"].mean(axis=(0, 1))]  # numbers that are compared as they are
         means += [found[f"{number} O"][:, 0, 1:][:, ensemble.counted].mean(axis=(0, 1))]
-    tile = jax.tree.map(lambda leaf: leaf[0], problem.tiles)
-    compared = problem.compared(problem.differences.behind(np.concatenate(means)), tile)
+    compared = problem.compared(problem.differences.behind(np.concatenate(means)), problem.tile)
     return 0.5 * float(np.sum(np.asarray(problem.residuals(compared, u)) ** 2))
 
 

@@ -397,6 +397,11 @@ class Windows:
             "held": jnp.stack([sums["held"] / sums["asked"] for sums in statistics.sliced]),
         }
 
+    @property
+    def tile(self) -> Any:
+        """The measurements of the only tile, leaves [M]."""
+        return jax.tree.map(lambda leaf: leaf[0], self.tiles)
+
     @staticmethod
     def compared(data: Any, tile: Any) -> Tree:
         """All data, calculated, and their deviations from what was measured, fitted and held out, [M + D]."""

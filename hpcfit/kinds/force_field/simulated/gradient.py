@@ -139,14 +139,13 @@ def unbiased(by_parts: Array) -> tuple[Array, Array]:
 def by_factors(problem: Windows, u: Tree, averaged: tuple[Tree, ...]) -> tuple[Any, Tree]:
     """The derivatives of the loss by the averages of all systems, [K, M], and by the numbers u at fixed averages,
     leaves [K, ...]. averaged: ``observed`` and ``weight`` of each system, leaves [K, ...]."""
-    tile = jax.tree.map(lambda leaf: leaf[0], problem.tiles)  # the only one
-    n_averages = sum(m.sigma.shape[0] for of_system in tile[: len(averaged)] for m in of_system)
+    n_averages = sum(len(m.sigma) for of_system in problem.tile[: len(averaged)] for m in of_system)
 
     def loss(shift: Any, v: Tree, sums: tuple[Tree, ...]) -> Any:
         pairs = zip(problem.along(v), sums)
         found = [value for one, own in pairs for value in one.averages(own["observed"], own["weight"])]
         data = problem.differences.behind(jnp.concatenate(found) + shift)
-        return 0.5 * jnp.sum(problem.residuals(problem.compared(data, tile), v) ** 2)
+        return 0.5 * jnp.sum(problem.residuals(problem.compared(data, problem.tile), v) ** 2)
 
     of_one = jax.grad(loss, argnums=(0, 1))
     return jax.vmap(lambda sums: of_one(jnp.zeros(n_averages), u, sums))(averaged)

@@ -56,8 +56,8 @@ class AtEnd(NamedTuple):
 
     averages, errors: all data, calculated, and the errors of the means over windows. values, of_data, of_windows: the
     parameters and their two errors, None where nothing determines some of them; correlations: [P, P], of both together;
-    undetermined: combinations in words; moving: parameters that the last draw would still move, in words. noise: what
-    the noise of the windows adds to chi2 of the fitted data.
+    undetermined: combinations in words; moving: parameters that the last draw would still move, in words. of_chi2: what
+    the noise of the windows adds to chi2 of fitted data and of those held out, and its errors, by name.
     """
 
     averages: np.ndarray
@@ -68,7 +68,7 @@ class AtEnd(NamedTuple):
     correlations: np.ndarray | None
     undetermined: list[str]
     moving: list[str]
-    noise: float
+    of_chi2: dict[str, float]
 
 
 def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
         },
         "undetermined": found.undetermined,
         "rounds_of_the_mean": case.rounds_of_the_mean,
-        "noise_of_chi2": found.noise,
+        **found.of_chi2,
         "averages": found.averages.tolist(),
         "errors_of_averages": found.errors.tolist(),
         "averages_before": averages_of(before).tolist(),
@@ -323,13 +323,13 @@ def _errors(
     of_rounds: dict[str, np.ndarray], linear: tuple[np.ndarray, np.ndarray], beside: Any,
 ) -> AtEnd:  # fmt: skip
     averages, left_out, (residuals, J) = averages_of(at), without(case, problem, at.params.shared, rows), linear
-    noise = float(np.sum(jackknife_error(_of_data(problem, left_out)) ** 2))
+    of_chi2 = _of_chi2(problem, left_out)
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
     n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
     of_data, of_priors = (part.T @ part for part in (J[:n], J[n:]))
     unknown, _ = little_known(of_data + beside, of_priors, case.moving.free)
     if unknown:
-        return AtEnd(averages, jackknife_error(left_out), values, None, None, None, unknown, [], noise)
+        return AtEnd(averages, jackknife_error(left_out), values, None, None, None, unknown, [], of_chi2)
     covariance = np.linalg.inv(of_data + beside + of_priors)
     of_mean = without(case, problem, at.params.shared, of_rounds) if of_rounds else ()
     of_mean = of_mean if len(of_mean) else left_out
@@ -339,7 +339,17 @@ def _errors(
     correlations = of_values[-1] / np.outer(errors, errors)
     step, scatter = -slopes @ covariance @ J.T @ residuals, slopes @ (of_draw + of_windows) @ slopes.T
     still = _still_moving(case, step, np.sqrt(np.diag(scatter)), errors) if np.ndim(beside) == 0 else []
-    return AtEnd(averages, jackknife_error(left_out), values, of_data, of_frames, correlations, [], still, noise)
+    return AtEnd(averages, jackknife_error(left_out), values, of_data, of_frames, correlations, [], still, of_chi2)
+
+
+def _of_chi2(problem: Windows, left_out: np.ndarray) -> dict[str, float]:
+    """The noise of both chi2 and their errors, from averages without each part of the windows; bounds count beyond
+    them."""
+    compared, found = problem.compared(left_out, problem.tile), {}
+    for name, deviations in (("chi2", compared["fitted"]), ("chi2_held_out", compared["held_out"])):
+        found[f"noise_of_{name}"] = float(np.sum(jackknife_error(np.asarray(deviations)) ** 2))
+        found[f"error_of_{name}"] = float(jackknife_error(np.sum(np.asarray(deviations) ** 2, axis=1)))
+    return found
 
 
 def _scatter(left_out: np.ndarray) -> np.ndarray:
