@@ -248,11 +248,11 @@ def windows(systems: dict[str, dict[str, Any]]):
 @drawn
 def correlations(names: Sequence[str], matrix: np.ndarray):
     """The correlation matrix of the fitted parameters."""
-    n, side = len(names), min(7.5, 2.2 + 0.32 * len(names))
-    figure, axis = plt.subplots(figsize=(9, side))
+    n, numbered = len(names), max(map(len, names)) > LONG
+    figure, axis = plt.subplots(figsize=(9, min(6.0 if numbered else 7.5, 2.2 + 0.32 * n)))
     edges = np.arange(n + 1) - 0.5
     mesh = axis.pcolormesh(edges, edges, matrix, cmap=DIVERGING, vmin=-1, vmax=1, rasterized=True)
-    if max(map(len, names)) > LONG:
+    if numbered:
         axis.set_xticks(range(n), range(1, n + 1), rotation=90)
         axis.set_yticks(range(n), [f"{shortened(name, 2 * LONG)}  {k}" for k, name in enumerate(names, 1)])
     else:

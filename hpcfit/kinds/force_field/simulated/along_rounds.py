@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from hpcfit.fit.gradient import Gradient
+from hpcfit.fit.grid import Grid
 from hpcfit.fit.loop import Step
+from hpcfit.fit.problem import Params
 from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.kinds.force_field.files import AVERAGE_COLUMNS, AVERAGES
 from hpcfit.kinds.force_field.simulated.averages import SUMMED, Ensemble, Windows
@@ -30,9 +32,7 @@ class AlongRounds:
 
     def __call__(self, step: Step) -> None:
         """Add those of the accepted evaluation; collective."""
-        local = to_arrays([step.state.rows]).local
-        chosen = {name: leaf for name, leaf in local.items() if any(f"'{one}'" in name for one in SUMMED)}
-        rows, grid = gather_rows(chosen, self._evaluate.grid), self._evaluate.grid
+        rows, grid = summed_rows(step.state.rows, self._evaluate.grid), self._evaluate.grid
         grid.world.on_root(lambda: self._write(step.number, step.state.params.shared, rows))
 
     def _write(self, number: int, u: Any, rows: Rows) -> None:
@@ -48,6 +48,25 @@ class AlongRounds:
         for name, average, error in zip(self._case.data_names(), *columns):
             self._written.append([number, name.system, name.observable, name.item, float(average), float(error)])
         write_csv(path, AVERAGE_COLUMNS, self._written)
+
+
+def summed_rows(rows: Params, grid: Grid) -> Rows:
+    """What each window of an evaluation adds to the averages, of all ranks; collective."""
+    local = to_arrays([rows]).local
+    chosen = {name: leaf for name, leaf in local.items() if any(f"'{one}'" in name for one in SUMMED)}
+    return gather_rows(chosen, grid)
+
+
+def noise_of_chi2(case: SimulatedCase, problem: Windows, u: Any, rows: Rows) -> dict[str, float]:
+    """What the noise of the windows adds to chi2 of fitted data and of those held out, and the errors of both; bounds
+    count beyond them."""
+    left_out = without(case, problem, u, rows)
+    compared, found = problem.compared(left_out, problem.tile), {}
+    for name, of_data in (("chi2", compared["fitted"]), ("chi2_held_out", compared["held_out"])):
+        deviations = np.asarray(of_data)
+        found[f"noise_of_{name}"] = float(np.sum(jackknife_error(deviations) ** 2))
+        found[f"error_of_{name}"] = float(jackknife_error(np.sum(deviations**2, axis=1)))
+    return found
 
 
 def without(

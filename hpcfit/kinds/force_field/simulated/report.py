@@ -122,10 +122,10 @@ def outcome(run: ForceFieldRun) -> Section:
         f"{plural(len(choice['system']), 'system')} in {plural(m['frames'], 'window')} of {length},"
         f" {data_counted(run)}, by the estimator {m['estimator']}."
     )
-    noise = f"Of χ² of the fitted data about {m['noise_of_chi2']:.3g}"
+    noise = f"Of χ² about {m['noise_of_chi2']:.2g}"
     if any(one.held_out for one in run.observables):
-        noise += f", of those held out about {m['noise_of_chi2_held_out']:.3g}"
-    noise += " are noise of the windows of one draw: their averages have errors of their own."
+        noise = f"Of χ² of the data held out about {m['noise_of_chi2_held_out']:.2g}, of χ² {m['noise_of_chi2']:.2g}"
+    noise += " are noise of the windows of the last round: their averages have errors of their own."
     stopped = f"The fit stopped after {plural(m['steps'], 'step')}: {m['stopped']}."
     warnings = [Text(text, warning=True) for text in m["warnings"]]
     errors = {name: m[f"error_of_{name}"] for name in ("chi2", "chi2_held_out")}

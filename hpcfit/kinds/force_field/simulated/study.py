@@ -28,7 +28,7 @@ from hpcfit.fit.state import gather_rows, to_arrays
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.force_field.parameters import little_known
 from hpcfit.kinds.force_field.simulated import gradient, stored
-from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, of_windows, without
+from hpcfit.kinds.force_field.simulated.along_rounds import AlongRounds, noise_of_chi2, of_windows, summed_rows, without
 from hpcfit.kinds.force_field.simulated.averages import Ensemble, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.derivatives import (
@@ -56,8 +56,7 @@ class AtEnd(NamedTuple):
 
     averages, errors: all data, calculated, and the errors of the means over windows. values, of_data, of_windows: the
     parameters and their two errors, None where nothing determines some of them; correlations: [P, P], of both together;
-    undetermined: combinations in words; moving: parameters that the last draw would still move, in words. of_chi2: what
-    the noise of the windows adds to chi2 of fitted data and of those held out, and its errors, by name.
+    undetermined: combinations in words; moving: parameters that the last draw would still move, in words.
     """
 
     averages: np.ndarray
@@ -68,7 +67,6 @@ class AtEnd(NamedTuple):
     correlations: np.ndarray | None
     undetermined: list[str]
     moving: list[str]
-    of_chi2: dict[str, float]
 
 
 def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
@@ -93,6 +91,8 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
         fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem), also=along)
     fits.final(fitted, evaluate=evaluate)
     fits.warn(few(case, fitted) if case.given else exploded(case, fitted, evaluate))
+    rows = summed_rows(fitted.rows, fits.grid)
+    of_chi2 = fits.grid.world.on_root(lambda: noise_of_chi2(case, evaluate.problem, fitted.params.shared, rows))
     carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add)
     u, local = fitted.params
     with clock("last draw, errors"):
@@ -117,7 +117,7 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
         },
         "undetermined": found.undetermined,
         "rounds_of_the_mean": case.rounds_of_the_mean,
-        **found.of_chi2,
+        **of_chi2,
         "averages": found.averages.tolist(),
         "errors_of_averages": found.errors.tolist(),
         "averages_before": averages_of(before).tolist(),
@@ -323,13 +323,12 @@ def _errors(
     of_rounds: dict[str, np.ndarray], linear: tuple[np.ndarray, np.ndarray], beside: Any,
 ) -> AtEnd:  # fmt: skip
     averages, left_out, (residuals, J) = averages_of(at), without(case, problem, at.params.shared, rows), linear
-    of_chi2 = _of_chi2(problem, left_out)
     slopes, values = case.moving.slopes(at.params.shared), case.moving.values(at.params.shared)
     n = len(averages)  # residuals begin with those of data; deviations from priors have no noise
     of_data, of_priors = (part.T @ part for part in (J[:n], J[n:]))
     unknown, _ = little_known(of_data + beside, of_priors, case.moving.free)
     if unknown:
-        return AtEnd(averages, jackknife_error(left_out), values, None, None, None, unknown, [], of_chi2)
+        return AtEnd(averages, jackknife_error(left_out), values, None, None, None, unknown, [])
     covariance = np.linalg.inv(of_data + beside + of_priors)
     of_mean = without(case, problem, at.params.shared, of_rounds) if of_rounds else ()
     of_mean = of_mean if len(of_mean) else left_out
@@ -339,17 +338,7 @@ def _errors(
     correlations = of_values[-1] / np.outer(errors, errors)
     step, scatter = -slopes @ covariance @ J.T @ residuals, slopes @ (of_draw + of_windows) @ slopes.T
     still = _still_moving(case, step, np.sqrt(np.diag(scatter)), errors) if np.ndim(beside) == 0 else []
-    return AtEnd(averages, jackknife_error(left_out), values, of_data, of_frames, correlations, [], still, of_chi2)
-
-
-def _of_chi2(problem: Windows, left_out: np.ndarray) -> dict[str, float]:
-    """The noise of both chi2 and their errors, from averages without each part of the windows; bounds count beyond
-    them."""
-    compared, found = problem.compared(left_out, problem.tile), {}
-    for name, deviations in (("chi2", compared["fitted"]), ("chi2_held_out", compared["held_out"])):
-        found[f"noise_of_{name}"] = float(np.sum(jackknife_error(np.asarray(deviations)) ** 2))
-        found[f"error_of_{name}"] = float(jackknife_error(np.sum(np.asarray(deviations) ** 2, axis=1)))
-    return found
+    return AtEnd(averages, jackknife_error(left_out), values, of_data, of_frames, correlations, [], still)
 
 
 def _scatter(left_out: np.ndarray) -> np.ndarray:
