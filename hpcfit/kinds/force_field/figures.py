@@ -18,6 +18,7 @@ LABELLED = 40  # data of an ensemble that are named one by one
 FLOOR = 1e-3  # least weight x T that is drawn
 POINTS = 400  # of a long curve of weights
 NAMED = 12  # derivatives by a parameter that are named one by one
+WRITTEN = 8  # parameters whose correlations are written into the matrix
 LONG = 18  # letters of a parameter's name, beyond which a matrix numbers its columns
 WAYS = {"pathwise": (BLUE, "o"), "fluctuation": (SOFT, "s"), "malliavin": (ORANGE, "^"), "combined": (GREEN, "D")}
 LETTERS = {"alpha": "α", "beta": "β", "gamma": "γ"}
@@ -187,6 +188,7 @@ def estimators(rows: Sequence[dict[str, Any]]):
             axis.set_xticks(x, [shortened(row["label"], 16) for row in mine], rotation=90)
         else:
             axis.set_xlabel("number of the derivative")
+            index_axis(axis, x)
     axes[0].set_ylabel("derivative / fluctuation")
     legend_above(figure, axes[0])
     return figure
@@ -234,9 +236,9 @@ def windows(systems: dict[str, dict[str, Any]]):
     figure, axes = panels(len(systems), 3, row=2.4, margin=0.5)
     for axis, (name, one) in zip(axes, systems.items()):
         time, best = np.array(one["time"]), one["time"].index(one["best"])
-        axis.plot(time, one["bias"], color=ORANGE, linestyle="--", label="bias")
-        axis.plot(time, one["noise"], color=GREEN, linestyle=":", label="noise")
         axis.plot(time, one["error"], color=BLUE, label="error")
+        axis.plot(time, one["bias"], color=ORANGE, linestyle="--", label="bias")  # may lie on the error
+        axis.plot(time, one["noise"], color=GREEN, linestyle=":", label="noise")
         axis.plot(time[best], one["error"][best], "o", color=BLUE, label="least")
         axis.axvline(one["used"], color=SOFT, linestyle=":")
         axis.set(title=shortened(name, 30), xlabel="length of tangents, ps", yscale="log")
@@ -261,7 +263,11 @@ def correlations(names: Sequence[str], matrix: np.ndarray):
     axis.set_aspect("equal")
     axis.invert_yaxis()
     axis.grid(visible=False)
-    figure.colorbar(mesh, ax=axis, shrink=0.8, label="correlation")
+    for row, column in np.ndindex(n, n) if n <= WRITTEN else ():
+        value = matrix[row, column]
+        color = "white" if abs(value) > 0.6 else "black"
+        axis.text(column, row, f"{value:.2f}".replace("-", "−"), ha="center", va="center", fontsize=8, color=color)
+    figure.colorbar(mesh, cax=axis.inset_axes([1.04, 0.1, 0.04, 0.8]), label="correlation")
     return figure
 
 

@@ -20,7 +20,8 @@ DERIVATIVE_COLUMNS = (
     *("system", "observable", "item", "parameter", "pathwise", "pathwise_error", "fluctuation", "fluctuation_error"),
     *("malliavin", "malliavin_error", "combined", "combined_error", "left", "left_error", "too_short", "best_window"),
 )
-GRADIENT, GRADIENT_COLUMNS = "gradient.csv", ("parameter", "way", "gradient", "error", "signal_to_noise")
+GRADIENT = "gradient.csv"
+GRADIENT_COLUMNS = ("parameter", "way", "gradient", "error", "error_of_derivatives", "signal_to_noise")
 AVERAGES, AVERAGE_COLUMNS = "averages.csv", ("round", "system", "observable", "item", "average", "error")
 PARAMETER_COLUMNS = ("name", "unit", "start", "value", "error", "error_of_data", "error_of_frames")
 OBSERVABLE_COLUMNS = ("ensemble", "data", "column", "bound", "measured", "sigma", "before", "after", "held_out")

@@ -113,7 +113,12 @@ def test_each_round_leaves_its_averages_with_their_errors(whole):
     np.testing.assert_allclose(second, chi2, rtol=1e-9)  # the distance stays below its bound
     errors = [float(row["error"]) for row in rows if row["observable"] == "second"]
     assert 0.005 < min(errors) < max(errors) < 0.05
-    seconds = metrics_of(whole / "run")["seconds"]
+    metrics = metrics_of(whole / "run")
+    last = {(row["observable"], row["item"]): float(row["error"]) for row in rows[-4:]}
+    assert metrics["noise_of_chi2"] == pytest.approx((last["second", "0"] / 0.02) ** 2, rel=1e-9)
+    held_out = (last["moments", "0"] / 0.02) ** 2 + (last["moments", "1"] / 0.1) ** 2
+    assert metrics["noise_of_chi2_held_out"] == pytest.approx(held_out, rel=1e-9)
+    seconds = metrics["seconds"]
     assert {"equilibration", "rounds", "rounds: sums over ranks", "derivatives compared"} <= set(seconds)
 
 

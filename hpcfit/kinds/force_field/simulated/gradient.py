@@ -97,34 +97,42 @@ def of_given(problem: Given, u: Tree, sums: Sequence[Array], tangents: Sequence[
 def rows(problem: Windows, u: Tree, known: Sequence[Known], beside: Any) -> Iterator[dict[str, Any]]:
     """The gradient by each free parameter and each estimator that knows it, in units of the parameters. beside: [P],
     of what the loss has beside averages and priors, by the numbers u."""
-    for way, (value, error) in gradients(problem, u, known, beside).items():
-        for name, slope, of_slope in zip(problem.moving.free, value, error):
-            if np.isfinite(slope):
-                signal = abs(slope) / of_slope if of_slope > 0 else np.nan
-                yield {"parameter": name, "way": way, "gradient": slope, "error": of_slope, "signal_to_noise": signal}
+    for way, found in gradients(problem, u, known, beside).items():
+        for name, value, error, of_derivatives in zip(problem.moving.free, *found):
+            if np.isfinite(value):
+                yield {
+                    "parameter": name, "way": way, "gradient": value, "error": error,
+                    "error_of_derivatives": of_derivatives,
+                    "signal_to_noise": abs(value) / error if error > 0 else np.nan,
+                }  # fmt: skip
 
 
-def gradients(problem: Windows, u: Tree, known: Sequence[Known], beside: Any) -> dict[str, tuple[Array, Array]]:
-    """The gradient [P] and its standard errors [P] by each estimator, see ``rows``; that by Malliavin's weights has its
-    bias in its error."""
+def gradients(problem: Windows, u: Tree, known: Sequence[Known], beside: Any) -> dict[str, tuple[Array, Array, Array]]:
+    """The gradient [P] by each estimator, see ``rows``, its standard errors [P], and what these would be if deviations
+    had none [P]. That by Malliavin's weights has its bias in both."""
     by_averages, by_numbers = (
         jax.tree.map(np.asarray, one) for one in by_factors(problem, u, tuple(one.averaged for one in known))
     )
     at_rest = np.concatenate([by_numbers[name] for name in sorted(by_numbers)], axis=1) + beside
     at_rest = np.linalg.solve(problem.moving.free_slopes(u).T, at_rest.T).T
 
-    def through_averages(way: str) -> Array:
+    def through_averages(way: str, by_averages: Array = by_averages) -> Array:
         """dL/d<O> d<O>/dtheta, [1 + B, P]; an average that the loss does not see need not be known."""
         slopes = np.concatenate([one.slopes[way] for one in known], axis=1)
         slopes = np.where(np.any(by_averages != 0, axis=0)[:, None], slopes, 0.0)
         of_energies = np.einsum("km,kmp->kp", by_averages, slopes)
         return np.pad(of_energies, [(0, 0), (0, at_rest.shape[1] - of_energies.shape[1])])
 
-    found = {way: unbiased(through_averages(way) + at_rest) for way in WAYS if way in known[0].slopes}
-    if "malliavin" in found:
-        value, error = found["malliavin"]
-        found["malliavin"] = value, np.sqrt(error**2 + sum(part**2 for part in unbiased(through_averages("unweighed"))))
-    return found
+    def by(way: str) -> tuple[Array, Array, Array]:
+        value, error = unbiased(through_averages(way) + at_rest)
+        of_derivatives = jackknife_error(through_averages(way, constant)[1:])
+        if way != "malliavin":
+            return value, error, of_derivatives
+        bias = np.hypot(*unbiased(through_averages("unweighed")))
+        return value, np.hypot(error, bias), np.hypot(of_derivatives, bias)
+
+    constant = np.broadcast_to(by_averages[0], by_averages.shape)
+    return {way: by(way) for way in WAYS if way in known[0].slopes}
 
 
 def unbiased(by_parts: Array) -> tuple[Array, Array]:

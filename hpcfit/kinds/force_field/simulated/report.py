@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -81,7 +80,7 @@ GROWTH = (
 BY_ESTIMATOR = (
     "The same derivatives. Malliavin: by the likelihood of the noise, a check of both, its bias in its error."
     " Missing: the share that the windows are too short for. Combined: pathwise and fluctuation by inverse variances,"
-    " where windows are long enough, with an error from both over the same windows."
+    " where windows are long enough, with an error from both over the same windows. All are in derivatives.csv."
 )
 GRADIENT = (
     "The gradient of the loss by each parameter at those found, by every estimator, in units of the least of its"
@@ -89,8 +88,9 @@ GRADIENT = (
     " At a minimum the gradient is 0 within its errors and within those that the parameters have of frames."
 )
 BY_WAY = (
-    "The same gradient, in units of the loss by those of the parameters. The estimator with the smallest error needs"
-    " the fewest windows. Malliavin's has its bias in its error."
+    "The same gradient, in units of the loss by those of the parameters. Near a minimum most of its error is that of"
+    " the deviations, which estimators share; the error of derivatives is what each has of its own, with deviations as"
+    " constants. Malliavin's bias is in its errors."
 )
 WINDOWS = (
     "The error of pathwise derivatives, relative to them, against the time along which tangents are carried, for one"
@@ -209,7 +209,8 @@ def derivatives(run: ForceFieldRun) -> Section | None:
         *(_windows(windows) if windows else []),
     ]
     head = ("datum", "parameter", "pathwise", "fluctuation", "malliavin", "combined", "missing")
-    table = Table(head, list(map(_derivative, rows[:LISTED])), BY_ESTIMATOR, text_columns=2)
+    listed = sorted(rows, key=lambda row: row["label"] != row["observable"])[:LISTED]  # single numbers first
+    table = Table(head, list(map(_derivative, listed)), BY_ESTIMATOR, text_columns=2)
     return Section("Derivatives", [*blocks, table])
 
 
@@ -274,17 +275,19 @@ def gradient(run: ForceFieldRun) -> Section | None:
     rows = run.metrics.get("gradient")
     if not rows:
         return None
-    by_parameter: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        by_parameter.setdefault(row["parameter"], {})[row["way"]] = row
-    ways = list(dict.fromkeys(row["way"] for row in rows))
-    shown = [
-        [name, *(plus_minus(significant(found[way]["gradient"], 4), found[way]["error"]) for way in ways)]
-        for name, found in by_parameter.items()
-    ]
-    drawn = [row for row in rows if row["error"] > 0 and row["parameter"] in list(by_parameter)[:LISTED]]
+    names = list(dict.fromkeys(row["parameter"] for row in rows))[:LISTED]
+    rows = [row for name in names for row in rows if row["parameter"] == name]
+    drawn = [row for row in rows if row["error"] > 0]
     figure = [Figure(figures.gradients(drawn), "gradient by every estimator", GRADIENT)] if drawn else []
-    return Section("Gradient", [*figure, Table(("parameter", *ways), shown, BY_WAY)])
+    shown = [
+        [
+            row["parameter"], row["way"], plus_minus(significant(row["gradient"], 4), row["error"]),
+            significant(row["error_of_derivatives"], 2), significant(row["signal_to_noise"], 2),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    head = ("parameter", "estimator", "gradient", "error of derivatives", "signal to noise")
+    return Section("Gradient", [*figure, Table(head, shown, BY_WAY, text_columns=2)])
 
 
 def spent(run: ForceFieldRun) -> Section:
