@@ -267,7 +267,9 @@ def correlations(names: Sequence[str], matrix: np.ndarray):
         value = matrix[row, column]
         color = "white" if abs(value) > 0.6 else "black"
         axis.text(column, row, f"{value:.2f}".replace("-", "−"), ha="center", va="center", fontsize=8, color=color)
-    figure.colorbar(mesh, cax=axis.inset_axes([1.04, 0.1, 0.04, 0.8]), label="correlation")
+    # Beside the matrix, which is narrower than the figure; where names are long it is not.
+    where = {"ax": axis, "shrink": 0.8} if numbered else {"cax": axis.inset_axes([1.04, 0.1, 0.04, 0.8])}
+    figure.colorbar(mesh, label="correlation", **where)
     return figure
 
 
