@@ -260,14 +260,14 @@ def correlations(names: Sequence[str], matrix: np.ndarray):
     else:
         axis.set_xticks(range(n), names, rotation=90)
         axis.set_yticks(range(n), names)
-    axis.set_aspect("equal")
+    axis.set_aspect("auto" if numbered else "equal")
     axis.invert_yaxis()
     axis.grid(visible=False)
     for row, column in np.ndindex(n, n) if n <= WRITTEN else ():
         value = matrix[row, column]
         color = "white" if abs(value) > 0.6 else "black"
         axis.text(column, row, f"{value:.2f}".replace("-", "−"), ha="center", va="center", fontsize=8, color=color)
-    # Beside the matrix, which is narrower than the figure; where names are long it is not.
+    # Beside a square matrix, which is narrower than the figure; long names leave no room for one.
     where = {"ax": axis, "shrink": 0.8} if numbered else {"cax": axis.inset_axes([1.04, 0.1, 0.04, 0.8])}
     figure.colorbar(mesh, label="correlation", **where)
     return figure
