@@ -194,7 +194,10 @@ KINDS = {
             "tabulated": TABULATED,
             "geometries": GEOMETRIES,
         },
-        files=("parameters.csv", "observables.csv", "weights.csv", "derivatives.csv", "averages.csv", "geometries.csv"),
+        files=(
+            *("parameters.csv", "observables.csv", "weights.csv", "derivatives.csv", "gradient.csv", "averages.csv"),
+            "geometries.csv",
+        ),
         metrics=(
             Metric("chi2", "χ²", digits=4, brief=True),
             Metric(

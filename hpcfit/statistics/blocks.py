@@ -49,6 +49,12 @@ def parts_of(n: int, most: int = 64) -> list[np.ndarray]:
     return np.array_split(np.arange(n), min(n, most)) if n else []
 
 
+def left_out_of(n: int) -> list[np.ndarray]:
+    """The numbers below n, and these without each of the parts (``parts_of``) that a jackknife leaves out."""
+    whole = np.arange(n)
+    return [whole, *(np.delete(whole, part) for part in parts_of(n))]
+
+
 def jackknife_error(left_out: np.ndarray) -> np.ndarray:
     """The standard error of an estimate, from those without each block [B, ...]; NaN for a single block.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import functools
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,8 @@ DERIVATIVE_COLUMNS = (
     *("system", "observable", "item", "parameter", "pathwise", "pathwise_error", "fluctuation", "fluctuation_error"),
     *("malliavin", "malliavin_error", "combined", "combined_error", "left", "left_error", "too_short", "best_window"),
 )
+GRADIENT = "gradient.csv"
+GRADIENT_COLUMNS = ("parameter", "way", "gradient", "error", "error_of_derivatives", "signal_to_noise")
 AVERAGES, AVERAGE_COLUMNS = "averages.csv", ("round", "system", "observable", "item", "average", "error")
 PARAMETER_COLUMNS = ("name", "unit", "start", "value", "error", "error_of_data", "error_of_frames")
 OBSERVABLE_COLUMNS = ("ensemble", "data", "column", "bound", "measured", "sigma", "before", "after", "held_out")
@@ -51,6 +55,18 @@ class Observable(NamedTuple):
         """The deviation of a calculated value in sigma; 0 within a bound."""
         off = (calculated - self.measured) / self.sigma
         return max(off, 0.0) if self.bound == "upper" else min(off, 0.0) if self.bound == "lower" else off
+
+    def error_bars(self, calculated: float, error: float) -> tuple[float, float]:
+        """How far a standard error of a calculated value moves its deviation down and up; not at all within a bound."""
+        off = self.deviation(calculated)
+        return off - self.deviation(calculated - error), self.deviation(calculated + error) - off
+
+
+def data_labels(names: Sequence[tuple[str, str]]) -> list[str]:
+    """The labels of the data of one system, from observables and the numbers in them: an observable of one number alone
+    needs none."""
+    several = Counter(observable for observable, _ in set(names))
+    return [f"{name} {item}" if several[name] > 1 else name for name, item in names]
 
 
 class Geometry(NamedTuple):

@@ -178,9 +178,13 @@ class Moving:
         """The derivatives of all values by the numbers u, [n, k]."""
         return scipy.linalg.block_diag(*(one.slopes(np.asarray(u[name])) for name, one in self.classes.items()))
 
+    def free_slopes(self, u: Mapping[str, Any]) -> np.ndarray:
+        """The derivatives of the free values by the numbers u, [k, k]; others follow them."""
+        return self.slopes(u)[[self.labels.index(name) for name in self.free]]
+
     def own_slopes(self, u: Mapping[str, Any]) -> np.ndarray:
-        """The derivative of each free value by its own u, [k]; others follow it."""
-        return self.slopes(u)[[self.labels.index(name) for name in self.free], np.arange(len(self.free))]
+        """The derivative of each free value of energies by its own u, [k]."""
+        return np.diag(self.free_slopes(u))
 
     @property
     def of_priors(self) -> np.ndarray:

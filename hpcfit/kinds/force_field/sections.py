@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,27 +11,44 @@ from markupsafe import Markup
 
 from hpcfit.kinds.force_field.files import ForceFieldRun
 from hpcfit.kinds.force_field.outputs import total_errors
-from hpcfit.report.page import Card, Cards, Figure, Section, Table, Text, near_zero, plus_minus, significant
+from hpcfit.report.page import (
+    Card,
+    Cards,
+    Figure,
+    Section,
+    Table,
+    Text,
+    grouped,
+    near_zero,
+    number,
+    plural,
+    plus_minus,
+    significant,
+)
 from hpcfit.report.sections import phases, study
 
 TARGETS = (
     "Each datum's deviation from its measurement in units of σ: before any fit (bars, the baseline), after it (blue),"
     " and of data that were held out (green). Grey: within one σ. A bound that is kept counts as 0."
 )
+WITH_ERRORS = " Error bars: standard errors of the averages, over windows."
 CORRELATIONS = (
     "Correlations of the errors{of}. Where two parameters are strongly correlated, read their values together."
 )
 CURVES = "Fitted curves and those given (dashed, the baseline)."
 CONVERGENCE = "{fit}: loss, χ² and the norm of the gradient{note}"
 UNFINISHED = "This run is not finished: {directory} has no metrics.json. Below is its history so far."
+UNKNOWN: Mapping[str, float] = MappingProxyType({})  # errors
 Meaning = Mapping[str, tuple[str, str]]  # metric -> its title, and what it is
 
 
-def cards(meaning: Meaning, fitted: dict[str, float], before: dict[str, float]) -> Cards:
-    """The headline numbers beside those before the fit."""
+def cards(
+    meaning: Meaning, fitted: dict[str, float], before: dict[str, float], errors: Mapping[str, float] = UNKNOWN
+) -> Cards:
+    """The headline numbers, with their errors where these are known, beside those before the fit."""
     return Cards(
         [
-            Card(title, near_zero(fitted[name]), _baseline(before, name), words)
+            Card(title, plus_minus(_shown(fitted[name]), errors.get(name)), _baseline(before, name), words)
             for name, (title, words) in meaning.items()
             if name in fitted
         ]
@@ -38,7 +56,12 @@ def cards(meaning: Meaning, fitted: dict[str, float], before: dict[str, float]) 
 
 
 def _baseline(before: dict[str, float], name: str) -> Markup:
-    return Markup("before: {}").format(near_zero(before[name])) if name in before else Markup("")
+    return Markup("before: {}").format(_shown(before[name])) if name in before else Markup("")
+
+
+def _shown(value: float) -> Markup:
+    """A headline number; counts are whole numbers."""
+    return number(value, grouped(int(value))) if float(value).is_integer() else near_zero(value)
 
 
 def deviations(run: ForceFieldRun) -> Figure:
@@ -48,7 +71,14 @@ def deviations(run: ForceFieldRun) -> Figure:
     by_ensemble: dict[str, list] = {}
     for one in run.observables:
         by_ensemble.setdefault(one.ensemble, []).append(one)
-    return Figure(figures.targets(by_ensemble), "deviations of data before and after", TARGETS)
+    caption = TARGETS + (WITH_ERRORS if run.has_errors else "")
+    return Figure(figures.targets(by_ensemble), "deviations of data before and after", caption)
+
+
+def data_counted(run: ForceFieldRun) -> str:
+    """How many data were fitted, and how many held out, in words."""
+    held_out = sum(one.held_out for one in run.observables)
+    return f"{plural(len(run.observables) - held_out, 'datum').replace('datums', 'data')} fitted, {held_out} held out"
 
 
 def parameter_table(table: dict[str, Any], caption: str) -> Table:
@@ -101,6 +131,8 @@ def convergence(run: ForceFieldRun, words: str) -> Section:
     if run.finished:
         number, name = run.metrics["final_fit"], f"The final fit, one of {len(run.metrics['fits'])}"
     history = run.history.of_fit(number)
+    if np.any(history["loss"] <= 0):
+        words += " Values of 0 and below, which rounding makes, are not drawn."
     caption = CONVERGENCE.format(fit=name, note=f"{words} {history.note}")
     return Section("Convergence", [Figure(figures.convergence(history), "loss, χ² and gradient norm", caption)])
 

@@ -10,7 +10,7 @@ import pytest
 from hpcfit.fit.grid import make_grid
 from hpcfit.fit.problem import Params
 from hpcfit.fit.rounds import jacobian
-from hpcfit.kinds.force_field.files import DERIVATIVES, OBSERVABLES, PARAMETERS
+from hpcfit.kinds.force_field.files import DERIVATIVES, GRADIENT, OBSERVABLES, PARAMETERS
 from hpcfit.kinds.table import load_config, open_case
 from hpcfit.prepare.command import run_prepare
 from hpcfit.ranks import Ranks
@@ -167,6 +167,33 @@ def slope_by_k(frames, k, w, kept):
     by_k = frames.slopes()[0][kept]
     mean = lambda values: weight @ values / weight.sum()  # noqa: E731
     return -(mean(O * by_k) - mean(O) * mean(by_k)) / KT
+
+
+def test_the_gradient_is_that_of_the_fluctuation_formula_without_its_bias(made, run):
+    """dL/dk = sum (<O> - measured) / sigma^2 d<O>/dk of all frames and without each window, the jackknife of these, and
+    for w its prior."""
+    frames, metrics = made[1], json.loads((run / "metrics.json").read_text())
+    k, w = metrics["parameters"]["values"]
+    F = len(frames.x) // WINDOWS
+    kept = [slice(None), *(np.delete(np.arange(F * WINDOWS), np.s_[n * F : (n + 1) * F]) for n in range(WINDOWS))]
+    whole, *left_out = np.array([loss_slopes(frames, k, w, one) for one in kept])
+    value = WINDOWS * whole - (WINDOWS - 1) * np.mean(left_out, axis=0)
+    error = np.sqrt((WINDOWS - 1) * np.var(left_out, axis=0))
+    rows = rows_of(run, GRADIENT)
+    assert [(row["parameter"], row["way"]) for row in rows] == [("k", "fluctuation"), ("w", "fluctuation")]
+    np.testing.assert_allclose([float(row["gradient"]) for row in rows], value, rtol=1e-7)
+    np.testing.assert_allclose([float(row["error"]) for row in rows], error, rtol=1e-7)
+
+
+def loss_slopes(frames, k, w, kept):
+    """The derivatives of the loss by k and w, by central differences."""
+
+    def loss(k, w):
+        off = (averages(frames, k, w, kept) - [0.5, 0.4]) / [0.02, 0.05]
+        return 0.5 * np.sum(off**2) + 0.5 * ((w - W) / 0.5) ** 2
+
+    h = 1e-5
+    return [(loss(k + h, w) - loss(k - h, w)) / (2 * h), (loss(k, w + h) - loss(k, w - h)) / (2 * h)]
 
 
 def test_one_step_by_fluctuations_starts_where_another_run_ended(made, run, tmp_path):

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hpcfit.kinds.force_field.files import AVERAGES, DERIVATIVES, OBSERVABLES, PARAMETERS
+from hpcfit.kinds.force_field.files import AVERAGES, DERIVATIVES, GRADIENT, OBSERVABLES, PARAMETERS
 from hpcfit.kinds.force_field.simulated import case
 from hpcfit.kinds.force_field.simulated.direction import Size, direction
+from hpcfit.kinds.force_field.simulated.gradient import WAYS
 from tests.command import ROOT, here, sets
 from tests.conftest import assert_one_clear_error, history, wait_for
 from tests.kinds.force_field.wells import COLD, CONFIG, write_wells
@@ -78,8 +79,9 @@ def metrics_of(run):
 def result(run):
     """All that must be the same on any ranks, through interruptions."""
     metrics = metrics_of(run)
-    tables = [(run / name).read_text() for name in (PARAMETERS, OBSERVABLES, DERIVATIVES, AVERAGES)]
-    keys = ("fitted", "before", "parameters", "averages", "errors_of_averages", "derivatives", "undetermined")
+    tables = [(run / name).read_text() for name in (PARAMETERS, OBSERVABLES, DERIVATIVES, GRADIENT, AVERAGES)]
+    of_averages = ("averages", "errors_of_averages", "derivatives", "gradient")
+    keys = ("fitted", "before", "parameters", *of_averages, "undetermined")
     return {key: metrics[key] for key in keys}, tables, [tuple(row[name] for name in SAME) for row in history(run)]
 
 
@@ -113,7 +115,12 @@ def test_each_round_leaves_its_averages_with_their_errors(whole):
     np.testing.assert_allclose(second, chi2, rtol=1e-9)  # the distance stays below its bound
     errors = [float(row["error"]) for row in rows if row["observable"] == "second"]
     assert 0.005 < min(errors) < max(errors) < 0.05
-    seconds = metrics_of(whole / "run")["seconds"]
+    metrics = metrics_of(whole / "run")
+    last = {(row["observable"], row["item"]): float(row["error"]) for row in rows[-4:]}
+    assert metrics["noise_of_chi2"] == pytest.approx((last["second", "0"] / 0.02) ** 2, rel=1e-9)
+    held_out = (last["moments", "0"] / 0.02) ** 2 + (last["moments", "1"] / 0.1) ** 2
+    assert metrics["noise_of_chi2_held_out"] == pytest.approx(held_out, rel=1e-9)
+    seconds = metrics["seconds"]
     assert {"equilibration", "rounds", "rounds: sums over ranks", "derivatives compared"} <= set(seconds)
 
 
@@ -140,6 +147,21 @@ def test_derivatives_by_all_estimators_are_exact_within_their_errors(whole):
             error = float(row[f"{way}_error"])
             assert abs(float(row[way]) - value) < 3.5 * error + 0.05 * abs(value), (name, way)
         assert row["too_short"] == "False"
+
+
+def test_the_gradient_at_the_end_is_exact_within_its_errors_by_all_estimators(whole):
+    """((1/k - 0.5) / 0.02^2) (-1/k^2): the distance keeps its bound, the other system is held out. Near its minimum the
+    error is that of the average, here of 24 windows of 30 ps, times d<x^2>/dk / 0.02^2 = 600."""
+    [k] = (float(row["value"]) for row in rows_of(whole / "run", PARAMETERS))
+    rows = rows_of(whole / "run", GRADIENT)
+    assert [(row["parameter"], row["way"]) for row in rows] == [("k", way) for way in WAYS]
+    exact = (1 / k - 0.5) / 0.02**2 * (-1 / k**2)
+    for row in rows:
+        value, error = float(row["gradient"]), float(row["error"])
+        assert abs(value - exact) < 3.5 * error
+        assert 0.005 * 600 < error < 0.05 * 600
+        assert float(row["signal_to_noise"]) == pytest.approx(abs(value) / error, rel=1e-12)
+    assert metrics_of(whole / "run")["gradient"][0]["gradient"] == float(rows[0]["gradient"])
 
 
 def test_tangents_are_carried_as_long_as_a_pilot_finds_best(whole):

@@ -66,6 +66,7 @@ def test_a_parameter_without_effect_has_derivatives_of_0(anew):
     for name in ("slope", "spread", "weight"):
         seen[name] = seen[name][:, :, :, 0]
     seen["O"] = seen["O"][..., 0]
+    seen |= {"motion": np.zeros((9, 2, 0)), "of_motion": np.zeros((9, 2, 0, 2))}  # none is observed
     value, error = estimates(ensemble, np.ones(2), {f"0 {name}": leaf for name, leaf in seen.items()}, 0)
     for name in ("pathwise", "fluctuation", "malliavin", "combined", "left"):
         assert getattr(value, name)[0, 1] == getattr(error, name)[0, 1] == 0

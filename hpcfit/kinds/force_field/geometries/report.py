@@ -14,10 +14,10 @@ from hpcfit.report.report import Contents
 from hpcfit.report.sections import settings
 
 MEANING = {
+    "energy_rmse_held_out": ("energies held out", "see energies; of geometries that were never fitted, kJ/mol"),
+    "force_rmse_held_out": ("forces held out", "see forces; of geometries that were never fitted, kJ/mol/nm"),
     "energy_rmse": ("energies", "root mean square deviation of the fitted energies without the offset, kJ/mol"),
-    "energy_rmse_held_out": ("energies held out", "the same of geometries that were never fitted, kJ/mol"),
     "force_rmse": ("forces", "root mean square deviation of the components of fitted forces, kJ/mol/nm"),
-    "force_rmse_held_out": ("forces held out", "the same of geometries that were never fitted, kJ/mol/nm"),
     "chi2": ("χ²", "the sum of the squares of fitted deviations in units of their σ"),
 }
 SETS = (
@@ -38,12 +38,26 @@ PARAMETERS_TABLE = (
 def outcome(run: ForceFieldRun) -> Section:
     """The headline numbers beside those before the fit, and warnings."""
     m, choice = run.metrics, run.config["problem"]
-    said = f"{m['frames']} geometries of {plural(len(choice['molecule']), 'molecule')}."
+    held_out = sum(one["geometries"] for one in m["sets"] if one["held_out"])
+    said = (
+        f"{m['frames']} geometries of {plural(len(choice['molecule']), 'molecule')}, {m['frames'] - held_out} fitted,"
+        f" {held_out} held out."
+    )
     there = {key for one in m["sets"] for key in _keys(one)} | {"chi2"}
     meaning = {key: words for key, words in MEANING.items() if key in there}
     warnings = [Text(text, warning=True) for text in m["warnings"]]
     stopped = Text(f"The fit stopped after {plural(m['steps'], 'step')}: {m['stopped']}.")
-    return Section("Outcome", [Text(said), cards(meaning, m["fitted"], m["before"]), *warnings, stopped])
+    numbers = cards(meaning, m["fitted"], m["before"], _errors(m["sets"]))
+    return Section("Outcome", [Text(said), numbers, *warnings, stopped])
+
+
+def _errors(sets: list[dict[str, Any]]) -> dict[str, float]:
+    """Of each headline number that is that of one set alone."""
+    found: dict[str, list[float]] = {}
+    for one in sets:
+        for key in _keys(one):
+            found.setdefault(key, []).append(one[key.partition("_")[0]]["after_error"])
+    return {key: errors[0] for key, errors in found.items() if len(errors) == 1}
 
 
 def _keys(one: dict[str, Any]) -> list[str]:

@@ -52,10 +52,22 @@ class AlongRounds:
 
 
 def summed_rows(rows: Params, grid: Grid) -> Rows:
-    """On root the rows of all windows that averages are made of; collective."""
+    """What each window of an evaluation adds to the averages, of all ranks; collective."""
     local = to_arrays([rows]).local
     chosen = {name: leaf for name, leaf in local.items() if any(f"'{one}'" in name for one in SUMMED)}
     return gather_rows(chosen, grid)
+
+
+def noise_of_chi2(case: SimulatedCase, problem: Windows, u: Any, rows: Rows) -> dict[str, float]:
+    """What the noise of the windows adds to chi2 of fitted data and of those held out, and the errors of both; bounds
+    count beyond them."""
+    left_out = without(case, problem, u, rows)
+    compared, found = problem.compared(left_out, problem.tile), {}
+    for name, of_data in (("chi2", compared["fitted"]), ("chi2_held_out", compared["held_out"])):
+        deviations = np.asarray(of_data)
+        found[f"noise_of_{name}"] = float(np.sum(jackknife_error(deviations) ** 2))
+        found[f"error_of_{name}"] = float(jackknife_error(np.sum(deviations**2, axis=1)))
+    return found
 
 
 def without(

@@ -162,14 +162,25 @@ class Windows:
         pairs = zip(self.along(shared), statistics.sliced)
         found = [one.averages(sums["observed"], sums["weight"]) for one, sums in pairs]
         data = self.differences.behind(jnp.concatenate([value for values in found for value in values]))
+        return self.compared(data, tile) | {
+            "windows": jnp.stack([sums["held"] for sums in statistics.sliced]),
+            "held": jnp.stack([sums["held"] / sums["asked"] for sums in statistics.sliced]),
+        }
+
+    @property
+    def tile(self) -> Any:
+        """The measurements of the only tile, leaves [M]."""
+        return jax.tree.map(lambda leaf: leaf[0], self.tiles)
+
+    @staticmethod
+    def compared(data: Any, tile: Any) -> Tree:
+        """All data, calculated, and their deviations from what was measured, fitted and held out, [M + D]."""
         measured = Measured(*(jnp.concatenate(leaves) for leaves in zip(*(m for of_one in tile for m in of_one))))
         off, count = measured.deviations(data), measured.count
         return {
             "data": data,
             "fitted": jnp.sqrt(count) * off,
             "held_out": jnp.where(count > 0, 0.0, off),
-            "windows": jnp.stack([sums["held"] for sums in statistics.sliced]),
-            "held": jnp.stack([sums["held"] / sums["asked"] for sums in statistics.sliced]),
         }
 
     def along(self, shared: Tree) -> tuple[Ensemble, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from hpcfit.fit.gradient import Evaluation
 from hpcfit.fit.problem import Params
 from hpcfit.fit.stages import Fits
 from hpcfit.fit.state import gather_rows, to_arrays
+from hpcfit.kinds.force_field.simulated import gradient
 from hpcfit.kinds.force_field.simulated.along_rounds import of_windows
 from hpcfit.kinds.force_field.simulated.averages import Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
@@ -21,29 +22,41 @@ from hpcfit.kinds.force_field.simulated.derivatives import (
     DRAW,
     Derivatives,
     Estimates,
-    estimates,
+    by_parts,
     growth,
     of_frames,
     seen_systems,
 )
 from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
-from hpcfit.kinds.force_field.simulated.weighed import fluctuation, window_slopes
+from hpcfit.kinds.force_field.simulated.weighed import window_slopes
 from hpcfit.kinds.force_field.simulated.window import windows_compared
 from hpcfit.simulation.langevin import PhasePoint
+from hpcfit.statistics.blocks import jackknife_error
 
 DERIVATIVES = "derivatives"  # a stage
 
 
-def compare(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation) -> dict[str, Any]:
-    """The derivatives of all averages by every estimator, how long they remember, and how fast tangents grow."""
+def compare(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation, beside: Any) -> dict[str, Any]:
+    """The derivatives of all averages and the gradient by every estimator, how long derivatives remember, and how fast
+    tangents grow. beside: the gradient of what the loss has beside averages, by u."""
     world, problem, u = evaluate.grid.world, evaluate.problem, at.params.shared
     ends = gather_rows(to_arrays([at.rows]).local, evaluate.grid)
     starts = world.on_root(lambda: [_ends(case, ends, number) for number in range(len(problem.ensembles))])
     work = Derivatives(problem, u, starts, range(DRAW, DRAW + case.config.problem.derivative_draws), world)
     found = fits.stage(DERIVATIVES, work, {"parameters": _digest(u)})
-    rows = world.on_root(lambda: list(_compared(case, problem, u, found)))
-    fits.warn(too_short([row for of_system in rows for row in of_system["rows"]]))
-    return {"derivatives": rows}
+
+    def on_root() -> dict[str, Any]:
+        ensembles, slopes = problem.along(u), case.moving.of_energies.own_slopes(u)
+        estimated = {number: by_parts(ensembles[number], slopes, found, number) for number in seen_systems(problem)}
+        known = gradient.of_draws(problem, u, found, estimated)
+        return {
+            "derivatives": list(_compared(case, problem, u, found, estimated)),
+            "gradient": list(gradient.rows(problem, u, known, beside)),
+        }
+
+    rows = world.on_root(on_root)
+    fits.warn(too_short([row for of_system in rows["derivatives"] for row in of_system["rows"]]))
+    return rows
 
 
 def _ends(case: SimulatedCase, rows: dict[str, np.ndarray], number: int) -> PhasePoint:
@@ -55,13 +68,15 @@ def _digest(u: Any) -> str:
     return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(u))).hexdigest()[:16]
 
 
-def _compared(case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    """Of each system its rows, what it remembers, and the growth of tangents."""
-    moving, names = case.moving.of_energies, case.data_names()
-    slopes, labels = moving.own_slopes(u), moving.free
-    for number in seen_systems(problem):
-        one, ensemble = case.opened[number], problem.along(u)[number]
-        value, error = at = estimates(ensemble, slopes, found, number)
+def _compared(
+    case: SimulatedCase, problem: Windows, u: Any, found: dict[str, np.ndarray],
+    estimated: Mapping[int, tuple[Estimates, ...]],
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Of each system its rows, what it remembers, and the growth of tangents. estimated: see ``by_parts``, by number
+    of the system."""
+    labels, names = case.moving.of_energies.free, case.data_names()
+    for number, (value, error, _) in estimated.items():
+        one, ensemble, at = case.opened[number], problem.along(u)[number], (value, error)
         errors, best = windows_compared(case, problem, number, u, found, at)
         window = np.where(np.isnan(value.pathwise), np.nan, float(ensemble.interval) * errors.careful().best)
         mine = [name for name in names if name.system == one.name and name.observable in _of_frames(one, ensemble)]
@@ -125,21 +140,29 @@ def too_short(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def of_given(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation) -> dict[str, Any]:
-    """The derivatives of all averages of frames that are given, by the fluctuation formula; collective."""
+def of_given(case: SimulatedCase, fits: Fits, evaluate: Forward, at: Evaluation, beside: Any) -> dict[str, Any]:
+    """The derivatives of all averages of frames that are given, and the gradient, by the fluctuation formula;
+    collective. beside: see ``compare``."""
     u = at.params.shared
     of_energies = {name: u[name] for name in evaluate.problem.moving.of_energies.classes}
     found = window_slopes(evaluate.problem, of_energies, evaluate.frames.rows)
     kept = gather_rows(to_arrays([Params((), found)]).local, evaluate.grid)
-    return evaluate.grid.world.on_root(lambda: {"derivatives": list(_of_given(case, evaluate.problem, u, kept))})
+    numbers = range(len(case.opened))
+
+    def on_root() -> dict[str, Any]:
+        sums, tangents = ([of_windows(case, kept, number, what) for number in numbers] for what in ("sums", "slopes"))
+        known = gradient.of_given(evaluate.problem, u, sums, tangents)
+        rows = list(gradient.rows(evaluate.problem, u, known, beside))
+        return {"derivatives": list(_of_given(case, known)), "gradient": rows}
+
+    return evaluate.grid.world.on_root(on_root)
 
 
-def _of_given(case: SimulatedCase, problem: Windows, u: Any, kept: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    moving, names = case.moving.of_energies, case.data_names()
-    slopes, labels = moving.own_slopes(u), moving.free
-    for number, one in enumerate(case.opened):
-        sums, tangents = (of_windows(case, kept, number, what) for what in ("sums", "slopes"))
-        value, error = fluctuation(problem, number, u, slopes, sums, tangents)
+def _of_given(case: SimulatedCase, known: Sequence[gradient.Known]) -> Iterator[dict[str, Any]]:
+    labels, names = case.moving.of_energies.free, case.data_names()
+    for one, of_system in zip(case.opened, known):
+        value, *left_out = of_system.slopes["fluctuation"]
+        error = jackknife_error(np.reshape(left_out, (-1, *value.shape)))
         mine = [name for name in names if name.system == one.name]
         rows = [
             {

@@ -27,7 +27,7 @@ from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.observables.observable import OfWalks
 from hpcfit.ranks import Ranks
 from hpcfit.simulation.langevin import PhasePoint
-from hpcfit.statistics.blocks import jackknife_error, parts_of
+from hpcfit.statistics.blocks import jackknife_error, left_out_of
 
 DRAW = 1 << 20  # of the noise, beyond those of rounds; a pilot has draws of its own beyond these
 BIASED = 0.05  # of a derivative, the share from which a window is said to be too short
@@ -39,7 +39,8 @@ class Seen(NamedTuple):
 
     O: [F + 1, R], the numbers that observables average; slope: [F + 1, P], dU/du; total: [F + 1, R, P], dO/du along the
     trajectory; direct: [F + 1, R, P], at fixed positions; spread: [F + 1, P], the root mean square of dx/du over
-    particles; weight: [F + 1, P], Malliavin's, NaN where there are constraints.
+    particles; weight: [F + 1, P], Malliavin's, NaN where there are constraints. motion: [R'], what observables of
+    motions find of the walk; of_motion: [R', P], its derivatives along the trajectory.
     """
 
     O: Any
@@ -48,6 +49,8 @@ class Seen(NamedTuple):
     direct: Any
     spread: Any
     weight: Any
+    motion: Any
+    of_motion: Any
 
 
 class Derivatives(ArraysOfUnits):
@@ -66,8 +69,8 @@ class Derivatives(ArraysOfUnits):
     def run(self, units: Sequence[int]) -> Generator[int]:
         """See ``fit.stages.Work``."""
         for unit in units:
-            for number in seen_systems(self._problem):
-                found = self._of_window(number, self._problem.ensembles[number], unit)
+            for number, ensemble in enumerate(self._problem.ensembles):
+                found = self._of_window(number, ensemble, unit)
                 self._done |= {f"{unit} {number} {name}": leaf for name, leaf in found._asdict().items()}
             yield unit
 
@@ -86,7 +89,7 @@ class Derivatives(ArraysOfUnits):
         whole = lambda number, name: np.stack(  # noqa: E731
             [kept[f"{window} {number} {name}"] for window in range(self.n_units)]
         )
-        pairs = [(number, name) for number in seen_systems(self._problem) for name in Seen._fields]
+        pairs = [(number, name) for number in range(len(self._problem.ensembles)) for name in Seen._fields]
         return {f"{number} {name}": whole(number, name) for number, name in pairs} if kept else {}
 
 
@@ -97,14 +100,17 @@ def _seen(ensemble: Ensemble, moving: Moving, u: Any, start: PhasePoint, key: An
 
     def frames(v: Any) -> tuple[Any, Any]:
         theta = moving.at(structure(v), ensemble.parameters)
-        found = ensemble.walked(theta, start, key, lambda point: (_numbers(ensemble, theta, point), point))
-        return (found.seen[1].x, found.seen[0]), (found.seen, found.end)
+        found = ensemble.walked(theta, start, key, lambda point: (ensemble.observed(theta, point), point))
+        seen, points = found.seen
+        shown = points.x, jax.vmap(partial(_of_frames, ensemble))(seen), _of_motions(ensemble, seen)
+        return shown, (shown, points, found.end)
 
     if ensemble.barostat is None:
-        (of_x, total), ((O, points), end) = jax.jacfwd(frames, has_aux=True)(flat)
+        (of_x, total, of_motion), (shown, points, end) = jax.jacfwd(frames, has_aux=True)(flat)
     else:  # trial moves of the volume have no derivative
-        (x, O), ((_, points), end) = frames(flat)
-        of_x, total = (jnp.full((*leaf.shape, len(flat)), jnp.nan) for leaf in (x, O))
+        shown, (_, points, end) = frames(flat)
+        of_x, total, of_motion = (jnp.full((*leaf.shape, len(flat)), jnp.nan) for leaf in shown)
+    _, O, motion = shown
     points = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, points)
     at = jax.vmap(partial(_at, ensemble, moving, structure, flat))
     slope, direct, first = at(points)
@@ -120,7 +126,7 @@ def _seen(ensemble: Ensemble, moving: Moving, u: Any, start: PhasePoint, key: An
     unknown = ensemble.constraints is not None or ensemble.barostat is not None
     weight = jnp.full(spread.shape, jnp.nan) if unknown else jax.jacfwd(likelihoods)(flat)
     spread, weight = (jnp.concatenate([nothing, leaf]) for leaf in (spread, weight))
-    return Seen(O, slope, total, direct, spread, weight), end
+    return Seen(O, slope, total, direct, spread, weight, motion, of_motion), end
 
 
 def _at(ensemble: Ensemble, moving: Moving, structure: Any, flat: Any, point: PhasePoint) -> tuple[Any, Any, Any]:
@@ -137,8 +143,20 @@ def _at(ensemble: Ensemble, moving: Moving, structure: Any, flat: Any, point: Ph
 
 def _numbers(ensemble: Ensemble, theta: Any, point: PhasePoint) -> Any:
     """The numbers of a frame that all observables of single frames average, [R]."""
-    seen = ensemble.observed(theta, point)
-    return jnp.concatenate([jnp.ravel(leaf) for leaf, one in zip(seen, ensemble.observables) if of_frames(one)])
+    return _of_frames(ensemble, ensemble.observed(theta, point))
+
+
+def _of_frames(ensemble: Ensemble, seen: tuple) -> Any:
+    """The numbers of a frame as one array, [R], of all that observables see of it."""
+    of_each = [jnp.ravel(leaf) for leaf, one in zip(seen, ensemble.observables) if of_frames(one)]
+    return jnp.concatenate([jnp.zeros(0), *of_each])
+
+
+def _of_motions(ensemble: Ensemble, seen: tuple) -> Any:
+    """What all observables of motions find of a walk, [R'], from what they keep of its frames."""
+    observed, _ = ensemble.of_window(seen, jnp.ones(ensemble.frames))
+    of_each = [jnp.ravel(leaf) for leaf, one in zip(observed, ensemble.observables) if not of_frames(one)]
+    return jnp.concatenate([jnp.zeros(0), *of_each])
 
 
 def seen_systems(problem: Windows) -> list[int]:
@@ -183,7 +201,8 @@ class Estimates(NamedTuple):
     combined: of pathwise and fluctuation, by inverse variances. left: the share of the derivative that the windows are
     too short for, by the mean of C(t) over their frames. apart: what fluctuation has more than pathwise. memory: C(t) /
     C(0), [L + 1, M, P], along the L frames of tangents. lacking: what a derivative lacks by windows of 1, 2 ... L
-    frames, [L, M, P]. At constant pressure all but memory, fluctuation and combined, which then is that, are NaN.
+    frames, [L, M, P]. unweighed: what malliavin lacks. At constant pressure all but memory, fluctuation and combined,
+    which then is that, are NaN.
     """
 
     pathwise: Array
@@ -194,6 +213,7 @@ class Estimates(NamedTuple):
     apart: Array
     memory: Array
     lacking: Array
+    unweighed: Array
 
     def too_short(self, errors: Estimates) -> Array:
         """True where more than 5 % of a derivative are missing, and that is more than three errors."""
@@ -215,10 +235,17 @@ def estimates(
 
     found: the product of ``Derivatives``; slopes: [P], of each parameter by its u.
     """
+    return by_parts(ensemble, slopes, found, number)[:2]
+
+
+def by_parts(
+    ensemble: Ensemble, slopes: Array, found: Mapping[str, Array], number: int
+) -> tuple[Estimates, Estimates, Estimates]:
+    """The estimates of a system and their errors, see ``estimates``, and those without each part of its windows, leaves
+    [B, ...]."""
     seen = seen_of(found, number)
     of_average = average_slopes(ensemble, seen.O.mean(axis=(0, 1, 2)))
-    whole = np.arange(len(seen.O))
-    kept = [whole, *(np.delete(whole, part) for part in parts_of(len(whole)))]
+    kept = left_out_of(len(seen.O))
     value, *parts = [_estimated(ensemble, seen, of_average, slopes, windows) for windows in kept]
     left_out = Estimates(*(np.stack(of_parts) for of_parts in zip(*parts)))
     error = Estimates(*map(jackknife_error, left_out))
@@ -226,12 +253,21 @@ def estimates(
     share = np.where(value.too_short(error) | np.isnan(value.pathwise), 0.0, share)
     weighed = Errors(of_bias(value, error), error.malliavin**2).careful()
     unbiased = _first(weighed.bias <= weighed.variance)
-    of_lag = lambda of_lags: np.take_along_axis(of_lags, unbiased[None], axis=0)[0]  # noqa: E731
+
+    def of_lag(of_lags: Array) -> Array:
+        """Of numbers [..., L, M, P] those at the W of weights, [..., M, P]."""
+        places = unbiased[(None,) * (of_lags.ndim - 2)]
+        return np.take_along_axis(of_lags, places, axis=-3)[..., 0, :, :]
+
     known = lambda one: np.where(share > 0, one.pathwise, 0.0)  # noqa: E731
     mixed = lambda one: share * known(one) + (1 - share) * one.fluctuation  # noqa: E731
-    value = value._replace(combined=mixed(value), malliavin=of_lag(value.malliavin))
-    of_weighed = np.sqrt(of_lag(weighed.total))
-    return value, error._replace(combined=jackknife_error(mixed(left_out)), malliavin=of_weighed)
+    left_out, value = (
+        one._replace(combined=mixed(one), malliavin=of_lag(one.malliavin), unweighed=of_lag(one.unweighed))
+        for one in (left_out, value)
+    )
+    of_weighed, of_unweighed = np.sqrt(of_lag(weighed.total)), jackknife_error(left_out.unweighed)
+    combined = jackknife_error(left_out.combined)
+    return value, error._replace(combined=combined, malliavin=of_weighed, unweighed=of_unweighed), left_out
 
 
 def _shares(parts: Array, wholes: Array) -> Array:
@@ -257,7 +293,7 @@ def seen_of(found: Mapping[str, Array], number: int) -> Seen:
 def _estimated(ensemble: Ensemble, seen: Seen, of_average: Array, slopes: Array, kept: Array) -> Estimates:
     """The estimates from some windows, but for the combined one; that by weights for W = 1, 2 ... L frames, [L, M, P].
     of_average: [M, R] of ``average_slopes``."""
-    O, slope, total, direct, _, weight = (leaf[kept] for leaf in seen)
+    O, slope, total, direct, _, weight, *_ = (leaf[kept] for leaf in seen)
     counted, L = np.arange(1, O.shape[2])[ensemble.counted], ensemble.stretch
     dO, dU = O - O.mean(axis=(0, 1, 2)), slope - slope.mean(axis=(0, 1, 2))
     C = np.stack([of_average @ correlation(dO, dU, lag) for lag in range(L + 1)])
@@ -271,7 +307,8 @@ def _estimated(ensemble: Ensemble, seen: Seen, of_average: Array, slopes: Array,
     lacking = behind_each(ensemble, C[1:]) / ensemble.kT
     found = pathwise, malliavin, fluctuation, fluctuation
     apart = (fluctuation - pathwise) / slopes
-    return Estimates(*(one / slopes for one in found), left, apart, memory, lacking / slopes)
+    lacking = lacking / slopes
+    return Estimates(*(one / slopes for one in found), left, apart, memory, lacking, lacking)
 
 
 def _gained(ensemble: Ensemble, O: Array, weight: Array) -> Iterator[Array]:

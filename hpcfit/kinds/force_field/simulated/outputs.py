@@ -11,6 +11,8 @@ from hpcfit.kinds.force_field.files import (
     DERIVATIVES,
     GEOMETRIES,
     GEOMETRY_COLUMNS,
+    GRADIENT,
+    GRADIENT_COLUMNS,
     OBSERVABLES,
     PARAMETER_COLUMNS,
     PARAMETERS,
@@ -44,6 +46,9 @@ def write_results(
         rows = [map(row.get, DERIVATIVE_COLUMNS) for one in facts.get("derivatives", ()) for row in one["rows"]]
         if rows:
             directory.write_csv(DERIVATIVES, DERIVATIVE_COLUMNS, rows)
+        if facts.get("gradient"):
+            columns = (map(row.get, GRADIENT_COLUMNS) for row in facts["gradient"])
+            directory.write_csv(GRADIENT, GRADIENT_COLUMNS, columns)
         if compared is not None:
             directory.write_csv(GEOMETRIES, GEOMETRY_COLUMNS, geometry_rows(compared))
         for name, xml in _systems(case, result):

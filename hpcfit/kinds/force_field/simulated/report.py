@@ -6,26 +6,29 @@ from functools import partial
 
 import numpy as np
 
-from hpcfit.kinds.force_field.files import OBSERVABLES, PARAMETERS, ForceFieldRun
+from hpcfit.kinds.force_field.files import OBSERVABLES, PARAMETERS, ForceFieldRun, data_labels
 from hpcfit.kinds.force_field.geometries.report import geometries
+from hpcfit.kinds.force_field.outputs import total_errors
 from hpcfit.kinds.force_field.sections import (
     cards,
     convergence,
     correlations,
+    data_counted,
     deviations,
     fitted_curves,
     parameter_table,
     so_far,
     time,
 )
+from hpcfit.kinds.force_field.simulated.gradient import WAYS
 from hpcfit.kinds.force_field.simulated.outputs import advice
 from hpcfit.report.page import Figure, Section, Table, Text, duration, plural, plus_minus, significant
 from hpcfit.report.report import Contents
 from hpcfit.report.sections import settings
 
 MEANING = {
+    "chi2_held_out": ("χ² held out", "over the data held out, which no round has seen; see χ²"),
     "chi2": ("χ²", "the sum over the fitted data of ((calculated − measured) / σ)², of bounds only beyond them"),
-    "chi2_held_out": ("χ² held out", "the same over the data held out, which no round has seen"),
     "prior": ("prior", "the sum over parameters of (change / prior)²"),
     "windows": ("windows", "that did not explode, of the system that has the fewest"),
     "share_of_frames": ("share of frames", "that carries the averages (Kish), of the system that has the least"),
@@ -38,10 +41,14 @@ AVERAGES = (
     "Averages before the fit and after it, the latter of a last draw of windows, with the standard error of their mean"
     " over windows (jackknife)."
 )
-CURVES = "Averages of many numbers: measured (points with σ), before the fit (dashed, the baseline), after it (blue)."
+CURVES = (
+    "Averages of many numbers: measured (points with σ), before the fit (dashed, the baseline), after it (blue, with"
+    " the band of its standard error over windows)."
+)
 ALONG = (
     "Deviations of averages from their measurements at each round, in σ, with standard errors over windows; of an"
-    " observable of many numbers their root mean square. Green: held out."
+    " observable of many numbers their root mean square, and what the noise of the windows alone would make of it"
+    " (dotted). Green: held out."
 )
 SPENT = (
     "Time that the parts of the study took in the job that ended the run, compilation included. Windows are simulated"
@@ -52,7 +59,10 @@ PARAMETERS_TABLE = (
     " measurements and the priors leave open, from the curvature of the loss; that of frames is the noise of the"
     " windows, {rounds}, and of what windows remember of earlier rounds. ± is both together."
 )
-ROUNDS = "Each parameter at the start of each round, relative to its start. From the dotted line on steps are averaged."
+ROUNDS = (
+    "Each parameter at the start of each round, relative to its start, with its error at the end. From the dotted line"
+    " on steps are averaged."
+)
 MEMORY = (
     "What windows forget: C(t) / C(0) of the datum that says most of each parameter, its covariance with the derivative"
     " of the energy a time t before, with standard errors. The pathwise derivative at the end of a window lacks this"
@@ -70,7 +80,17 @@ GROWTH = (
 BY_ESTIMATOR = (
     "The same derivatives. Malliavin: by the likelihood of the noise, a check of both, its bias in its error."
     " Missing: the share that the windows are too short for. Combined: pathwise and fluctuation by inverse variances,"
-    " where windows are long enough, with an error from both over the same windows."
+    " where windows are long enough, with an error from both over the same windows. All are in derivatives.csv."
+)
+GRADIENT = (
+    "The gradient of the loss by each parameter at those found, by every estimator, in units of the least of its"
+    " errors. These are standard errors over windows, of the deviations of averages and of their derivatives together."
+    " At a minimum the gradient is 0 within its errors and within those that the parameters have of frames."
+)
+BY_WAY = (
+    "The same gradient, in units of the loss by those of the parameters. Near a minimum most of its error is that of"
+    " the deviations, which estimators share; the error of derivatives is what each has of its own, with deviations as"
+    " constants. Malliavin's bias is in its errors."
 )
 WINDOWS = (
     "The error of pathwise derivatives, relative to them, against the time along which tangents are carried, for one"
@@ -91,7 +111,6 @@ OF_GIVEN = (
 )
 FEW = 12  # numbers of an observable that a table lists
 LARGE = 0.05  # of the largest derivative by a parameter: what is drawn and listed
-WAYS = ("pathwise", "fluctuation", "malliavin", "combined")
 LISTED = 24  # derivatives in the table
 
 
@@ -101,15 +120,16 @@ def outcome(run: ForceFieldRun) -> Section:
     length = f"{choice['window']:g} ps" if "window" in choice else "frames that were given"
     said = (
         f"{plural(len(choice['system']), 'system')} in {plural(m['frames'], 'window')} of {length},"
-        f" {plural(len(m['averages']), 'datum').replace('datums', 'data')}, by the estimator {m['estimator']}."
+        f" {data_counted(run)}, by the estimator {m['estimator']}."
     )
-    noise = (
-        f"Of χ² of the fitted data about {m['noise_of_chi2']:.3g} are noise of the windows of one draw: their"
-        " averages have errors of their own."
-    )
+    noise = f"Of χ² about {m['noise_of_chi2']:.2g}"
+    if any(one.held_out for one in run.observables):
+        noise = f"Of χ² of the data held out about {m['noise_of_chi2_held_out']:.2g}, of χ² {m['noise_of_chi2']:.2g}"
+    noise += " are noise of the windows of the last round: their averages have errors of their own."
     stopped = f"The fit stopped after {plural(m['steps'], 'step')}: {m['stopped']}."
     warnings = [Text(text, warning=True) for text in m["warnings"]]
-    numbers = cards(MEANING, m["fitted"], m["before"])
+    errors = {name: m[f"error_of_{name}"] for name in ("chi2", "chi2_held_out")}
+    numbers = cards(MEANING, m["fitted"], m["before"], errors)
     return Section("Outcome", [Text(said), numbers, Text(noise), *warnings, Text(stopped)])
 
 
@@ -128,17 +148,21 @@ def data(run: ForceFieldRun) -> Section:
     if along:
         shown = dict(list(along.items())[:FEW])
         blocks.append(Figure(figures.along_rounds(shown), "averages along the rounds", ALONG))
-    listed = [_row(one) for rows in by_observable.values() if len(rows) <= FEW for one in rows]
+    listed = [
+        _row(one, label)
+        for rows in by_observable.values()
+        for one, label in zip(rows, data_labels([(one.data, one.column) for one in rows]))
+        if len(rows) <= FEW
+    ]
     if listed:
         head = ("system", "observable", "measured", "before", "after", "")
         blocks.append(Table(head, listed, AVERAGES, text_columns=2))
     return Section("Data", blocks)
 
 
-def _row(one) -> list:
+def _row(one, name: str) -> list:
     after = plus_minus(significant(one.after, 4), one.error_after)
     measured = plus_minus(significant(one.measured, 4), one.sigma)
-    name = f"{one.data} {one.column}"
     return [one.ensemble, name, measured, significant(one.before, 4), after, "held out" if one.held_out else one.bound]
 
 
@@ -153,7 +177,7 @@ def parameters(run: ForceFieldRun) -> Section:
     blocks += [Text(f"The data do not determine {one}.", warning=True) for one in m["undetermined"]]
     history = run.history.of_fit(m["final_fit"])
     settled = choice["rounds"] - m["rounds_of_the_mean"] + 1 if m["rounds_of_the_mean"] > 1 else None
-    svg = figures.rounds(history, table["names"], table["start"], settled)
+    svg = figures.rounds(history, table["names"], table["start"], total_errors(table), settled)
     return Section("Parameters", [*blocks, Figure(svg, "parameters along the rounds", ROUNDS)])
 
 
@@ -164,7 +188,7 @@ def derivatives(run: ForceFieldRun) -> Section | None:
     systems = run.metrics.get("derivatives")
     if not systems:
         return None
-    rows = _large([row for one in systems for row in one["rows"]])
+    rows = _large([row for one in systems for row in _labelled(one["rows"])])
     if not any("pathwise" in row for row in rows):
         values = [
             [*_names(row), plus_minus(significant(row["fluctuation"], 4), row["fluctuation_error"])] for row in rows
@@ -172,7 +196,9 @@ def derivatives(run: ForceFieldRun) -> Section | None:
         table = Table(("datum", "parameter", "derivative"), values[:LISTED], OF_GIVEN, text_columns=2)
         return Section("Derivatives", [table])
     growth = [_growth(one) for one in systems if np.isfinite(one["growth"])]
-    memory = [(one["system"], part, one["skipped"]) for one in systems for part in one["memory"]][:FEW]
+    memory = [
+        (one["system"], part, one["skipped"]) for one in systems for part in _labelled(one["memory"], one["rows"])
+    ][:FEW]
     windows = {one["system"]: one["windows"] for one in systems if one["windows"]}
     both = [row for row in rows if np.isfinite(row["pathwise"])]
     blocks = [
@@ -183,8 +209,15 @@ def derivatives(run: ForceFieldRun) -> Section | None:
         *(_windows(windows) if windows else []),
     ]
     head = ("datum", "parameter", "pathwise", "fluctuation", "malliavin", "combined", "missing")
-    table = Table(head, list(map(_derivative, rows[:LISTED])), BY_ESTIMATOR, text_columns=2)
+    listed = sorted(rows, key=lambda row: row["label"] != row["observable"])[:LISTED]  # single numbers first
+    table = Table(head, list(map(_derivative, listed)), BY_ESTIMATOR, text_columns=2)
     return Section("Derivatives", [*blocks, table])
+
+
+def _labelled(rows: list[dict], of: list[dict] | None = None) -> list[dict]:
+    """Rows of a system with labels of their data. of: all rows of the system, these without them."""
+    names = [(row["observable"], str(row["item"])) for row in [*rows, *(of or ())]]
+    return [row | {"label": label} for row, label in zip(rows, data_labels(names))]
 
 
 def _large(rows: list[dict]) -> list[dict]:
@@ -197,7 +230,7 @@ def _large(rows: list[dict]) -> list[dict]:
 
 
 def _growth(one: dict) -> Text:
-    rate = f"({one['growth']:.2g} ± {one['growth_error']:.1g}) t / ps"
+    rate = f"({one['growth']:.2g} ± {one['growth_error']:.1g}) t / ps".replace("-", "−")
     return Text(GROWTH.format(system=one["system"], rate=rate))
 
 
@@ -226,13 +259,35 @@ def _derivative(row: dict) -> list:
         plus_minus(significant(row[key], 4), row[f"{key}_error"]) if np.isfinite(row[key]) else "–" for key in WAYS
     ]
     if not np.isfinite(row["left"]):
-        return [f"{row['observable']} {row['item']}", row["parameter"], *values, "–"]
-    missing = f"{100 * row['left']:.0f} ± {100 * row['left_error']:.0f} %" + (", too short" if row["too_short"] else "")
-    return [*_names(row), *values, missing]
+        return [*_names(row), *values, "–"]
+    missing = f"{100 * row['left']:.0f} ± {100 * row['left_error']:.0f} %".replace("-", "−")
+    return [*_names(row), *values, missing + (", too short" if row["too_short"] else "")]
 
 
 def _names(row: dict) -> list[str]:
-    return [f"{row['observable']} {row['item']}", row["parameter"]]
+    return [row["label"], row["parameter"]]
+
+
+def gradient(run: ForceFieldRun) -> Section | None:
+    """The gradient of the loss at the end by every estimator, with its errors."""
+    from hpcfit.kinds.force_field import figures
+
+    rows = run.metrics.get("gradient")
+    if not rows:
+        return None
+    names = list(dict.fromkeys(row["parameter"] for row in rows))[:LISTED]
+    rows = [row for name in names for row in rows if row["parameter"] == name]
+    drawn = [row for row in rows if row["error"] > 0]
+    figure = [Figure(figures.gradients(drawn), "gradient by every estimator", GRADIENT)] if drawn else []
+    shown = [
+        [
+            row["parameter"], row["way"], plus_minus(significant(row["gradient"], 4), row["error"]),
+            significant(row["error_of_derivatives"], 2), significant(row["signal_to_noise"], 2),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    head = ("parameter", "estimator", "gradient", "error of derivatives", "signal to noise")
+    return Section("Gradient", [*figure, Table(head, shown, BY_WAY, text_columns=2)])
 
 
 def spent(run: ForceFieldRun) -> Section:
@@ -248,7 +303,7 @@ def rounds(run: ForceFieldRun) -> Section:
 
 
 CONTENTS = Contents(
-    finished=(outcome, data, geometries, parameters, derivatives, rounds, spent, settings),
+    finished=(outcome, data, geometries, parameters, derivatives, gradient, rounds, spent, settings),
     unfinished=(partial(so_far, meaning=MEANING), rounds, settings),
     files=("config.toml", "environment.json", "history.jsonl", PARAMETERS, OBSERVABLES),
     run=ForceFieldRun,

@@ -12,7 +12,7 @@ from hpcfit.fit.grid import Grid
 from hpcfit.fit.joint import Joint
 from hpcfit.fit.problem import Params
 from hpcfit.fit.reduction import choose_sum
-from hpcfit.fit.rounds import More
+from hpcfit.fit.rounds import More, flat
 from hpcfit.fit.stages import Fits
 from hpcfit.kinds.force_field.geometries.sets import Stored, open_sets
 from hpcfit.kinds.force_field.geometries.shared import Shared
@@ -66,6 +66,14 @@ def more(evaluate: Gradient) -> More | None:
     if not isinstance(evaluate, Joint):
         return None
     return lambda here: normal(evaluate.beside, evaluate.beside.value(Params(here.params.shared, ())))
+
+
+def gradient(evaluate: Gradient, shared: Any) -> Any:
+    """The gradient [P] of the term of the geometries by the shared parameters, 0 where there is no such term;
+    collective."""
+    if not isinstance(evaluate, Joint):
+        return 0.0
+    return flat(evaluate.beside(Params(shared, ())).gradient)
 
 
 def facts(case: Any, grid: Grid, start: Any, end: Any) -> dict[str, Any]:

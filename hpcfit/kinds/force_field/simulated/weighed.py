@@ -6,6 +6,7 @@ is the whole derivative, the fluctuation formula, without each of them too: its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.kinds.force_field.simulated.reweighting import Reweighted, weighed_sums
 from hpcfit.pytrees import pytree
 from hpcfit.simulation.langevin import PhasePoint
-from hpcfit.statistics.blocks import jackknife_error, parts_of
+from hpcfit.statistics.blocks import left_out_of
 
 Tree = Any
 
@@ -116,14 +117,13 @@ def window_slopes(problem: Given, u: Any, rows: FrameRows) -> tuple[dict[str, An
     return over_blocks(of_block, Params(u, ()), Block(rows.ids, rows.more))
 
 
-def fluctuation(problem: Given, number: int, u: Any, slopes: Any, sums: Any, tangents: Any) -> tuple[Any, Any]:
-    """(values, errors) [M, P]: derivatives of the averages of an ensemble by the parameters.
+def slopes_by_parts(problem: Given, number: int, u: Any, slopes: Any, sums: Any, tangents: Any) -> Any:
+    """The derivatives of the averages of an ensemble by the parameters, by all windows and without each of B parts of
+    them, [1 + B, M, P].
 
     slopes: [P], of each parameter by its u; sums, tangents: of all windows, see ``window_slopes``.
     """
-    ensemble = problem.along(u)[number]
-    one = problem.no_rows(FrameRows(np.zeros((1, 1), int), 1))[number]
-    _, structure = ravel_pytree(jax.tree.map(lambda leaf: leaf[0, 0], one))
+    ensemble, structure = problem.along(u)[number], _structure(problem, number)
 
     @jax.jit
     def of_sums(total: Any, tangent: Any) -> Any:
@@ -135,6 +135,18 @@ def fluctuation(problem: Given, number: int, u: Any, slopes: Any, sums: Any, tan
 
         return jax.jacfwd(averages)(jnp.zeros(len(slopes)))
 
-    kept = [np.ones(len(sums), bool)] + [~np.isin(np.arange(len(sums)), part) for part in parts_of(len(sums))]
-    every = np.stack([np.asarray(of_sums(sums[one].sum(axis=0), tangents[one].sum(axis=0))) for one in kept]) / slopes
-    return every[0], jackknife_error(every[1:])
+    kept = left_out_of(len(sums))
+    return np.stack([np.asarray(of_sums(sums[one].sum(axis=0), tangents[one].sum(axis=0))) for one in kept]) / slopes
+
+
+def totals_by_parts(problem: Given, number: int, sums: Any) -> Tree:
+    """The sums of an ensemble, ``observed`` and ``weight``, by all windows and without each part of them, leaves
+    [1 + B, ...]."""
+    totals = np.stack([sums[one].sum(axis=0) for one in left_out_of(len(sums))])
+    return jax.vmap(_structure(problem, number))(totals)
+
+
+def _structure(problem: Given, number: int) -> Callable[[Any], Tree]:
+    """Makes the row of a window of an ensemble from its numbers [R]."""
+    one = problem.no_rows(FrameRows(np.zeros((1, 1), int), 1))[number]
+    return ravel_pytree(jax.tree.map(lambda leaf: leaf[0, 0], one))[1]

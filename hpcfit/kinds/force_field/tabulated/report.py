@@ -10,6 +10,7 @@ from hpcfit.kinds.force_field.sections import (
     cards,
     convergence,
     correlations,
+    data_counted,
     deviations,
     fitted_curves,
     parameter_table,
@@ -31,8 +32,8 @@ from hpcfit.report.report import Contents
 from hpcfit.report.sections import settings
 
 MEANING = {
+    "chi2_held_out": ("χ² held out", "over the validation set, which no fit has seen; see χ²"),
     "chi2": ("χ²", "the sum over the fitted data of ((calculated − measured) / σ)², of bounds only beyond them"),
-    "chi2_held_out": ("χ² held out", "the same over the validation set, which no fit has seen"),
     "kl_weights": ("KL(P‖P_ff), nats", "how far the weights moved from what the force field says, over all ensembles"),
     "kl_force_field": ("KL(P_ff‖P₀), nats", "how far the corrections moved the ensembles from the simulated ones"),
     "curve_change": ("R, Hz²", "mean squared change of the fitted curves over the circle, their sum"),
@@ -70,7 +71,7 @@ def outcome(run: ForceFieldRun) -> Section:
     chosen = " (chosen by cross-validation)" if len(m.get("cross_validation", ())) > 2 else ""
     said = (
         f"{plural(len(m['ensembles']), 'ensemble')} with {plural(m['frames'], 'frame')} and"
-        f" {plural(len(run.observables), 'datum').replace('datums', 'data')}, by the estimator {m['estimator']}, at"
+        f" {data_counted(run)}, by the estimator {m['estimator']}, at"
         f" {prices}{chosen}."
     )
     stopped = f"The fit stopped after {plural(m['steps'], 'step')}: {m['stopped']}."
