@@ -201,8 +201,8 @@ def neighbour_lists(sources, positions, box=None, *, skin: float = 0.1) -> Lists
     found = {}
     for key, source in sources.items():
         if source.cutoff is not None:
-            all_of_it = [source.surroundings(x, box, skin) for x in several]
-            found[key] = all_of_it[0].listed(room_for(all_of_it))
+            starts = [source.surroundings(x, box, skin) for x in several]
+            found[key] = starts[0].listed(room_for(starts))
     return found
 
 

@@ -165,5 +165,5 @@ def squared(separation: jax.Array, box: jax.Array | None, orthorhombic: bool) ->
 
 
 def in_row_of_first(i, j):
-    """Whether a list has the pair i, j in the row of i: in that of the lower number if i + j is even."""
+    """True where a list has the pair i, j in the row of i; it is in that of the lower number if i + j is even."""
     return (i < j) == ((i + j) % 2 == 0)
