@@ -1,4 +1,4 @@
-"""What windows remember of earlier rounds, and how much larger the errors of parameters are for it.
+"""The memory of windows from round to round, and the larger errors of parameters that it brings.
 
 A window goes on where it ended in the round before. If it is short beside the relaxation of its system, its averages
 still lag behind the parameters: the steps then answer in part to earlier parameters, whose noise comes back. The spread
