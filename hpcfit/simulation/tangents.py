@@ -33,12 +33,12 @@ NOTHING = 1e-6  # a window that forgets more than this share of a velocity is an
 
 
 def by_matrix(forces: Callable[..., Any]) -> Callable[..., Any]:
-    """The same forces, (positions [N, d], parameters, ...) -> [N, d], whose tangents by positions are products with the
-    Hessian as a matrix, [N, d, N, d].
+    """Forces, (positions [N, d], parameters, ...) -> [N, d], whose tangents by positions are products with the Hessian
+    as a matrix, [N, d, N, d].
 
     It is made once for all tangents that are carried along side by side, which pays where they are many beside the
-    coordinates; otherwise a product is a derivative of the forces along each tangent. What follows the parameters, such
-    as lists of neighbours and a box, counts as constant; an array of a compiled function is to be among it.
+    coordinates; without it each product is a derivative of the forces along a tangent. Arguments behind the parameters,
+    such as lists of neighbours and a box, are constants. A traced array must be an argument, not closed over.
     """
     found = jax.custom_jvp(forces)
 

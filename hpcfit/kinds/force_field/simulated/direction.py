@@ -1,7 +1,7 @@
 """The way derivatives are taken through trajectories, and what it costs in steps of plain dynamics.
 
 A step with P tangents takes about 1.4 + P plain ones. Multiplied with the Hessian as a matrix, which is made once a
-step for all of them, they take 1.4 + 1.15 x 3N + P / 2: less beyond P = 2.3 x 3N. A step whose cotangents are pulled
+step for all of them, they take 1.4 + 0.75 x 3N + P / 2: less beyond P = 1.5 x 3N. A step whose cotangents are pulled
 back takes 3.4 for any P, with the steps between two frames computed again; where derivatives of each averaged number
 are asked for, 4 with the first and 1.3 more with each further one of an observable. Measured on alanine dipeptide and
 argon, on one core (``tools/bench_force_field.py hessian data``).
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FRAME = 2.0  # plain steps, of the energy of a frame and each of its derivatives
 PULLED = 3.4  # plain steps, of a step with the pull-back of a gradient
 FIRST, FURTHER = 3.0, 1.3  # plain steps, of the pull-back of one of an observable's numbers, and of each more with it
-COLUMN, ROW = 1.15, 0.5  # plain steps, of each coordinate and of each tangent by the Hessian as a matrix
+COLUMN, ROW = 0.75, 0.5  # plain steps, of each coordinate and of each tangent by the Hessian as a matrix
 STEPS = 50  # that are timed at once
 LONG = 0.3  # seconds, after which a step has been timed
 
