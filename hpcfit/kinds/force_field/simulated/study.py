@@ -272,9 +272,9 @@ def of_given(case: SimulatedCase, evaluate: Forward, at: Evaluation, beside: Any
     found = window_slopes(evaluate.problem, of_energies, evaluate.frames.rows)
     kept = gather_rows(to_arrays([Params((), found)]).local, evaluate.grid)
     numbers = range(len(case.opened))
-    sums, tangents = ([of_windows(case, kept, number, what) for number in numbers] for what in ("sums", "slopes"))
 
     def on_root() -> dict[str, Any]:
+        sums, tangents = ([of_windows(case, kept, number, what) for number in numbers] for what in ("sums", "slopes"))
         known = gradient.of_given(evaluate.problem, u, sums, tangents)
         rows = list(gradient.rows(evaluate.problem, u, known, beside))
         return {"derivatives": list(_of_given(case, known)), "gradient": rows}
