@@ -57,7 +57,8 @@ class Observable(NamedTuple):
         return max(off, 0.0) if self.bound == "upper" else min(off, 0.0) if self.bound == "lower" else off
 
     def error_bars(self, calculated: float, error: float) -> tuple[float, float]:
-        """How far a standard error of a calculated value moves its deviation down and up; not at all within a bound."""
+        """The lengths by which a standard error of a calculated value moves its deviation down and up, in sigma; 0
+        within a bound."""
         off = self.deviation(calculated)
         return off - self.deviation(calculated - error), self.deviation(calculated + error) - off
 

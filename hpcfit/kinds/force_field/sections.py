@@ -76,7 +76,7 @@ def deviations(run: ForceFieldRun) -> Figure:
 
 
 def data_counted(run: ForceFieldRun) -> str:
-    """How many data were fitted, and how many held out, in words."""
+    """The numbers of fitted and of held-out data in words."""
     held_out = sum(one.held_out for one in run.observables)
     return f"{plural(len(run.observables) - held_out, 'datum').replace('datums', 'data')} fitted, {held_out} held out"
 

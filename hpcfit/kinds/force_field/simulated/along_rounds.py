@@ -52,15 +52,15 @@ class AlongRounds:
 
 
 def summed_rows(rows: Params, grid: Grid) -> Rows:
-    """What each window of an evaluation adds to the averages, of all ranks; collective."""
+    """The sums that each window of an evaluation adds to the averages, gathered from all ranks; collective."""
     local = to_arrays([rows]).local
     chosen = {name: leaf for name, leaf in local.items() if any(f"'{one}'" in name for one in SUMMED)}
     return gather_rows(chosen, grid)
 
 
 def noise_of_chi2(case: SimulatedCase, problem: Windows, u: Any, rows: Rows) -> dict[str, float]:
-    """What the noise of the windows adds to chi2 of fitted data and of those held out, and the errors of both; bounds
-    count beyond them."""
+    """The noise of the windows in chi2 of fitted and of held-out data, and the errors of both, by name; bounds count
+    beyond them."""
     left_out = without(case, problem, u, rows)
     compared, found = problem.compared(left_out, problem.tile), {}
     for name, of_data in (("chi2", compared["fitted"]), ("chi2_held_out", compared["held_out"])):
