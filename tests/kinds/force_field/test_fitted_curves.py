@@ -21,7 +21,7 @@ from hpcfit.ranks import Ranks
 from tests.command import here
 from tests.conftest import assert_one_clear_error
 
-ENERGY = '''
+ENERGY = """
 import jax.numpy as jnp
 
 def cosine(x, box):
@@ -35,8 +35,8 @@ def energy(x, parameters, box):
     bend = jnp.sum(b[1:] * b[:-1], axis=1) / (r[1:] * r[:-1])
     stiff = 50 * jnp.sum((r - 1) ** 2) + 20 * jnp.sum((bend - 0.3) ** 2)
     return stiff + parameters["k"][0] * cosine(x, box)
-'''
-CONFIG = '''
+"""
+CONFIG = """
 [run]
 directory = "run"
 report = true
@@ -92,7 +92,7 @@ curve = "proton"
 offset = [-1.0, 3.0]
 values = {others}
 sigma = 0.05
-'''
+"""
 K, TRUE, OFFSET = 1.5, np.array([9.5, -1.6, 0.4]), 0.4
 
 

@@ -91,8 +91,8 @@ def test_the_derivatives_of_windows_are_those_of_differences(evaluated):
 
 @pytest.mark.parametrize("way", [{"matrix": (True,)}, {"pulled": True}], ids=str)
 def test_other_ways_to_the_derivatives_agree_where_there_are_constraints_and_sites(evaluated, way):
-    """The Hessian as a matrix, and a pull-back of each averaged number; errors are relative to the largest derivative by
-    a parameter, since that of a constrained distance by an energy is nothing but rounding."""
+    """The Hessian as a matrix, and a pull-back of each averaged number; errors are relative to the largest derivative
+    by a parameter, since that of a constrained distance by an energy is nothing but rounding."""
     case, evaluate, start, found = evaluated
     chosen = replace(case)
     vars(chosen)["direction"] = case.direction._replace(**way)

@@ -76,21 +76,29 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     fits.warn(list(found.remembering))
     with clock("derivatives compared"):
         derivatives = compared(case, fits, carried, at, stored.gradient(evaluate, u))
-    return derivatives | stored.facts(case, fits.grid, given.shared, u) | {
-        "parameters": parameter_table(
-            case.moving.labels, case.moving.values(case.begin), found.values, found.of_data, found.of_windows,
-            found.correlations,
-        ),
-        "errors_lengthened": None if found.lengthened is None else found.lengthened.tolist(),
-        "undetermined": found.undetermined,
-        "rounds_of_the_mean": case.rounds_of_the_mean,
-        **of_chi2,
-        "averages": found.averages.tolist(),
-        "errors_of_averages": found.errors.tolist(),
-        "averages_before": averages_of(before).tolist(),
-        "before": evaluate.metrics(before),
-        "seconds": clock.seconds,
-    }
+    return (
+        derivatives
+        | stored.facts(case, fits.grid, given.shared, u)
+        | {
+            "parameters": parameter_table(
+                case.moving.labels,
+                case.moving.values(case.begin),
+                found.values,
+                found.of_data,
+                found.of_windows,
+                found.correlations,
+            ),
+            "errors_lengthened": None if found.lengthened is None else found.lengthened.tolist(),
+            "undetermined": found.undetermined,
+            "rounds_of_the_mean": case.rounds_of_the_mean,
+            **of_chi2,
+            "averages": found.averages.tolist(),
+            "errors_of_averages": found.errors.tolist(),
+            "averages_before": averages_of(before).tolist(),
+            "before": evaluate.metrics(before),
+            "seconds": clock.seconds,
+        }
+    )
 
 
 def _begin_simulated(case: SimulatedCase, fits: Fits, clock: Stopwatch) -> Begun:
