@@ -136,9 +136,11 @@ class Ensemble:
         """The frames since tangents began at 0, of each frame that averages count; 1 for the first frame."""
         return np.arange(self.frames)[self.counted] % self.stretch + 1
 
-    def walked(self, theta: Tree, start: PhasePoint, key: Any, observe: Any, checkpoint: bool = False) -> Walk:
-        """The walk of one window from a start, with what is observed of its frames."""
-        return walk(self._motion(theta), self.begun(theta, start), key, self._course, observe, checkpoint)
+    def walked(self, theta: Tree, start: PhasePoint, key: Any, observe: Any, pulled_back: bool = False) -> Walk:
+        """The walk of one window from a start, with what is observed of its frames. pulled_back: its derivatives will
+        be pulled back and never carried along; only the points of frames are kept for that."""
+        motion, checkpoint = self._motion(theta, pulled_back=pulled_back), pulled_back and self.stride > 1
+        return walk(motion, self.begun(theta, start), key, self._course, observe, checkpoint)
 
     def weighed(self, theta: Tree, start: PhasePoint, key: Any, observe: Any) -> Walk:
         """A walk as ``walked``, with what is observed of its ``Weighed`` points; not where there are constraints."""
@@ -178,8 +180,10 @@ class Ensemble:
         sources = self.potential.pair_sources.values()
         return 2 * max((source.cutoff for source in sources if source.periodic), default=0.0)
 
-    def _motion(self, theta: Tree, gain: float = 0.0) -> Motion:
-        forces = lambda x, lists, box=self.box: -jax.grad(self.potential)(x, theta, box, lists)  # noqa: E731
+    def _motion(self, theta: Tree, gain: float = 0.0, pulled_back: bool = False) -> Motion:
+        def forces(x: Any, lists: Any, box: Any = self.box) -> Any:
+            return self.potential.forces(x, theta, box, lists, pulled_back=pulled_back)
+
         scheme = self.scheme if self.constraints is None else self._constrained(theta)
         renewed = unchanged if self.lists is None else self._renewed
         motion = Motion(forces, scheme, self._calm, self.lists, renewed, partial(self.begun, theta))
@@ -268,7 +272,7 @@ class Windows:
     next draw starts, ``broke``, the step at which a window exploded or -1 (it is then left out of averages and
     derivatives, and starts again), ``crowded``, why that was (``Ensemble.crowded``), and
     ``observed`` and ``weight``, what each window adds to the averages and to what they are divided by. tiles: a
-    ``Measured`` an observable, by ensemble, and behind them one a difference.
+    ``Measured`` an observable, by ensemble, and behind them one a difference. pulled_back: see ``Ensemble.walked``.
     """
 
     tiles: Any
@@ -276,7 +280,7 @@ class Windows:
     moving: Moving
     seed: Any
     estimator: Literal["pathwise", "fluctuation", "reweighting"] = field(metadata={"static": True})
-    checkpoint: bool = field(default=False, metadata={"static": True})
+    pulled_back: bool = field(default=False, metadata={"static": True})
     differences: Differences = NO_DIFFERENCES
     settled: Any = np.inf
 
@@ -331,10 +335,10 @@ class Windows:
         key = self.key(number, window, draw)
         if self.estimator == "pathwise":
             seen = lambda point: (ensemble.observed(theta, point), 1.0)  # noqa: E731
-            found = ensemble.walked(theta, start, key, seen, self.checkpoint)
+            found = ensemble.walked(theta, start, key, seen, self.pulled_back)
         else:
             seen = partial(self._seen_and_weight, ensemble, theta)
-            found = ensemble.walked(jax.lax.stop_gradient(theta), start, key, seen, self.checkpoint)
+            found = ensemble.walked(jax.lax.stop_gradient(theta), start, key, seen, self.pulled_back)
         return ensemble.of_window(*found.seen), found.end, found.broke, ensemble.crowded(found)
 
     @staticmethod

@@ -232,11 +232,10 @@ class SimulatedCase:
     def problem(self) -> Windows:
         """The problem of all ensembles."""
         choice, run = self.config.problem, self.config.run
-        checkpoint = not self.direction.forward and self.ensembles[0].stride > 1
         settled = float(choice.full_steps) if self._settles else np.inf
         parts = (
-            self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences,
-            np.array(settled),
+            self.tiles, self.ensembles, self.moving, np.array(run.seed), choice.estimator, not self.direction.forward,
+            self.differences, np.array(settled),
         )  # fmt: skip
         if self.given:
             return Given(*parts, np.array(choice.least_share if choice.estimator == "reweighting" else 0.0))

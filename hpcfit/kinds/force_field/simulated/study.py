@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -93,7 +94,8 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
         fitted = fits.fit(FINAL, start, evaluate=evaluate, optimizer=_optimizer(case, evaluate.problem), also=along)
     fits.final(fitted, evaluate=evaluate)
     fits.warn(few(case, fitted) if case.given else exploded(case, fitted, evaluate))
-    carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add)
+    problem = replace(evaluate.problem, pulled_back=False)
+    carried = Forward(problem, evaluate.frames, evaluate.grid, evaluate.add)
     u, local = fitted.params
     with clock("last draw, errors"):
         at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
