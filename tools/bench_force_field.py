@@ -55,6 +55,7 @@ KT, FRICTION, STEP = 2.5, 10.0, 0.0005  # kJ/mol, 1/ps, ps
 SIGMA, EPSILON, SPACING = 0.34, 0.996, 0.362  # of argon: nm, kJ/mol, and the edge of a cell of one atom
 CUTOFF, SWITCH = 0.85, 0.75  # nm
 STEPS, STRIDE, BLOCK = 40, 20, 2  # of windows side by side
+AT_ONCE = 16  # frames, so that what it costs to begin a loop does not count
 TERMS, BONDS = (1, 4, 16, 64), 1000
 ENOUGH = 10.0  # seconds of sympy, after which deeper forms and higher derivatives are not tried
 
@@ -81,9 +82,9 @@ class System(NamedTuple):
         """OpenMM's middle integrator."""
         return middle(Bath(KT, FRICTION, STEP), self.masses)
 
-    def forces(self, x: Any, parameters: Any, lists: Any = None) -> Any:
+    def forces(self, x: Any, parameters: Any, lists: Any = None, pulled_back: bool = False) -> Any:
         """Forces at positions [N, 3]."""
-        return -jax.grad(self.energy)(x, parameters, self.box, lists)
+        return self.energy.forces(x, parameters, self.box, lists, pulled_back=pulled_back)
 
 
 def loaded(name: str, system: Any, topology: Any, x: np.ndarray) -> System:
@@ -240,7 +241,7 @@ def adjoint(rounds: int) -> list[Claim]:
     count = sum(len(value) for value in one.parameters.values())
 
     def loss(parameters: Any, start: PhasePoint, checkpoint: bool) -> Any:
-        motion = Motion(lambda x, _: one.forces(x, parameters), one.scheme)
+        motion = Motion(lambda x, _: one.forces(x, parameters, pulled_back=True), one.scheme)
         course = Course(steps, 20)
         found = walk(motion, start, noise_key(0, 0, 0), course, lambda point: jnp.sum(point.x**2), checkpoint)
         return jnp.mean(found.seen)
@@ -258,12 +259,19 @@ def frames(rounds: int) -> list[Claim]:
     one, T = peptide(), 256
     count = sum(len(value) for value in one.parameters.values())
     x = one.x + 0.003 * np.random.default_rng(1).normal(size=(T, *one.x.shape))
-    energy = lambda parameters, x: one.energy(x, parameters, one.box)  # noqa: E731
-    value = jax.jit(lambda p, x: jax.lax.map(lambda frame: energy(p, frame), x))
-    slopes = jax.jit(lambda p, x: jax.lax.map(lambda frame: jax.grad(energy)(p, frame), x))
-    plain, ours = medians(rounds, lambda: value(one.parameters, x), lambda: slopes(one.parameters, x))
-    print(f"{one.name}, {T} frames: {1e6 * plain / T:.1f} us an energy, {1e6 * ours / T:.1f} us {count} derivatives;")
-    print(f"central differences take {2 * count} energies; floor 1", flush=True)
+
+    def energies(parameters: Any, x: Any) -> Any:
+        return jax.lax.map(lambda frame: one.energy(frame, parameters, one.box), x, batch_size=AT_ONCE)
+
+    def slopes(parameters: Any, x: Any) -> Any:
+        slope = lambda frame: jax.grad(one.energy, 1)(frame, parameters, one.box)  # noqa: E731
+        return jax.lax.map(slope, x, batch_size=AT_ONCE)
+
+    calls = [jax.jit(call) for call in (energies, slopes, jax.jacfwd(energies))]
+    plain, ours, carried = medians(rounds, *(lambda call=call: call(one.parameters, x) for call in calls))
+    print(f"{one.name}, {T} frames: {1e6 * plain / T:.1f} us an energy, {1e6 * ours / T:.1f} us {count} derivatives,")
+    print(f"{1e6 * carried / T:.1f} us by tangents, as a fit takes them; central differences take {2 * count} energies;")
+    print("floor 1", flush=True)
     return [below(f"{one.name}: energies that {count} derivatives take", 2.0, ours / plain)]
 
 
@@ -271,7 +279,7 @@ def jacobian(one: System, P: int, numbers: int, way: str) -> Callable[[], Any]:
     """Steps of windows side by side with the derivatives of so many averaged numbers by P parameters, by "products" or
     the "matrix" along tangents, or "pulled" back from each number; "plain" ones without."""
     along = directions(one, P)
-    forces = by_matrix(one.forces) if way == "matrix" else one.forces
+    forces = by_matrix(one.forces) if way == "matrix" else partial(one.forces, pulled_back=way == "pulled")
 
     @jax.jit
     def run(parameters: Any, along: Any, start: PhasePoint) -> Any:

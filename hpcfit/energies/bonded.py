@@ -31,14 +31,18 @@ class Bonded:
     periodic: bool = field(default=False, metadata={"static": True})
 
     def steps(self, frame) -> tuple[jax.Array, ...]:
-        """The separations of successive atoms of each group, n − 1 arrays [T, 3] nm."""
-        places = jnp.moveaxis(frame.positions[self.atoms], 1, 0)
+        """The separations of successive atoms of each group, n − 1 arrays [3, T] nm."""
         box = frame.box if self.periodic else None
-        return tuple(minimum_image(after - before, box) for before, after in pairwise(places))
+        return tuple(minimum_image(after - before, box, axis=0) for before, after in pairwise(self.places(frame)))
+
+    def places(self, frame) -> tuple[jax.Array, ...]:
+        """The places of the atoms of each group, n arrays [3, T] nm."""
+        by_component = jnp.asarray(frame.positions).T
+        return tuple(jnp.take(by_component, atoms, axis=1, mode="clip") for atoms in jnp.asarray(self.atoms).T)
 
     def distances(self, frame) -> jax.Array:
         """The lengths of bonds, [T] nm."""
-        return length(*self.steps(frame))
+        return length(*self.steps(frame), axis=0)
 
     def angles(self, frame) -> jax.Array:
         """The angles at the second of three atoms, [T] rad."""

@@ -33,9 +33,9 @@ class CmapTorsions:
 
     def energy(self, frame, parameters) -> jax.Array:
         """The energy of all pairs of torsions, kJ/mol."""
-        steps = jnp.diff(frame.positions[self.atoms].reshape(-1, 2, 4, 3), axis=2)
-        steps = minimum_image(steps, frame.box if self.periodic else None)
-        turns = dihedral(*jnp.moveaxis(steps, 2, 0))
+        places = jnp.take(jnp.asarray(frame.positions).T, self.atoms, axis=1, mode="clip").reshape(3, -1, 2, 4)
+        steps = minimum_image(jnp.diff(places, axis=3), frame.box if self.periodic else None, axis=0)
+        turns = dihedral(*jnp.moveaxis(steps, 3, 0))
         tables = self.maps.values(parameters)[self.places]
         return jnp.sum(self.spline(tables, turns[:, 0], turns[:, 1], which=(self.map,)))
 

@@ -32,7 +32,7 @@ class Column:
         """The values of the items, [T]."""
         if not self.leaf:
             return jnp.asarray(self.constant)
-        taken = jnp.ravel(parameters[self.leaf])[jnp.maximum(self.index, 0)]
+        taken = jnp.take(jnp.ravel(parameters[self.leaf]), jnp.maximum(self.index, 0), mode="clip")
         return jnp.where(self.index < 0, self.constant, taken) if self.mixed else taken
 
 

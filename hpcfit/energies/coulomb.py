@@ -11,6 +11,7 @@ exceptions        C s q_i q_j/r + 4 s' ε_ij ((σ_ij/r)¹² − (σ_ij/r)⁶), w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,19 @@ class Coulomb:
         return 1 / r + (self.dielectric - 1) / (double * cutoff**3) * r**2 - 3 * self.dielectric / (double * cutoff)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _screened(r: jax.Array, alpha: float) -> jax.Array:
+    """erfc(α r)/r."""
+    return erfc(alpha * r) / r
+
+
+@_screened.defjvp
+def _(alpha: float, r, along) -> tuple[jax.Array, jax.Array]:
+    """The derivative by its value, of which XLA would compute each part again: −(u + 2α/√π e^(−α² r²))/r."""
+    (r,), (tangent,), u = r, along, _screened(*r, alpha)
+    return u, -(u + 2 * alpha / np.sqrt(np.pi) * jnp.exp(-((alpha * r) ** 2))) / r * tangent
+
+
 @pytree
 @dataclass(frozen=True, kw_only=True)
 class EwaldCoulomb:
@@ -64,7 +78,7 @@ class EwaldCoulomb:
         """The energy of all charges and their images, kJ/mol."""
         charge, alpha = self.charge.values(parameters), self.alpha
         pairs = self.pairs.pairs(frame)
-        direct = pairs.total(pairs.first(charge) * pairs.second(charge) * erfc(alpha * pairs.r) / pairs.r)
+        direct = pairs.total(pairs.first(charge) * pairs.second(charge) * _screened(pairs.r, alpha))
         background = np.pi * jnp.sum(charge) ** 2 / (2 * volume(frame.box) * alpha**2)
         own = alpha / np.sqrt(np.pi) * jnp.sum(charge**2)
         waves = self.reciprocal.energy(frame.positions, charge, frame.box, alpha)

@@ -59,21 +59,20 @@ class CustomBonded(Expressed, Bonded):
                 self.atoms.shape[1]
             ]
             return {name: measure(frame)}
-        places = frame.positions[self.atoms]
-        numbers = range(1, self.atoms.shape[1] + 1)
-        return {f"p{n}": places[:, n - 1] for n in numbers} | {
-            f"{axis}{n}": places[:, n - 1, k] for n in numbers for k, axis in enumerate("xyz")
+        places = dict(enumerate(self.places(frame), start=1))
+        return {f"p{n}": place for n, place in places.items()} | {
+            f"{axis}{n}": x for n, place in places.items() for axis, x in zip("xyz", place)
         }
 
     def _of_places(self, frame) -> dict:
         def image(separation):
-            return minimum_image(separation, frame.box if self.periodic else None)
+            return minimum_image(separation, frame.box if self.periodic else None, axis=0)
 
         def steps(*points):
             return [image(after - before) for before, after in pairwise(points)]
 
         of_points = {
-            "distance": lambda *points: length(*steps(*points)),
+            "distance": lambda *points: length(*steps(*points), axis=0),
             "angle": lambda a, b, c: angle(image(a - b), image(c - b)),
             "dihedral": lambda *points: dihedral(*steps(*points)),
         }
@@ -96,7 +95,7 @@ class CustomExternal(Expressed):
         places = dict(zip("xyz", frame.positions[self.atoms].T))
 
         def periodicdistance(*x):
-            return length(minimum_image(_point(*x[:3]) - _point(*x[3:]), frame.box))
+            return length(minimum_image(_point(*x[:3]) - _point(*x[3:]), frame.box, axis=0), axis=0)
 
         values = self.own_values(parameters) | self.common_values(parameters) | places
         found = self.expression(values, functions(self.tables, parameters) | {"periodicdistance": periodicdistance})
@@ -148,4 +147,4 @@ def both_atoms(pairs: Pairs, own) -> dict[str, jax.Array]:
 
 
 def _point(x, y, z) -> jax.Array:
-    return jnp.stack(jnp.broadcast_arrays(x, y, z), axis=-1)
+    return jnp.stack(jnp.broadcast_arrays(x, y, z))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import jax
@@ -51,8 +52,26 @@ class Energy:
         box: jax.Array | None = None,
         lists: Lists | None = None,
     ) -> jax.Array:
-        """The energy of positions [N, 3] nm, kJ/mol; NaN where a list of neighbours does not hold for the positions."""
-        return sum(self.by_term(positions, parameters, box, lists), start=jnp.zeros(()))
+        """The energy of positions [N, 3] nm, kJ/mol; NaN where a list of neighbours does not hold for the positions.
+
+        Tangents are products with the gradient, which is computed once however many there are.
+        """
+        return _total(self, positions, parameters, box, lists)
+
+    def forces(
+        self,
+        positions: jax.Array,
+        parameters: Parameters,
+        box: jax.Array | None = None,
+        lists: Lists | None = None,
+        *,
+        pulled_back: bool = False,
+    ) -> jax.Array:
+        """The forces on the particles, [N, 3] kJ/mol/nm.
+
+        pulled_back: their derivatives will be pulled back, never carried along, which is then cheaper.
+        """
+        return (_pulled_forces if pulled_back else _forces)(self, positions, parameters, box, lists)
 
     def by_term(self, positions, parameters, box=None, lists=None) -> list[jax.Array]:
         """The energies of the terms, in their order, kJ/mol."""
@@ -103,6 +122,58 @@ class Energy:
             found.setdefault(column.leaf, []).append(np.asarray(column.index).ravel())
         used = {leaf: np.unique(np.concatenate(parts)) for leaf, parts in found.items() if leaf}
         return {leaf: entries[entries >= 0] for leaf, entries in used.items()}
+
+
+def _sum(energy: Energy, positions, parameters, box, lists) -> jax.Array:
+    return sum(energy.by_term(positions, parameters, box, lists), start=jnp.zeros(()))
+
+
+_total = jax.custom_jvp(_sum)
+
+
+@partial(_total.defjvp, symbolic_zeros=True)
+def _(arguments, tangents) -> tuple[jax.Array, jax.Array]:
+    """dU = Σ ∂U/∂a da over all numbers a that have a tangent."""
+    leaves, tree = jax.tree.flatten(arguments)
+    along = {n: tangent for n, tangent in enumerate(jax.tree.leaves(tangents)) if not _is_zero(tangent)}
+
+    def total(moved: dict[int, jax.Array]) -> jax.Array:
+        return _sum(*jax.tree.unflatten(tree, [moved.get(n, leaf) for n, leaf in enumerate(leaves)]))
+
+    value, slopes = jax.value_and_grad(total)({n: leaves[n] for n in along})
+    return value, sum(jnp.sum(slopes[n] * tangent) for n, tangent in along.items())
+
+
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
+def _forces(energy: Energy, positions, parameters, box, lists) -> jax.Array:
+    return -jax.grad(energy)(positions, parameters, box, lists)
+
+
+_pulled_forces = jax.custom_vjp(_forces)
+
+
+def _forces_and_place(*arguments) -> tuple[jax.Array, tuple]:
+    return _forces(*arguments), arguments
+
+
+def _pulled(arguments: tuple, bar: jax.Array) -> tuple:
+    """The change of the gradient by all arguments along the cotangent of the forces: derivatives of U can be taken in
+    either order, so that one product with its Hessian pulls back, and nothing but the positions is kept for it."""
+    energy, positions, parameters, box, lists = arguments
+    numbers = (positions, parameters) if box is None else (positions, parameters, box)
+
+    def slopes(x: jax.Array) -> tuple:
+        u = lambda x, parameters, box=None: energy(x, parameters, box, lists)  # noqa: E731
+        return jax.grad(u, tuple(range(len(numbers))))(x, *numbers[1:])
+
+    of_numbers = jax.jvp(slopes, (positions,), (-bar,))[1]
+    return None, *of_numbers, *[None] * (4 - len(numbers))
+
+
+_pulled_forces.defvjp(_forces_and_place, _pulled)
 
 
 def _inside(tree: Any, kind: type) -> list:

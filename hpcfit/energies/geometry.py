@@ -1,6 +1,8 @@
-"""Separations in periodic boxes, angles and dihedrals, whose derivatives by JAX stay finite where they vanish.
+"""Separations in periodic boxes, angles and dihedrals, with derivatives that stay finite where they vanish.
 
-Values with gradients in closed form, of beads, are those of ``physics.internal_coordinates``.
+Angles and dihedrals take vectors by component, [3, ...], which vectorises, and have their derivatives in closed form:
+differentiated step by step, XLA would compute what is common to the components once for each of them. Those of beads
+are in ``physics.internal_coordinates``.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.physics.internal_coordinates import length
+from hpcfit.physics.internal_coordinates import length, safe_sqrt
 
 
 def minimum_image(separation: jax.Array, box: jax.Array | None, axis: int = -1) -> jax.Array:
@@ -44,16 +46,60 @@ def _along(vector: jax.Array, array: jax.Array, axis: int) -> jax.Array:
     return vector.reshape(shape)
 
 
+@jax.custom_jvp
 def angle(first: jax.Array, second: jax.Array) -> jax.Array:
-    """The angle between vectors [..., 3], 0 to π, as atan2(|u × v|, u · v)."""
-    return safe_atan2(length(jnp.cross(first, second)), jnp.sum(first * second, axis=-1))
+    """The angle between vectors [3, ...], 0 to π, as atan2(|u × v|, u · v); where they are parallel its derivative
+    is 0."""
+    return safe_atan2(length(cross(first, second), axis=0), dot(first, second))
 
 
+@angle.defjvp
+def _(vectors, tangents):
+    """∂θ/∂u = u × n/(|u|² |n|),   ∂θ/∂v = n × v/(|v|² |n|),   n = u × v."""
+    u, v = vectors
+    n = cross(u, v)
+    size = length(n, axis=0)
+    of_u, of_v = cross(u, n) * _inverse(dot(u, u) * size), cross(n, v) * _inverse(dot(v, v) * size)
+    return angle(u, v), dot(of_u, tangents[0]) + dot(of_v, tangents[1])
+
+
+@jax.custom_jvp
 def dihedral(first: jax.Array, second: jax.Array, third: jax.Array) -> jax.Array:
-    """The dihedral of three successive bonds [..., 3], −π to π, 0 for cis (IUPAC)."""
-    before, after = jnp.cross(first, second), jnp.cross(second, third)
-    sine = length(second) * jnp.sum(first * after, axis=-1)
-    return safe_atan2(sine, jnp.sum(before * after, axis=-1))
+    """The dihedral of three successive bonds [3, ...], −π to π, 0 for cis (IUPAC); where two of them are parallel the
+    parts of its derivative that are not defined are 0."""
+    before, after = cross(first, second), cross(second, third)
+    return safe_atan2(length(second, axis=0) * dot(first, after), dot(before, after))
+
+
+@dihedral.defjvp
+def _(bonds, tangents):
+    """∂φ/∂b1 = |b2|/|m|² m,   ∂φ/∂b3 = |b2|/|n|² n,   ∂φ/∂b2 = −(b1·b2/|b2|²) ∂φ/∂b1 − (b3·b2/|b2|²) ∂φ/∂b3,
+    m = b1 × b2, n = b2 × b3 (Blondel and Karplus 1996, 10.1002/(SICI)1096-987X(19960715)17:9<1132::AID-JCC5>3.0.CO;2-T).
+    """
+    one, two, three = bonds
+    before, after, squared = cross(one, two), cross(two, three), dot(two, two)
+    size = safe_sqrt(squared)
+    of_one, of_three = before * (size * _inverse(dot(before, before))), after * (size * _inverse(dot(after, after)))
+    along = _inverse(squared)
+    of_two = -(dot(one, two) * along) * of_one - (dot(three, two) * along) * of_three
+    along_bonds = zip((of_one, of_two, of_three), tangents)
+    return dihedral(*bonds), sum(dot(slope, tangent) for slope, tangent in along_bonds)
+
+
+def dot(u: jax.Array, v: jax.Array) -> jax.Array:
+    """u · v of vectors [3, ...]."""
+    return jnp.sum(u * v, axis=0)
+
+
+def cross(u: jax.Array, v: jax.Array) -> jax.Array:
+    """u × v of vectors [3, ...]."""
+    (a, b, c), (d, e, f) = u, v
+    return jnp.stack([b * f - c * e, c * d - a * f, a * e - b * d])
+
+
+def _inverse(value: jax.Array) -> jax.Array:
+    """1/x, and 0 of 0."""
+    return jnp.where(value == 0, 0.0, 1 / jnp.where(value == 0, 1.0, value))
 
 
 def safe_atan2(sine: jax.Array, cosine: jax.Array) -> jax.Array:

@@ -124,9 +124,9 @@ def dihedrals(R: jax.Array, beads: np.ndarray, box: jax.Array | None) -> tuple[j
     return phi, jnp.stack([of_i, -of_i + shift, -shift - of_l, of_l], axis=1)
 
 
-def length(vectors: jax.Array) -> jax.Array:
-    """|v| of vectors [..., 3]; its derivative at 0 is 0."""
-    return safe_sqrt(jnp.sum(vectors * vectors, axis=-1))
+def length(vectors: jax.Array, axis: int = -1) -> jax.Array:
+    """|v| of vectors whose x, y and z lie along an axis; its derivative at 0 is 0."""
+    return safe_sqrt(jnp.sum(vectors * vectors, axis=axis))
 
 
 def safe_sqrt(value: jax.Array) -> jax.Array:

@@ -94,6 +94,24 @@ def test_tangents_of_forces_are_those_of_differences(name):
     np.testing.assert_allclose(found, by_differences, rtol=0, atol=1e-6 * np.abs(found).max())
 
 
+@pytest.mark.parametrize("name", ["bonds only", "Lennard-Jones, reaction field"])
+def test_energies_have_tangents_and_forces_have_pull_backs_by_one_product_each(name):
+    """Both against derivatives of the sum of the terms, through which JAX goes step by step; rounding alone differs."""
+    case, rng = CASES[name](None), np.random.default_rng(3)
+    loaded = from_system(case.system, case.topology)
+    x, theta = jnp.asarray(case.positions), {leaf: jnp.asarray(value) for leaf, value in loaded.parameters.items()}
+    along = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=np.shape(leaf))), (x, theta))
+    plainly = lambda x, theta: sum(loaded.energy.by_term(x, theta, loaded.box))  # noqa: E731
+    energy = lambda x, theta: loaded.energy(x, theta, loaded.box)  # noqa: E731
+    tangent, expected = (jax.jit(lambda *at, u=u: jax.jvp(u, at, along)[1])(x, theta) for u in (energy, plainly))
+    assert float(tangent) == pytest.approx(float(expected), rel=1e-10)
+    forces = lambda x, theta: loaded.energy.forces(x, theta, loaded.box, pulled_back=True)  # noqa: E731
+    plain_forces = lambda x, theta: -jax.grad(plainly)(x, theta)  # noqa: E731
+    pulled, expected = (jax.jit(lambda *at, f=f: jax.vjp(f, *at)[1](along[0]))(x, theta) for f in (forces, plain_forces))
+    for leaf, like in zip(jax.tree.leaves(pulled), jax.tree.leaves(expected)):
+        np.testing.assert_allclose(leaf, like, rtol=0, atol=1e-10 * np.max(np.abs(like)) + 1e-300)
+
+
 @pytest.mark.parametrize(
     "name", ["Lennard-Jones, reaction field", pytest.param("TIP3P, PME", marks=pytest.mark.nightly)]
 )

@@ -42,7 +42,7 @@ class Windows:
     next draw starts, ``broke``, the step at which a window exploded or -1 (it is then left out of averages and
     derivatives, and starts again), ``crowded``, why that was (``Ensemble.crowded``), and
     ``observed`` and ``weight``, what each window adds to the averages and to what they are divided by. tiles: a
-    ``Measured`` an observable, by ensemble, and behind them one a difference.
+    ``Measured`` an observable, by ensemble, and behind them one a difference. pulled_back: see ``Ensemble.walked``.
     """
 
     tiles: Any
@@ -50,7 +50,7 @@ class Windows:
     moving: Moving
     seed: Any
     estimator: Literal["pathwise", "fluctuation", "reweighting"] = field(metadata={"static": True})
-    checkpoint: bool = field(default=False, metadata={"static": True})
+    pulled_back: bool = field(default=False, metadata={"static": True})
     differences: Differences = NO_DIFFERENCES
     settled: Any = np.inf
 
@@ -105,10 +105,10 @@ class Windows:
         key = self.key(number, window, draw)
         if self.estimator == "pathwise":
             seen = lambda point: (ensemble.observed(theta, point), 1.0)  # noqa: E731
-            found = ensemble.walked(theta, start, key, seen, self.checkpoint)
+            found = ensemble.walked(theta, start, key, seen, self.pulled_back)
         else:
             seen = partial(self._seen_and_weight, ensemble, theta)
-            found = ensemble.walked(jax.lax.stop_gradient(theta), start, key, seen, self.checkpoint)
+            found = ensemble.walked(jax.lax.stop_gradient(theta), start, key, seen, self.pulled_back)
         return ensemble.of_window(*found.seen), found.end, found.broke, ensemble.crowded(found)
 
     @staticmethod

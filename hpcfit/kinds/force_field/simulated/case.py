@@ -243,12 +243,11 @@ class SimulatedCase:
         """The leaves of ``Windows``."""
         choice, run = self.config.problem, self.config.run
         way = self.direction
-        checkpoint = (way.pulled or not way.forward) and self.ensembles[0].stride > 1
         ensembles = tuple(replace(one, matrix=matrix) for one, matrix in zip(self.ensembles, way.matrix))
         settled = float(choice.full_steps) if self._settles else np.inf
         return (
-            self.tiles, ensembles, self.moving, np.array(run.seed), choice.estimator, checkpoint, self.differences,
-            np.array(settled),
+            self.tiles, ensembles, self.moving, np.array(run.seed), choice.estimator, way.pulled or not way.forward,
+            self.differences, np.array(settled),
         )  # fmt: skip
 
     def evaluate(self, grid: Grid) -> Forward | Reverse:

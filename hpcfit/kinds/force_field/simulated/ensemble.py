@@ -96,9 +96,11 @@ class Ensemble:
         """The frames since tangents began at 0, of each frame that averages count; 1 for the first frame."""
         return np.arange(self.frames)[self.counted] % self.stretch + 1
 
-    def walked(self, theta: Tree, start: PhasePoint, key: Any, observe: Any, checkpoint: bool = False) -> Walk:
-        """The walk of one window from a start, with what is observed of its frames."""
-        return walk(self._motion(theta), self.begun(theta, start), key, self._course, observe, checkpoint)
+    def walked(self, theta: Tree, start: PhasePoint, key: Any, observe: Any, pulled_back: bool = False) -> Walk:
+        """The walk of one window from a start, with what is observed of its frames. pulled_back: its derivatives will
+        be pulled back and never carried along; only the points of frames are kept for that."""
+        motion, checkpoint = self._motion(theta, pulled_back=pulled_back), pulled_back and self.stride > 1
+        return walk(motion, self.begun(theta, start), key, self._course, observe, checkpoint)
 
     def weighed(self, theta: Tree, start: PhasePoint, key: Any, observe: Any) -> Walk:
         """A walk as ``walked``, with what is observed of its ``Weighed`` points; not where there are constraints."""
@@ -138,9 +140,12 @@ class Ensemble:
         sources = self.potential.pair_sources.values()
         return 2 * max((source.cutoff for source in sources if source.periodic), default=0.0)
 
-    def _motion(self, theta: Tree, gain: float = 0.0) -> Motion:
-        either = by_matrix(_forces) if self.matrix else _forces
-        forces = lambda x, lists, box=self.box: either(x, theta, self.potential, box, lists)  # noqa: E731
+    def _motion(self, theta: Tree, gain: float = 0.0, pulled_back: bool = False) -> Motion:
+        def forces(x: Any, lists: Any, box: Any = self.box) -> Any:
+            if self.matrix and not pulled_back:
+                return by_matrix(_forces)(x, theta, self.potential, box, lists)
+            return self.potential.forces(x, theta, box, lists, pulled_back=pulled_back)
+
         scheme = self.scheme if self.constraints is None else self._constrained(theta)
         renewed = unchanged if self.lists is None else self._renewed
         motion = Motion(forces, scheme, self._calm, self.lists, renewed, partial(self.begun, theta))
@@ -206,4 +211,4 @@ class Ensemble:
 
 
 def _forces(x: Any, theta: Tree, potential: Energy, box: Any, lists: Lists | None) -> Any:
-    return -jax.grad(potential)(x, theta, box, lists)
+    return potential.forces(x, theta, box, lists)

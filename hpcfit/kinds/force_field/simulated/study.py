@@ -13,6 +13,7 @@ Frames that are given are the same in all rounds and at the end; their derivativ
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -66,7 +67,9 @@ def study(case: SimulatedCase, fits: Fits) -> dict[str, Any]:
     fits.warn(warned(case, fitted, evaluate))
     rows = summed_rows(fitted.rows, fits.grid)
     of_chi2 = fits.grid.world.on_root(lambda: noise_of_chi2(case, evaluate.problem, fitted.params.shared, rows))
-    carried = Forward(evaluate.problem, evaluate.frames, evaluate.grid, evaluate.add, case.direction.pulled)
+    pulled = case.direction.pulled
+    problem = replace(evaluate.problem, pulled_back=pulled)
+    carried = Forward(problem, evaluate.frames, evaluate.grid, evaluate.add, pulled)
     u, local = fitted.params
     with clock("last draw, errors"):
         at = carried(Params(u, evaluate.problem.redrawn(local, fitted.rows.local, u)))
