@@ -273,8 +273,8 @@ def frames(rounds: int) -> list[Claim]:
     calls = [jax.jit(call) for call in (energies, slopes, jax.jacfwd(energies))]
     plain, ours, carried = medians(rounds, *(lambda call=call: call(one.parameters, x) for call in calls))
     print(f"{one.name}, {T} frames: {1e6 * plain / T:.1f} us an energy, {1e6 * ours / T:.1f} us {count} derivatives,")
-    print(f"{1e6 * carried / T:.1f} us by tangents, as a fit takes them; central differences take {2 * count} energies;")
-    print("floor 1", flush=True)
+    print(f"{1e6 * carried / T:.1f} us by tangents, as a fit takes them;")
+    print(f"central differences take {2 * count} energies; floor 1", flush=True)
     return [below(f"{one.name}: energies that {count} derivatives take", 2.0, ours / plain)]
 
 

@@ -88,7 +88,8 @@ def _(bonds, tangents):
     one, two, three = bonds
     before, after, squared = cross(one, two), cross(two, three), dot(two, two)
     size = safe_sqrt(squared)
-    of_one, of_three = before * (size * _inverse(dot(before, before))), after * (size * _inverse(dot(after, after)))
+    of_one = before * (size * _inverse(dot(before, before)))
+    of_three = after * (size * _inverse(dot(after, after)))
     along = _inverse(squared)
     of_two = -(dot(one, two) * along) * of_one - (dot(three, two) * along) * of_three
     along_bonds = zip((of_one, of_two, of_three), tangents)
