@@ -74,12 +74,14 @@ def dihedral(first: jax.Array, second: jax.Array, third: jax.Array) -> jax.Array
 @dihedral.defjvp
 def _(bonds, tangents):
     """∂φ/∂b1 = |b2|/|m|² m,   ∂φ/∂b3 = |b2|/|n|² n,   ∂φ/∂b2 = −(b1·b2/|b2|²) ∂φ/∂b1 − (b3·b2/|b2|²) ∂φ/∂b3,
-    m = b1 × b2, n = b2 × b3 (Blondel and Karplus 1996, 10.1002/(SICI)1096-987X(19960715)17:9<1132::AID-JCC5>3.0.CO;2-T).
+    m = b1 × b2, n = b2 × b3 (Blondel and Karplus 1996,
+    10.1002/(SICI)1096-987X(19960715)17:9<1132::AID-JCC5>3.0.CO;2-T).
     """
     one, two, three = bonds
     before, after, squared = cross(one, two), cross(two, three), dot(two, two)
     size = safe_sqrt(squared)
-    of_one, of_three = before * (size * _inverse(dot(before, before))), after * (size * _inverse(dot(after, after)))
+    of_one = before * (size * _inverse(dot(before, before)))
+    of_three = after * (size * _inverse(dot(after, after)))
     along = _inverse(squared)
     of_two = -(dot(one, two) * along) * of_one - (dot(three, two) * along) * of_three
     along_bonds = zip((of_one, of_two, of_three), tangents)

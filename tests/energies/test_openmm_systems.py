@@ -107,7 +107,8 @@ def test_energies_have_tangents_and_forces_have_pull_backs_by_one_product_each(n
     assert float(tangent) == pytest.approx(float(expected), rel=1e-10)
     forces = lambda x, theta: loaded.energy.forces(x, theta, loaded.box, pulled_back=True)  # noqa: E731
     plain_forces = lambda x, theta: -jax.grad(plainly)(x, theta)  # noqa: E731
-    pulled, expected = (jax.jit(lambda *at, f=f: jax.vjp(f, *at)[1](along[0]))(x, theta) for f in (forces, plain_forces))
+    pull = lambda f: jax.jit(lambda *at: jax.vjp(f, *at)[1](along[0]))(x, theta)  # noqa: E731
+    pulled, expected = pull(forces), pull(plain_forces)
     for leaf, like in zip(jax.tree.leaves(pulled), jax.tree.leaves(expected)):
         np.testing.assert_allclose(leaf, like, rtol=0, atol=1e-10 * np.max(np.abs(like)) + 1e-300)
 
