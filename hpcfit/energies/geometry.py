@@ -82,9 +82,8 @@ def dihedral(first: jax.Array, second: jax.Array, third: jax.Array) -> jax.Array
 
 @dihedral.defjvp
 def _(bonds, tangents):
-    """∂φ/∂b1 = |b2|/|m|² m,   ∂φ/∂b3 = |b2|/|n|² n,   ∂φ/∂b2 = −(b1·b2/|b2|²) ∂φ/∂b1 − (b3·b2/|b2|²) ∂φ/∂b3,
-    m = b1 × b2, n = b2 × b3 (Blondel and Karplus 1996, 10.1002/(SICI)1096-987X(19960715)17:9<1132::AID-JCC5>3.0.CO;2-T).
-    """
+    """∂φ/∂b1 = |b2|/|m|² m,   ∂φ/∂b3 = |b2|/|n|² n,   ∂φ/∂b2 = −(b1·b2/|b2|²) ∂φ/∂b1 − (b3·b2/|b2|²) ∂φ/∂b3, with
+    m = b1 × b2 and n = b2 × b3 (Blondel and Karplus 1996, J. Comput. Chem. 17, 1132)."""
     one, two, three = bonds
     before, after, squared = cross(one, two), cross(two, three), dot(two, two)
     size = safe_sqrt(squared)
