@@ -101,10 +101,10 @@ class OfRows(InnerProduct):
     def gram(self, vectors: Sequence[Params]) -> np.ndarray:
         """All inner products of n vectors in each row, [blocks, width, n, n]."""
         n = len(vectors)
+        flat = lambda leaf: leaf.reshape(int(np.prod(self.each)), int(np.prod(leaf.shape[2:])))  # noqa: E731
         leaves = _by_leaf([v.local for v in vectors])
-        rows = np.concatenate([np.stack([v.reshape(*self.each, -1) for v in leaf], axis=2) for leaf in leaves], axis=-1)
-        found = [row @ row.T for row in rows.reshape(int(np.prod(self.each)), n, -1)]
-        return np.reshape(found, (*self.each, n, n))
+        rows = np.concatenate([np.stack([flat(v) for v in leaf], axis=1) for leaf in leaves], axis=-1)
+        return np.reshape([row @ row.T for row in rows], (*self.each, n, n))
 
     def along(self, numbers: np.ndarray, leaf: np.ndarray) -> np.ndarray:
         """See ``InnerProduct``."""
