@@ -16,6 +16,7 @@ from hpcfit.config.table import Space
 from hpcfit.errors import InputError, nearest
 from hpcfit.fit.gradient import NO_ROWS, Evaluation, Gradient
 from hpcfit.fit.inner import InnerProduct, combine
+from hpcfit.fit.lbfgs import Lbfgs
 from hpcfit.fit.problem import Params
 from hpcfit.fit.selection import Genetic, Greedy, Selections
 
@@ -40,125 +41,6 @@ class Optimizer(Protocol):
     def start(self, params: Params, evaluate: Evaluate) -> Any: ...
 
     def step(self, state: Any, evaluate: Evaluate) -> Any: ...
-
-
-class LbfgsState(NamedTuple):
-    """s, y: the last ``memory`` steps and gradient changes, newest last, zeros before there are so many."""
-
-    params: Params
-    loss: float
-    gradient: Params
-    s: tuple[Params, ...]
-    y: tuple[Params, ...]
-    filled: int
-    stalled: str
-    rows: Params = NO_ROWS
-
-
-@dataclass(frozen=True)
-class Lbfgs:
-    """Limited-memory BFGS (Liu and Nocedal 1989, 10.1007/BF01589116) with a weak-Wolfe bisection (Lewis and Overton
-    2013, 10.1007/s10107-012-0514-2) whose decrease is judged by slopes where the loss is all rounding (Hager and Zhang
-    2005, 10.1137/030601880). The two-loop recursion acts on coefficients of the basis (s, y, gradient), whose
-    Gram matrix is one message (Chen, Wang and Zhou 2014)."""
-
-    inner: InnerProduct
-    memory: int = 10
-    armijo: float = 1e-4
-    curvature: float = 0.9
-    max_trials: int = 20
-    noise: float = 1e-8  # relative rounding of a loss from float32 kernels
-    first_step: float = 1.0  # length of the first step, in the parameters' units
-    space: ClassVar[Space] = "vectors"
-    stops_on: ClassVar = SIGNS
-
-    def __post_init__(self):
-        if not (isinstance(self.memory, int) and self.memory >= 1 and self.max_trials >= 1):
-            raise ValueError("memory and max_trials must be whole numbers of at least 1")
-        if not (0 < self.armijo < 0.5 and self.armijo < self.curvature < 1):
-            raise ValueError("0 < armijo < 0.5 and armijo < curvature < 1 are needed")
-        if not (self.noise >= 0 and self.first_step > 0):
-            raise ValueError("noise must not be negative, and first_step must be positive")
-
-    def start(self, params: Params, evaluate: Evaluate) -> LbfgsState:
-        """Evaluate at the start."""
-        here = evaluate(params)
-        nothing = (combine([0.0], [params]),) * self.memory
-        return LbfgsState(params, here.loss, here.gradient, nothing, nothing, 0, "", here.rows)
-
-    def step(self, state: LbfgsState, evaluate: Evaluate) -> LbfgsState:
-        """One quasi-Newton step; falls back to steepest descent once before it gives up."""
-        direction, slope = self._direction(state)
-        found = self._search(state, direction, slope, evaluate)
-        if found is None and state.filled:
-            return self.step(state._replace(filled=0), evaluate)
-        if found is None:
-            return state._replace(stalled="the line search found no lower loss: this is the precision of the loss")
-        params, here = found
-        if not np.isfinite(here.loss):
-            return state._replace(params=params, loss=here.loss)
-        s, y = combine([1, -1], [params, state.params]), combine([1, -1], [here.gradient, state.gradient])
-        _, curvature, _, scale = self.inner.gram([s, y]).ravel()
-        state = state._replace(params=params, loss=here.loss, gradient=here.gradient, rows=here.rows)
-        if curvature <= 1e-14 * scale:
-            return state
-        return state._replace(s=(*state.s[1:], s), y=(*state.y[1:], y), filled=min(state.filled + 1, self.memory))
-
-    def _direction(self, state: LbfgsState) -> tuple[Params, float]:
-        """-H g and its slope <g, -H g>."""
-        m, g = state.filled, state.gradient
-        basis = [*state.s[self.memory - m :], *state.y[self.memory - m :], g]
-        gram = self.inner.gram(basis)
-        coefficients = _two_loop(gram, m)
-        if m == 0:
-            coefficients *= self.first_step / max(np.sqrt(gram[0, 0]), 1e-300)
-        return combine(coefficients, basis), float(gram[-1] @ coefficients)
-
-    def _search(self, state, direction, slope, evaluate) -> tuple[Params, Evaluation] | None:
-        """A point that satisfies the weak Wolfe conditions, by doubling and bisection.
-
-        None if no point lowers the loss; the last point tried if the loss was finite at none of them.
-        """
-        if not slope < 0:
-            return None
-        low, high, length, best, any_finite = 0.0, np.inf, 1.0, None, False
-        for _ in range(self.max_trials):
-            params = combine([1.0, length], [state.params, direction])
-            here = evaluate(params)
-            slope_here = self.inner(here.gradient, direction)
-            if not self._descends(state.loss, here.loss, length, slope, slope_here):
-                high = length
-            elif slope_here >= self.curvature * slope:
-                return params, here
-            else:
-                low, best = length, (params, here)
-            length = 2 * low if np.isinf(high) else 0.5 * (low + high)
-            any_finite = any_finite or np.isfinite(here.loss)
-        return best if any_finite else (params, here)
-
-    def _descends(self, before: float, here: float, length: float, slope: float, slope_here: float) -> bool:
-        """Armijo's condition.
-
-        Where the change of the loss drowns in its rounding, its form in slopes (Hager and Zhang).
-        """
-        if here <= before + self.armijo * length * slope:
-            return True
-        return here <= before + self.noise * abs(before) and slope_here <= (2 * self.armijo - 1) * slope
-
-
-def _two_loop(gram: np.ndarray, m: int) -> np.ndarray:
-    """Coefficients of -H g in the basis (s_1 ... s_m, y_1 ... y_m, g) from its Gram matrix."""
-    c = np.zeros(2 * m + 1)
-    c[-1] = -1.0
-    alpha = np.zeros(m)
-    for i in reversed(range(m)):
-        alpha[i] = gram[i] @ c / gram[i, m + i]
-        c[m + i] -= alpha[i]
-    if m:
-        c *= gram[m - 1, 2 * m - 1] / gram[2 * m - 1, 2 * m - 1]
-    for i in range(m):
-        c[i] += alpha[i] - gram[m + i] @ c / gram[i, m + i]
-    return c
 
 
 class GradientState(NamedTuple):

@@ -110,9 +110,8 @@ def test_lbfgs_direction_equals_the_textbook_recursion():
     q = q * (s[-1] @ y[-1]) / (y[-1] @ y[-1])
     for s_i, y_i, a in zip(s, y, reversed(alpha)):
         q = q + (a - y_i @ q / (s_i @ y_i)) * s_i
-    direction, slope = optimizer._direction(state)
-    np.testing.assert_allclose(as_vector(direction), -q, rtol=1e-8, atol=1e-10)
-    assert slope == pytest.approx(-q @ as_vector(state.gradient), rel=1e-8)
+    np.testing.assert_allclose(as_vector(state.search.direction), -q, rtol=1e-8, atol=1e-10)
+    assert state.search.slope == pytest.approx(-q @ as_vector(state.gradient), rel=1e-8)
 
 
 def test_adam_equals_its_formula():
