@@ -50,6 +50,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in left_out]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _room_for_what_is_compiled():
+    """Forget compiled functions before the process has as many maps of memory as the system allows: each takes some six
+    of them, and XLA ends with a segmentation fault when it gets no more, after 1,500 tests or so."""
+    yield
+    maps, limit = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+    if maps.exists() and len(maps.read_text().splitlines()) > int(limit.read_text()) / 3:
+        import jax
+
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _double_precision():
     """What every command does first (``machine.choose_device``), without pinning the test process to one core."""
