@@ -89,8 +89,8 @@ class LbfgsState(NamedTuple):
 
 @dataclass(frozen=True)
 class Ends:
-    """What ends each of many minimisations, checked after each of its steps: so many steps, a small norm of its
-    gradient, or losses that changed by less than a relative tolerance in each of ``patience`` steps."""
+    """The ends of many minimisations. Each has ended after so many steps, where the norm of its gradient is small, or
+    where its loss changed by less than a relative tolerance in each of its last ``patience`` steps."""
 
     steps: int
     gradient: float = 0.0
