@@ -1,7 +1,8 @@
-"""Dataclasses as pytrees of JAX, which tells their classes apart."""
+"""Dataclasses as pytrees of JAX, which tells their classes apart, and the leaves of trees that have tangents."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -35,3 +36,13 @@ def pytree(cls: Class) -> Class:
 
     jax.tree_util.register_pytree_with_keys(cls, with_keys, made, flattened)
     return cls
+
+
+def with_tangents(tree: Any, tangents: Any) -> tuple[Callable[[dict[int, Any]], Any], dict[int, Any], dict[int, Any]]:
+    """The leaves of a tree that have a tangent, for a rule of ``jax.custom_jvp`` with symbolic zeros: a function that
+    makes the tree from these leaves by number and all others as they are, the leaves, and their tangents."""
+    leaves, structure = jax.tree.flatten(tree)
+    is_zero = lambda tangent: isinstance(tangent, jax.custom_derivatives.SymbolicZero)  # noqa: E731
+    along = {n: tangent for n, tangent in enumerate(jax.tree.leaves(tangents, is_leaf=is_zero)) if not is_zero(tangent)}
+    made = lambda moved: structure.unflatten([moved.get(n, leaf) for n, leaf in enumerate(leaves)])  # noqa: E731
+    return made, {n: leaves[n] for n in along}, along

@@ -233,7 +233,7 @@ def tangents(rounds: int) -> list[Claim]:
         plain, *with_tangents = medians(rounds, walked(one, steps), *(carried(one, P, steps) for P in numbers))
         each = [(time - plain) / plain / P for time, P in zip(with_tangents, numbers)]
         shown = ", ".join(f"P = {P}: {cost:.2f}" for P, cost in zip(numbers, each))
-        print(f"{one.name:16s} plain steps that each parameter adds: {shown}; floor about 0.8", flush=True)
+        print(f"{one.name:16s} plain steps that each parameter adds: {shown}", flush=True)
         claims.append(below(f"{one.name}: plain steps a parameter, P = 16", most, each[-1]))
     return claims
 
@@ -282,7 +282,8 @@ def jacobian(one: System, P: int, numbers: int, way: str) -> Callable[[], Any]:
     """Steps of windows side by side with the derivatives of so many averaged numbers by P parameters, by "products" or
     the "matrix" along tangents, or "pulled" back from each number; "plain" ones without."""
     along = directions(one, P)
-    forces = by_matrix(one.forces) if way == "matrix" else partial(one.forces, pulled_back=way == "pulled")
+    plain = lambda x, p: one.forces(x, p, pulled_back=way == "pulled")  # noqa: E731
+    forces = by_matrix(plain) if way == "matrix" else plain
 
     @jax.jit
     def run(parameters: Any, along: Any, start: PhasePoint) -> Any:

@@ -24,7 +24,7 @@ from hpcfit.energies.geometry import require_box
 from hpcfit.energies.lists import Frame, Lists, PairSource, current, neighbour_lists, renewed
 from hpcfit.energies.sites import Sites
 from hpcfit.errors import InputError, nearest
-from hpcfit.pytrees import pytree
+from hpcfit.pytrees import pytree, with_tangents
 
 Parameters: TypeAlias = Mapping[str, jax.Array]  # class of parameters -> its values, one an entry
 
@@ -134,18 +134,9 @@ _total = jax.custom_jvp(_sum)
 @partial(_total.defjvp, symbolic_zeros=True)
 def _(arguments, tangents) -> tuple[jax.Array, jax.Array]:
     """dU = Σ ∂U/∂a da over all numbers a that have a tangent."""
-    leaves, tree = jax.tree.flatten(arguments)
-    along = {n: tangent for n, tangent in enumerate(jax.tree.leaves(tangents)) if not _is_zero(tangent)}
-
-    def total(moved: dict[int, jax.Array]) -> jax.Array:
-        return _sum(*jax.tree.unflatten(tree, [moved.get(n, leaf) for n, leaf in enumerate(leaves)]))
-
-    value, slopes = jax.value_and_grad(total)({n: leaves[n] for n in along})
+    made, numbers, along = with_tangents(arguments, tangents)
+    value, slopes = jax.value_and_grad(lambda moved: _sum(*made(moved)))(numbers)
     return value, sum(jnp.sum(slopes[n] * tangent) for n, tangent in along.items())
-
-
-def _is_zero(tangent: Any) -> bool:
-    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
 
 
 def _forces(energy: Energy, positions, parameters, box, lists) -> jax.Array:

@@ -9,7 +9,7 @@ Numbers that each minimisation has for itself are arrays [*each]: scalars of one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -64,11 +64,7 @@ class InnerProduct:
 
     def combine(self, coefficients: Sequence[Any], vectors: Sequence[Params]) -> Params:
         """sum_i c_i v_i, c_i [*each]; every rank adds in the same order."""
-
-        def of_leaf(*leaves):
-            return sum(self.along(c, leaf) * np.asarray(leaf) for c, leaf in zip(coefficients, leaves))
-
-        return jax.tree.map(of_leaf, *vectors)
+        return combine(coefficients, vectors, self.along)
 
     def chosen(self, which: np.ndarray, these: Any, others: Any) -> Any:
         """A tree of these leaves where ``which`` [*each] is true, else of the others."""
@@ -112,9 +108,12 @@ class OfRows(InnerProduct):
         return numbers.reshape(*numbers.shape, *[1] * (np.ndim(leaf) - 2)) if numbers.ndim else numbers
 
 
-def combine(coefficients: Sequence[float], vectors: Sequence[Params]) -> Params:
-    """sum_i c_i v_i of plain numbers; every rank adds in the same order."""
-    return jax.tree.map(lambda *leaves: sum(c * np.asarray(leaf) for c, leaf in zip(coefficients, leaves)), *vectors)
+def combine(
+    coefficients: Sequence[Any], vectors: Sequence[Params], along: Callable[[Any, Any], Any] = lambda c, leaf: c
+) -> Params:
+    """sum_i c_i v_i, of plain numbers or what ``along`` makes of them for a leaf; every rank adds in the same order."""
+    of_leaf = lambda *leaves: sum(along(c, leaf) * np.asarray(leaf) for c, leaf in zip(coefficients, leaves))  # noqa: E731
+    return jax.tree.map(of_leaf, *vectors)
 
 
 def _by_leaf(trees: Sequence[Any]) -> list[list[np.ndarray]]:

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from hpcfit.errors import InputError
+from hpcfit.pytrees import with_tangents
 from hpcfit.simulation.langevin import PhasePoint, Scheme, noise
 
 Tree = Any
@@ -44,26 +45,14 @@ def by_matrix(forces: Callable[..., Any]) -> Callable[..., Any]:
 
     def tangent(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
         (x, parameters, *held), (X, directions, *_) = primals, tangents
-        value, along = _along_parameters(lambda these: forces(x, these, *held), parameters, directions)
+        made, numbers, changes = with_tangents(parameters, directions)
+        value, along = jax.jvp(lambda moved: forces(x, made(moved), *held), (numbers,), (changes,))
         if not isinstance(X, SymbolicZero):
             along = along + jnp.tensordot(jax.jacfwd(forces)(x, parameters, *held), X, jnp.ndim(x))
         return value, along
 
     found.defjvp(tangent, symbolic_zeros=True)
     return found
-
-
-def _along_parameters(function: Callable[[Tree], Any], parameters: Tree, directions: Tree) -> tuple[Any, Any]:
-    """The value and its change along directions, of which some leaves may be a ``SymbolicZero``."""
-    leaves, structure = jax.tree.flatten(parameters)
-    changes = jax.tree.leaves(directions, is_leaf=lambda node: isinstance(node, SymbolicZero))
-    moving = [place for place, change in enumerate(changes) if not isinstance(change, SymbolicZero)]
-
-    def of_moving(values: list[Any]) -> Any:
-        moved = dict(zip(moving, values))
-        return function(structure.unflatten([moved.get(place, leaf) for place, leaf in enumerate(leaves)]))
-
-    return jax.jvp(of_moving, ([leaves[place] for place in moving],), ([changes[place] for place in moving],))
 
 
 class Carrier(Protocol):

@@ -49,9 +49,7 @@ def averages_of(at: Evaluation) -> np.ndarray:
     return np.asarray(at.sums["data"])
 
 
-def at_end(
-    case: SimulatedCase, evaluate: Forward, at: Evaluation, seen: Any, before: Any, more: More | None
-) -> AtEnd:  # fmt: skip
+def at_end(case: SimulatedCase, evaluate: Forward, at: Evaluation, seen: Any, before: Any, more: More | None) -> AtEnd:
     """Errors of the averages of a draw, from the spread of its windows, and of the parameters, from that of the means
     of each window over the rounds that they are the mean of: a window goes on where it ended, and may remember. before:
     rows of the draw before this one, at the same parameters. more: gives the curvature [P, P] of what the loss has

@@ -255,7 +255,7 @@ def by_parts(
     unbiased = _first(weighed.bias <= weighed.variance)
 
     def of_lag(of_lags: Array) -> Array:
-        """Of numbers [..., L, M, P] those at the W of weights, [..., M, P]."""
+        """The numbers [..., M, P] at the W of weights, of those at all W, [..., L, M, P]."""
         places = unbiased[(None,) * (of_lags.ndim - 2)]
         return np.take_along_axis(of_lags, places, axis=-3)[..., 0, :, :]
 
