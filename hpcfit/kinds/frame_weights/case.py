@@ -265,8 +265,8 @@ class FrameWeightsCase:
         """The calculated map has no variance."""
         return InputError(
             f"the diffuse intensity calculated from the {self.n_frames} frames of {self.store.folder} has zero"
-            " variance, so that no correlation is defined: all frames are the same",
-            remedy="use frames that differ: `hpcfit store info` shows the sources",
+            " variance, so that no correlation is defined: all frames are the same, or one has all the weight",
+            remedy="use frames that differ (`hpcfit store info` shows the sources), and a prior of more than one",
         )
 
     def _blocks(self, grid: Grid) -> Sequence[Block]:

@@ -37,6 +37,9 @@ from hpcfit.kinds.frame_weights.weight_kinds import Simplex, WeightKind
 from hpcfit.pytrees import pytree
 
 
+KEPT_OF_DIFFERENCES = 1e-5  # the relative precision of x at least
+
+
 class WeightSums(NamedTuple):
     """Sums over frames of the weights w and prior weights w0; those of the simplex normalised or not."""
 
@@ -314,8 +317,16 @@ class FrameWeights:
         )  # fmt: skip
 
     def loss(self, sums: FitSums, common: WeightSums, shared: dict) -> jax.Array:
-        """Misfit and regularisers."""
-        return self.misfit(sums, shared) + self.penalty(common)
+        """Misfit and regularisers.
+
+        NaN, at which a line search turns back, where nearly all weight is on one frame: x = sum over pairs w_s w_t
+        |F_s - F_t|^2 is 1 - sum w^2 of the terms whose difference it is, and would be their rounding.
+        """
+        loss = self.misfit(sums, shared) + self.penalty(common)
+        if not self.kind.normalised:
+            return loss
+        pairs = 1 - common.ww / common.w**2
+        return jnp.where(pairs * KEPT_OF_DIFFERENCES > np.finfo(self.precision).eps, loss, jnp.nan)
 
     def misfit(self, sums: FitSums, shared: dict, part: int = 0) -> jax.Array:
         """The misfit of one part, with the nuisances that suit the fitted one."""

@@ -97,5 +97,6 @@ class TestSigmoidWeights:
         case = Case("AC")
         ((_, simplex),) = fits(tmp_path / "simplex", structures, case, n_frames=1, seeds=(1,))
         ((_, sigmoid),) = fits(tmp_path / "sigmoid", structures, case, n_frames=1, options=SIGMOID, seeds=(1,))
-        assert simplex["fitted"]["cc"] == pytest.approx(simplex["uniform"]["cc"], abs=1e-6)
+        # Each x is within 1e-5 of itself wherever the fit may go, and no CC changes by more than twice that.
+        assert simplex["fitted"]["cc"] == pytest.approx(simplex["uniform"]["cc"], abs=2e-5)
         assert sigmoid["fitted"]["cc"] > simplex["fitted"]["cc"] + 1e-3
