@@ -4,7 +4,7 @@ Usage: python tools/exact_averages.py [ROW ...]. Rows: harmonic, well-1, well-2,
 
 Each row is a run of `hpcfit optimize` with `rounds = 0`: nothing is fitted, derivatives are measured, pathwise and by
 the fluctuation formula of the same windows (that of reweighting too, where its frames were drawn). The fluids' windows
-(512 particles, r_c = 3.5 and a tail, friction 20) start from frames that OpenMM sampled, whose averages and fluctuation
+(512 particles, r_c = 3.5 and a tail, friction 2, of which the last quarter is averaged) start from frames that OpenMM sampled, whose averages and fluctuation
 formula by hpcfit's energy and observables are printed as `frames`. Printed are value, standard error, distance from the
 exact value in errors, and whether a pathwise value is wrong (by 5 % and three errors) and flagged; an error above 2 %
 of the value says little (but of d<x>/dh, .0015). Exact: double wells h (x^2 - 1)^2 + c x, c = 0.2, kT = 1; fluids by
@@ -106,9 +106,9 @@ FLUID = """
 system = "fluid.xml"
 positions = "starts.npy"
 kT = {T}
-friction = 20.0
-step = 0.004
-equilibration = 0.4
+friction = 2.0
+step = 0.005
+equilibration = 0.5
 [[problem.system.observable]]
 name = "u"
 observable = "potential-energy"
@@ -157,7 +157,7 @@ def rows() -> dict[str, Row]:
         unit = {"u": 1.0, "p": BAR}
         exact = [Exact(o, 0, parameter, *np.multiply(unit[o], v)) for (o, parameter), v in zip(names, values)]
         found[f"fluid-{name}"] = Row(
-            ("lj.sigma", "lj.epsilon"), f"windows = {WINDOWS}\nwindow = 1.0\nframes = 10\nderivative_draws = 6",
+            ("lj.sigma", "lj.epsilon"), f"windows = {WINDOWS}\nwindow = 3.0\nframes = 12\nskipped = 9\nderivative_draws = 2",
             FLUID.format(T=T, n=N), partial(write_fluid, T, rho), tuple(exact), True,
         )  # fmt: skip
     return found
