@@ -1,0 +1,211 @@
+"""The [problem] table of kind "structure": an energy, where replicas begin, and the methods that minimise it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from hpcfit.config.table import (
+    Count,
+    FilePath,
+    NonNegative,
+    Positive,
+    ProblemTable,
+    Table,
+    check_are_unique,
+    file_of_function,
+    function_beside_config,
+    relative_to_config,
+)
+
+Optional = FilePath | None
+
+
+class LoopsConfig(Table):
+    """The energy of a chain whose nodes are tied to the next one and, weakly, to the tenth (Dehmamy and others 2024).
+
+    n: nodes; bonded: next nodes by springs, else by attraction; permuted: seed of the labels of the nodes.
+    """
+
+    form: Literal["loops"]
+    n: Annotated[int, Field(ge=12)]
+    bonded: bool = False
+    permuted: int = 0
+
+
+class ClusterConfig(Table):
+    """The energy of n Lennard-Jones particles, in units of the depth of a pair, sigma = 1."""
+
+    form: Literal["lennard-jones"]
+    n: Annotated[int, Field(ge=2)]
+
+
+class ThomsonConfig(Table):
+    """The energy of n equal charges on a sphere of radius 1."""
+
+    form: Literal["thomson"]
+    n: Annotated[int, Field(ge=2)]
+
+
+class SystemEnergyConfig(Table):
+    """A System of OpenMM, with the PDB or mmCIF file of its atoms."""
+
+    form: Literal["system"]
+    system: FilePath
+    topology: FilePath
+
+    _paths = field_validator("system", "topology")(relative_to_config)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input files, by key."""
+        return {"system": self.system, "topology": self.topology}
+
+
+class FunctionConfig(Table):
+    """A function of positions [n, d] in JAX, as FILE.py:function or module:function; it is run as code."""
+
+    form: Literal["function"]
+    function: str
+    n: Count
+    d: Count = 3
+
+    _function = field_validator("function")(function_beside_config)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The file of the function."""
+        file = file_of_function(self.function)
+        return {} if file is None else {"function": file}
+
+
+AnyEnergy = Annotated[
+    LoopsConfig | ClusterConfig | ThomsonConfig | SystemEnergyConfig | FunctionConfig, Field(discriminator="form")
+]
+
+
+class StartConfig(Table):
+    """Where replicas begin; every method begins with the same.
+
+    kind: "random": normal numbers; "chain": those of a chain of the energy's couplings, smooth along them
+    ("Laplacian-Gaussian"); "file". scale: their width in units of length: of random ones by default that of a ball in
+    which each particle has a unit of volume. file: .npy [n, d] or [starts, n, d], which replicas take in turn. noise:
+    that is added to the positions of a file.
+    """
+
+    kind: Literal["random", "chain", "file"] = "random"
+    scale: Positive | None = None
+    file: Optional = None
+    noise: NonNegative = 0.0
+
+    _path = field_validator("file")(lambda value, info: None if value is None else relative_to_config(value, info))
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input files, by key."""
+        return {} if self.file is None else {"file": self.file}
+
+    @model_validator(mode="after")
+    def _file_is_given(self) -> StartConfig:
+        if (self.kind == "file") != (self.file is not None):
+            raise ValueError("kind = 'file' and the key `file` belong together: give both or none")
+        if self.noise and self.kind != "file":
+            raise ValueError(f"noise = {self.noise} has no effect on kind = '{self.kind}'")
+        return self
+
+
+Optimizer = Literal["lbfgs", "adam", "fire", "basin-hopping", "scipy", "ase"]
+
+
+class MethodConfig(Table):
+    """A method: coordinates, an optimizer, and how cores are capped.
+
+    parametrisation: "direct", "linear" (``modes`` of the couplings' graph, then all positions), "precond" (all positions
+    in the metric of the graph) or "gnn" (a network, then all positions). modes: of the slowest (a third of the nodes).
+    network: "gcn", "attention" or "mlp", and its ``widths``. share: of the budget that the coordinates take at most
+    before all positions follow.
+
+    cap: the distance, in units of each pair's sigma, within which a pair's potential goes on as a straight line, so
+    that particles that lie on each other come apart; the end is minimised without. rate: of Adam. clip: of each number
+    of Adam's gradient. tolerance, patience: a replica has ended where its energy changed by less, relative, in so many
+    steps. quenches (at most), temperature, step: of basin hopping, which minimises by L-BFGS after random moves.
+    """
+
+    name: str
+    parametrisation: Literal["direct", "linear", "precond", "gnn"] = "direct"
+    optimizer: Optimizer = "lbfgs"
+    modes: Count | None = None
+    network: Literal["gcn", "attention", "mlp"] = "gcn"
+    widths: list[Count] = [8, 4]
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    cap: Annotated[float, Field(ge=0, lt=1.12)] = 0.9
+    rate: Positive = 0.02
+    network_rate: Positive = 0.002
+    clip: Positive | None = 0.1
+    longest: Positive = 0.3
+    quenches: Count = 10**9
+    temperature: Positive = 0.8
+    step: Positive = 0.4
+    tolerance: NonNegative = 1e-9
+    patience: Annotated[int, Field(ge=1, le=99)] = 5
+
+    _WITH: ClassVar[dict[str, tuple[str, ...]]] = {
+        "modes": ("linear", "gnn"), "network": ("gnn",), "widths": ("gnn",), "share": ("linear", "gnn"),
+        "network_rate": ("gnn",),
+    }  # fmt: skip
+    _BY: ClassVar[dict[str, tuple[str, ...]]] = {
+        "rate": ("adam",), "clip": ("adam",), "longest": ("lbfgs", "fire", "basin-hopping"),
+        "quenches": ("basin-hopping",), "temperature": ("basin-hopping",), "step": ("basin-hopping",),
+    }  # fmt: skip
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> MethodConfig:
+        given = self.model_fields_set
+        for keys, chosen, what in (
+            (self._WITH, self.parametrisation, "parametrisation"),
+            (self._BY, self.optimizer, "optimizer"),
+        ):
+            for key, known in keys.items():
+                if key in given and chosen not in known:
+                    raise ValueError(f"method '{self.name}': {key} has no effect on {what} = '{chosen}': leave it out")
+        if self.optimizer in ("scipy", "ase", "basin-hopping"):
+            idle = sorted(given & ({"cap"} if self.optimizer == "basin-hopping" else {"cap", "tolerance", "patience"}))
+            if self.parametrisation != "direct" or idle:
+                what = idle[0] if idle else f"parametrisation = '{self.parametrisation}'"
+                raise ValueError(f"method '{self.name}': {what} has no effect on optimizer = '{self.optimizer}'")
+        return self
+
+
+class StructureConfig(ProblemTable):
+    """The table [problem]: structures of low energy by each of some methods, from the same starts.
+
+    replicas: starts; block: of them that advance together (as many as are 4000 particles, at least 1). budget: gradients
+    of each replica. contact, overlap: distances in units of sigma.
+    """
+
+    without_effect: ClassVar = (
+        *("frames", "simulate", "run.precision", "run.gradient", "run.reductions", "optimizer.name"),
+        *("optimizer.options", "optimizer.clip_norm", "optimizer.max_steps", "optimizer.gradient_tolerance"),
+        *("optimizer.relative_tolerance", "optimizer.patience"),
+    )
+
+    kind: Literal["structure"]
+    replicas: Count = 10
+    block: Count | None = None
+    budget: Annotated[int, Field(ge=1)] = 2000
+    energy: AnyEnergy
+    start: StartConfig = StartConfig()
+    method: Annotated[list[MethodConfig], Field(min_length=1)]
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """The input files, by table and key."""
+        tables = {"energy": self.energy, "start": self.start}
+        return {f"{name} {key}": path for name, table in tables.items() for key, path in table.files.items()}
+
+    @model_validator(mode="after")
+    def _names(self) -> StructureConfig:
+        check_are_unique("[[problem.method]]", [one.name for one in self.method])
+        return self

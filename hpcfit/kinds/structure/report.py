@@ -1,0 +1,113 @@
+"""The report on structures: outcome, energies along the way, ends of replicas, the best structures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hpcfit.kinds.structure.files import REPLICAS, STRUCTURES, TRACES, StructureRun
+from hpcfit.report.page import (
+    Figure,
+    Section,
+    Table,
+    Text,
+    duration,
+    number,
+    percent,
+    plural,
+    plus_minus,
+    significant,
+)
+from hpcfit.report.report import Contents
+from hpcfit.report.sections import phases, settings, study
+
+METHODS = (
+    "All methods begin at the same starts and have the same budget of gradients. Median: over replicas, with its standard"
+    " error by bootstrap. Minima: ends of different energy. At a minimum: replicas whose energy does not change any more,"
+    " without particles that lie on each other. Succeed: within 5 % of the known energy, with the standard error of the"
+    " share. CPU: of all replicas."
+)
+TRACE = (
+    "The energy after so many gradients, and after so much CPU time: medians over replicas, with the lower and upper"
+    " quartile as a band. While cores are capped it is the energy with capped cores. Grey dashes: the known energy."
+)
+ENDS = "Where the replicas of each method end; grey dashes: the known energy."
+SIDES = (
+    "The best structure of each method, along its shortest principal axis and along its longest. Colour: the number of"
+    " the particle."
+)
+
+
+def outcome(run: StructureRun) -> Section:
+    """The methods in a table, and warnings."""
+    m = run.metrics
+    said = (
+        f"{plural(m['particles'], 'particle')}, {plural(m['frames'], 'replica')} by each of"
+        f" {plural(len(m['methods']), 'method')}. The least energy is {m['fitted']['energy']:.8g}"
+        f"{' ' + m['unit'] if m['unit'] else ''}, by {m['of']}"
+        + (f"; {m['reference']:.8g} is known." if m["reference"] is not None else ".")
+    )
+    known, graph = m["reference"] is not None, any(one["contacts"] is not None for one in m["methods"])
+    head = ["method", "best", "median", "minima", "at a minimum", "overlapping", "gradients", "CPU"]
+    head += ["contacts", "pieces"] if graph else []
+    head += ["succeed"] if known else []
+    rows = [_row(one, graph, known) for one in m["methods"]]
+    warnings = [Text(text, warning=True) for text in m["warnings"]]
+    return Section("Outcome", [Text(said), *warnings, Table(head, rows, METHODS)])
+
+
+def _row(one: dict[str, Any], graph: bool, known: bool) -> list[Any]:
+    R = one["replicas"]
+    row = [
+        one["method"], significant(one["best"], 7), plus_minus(significant(one["median"], 5), one["median_error"]),
+        one["minima"], f"{one['converged']} of {R}", f"{one['overlapping']} of {R}",
+        number(one["evaluations"], f"{one['evaluations']:.0f}"), duration(one["seconds"]),
+    ]  # fmt: skip
+    if graph:
+        row += [percent(one["contacts"]), number(one["pieces"], f"{one['pieces']:g}")]
+    if known:
+        row.append(plus_minus(f"{100 * one['successes']:.0f} %", 100 * one["successes_error"]))
+    return row
+
+
+def energies(run: StructureRun) -> Section:
+    """Along the way, and at the ends."""
+    from hpcfit.kinds.structure import figures
+
+    m = run.metrics
+    label = f"energy, {m['unit']}" if m["unit"] else "energy"
+    along = figures.traces(run.traces, m["reference"], label)
+    ends = figures.ends(run.energies, m["reference"], label)
+    return Section(
+        "Energies",
+        [
+            Figure(along, "energies against gradients and seconds", TRACE),
+            Figure(ends, "energies of all replicas", ENDS),
+        ],
+    )
+
+
+def structures(run: StructureRun) -> Section:
+    """Pictures of the best."""
+    from hpcfit.kinds.structure import figures
+
+    best = [(name, run.best(name)) for name in run.energies]
+    drawn = figures.two_sides(best, run.metrics["length"])
+    return Section("Structures", [Figure(drawn, "the best structures from two sides", SIDES)])
+
+
+def time(run: StructureRun) -> Section:
+    """The time of the parts of the run."""
+    return Section("Time", [phases(run)])
+
+
+def so_far(run: StructureRun) -> Section:
+    """The stages that have ended."""
+    return Section("So far", [Text("The run has not ended."), *study(run)])
+
+
+CONTENTS = Contents(
+    finished=(outcome, energies, structures, time, settings),
+    unfinished=(so_far, settings),
+    files=("config.toml", "environment.json", REPLICAS, TRACES, STRUCTURES),
+    run=StructureRun,
+)
