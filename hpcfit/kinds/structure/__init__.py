@@ -1,0 +1,1 @@
+"""Kind "structure": energies of coordinates, starts, slow modes, and many minimisations side by side."""
