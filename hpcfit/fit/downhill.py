@@ -1,7 +1,7 @@
 """Many minimisations at once by first derivatives alone: Adam and FIRE, told of one evaluation at a time.
 
-They are used as ``fit.lbfgs.Lbfgs`` is: ``begun``, and then ``trial`` and ``told`` until none is going. What one does is
-the same, bit for bit, whatever others do beside it.
+They are used as ``fit.lbfgs.Lbfgs`` is: ``begun``, and then ``trial`` and ``told`` until none is going. What one does
+is the same, bit for bit, whatever others do beside it.
 """
 
 from __future__ import annotations

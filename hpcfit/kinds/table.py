@@ -227,7 +227,7 @@ KINDS = {
         files=("replicas.csv", "traces.csv", "structures.h5"),
         metrics=(
             Metric(
-                "energy",
+                "least_energy",
                 "least energy",
                 digits=8,
                 better="less",

@@ -13,7 +13,7 @@ import io
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -100,10 +100,10 @@ class Baseline(ArraysOfUnits):
 @contextlib.contextmanager
 def _unheard() -> Iterator[None]:
     """What libraries print of their line searches is not heard."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+    nowhere = io.StringIO()
+    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _scipy(counter: Counter, x: Array) -> None:
@@ -123,7 +123,7 @@ def _ase(counter: Counter, x: Array) -> None:
     from ase.optimize.precon import Exp, PreconLBFGS
 
     class OfLandscape(Calculator):
-        implemented_properties = ["energy", "forces"]
+        implemented_properties: ClassVar = ["energy", "forces"]
 
         def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
             super().calculate(atoms, properties, system_changes)
@@ -135,7 +135,9 @@ def _ase(counter: Counter, x: Array) -> None:
     flat = np.zeros((len(x), 3))
     flat[:, : x.shape[1]] = x
     atoms = Atoms("H" * len(x), positions=flat, calculator=OfLandscape())
-    PreconLBFGS(atoms, precon=Exp(r_NN=PAIR, r_cut=2 * PAIR), logfile=None, use_armijo=True).run(fmax=TIGHT, steps=10**9)
+    PreconLBFGS(atoms, precon=Exp(r_NN=PAIR, r_cut=2 * PAIR), logfile=None, use_armijo=True).run(
+        fmax=TIGHT, steps=10**9
+    )
 
 
 MINIMISERS: dict[str, Callable[[Counter, Array], None]] = {"scipy": _scipy, "ase": _ase}

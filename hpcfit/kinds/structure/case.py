@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hpcfit.config import Config, GridConfig
 from hpcfit.errors import InputError
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
-from hpcfit.kinds.structure.opening import Starts, open_landscape
 from hpcfit.kinds.structure.methods import phases
 from hpcfit.kinds.structure.minimisations import Phase
+from hpcfit.kinds.structure.opening import Starts, open_landscape
 from hpcfit.store.files import sha256_of_file
 
 PARTICLES = 4000  # of a block: fewer, and the overhead of a step is felt; more fill no core better

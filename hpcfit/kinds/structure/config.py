@@ -122,10 +122,10 @@ Optimizer = Literal["lbfgs", "adam", "fire", "basin-hopping", "scipy", "ase"]
 class MethodConfig(Table):
     """A method: coordinates, an optimizer, and how cores are capped.
 
-    parametrisation: "direct", "linear" (``modes`` of the couplings' graph, then all positions), "precond" (all positions
-    in the metric of the graph) or "gnn" (a network, then all positions). modes: of the slowest (a third of the nodes).
-    network: "gcn", "attention" or "mlp", and its ``widths``. share: of the budget that the coordinates take at most
-    before all positions follow.
+    parametrisation: "direct", "linear" (``modes`` of the couplings' graph, then all positions), "precond" (all
+    positions in the metric of the graph) or "gnn" (a network, then all positions). modes: of the slowest (a third of
+    the nodes). network: "gcn", "attention" or "mlp", and its ``widths``. share: of the budget that the coordinates take
+    at most before all positions follow.
 
     cap: the distance, in units of each pair's sigma, within which a pair's potential goes on as a straight line, so
     that particles that lie on each other come apart; the end is minimised without. rate: of Adam. clip: of each number
@@ -181,8 +181,8 @@ class MethodConfig(Table):
 class StructureConfig(ProblemTable):
     """The table [problem]: structures of low energy by each of some methods, from the same starts.
 
-    replicas: starts; block: of them that advance together (as many as are 4000 particles, at least 1). budget: gradients
-    of each replica. contact, overlap: distances in units of sigma.
+    replicas: starts; block: of them that advance together (as many as are 4000 particles, at least 1). budget:
+    gradients of each replica.
     """
 
     without_effect: ClassVar = (

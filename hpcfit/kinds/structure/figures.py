@@ -46,7 +46,7 @@ def traces(found: Mapping[str, Trace], reference: float | None, label: str):
 def ends(found: Mapping[str, np.ndarray], reference: float | None, label: str):
     """The energies at which replicas end, sorted, by method."""
     figure, axis = plt.subplots(figsize=(9, 0.9 + 0.34 * len(found)))
-    for row, (name, energies) in enumerate(found.items()):
+    for row, energies in enumerate(found.values()):
         spread = np.linspace(-0.28, 0.28, len(energies)) if len(energies) > 1 else np.zeros(1)
         axis.plot(np.sort(energies), row + spread, "o", markersize=3, color=COLOURS[row % len(COLOURS)])
     if reference is not None:
@@ -72,7 +72,9 @@ def two_sides(structures: Sequence[tuple[str, np.ndarray]], length: str):
             along = np.pad(along, ((0, 0), (0, 3 - along.shape[1])))
         for side, (across, up, depth) in enumerate(((0, 1, 2), (1, 2, 0))):
             axis, order = axes[2 * number + side], np.argsort(along[:, depth])
-            axis.scatter(along[order, across], along[order, up], c=order, cmap=SEQUENTIAL, s=_size(len(x)), linewidths=0)
+            axis.scatter(
+                along[order, across], along[order, up], c=order, cmap=SEQUENTIAL, s=_size(len(x)), linewidths=0
+            )
             axis.set_aspect("equal", adjustable="datalim")
             axis.set_title(shortened(name, 22) if side == 0 else "from its end")
     axes[0].set_ylabel(length)

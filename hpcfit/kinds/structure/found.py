@@ -101,7 +101,9 @@ def warnings(found: Sequence[Found], budget: int) -> list[str]:
         spent, clash = int(np.sum(np.isin(one.status, (BUDGET, MAX_STEPS)))), int(np.sum(one.overlaps > 0))
         R, energy = len(one.energy), one.energy[one.best]
         if spent:
-            said.append(f"{one.name}: {spent} of {R} replicas were not at a minimum when their {budget} gradients ended")
+            said.append(
+                f"{one.name}: {spent} of {R} replicas were not at a minimum when their {budget} gradients ended"
+            )
         if clash:
             said.append(f"{one.name}: {clash} of {R} replicas end with particles that lie on each other")
         if not abs(one.independent - energy) <= DISAGREES * max(abs(energy), 1.0):

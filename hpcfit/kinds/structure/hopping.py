@@ -61,14 +61,13 @@ class Hopping(Minimisations):
         """See ``Work``."""
         for unit in units:
             begun, numbers = time.process_time(), self._numbers(unit)
-            for block, walk in self._walked(numbers, self._begun(numbers)):
-                yield None
+            block, walk = yield from self._walked(numbers, self._begun(numbers))
             self._keep(unit, block, time.process_time() - begun)
             self._done[f"quenches {unit}"] = walk.quenches
             yield unit
 
-    def _walked(self, numbers: Array, block: Block) -> Generator[tuple[Block, Walk]]:
-        """Block and walks after each evaluation."""
+    def _walked(self, numbers: Array, block: Block) -> Generator[None, None, tuple[Block, Walk]]:
+        """Block and walks at their ends; yields after each evaluation."""
         W, shape = self._width, block.x.shape[1:]
         chart = Direct(shape)
         evaluate, optimizer = OfBlock(self._landscape, chart, 0.0), self._make(OfRows((1, W)))
@@ -101,8 +100,8 @@ class Hopping(Minimisations):
             # A walk that has ended keeps its place.
             state = state._replace(status=np.where(alive[None], state.status, BUDGET))
             block = self._told(block, walk, state.loss[0], alive)
-            yield block, walk
-        yield block._replace(x=walk.best_x, energy=walk.best), walk
+            yield None
+        return block._replace(x=walk.best_x, energy=walk.best), walk
 
     def _told(self, block: Block, walk: Walk, loss: Array, evaluated: Array) -> Block:
         """The block after an evaluation: what is spent, and the least energy so far."""

@@ -68,8 +68,8 @@ def energies_and_slopes(landscape: Any, x: Array, cap: float = 0.0) -> tuple[Arr
 
 def marks(budget: int) -> Array:
     """The numbers of evaluations that energies are kept at, of any replica."""
-    found = np.unique(np.rint(np.geomspace(1, budget, int(MARKS_A_DECADE * np.log10(max(budget, 2))) + 2)).astype(int))
-    return found
+    number = int(MARKS_A_DECADE * np.log10(max(budget, 2))) + 2
+    return np.unique(np.rint(np.geomspace(1, budget, number)).astype(int))
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ class Minimisations(ArraysOfUnits):
             for phase in self._phases:
                 if np.any(block.status == BUDGET):
                     break
-                for block in self._phase(phase, numbers, block):
-                    yield None
+                block = yield from self._phase(phase, numbers, block)
             self._keep(unit, block, time.process_time() - begun)
             yield unit
 
@@ -132,8 +131,8 @@ class Minimisations(ArraysOfUnits):
         energy, _ = energies_and_slopes(self._landscape, x)
         return Block(x, energy, np.zeros(W, int), np.full(W, GOING), np.full((W, len(self._marks)), np.nan))
 
-    def _phase(self, phase: Phase, numbers: Array, block: Block) -> Generator[Block]:
-        """The block after each evaluation of a phase."""
+    def _phase(self, phase: Phase, numbers: Array, block: Block) -> Generator[None, None, Block]:
+        """The block after a phase; yields after each evaluation."""
         seeds = [np.random.SeedSequence([self._seed, int(n)]).generate_state(1)[0] for n in numbers]
         z, chart = phase.parametrisation.begun(block.x, np.array(seeds))
         evaluate = OfBlock(self._landscape, chart, phase.cap)
@@ -142,14 +141,15 @@ class Minimisations(ArraysOfUnits):
         state = optimizer.begun(params, evaluate(params))
         self._check_start(numbers, state, block)
         block = self._after(block, state, chart, np.ones(self._width, bool))
-        yield block
         while np.any(state.going):
+            yield None
             going = state.going[0]
             state = optimizer.told(state, evaluate(optimizer.trial(state)))
             block = self._after(block, state, chart, going)
             out = (block.spent >= self._budget) & state.going[0]
             state = state._replace(status=np.where(out[None], BUDGET, state.status))
-            yield block._replace(status=state.status[0])
+            block = block._replace(status=state.status[0])
+        return block
 
     def _after(self, block: Block, state: Any, chart: Chart, evaluated: Array) -> Block:
         spent, energy = block.spent + evaluated, state.loss[0]

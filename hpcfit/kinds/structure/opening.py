@@ -67,7 +67,9 @@ class Starts:
                 "[problem.start] kind = 'chain' needs a graph of couplings, and all particles of this energy are alike",
                 remedy="use kind = 'random'",
             )
-        chain = GaussianChain.of(landscape.couplings(), landscape.d, **({"scale": choice.scale} if choice.scale else {}))
+        chain = GaussianChain.of(
+            landscape.couplings(), landscape.d, **({"scale": choice.scale} if choice.scale else {})
+        )
         return cls(seed, draw=chain)
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:

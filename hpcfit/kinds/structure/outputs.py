@@ -36,7 +36,7 @@ def write_results(
     metrics = {
         "kind": "structure", "frames": case.n_frames, "unit": landscape.unit, "length": landscape.length,
         "particles": landscape.n, "reference": reference, "methods": told,
-        "fitted": {"energy": float(lowest.energy[lowest.best])}, "of": lowest.name, **facts,
+        "fitted": {"least_energy": float(lowest.energy[lowest.best])}, "of": lowest.name, **facts,
     }  # fmt: skip
     directory.write_csv(REPLICAS, REPLICA_COLUMNS, replica_rows(found))
     directory.write_csv(TRACES, TRACE_COLUMNS, trace_rows(found, marks(case.config.problem.budget)))

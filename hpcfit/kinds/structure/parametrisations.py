@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -242,7 +243,7 @@ def _drawn(random: np.random.Generator, sizes: tuple[int, ...]) -> Weights:
     n, d, *widths = sizes
     latent = random.normal(size=(n, widths[0])) / np.sqrt(widths[0])
     layers = []
-    for width, wider in zip(widths, widths[1:]):
+    for width, wider in pairwise(widths):
         glorot = np.sqrt(2 / (width + wider))
         layers.append(
             Layer(glorot * random.normal(size=(width, wider)), random.normal(size=(width, wider)), np.zeros(wider))

@@ -21,10 +21,10 @@ from hpcfit.report.report import Contents
 from hpcfit.report.sections import phases, settings, study
 
 METHODS = (
-    "All methods begin at the same starts and have the same budget of gradients. Median: over replicas, with its standard"
-    " error by bootstrap. Minima: ends of different energy. At a minimum: replicas whose energy does not change any more,"
-    " without particles that lie on each other. Succeed: within 5 % of the known energy, with the standard error of the"
-    " share. CPU: of all replicas."
+    "All methods begin at the same starts and have the same budget of gradients. Median: over replicas, with its"
+    " standard error by bootstrap. Minima: ends of different energy. At a minimum: replicas whose energy does not"
+    " change any more, without particles that lie on each other. Succeed: within 5 % of the known energy, with the"
+    " standard error of the share. CPU: of all replicas."
 )
 TRACE = (
     "The energy after so many gradients, and after so much CPU time: medians over replicas, with the lower and upper"
@@ -42,7 +42,7 @@ def outcome(run: StructureRun) -> Section:
     m = run.metrics
     said = (
         f"{plural(m['particles'], 'particle')}, {plural(m['frames'], 'replica')} by each of"
-        f" {plural(len(m['methods']), 'method')}. The least energy is {m['fitted']['energy']:.8g}"
+        f" {plural(len(m['methods']), 'method')}. The least energy is {m['fitted']['least_energy']:.8g}"
         f"{' ' + m['unit'] if m['unit'] else ''}, by {m['of']}"
         + (f"; {m['reference']:.8g} is known." if m["reference"] is not None else ".")
     )
