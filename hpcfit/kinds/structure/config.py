@@ -64,6 +64,22 @@ class SystemEnergyConfig(Table):
         return {"system": self.system, "topology": self.topology}
 
 
+class ProteinConfig(Table):
+    """A PDB or mmCIF file, whose first model gets hydrogens where it lacks them, by force fields that OpenMM ships; by
+    default amber14 with the implicit solvent GBn2."""
+
+    form: Literal["protein"]
+    file: FilePath
+    force_field: Annotated[list[str], Field(min_length=1)] = ["amber14-all.xml", "implicit/gbn2.xml"]
+
+    _path = field_validator("file")(relative_to_config)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input file."""
+        return {"file": self.file}
+
+
 class FunctionConfig(Table):
     """A function of positions [n, d] in JAX, as FILE.py:function or module:function; it is run as code."""
 
@@ -82,23 +98,33 @@ class FunctionConfig(Table):
 
 
 AnyEnergy = Annotated[
-    LoopsConfig | ClusterConfig | ThomsonConfig | SystemEnergyConfig | FunctionConfig, Field(discriminator="form")
+    LoopsConfig | ClusterConfig | ThomsonConfig | SystemEnergyConfig | ProteinConfig | FunctionConfig,
+    Field(discriminator="form"),
 ]
 
 
 class StartConfig(Table):
     """Where replicas begin; every method begins with the same.
 
-    kind: "random": normal numbers; "chain": those of a chain of the energy's couplings, smooth along them
-    ("Laplacian-Gaussian"); "file". scale: their width in units of length: of random ones by default that of a ball in
-    which each particle has a unit of volume. file: .npy [n, d] or [starts, n, d], which replicas take in turn. noise:
-    that is added to the positions of a file.
+    kind: "random": normal numbers; "chain": normal ones that are smooth along the energy's couplings
+    (Laplacian-Gaussian); "extended": a zigzag along a loop's chain; "file"; "native": the positions that a system or a
+    protein came with; "md": snapshots of its Langevin dynamics at a ``temperature`` (K), after ``duration`` ps. scale:
+    width in units of length (0.1 nm of systems), of random ones by default that of a ball in which each particle has a
+    unit of volume, of a chain 0.65. file: PDB, mmCIF, XYZ, or .npy [n, d]. noise: normal, added to positions that are
+    the same for every replica, in units of length.
     """
 
-    kind: Literal["random", "chain", "file"] = "random"
+    kind: Literal["random", "chain", "extended", "file", "native", "md"] = "random"
     scale: Positive | None = None
     file: Optional = None
     noise: NonNegative = 0.0
+    temperature: Positive = 300.0
+    duration: Positive = 10.0
+
+    _WITH: ClassVar[dict[str, tuple[str, ...]]] = {
+        "scale": ("random", "chain", "extended"), "noise": ("extended", "file", "native"),
+        "temperature": ("md",), "duration": ("md",),
+    }  # fmt: skip
 
     _path = field_validator("file")(lambda value, info: None if value is None else relative_to_config(value, info))
 
@@ -111,8 +137,9 @@ class StartConfig(Table):
     def _file_is_given(self) -> StartConfig:
         if (self.kind == "file") != (self.file is not None):
             raise ValueError("kind = 'file' and the key `file` belong together: give both or none")
-        if self.noise and self.kind != "file":
-            raise ValueError(f"noise = {self.noise} has no effect on kind = '{self.kind}'")
+        for key in sorted(self.model_fields_set & self._WITH.keys()):
+            if self.kind not in self._WITH[key]:
+                raise ValueError(f"{key} = {getattr(self, key)} has no effect on kind = '{self.kind}': leave it out")
         return self
 
 
@@ -128,9 +155,10 @@ class MethodConfig(Table):
     at most before all positions follow.
 
     cap: the distance, in units of each pair's sigma, within which a pair's potential goes on as a straight line, so
-    that particles that lie on each other come apart; the end is minimised without. rate: of Adam. clip: of each number
-    of Adam's gradient. tolerance, patience: a replica has ended where its energy changed by less, relative, in so many
-    steps. quenches (at most), temperature, step: of basin hopping, which minimises by L-BFGS after random moves.
+    that particles that lie on each other come apart; the end is minimised without. longest: of a step, root mean square
+    over particles, in units of length (0.1 nm of systems); rate: of Adam, in these units; clip: of each number of its
+    gradient. tolerance, patience: a replica has ended where its energy changed by less, relative, in so many steps.
+    quenches (at most), temperature, step: of basin hopping, which minimises by L-BFGS after random moves.
     """
 
     name: str

@@ -15,6 +15,7 @@ from hpcfit.fit.lbfgs import Ends, Lbfgs
 from hpcfit.kinds.structure.config import MethodConfig
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.minimisations import Phase
+from hpcfit.kinds.structure.opening import unit_of
 from hpcfit.kinds.structure.parametrisations import (
     Direct,
     Graph,
@@ -29,18 +30,20 @@ FIRST = 0.1  # of the first step, root mean square over particles, in units of l
 
 def phases(method: MethodConfig, landscape: Landscape, budget: int) -> Sequence[Phase]:
     """The phases of a method: its coordinates, then all positions, then without a cap of the cores."""
-    make, direct = partial(_optimizer, method, landscape.n), Direct((landscape.n, landscape.d))
+    reach = unit_of(landscape) * np.sqrt(landscape.n)
+    make, direct = partial(_optimizer, method, reach), Direct((landscape.n, landscape.d))
+    rate = unit_of(landscape) * method.rate
     if method.parametrisation == "direct":
-        found = [Phase(direct, make(budget, method.rate), method.cap)]
+        found = [Phase(direct, make(budget, rate), method.cap)]
     elif method.parametrisation == "precond":
-        found = [Phase(Preconditioned.of(graph(landscape, method)), make(budget, method.rate), method.cap)]
+        found = [Phase(Preconditioned.of(graph(landscape, method)), make(budget, rate), method.cap)]
     else:
         coarse = coordinates(method, landscape)
-        rate = method.network_rate if method.parametrisation == "gnn" else method.rate
+        of_coarse = method.network_rate if method.parametrisation == "gnn" else rate
         steps = max(int(method.share * budget), 1)
         found = [
-            Phase(coarse, make(steps, rate), method.cap),
-            Phase(direct, make(budget, method.rate), method.cap),
+            Phase(coarse, make(steps, of_coarse), method.cap),
+            Phase(direct, make(budget, rate), method.cap),
         ]
     return found if method.cap == 0 else [*found, found[-1]._replace(cap=0.0)]
 
@@ -86,12 +89,15 @@ def slowest(weights: scipy.sparse.csr_array, number: int) -> tuple[np.ndarray, n
     return np.einsum("nm,nm->m", vectors, weights @ vectors), vectors
 
 
-def _optimizer(method: MethodConfig, n: int, steps: int, rate: float) -> Callable[[OfRows], Descent]:
-    """A maker of the method's optimizer. n: particles, of whose moves a step is made."""
+def _optimizer(method: MethodConfig, reach: float, steps: int, rate: float) -> Callable[[OfRows], Descent]:
+    """A maker of the method's optimizer. reach: the norm of a step in which every particle moves by a unit of length.
+
+    Adam's rate is in units of length too.
+    """
     ends = Ends(steps, relative=method.tolerance, patience=method.patience)
-    longest = method.longest * np.sqrt(n)
+    longest = method.longest * reach
     if method.optimizer == "adam":
         return lambda inner: Adam(inner, ends, rate=rate, clip=method.clip)
     if method.optimizer == "fire":
         return lambda inner: Fire(inner, ends, longest=longest)
-    return lambda inner: Lbfgs(inner, longest=longest, ends=ends, first_step=FIRST * np.sqrt(n))
+    return lambda inner: Lbfgs(inner, longest=longest, ends=ends, first_step=FIRST * reach)

@@ -4,34 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.kinds.structure import starts
 from hpcfit.kinds.structure.config import StartConfig
 from hpcfit.kinds.structure.landscapes.clusters import Cluster
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.landscapes.loops import Loops
+from hpcfit.kinds.structure.landscapes.own import Own
+from hpcfit.kinds.structure.landscapes.system import SystemLandscape
 from hpcfit.kinds.structure.landscapes.thomson import Thomson
-from hpcfit.readers.boundary import reading
+from hpcfit.readers.topology import read_structure
 
-BALL = 0.5  # of n^(1/3): the width of a ball in which each particle has a unit of volume, about
-
-
-def _loops(table: Any) -> Landscape:
-    return Loops.of(table.n, bonded=table.bonded, seed=table.permuted)
+NM = 0.1  # nm: the unit of length of systems, in which steps and widths are about what they are in sigma
+BALL = 0.5  # of n^(1/d): the width of a ball in which each particle has a unit of volume, about
 
 
-def _cluster(table: Any) -> Landscape:
-    return Cluster.of(table.n)
+def unit_of(landscape: Landscape) -> float:
+    """The length that steps and widths of starts are given in, in the unit of coordinates."""
+    return NM if landscape.length == "nm" else 1.0
 
 
-def _thomson(table: Any) -> Landscape:
-    return Thomson.of(table.n)
+def _of_system(table: Any) -> Landscape:
+    structure = read_structure(table.topology)
+    particles = structure.particles
+    names = [f"{particles.residue_names[number]}.{name}" for number, name in zip(particles.residue, particles.names)]
+    return SystemLandscape.of_xml(table.system, NM * structure.positions, names=names)
 
 
-FORMS: dict[str, Callable[[Any], Landscape]] = {"loops": _loops, "lennard-jones": _cluster, "thomson": _thomson}
+def _own(table: Any) -> Landscape:
+    at = starts.random(table.n, table.d, BALL * table.n ** (1 / table.d), 0)
+    return Own.of(table.function, at)
+
+
+FORMS: dict[str, Callable[[Any], Landscape]] = {
+    "loops": lambda table: Loops.of(table.n, bonded=table.bonded, seed=table.permuted),
+    "lennard-jones": lambda table: Cluster.of(table.n),
+    "thomson": lambda table: Thomson.of(table.n),
+    "system": _of_system,
+    "protein": lambda table: SystemLandscape.of_structure(table.file, table.force_field),
+    "function": _own,
+}
 
 
 def open_landscape(table: Any) -> Landscape:
@@ -41,59 +58,54 @@ def open_landscape(table: Any) -> Landscape:
 
 @dataclass(frozen=True)
 class Starts:
-    """The positions that replicas begin at, a function of seed and number alone.
+    """The positions that replicas begin at, a function of seed and number alone. draw: of the number of a replica."""
 
-    draw: of a random generator, one replica [n, d]; given: [starts, n, d], of which replicas take one after another.
-    """
-
-    seed: int
-    draw: Callable[[np.random.Generator], np.ndarray] | None = None
-    given: np.ndarray | None = None
-    noise: float = 0.0
+    draw: Callable[[int], np.ndarray]
 
     @classmethod
     def of(cls, choice: StartConfig, landscape: Landscape, seed: int) -> Starts:
-        """Raises InputError for a file that is not of this energy, or a chain without couplings."""
-        shape = (landscape.n, landscape.d)
-        if choice.kind == "file":
-            return cls(seed, given=_positions(choice, shape), noise=choice.noise)
+        """Raises InputError for a start that this energy does not have."""
+        n, d, unit = landscape.n, landscape.d, unit_of(landscape)
         if choice.kind == "random":
-            scale = choice.scale or BALL * landscape.n ** (1 / landscape.d)
-            return cls(seed, draw=lambda random: scale * random.standard_normal(shape))
-        from hpcfit.kinds.structure.starts import GaussianChain
-
-        if landscape.couplings() is None:
-            raise InputError(
-                "[problem.start] kind = 'chain' needs a graph of couplings, and all particles of this energy are alike",
-                remedy="use kind = 'random'",
-            )
-        chain = GaussianChain.of(
-            landscape.couplings(), landscape.d, **({"scale": choice.scale} if choice.scale else {})
-        )
-        return cls(seed, draw=chain)
+            scale = unit * (choice.scale or BALL * n ** (1 / d))
+            return cls(lambda number: starts.random(n, d, scale, seed, number))
+        if choice.kind == "chain":
+            couplings = landscape.couplings()
+            if couplings is None:
+                raise _has_not(choice, "a graph of couplings, and all particles of this energy are alike")
+            scale = {} if choice.scale is None else {"scale": unit * choice.scale}
+            return cls(lambda number: starts.laplacian_gaussian(couplings, d, seed, number, **scale))
+        if choice.kind == "md":
+            native = _system(choice, landscape)
+            return cls(lambda number: starts.snapshot(native, choice.temperature, choice.duration, seed, number))
+        return cls(partial(_with_noise, _given(choice, landscape), unit * choice.noise, seed))
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
         """The starts of some replicas, [W, n, d]."""
-        return np.stack([self._of(int(number)) for number in numbers])
-
-    def _of(self, number: int) -> np.ndarray:
-        random = np.random.default_rng([self.seed, number])
-        if self.draw is not None:
-            return np.asarray(self.draw(random))
-        x = self.given[number % len(self.given)]
-        return x + self.noise * random.standard_normal(x.shape)
+        return np.stack([self.draw(int(number)) for number in numbers])
 
 
-def _positions(choice: StartConfig, shape: tuple[int, int]) -> np.ndarray:
-    if not choice.file.is_file():
-        raise InputError(f"starts {choice.file} do not exist", remedy="correct the path")
-    with reading(f"starts {choice.file} cannot be read by NumPy", "save them by numpy.save"):
-        found = np.load(choice.file, allow_pickle=False)
-    found = found[None] if found.ndim == 2 else found
-    if found.shape[1:] != shape or found.dtype.kind not in "fiu" or not np.all(np.isfinite(found)):
-        raise InputError(
-            f"starts {choice.file} have shape {list(found.shape)} and type {found.dtype}, or are not all finite;"
-            f" the energy takes [{shape[0]}, {shape[1]}]",
-            remedy="give finite numbers [n, d] or [starts, n, d]",
-        )
-    return found.astype(float)
+def _given(choice: StartConfig, landscape: Landscape) -> np.ndarray:
+    """The positions that every replica begins at, [n, d]."""
+    if choice.kind == "file":
+        return starts.from_file(choice.file, landscape.n, landscape.length)
+    if choice.kind == "native":
+        return _system(choice, landscape).native
+    if not isinstance(landscape, Loops):
+        raise _has_not(choice, "the chain of a loop")
+    order = np.concatenate([landscape.steps[:, 0], landscape.steps[-1:, 1]])
+    return starts.extended_chain(order, landscape.d, spacing=choice.scale or 1.0)
+
+
+def _with_noise(x: np.ndarray, noise: float, seed: int, number: int) -> np.ndarray:
+    return x + starts.random(*x.shape, noise, seed, number)
+
+
+def _system(choice: StartConfig, landscape: Landscape) -> SystemLandscape:
+    if not isinstance(landscape, SystemLandscape):
+        raise _has_not(choice, "positions of a system or a protein")
+    return landscape
+
+
+def _has_not(choice: StartConfig, what: str) -> InputError:
+    return InputError(f"[problem.start] kind = '{choice.kind}' needs {what}", remedy="use kind = 'random'")

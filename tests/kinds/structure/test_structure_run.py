@@ -1,0 +1,153 @@
+"""Runs of kind "structure": files and report of a loop, the same bits on other ranks and when gone on with, bad input."""
+
+import csv
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from hpcfit.kinds.structure.files import REPLICA_COLUMNS, REPLICAS, STRUCTURES, TRACES
+from hpcfit.kinds.structure.landscapes.loops import Loops
+from tests.command import here, sets
+from tests.conftest import assert_one_clear_error
+
+CONFIG = """
+[run]
+directory = "run"
+report = false
+[problem]
+kind = "structure"
+replicas = 3
+block = 2
+budget = 60
+[problem.energy]
+form = "loops"
+n = 24
+[problem.start]
+kind = "chain"
+[[problem.method]]
+name = "precond"
+parametrisation = "precond"
+[[problem.method]]
+name = "linear"
+parametrisation = "linear"
+modes = 8
+[[problem.method]]
+name = "gnn"
+parametrisation = "gnn"
+optimizer = "adam"
+[[problem.method]]
+name = "hopping"
+optimizer = "basin-hopping"
+temperature = 0.001
+step = 0.2
+[[problem.method]]
+name = "scipy"
+optimizer = "scipy"
+"""
+METHODS = ["precond", "linear", "gnn", "hopping", "scipy"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder with its run on one rank."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "config.toml").write_text(CONFIG)
+    done = here("optimize", folder / "config.toml", *sets("run.report=true"))
+    assert done.returncode == 0, done.stderr
+    return folder, done.stderr
+
+
+def ends(folder):
+    with h5py.File(folder / "run" / STRUCTURES) as file:
+        return {name: file[name][:] for name in METHODS}
+
+
+def test_the_files_tell_of_the_structures_that_they_hold(whole):
+    folder, log = whole
+    loop, found = Loops.of(24), ends(folder)
+    with (folder / "run" / REPLICAS).open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == REPLICA_COLUMNS
+    assert [row["method"] for row in rows] == [name for name in METHODS for _ in range(3)]
+    for row in rows:
+        x = found[row["method"]][int(row["replica"])]
+        assert float(row["energy"]) == pytest.approx(loop.independent(x), rel=1e-12)
+        assert int(row["contacts"]) == loop.contacts(x)[0]
+        assert int(row["gradients"]) <= 60
+    metrics = json.loads((folder / "run/metrics.json").read_text())
+    assert metrics["reference"] == pytest.approx(loop.reference())
+    for one in metrics["methods"]:
+        energies = [float(row["energy"]) for row in rows if row["method"] == one["method"]]
+        assert one["best"] == min(energies)
+        assert one["median"] == pytest.approx(np.median(energies))
+        assert f"{one['method']}: best" in log
+    best = next(one for one in metrics["methods"] if one["method"] == metrics["of"])
+    lines = (folder / f"run/{metrics['of']}.xyz").read_text().splitlines()
+    assert len(lines) == 26
+    assert float(lines[1].split()[-1]) == pytest.approx(best["best"])
+    assert loop.independent(np.array([line.split()[1:] for line in lines[2:]], float)) == pytest.approx(
+        best["best"], rel=1e-6
+    )
+
+
+def test_every_method_begins_at_the_same_energy(whole):
+    """But slow modes alone, which cannot say all that a start is."""
+    with (whole[0] / "run" / TRACES).open() as file:
+        first = {row["method"]: float(row["median"]) for row in csv.DictReader(file) if row["gradients"] == "1"}
+    same = [first[name] for name in ("precond", "gnn")]  # both with capped cores
+    assert same == pytest.approx([same[0]] * 2, rel=1e-9)
+    assert first["scipy"] == pytest.approx(first["hopping"], rel=1e-9)
+
+
+def test_the_report_shows_all_methods(whole):
+    text = (whole[0] / "run/report.html").read_text()
+    assert all(name in text for name in METHODS)
+    assert text.count("data:image/svg+xml") == 3
+    assert "the best structures from two sides" in text
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.mpi
+def test_ranks_find_the_same_bits(whole, ranks, tmp_path, hpcfit):
+    (tmp_path / "config.toml").write_text(CONFIG)
+    done = hpcfit("optimize", tmp_path / "config.toml", ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    for name, x in ends(tmp_path).items():
+        np.testing.assert_array_equal(x, ends(whole[0])[name])
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(whole, tmp_path):
+    """A clock that has run out after the first unit of each job."""
+    (tmp_path / "config.toml").write_text(CONFIG)
+    short = sets("optimizer.wall_clock_minutes=1e-9")
+    done = here("optimize", tmp_path / "config.toml", *short)
+    jobs = 1
+    while done.returncode == 75:
+        assert jobs < 20
+        done = here("optimize", tmp_path / "config.toml", "--resume", *short)
+        jobs += 1
+    assert done.returncode == 0, done.stderr
+    assert jobs > 3
+    for name, x in ends(tmp_path).items():
+        np.testing.assert_array_equal(x, ends(whole[0])[name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["problem.energy={form='loops', n=5}"], ["n", "12"]),
+        (["problem.energy={form='lennard-jones', n=7}"], ["'precond'", "graph of couplings"]),
+        (["problem.start={kind='native'}"], ["'native'", "system or a protein"]),
+        (["problem.start={kind='file', file='nowhere.npy'}"], ["nowhere.npy"]),
+        (["problem.start={kind='random', noise=0.1}"], ["noise", "no effect"]),
+        (["problem.budget=0"], ["budget"]),
+        (["problem.method=[{name='a', modes=3}]"], ["modes", "no effect"]),
+        (["problem.method=[{name='a', parametrisation='linear', modes=25}]"], ["25", "24"]),
+        (["problem.method=[{name='a'}, {name='a'}]"], ["'a'", "twice"]),
+    ],
+)
+def test_one_clear_error(changes, words, tmp_path):
+    (tmp_path / "config.toml").write_text(CONFIG)
+    assert_one_clear_error(here("optimize", tmp_path / "config.toml", *sets(*changes)), words)
