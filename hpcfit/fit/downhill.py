@@ -105,7 +105,7 @@ class Adam(FirstOrder):
     means: tuple[float, float] = (0.9, 0.999)
 
     def trial(self, state: FirstOrderState) -> Params:
-        """Where each goes next; of one that has ended, where it is."""
+        """The points that are to be evaluated next; of one that has ended, where it is."""
         return self._moved(state).at
 
     def told(self, state: FirstOrderState, here: Evaluation) -> FirstOrderState:
@@ -151,7 +151,7 @@ class Fire(FirstOrder):
         return self.first_step, self.mixing, 0.0
 
     def trial(self, state: FirstOrderState) -> Params:
-        """Where each goes next; of one that has ended, where it is."""
+        """The points that are to be evaluated next; of one that has ended, where it is."""
         return self._moved(state).at
 
     def told(self, state: FirstOrderState, here: Evaluation) -> FirstOrderState:

@@ -99,8 +99,8 @@ class Ends:
     patience: int = 1
 
     def status(self, steps: Array, norm: Array, losses: Array) -> Array:
-        """Of minimisations after ``steps`` steps [*each], with the norm of their gradients, and the losses after their
-        last steps, [patience + 1, *each], newest last: which have ended by what."""
+        """The end that each has come to, or none [*each]: after ``steps`` steps, with the norm of its gradient, and its
+        losses after its last steps, [patience + 1, *each], newest last."""
         with np.errstate(invalid="ignore"):
             changes = np.abs(np.diff(losses, axis=0))
             small = np.all(changes <= self.relative * np.abs(losses[-1]), axis=0) & (steps >= self.patience)

@@ -104,7 +104,7 @@ AnyEnergy = Annotated[
 
 
 class StartConfig(Table):
-    """Where replicas begin; every method begins with the same.
+    """The positions that replicas begin at; every method begins with the same.
 
     kind: "random": normal numbers; "chain": normal ones that are smooth along the energy's couplings
     (Laplacian-Gaussian); "extended": a zigzag along a loop's chain; "file"; "native": the positions that a system or a

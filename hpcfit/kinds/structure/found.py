@@ -1,4 +1,4 @@
-"""What a method found: its replicas, and what is told of them beside those of other methods."""
+"""The replicas that a method has minimised, and the numbers that are told of them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Found:
 
     @property
     def converged(self) -> np.ndarray:
-        """Whether each has come to a minimum, as far as its energy can tell, and has no overlaps."""
+        """True for each that has come to a minimum, as far as its energy can tell, without overlaps."""
         return np.isin(self.status, CONVERGED) & (self.overlaps == 0)
 
     def told(self, reference: float | None) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def distinct(energy: np.ndarray) -> int:
 
 
 def warnings(found: Sequence[Found], budget: int) -> list[str]:
-    """What a reader must know of the ends."""
+    """Sentences that a reader must know: replicas that are at no minimum, overlaps, energies that disagree."""
     said = []
     for one in found:
         spent, clash = int(np.sum(np.isin(one.status, (BUDGET, MAX_STEPS)))), int(np.sum(one.overlaps > 0))

@@ -27,7 +27,7 @@ FACTOR = 0.9
 
 
 class Hops(NamedTuple):
-    """What makes the moves. quenches: of a replica at most; temperature: in units of energy; step: of each coordinate
+    """The numbers of basin hopping. quenches: of a replica at most; temperature: in units of energy; step: of each coordinate
     at most, at first; it grows and shrinks until half of the moves are accepted."""
 
     quenches: int

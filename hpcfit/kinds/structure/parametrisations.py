@@ -217,7 +217,7 @@ class Network:
         return (*self.shape, *self.widths)
 
     def outputs(self, z: Array) -> Any:
-        """What it gives, [replicas, n, d]."""
+        """The positions before they are made as wide as the start, [replicas, n, d]."""
         return _outputs(self.kind, self.sizes, self.graph, z)
 
 

@@ -1,4 +1,4 @@
-"""Runs of kind "structure": files and report of a loop, the same bits on other ranks and when gone on with, bad input."""
+"""Runs of kind "structure": files and report of a loop, the same bits on other ranks and after a stop, bad input."""
 
 import csv
 import json
@@ -138,7 +138,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(whole, tmp_path):
     ("changes", "words"),
     [
         (["problem.energy={form='loops', n=5}"], ["n", "12"]),
-        (["problem.energy={form='lennard-jones', n=7}"], ["'precond'", "graph of couplings"]),
+        (["problem.energy={form='lennard-jones', n=7}"], ["'chain'", "graph of couplings"]),
+        (["problem.energy={form='lennard-jones', n=7}", "problem.start={kind='random'}"], ["'precond'", "a graph"]),
         (["problem.start={kind='native'}"], ["'native'", "system or a protein"]),
         (["problem.start={kind='file', file='nowhere.npy'}"], ["nowhere.npy"]),
         (["problem.start={kind='random', noise=0.1}"], ["noise", "no effect"]),
