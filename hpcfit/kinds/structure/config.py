@@ -199,7 +199,7 @@ class MethodConfig(Table):
                 if key in given and chosen not in known:
                     raise ValueError(f"method '{self.name}': {key} has no effect on {what} = '{chosen}': leave it out")
         if self.optimizer in ("scipy", "ase", "basin-hopping"):
-            idle = sorted(given & ({"cap"} if self.optimizer == "basin-hopping" else {"cap", "tolerance", "patience"}))
+            idle = [] if self.optimizer == "basin-hopping" else sorted(given & {"cap", "tolerance", "patience"})
             if self.parametrisation != "direct" or idle:
                 what = idle[0] if idle else f"parametrisation = '{self.parametrisation}'"
                 raise ValueError(f"method '{self.name}': {what} has no effect on optimizer = '{self.optimizer}'")

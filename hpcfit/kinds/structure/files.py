@@ -51,7 +51,15 @@ class StructureRun(RunFiles):
 
     def best(self, method: str) -> np.ndarray:
         """The positions [n, d] of the replica of least energy of a method."""
-        return self.datasets(STRUCTURES, [method])[method][int(np.nanargmin(self.energies[method]))]
+        return self.datasets(STRUCTURES, [f"methods/{method}"])[f"methods/{method}"][self._best(method)]
+
+    @functools.cached_property
+    def edges(self) -> np.ndarray:
+        """The pairs that are coupled most, [e, 2]."""
+        return self.datasets(STRUCTURES, ["edges"])["edges"]
+
+    def _best(self, method: str) -> int:
+        return int(np.nanargmin(self.energies[method]))
 
 
 def xyz(x: np.ndarray, comment: str, names: list[str] | None = None) -> str:

@@ -71,7 +71,7 @@ class Found:
         }  # fmt: skip
         if reference is not None:
             share = float(np.mean(self.energy <= reference * (NEAR if reference < 0 else 2 - NEAR)))
-            numbers |= {"successes": share, "successes_error": float(np.sqrt(share * (1 - share) / max(R - 1, 1)))}
+            numbers |= {"successes": share, "successes_error": _error_of_share(share, R)}
         if self.quenches is not None:
             numbers["quenches"] = int(self.quenches.sum())
         return {"method": self.name, **{key: _plain(value) for key, value in numbers.items()}}
@@ -86,6 +86,12 @@ def _error_of_median(values: np.ndarray, resamples: int = 400) -> float:
     random = np.random.default_rng(0)
     drawn = random.integers(len(values), size=(resamples, len(values)))
     return float(np.std(np.median(values[drawn], axis=1), ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _error_of_share(share: float, R: int) -> float:
+    """The standard error of a share of R, not 0 at 0 or 1 (Agresti and Coull 1998, 10.1080/00031305.1998.10480550)."""
+    centre = (share * R + 2) / (R + 4)
+    return float(np.sqrt(centre * (1 - centre) / (R + 4)))
 
 
 def distinct(energy: np.ndarray) -> int:

@@ -27,8 +27,8 @@ FACTOR = 0.9
 
 
 class Hops(NamedTuple):
-    """The numbers of basin hopping. quenches: of a replica at most; temperature: in units of energy; step: of each coordinate
-    at most, at first; it grows and shrinks until half of the moves are accepted."""
+    """The numbers of basin hopping. quenches: of a replica at most; temperature: in units of energy; step: of each
+    coordinate at most, at first; it grows and shrinks until half of the moves are accepted."""
 
     quenches: int
     temperature: float
@@ -48,14 +48,17 @@ class Walk(NamedTuple):
 
 
 class Hopping(Minimisations):
-    """Basin hopping of all replicas; see ``fit.stages.Work``. The product is that of ``Minimisations``, of the best
-    minima, with the number of quenches [R]."""
+    """Basin hopping of all replicas, with cores capped; see ``fit.stages.Work``.
+
+    The product is that of ``Minimisations``, of the best minima, with the number of quenches [R].
+    """
 
     def __init__(
-        self, landscape: Any, starts: Callable[[Array], Array], make: Callable[[OfRows], Lbfgs], hops: Hops, *sizes: Any
-    ):
+        self, landscape: Any, starts: Callable[[Array], Array], make: Callable[[OfRows], Lbfgs], hops: Hops, cap: float,
+        *sizes: Any,
+    ):  # fmt: skip
         super().__init__(landscape, starts, (), *sizes)
-        self._make, self._hops = make, hops
+        self._make, self._hops, self._cap = make, hops, cap
 
     def run(self, units: Sequence[int]) -> Generator[int | None]:
         """See ``Work``."""
@@ -70,7 +73,7 @@ class Hopping(Minimisations):
         """Block and walks at their ends; yields after each evaluation."""
         W, shape = self._width, block.x.shape[1:]
         chart = Direct(shape)
-        evaluate, optimizer = OfBlock(self._landscape, chart, 0.0), self._make(OfRows((1, W)))
+        evaluate, optimizer = OfBlock(self._landscape, chart, self._cap), self._make(OfRows((1, W)))
         params = _params(block.x)
         state = optimizer.begun(params, evaluate(params))
         if np.any(state.status == NOT_FINITE):

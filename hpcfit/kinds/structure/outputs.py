@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from hpcfit.fit.stages import Result
 from hpcfit.kinds.structure.case import StructureCase
@@ -18,6 +19,7 @@ from hpcfit.kinds.structure.files import (
     xyz,
 )
 from hpcfit.kinds.structure.found import Found
+from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.minimisations import STOPPED, marks
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.files import write_text
@@ -40,14 +42,24 @@ def write_results(
     }  # fmt: skip
     directory.write_csv(REPLICAS, REPLICA_COLUMNS, replica_rows(found))
     directory.write_csv(TRACES, TRACE_COLUMNS, trace_rows(found, marks(case.config.problem.budget)))
-    directory.write_h5(
-        STRUCTURES, {one.name: one.positions for one in found}, {"unit": landscape.length, "energy": landscape.unit}
-    )
+    ends = {f"methods/{one.name}": one.positions for one in found}
+    attributes = {"length": landscape.length, "energy": landscape.unit}
+    directory.write_h5(STRUCTURES, ends | {"edges": strongest(landscape)}, attributes)
     for one in found:
         comment = f"{one.name}, replica {one.best}, energy {one.energy[one.best]:.12g} {landscape.unit}"
         write_text(directory.path / f"{one.name}.xyz", xyz(one.positions[one.best], comment))
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
     return metrics
+
+
+def strongest(landscape: Landscape) -> np.ndarray:
+    """The pairs that are coupled at least half as strongly as any, [e, 2]; none where all are alike."""
+    couplings = landscape.couplings()
+    if couplings is None:
+        return np.zeros((0, 2), int)
+    pairs = scipy.sparse.coo_array(scipy.sparse.triu(couplings, 1))
+    strong = pairs.data >= 0.5 * np.max(pairs.data, initial=0.0)
+    return np.stack([pairs.row[strong], pairs.col[strong]], axis=1)
 
 
 def replica_rows(found: Sequence[Found]) -> Iterator[tuple[Any, ...]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from hpcfit.kinds.structure.files import REPLICAS, STRUCTURES, TRACES, StructureRun
 from hpcfit.report.page import (
     Figure,
@@ -27,13 +29,14 @@ METHODS = (
     " standard error of the share. CPU: of all replicas."
 )
 TRACE = (
-    "The energy after so many gradients, and after so much CPU time: medians over replicas, with the lower and upper"
-    " quartile as a band. While cores are capped it is the energy with capped cores. Grey dashes: the known energy."
+    "The energy after so many gradients, and after so much CPU time, above the known one, or above the least that was"
+    " found where none is known: medians over replicas, with the lower and upper quartile as a band. While cores are"
+    " capped it is the energy with capped cores."
 )
-ENDS = "Where the replicas of each method end; grey dashes: the known energy."
+ENDS = "The energies at which the replicas of each method end, above the same level; those at it stand at the left end."
 SIDES = (
-    "The best structure of each method, along its shortest principal axis and along its longest. Colour: the number of"
-    " the particle."
+    "The best structure of each method, along its shortest principal axis and along its longest. Lines join what is"
+    " coupled most. Colour: the distance from who looks."
 )
 
 
@@ -74,9 +77,10 @@ def energies(run: StructureRun) -> Section:
     from hpcfit.kinds.structure import figures
 
     m = run.metrics
-    label = f"energy, {m['unit']}" if m["unit"] else "energy"
-    along = figures.traces(run.traces, m["reference"], label)
-    ends = figures.ends(run.energies, m["reference"], label)
+    known = m["reference"] is not None
+    floor = m["reference"] if known else min(float(np.min(one)) for one in run.energies.values())
+    label = f"energy above the {'known' if known else 'least'} one" + (f", {m['unit']}" if m["unit"] else "")
+    along, ends = figures.traces(run.traces, floor, label), figures.ends(run.energies, floor, label)
     return Section(
         "Energies",
         [
@@ -91,7 +95,7 @@ def structures(run: StructureRun) -> Section:
     from hpcfit.kinds.structure import figures
 
     best = [(name, run.best(name)) for name in run.energies]
-    drawn = figures.two_sides(best, run.metrics["length"])
+    drawn = figures.two_sides(best, run.edges, run.metrics["length"])
     return Section("Structures", [Figure(drawn, "the best structures from two sides", SIDES)])
 
 

@@ -24,7 +24,7 @@ def study(case: StructureCase, fits: Fits) -> dict[str, Any]:
             work = Baseline(method.optimizer, *about, case.n_frames, choice.budget, fits.grid.frames)
         elif method.optimizer == "basin-hopping":
             hops = Hops(method.quenches, method.temperature, method.step)
-            work = Hopping(*about, phases[0].make, hops, *sizes)
+            work = Hopping(*about, phases[0].make, hops, method.cap, *sizes)
         else:
             work = Minimisations(*about, phases, *sizes)
         arrays = fits.stage(method.name, work, {})

@@ -115,7 +115,7 @@ def test_particles_that_lie_on_each_other_come_apart_by_a_capped_core():
 
 def hopping(quenches, replicas=4, budget=10**6, ranks=None):
     make = partial(lbfgs, steps=300, tolerance=1e-7)
-    return Hopping(LJ7, starts, make, Hops(quenches, 0.8, 0.4), replicas, replicas, budget, 1, ranks or Ranks())
+    return Hopping(LJ7, starts, make, Hops(quenches, 0.8, 0.4), 0.9, replicas, replicas, budget, 1, ranks or Ranks())
 
 
 def test_basin_hopping_finds_the_ground_state_in_every_walk():
