@@ -1,1 +1,1 @@
-"""Kind "structure": energies of coordinates, starts, slow modes, and many minimisations side by side."""
+"""Structures of low energy, found in coordinates that are made of slow modes or of networks; see README.md."""
