@@ -8,7 +8,7 @@ from hpcfit.errors import NumericalError
 from hpcfit.fit.stages import Interrupted
 from hpcfit.kinds.structure.landscapes.clusters import Cluster
 from hpcfit.kinds.structure.landscapes.loops import Loops
-from hpcfit.kinds.structure.modes import graph, hessian_norms, samples
+from hpcfit.kinds.structure.modes import graph, samples
 from hpcfit.kinds.structure.modes.hessian_norms import BlockNorms, all_partners, partners_in, weights_of
 from hpcfit.ranks import Ranks
 from tests.fit.stage_runs import stage_done
@@ -70,7 +70,7 @@ def test_overlapping_cores_are_scaled_before_they_are_added(tmp_path):
     r = 0.05
     bend, pull = 4 * (156 * r**-14 - 42 * r**-8), 4 * (-12 * r**-14 + 6 * r**-8)
     assert found[0, 1] == pytest.approx(np.sqrt(bend**2 + 2 * pull**2), rel=1e-9)
-    assert found[0, 1] > hessian_norms.SLICE * 1e18
+    assert found[0, 1] > 1e20
     x[0, 1] = x[0, 0]
     with pytest.raises(NumericalError, match="sample 0 of 1 is not finite"):
         BlockNorms(cluster, x, all_partners(5), Ranks())
@@ -80,17 +80,17 @@ def test_the_spread_is_chosen_where_slow_modes_are_those_of_the_couplings(tmp_pa
     chosen = samples.choose_spread(LOOPS, seed=0, candidates=(0.06, 0.25, 4.0), count=4)
     assert np.all(np.isfinite(chosen.scores))
     assert chosen.scores[-1] < 0.5 * chosen.scores.max()  # far apart the Hessian has forgotten who is tied to whom
-    reference = graph.lowest_modes(graph.laplacian(LOOPS.couplings()), 8).vectors
+    reference = graph.lowest_modes(graph.laplacian(LOOPS.couplings()), 5).vectors
 
     def share(spread):
-        work = BlockNorms(LOOPS, samples.configurations(LOOPS, spread, 3, 0), all_partners(40), Ranks())
+        work = BlockNorms(LOOPS, samples.configurations(LOOPS, spread, 40, 0), all_partners(40), Ranks())
         found = stage_done(work, Ranks(), tmp_path / f"{spread}")
         weights = weights_of(found["norms"], all_partners(40))
-        return graph.overlap(graph.lowest_modes(graph.laplacian(weights), 8).vectors, reference)
+        return graph.overlap(graph.lowest_modes(graph.laplacian(weights), 5).vectors, reference)
 
     near, far = share(chosen.spread), share(chosen.candidates[-1])
-    assert near.share > 0.8
-    assert far.share < 0.5 * near.share
+    assert near.share > 0.9
+    assert far.share < near.share - 0.3
 
 
 def test_without_couplings_samples_are_compared_with_each_other():

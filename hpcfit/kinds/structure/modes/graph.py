@@ -50,7 +50,7 @@ class GraphModes(NamedTuple):
 
     @property
     def participation(self) -> np.ndarray:
-        """How many particles take part in each mode, [k]: 1/Σ v⁴, from 1 to n."""
+        """The number of particles that take part in each mode, [k]: 1/Σ v⁴, from 1 to n."""
         return 1 / np.sum(self.vectors**4, axis=0)
 
 
@@ -181,7 +181,7 @@ class Overlap(NamedTuple):
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> Overlap:
-    """How much of the space of one set of orthonormal modes [n, k] is in that of another of as many."""
+    """The share of the space of one set of orthonormal modes [n, k] that is in that of another of as many."""
     n, k = first.shape
     return Overlap(float(np.sum((first.T @ second) ** 2) / k), k / n)
 

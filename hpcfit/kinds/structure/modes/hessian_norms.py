@@ -26,7 +26,7 @@ from hpcfit.fit.running_sum import BlockSums, Reductions
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.ranks import Ranks
 
-SLICE = 32  # particles of a unit
+SLICE = 16  # particles of a unit
 
 
 def all_partners(n: int) -> np.ndarray:
@@ -110,11 +110,11 @@ class BlockNorms:
         """A power of two near the largest norm, as products with vectors of random signs show it."""
         n, d = self._landscape.n, self._landscape.d
         signs = np.random.default_rng(0).choice([-1.0, 1.0], (n, d))
-        found = [np.abs(_product(self._landscape, x, self._cap, signs)).max() for x in self._samples]
+        found = [float(_largest_product(self._landscape, x, self._cap, signs)) for x in self._samples]
         bad = np.flatnonzero(~np.isfinite(found))
         if len(bad):
             raise NumericalError(
-                f"the Hessian at sample {bad[0]} of {len(found)} is not finite",
+                f"the energy or the Hessian at sample {bad[0]} of {len(found)} is not finite",
                 remedy="spread the samples further, or give a cap to pair potentials",
             )
         largest = 2.0 ** np.ceil(np.log2(max(*found, np.finfo(float).tiny)))
@@ -141,8 +141,10 @@ def partner_norms(
 
 
 @jax.jit
-def _product(landscape: Landscape, x: jax.Array, cap: Any, vector: jax.Array) -> jax.Array:
-    return jax.jvp(jax.grad(lambda x: landscape.energy(x, cap)), (x,), (vector,))[1]
+def _largest_product(landscape: Landscape, x: jax.Array, cap: Any, vector: jax.Array) -> jax.Array:
+    """The largest element of the product of the Hessian with a vector; NaN where the energy is not finite."""
+    (value, _), (_, product) = jax.jvp(jax.value_and_grad(lambda x: landscape.energy(x, cap)), (x,), (vector,))
+    return jnp.where(jnp.isfinite(value), jnp.max(jnp.abs(product)), jnp.nan)
 
 
 def weights_of(norms: np.ndarray, partners: np.ndarray) -> csr_array:

@@ -13,11 +13,10 @@ import numpy as np
 
 from hpcfit.errors import NumericalError
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
-from hpcfit.kinds.structure.modes.hessian_norms import all_partners, partner_norms
+from hpcfit.kinds.structure.modes.hessian_norms import SLICE, all_partners, partner_norms
 from hpcfit.log import logger
 
 SPREADS = tuple(float(2.0**k) for k in range(-6, 4))  # candidates, in the length of the landscape
-TRIED = 16  # particles whose blocks are looked at
 
 
 class Spread(NamedTuple):
@@ -49,7 +48,7 @@ def choose_spread(
 ) -> Spread:
     """The candidate with the best score; the wider one of equals. Raises NumericalError where no candidate has finite
     Hessians."""
-    chosen = np.sort(np.random.default_rng([seed, 1]).permutation(landscape.n)[:TRIED])
+    chosen = np.sort(np.random.default_rng([seed, 1]).permutation(landscape.n)[:SLICE])
     couplings = landscape.couplings()
     known = None if couplings is None else couplings[chosen].toarray()
     scores = [
