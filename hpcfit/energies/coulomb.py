@@ -43,7 +43,7 @@ class Coulomb:
         return COULOMB * pairs.total(pairs.first(charge) * pairs.second(charge) * self.inverse(pairs.r))
 
     def inverse(self, r) -> jax.Array:
-        """What stands for 1/r, 1/nm."""
+        """The factor of the charges of a pair, 1/nm: 1/r, with its reaction field."""
         if self.dielectric is None:
             return 1 / r
         cutoff, double = self.pairs.cutoff, 2 * self.dielectric + 1

@@ -1,4 +1,4 @@
-"""Where minimisations start: coordinates [n, d] that are functions of a seed and the number of a replica alone."""
+"""Starts of minimisations: coordinates [n, d] that are functions of a seed and the number of a replica alone."""
 
 from __future__ import annotations
 

@@ -73,6 +73,11 @@ class Loops(Landscape):
         return core + REPULSION * repelled / self._n_repelled
 
     @property
+    def order(self) -> np.ndarray:
+        """The particles [n] in their order along the chain."""
+        return np.concatenate([self.steps[:, 0], self.steps[-1:, 1]])
+
+    @property
     def _n_edges(self) -> int:
         return len(self.steps) + len(self.spans)
 

@@ -34,7 +34,7 @@ AMBER = ("amber14-all.xml", "implicit/gbn2.xml")  # amber14 with GBn2 (10.1021/a
 
 
 class Facts(NamedTuple):
-    """What is not differentiated. xml: the System. names: of the atoms, CHAIN:RESIDUE NUMBER.ATOM, or none."""
+    """Words of a System. xml: all of it, serialized. names: of the atoms, CHAIN:RESIDUE NUMBER.ATOM, or none."""
 
     xml: str
     names: tuple[str, ...]

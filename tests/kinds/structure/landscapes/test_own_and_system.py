@@ -62,7 +62,7 @@ def test_what_is_no_energy_is_an_input_error(folder, name, said):
         Own.of(name, np.ones((2, 3)), folder=folder)
 
 
-def zigzag_system(*, constrained=False):
+def zigzag_system(*, constrained=False, charged=True):
     """Bonds, charges, cores, a 1-4 pair and a fifth atom apart."""
     openmm = pytest.importorskip("openmm")
     system, bonds, pairs = openmm.System(), openmm.HarmonicBondForce(), openmm.NonbondedForce()
@@ -70,6 +70,7 @@ def zigzag_system(*, constrained=False):
     for number, (charge, sigma, epsilon) in enumerate(
         [(0.3, 0.3, 0.5), (-0.2, 0.25, 0.4), (0.1, 0.3, 0.6), (-0.4, 0.1, 0.0), (0.2, 0.28, 0.3)]
     ):
+        charge = charge if charged else 0.0
         system.addParticle(12.0 + number)
         pairs.addParticle(charge, sigma, epsilon)
         born.addParticle(charge, 0.15, 0.8)

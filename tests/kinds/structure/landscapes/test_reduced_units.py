@@ -153,7 +153,7 @@ def test_a_loop_knows_what_it_cannot_be_below(n, bonded, best):
 def test_labels_are_permuted_by_the_seed_and_the_energy_with_them():
     ordered, mixed = Loops.of(24, seed=None), Loops.of(24, seed=4)
     chain = np.stack([np.arange(24.0), np.zeros(24), np.zeros(24)], axis=1)
-    place = np.concatenate([mixed.steps[:, 0], mixed.steps[-1:, 1]])
+    place = mixed.order
     x = np.empty_like(chain)
     x[place] = chain
     assert not np.array_equal(place, np.arange(24))
