@@ -224,7 +224,7 @@ KINDS = {
         write_results="hpcfit.kinds.structure.outputs:write_results",
         headline="hpcfit.kinds.structure.outputs:headline",
         report="hpcfit.kinds.structure.report:CONTENTS",
-        files=("replicas.csv", "traces.csv", "structures.h5"),
+        files=("replicas.csv", "traces.csv", "structures.h5", "modes.h5"),
         metrics=(
             Metric(
                 "least_energy",

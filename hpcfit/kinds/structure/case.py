@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from hpcfit.config import Config, GridConfig
 from hpcfit.errors import InputError
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
-from hpcfit.kinds.structure.methods import phases
-from hpcfit.kinds.structure.minimisations import Phase
+from hpcfit.kinds.structure.methods import check_graph
 from hpcfit.kinds.structure.opening import Starts, open_landscape
 from hpcfit.store.files import sha256_of_file
 
@@ -29,7 +27,6 @@ class StructureCase:
     config: Config
     landscape: Landscape
     starts: Starts
-    methods: Sequence[Sequence[Phase]]
 
     @classmethod
     def open(cls, config: Config) -> StructureCase:
@@ -37,7 +34,10 @@ class StructureCase:
         choice = config.problem
         landscape = open_landscape(choice.energy)
         starts = Starts.of(choice.start, landscape, config.run.seed)
-        return cls(config, landscape, starts, [phases(one, landscape, choice.budget) for one in choice.method])
+        has_graph = choice.modes.source == "hessian" or landscape.couplings() is not None
+        for method in choice.method:
+            check_graph(method, landscape, has_graph)
+        return cls(config, landscape, starts)
 
     @property
     def n_frames(self) -> int:
@@ -71,7 +71,7 @@ class StructureCase:
         return {
             "energy": f"{choice.energy.form}, {one.n} particles with {one.d} coordinates",
             "replicas": f"{choice.replicas} in {self.n_blocks} blocks of {self.block_frames}, from {choice.start.kind}",
-            "methods": ", ".join(method.name for method in choice.method),
+            "methods": ", ".join(method.name for method in choice.method) or "none: slow modes alone",
             "budget": f"{choice.budget} gradients of each replica by each method",
         }
 

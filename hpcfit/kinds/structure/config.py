@@ -143,6 +143,30 @@ class StartConfig(Table):
         return self
 
 
+class ModesConfig(Table):
+    """The graph whose slow modes methods use.
+
+    source: "couplings" of the energy, or "hessian": norms of the blocks of its Hessian, averaged over ``samples``
+    configurations with normal coordinates of width ``spread`` (in units of length; "auto": where norms look most like
+    the couplings). average: of norms, or of their "squared" ones. cap: of cores, in units of sigma. number: of the
+    modes that are written.
+    """
+
+    source: Literal["couplings", "hessian"] = "couplings"
+    samples: Count = 8
+    spread: Positive | Literal["auto"] = "auto"
+    average: Literal["absolute", "squared"] = "absolute"
+    cap: Annotated[float, Field(ge=0, lt=1.12)] = 0.0
+    number: Count = 20
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> ModesConfig:
+        idle = sorted(self.model_fields_set - {"source", "number"}) if self.source == "couplings" else []
+        if idle:
+            raise ValueError(f"modes: {idle[0]} has no effect on source = 'couplings': leave it out")
+        return self
+
+
 Optimizer = Literal["lbfgs", "adam", "fire", "basin-hopping", "scipy", "ase"]
 
 
@@ -209,6 +233,8 @@ class MethodConfig(Table):
 class StructureConfig(ProblemTable):
     """The table [problem]: structures of low energy by each of some methods, from the same starts.
 
+    Without any method the slow modes are found alone.
+
     replicas: starts; block: of them that advance together (as many as are 4000 particles, at least 1). budget:
     gradients of each replica.
     """
@@ -225,7 +251,8 @@ class StructureConfig(ProblemTable):
     budget: Annotated[int, Field(ge=1)] = 2000
     energy: AnyEnergy
     start: StartConfig = StartConfig()
-    method: Annotated[list[MethodConfig], Field(min_length=1)]
+    modes: ModesConfig = ModesConfig()
+    method: list[MethodConfig] = []
 
     @property
     def files(self) -> dict[str, Any]:

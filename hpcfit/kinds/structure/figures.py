@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 
 from hpcfit.kinds.structure.files import Trace
-from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SEQUENTIAL, SOFT, drawn, shortened
+from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SEQUENTIAL, SOFT, drawn, index_axis, shortened
 from hpcfit.report.figures import legend_above, panels
 
 COLOURS = (BLUE, ORANGE, GREEN, INK, SOFT)
@@ -83,6 +83,18 @@ def two_sides(structures: Sequence[tuple[str, np.ndarray]], edges: np.ndarray, l
             axis.set_aspect("equal", adjustable="datalim")
             axis.set_title(shortened(name, 22) if side == 0 else "from its end")
     axes[0].set_ylabel(length)
+    return figure
+
+
+@drawn
+def spectrum(values: np.ndarray, participation: np.ndarray):
+    """Eigenvalues of modes, and the number of particles in each."""
+    figure, axes = panels(2, columns=2, row=2.4)
+    for axis, y, label in zip(axes, (values, participation), ("eigenvalue", "particles that take part")):
+        axis.plot(np.arange(1, len(y) + 1), y, "o", color=BLUE)
+        axis.set(xlabel="mode", ylabel=label)
+        index_axis(axis, np.arange(1, len(y) + 1))
+    axes[0].set_ylim(bottom=0)
     return figure
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcfit.runs.files import RunFiles
 
-REPLICAS, TRACES, STRUCTURES = "replicas.csv", "traces.csv", "structures.h5"
+REPLICAS, TRACES, STRUCTURES, MODES = "replicas.csv", "traces.csv", "structures.h5", "modes.h5"
 REPLICA_COLUMNS = (
     *("method", "replica", "energy", "gradients", "contacts", "possible_contacts", "pieces", "overlaps", "seconds"),
     *("converged", "stopped"),

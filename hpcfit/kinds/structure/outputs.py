@@ -11,6 +11,7 @@ import scipy.sparse
 from hpcfit.fit.stages import Result
 from hpcfit.kinds.structure.case import StructureCase
 from hpcfit.kinds.structure.files import (
+    MODES,
     REPLICA_COLUMNS,
     REPLICAS,
     STRUCTURES,
@@ -21,6 +22,7 @@ from hpcfit.kinds.structure.files import (
 from hpcfit.kinds.structure.found import Found
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.minimisations import STOPPED, marks
+from hpcfit.kinds.structure.modes.found import SlowModes, as_arrays
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.files import write_text
 
@@ -29,17 +31,21 @@ def write_results(
     directory: RunDirectory, case: StructureCase, result: Result | None, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Write all files; collective only in that every rank calls it. Returns the metrics, on root."""
-    found: list[Found] = facts.pop("found")
-    if not found:  # not root
+    found: list[Found] | None = facts.pop("found")
+    modes: SlowModes | None = facts.pop("modes")
+    if found is None:  # on other ranks than root
         return {}
     landscape, reference = case.landscape, case.landscape.reference()
     told = [one.told(reference) for one in found]
-    lowest = min(found, key=lambda one: one.energy[one.best])
+    lowest = min(found, key=lambda one: one.energy[one.best], default=None)
+    best = {} if lowest is None else {"least_energy": float(lowest.energy[lowest.best])}
     metrics = {
         "kind": "structure", "frames": case.n_frames, "unit": landscape.unit, "length": landscape.length,
-        "particles": landscape.n, "reference": reference, "methods": told,
-        "fitted": {"least_energy": float(lowest.energy[lowest.best])}, "of": lowest.name, **facts,
+        "particles": landscape.n, "reference": reference, "methods": told, "fitted": best,
+        "of": None if lowest is None else lowest.name, "modes": None if modes is None else modes.told(), **facts,
     }  # fmt: skip
+    if modes is not None:
+        directory.write_h5(MODES, as_arrays(modes), {"length": landscape.length})
     directory.write_csv(REPLICAS, REPLICA_COLUMNS, replica_rows(found))
     directory.write_csv(TRACES, TRACE_COLUMNS, trace_rows(found, marks(case.config.problem.budget)))
     ends = {f"methods/{one.name}": one.positions for one in found}

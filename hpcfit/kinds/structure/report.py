@@ -28,6 +28,8 @@ METHODS = (
     " change any more, without particles that lie on each other. Succeed: within 5 % of the known energy, with the"
     " standard error of the share. CPU: of all replicas."
 )
+SPECTRUM = "Eigenvalues of the graph's Laplacian, and how many particles take part in each mode (1 / sum of v^4)."
+MODES_TABLE = "The slowest modes; the residual of each is in units of the largest sum of couplings at a particle."
 TRACE = (
     "The energy after so many gradients, and after so much CPU time, above the known one, or above the least that was"
     " found where none is known: medians over replicas, with the lower and upper quartile as a band. While cores are"
@@ -43,6 +45,9 @@ SIDES = (
 def outcome(run: StructureRun) -> Section:
     """The methods in a table, and warnings."""
     m = run.metrics
+    warnings = [Text(text, warning=True) for text in m["warnings"]]
+    if not m["methods"]:
+        return Section("Outcome", [Text(f"{plural(m['particles'], 'particle')}; no method was asked for."), *warnings])
     said = (
         f"{plural(m['particles'], 'particle')}, {plural(m['frames'], 'replica')} by each of"
         f" {plural(len(m['methods']), 'method')}. The least energy is {m['fitted']['least_energy']:.8g}"
@@ -54,7 +59,6 @@ def outcome(run: StructureRun) -> Section:
     head += ["contacts", "pieces"] if graph else []
     head += ["succeed"] if known else []
     rows = [_row(one, graph, known) for one in m["methods"]]
-    warnings = [Text(text, warning=True) for text in m["warnings"]]
     return Section("Outcome", [Text(said), *warnings, Table(head, rows, METHODS)])
 
 
@@ -72,11 +76,40 @@ def _row(one: dict[str, Any], graph: bool, known: bool) -> list[Any]:
     return row
 
 
-def energies(run: StructureRun) -> Section:
-    """Along the way, and at the ends."""
+def slow_modes(run: StructureRun) -> Section | None:
+    """The slowest modes of the graph; None where there is none."""
+    from hpcfit.kinds.structure import figures
+
+    found = run.metrics["modes"]
+    if found is None:
+        return None
+    said = f"The graph is in {plural(found['pieces'], 'piece')}, each of which moves as a whole at no cost."
+    if found["spread"] is not None:
+        said += f" Hessians were averaged over configurations of width {found['spread']:.3g} {run.metrics['length']}."
+    if found["overlap"] is not None:
+        share, chance = found["overlap"]
+        said += f" {100 * share:.0f} % of these modes are in those of the couplings, {100 * chance:.0f} % by chance."
+    if not found["values"]:
+        return Section("Slow modes", [Text(said)])
+    rows = [
+        [str(n + 1), significant(value), f"{part:.1f}", significant(residual, 2)]
+        for n, (value, part, residual) in enumerate(zip(found["values"], found["participation"], found["residuals"]))
+    ]
+    head = ("mode", "eigenvalue", "particles that take part", "residual")
+    drawn = figures.spectrum(np.array(found["values"]), np.array(found["participation"]))
+    return Section(
+        "Slow modes",
+        [Text(said), Figure(drawn, "eigenvalues and participation", SPECTRUM), Table(head, rows, MODES_TABLE)],
+    )
+
+
+def energies(run: StructureRun) -> Section | None:
+    """Along the way, and at the ends; None without methods."""
     from hpcfit.kinds.structure import figures
 
     m = run.metrics
+    if not m["methods"]:
+        return None
     known = m["reference"] is not None
     floor = m["reference"] if known else min(float(np.min(one)) for one in run.energies.values())
     label = f"energy above the {'known' if known else 'least'} one" + (f", {m['unit']}" if m["unit"] else "")
@@ -90,10 +123,12 @@ def energies(run: StructureRun) -> Section:
     )
 
 
-def structures(run: StructureRun) -> Section:
-    """Pictures of the best."""
+def structures(run: StructureRun) -> Section | None:
+    """Pictures of the best; None without methods."""
     from hpcfit.kinds.structure import figures
 
+    if not run.metrics["methods"]:
+        return None
     best = [(name, run.best(name)) for name in run.energies]
     drawn = figures.two_sides(best, run.edges, run.metrics["length"])
     return Section("Structures", [Figure(drawn, "the best structures from two sides", SIDES)])
@@ -110,7 +145,7 @@ def so_far(run: StructureRun) -> Section:
 
 
 CONTENTS = Contents(
-    finished=(outcome, energies, structures, time, settings),
+    finished=(outcome, energies, structures, slow_modes, time, settings),
     unfinished=(so_far, settings),
     files=("config.toml", "environment.json", REPLICAS, TRACES, STRUCTURES),
     run=StructureRun,

@@ -4,8 +4,10 @@ import csv
 import json
 
 import h5py
+import jax
 import numpy as np
 import pytest
+import scipy.linalg
 
 from hpcfit.kinds.structure.files import REPLICA_COLUMNS, REPLICAS, STRUCTURES, TRACES
 from hpcfit.kinds.structure.landscapes.loops import Loops
@@ -45,6 +47,14 @@ step = 0.2
 [[problem.method]]
 name = "scipy"
 optimizer = "scipy"
+"""
+HESSIAN = """
+[problem.modes]
+source = "hessian"
+samples = 3
+spread = 0.8
+cap = 0.9
+number = 5
 """
 METHODS = ["precond", "linear", "gnn", "hopping", "scipy"]
 
@@ -103,8 +113,27 @@ def test_every_method_begins_at_the_same_energy(whole):
 def test_the_report_shows_all_methods(whole):
     text = (whole[0] / "run/report.html").read_text()
     assert all(name in text for name in METHODS)
-    assert text.count("data:image/svg+xml") == 3
+    assert text.count("data:image/svg+xml") == 4
     assert "the best structures from two sides" in text
+
+
+def test_slow_modes_alone_are_those_of_the_hessian_that_they_say(tmp_path):
+    """The Laplacian of block norms, averaged over the same samples by JAX's whole Hessian."""
+    text = CONFIG.partition("[[problem.method]]")[0] + HESSIAN
+    (tmp_path / "config.toml").write_text(text)
+    done = here("optimize", tmp_path / "config.toml", *sets("run.report=true"))
+    assert done.returncode == 0, done.stderr
+    loop, n = Loops.of(24), 24
+    samples = [0.8 * np.random.default_rng([0, number]).standard_normal((n, 3)) for number in range(3)]
+    hessian = jax.jit(jax.hessian(lambda x: loop.energy(x, 0.9)))
+    norms = np.mean([np.linalg.norm(np.asarray(hessian(x)), axis=(1, 3)) for x in samples], axis=0)
+    np.fill_diagonal(norms, 0)
+    values, vectors = np.linalg.eigh(np.diag(norms.sum(axis=1)) - norms)
+    with h5py.File(tmp_path / "run/modes.h5") as file:
+        np.testing.assert_allclose(file["values"][:], values[1:6], rtol=1e-9)
+        angles = scipy.linalg.subspace_angles(file["vectors"][:], vectors[:, 1:6])
+        assert np.max(angles) < 1e-6
+    assert "particles that take part" in (tmp_path / "run/report.html").read_text()
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -142,6 +171,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(whole, tmp_path):
         (["problem.start={kind='native'}"], ["'native'", "system or a protein"]),
         (["problem.start={kind='file', file='nowhere.npy'}"], ["nowhere.npy"]),
         (["problem.start={kind='random', noise=0.1}"], ["noise", "no effect"]),
+        (["problem.modes={samples=3}"], ["samples", "no effect"]),
         (["problem.budget=0"], ["budget"]),
         (["problem.method=[{name='a', modes=3}]"], ["modes", "no effect"]),
         (["problem.method=[{name='a', parametrisation='linear', modes=25}]"], ["25", "24"]),
