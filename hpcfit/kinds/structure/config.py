@@ -80,6 +80,63 @@ class ProteinConfig(Table):
         return {"file": self.file}
 
 
+class PeptideConfig(Table):
+    """The simplified protein energy of Dehmamy and others (2024), with constants of our own: of a sequence in
+    one-letter code, built extended, or of the first model of a PDB or mmCIF file."""
+
+    form: Literal["peptide"]
+    sequence: str | None = None
+    file: Optional = None
+
+    _path = field_validator("file")(lambda value, info: None if value is None else relative_to_config(value, info))
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> PeptideConfig:
+        if (self.sequence is None) == (self.file is None):
+            raise ValueError("a peptide has a `sequence` or a `file`: give just one of them")
+        return self
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input file, if there is one."""
+        return {} if self.file is None else {"file": self.file}
+
+
+class NetworkConfig(Table):
+    """Springs between the sites of a PDB, mmCIF or XYZ file within a cut-off (A), at rest where they are.
+
+    atoms: a selection of a file with names, "all" for all of them.
+    """
+
+    form: Literal["elastic-network"]
+    file: FilePath
+    cutoff: Positive = 15.0
+    stiffness: Positive = 1.0
+    atoms: str = "name CA"
+
+    _path = field_validator("file")(relative_to_config)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input file."""
+        return {"file": self.file}
+
+
+class SiliconConfig(Table):
+    """Stillinger-Weber silicon of cells^3 cubic cells with vacancies, one in each of so many cells on the diagonal."""
+
+    form: Literal["silicon"]
+    cells: Count = 2
+    vacancies: Annotated[int, Field(ge=0)] = 1
+
+
+class StokesConfig(Table):
+    """Creeping flow in a cavity with a moving lid, the minimum of dissipation, on a grid of so many points a side."""
+
+    form: Literal["stokes"]
+    side: Count
+
+
 class FunctionConfig(Table):
     """A function of positions [n, d] in JAX, as FILE.py:function or module:function; it is run as code."""
 
@@ -98,7 +155,16 @@ class FunctionConfig(Table):
 
 
 AnyEnergy = Annotated[
-    LoopsConfig | ClusterConfig | ThomsonConfig | SystemEnergyConfig | ProteinConfig | FunctionConfig,
+    LoopsConfig
+    | ClusterConfig
+    | ThomsonConfig
+    | SystemEnergyConfig
+    | ProteinConfig
+    | PeptideConfig
+    | NetworkConfig
+    | SiliconConfig
+    | StokesConfig
+    | FunctionConfig,
     Field(discriminator="form"),
 ]
 
@@ -107,8 +173,8 @@ class StartConfig(Table):
     """The positions that replicas begin at; every method begins with the same.
 
     kind: "random": normal numbers; "chain": normal ones that are smooth along the energy's couplings
-    (Laplacian-Gaussian); "extended": a zigzag along a loop's chain; "file"; "native": the positions that a system or a
-    protein came with; "md": snapshots of its Langevin dynamics at a ``temperature`` (K), after ``duration`` ps. scale:
+    (Laplacian-Gaussian); "extended": a zigzag along a loop's chain; "file"; "native": the positions that the energy
+    came with; "md": snapshots of its Langevin dynamics at a ``temperature`` (K), after ``duration`` ps. scale:
     width in units of length (0.1 nm of systems), of random ones by default that of a ball in which each particle has a
     unit of volume, of a chain 0.65. file: PDB, mmCIF, XYZ, or .npy [n, d]. noise: normal, added to positions that are
     the same for every replica, in units of length.

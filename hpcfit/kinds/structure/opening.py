@@ -15,7 +15,11 @@ from hpcfit.kinds.structure.config import StartConfig
 from hpcfit.kinds.structure.landscapes.clusters import Cluster
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.landscapes.loops import Loops
+from hpcfit.kinds.structure.landscapes.network import Network
 from hpcfit.kinds.structure.landscapes.own import Own
+from hpcfit.kinds.structure.landscapes.peptide import Peptide
+from hpcfit.kinds.structure.landscapes.silicon import Silicon
+from hpcfit.kinds.structure.landscapes.stokes import Stokes
 from hpcfit.kinds.structure.landscapes.system import SystemLandscape
 from hpcfit.kinds.structure.landscapes.thomson import Thomson
 from hpcfit.readers.topology import read_structure
@@ -41,12 +45,25 @@ def _own(table: Any) -> Landscape:
     return Own.of(table.function, at)
 
 
+def _peptide(table: Any) -> Landscape:
+    return Peptide.of_file(table.file) if table.sequence is None else Peptide.of_sequence(table.sequence)
+
+
+def _network(table: Any) -> Landscape:
+    atoms = None if table.atoms == "all" else table.atoms
+    return Network.of_file(table.file, table.cutoff, table.stiffness, atoms=atoms)
+
+
 FORMS: dict[str, Callable[[Any], Landscape]] = {
     "loops": lambda table: Loops.of(table.n, bonded=table.bonded, seed=table.permuted),
     "lennard-jones": lambda table: Cluster.of(table.n),
     "thomson": lambda table: Thomson.of(table.n),
     "system": _of_system,
     "protein": lambda table: SystemLandscape.of_structure(table.file, table.force_field),
+    "peptide": _peptide,
+    "elastic-network": _network,
+    "silicon": lambda table: Silicon.of(table.cells, vacancies=table.vacancies),
+    "stokes": lambda table: Stokes.of(table.side),
     "function": _own,
 }
 
@@ -90,7 +107,10 @@ def _given(choice: StartConfig, landscape: Landscape) -> np.ndarray:
     if choice.kind == "file":
         return starts.from_file(choice.file, landscape.n, landscape.length)
     if choice.kind == "native":
-        return _system(choice, landscape).native
+        native = getattr(landscape, "native", None)
+        if native is None:
+            raise _has_not(choice, "positions that the energy came with, as those of a system or a protein")
+        return native
     if not isinstance(landscape, Loops):
         raise _has_not(choice, "the chain of a loop")
     order = np.concatenate([landscape.steps[:, 0], landscape.steps[-1:, 1]])
@@ -103,7 +123,7 @@ def _with_noise(x: np.ndarray, noise: float, seed: int, number: int) -> np.ndarr
 
 def _system(choice: StartConfig, landscape: Landscape) -> SystemLandscape:
     if not isinstance(landscape, SystemLandscape):
-        raise _has_not(choice, "positions of a system or a protein")
+        raise _has_not(choice, "a system or a protein, that can be simulated")
     return landscape
 
 

@@ -39,12 +39,12 @@ CUBE = np.array(
 @pytree
 @dataclass(frozen=True)
 class Silicon(Landscape):
-    """Atoms in a cubic box. Made by ``of``. neighbours: [n, M], in the order of atoms, n in empty slots; box: A; sites:
-    [n, 3] A, the lattice without the atom that is missing; bonds: [b, 2], nearest neighbours there."""
+    """Atoms in a cubic box. Made by ``of``. neighbours: [n, M], in the order of atoms, n in empty slots; box: A;
+    native: [n, 3] A, the lattice without the atom that is missing; bonds: [b, 2], nearest neighbours there."""
 
     neighbours: np.ndarray
     bonds: np.ndarray
-    sites: np.ndarray
+    native: np.ndarray
     box: float
     n: int = field(metadata={"static": True})
     d: int = field(default=3, metadata={"static": True})
@@ -94,7 +94,7 @@ class Silicon(Landscape):
 
     def _or_nan(self, x: jax.Array) -> jax.Array:
         """1, or NaN where atoms have moved, beside a uniform shift, so far that pairs may be missing in the list."""
-        moved = x - self.sites - jnp.mean(x - self.sites, axis=0)
+        moved = x - self.native - jnp.mean(x - self.native, axis=0)
         most = safe_sqrt(jnp.max(jnp.sum(jax.lax.stop_gradient(moved) ** 2, axis=1)))
         return jnp.where(most <= 0.5 * SLACK, 1.0, jnp.nan)
 

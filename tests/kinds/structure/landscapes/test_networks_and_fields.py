@@ -65,7 +65,7 @@ def test_sites_that_no_spring_holds_are_an_input_error():
 
 def test_a_crystal_of_silicon_has_its_cohesive_energy_and_lattice():
     energies = [
-        float(value_and_slope(one, one.sites)[0]) / one.n
+        float(value_and_slope(one, one.native)[0]) / one.n
         for one in (Silicon.of(3, vacancies=0, lattice=LATTICE + change) for change in (-0.02, 0.0, 0.02))
     ]
     assert energies[1] == pytest.approx(-4.3363, abs=2e-5)
@@ -76,7 +76,7 @@ def test_a_crystal_of_silicon_has_its_cohesive_energy_and_lattice():
 
 def test_silicon_has_the_energy_of_a_sum_over_triplets():
     vacancy = Silicon.of(3)
-    x = vacancy.sites + np.random.default_rng(0).normal(0, 0.1, vacancy.sites.shape)
+    x = vacancy.native + np.random.default_rng(0).normal(0, 0.1, vacancy.native.shape)
     assert float(value_and_slope(vacancy, x)[0]) == pytest.approx(vacancy.independent(x), rel=1e-12)
     assert_gradient(vacancy, x)
     shifted = x + np.array([0.3, -7.0, 2.0])
@@ -88,7 +88,7 @@ def test_silicon_has_the_energy_of_a_sum_over_triplets():
 def test_a_vacancy_costs_two_bonds_and_less_when_its_neighbours_come_near():
     """The lattice with a hole is a minimum too: the deeper one is behind a barrier."""
     vacancy = Silicon.of(3)
-    start = float(value_and_slope(vacancy, vacancy.sites)[0]) + 2 * EPSILON * vacancy.n
+    start = float(value_and_slope(vacancy, vacancy.native)[0]) + 2 * EPSILON * vacancy.n
     assert start == pytest.approx(2 * EPSILON, abs=1e-4)
 
     def of_flat(flat):
@@ -96,10 +96,10 @@ def test_a_vacancy_costs_two_bonds_and_less_when_its_neighbours_come_near():
         return float(value), np.asarray(slope).ravel()
 
     hole = np.zeros(3)
-    apart = vacancy.sites - hole
+    apart = vacancy.native - hole
     apart -= vacancy.box * np.round(apart / vacancy.box)
     r = np.linalg.norm(apart, axis=1, keepdims=True)
-    x = vacancy.sites - np.where(r < 0.5 * LATTICE, 0.5 * apart / r, 0.0)
+    x = vacancy.native - np.where(r < 0.5 * LATTICE, 0.5 * apart / r, 0.0)
     found = minimize(of_flat, x.ravel(), jac=True, method="L-BFGS-B", options={"ftol": 1e-12})
     relaxed = found.fun + 2 * EPSILON * vacancy.n
     assert relaxed == pytest.approx(2.8, abs=0.2)  # 2.82 eV, Balamane and others 1992, 10.1103/PhysRevB.46.2250
@@ -108,7 +108,7 @@ def test_a_vacancy_costs_two_bonds_and_less_when_its_neighbours_come_near():
 
 def test_atoms_out_of_reach_of_their_list_have_no_energy():
     vacancy = Silicon.of(3)
-    x = vacancy.sites.copy()
+    x = vacancy.native.copy()
     x[5] += 1.0
     assert np.isnan(value_and_slope(vacancy, x)[0])
     with pytest.raises(InputError, match="narrower than twice"):
