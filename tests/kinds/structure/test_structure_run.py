@@ -181,3 +181,31 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(whole, tmp_path):
 def test_one_clear_error(changes, words, tmp_path):
     (tmp_path / "config.toml").write_text(CONFIG)
     assert_one_clear_error(here("optimize", tmp_path / "config.toml", *sets(*changes)), words)
+
+
+FORMS = {
+    "peptide": ("{form='peptide', sequence='GG'}", "{kind='native', noise=0.1}"),
+    "elastic-network": ("{form='elastic-network', file='sites.xyz', cutoff=1.5}", "{kind='native', noise=0.1}"),
+    "stokes": ("{form='stokes', side=4}", "{kind='random', scale=0.1}"),
+    "function": ("{form='function', function='own.py:energy', n=3, d=2}", "{kind='random'}"),
+    "thomson": ("{form='thomson', n=4}", "{kind='random'}"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_energy_is_minimised(form, tmp_path):
+    (tmp_path / "own.py").write_text("def energy(x):\n    return ((x - 2.0) ** 2).sum()\n")
+    (tmp_path / "sites.xyz").write_text("4\n\n" + "".join(f"C {x} {y} 0\n" for x in (0, 1) for y in (0, 1)))
+    text = CONFIG.partition("[problem.energy]")[0].replace("budget = 60", "budget = 200")
+    text += '[[problem.method]]\nname = "L-BFGS"\nlongest = 1.0\n'
+    energy, start = FORMS[form]
+    (tmp_path / "config.toml").write_text(text)
+    done = here("optimize", tmp_path / "config.toml", *sets(f"problem.energy={energy}", f"problem.start={start}"))
+    assert done.returncode == 0, done.stderr
+    [method] = json.loads((tmp_path / "run/metrics.json").read_text())["methods"]
+    known = {"elastic-network": 0.0, "function": 0.0, "thomson": 3 * np.sqrt(1.5)}  # a tetrahedron
+    if form in known:
+        assert method["best"] == pytest.approx(known[form], abs=1e-6)
+    with (tmp_path / "run" / TRACES).open() as file:
+        first = next(csv.DictReader(file))
+    assert method["median"] < float(first["median"])
