@@ -221,9 +221,7 @@ def compare_maps(
     corrected for their number (Bonferroni).
     """
     _check_blocks(blocks)
-    return tuple(
-        _compared(blocks, number, reference, constants, ridge) for number in range(np.shape(blocks.rhs)[-1])
-    )
+    return tuple(_compared(blocks, number, reference, constants, ridge) for number in range(np.shape(blocks.rhs)[-1]))
 
 
 def _compared(blocks: NormalEquations, number: int, reference: int, constants, ridge: float) -> MapComparison:

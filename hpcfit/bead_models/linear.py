@@ -91,6 +91,7 @@ def _all_energies(basis: Basis, R: jax.Array, box: Any) -> jax.Array:
 @jax.jit
 def _sums(basis: Basis, R: jax.Array, F: jax.Array, box: Any, weights: jax.Array) -> NormalEquations:
     """Few frames at a time, whose sums of float32 products are added in float64."""
+
     def piece(_, frames):
         r, f, b, w = frames
         Phi, seen, _ = jax.vmap(lambda *frame: _frame(basis, *frame))(r, b)
@@ -135,8 +136,10 @@ def _family(family: Family, n_beads: int, R: jax.Array, box: Any) -> tuple[jax.A
     gradient = jnp.concatenate([gradient.reshape(-1, 3), jnp.zeros((1, 3), R.dtype)])[family.slots]
     of_slots = jnp.concatenate([slopes, jnp.zeros((1, family.functions), R.dtype)])[family.slots // size]
     forces = -jnp.einsum("slk,slx->sxk", of_slots, gradient, precision=jax.lax.Precision.HIGHEST)
-    Phi = jnp.zeros((n_beads, shape[0], 3, shape[1]), R.dtype).at[family.slot_bead, family.slot_class].set(
-        forces, unique_indices=True
+    Phi = (
+        jnp.zeros((n_beads, shape[0], 3, shape[1]), R.dtype)
+        .at[family.slot_bead, family.slot_class]
+        .set(forces, unique_indices=True)
     )
     member = (family.group == jnp.arange(shape[0])[:, None]).astype(R.dtype)
     of_classes = lambda terms: jnp.matmul(member, terms, precision=jax.lax.Precision.HIGHEST).ravel()  # noqa: E731

@@ -23,9 +23,7 @@ class ObservedRanges:
 
     def __init__(self, types: Sequence[str], bonds: np.ndarray, options: BasisOptions):
         self._cutoff = options.cutoff
-        self._terms = {
-            kind: terms for kind, terms in class_terms(types, bonds, options).items() if kind != "dihedrals"
-        }
+        self._terms = {kind: terms for kind, terms in class_terms(types, bonds, options).items() if kind != "dihedrals"}
 
     def __call__(self, R: np.ndarray, box: np.ndarray | None = None) -> dict[str, tuple[float, float]]:
         """Of frames R [F, N, 3], A, with boxes [F, 3, 3] or none."""

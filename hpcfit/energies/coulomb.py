@@ -40,9 +40,10 @@ class Coulomb:
     def energy(self, frame, parameters) -> jax.Array:
         """The energy of all pairs, kJ/mol."""
         pairs, charge = self.pairs.pairs(frame), self.charge.values(parameters)
-        return COULOMB * pairs.total(pairs.first(charge) * pairs.second(charge) * self._inverse(pairs.r))
+        return COULOMB * pairs.total(pairs.first(charge) * pairs.second(charge) * self.inverse(pairs.r))
 
-    def _inverse(self, r):
+    def inverse(self, r) -> jax.Array:
+        """The factor of the charges of a pair, 1/nm: 1/r, with its reaction field."""
         if self.dielectric is None:
             return 1 / r
         cutoff, double = self.pairs.cutoff, 2 * self.dielectric + 1

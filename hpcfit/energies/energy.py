@@ -21,7 +21,7 @@ import numpy as np
 
 from hpcfit.energies.columns import Column
 from hpcfit.energies.geometry import require_box
-from hpcfit.energies.lists import Frame, Lists, PairSource, current, neighbour_lists, renewed
+from hpcfit.energies.lists import ALL_PAIRS, Frame, Lists, PairSource, current, neighbour_lists, renewed
 from hpcfit.energies.sites import Sites
 from hpcfit.errors import InputError, nearest
 from hpcfit.pytrees import pytree, with_tangents
@@ -87,9 +87,18 @@ class Energy:
         placed = jnp.stack([self.sites.place(x) for x in several])
         return neighbour_lists(self.pair_sources, placed, box, skin=skin)
 
-    def with_room(self, positions: jax.Array, box: jax.Array | None = None) -> Energy:
+    def with_room(self, positions: jax.Array, box: jax.Array | None = None, *, source: str = "the system") -> Energy:
         """The energy with room for lists that are made for each frame, as it needs where it is called without lists and
-        has more atoms than are tabulated in pairs. positions: [n, N, 3] nm, that are as dense as frames will be."""
+        has more atoms than are tabulated in pairs. positions: [n, N, 3] nm, that are as dense as frames will be.
+
+        Raises InputError where these cannot be: for pairs at any distance.
+        """
+        for pairs in self.pair_sources.values():
+            if pairs.table is None and pairs.cutoff is None:
+                raise InputError(
+                    f"{source} has {pairs.atoms} particles that meet in pairs at any distance, more than {ALL_PAIRS}",
+                    remedy="take a smaller system, or a cut-off",
+                )
         placed = jnp.stack([self.sites.place(x) for x in jnp.asarray(positions)])
         roomy = {key: source.with_room(placed, box) for key, source in self.pair_sources.items()}
         of_source = lambda node: roomy[node.key] if isinstance(node, PairSource) else node  # noqa: E731

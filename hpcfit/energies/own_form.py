@@ -22,7 +22,7 @@ import numpy as np
 from hpcfit.errors import InputError, nearest
 from hpcfit.pytrees import pytree
 
-REMEDY = "it must be a JAX function of (positions, parameters, box) that gives one number, kJ/mol"
+TAKES = "it must be a JAX function of (positions, parameters, box) that gives one number, kJ/mol"
 
 
 @pytree
@@ -79,25 +79,30 @@ def load_function(name: str, what: str, folder: Path = Path()) -> Named:
     return Named(name, what, found)
 
 
-def require_form(form: OwnForm, positions, parameters, box=None, *, name: str = "the energy") -> None:
-    """Raises InputError for a function that fails, gives no scalar, is not finite, or cannot be differentiated."""
-    value = _called(lambda: form.function(positions, parameters, box), name, "fails", REMEDY)
-    _require_scalar(value, name)
+def require_form(
+    form: OwnForm, positions, parameters, box=None, *, name: str = "the energy", takes: str = TAKES
+) -> None:
+    """Raises InputError for a function that fails, gives no scalar, is not finite, or cannot be differentiated.
+
+    takes: what it must be, for the remedies of errors.
+    """
+    value = _called(lambda: form.function(positions, parameters, box), name, "fails", takes)
+    _require_scalar(value, name, takes)
     gradient = _called(
         lambda: jax.grad(lambda x: jnp.asarray(form.function(x, parameters, box), dtype=float))(positions),
         name,
         "has no gradient",
-        f"{REMEDY}: use jax.numpy in place of numpy, and no float() or int() of what depends on positions",
+        f"{takes}: use jax.numpy in place of numpy, and no float() or int() of what depends on positions",
     )
     _require_gradient(np.asarray(gradient), name)
 
 
-def _require_scalar(value: Any, name: str) -> None:
+def _require_scalar(value: Any, name: str, takes: str) -> None:
     if np.shape(value) != () or not isinstance(value, jax.Array | np.generic | float):
         given = f"an array of shape {np.shape(value)}" if hasattr(value, "shape") else f"a {type(value).__name__}"
-        raise InputError(f"{name} gives {given} where a scalar is expected", remedy=f"{REMEDY}; jnp.sum adds its parts")
+        raise InputError(f"{name} gives {given} where a scalar is expected", remedy=f"{takes}; jnp.sum adds its parts")
     if not np.isfinite(value):
-        remedy = "check its units (nm, kJ/mol) and the positions"
+        remedy = "check the positions, and its units"
         raise InputError(f"{name} is {float(value)} at the first positions", remedy=remedy)
 
 

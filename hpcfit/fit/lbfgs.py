@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import jax
 import numpy as np
 
 from hpcfit.config.table import Space
@@ -96,6 +97,16 @@ class Ends:
     gradient: float = 0.0
     relative: float = 0.0
     patience: int = 1
+
+    def status(self, steps: Array, norm: Array, losses: Array) -> Array:
+        """The end that each has come to, or none [*each]: after ``steps`` steps, with the norm of its gradient, and its
+        losses after its last steps, [patience + 1, *each], newest last."""
+        with np.errstate(invalid="ignore"):
+            changes = np.abs(np.diff(losses, axis=0))
+            small = np.all(changes <= self.relative * np.abs(losses[-1]), axis=0) & (steps >= self.patience)
+        found = np.where(steps >= self.steps, MAX_STEPS, GOING)
+        found = np.where(small, SMALL_CHANGE, found)
+        return np.where(norm <= self.gradient, SMALL_GRADIENT, found)
 
 
 @dataclass(frozen=True)
@@ -181,6 +192,12 @@ class Lbfgs:
         status = np.where(lost & ~search.finite, NOT_FINITE, np.where(lost & ~again, PRECISION, state.status))
         state = state._replace(status=status, filled=np.where(again, 0, state.filled))
         return self._turned(state, accepted | second | again)
+
+    def anew(self, state: LbfgsState, which: Array, params: Params, here: Evaluation) -> LbfgsState:
+        """The minimisations with some begun anew, from the evaluation at ``params``; others are as they are."""
+        fresh, choose = self.begun(params, here), lambda a, b: np.where(self.inner.along(which, a), a, b)
+        mixed = jax.tree.map(choose, fresh._replace(losses=()), state._replace(losses=()))
+        return mixed._replace(losses=np.where(which, fresh.losses, state.losses))
 
     def _descends(self, before: Array, here: Array, search: Search, slope: Array) -> Array:
         """Armijo's condition.
@@ -269,13 +286,7 @@ class Lbfgs:
         """The status of each after its last step."""
         if self.ends is None:
             return state.status
-        ends, loss = self.ends, np.abs(state.loss)
-        with np.errstate(invalid="ignore"):
-            changes = np.abs(np.diff(state.losses, axis=0))
-            small = np.all(changes <= ends.relative * loss, axis=0) & (state.steps >= ends.patience)
-        found = np.where(state.steps >= ends.steps, MAX_STEPS, GOING)
-        found = np.where(small, SMALL_CHANGE, found)
-        found = np.where(norm <= ends.gradient, SMALL_GRADIENT, found)
+        found = self.ends.status(state.steps, norm, state.losses)
         return np.where(which & state.going, found, state.status)
 
     @property

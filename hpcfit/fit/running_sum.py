@@ -12,12 +12,15 @@ Parts may be as large as 2^(HIGH + 62) together; what is rounded off a part is a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 
 from hpcfit.errors import NumericalError
 from hpcfit.ranks import Ranks
+
+Reductions = Literal["reproducible", "fast"]
 
 HIGH, LOW = -4, -44
 IN_CACHE = 1 << 14  # numbers that go through all steps together
@@ -114,9 +117,48 @@ class FastRunningSum:
         self._sum += kept["sum"]
 
 
-def running_sum(name: Literal["reproducible", "fast"], shape: Sequence[int]) -> RunningSum:
+def running_sum(name: Reductions, shape: Sequence[int]) -> RunningSum:
     """The running sum that ``[run] reductions`` names."""
     return {"reproducible": ReproducibleRunningSum, "fast": FastRunningSum}[name](shape)
+
+
+@dataclass
+class BlockSums:
+    """Sums for each of n parts of a quantity of one shape; a rank keeps only those parts that it adds to."""
+
+    n: int
+    shape: tuple[int, ...]
+    reductions: Reductions
+    _sums: dict[int, RunningSum] = field(default_factory=dict)
+
+    def add(self, part: int, values: np.ndarray) -> None:
+        """Add to one part."""
+        self._of(part).add(values)
+
+    def absorb(self, other: BlockSums) -> None:
+        """Add what another one holds."""
+        for part, values in other._sums.items():
+            self._of(part).take_up(values.kept())
+
+    def total(self, ranks: Ranks) -> np.ndarray:
+        """[n, ...] of all ranks; collective."""
+        empty = [self._sums.pop(part, None) or running_sum(self.reductions, self.shape) for part in range(self.n)]
+        return np.stack([one.total(ranks) for one in empty]) if self.n else np.zeros((0, *self.shape))
+
+    def kept(self, ranks: Ranks) -> dict[str, np.ndarray]:
+        """The state that ``take_up`` goes on from, summed over all ranks: arrays [n, ...]; collective."""
+        kept = [self._of(part).kept() for part in range(self.n)]
+        return {name: np.stack([ranks.sum(one[name]) for one in kept]) for name in (kept[0] if kept else ())}
+
+    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
+        """Add what was kept."""
+        for part in range(self.n):
+            self._of(part).take_up({name: values[part] for name, values in kept.items()})
+
+    def _of(self, part: int) -> RunningSum:
+        if part not in self._sums:
+            self._sums[part] = running_sum(self.reductions, self.shape)
+        return self._sums[part]
 
 
 def _not_summable(magnitude: float) -> NumericalError:

@@ -289,4 +289,3 @@ def _summaries_without(problem: SelectableProblem, whole: Any, left: float, data
 def _losses(problem: SelectableProblem, sums: Any, shared: Any) -> jax.Array:
     """The misfit of each of many selections."""
     return jax.vmap(lambda one: problem.misfit_of(one, shared))(sums)
-

@@ -216,6 +216,26 @@ KINDS = {
             Metric("least_ess", "least ESS", "frames", brief=True),
         ),
     ),
+    "structure": Kind(
+        about="structures of low energy, found in coordinates of slow modes or of networks, beside strong minimisers",
+        config="hpcfit.kinds.structure.config:StructureConfig",
+        open="hpcfit.kinds.structure.case:StructureCase.open",
+        study="hpcfit.kinds.structure.study:study",
+        write_results="hpcfit.kinds.structure.outputs:write_results",
+        headline="hpcfit.kinds.structure.outputs:headline",
+        report="hpcfit.kinds.structure.report:CONTENTS",
+        files=("replicas.csv", "traces.csv", "structures.h5", "modes.h5"),
+        metrics=(
+            Metric(
+                "least_energy",
+                "least energy",
+                digits=8,
+                better="less",
+                chooses="The least energy that any replica ends at, by the energy itself, without capped cores.",
+                brief=True,
+            ),
+        ),
+    ),
 }
 
 

@@ -137,7 +137,7 @@ def safe_sqrt(value: jax.Array) -> jax.Array:
 
 def _at_least(values: jax.Array, dtype: np.dtype) -> jax.Array:
     """Fit to divide by: nothing that is 0."""
-    return jnp.maximum(values, jnp.asarray(jnp.finfo(dtype).tiny**0.5, dtype))
+    return jnp.maximum(values, jnp.asarray(jnp.finfo(dtype).tiny ** 0.5, dtype))
 
 
 COORDINATES = {"pairs": distances, "bonds": distances, "angles": angles, "dihedrals": dihedrals}

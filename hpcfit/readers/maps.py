@@ -122,9 +122,7 @@ def _operator(text: str) -> np.ndarray:
     return rotation.astype(int)
 
 
-def _reindexed(
-    hkl: np.ndarray, ndiv: tuple, cell: tuple, M: np.ndarray, path: Path
-) -> tuple[np.ndarray, tuple, tuple]:
+def _reindexed(hkl: np.ndarray, ndiv: tuple, cell: tuple, M: np.ndarray, path: Path) -> tuple[np.ndarray, tuple, tuple]:
     """hkl [N, 3], ndiv and cell in the new setting."""
     moved = np.abs(M) @ np.asarray(ndiv)
     if np.any(np.count_nonzero(M, axis=1) > 1):

@@ -64,10 +64,16 @@ def geometries() -> Demo:
     return Demo(shipped("config/force_field_geometries.toml"), lambda folder: None, (), stored_geometries.write)
 
 
+def loop() -> Demo:
+    """A chain that attracts itself, whose least energy is known; the config is all there is."""
+    return Demo(shipped("config/structure.toml"), lambda folder: None, (), lambda folder: None)
+
+
 DEMOS: dict[str, Callable[[], Demo]] = {
     "frame-weights": crystal,
     "force-map": dimer,
     "force-field": argon,
     "force-field/tabulated": ensembles,
     "force-field/geometries": geometries,
+    "structure": loop,
 }

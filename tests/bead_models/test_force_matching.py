@@ -137,9 +137,7 @@ def test_blocks_without_frames_and_a_basis_without_samples_are_refused():
 
 def test_valid_maps_are_rarely_called_invalid():
     """Maps that differ in noise alone: at a doubt of 0.01, 200 of them give 2 false alarms; 9 have probability 2e-4."""
-    found = [
-        compare_maps(sums_of(*made_up(noise=(1.0, 4.0), bias=(0, 0), seed=seed)[1:]))[1] for seed in range(200)
-    ]
+    found = [compare_maps(sums_of(*made_up(noise=(1.0, 4.0), bias=(0, 0), seed=seed)[1:]))[1] for seed in range(200)]
     assert sum(not each.agrees for each in found) < 9
     assert np.mean([each.doubt < 0.2 for each in found]) < 0.2 + 3 * np.sqrt(0.2 * 0.8 / 200)
     # the statistics are in units of their errors: t with 9 degrees of freedom has a mean square of 9/7
@@ -224,9 +222,7 @@ def test_chi2_of_rigid_waters_is_error_of_the_model_and_noise(waters):
     r = np.linalg.norm(u, axis=1)
     radial = 10 * np.einsum("tx,txm->tm", u / r[:, None], maps[:, 0] - maps[:, 1]) / 2
     block = np.arange(len(r)) * 10 // len(r)
-    basic, sliced = (
-        decomposition(*products_of(radial[:, m], 10 * exact(r), np.zeros(len(r)), block)) for m in (0, 1)
-    )
+    basic, sliced = (decomposition(*products_of(radial[:, m], 10 * exact(r), np.zeros(len(r)), block)) for m in (0, 1))
     assert basic.noise.value == pytest.approx(1664, rel=0.02)
     assert basic.pmf_error.value == pytest.approx(14445, rel=0.02)
     assert abs(basic.cross.z) < 4.8

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from hpcfit.bead_models.ranges import united
 from hpcfit.errors import InputError, NumericalError
 from hpcfit.fit.grid import Grid
-from hpcfit.fit.running_sum import RunningSum, running_sum
+from hpcfit.fit.running_sum import BlockSums, Reductions
 from hpcfit.kinds.force_map.constraints import HeldDistances
 from hpcfit.kinds.force_map.features import Features, feature_gram
 from hpcfit.kinds.force_map.products import Products
@@ -26,7 +26,6 @@ from hpcfit.store.forces import ForceFrames, ForceStore
 from hpcfit.store.shard import Origin
 from hpcfit.store.stream import block_frames
 
-Reductions = Literal["reproducible", "fast"]
 OfRanges = dict[str, tuple[float, float]]
 Arrays = Mapping[str, np.ndarray]
 
@@ -106,45 +105,6 @@ class AtomisticFrames:
                 forces = spread_forces(self.held.sites, frames.positions, frames.forces, frames.box)
                 frames = frames._replace(forces=np.asarray(forces, np.float32))
             yield Visit(number, block, frames, origin, self.parts.pieces(number))
-
-
-@dataclass
-class BlockSums:
-    """Sums for each statistical block of a quantity of one shape; a rank keeps only those that its frames are in."""
-
-    n: int
-    shape: tuple[int, ...]
-    reductions: Reductions
-    _sums: dict[int, RunningSum] = field(default_factory=dict)
-
-    def add(self, part: int, values: np.ndarray) -> None:
-        """Add to one statistical block."""
-        self._of(part).add(values)
-
-    def absorb(self, other: BlockSums) -> None:
-        """Add what another one holds."""
-        for part, values in other._sums.items():
-            self._of(part).take_up(values.kept())
-
-    def total(self, ranks: Ranks) -> np.ndarray:
-        """[n, ...] of all ranks; collective."""
-        empty = [self._sums.pop(part, None) or running_sum(self.reductions, self.shape) for part in range(self.n)]
-        return np.stack([one.total(ranks) for one in empty]) if self.n else np.zeros((0, *self.shape))
-
-    def kept(self, ranks: Ranks) -> dict[str, np.ndarray]:
-        """The state that ``take_up`` goes on from, summed over all ranks: arrays [n, ...]; collective."""
-        kept = [self._of(part).kept() for part in range(self.n)]
-        return {name: np.stack([ranks.sum(one[name]) for one in kept]) for name in (kept[0] if kept else ())}
-
-    def take_up(self, kept: Arrays) -> None:
-        """Add what was kept."""
-        for part in range(self.n):
-            self._of(part).take_up({name: values[part] for name, values in kept.items()})
-
-    def _of(self, part: int) -> RunningSum:
-        if part not in self._sums:
-            self._sums[part] = running_sum(self.reductions, self.shape)
-        return self._sums[part]
 
 
 def prefixed(name: str, arrays: Arrays) -> dict[str, np.ndarray]:

@@ -36,7 +36,6 @@ from hpcfit.kinds.frame_weights.orbit_sums import Coefficients, Orbits
 from hpcfit.kinds.frame_weights.weight_kinds import Simplex, WeightKind
 from hpcfit.pytrees import pytree
 
-
 KEPT_OF_DIFFERENCES = 1e-5  # the relative precision of x at least
 
 

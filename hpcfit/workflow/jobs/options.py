@@ -48,9 +48,9 @@ class JobOptions:
     ranks_per_node: Annotated[int | None, Parameter(help="MPI ranks of a node; by default as the site says.")] = None
     time: Annotated[str, Parameter(help="Time limit of a job, hours:minutes:seconds.")] = "01:00:00"
     name: Annotated[str | None, Parameter(help="Name of the job.")] = None
-    after: Annotated[
-        list[str] | None, Parameter(negative="", help="Id of a job that must have succeeded before.")
-    ] = None
+    after: Annotated[list[str] | None, Parameter(negative="", help="Id of a job that must have succeeded before.")] = (
+        None
+    )
     points: Annotated[Path | None, Parameter(help="sweep: the file of points of `hpcfit sweep --array`.")] = None
     limit: Annotated[int | None, Parameter(help="sweep: so many points at a time.")] = None
 

@@ -16,7 +16,7 @@ from hpcfit.energies.columns import Column
 from hpcfit.energies.constraints import Constraints
 from hpcfit.energies.energy import Energy, require_used
 from hpcfit.energies.geometry import require_box
-from hpcfit.energies.lists import ALL_PAIRS, Lists, PairSource
+from hpcfit.energies.lists import Lists, PairSource
 from hpcfit.energies.own_form import OwnForm, load_form, require_form
 from hpcfit.energies.systems import LoadedSystem, from_system
 from hpcfit.errors import InputError
@@ -163,14 +163,7 @@ class Opened:
 
     def with_room(self) -> Opened:
         """The system with room for lists in energies of single frames; raises InputError where these cannot be."""
-        for source in self.potential.pair_sources.values():
-            if source.table is None and source.cutoff is None:
-                raise InputError(
-                    f"system '{self.name}' has {source.atoms} particles that meet in pairs at any distance, more than"
-                    f" {ALL_PAIRS}",
-                    remedy="take a smaller system, or a cut-off",
-                )
-        return replace(self, potential=self.potential.with_room(*self._densest))
+        return replace(self, potential=self.potential.with_room(*self._densest, source=f"system '{self.name}'"))
 
     @property
     def _with_cutoff(self) -> list[PairSource]:

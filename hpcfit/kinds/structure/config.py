@@ -1,0 +1,332 @@
+"""The [problem] table of kind "structure": an energy, where replicas begin, and the methods that minimise it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from hpcfit.config.table import (
+    Count,
+    FilePath,
+    NonNegative,
+    Positive,
+    ProblemTable,
+    Table,
+    check_are_unique,
+    file_of_function,
+    function_beside_config,
+    relative_to_config,
+)
+
+Optional = FilePath | None
+
+
+class LoopsConfig(Table):
+    """The energy of a chain whose nodes are tied to the next one and, weakly, to the tenth (Dehmamy and others 2024).
+
+    n: nodes; bonded: next nodes by springs, else by attraction; permuted: seed of the labels of the nodes.
+    """
+
+    form: Literal["loops"]
+    n: Annotated[int, Field(ge=12)]
+    bonded: bool = False
+    permuted: int = 0
+
+
+class ClusterConfig(Table):
+    """The energy of n Lennard-Jones particles, in units of the depth of a pair, sigma = 1."""
+
+    form: Literal["lennard-jones"]
+    n: Annotated[int, Field(ge=2)]
+
+
+class ThomsonConfig(Table):
+    """The energy of n equal charges on a sphere of radius 1."""
+
+    form: Literal["thomson"]
+    n: Annotated[int, Field(ge=2)]
+
+
+class SystemEnergyConfig(Table):
+    """A System of OpenMM, with the PDB or mmCIF file of its atoms."""
+
+    form: Literal["system"]
+    system: FilePath
+    topology: FilePath
+
+    _paths = field_validator("system", "topology")(relative_to_config)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input files, by key."""
+        return {"system": self.system, "topology": self.topology}
+
+
+class ProteinConfig(Table):
+    """A PDB or mmCIF file, whose first model gets hydrogens where it lacks them, by force fields that OpenMM ships; by
+    default amber14 with the implicit solvent GBn2."""
+
+    form: Literal["protein"]
+    file: FilePath
+    force_field: Annotated[list[str], Field(min_length=1)] = ["amber14-all.xml", "implicit/gbn2.xml"]
+
+    _path = field_validator("file")(relative_to_config)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input file."""
+        return {"file": self.file}
+
+
+class PeptideConfig(Table):
+    """The simplified protein energy of Dehmamy and others (2024), with constants of our own: of a sequence in
+    one-letter code, built extended, or of the first model of a PDB or mmCIF file."""
+
+    form: Literal["peptide"]
+    sequence: str | None = None
+    file: Optional = None
+
+    _path = field_validator("file")(lambda value, info: None if value is None else relative_to_config(value, info))
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> PeptideConfig:
+        if (self.sequence is None) == (self.file is None):
+            raise ValueError("a peptide has a `sequence` or a `file`: give just one of them")
+        return self
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input file, if there is one."""
+        return {} if self.file is None else {"file": self.file}
+
+
+class NetworkConfig(Table):
+    """Springs between the sites of a PDB, mmCIF or XYZ file within a cut-off (A), at rest where they are.
+
+    atoms: a selection of a file with names, "all" for all of them.
+    """
+
+    form: Literal["elastic-network"]
+    file: FilePath
+    cutoff: Positive = 15.0
+    stiffness: Positive = 1.0
+    atoms: str = "name CA"
+
+    _path = field_validator("file")(relative_to_config)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input file."""
+        return {"file": self.file}
+
+
+class SiliconConfig(Table):
+    """Stillinger-Weber silicon of cells^3 cubic cells with vacancies, one in each of so many cells on the diagonal."""
+
+    form: Literal["silicon"]
+    cells: Count = 2
+    vacancies: Annotated[int, Field(ge=0)] = 1
+
+
+class StokesConfig(Table):
+    """Creeping flow in a cavity with a moving lid, the minimum of dissipation, on a grid of so many points a side."""
+
+    form: Literal["stokes"]
+    side: Count
+
+
+class FunctionConfig(Table):
+    """A function of positions [n, d] in JAX, as FILE.py:function or module:function; it is run as code."""
+
+    form: Literal["function"]
+    function: str
+    n: Count
+    d: Count = 3
+
+    _function = field_validator("function")(function_beside_config)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The file of the function."""
+        file = file_of_function(self.function)
+        return {} if file is None else {"function": file}
+
+
+AnyEnergy = Annotated[
+    LoopsConfig
+    | ClusterConfig
+    | ThomsonConfig
+    | SystemEnergyConfig
+    | ProteinConfig
+    | PeptideConfig
+    | NetworkConfig
+    | SiliconConfig
+    | StokesConfig
+    | FunctionConfig,
+    Field(discriminator="form"),
+]
+
+
+class StartConfig(Table):
+    """The positions that replicas begin at; every method begins with the same.
+
+    kind: "random": normal numbers; "chain": normal ones that are smooth along the energy's couplings
+    (Laplacian-Gaussian); "extended": a zigzag along a loop's chain; "file"; "native": the positions that the energy
+    came with; "md": snapshots of its Langevin dynamics at a ``temperature`` (K), after ``duration`` ps. scale:
+    width in units of length (0.1 nm of systems), of random ones by default that of a ball in which each particle has a
+    unit of volume, of a chain 0.65. file: PDB, mmCIF, XYZ, or .npy [n, d]. noise: normal, added to positions that are
+    the same for every replica, in units of length.
+    """
+
+    kind: Literal["random", "chain", "extended", "file", "native", "md"] = "random"
+    scale: Positive | None = None
+    file: Optional = None
+    noise: NonNegative = 0.0
+    temperature: Positive = 300.0
+    duration: Positive = 10.0
+
+    _WITH: ClassVar[dict[str, tuple[str, ...]]] = {
+        "scale": ("random", "chain", "extended"), "noise": ("extended", "file", "native"),
+        "temperature": ("md",), "duration": ("md",),
+    }  # fmt: skip
+
+    _path = field_validator("file")(lambda value, info: None if value is None else relative_to_config(value, info))
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The input files, by key."""
+        return {} if self.file is None else {"file": self.file}
+
+    @model_validator(mode="after")
+    def _file_is_given(self) -> StartConfig:
+        if (self.kind == "file") != (self.file is not None):
+            raise ValueError("kind = 'file' and the key `file` belong together: give both or none")
+        for key in sorted(self.model_fields_set & self._WITH.keys()):
+            if self.kind not in self._WITH[key]:
+                raise ValueError(f"{key} = {getattr(self, key)} has no effect on kind = '{self.kind}': leave it out")
+        return self
+
+
+class ModesConfig(Table):
+    """The graph whose slow modes methods use.
+
+    source: "couplings" of the energy, or "hessian": norms of the blocks of its Hessian, averaged over ``samples``
+    configurations with normal coordinates of width ``spread`` (in units of length; "auto": where norms look most like
+    the couplings). average: of norms, or of their "squared" ones. cap: of cores, in units of sigma. number: of the
+    modes that are written.
+    """
+
+    source: Literal["couplings", "hessian"] = "couplings"
+    samples: Count = 8
+    spread: Positive | Literal["auto"] = "auto"
+    average: Literal["absolute", "squared"] = "absolute"
+    cap: Annotated[float, Field(ge=0, lt=1.12)] = 0.0
+    number: Count = 20
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> ModesConfig:
+        idle = sorted(self.model_fields_set - {"source", "number"}) if self.source == "couplings" else []
+        if idle:
+            raise ValueError(f"modes: {idle[0]} has no effect on source = 'couplings': leave it out")
+        return self
+
+
+Optimizer = Literal["lbfgs", "adam", "fire", "basin-hopping", "scipy", "ase"]
+
+
+class MethodConfig(Table):
+    """A method: coordinates, an optimizer, and how cores are capped.
+
+    parametrisation: "direct", "linear" (``modes`` of the couplings' graph, then all positions), "precond" (all
+    positions in the metric of the graph) or "gnn" (a network, then all positions). modes: of the slowest (a third of
+    the nodes). network: "gcn", "attention" or "mlp", and its ``widths``. share: of the budget that the coordinates take
+    at most before all positions follow.
+
+    cap: the distance, in units of each pair's sigma, within which a pair's potential goes on as a straight line, so
+    that particles that lie on each other come apart; the end is minimised without. longest: of a step, root mean square
+    over particles, in units of length (0.1 nm of systems); rate: of Adam, in these units; clip: of each number of its
+    gradient. tolerance, patience: a replica has ended where its energy changed by less, relative, in so many steps.
+    quenches (at most), temperature, step: of basin hopping, which minimises by L-BFGS after random moves.
+    """
+
+    name: str
+    parametrisation: Literal["direct", "linear", "precond", "gnn"] = "direct"
+    optimizer: Optimizer = "lbfgs"
+    modes: Count | None = None
+    network: Literal["gcn", "attention", "mlp"] = "gcn"
+    widths: list[Count] = [8, 4]
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    cap: Annotated[float, Field(ge=0, lt=1.12)] = 0.9
+    rate: Positive = 0.02
+    network_rate: Positive = 0.002
+    clip: Positive | None = 0.1
+    longest: Positive = 0.3
+    quenches: Count = 10**9
+    temperature: Positive = 0.8
+    step: Positive = 0.4
+    tolerance: NonNegative = 1e-9
+    patience: Annotated[int, Field(ge=1, le=99)] = 5
+
+    _WITH: ClassVar[dict[str, tuple[str, ...]]] = {
+        "modes": ("linear", "gnn"), "network": ("gnn",), "widths": ("gnn",), "share": ("linear", "gnn"),
+        "network_rate": ("gnn",),
+    }  # fmt: skip
+    _BY: ClassVar[dict[str, tuple[str, ...]]] = {
+        "rate": ("adam",), "clip": ("adam",), "longest": ("lbfgs", "fire", "basin-hopping"),
+        "quenches": ("basin-hopping",), "temperature": ("basin-hopping",), "step": ("basin-hopping",),
+    }  # fmt: skip
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> MethodConfig:
+        given = self.model_fields_set
+        for keys, chosen, what in (
+            (self._WITH, self.parametrisation, "parametrisation"),
+            (self._BY, self.optimizer, "optimizer"),
+        ):
+            for key, known in keys.items():
+                if key in given and chosen not in known:
+                    raise ValueError(f"method '{self.name}': {key} has no effect on {what} = '{chosen}': leave it out")
+        if self.optimizer in ("scipy", "ase", "basin-hopping"):
+            idle = [] if self.optimizer == "basin-hopping" else sorted(given & {"cap", "tolerance", "patience"})
+            if self.parametrisation != "direct" or idle:
+                what = idle[0] if idle else f"parametrisation = '{self.parametrisation}'"
+                raise ValueError(f"method '{self.name}': {what} has no effect on optimizer = '{self.optimizer}'")
+        return self
+
+
+class StructureConfig(ProblemTable):
+    """The table [problem]: structures of low energy by each of some methods, from the same starts.
+
+    Without any method the slow modes are found alone.
+
+    replicas: starts; block: of them that advance together (as many as are 4000 particles, at least 1). budget:
+    gradients of each replica.
+    """
+
+    without_effect: ClassVar = (
+        *("frames", "simulate", "run.precision", "run.gradient", "run.reductions", "optimizer.name"),
+        *("optimizer.options", "optimizer.clip_norm", "optimizer.max_steps", "optimizer.gradient_tolerance"),
+        *("optimizer.relative_tolerance", "optimizer.patience"),
+    )
+
+    kind: Literal["structure"]
+    replicas: Count = 10
+    block: Count | None = None
+    budget: Annotated[int, Field(ge=1)] = 2000
+    energy: AnyEnergy
+    start: StartConfig = StartConfig()
+    modes: ModesConfig = ModesConfig()
+    method: list[MethodConfig] = []
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """The input files, by table and key."""
+        tables = {"energy": self.energy, "start": self.start}
+        return {f"{name} {key}": path for name, table in tables.items() for key, path in table.files.items()}
+
+    @model_validator(mode="after")
+    def _names(self) -> StructureConfig:
+        check_are_unique("[[problem.method]]", [one.name for one in self.method])
+        return self

@@ -1,0 +1,70 @@
+"""The files of a run of kind "structure": their columns, and how they are read."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from hpcfit.runs.files import RunFiles
+
+REPLICAS, TRACES, STRUCTURES, MODES = "replicas.csv", "traces.csv", "structures.h5", "modes.h5"
+REPLICA_COLUMNS = (
+    *("method", "replica", "energy", "gradients", "contacts", "possible_contacts", "pieces", "overlaps", "seconds"),
+    *("converged", "stopped"),
+)
+TRACE_COLUMNS = ("method", "gradients", "seconds", "least", "lower", "median", "upper", "most")
+
+
+class Trace(NamedTuple):
+    """Energies of the replicas of a method after so many gradients, [marks] each."""
+
+    gradients: np.ndarray
+    seconds: np.ndarray
+    least: np.ndarray
+    lower: np.ndarray
+    median: np.ndarray
+    upper: np.ndarray
+    most: np.ndarray
+
+
+class StructureRun(RunFiles):
+    """The files of a run, and those that only this kind writes."""
+
+    @functools.cached_property
+    def traces(self) -> dict[str, Trace]:
+        """By method."""
+        with self.path(TRACES).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))[1:]
+        names = dict.fromkeys(row[0] for row in rows)
+        return {name: Trace(*np.array([row[1:] for row in rows if row[0] == name], float).T) for name in names}
+
+    @functools.cached_property
+    def energies(self) -> dict[str, np.ndarray]:
+        """Energies of all replicas [R] by method."""
+        with self.path(REPLICAS).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        names = dict.fromkeys(row["method"] for row in rows)
+        return {name: np.array([float(row["energy"]) for row in rows if row["method"] == name]) for name in names}
+
+    def best(self, method: str) -> np.ndarray:
+        """The positions [n, d] of the replica of least energy of a method."""
+        return self.datasets(STRUCTURES, [f"methods/{method}"])[f"methods/{method}"][self._best(method)]
+
+    @functools.cached_property
+    def edges(self) -> np.ndarray:
+        """The pairs that are coupled most, [e, 2]."""
+        return self.datasets(STRUCTURES, ["edges"])["edges"]
+
+    def _best(self, method: str) -> int:
+        return int(np.nanargmin(self.energies[method]))
+
+
+def xyz(x: np.ndarray, comment: str, names: list[str] | None = None) -> str:
+    """The text of an XYZ file of positions [n, d], which are written as they are; missing coordinates are 0."""
+    whole = np.zeros((len(x), 3))
+    whole[:, : min(x.shape[1], 3)] = x[:, :3]
+    lines = [f"{name} {row[0]:.9f} {row[1]:.9f} {row[2]:.9f}" for name, row in zip(names or ["X"] * len(x), whole)]
+    return "\n".join([str(len(x)), comment, *lines, ""])

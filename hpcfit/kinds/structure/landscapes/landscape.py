@@ -1,0 +1,107 @@
+"""The contract of an energy landscape: a function of coordinates [n, d], and what can be told of a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.sparse import csr_array
+
+from hpcfit.errors import InputError, NumericalError
+
+CONTACT = (0.8, 1.5)  # distances of a pair that is in contact, in units of its sigma
+OVERLAP = 0.6  # of sigma, below which a pair overlaps: there the softened core is nearly flat, and holds who is inside
+NAMED = 5  # particles that an error names
+
+
+class Landscape(Protocol):
+    """An energy of n particles with d coordinates each; an immutable pytree, so that compiled functions take it.
+
+    unit: of energies, empty where they are reduced. length: the unit of coordinates.
+    """
+
+    n: int
+    d: int
+    unit: str
+    length: str
+
+    def energy(self, x: jax.Array, cap: Any = 0.0) -> jax.Array:
+        """The energy of coordinates [n, d], a scalar.
+
+        cap: distance, in units of the sigma of each pair, below which pair potentials continue linearly, with the same
+        minima outside; 0 for none. With a cap energy and gradient are finite for coincident particles too.
+        """
+        ...
+
+    def independent(self, x: np.ndarray) -> float:
+        """The energy of coordinates [n, d] by a sum in NumPy that shares no code with ``energy``, float64."""
+        ...
+
+    def couplings(self) -> csr_array | None:
+        """Symmetric weights [n, n], not negative, that say how strongly particles are tied to each other; None where
+        there is no graph."""
+        return None
+
+    def contacts(self, x: np.ndarray) -> tuple[int, int]:
+        """The pairs in contact, and those that can be: coupled pairs. (0, 0) where there are none."""
+        return 0, 0
+
+    def overlaps(self, x: np.ndarray) -> int:
+        """The pairs with a core that are closer than OVERLAP of their sigma."""
+        return 0
+
+    def pieces(self, x: np.ndarray) -> int:
+        """The connected components of the graph of contacts; 1 where there is no such graph."""
+        return 1
+
+    def reference(self) -> float | None:
+        """An energy that no configuration is below, or that of a known ground state; None where none is known."""
+        return None
+
+    def label(self, particle: int) -> str:
+        """The name of a particle, for errors."""
+        return f"particle {particle}"
+
+
+def capped(potential: Callable[[jax.Array], jax.Array], r: jax.Array, start: Any) -> jax.Array:
+    """A potential of distances r, continued linearly below ``start``, which is 0 for none; for any shapes that
+    broadcast.
+
+        V(r) = V(s) + V'(s) (r − s)  for r < s
+    """
+    r = jnp.asarray(r)
+    start = jnp.asarray(start, r.dtype)
+    edge = jnp.where(start > 0, start, 1.0)
+    slope = jax.jvp(potential, (edge,), (jnp.ones_like(edge),))[1]
+    return potential(jnp.maximum(r, start)) + slope * jnp.minimum(r - start, 0.0)
+
+
+def require_coordinates(landscape: Landscape, x: np.ndarray, source: str = "the start") -> None:
+    """Raises InputError for coordinates that are not [n, d] or not finite, and NumericalError for an energy or a
+    gradient that is not finite there; particles are named."""
+    x = np.asarray(x)
+    if x.shape != (landscape.n, landscape.d):
+        raise InputError(
+            f"{source} has coordinates of shape {list(x.shape)}, the energy takes [{landscape.n}, {landscape.d}]",
+            remedy="give coordinates of this very system",
+        )
+    bad = np.flatnonzero(~np.all(np.isfinite(x), axis=1))
+    if len(bad):
+        raise InputError(f"{source}: {_named(landscape, bad)} have no finite coordinates", remedy="correct them")
+    value, slope = jax.jit(jax.value_and_grad(lambda one, x: one.energy(x), argnums=1))(landscape, jnp.asarray(x))
+    if np.isfinite(value) and np.all(np.isfinite(slope)):
+        return
+    bad = np.flatnonzero(~np.all(np.isfinite(np.asarray(slope)), axis=1))
+    whom = _named(landscape, bad) if len(bad) else "it cannot be told which particles"
+    raise NumericalError(
+        f"{source}: the energy is {float(value)}, its gradient is not finite at {len(bad)} particles: {whom}",
+        remedy="move apart what lies on each other, or begin with a cap on pair potentials",
+    )
+
+
+def _named(landscape: Landscape, particles: np.ndarray) -> str:
+    more = f" and {len(particles) - NAMED} more" if len(particles) > NAMED else ""
+    return ", ".join(landscape.label(int(one)) for one in particles[:NAMED]) + more

@@ -1,0 +1,200 @@
+"""The minimisation of all replicas by one method, as a stage: a unit is a block of replicas that advance together.
+
+An evaluation serves all replicas of a block. What a replica does is the same, bit for bit, whatever others of its block
+do and whatever rank holds it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from hpcfit.errors import InputError, together
+from hpcfit.fit.downhill import Descent
+from hpcfit.fit.gradient import Evaluation
+from hpcfit.fit.inner import OfRows
+from hpcfit.fit.lbfgs import GOING, NOT_FINITE, REASONS
+from hpcfit.fit.problem import Params
+from hpcfit.fit.stages import ArraysOfUnits
+from hpcfit.kinds.structure.parametrisations import Chart, Parametrisation
+from hpcfit.ranks import Ranks
+
+Array = np.ndarray
+BUDGET, GAVE_UP = 10, 11
+STOPPED = REASONS | {
+    BUDGET: "the budget is spent (problem.budget)",
+    GAVE_UP: "the minimiser of another library ended with an error",
+}
+MARKS_A_DECADE = 20
+
+
+class Phase(NamedTuple):
+    """A part of a method: in these coordinates, by this optimizer, with the cores of pairs capped (0: as they are).
+
+    make: the optimizer of rows with an inner product.
+    """
+
+    parametrisation: Parametrisation
+    make: Callable[[OfRows], Descent]
+    cap: float = 0.0
+
+
+class Block(NamedTuple):
+    """The replicas of a block where they are: positions [W, n, d], energies [W] of the phase, evaluations spent [W],
+    why each has ended, and the traces so far [W, marks]."""
+
+    x: Array
+    energy: Array
+    spent: Array
+    status: Array
+    trace: Array
+
+
+@jax.jit
+def _energies_and_slopes(landscape: Any, x: Any, cap: Any) -> tuple[Any, Any]:
+    return jax.vmap(jax.value_and_grad(landscape.energy), (0, None))(x, cap)
+
+
+def energies_and_slopes(landscape: Any, x: Array, cap: float = 0.0) -> tuple[Array, Array]:
+    """Energies [replicas] and their derivatives by positions [replicas, n, d]."""
+    found = _energies_and_slopes(landscape, x, float(cap))
+    return np.asarray(found[0]), np.asarray(found[1])
+
+
+def marks(budget: int) -> Array:
+    """The numbers of evaluations that energies are kept at, of any replica."""
+    number = int(MARKS_A_DECADE * np.log10(max(budget, 2))) + 2
+    return np.unique(np.rint(np.geomspace(1, budget, number)).astype(int))
+
+
+@dataclass(frozen=True)
+class OfBlock:
+    """The evaluation of a block of replicas in some coordinates, as optimizers of rows want it."""
+
+    landscape: Any
+    chart: Chart
+    cap: float
+
+    def __call__(self, params: Params) -> Evaluation:
+        """Energies and gradients at z [1, W, size]."""
+        z = params.local["z"][0]
+        energy, slope = energies_and_slopes(self.landscape, self.chart.positions(z), self.cap)
+        finite = np.isfinite(energy) & np.all(np.isfinite(slope), axis=(1, 2))
+        energy = np.where(finite, energy, np.nan)
+        gradient = self.chart.pulled_back(z, np.where(finite[:, None, None], slope, 0.0))
+        return Evaluation(energy[None], Params((), {"z": gradient[None]}), params, None, None, {})
+
+
+class Minimisations(ArraysOfUnits):
+    """All replicas from their starts by the phases of one method; see ``fit.stages.Work``.
+
+    starts: a function of the numbers of replicas [W] that gives positions [W, n, d]. The product: positions [R, n, d],
+    energy [R] without any cap, evaluations [R], status [R] (``STOPPED``), trace [R, marks] of the least energy that
+    was accepted so far, and seconds [R] of CPU.
+    """
+
+    def __init__(
+        self, landscape: Any, starts: Callable[[Array], Array], phases: Sequence[Phase], replicas: int, width: int,
+        budget: int, seed: int, ranks: Ranks,
+    ):  # fmt: skip
+        super().__init__(ranks)
+        self.n_units = -(-replicas // width)
+        self._landscape, self._starts, self._phases = landscape, starts, phases
+        self._replicas, self._width, self._budget, self._seed = replicas, width, budget, seed
+        self._marks = marks(budget)
+
+    def run(self, units: Sequence[int]) -> Generator[int | None]:
+        """See ``Work``."""
+        for unit in units:
+            begun, numbers = time.process_time(), self._numbers(unit)
+            block = self._begun(numbers)
+            for phase in self._phases:
+                if np.any(block.status == BUDGET):
+                    break
+                block = yield from self._phase(phase, numbers, block)
+            self._keep(unit, block, time.process_time() - begun)
+            yield unit
+
+    def _numbers(self, unit: int) -> Array:
+        """The numbers of the replicas of a block; the end of the last one is padded by its first."""
+        numbers = unit * self._width + np.arange(self._width)
+        return np.where(numbers < self._replicas, numbers, numbers[0])
+
+    def _begun(self, numbers: Array) -> Block:
+        W = self._width
+        x = np.asarray(self._starts(numbers), float)
+        energy, _ = energies_and_slopes(self._landscape, x)
+        return Block(x, energy, np.zeros(W, int), np.full(W, GOING), np.full((W, len(self._marks)), np.nan))
+
+    def _phase(self, phase: Phase, numbers: Array, block: Block) -> Generator[None, None, Block]:
+        """The block after a phase; yields after each evaluation."""
+        seeds = [np.random.SeedSequence([self._seed, int(n)]).generate_state(1)[0] for n in numbers]
+        z, chart = phase.parametrisation.begun(block.x, np.array(seeds))
+        evaluate = OfBlock(self._landscape, chart, phase.cap)
+        optimizer = phase.make(OfRows((1, self._width)))
+        params = Params((), {"z": z[None]})
+        state = optimizer.begun(params, evaluate(params))
+        self._check_start(numbers, state, block)
+        block = self._after(block, state, chart, np.ones(self._width, bool))
+        while np.any(state.going):
+            yield None
+            going = state.going[0]
+            state = optimizer.told(state, evaluate(optimizer.trial(state)))
+            block = self._after(block, state, chart, going)
+            out = (block.spent >= self._budget) & state.going[0]
+            state = state._replace(status=np.where(out[None], BUDGET, state.status))
+            block = block._replace(status=state.status[0])
+        return block
+
+    def _after(self, block: Block, state: Any, chart: Chart, evaluated: Array) -> Block:
+        spent, energy = block.spent + evaluated, state.loss[0]
+        reached = (self._marks > block.spent[:, None]) & (self._marks <= spent[:, None])
+        trace = np.where(reached, energy[:, None], block.trace)
+        return Block(chart.positions(state.params.local["z"][0]), energy, spent, state.status[0], trace)
+
+    def _check_start(self, numbers: Array, state: Any, block: Block) -> None:
+        bad = np.flatnonzero(state.status[0] == NOT_FINITE)
+        if len(bad):
+            raise together(no_energy(self._landscape, int(numbers[bad[0]]), block.x[bad[0]]))
+
+    def _keep(self, unit: int, block: Block, seconds: float) -> None:
+        energy, _ = energies_and_slopes(self._landscape, block.x)
+        later = self._marks[None] > block.spent[:, None]
+        found = {
+            "positions": block.x, "energy": energy, "evaluations": block.spent, "status": block.status,
+            "trace": np.where(later, block.energy[:, None], block.trace),
+            "seconds": np.full(self._width, seconds / self._width),
+        }  # fmt: skip
+        self._done |= {f"{name} {unit}": values for name, values in found.items()}
+
+    def product(self) -> dict[str, Array]:
+        """See ``Work``: arrays over all replicas, on the root of all."""
+        kept = self.kept()
+        names = {key.partition(" ")[0] for key in kept}
+        return {
+            name: np.concatenate([kept[f"{name} {unit}"] for unit in range(self.n_units)])[: self._replicas]
+            for name in sorted(names)
+        }
+
+
+def no_energy(landscape: Any, number: int, x: Array) -> InputError:
+    """Why a replica has no energy where it starts: the two particles that are nearest to each other."""
+    from scipy.spatial import cKDTree
+
+    finite = np.all(np.isfinite(x), axis=1)
+    if not np.all(finite):
+        where = f"{landscape.label(int(np.flatnonzero(~finite)[0]))} is nowhere"
+    else:
+        distance, near = cKDTree(x).query(x, k=2)
+        first = int(np.argmin(distance[:, 1]))
+        other = next(int(one) for one in near[first] if one != first)
+        where = f"{landscape.label(first)} and {landscape.label(other)} are {distance[first, 1]:.2g} apart"
+    return InputError(
+        f"the energy of replica {number} is not finite where it starts: {where}",
+        remedy="give a method with a cap of the cores (cap = 0.9), or other starts",
+    )

@@ -1,0 +1,197 @@
+"""Modes of a weighted graph: its Laplacian, the lowest eigenvectors of each connected part, and what they are like.
+
+    L = diag(Σ_j w_ij) − w,    L v = λ v
+
+A connected component has one mode with λ = 0, the same at all of its particles: these are known, counted, and left out
+of the lowest modes. Components are solved one by one: a small one densely, a larger one by shift-invert Lanczos, or by
+LOBPCG with algebraic multigrid (pyamg) where that is installed and the component is so large that factors grow.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+from scipy.sparse import coo_array, csr_array, diags_array
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import eigsh, lobpcg
+
+from hpcfit.errors import InputError, NumericalError
+
+DENSE = 1500  # particles of a component, up to which all eigenvectors cost less than an iteration
+FACTORS = 50_000  # particles, above which LOBPCG is taken
+SHIFT = 1e-6  # of the largest degree, below 0, around which the Laplacian is inverted
+STEPS = 400  # of LOBPCG
+GOOD = 1e-4  # a residual, in units of the largest degree, above which a mode has not been found
+
+
+class GraphModes(NamedTuple):
+    """values: [k], ascending, none of them of a component as a whole; vectors: [n, k], orthonormal. residuals: [k],
+    |L v − λ v| over the largest degree. component: [n], the number of the component of each particle."""
+
+    values: np.ndarray
+    vectors: np.ndarray
+    residuals: np.ndarray
+    component: np.ndarray
+
+    @property
+    def n_components(self) -> int:
+        """The connected components, each of which has one mode with λ = 0 beside these."""
+        return int(self.component.max(initial=-1)) + 1
+
+    @property
+    def null(self) -> csr_array:
+        """The modes with λ = 0, [n, components], orthonormal."""
+        n = len(self.component)
+        size = np.bincount(self.component)[self.component]
+        return csr_array((size**-0.5, (np.arange(n), self.component)), (n, self.n_components))
+
+    @property
+    def participation(self) -> np.ndarray:
+        """The number of particles that take part in each mode, [k]: 1/Σ v⁴, from 1 to n."""
+        return 1 / np.sum(self.vectors**4, axis=0)
+
+
+def laplacian(weights: csr_array | np.ndarray) -> csr_array:
+    """The Laplacian of symmetric weights [n, n], not negative, whose diagonal plays no part."""
+    weights = csr_array(weights)
+    if weights.shape[0] != weights.shape[1] or abs(weights - weights.T).max() > 1e-9 * abs(weights).max():
+        raise InputError(f"weights {list(weights.shape)} are not symmetric", remedy="give one number for both ways")
+    if weights.nnz and not weights.data.min() >= 0:
+        raise InputError(f"a weight is {weights.data.min()}", remedy="give numbers that are not negative")
+    weights = (weights - diags_array(weights.diagonal())).tocsr()
+    weights.eliminate_zeros()
+    return (diags_array(np.asarray(weights.sum(axis=1)).ravel()) - weights).tocsr()
+
+
+def lowest_modes(laplacian: csr_array, k: int) -> GraphModes:
+    """The k lowest modes of a Laplacian [n, n], without those of whole components.
+
+    Raises InputError where there are fewer, and NumericalError for a mode that was not found to GOOD.
+    """
+    n, degree = laplacian.shape[0], laplacian.diagonal().max(initial=0.0)
+    count, component = connected_components(laplacian, directed=False)
+    if not 0 < k <= n - count:
+        raise InputError(
+            f"{k} slow modes are asked for: {n} particles in {count} connected pieces have {n - count}",
+            remedy="ask for fewer, or tie the pieces to each other",
+        )
+    values, columns = [], []
+    for members in _members(component):
+        if len(members) > 1:
+            found, vectors = _of_component(laplacian[members][:, members], min(k, len(members) - 1))
+            values.append(found)
+            columns.append(_placed(members, vectors, n))
+    lowest = np.argsort(np.concatenate(values), kind="stable")[:k]
+    vectors = scipy.sparse.hstack(columns, format="csc")[:, lowest].toarray()
+    found = np.concatenate(values)[lowest]
+    residuals = np.linalg.norm(laplacian @ vectors - vectors * found, axis=0) / degree
+    if residuals.max() > GOOD:
+        raise NumericalError(
+            f"slow mode {residuals.argmax()} of {k} has a residual of {residuals.max():.1e}",
+            remedy="ask for fewer modes, or install pyamg",
+        )
+    return GraphModes(found, vectors, residuals, component)
+
+
+def _members(component: np.ndarray) -> list[np.ndarray]:
+    """The particles of each component, in the order of components."""
+    return np.split(np.argsort(component, kind="stable"), np.cumsum(np.bincount(component))[:-1])
+
+
+def _placed(members: np.ndarray, vectors: np.ndarray, n: int) -> coo_array:
+    rows, columns = np.meshgrid(members, np.arange(vectors.shape[1]), indexing="ij")
+    return coo_array((vectors.ravel(), (rows.ravel(), columns.ravel())), (n, vectors.shape[1]))
+
+
+def _of_component(matrix: csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k lowest modes of a connected component but that of the whole; the largest element of each is positive."""
+    size = matrix.shape[0]
+    if size <= DENSE or 4 * k > size:
+        values, vectors = scipy.linalg.eigh(matrix.toarray(), subset_by_index=[1, k])
+    elif size > FACTORS and importlib.util.find_spec("pyamg"):
+        values, vectors = _by_multigrid(matrix, k)
+    else:
+        shift = -SHIFT * matrix.diagonal().max()
+        start = np.random.default_rng(0).standard_normal(size)
+        values, vectors = eigsh(matrix.tocsc(), k + 1, sigma=shift, v0=start)
+        order = np.argsort(values)[1:]
+        values, vectors = values[order], vectors[:, order]
+    largest = np.argmax(np.abs(vectors) > 0.999 * np.abs(vectors).max(axis=0), axis=0)
+    return values, vectors * np.sign(vectors[largest, np.arange(k)])
+
+
+def _by_multigrid(matrix: csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
+    import pyamg
+
+    size = matrix.shape[0]
+    old = scipy.sparse.csr_matrix(matrix)
+    old.indices, old.indptr = old.indices.astype(np.int32), old.indptr.astype(np.int32)  # the only ones that it takes
+    levels = pyamg.smoothed_aggregation_solver(old + SHIFT * old.diagonal().max() * scipy.sparse.eye(size))
+    whole = np.full((size, 1), size**-0.5)
+    start = np.random.default_rng(0).standard_normal((size, k + k // 4 + 2))
+    values, vectors = lobpcg(
+        matrix, start, M=levels.aspreconditioner(), Y=whole, largest=False, maxiter=STEPS,
+        tol=0.1 * GOOD * matrix.diagonal().max(),
+    )  # fmt: skip
+    order = np.argsort(values)[:k]
+    return values[order], vectors[:, order]
+
+
+def filter_modes(laplacian: csr_array, x: np.ndarray, edge: float, degree: int = 60) -> np.ndarray:
+    """The part of x [n, d] in modes with λ below ``edge``, by products with the Laplacian alone.
+
+    A step at the edge as a Chebyshev series of this degree with Jackson's factors, which keep it between 0 and 1
+    (Weiße and others 2006, 10.1103/RevModPhys.78.275): its width is about π/degree of half the spectrum. No eigenvalue
+    is above twice the largest degree of a particle.
+    """
+    top = 2 * laplacian.diagonal().max()
+    scaled = lambda y: (2 / top) * (laplacian @ y) - y  # noqa: E731
+    before, present = np.asarray(x, float), scaled(np.asarray(x, float))
+    series = step_series(2 * edge / top - 1, degree)
+    found = series[0] * before + series[1] * present
+    for factor in series[2:]:
+        before, present = present, 2 * scaled(present) - before
+        found = found + factor * present
+    return found
+
+
+def step_series(edge: float, degree: int) -> np.ndarray:
+    """Chebyshev coefficients [degree + 1] of the function that is 1 from −1 to the edge and 0 from there to 1, with
+    Jackson's factors."""
+    n, N = np.arange(degree + 1), degree + 1
+    angle = np.arccos(np.clip(edge, -1, 1))
+    plain = np.concatenate([[np.pi - angle], -2 * np.sin(n[1:] * angle) / n[1:]]) / np.pi
+    q = np.pi / (N + 1)
+    return plain * ((N - n + 1) * np.cos(q * n) + np.sin(q * n) / np.tan(q)) / (N + 1)
+
+
+def subspace_angles(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The principal angles between the spaces of two sets of modes [n, k], rad, largest first."""
+    return scipy.linalg.subspace_angles(first, second)
+
+
+class Overlap(NamedTuple):
+    """share: |V'W|²/k of two sets of k orthonormal modes, 1 for the same space; chance: that of random ones, k/n."""
+
+    share: float
+    chance: float
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> Overlap:
+    """The share of the space of one set of orthonormal modes [n, k] that is in that of another of as many."""
+    n, k = first.shape
+    return Overlap(float(np.sum((first.T @ second) ** 2) / k), k / n)
+
+
+def moving(x: np.ndarray, vector: np.ndarray, amplitude: float, frames: int) -> np.ndarray:
+    """Frames [T, n, d] in which a configuration [n, d] swings along a mode [n], for viewing: what the mode has of it
+    grows and shrinks, by ``amplitude`` as root mean square over particles."""
+    own = np.outer(vector, vector @ (x - x.mean(axis=0)))
+    size = np.sqrt(np.mean(np.sum(own**2, axis=1)))
+    if size == 0:
+        raise InputError("the configuration has no part along this mode", remedy="view it from another configuration")
+    phase = np.sin(2 * np.pi * np.arange(frames) / frames)
+    return x + amplitude / size * phase[:, None, None] * own

@@ -1,0 +1,101 @@
+"""The files of a run of kind "structure": replicas, traces of energies, structures, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from hpcfit.fit.stages import Result
+from hpcfit.kinds.structure.case import StructureCase
+from hpcfit.kinds.structure.files import (
+    MODES,
+    REPLICA_COLUMNS,
+    REPLICAS,
+    STRUCTURES,
+    TRACE_COLUMNS,
+    TRACES,
+    xyz,
+)
+from hpcfit.kinds.structure.found import Found
+from hpcfit.kinds.structure.landscapes.landscape import Landscape
+from hpcfit.kinds.structure.minimisations import STOPPED, marks
+from hpcfit.kinds.structure.modes.found import SlowModes, as_arrays
+from hpcfit.runs.directory import RunDirectory
+from hpcfit.store.files import write_text
+
+
+def write_results(
+    directory: RunDirectory, case: StructureCase, result: Result | None, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Write all files; collective only in that every rank calls it. Returns the metrics, on root."""
+    found: list[Found] | None = facts.pop("found")
+    modes: SlowModes | None = facts.pop("modes")
+    if found is None:  # on other ranks than root
+        return {}
+    landscape, reference = case.landscape, case.landscape.reference()
+    told = [one.told(reference) for one in found]
+    lowest = min(found, key=lambda one: one.energy[one.best], default=None)
+    best = {} if lowest is None else {"least_energy": float(lowest.energy[lowest.best])}
+    metrics = {
+        "kind": "structure", "frames": case.n_frames, "unit": landscape.unit, "length": landscape.length,
+        "particles": landscape.n, "reference": reference, "methods": told, "fitted": best,
+        "of": None if lowest is None else lowest.name, "modes": None if modes is None else modes.told(), **facts,
+    }  # fmt: skip
+    if modes is not None:
+        directory.write_h5(MODES, as_arrays(modes), {"length": landscape.length})
+    directory.write_csv(REPLICAS, REPLICA_COLUMNS, replica_rows(found))
+    directory.write_csv(TRACES, TRACE_COLUMNS, trace_rows(found, marks(case.config.problem.budget)))
+    ends = {f"methods/{one.name}": one.positions for one in found}
+    attributes = {"length": landscape.length, "energy": landscape.unit}
+    directory.write_h5(STRUCTURES, ends | {"edges": strongest(landscape)}, attributes)
+    for one in found:
+        comment = f"{one.name}, replica {one.best}, energy {one.energy[one.best]:.12g} {landscape.unit}"
+        write_text(directory.path / f"{one.name}.xyz", xyz(one.positions[one.best], comment))
+    directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
+    return metrics
+
+
+def strongest(landscape: Landscape) -> np.ndarray:
+    """The pairs that are coupled at least half as strongly as any, [e, 2]; none where all are alike."""
+    couplings = landscape.couplings()
+    if couplings is None:
+        return np.zeros((0, 2), int)
+    pairs = scipy.sparse.coo_array(scipy.sparse.triu(couplings, 1))
+    strong = pairs.data >= 0.5 * np.max(pairs.data, initial=0.0)
+    return np.stack([pairs.row[strong], pairs.col[strong]], axis=1)
+
+
+def replica_rows(found: Sequence[Found]) -> Iterator[tuple[Any, ...]]:
+    """A row for each replica of each method."""
+    for one in found:
+        for n in range(len(one.energy)):
+            counts = (one.contacts[n], one.possible[n], one.pieces[n], one.overlaps[n])
+            yield (
+                one.name, n, float(one.energy[n]), int(one.evaluations[n]), *map(int, counts), float(one.seconds[n]),
+                bool(one.converged[n]), STOPPED[int(one.status[n])],
+            )  # fmt: skip
+
+
+def trace_rows(found: Sequence[Found], at: np.ndarray) -> Iterator[tuple[Any, ...]]:
+    """Quartiles and the least of energies after so many gradients, with the seconds that they took a replica."""
+    for one in found:
+        a_gradient = float(np.median(one.seconds / np.maximum(one.evaluations, 1)))
+        quantiles = np.quantile(one.trace, [0.0, 0.25, 0.5, 0.75, 1.0], axis=0)
+        for number, values in zip(at.tolist(), quantiles.T.tolist()):
+            yield one.name, number, number * a_gradient, *values
+
+
+def headline(metrics: dict[str, Any]) -> list[str]:
+    """A line for each method."""
+    unit = f" {metrics['unit']}" if metrics["unit"] else ""
+    lines = []
+    for one in metrics["methods"]:
+        line = f"{one['method']}: best {one['best']:.8g}, median {one['median']:.6g} +- {one['median_error']:.2g}{unit}"
+        line += f" of {one['replicas']} replicas in {one['evaluations']:.0f} gradients"
+        if "successes" in one:
+            line += f"; {100 * one['successes']:.0f} +- {100 * one['successes_error']:.0f} % succeed"
+        lines.append(line)
+    return lines

@@ -1,0 +1,300 @@
+"""The coordinates that structures are minimised in: positions as functions of them, of many replicas at once.
+
+    direct     the positions themselves
+    linear     X = V Z: combinations of modes V [n, m], as of the slow ones of a graph
+    precond    X = C^-T Y, C C^T = L + mu: all positions, in which the graph's slow and fast modes are equally stiff
+    network    X = X0 + f(Z) - f(Z0): a graph network of latent coordinates Z and of weights, both of each replica
+
+What is linear is a sum and a product of NumPy and SciPy; the energy is differentiated by the positions alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+from scipy.sparse.csgraph import reverse_cuthill_mckee
+
+from hpcfit.errors import InputError
+
+Array = np.ndarray
+DENSE = 0.2  # of n: a wider band is no band
+STIFFENED = 1e-3  # mu of ``Preconditioned``
+
+
+class Chart(Protocol):
+    """Positions [replicas, n, d] as a function of vectors z [replicas, size]."""
+
+    def positions(self, z: Array) -> Array:
+        """The positions."""
+
+    def pulled_back(self, z: Array, slope: Array) -> Array:
+        """The derivatives of a function of the positions by z, from those by the positions."""
+
+
+class Parametrisation(Protocol):
+    """A way to charts, of replicas that begin somewhere."""
+
+    def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
+        """z at positions x, or as near to them as there is, and the chart that it is a point of. seeds: one a replica,
+        for what is drawn."""
+
+
+@dataclass(frozen=True)
+class Direct:
+    """The positions themselves; shape: (n, d)."""
+
+    shape: tuple[int, int]
+
+    def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
+        """See ``Parametrisation``."""
+        return x.reshape(len(x), -1), self
+
+    def positions(self, z: Array) -> Array:
+        """See ``Chart``."""
+        return z.reshape(len(z), *self.shape)
+
+    def pulled_back(self, z: Array, slope: Array) -> Array:
+        """See ``Chart``."""
+        return slope.reshape(len(z), -1)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Combinations of modes, the columns of ``modes`` [n, m], which are orthonormal.
+
+    A start is the projection of the positions, made as wide as they are (as Dehmamy and others 2024 do): noise has
+    little in slow modes, and would begin as a point.
+    """
+
+    modes: Array
+
+    def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
+        """See ``Parametrisation``."""
+        z = np.einsum("nm,rnd->rmd", self.modes, x)
+        width = lambda a: np.sqrt(np.mean((a - a.mean(axis=1, keepdims=True)) ** 2, axis=(1, 2), keepdims=True))  # noqa: E731
+        found = np.einsum("nm,rmd->rnd", self.modes, z)
+        return (z * (width(x) / np.maximum(width(found), 1e-300))).reshape(len(x), -1), self
+
+    def positions(self, z: Array) -> Array:
+        """See ``Chart``."""
+        return np.einsum("nm,rmd->rnd", self.modes, z.reshape(len(z), self.modes.shape[1], -1))
+
+    def pulled_back(self, z: Array, slope: Array) -> Array:
+        """See ``Chart``."""
+        return np.einsum("nm,rnd->rmd", self.modes, slope).reshape(len(z), -1)
+
+
+@dataclass(frozen=True)
+class Preconditioned:
+    """All positions, in the metric of a graph: with the Laplacian L of its couplings, Y = C^T X with C C^T = L + mu.
+
+    order: nodes such that neighbours are near each other; band: C in their order, lower, as LAPACK keeps a band.
+    """
+
+    order: Array
+    band: Array
+
+    @classmethod
+    def of(cls, couplings: scipy.sparse.sparray, mu: float = STIFFENED) -> Preconditioned:
+        """From symmetric couplings [n, n], none negative; mu: in units of their mean sum at a node."""
+        weights = scipy.sparse.csr_array(couplings)
+        degree = np.asarray(weights.sum(axis=1)).ravel()
+        if not np.any(degree > 0):
+            raise InputError(
+                "the graph of couplings has no edges, so that there is nothing to precondition by",
+                remedy="use parametrisation = 'direct'",
+            )
+        laplacian = scipy.sparse.diags_array(degree) - weights
+        shifted = scipy.sparse.csr_array(laplacian / degree.mean() + mu * scipy.sparse.eye_array(len(degree)))
+        order = reverse_cuthill_mckee(scipy.sparse.csr_matrix(weights), symmetric_mode=True)
+        ordered = scipy.sparse.coo_array(shifted[order][:, order])
+        below = ordered.row >= ordered.col
+        row, column, value = ordered.row[below], ordered.col[below], ordered.data[below]
+        width = int(np.max(row - column))
+        if width > DENSE * len(degree):
+            width = len(degree) - 1
+        matrix = np.zeros((width + 1, len(degree)))
+        np.add.at(matrix, (row - column, column), value)
+        return cls(np.asarray(order), scipy.linalg.cholesky_banded(matrix, lower=True))
+
+    def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
+        """See ``Parametrisation``: y = C^T x."""
+        ordered, found = x[:, self.order], np.zeros_like(x)
+        for below, diagonal in enumerate(self.band):  # C^T has C's diagonals, on the other side
+            stop = len(diagonal) - below
+            found[:, :stop] += diagonal[:stop, None] * ordered[:, below:]
+        return found.reshape(len(x), -1), self
+
+    def positions(self, z: Array) -> Array:
+        """See ``Chart``: x = C^-T y."""
+        found = self._solved(z.reshape(len(z), len(self.order), -1), "T")
+        back = np.empty_like(found)
+        back[:, self.order] = found
+        return back
+
+    def pulled_back(self, z: Array, slope: Array) -> Array:
+        """See ``Chart``: C^-1 dE/dx."""
+        return self._solved(slope[:, self.order], "N").reshape(len(z), -1)
+
+    def _solved(self, of_node: Array, trans: str) -> Array:
+        """C or C^T solved for columns [replicas, n, d]."""
+        replicas, n, d = of_node.shape
+        columns = np.asfortranarray(of_node.transpose(1, 0, 2).reshape(n, replicas * d))
+        found, info = scipy.linalg.lapack.dtbtrs(self.band, columns, uplo="L", trans=trans)
+        if info:
+            raise ArithmeticError(f"dtbtrs ended with {info}: the factor is singular")
+        return found.reshape(n, replicas, d).transpose(1, 0, 2)
+
+
+# ---- networks --------------------------------------------------------------------------------------------------------
+
+
+class Layer(NamedTuple):
+    """The weights of a layer: of what neighbours say, of what a node itself says, and the bias."""
+
+    of_neighbours: Any
+    of_node: Any
+    bias: Any
+
+
+class Weights(NamedTuple):
+    """The numbers of a network of one replica. latent: Z [n, width]; last: [all widths, d], from the outputs of all
+    layers to positions."""
+
+    latent: Any
+    layers: tuple[Layer, ...]
+    last: Any
+
+
+class Graph(NamedTuple):
+    """The operator A of a network, of which a product with it is needed alone: A = V diag(strength) V^T, or the edges
+    of a graph. from_, to: [edges], with weight [edges]."""
+
+    modes: Any = None
+    strength: Any = None
+    from_: Any = None
+    to: Any = None
+    weight: Any = None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A graph network (Dehmamy and others 2024): h <- tanh(A h W + h S + b), and positions as a linear function of all
+    its layers.
+
+    A: of slow modes, or of the graph. kind: "gcn"; "attention", which weighs neighbours by what they say; or "mlp",
+    without neighbours. widths: of the layers, the latent coordinates first.
+
+    What the network gives with the weights that it is drawn with is taken from it and the start is added: so it begins
+    where every other method does.
+    """
+
+    graph: Graph
+    shape: tuple[int, int]
+    widths: tuple[int, ...]
+    kind: str = "gcn"
+
+    def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
+        """Weights as Glorot and Bengio draw them, for neighbours, and normal ones for the node itself."""
+        drawn = [_drawn(np.random.default_rng(int(seed)), self.sizes) for seed in seeds]
+        z = np.stack([np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(one)]) for one in drawn])
+        given, over = np.asarray(self.outputs(z)), {"axis": (1, 2), "keepdims": True}
+        spread = np.std(x, **over) / np.maximum(np.std(given, **over), 1e-300)
+        return z, OfNetwork(self, spread, x - spread * given)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """n, d and the widths."""
+        return (*self.shape, *self.widths)
+
+    def outputs(self, z: Array) -> Any:
+        """The positions before they are made as wide as the start, [replicas, n, d]."""
+        return _outputs(self.kind, self.sizes, self.graph, z)
+
+
+@dataclass(frozen=True)
+class OfNetwork:
+    """The positions rest + spread f(z) of replicas."""
+
+    network: Network
+    spread: Array
+    rest: Array
+
+    def positions(self, z: Array) -> Array:
+        """See ``Chart``."""
+        return self.rest + self.spread * np.asarray(self.network.outputs(z))
+
+    def pulled_back(self, z: Array, slope: Array) -> Array:
+        """See ``Chart``."""
+        network = self.network
+        return np.asarray(_pulled(network.kind, network.sizes, network.graph, z, self.spread * slope))
+
+
+def _drawn(random: np.random.Generator, sizes: tuple[int, ...]) -> Weights:
+    n, d, *widths = sizes
+    latent = random.normal(size=(n, widths[0])) / np.sqrt(widths[0])
+    layers = []
+    for width, wider in pairwise(widths):
+        glorot = np.sqrt(2 / (width + wider))
+        layers.append(
+            Layer(glorot * random.normal(size=(width, wider)), random.normal(size=(width, wider)), np.zeros(wider))
+        )
+    whole = sum(widths)
+    return Weights(latent, tuple(layers), random.normal(size=(whole, d)) / np.sqrt(whole))
+
+
+def _unflat(flat: Any, sizes: tuple[int, ...]) -> Weights:
+    template = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, _drawn(np.random.default_rng(0), sizes)))
+    leaves, structure = jax.tree.flatten(template)
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    return structure.unflatten([part.reshape(leaf.shape) for part, leaf in zip(jnp.split(flat, ends), leaves)])
+
+
+def _applied(kind: str, sizes: tuple[int, ...], graph: Graph, flat: Any) -> Any:
+    weights = _unflat(flat, sizes)
+    h, every = weights.latent, [weights.latent]
+    for layer in weights.layers:
+        h = jnp.tanh(_NEIGHBOURS[kind](graph, h) @ layer.of_neighbours + h @ layer.of_node + layer.bias)
+        every.append(h)
+    return jnp.concatenate(every, axis=1) @ weights.last
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _outputs(kind, sizes, graph, z):
+    return jax.vmap(partial(_applied, kind, sizes, graph))(z)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _pulled(kind, sizes, graph, z, slope):
+    return jax.vjp(jax.vmap(partial(_applied, kind, sizes, graph)), z)[1](slope)[0]
+
+
+def _convolved(graph: Graph, h: Any) -> Any:
+    if graph.modes is not None:
+        return graph.modes @ (graph.strength[:, None] * (graph.modes.T @ h))
+    return jnp.zeros_like(h).at[graph.to].add(graph.weight[:, None] * h[graph.from_])
+
+
+def _attended(graph: Graph, h: Any) -> Any:
+    """Neighbours weighed by a softmax of the products of what they and the node say (Vaswani and others 2017)."""
+    score = jnp.sum(h[graph.from_] * h[graph.to], axis=1) / np.sqrt(h.shape[1])
+    largest = jnp.full(len(h), -jnp.inf).at[graph.to].max(score)
+    share = graph.weight * jnp.exp(score - largest[graph.to])
+    total = jnp.zeros(len(h)).at[graph.to].add(share)
+    return jnp.zeros_like(h).at[graph.to].add((share / total[graph.to])[:, None] * h[graph.from_])
+
+
+_NEIGHBOURS: dict[str, Callable] = {
+    "gcn": _convolved,
+    "attention": _attended,
+    "mlp": lambda graph, h: jnp.zeros_like(h),
+}
