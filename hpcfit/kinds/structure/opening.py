@@ -75,7 +75,10 @@ def open_landscape(table: Any) -> Landscape:
 
 @dataclass(frozen=True)
 class Starts:
-    """The positions that replicas begin at, a function of seed and number alone. draw: of the number of a replica."""
+    """The positions that replicas begin at, a function of seed and number alone.
+
+    draw: of the number of a replica; it travels to other ranks, and is made of functions that have a name.
+    """
 
     draw: Callable[[int], np.ndarray]
 
@@ -85,16 +88,16 @@ class Starts:
         n, d, unit = landscape.n, landscape.d, unit_of(landscape)
         if choice.kind == "random":
             scale = unit * (choice.scale or BALL * n ** (1 / d))
-            return cls(lambda number: starts.random(n, d, scale, seed, number))
+            return cls(partial(starts.random, n, d, scale, seed))
         if choice.kind == "chain":
             couplings = landscape.couplings()
             if couplings is None:
                 raise _has_not(choice, "a graph of couplings, and all particles of this energy are alike")
             scale = {} if choice.scale is None else {"scale": unit * choice.scale}
-            return cls(lambda number: starts.laplacian_gaussian(couplings, d, seed, number, **scale))
+            return cls(partial(starts.laplacian_gaussian, couplings, d, seed, **scale))
         if choice.kind == "md":
             native = _system(choice, landscape)
-            return cls(lambda number: starts.snapshot(native, choice.temperature, choice.duration, seed, number))
+            return cls(partial(starts.snapshot, native, choice.temperature, choice.duration, seed))
         return cls(partial(_with_noise, _given(choice, landscape), unit * choice.noise, seed))
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
