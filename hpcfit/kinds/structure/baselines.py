@@ -20,7 +20,7 @@ import numpy as np
 from hpcfit.errors import together
 from hpcfit.fit.lbfgs import SMALL_CHANGE
 from hpcfit.fit.stages import ArraysOfUnits
-from hpcfit.kinds.structure.minimisations import BUDGET, GAVE_UP, energies_and_slopes, marks, no_energy
+from hpcfit.kinds.structure.minimisations import BUDGET, GAVE_UP, energies_and_slopes, joined, marks, no_energy
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 
@@ -90,11 +90,7 @@ class Baseline(ArraysOfUnits):
 
     def product(self) -> dict[str, Array]:
         """See ``Work``: as that of ``Minimisations``."""
-        kept = self.kept()
-        names = {key.partition(" ")[0] for key in kept}
-        return {
-            name: np.concatenate([kept[f"{name} {unit}"] for unit in range(self.n_units)]) for name in sorted(names)
-        }
+        return joined(self.kept(), self.n_units)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ do and whatever rank holds it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -114,9 +114,8 @@ class Minimisations(ArraysOfUnits):
             begun, numbers = time.process_time(), self._numbers(unit)
             block = self._begun(numbers)
             for phase in self._phases:
-                if np.any(block.status == BUDGET):
-                    break
-                block = yield from self._phase(phase, numbers, block)
+                if np.any(block.spent < self._budget):
+                    block = yield from self._phase(phase, numbers, block)
             self._keep(unit, block, time.process_time() - begun)
             yield unit
 
@@ -132,35 +131,34 @@ class Minimisations(ArraysOfUnits):
         return Block(x, energy, np.zeros(W, int), np.full(W, GOING), np.full((W, len(self._marks)), np.nan))
 
     def _phase(self, phase: Phase, numbers: Array, block: Block) -> Generator[None, None, Block]:
-        """The block after a phase; yields after each evaluation."""
+        """The block after a phase; yields after each evaluation. Replicas whose budget is spent stay as they are."""
+        inside = block.spent < self._budget
         seeds = [np.random.SeedSequence([self._seed, int(n)]).generate_state(1)[0] for n in numbers]
         z, chart = phase.parametrisation.begun(block.x, np.array(seeds))
         evaluate = OfBlock(self._landscape, chart, phase.cap)
         optimizer = phase.make(OfRows((1, self._width)))
         params = Params((), {"z": z[None]})
         state = optimizer.begun(params, evaluate(params))
-        self._check_start(numbers, state, block)
-        block = self._after(block, state, chart, np.ones(self._width, bool))
+        bad = np.flatnonzero(inside & (state.status[0] == NOT_FINITE))
+        if len(bad):
+            raise together(no_energy(self._landscape, int(numbers[bad[0]]), block.x[bad[0]]))
+        state, block = self._after(block, state, chart, inside, inside)
         while np.any(state.going):
             yield None
             going = state.going[0]
             state = optimizer.told(state, evaluate(optimizer.trial(state)))
-            block = self._after(block, state, chart, going)
-            out = (block.spent >= self._budget) & state.going[0]
-            state = state._replace(status=np.where(out[None], BUDGET, state.status))
-            block = block._replace(status=state.status[0])
+            state, block = self._after(block, state, chart, inside, going)
         return block
 
-    def _after(self, block: Block, state: Any, chart: Chart, evaluated: Array) -> Block:
-        spent, energy = block.spent + evaluated, state.loss[0]
+    def _after(self, block: Block, state: Any, chart: Chart, inside: Array, evaluated: Array) -> tuple[Any, Block]:
+        """State and block after an evaluation of some replicas; those whose budget is spent by it go no further."""
+        spent, energy = block.spent + evaluated, np.where(inside, state.loss[0], block.energy)
         reached = (self._marks > block.spent[:, None]) & (self._marks <= spent[:, None])
         trace = np.where(reached, energy[:, None], block.trace)
-        return Block(chart.positions(state.params.local["z"][0]), energy, spent, state.status[0], trace)
-
-    def _check_start(self, numbers: Array, state: Any, block: Block) -> None:
-        bad = np.flatnonzero(state.status[0] == NOT_FINITE)
-        if len(bad):
-            raise together(no_energy(self._landscape, int(numbers[bad[0]]), block.x[bad[0]]))
+        out = state.going[0] & (spent >= self._budget)
+        state = state._replace(status=np.where(out[None], BUDGET, state.status))
+        x = np.where(inside[:, None, None], chart.positions(state.params.local["z"][0]), block.x)
+        return state, Block(x, energy, spent, np.where(inside, state.status[0], block.status), trace)
 
     def _keep(self, unit: int, block: Block, seconds: float) -> None:
         energy, _ = energies_and_slopes(self._landscape, block.x)
@@ -174,12 +172,13 @@ class Minimisations(ArraysOfUnits):
 
     def product(self) -> dict[str, Array]:
         """See ``Work``: arrays over all replicas, on the root of all."""
-        kept = self.kept()
-        names = {key.partition(" ")[0] for key in kept}
-        return {
-            name: np.concatenate([kept[f"{name} {unit}"] for unit in range(self.n_units)])[: self._replicas]
-            for name in sorted(names)
-        }
+        return {name: values[: self._replicas] for name, values in joined(self.kept(), self.n_units).items()}
+
+
+def joined(kept: Mapping[str, Array], n_units: int) -> dict[str, Array]:
+    """The arrays of all units, kept as `NAME UNIT`, one after another by name."""
+    names = sorted({key.partition(" ")[0] for key in kept})
+    return {name: np.concatenate([kept[f"{name} {unit}"] for unit in range(n_units)]) for name in names}
 
 
 def no_energy(landscape: Any, number: int, x: Array) -> InputError:

@@ -81,9 +81,9 @@ def test_a_budget_is_kept_to_the_gradient():
     counted = []
 
     class Counted(Minimisations):
-        def _after(self, block, state, chart, evaluated):
+        def _after(self, block, state, chart, inside, evaluated):
             counted.append(evaluated.sum())
-            return super()._after(block, state, chart, evaluated)
+            return super()._after(block, state, chart, inside, evaluated)
 
     direct = Direct((7, 3))
     stage = Counted(LJ7, starts, [Phase(direct, lbfgs, 0.9)], 3, 3, 10, 1, Ranks())
@@ -91,6 +91,26 @@ def test_a_budget_is_kept_to_the_gradient():
     assert product["evaluations"].tolist() == [10, 10, 10]
     assert np.all(product["status"] == BUDGET)
     assert sum(counted) == 30
+
+
+def test_a_budget_that_ends_between_phases_is_that_of_each_replica():
+    """Some have come to the second phase when others have spent all in the first: each does what it would do alone."""
+    whole = done(work())
+    budget = int(np.median(whole["evaluations"]))
+    together = done(work(budget=budget))
+    assert len(set(together["status"].tolist())) > 1
+    assert np.all(together["evaluations"] <= budget)
+    phases = [Phase(Direct((7, 3)), lbfgs, cap) for cap in (0.9, 0.0)]
+    for number in range(7):
+        of_one = lambda numbers, n=number: starts(np.full(len(numbers), n))  # noqa: E731
+        alone = done(Minimisations(LJ7, of_one, phases, 1, WIDTH, budget, 1, Ranks()))
+        assert alone["energy"][0] == together["energy"][number]
+        assert alone["evaluations"][0] == together["evaluations"][number]
+
+
+@pytest.mark.parametrize("budget", [1, 2])
+def test_small_budgets_are_kept(budget):
+    assert done(work(budget=budget))["evaluations"].tolist() == [budget] * 7
 
 
 def test_a_trace_begins_at_the_start_and_never_rises():
@@ -115,7 +135,7 @@ def test_particles_that_lie_on_each_other_come_apart_by_a_capped_core():
 
 def hopping(quenches, replicas=4, budget=10**6, ranks=None):
     make = partial(lbfgs, steps=300, tolerance=1e-7)
-    return Hopping(LJ7, starts, make, Hops(quenches, 0.8, 0.4), 0.9, replicas, replicas, budget, 1, ranks or Ranks())
+    return Hopping(LJ7, starts, make, Hops(quenches, 0.8, 0.4), 0.9, replicas, 4, budget, 1, ranks or Ranks())
 
 
 def test_basin_hopping_finds_the_ground_state_in_every_walk():
