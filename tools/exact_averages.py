@@ -5,10 +5,12 @@ Usage: python tools/exact_averages.py [ROW ...]. Rows: harmonic, well-1, well-2,
 Each row is a run of `hpcfit optimize` with `rounds = 0`: nothing is fitted, derivatives are measured, pathwise and by
 the fluctuation formula of the same windows (that of reweighting too, where its frames were drawn). The fluids' windows
 (512 particles, r_c = 3.5 and a tail, friction 2, of which the last quarter is averaged) start from frames that OpenMM
-sampled, whose averages and fluctuation formula by hpcfit's energy and observables are printed as `frames`. Printed are
-value, standard error, distance from the exact value in errors, and whether a pathwise value is wrong (by 5 % and three
-errors) and flagged; an error above 2 % of the value says little (but of d<x>/dh, .0015). Exact: double wells h (x^2 - 1)^2 + c x, c = 0.2, kT = 1; fluids by
-Thol et al. 2016 (10.1063/1.4945000), whose difference from Kolafa and Nezbeda 1994 is an error of its own.
+sampled, whose averages and fluctuation formula by hpcfit's energy and observables are printed as `frames`.
+
+Printed are value, standard error, distance from the exact value in errors, and whether a pathwise value is wrong (by
+5 % and three errors) and flagged; an error above 2 % of the value says little (but of d<x>/dh, .0015). Exact: double
+wells h (x^2 - 1)^2 + c x, c = 0.2, kT = 1; fluids by Thol et al. 2016 (10.1063/1.4945000), whose difference from Kolafa
+and Nezbeda 1994 is an error of its own.
 """
 
 import csv
