@@ -125,6 +125,29 @@ def test_each_ends_for_a_reason_of_its_own():
     np.testing.assert_array_equal(state.params.local["u"][..., 1], starts(6)[1])
 
 
+ROUNDING = 2.0**-24  # of float32
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_loss_that_is_rounding_ends_a_fit(seed):
+    """A quadratic form on a level of 1, its loss rounded to float32: the gradient alone would lead on for ever. It ends
+    where no float32 number tells the loss from the least one."""
+    curvature = np.geomspace(1, 300, BLOCKS * WIDTH).reshape(BLOCKS, WIDTH)
+    exact = lambda u: 1 + np.sum(curvature * u * u)  # noqa: E731
+    rounded = lambda u: (float(np.float32(exact(u))), 2 * curvature * u)  # noqa: E731
+    begun = np.random.default_rng(seed).normal(size=(BLOCKS, WIDTH))
+    state, trials = alone(rounded, begun, Ends(500), noise=2 * ROUNDING)
+    assert state.status == PRECISION
+    assert exact(state.params.local["u"]) - 1 < 2 * ROUNDING
+    assert len(trials) < 60
+
+
+def test_a_loss_that_tells_all_steps_apart_does_not_end_a_fit_early():
+    """Changes far below ``noise`` that are none of rounding: those of a minimum at 0, and in float64."""
+    state, _ = alone(rosenbrock, starts(1)[0], Ends(500, gradient=1e-7), noise=1.0)
+    assert state.status == SMALL_GRADIENT
+
+
 def test_a_search_turns_back_from_where_the_loss_is_not_finite():
     begun = starts(3, scale=0.3)
     state, trials = many([barrier, rosenbrock, barrier], begun, Ends(60, gradient=1e-8), first_step=1e3)

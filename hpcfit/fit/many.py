@@ -1,0 +1,246 @@
+"""Value and gradient of many fits of the same frames at once, in one pass over them.
+
+The fits differ in numbers of their problems (regularisers, which part of the data is fitted) and of their rows (prior
+weights, which frames take part). Each gets, bit for bit, what it would get in any other company: its sums have
+exponents of their own, and one fit after another runs through the same loops.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from hpcfit.fit import derivatives
+from hpcfit.fit.adjoint import Adjoint
+from hpcfit.fit.cells import Alike, Places
+from hpcfit.fit.gradient import LARGEST_GRADIENT, Evaluation, Gradient, OverFrames
+from hpcfit.fit.not_finite import is_finite, largest
+from hpcfit.fit.problem import Params
+from hpcfit.fit.stopwatch import Stopwatch
+
+Tree = Any
+PLACES = 16  # arrays have room for a multiple of so many fits, so that few shapes are compiled
+
+
+def share_frames(gradients: Sequence[Gradient]) -> bool:
+    """True where these fits can be evaluated at once."""
+    first = gradients[0]
+    return all(isinstance(one, Adjoint) and one.frames.chunks == first.frames.chunks for one in gradients)
+
+
+def metrics_at(gradients: Sequence[Gradient], params: Sequence[Params]) -> list[dict[str, float]]:
+    """The numbers that the problems report at parameters of each, in one pass where they can share it; collective."""
+    if not share_frames(gradients):
+        return [one.metrics(one.value(at)) for one, at in zip(gradients, params)]
+    together, every = Many(gradients), np.ones(len(gradients), bool)
+    found = together.metrics(together(side_by_side(params), every), every)
+    return [found[n] for n in range(len(gradients))]
+
+
+class At(NamedTuple):
+    """The sums of the fits that were evaluated, leaves [places, ...], for what is asked of them later."""
+
+    places: Places
+    params: Sequence[Params]  # gauged, one a fit
+    common: Tree
+    shared: Tree
+    sliced: Tree
+
+
+@dataclass(frozen=True)
+class Many:
+    """Value and gradient of fits by their own ``gradients``, which share the frames (``share_frames``).
+
+    Vectors of parameters have the fits on the last axis of each leaf (``fit.inner.OfMany``).
+    """
+
+    gradients: Sequence[Adjoint]
+
+    def __call__(self, params: Params, which: np.ndarray) -> Evaluation:
+        """Losses [fits], and gradients with the fits last, of those that ``which`` [fits] says; NaN and 0 for others.
+        Collective. Where a sum or a gradient of a fit is not finite, its loss is not either, and its gradient is 0."""
+        clock, numbers = Stopwatch(), np.flatnonzero(which)
+        at, pull = self._sums_at([one_of(params, n) for n in numbers], numbers, clock)
+        with clock("compute"):
+            parts = derivatives.summaries_of_fits(
+                self._problems, at.places, self._tiles, at.common, at.shared, at.sliced, reported=False
+            )
+            parts = _used(parts, len(numbers))
+        with clock("reduce"):
+            sums = self._first.add.of_fits(parts, over="slices")
+        with clock("compute"):
+            found = derivatives.losses_and_cotangents(
+                self._problems, at.places, self._placed(sums), at.common, at.shared
+            )
+            losses, bars = _used(found, len(numbers))
+        losses = self._agreed(losses, [_row(tree, n) for n in range(len(numbers)) for tree in [(sums, at.sliced)]])
+        gradients = self._pulled(at, pull, bars, clock)
+        too_large = [float(largest(one) > LARGEST_GRADIENT) for one in gradients]
+        losses = np.where(self._world.max(np.array(too_large)) > 0, np.nan, losses)
+        whole, of_all = np.full(len(which), np.nan), jax.tree.map(np.zeros_like, params)
+        whole[numbers] = losses
+        for n, loss, one in zip(numbers, losses, gradients):
+            if math.isfinite(loss):
+                jax.tree.map(lambda leaf, mine, n=n: leaf.__setitem__((..., n), mine), of_all, one)
+        return Evaluation(whole, of_all, params, at, None, clock.seconds)
+
+    def gauged(self, params: Params, n: int) -> Params:
+        """The parameters of fit n, equivalent ones at which sums are well scaled; collective."""
+        return self._gauged(n, one_of(params, n))
+
+    def metrics(self, evaluation: Evaluation, which: np.ndarray) -> dict[int, dict[str, float]]:
+        """The numbers that the problems report, of the fits of an evaluation that ``which`` [fits] says; collective."""
+        at = evaluation.statistics
+        places = [place for place in range(at.places.used) if which[at.places.of[place]]]
+        if not places:
+            return {}
+        taken = lambda tree: self._placed(jax.tree.map(lambda leaf: np.asarray(leaf)[places], tree))  # noqa: E731
+        numbers = at.places.of[places]
+        parts = derivatives.summaries_of_fits(
+            self._problems, self._places(numbers), self._tiles, taken(at.common), taken(at.shared), taken(at.sliced),
+            reported=True,
+        )  # fmt: skip
+        sums = self._first.add.of_fits(_used(parts, len(places)), over="slices")
+        found = {}
+        for row, (place, number) in enumerate(zip(places, numbers.tolist())):
+            problem, common = self.gradients[number].problem, _row(at.common, place)
+            of_fit = derivatives.metrics(problem, _row(sums, row), common, _row(at.shared, place))
+            found[number] = {name: float(value) for name, value in of_fit.items()}
+        return found
+
+    # ---- what is the same in every evaluation ----------------------------------------------------------------------
+
+    @property
+    def _first(self) -> Adjoint:
+        return self.gradients[0]
+
+    @property
+    def _world(self) -> Any:
+        return self._first.grid.world
+
+    @cached_property
+    def _of_batch(self) -> list[Any]:
+        return [one.problem.in_a_batch() for one in self.gradients]
+
+    @cached_property
+    def _problems(self) -> Alike:
+        without = [replace(problem, tiles=()) for problem in self._of_batch]
+        return Alike.of(without, replace(self._first.problem, tiles=()), self._room)
+
+    @cached_property
+    def _tiles(self) -> Alike:
+        return Alike.of([problem.tiles for problem in self._of_batch], self._first.problem.tiles, self._room)
+
+    @cached_property
+    def _blocks(self) -> Alike:
+        rows = [(one.frames.rows.ids, one.frames.rows.more) for one in self.gradients]
+        return Alike.of(rows, jax.tree.map(lambda leaf: None, rows[0]), self._room)
+
+    @cached_property
+    def _prepared(self) -> Tree:
+        return self._of_batch[0].prepare(self._of_batch, [one.frames.rows for one in self.gradients])
+
+    @property
+    def _room(self) -> int:
+        return -(-len(self.gradients) // PLACES) * PLACES
+
+    def _places(self, numbers: np.ndarray) -> Places:
+        places = np.zeros(self._room, np.int32)
+        places[: len(numbers)] = numbers
+        return Places(places, np.int32(len(numbers)))
+
+    def _placed(self, tree: Tree) -> Tree:
+        """Leaves [fits that are evaluated, ...] with room for the other places."""
+
+        def placed(leaf: np.ndarray) -> np.ndarray:
+            leaf = np.asarray(leaf)
+            whole = np.zeros((self._room, *leaf.shape[1:]), leaf.dtype)
+            whole[: len(leaf)] = leaf
+            return whole
+
+        return jax.tree.map(placed, tree)
+
+    # ---- one evaluation --------------------------------------------------------------------------------------------
+
+    def _gauged(self, n: int, params: Params) -> Params:
+        one = self.gradients[n]
+        return one.problem.gauge(params, one.frames.rows, OverFrames(one.grid, one.add))
+
+    def _sums_at(self, params: Sequence[Params], numbers: np.ndarray, clock: Stopwatch) -> tuple[At, tuple]:
+        """The sums at gauged parameters, and what their pull-back needs: what the blocks were given, and the rows."""
+        params = [self._gauged(n, one) for n, one in zip(numbers, params)]
+        places, n = self._places(numbers), len(numbers)
+        beside = [self.gradients[number]._blocks(one)[2:] for number, one in zip(numbers, params)]
+        local = self._placed(_stacked([(one.local, of) for one, of in zip(params, beside)]))
+        shared = self._placed(_stacked([one.shared for one in params]))
+        with clock("compute"):
+            found = derivatives.weights_and_sums_of_fits(self._problems, places, self._blocks, shared, local)
+            weights, parts = _used(found, n)
+        with clock("reduce"):
+            common = self._first.add.of_fits(parts, over="frames")
+        sliced, rows = self._first._read(self._prepared, weights.reshape(n, -1), common, numbers, clock)
+        with clock("compute"):
+            sliced, rows = jax.device_put(self._placed((sliced, rows)))
+        return At(places, params, self._placed(common), shared, sliced), (local, rows)
+
+    def _agreed(self, losses: np.ndarray, sums: Sequence[Tree]) -> np.ndarray:
+        """As ``Halves._agreed``, of each fit."""
+        bad = np.array([not (math.isfinite(loss) and is_finite(tree)) for loss, tree in zip(losses, sums)])
+        here = np.concatenate([bad.astype(float), np.where(bad, -np.inf, losses)])
+        any_bad, most = np.split(self._world.max(here), 2)
+        return np.where(any_bad > 0, np.nan, most)
+
+    def _pulled(self, at: At, pull: tuple, bars: tuple, clock: Stopwatch) -> list[Params]:
+        """The gradient of each fit that was evaluated."""
+        (local, rows), used, add = pull, int(at.places.used), self._first.add
+        with clock("compute"):
+            parts = derivatives.tile_cotangents_of_fits(
+                self._problems, at.places, self._tiles, self._placed(bars), at.sliced, rows
+            )
+            parts = _used(parts, used)
+        with clock("reduce"):
+            common_more, shared_more, w_bar = add.of_fits(parts, over="slices")
+        plus = lambda a, b: jax.tree.map(np.add, a, b)  # noqa: E731
+        common_bar, direct = plus(bars[1], common_more), plus(bars[2], shared_more)
+        with clock("compute"):
+            shape = (used, *jax.tree.leaves(local[0])[0].shape[1:3])
+            of_blocks = self._placed((common_bar, w_bar.reshape(shape)))
+            found = derivatives.block_cotangents_of_fits(
+                self._problems, at.places, self._blocks, (at.shared, of_blocks[0]), local, of_blocks[1]
+            )
+            of_frames, of_data = _used(found, used)
+        with clock("reduce"):
+            shared_bars = add.of_fits((of_frames.shared, of_data.shared), over="frames")
+        with np.errstate(over="ignore", invalid="ignore"):
+            shared = plus(direct, plus(*shared_bars))
+            of_rows = plus(of_frames.local, of_data.local)
+        return [Params(_row(shared, n), _row(of_rows, n)) for n in range(used)]
+
+
+def one_of(params: Params, n: int) -> Params:
+    """Of vectors of parameters side by side, that of fit n."""
+    return jax.tree.map(lambda leaf: np.ascontiguousarray(leaf[..., n]), params)
+
+
+def side_by_side(params: Sequence[Params]) -> Params:
+    """Vectors of parameters, one a fit, with the fits on the last axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves, axis=-1), *params)
+
+
+def _stacked(trees: Sequence[Tree]) -> Tree:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _used(tree: Tree, n: int) -> Tree:
+    """The first n places, as arrays of NumPy."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:n], tree)
+
+
+def _row(tree: Tree, n: int) -> Tree:
+    return jax.tree.map(lambda leaf: leaf[n], tree)
