@@ -249,10 +249,10 @@ def tile_cotangents_of_fits(
     problems: Alike, places: Places, tiles: Alike, at: tuple[Tree, Tree, Tree], sliced: Tree, rows: jax.Array
 ) -> tuple[Tree, Tree, jax.Array]:
     """The cotangents of common and of shared parameters by way of each tile, and those of the weights [places, tiles,
-    T] from ``rows`` [places, tiles, K, T]. at: the cotangents of the sums, common and shared parameters."""
+    T] from ``rows`` [places, tiles, K, T]. at: common, shared parameters, and the cotangents of the sums."""
 
     def of_tile(problem, tile, mine, both):
-        sums_bar, common, shared = mine
+        common, shared, sums_bar = mine
         of_common = lambda c, q: problem.of_loss(problem.summary(Statistics(c, both[0]), q, tile))  # noqa: E731
         common_bar, shared_bar = jax.vjp(of_common, common, shared)[1](sums_bar)
         return common_bar, shared_bar, _combined(problem, both[1], sums_bar, tile)

@@ -200,8 +200,9 @@ class Many:
         """The gradient of each fit that was evaluated."""
         (local, rows), used, add = pull, int(at.places.used), self._first.add
         with clock("compute"):
+            of_fits = (at.common, at.shared, self._placed(bars[0]))
             parts = derivatives.tile_cotangents_of_fits(
-                self._problems, at.places, self._tiles, self._placed(bars), at.sliced, rows
+                self._problems, at.places, self._tiles, of_fits, at.sliced, rows
             )
             parts = _used(parts, used)
         with clock("reduce"):

@@ -1,5 +1,7 @@
 """Many minimisations by one L-BFGS: each does, bit for bit, what it would do alone."""
 
+import zlib
+
 import numpy as np
 import pytest
 
@@ -130,16 +132,20 @@ ROUNDING = 2.0**-24  # of float32
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_loss_that_is_rounding_ends_a_fit(seed):
-    """A quadratic form on a level of 1, its loss rounded to float32: the gradient alone would lead on for ever. It ends
-    where no float32 number tells the loss from the least one."""
+    """A quadratic form on a level of 1, whose loss is off by as much as float32 numbers are, otherwise at every point:
+    the gradient alone would lead on for ever. It ends where the loss cannot be told from the least one."""
     curvature = np.geomspace(1, 300, BLOCKS * WIDTH).reshape(BLOCKS, WIDTH)
     exact = lambda u: 1 + np.sum(curvature * u * u)  # noqa: E731
-    rounded = lambda u: (float(np.float32(exact(u))), 2 * curvature * u)  # noqa: E731
+
+    def rounded(u):
+        off = np.random.default_rng(zlib.crc32(u.tobytes())).uniform(-ROUNDING, ROUNDING)
+        return exact(u) * (1 + off), 2 * curvature * u
+
     begun = np.random.default_rng(seed).normal(size=(BLOCKS, WIDTH))
     state, trials = alone(rounded, begun, Ends(500), noise=2 * ROUNDING)
     assert state.status == PRECISION
     assert exact(state.params.local["u"]) - 1 < 2 * ROUNDING
-    assert len(trials) < 60
+    assert len(trials) < 100
 
 
 def test_a_loss_that_tells_all_steps_apart_does_not_end_a_fit_early():

@@ -56,18 +56,18 @@ def sums(
     m1, m2 = np.empty((many, tiles, width, 2), kind), np.empty((many, tiles, width), kind)
     G = np.zeros((many, tiles, K, frames), kind)
 
-    def arguments(own: slice) -> tuple:
+    def arguments(first: int, stop: int) -> tuple:
         c_kj = np.empty((K, data.shape[-1]), kind)
-        by_tile = (array[own] for array in (data, *of_tiles, orbit))
-        by_vector = (array[:, own] for array in (basis, powered, m1, m2, G))
-        return w_rt, used, totals, of, power, c_kj, tuple(c_kj), (kind.type(0),) * K, *by_tile, *by_vector
+        room = (c_kj, tuple(c_kj), (kind.type(0),) * K)
+        arrays = (data, *of_tiles, orbit, basis, powered, m1, m2, G)
+        return first, stop, w_rt, used, totals, of, power, *room, *arrays
 
-    def run(own: slice) -> None:
-        _tiles(*arguments(own))
+    def run(own: tuple[int, int]) -> None:
+        _tiles(*arguments(*own))
 
-    _make_ready(arguments(slice(0, tiles)))
+    _make_ready(arguments(0, tiles))
     ends = [tiles * number // threads for number in range(threads + 1)]
-    runs = [slice(*pair) for pair in pairwise(ends)]
+    runs = list(pairwise(ends))
     if threads == 1:
         run(runs[0])
     else:
@@ -94,8 +94,10 @@ def _make_ready(arguments: tuple) -> None:
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
-def _tiles(w_rt, used, totals, of, power, c_kj, rows, zeros, data, F0, share, orbit, basis, powered, m1, m2, G):
-    """Fill m1, m2 and G; c_kj [K, 2 strip]: room for the coefficients of a strip, and ``rows`` its K rows.
+def _tiles(
+    first, stop, w_rt, used, totals, of, power, c_kj, rows, zeros, data, F0, share, orbit, basis, powered, m1, m2, G
+):
+    """Fill m1, m2 and G of some tiles; c_kj [K, 2 strip]: room for the coefficients of a strip, ``rows`` its K rows.
 
     used: which eights of rows hold a frame. One weight vector after another runs through the same code, so that its
     bits do not depend on how many there are.
@@ -103,7 +105,7 @@ def _tiles(w_rt, used, totals, of, power, c_kj, rows, zeros, data, F0, share, or
     n, many = data.shape[3] // 2, len(w_rt)
     e_j, x_o = np.empty(2 * n, w_rt.dtype), np.empty(share.shape[1])
     sums, block = np.empty((2, 2 * n)), np.empty((2, 2 * n), w_rt.dtype)
-    for tile in range(data.shape[0]):
+    for tile in range(first, stop):
         for strip in range(data.shape[1]):
             own = slice(strip * n, (strip + 1) * n)
             f_tj = data[tile, strip]
