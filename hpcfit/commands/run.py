@@ -21,7 +21,7 @@ from hpcfit.fit.gradient import NO_ROWS, Evaluation, Gradient, no_rows_of
 from hpcfit.fit.grid import Grid
 from hpcfit.fit.inner import combine
 from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
-from hpcfit.fit.many import share_frames
+from hpcfit.fit.many import batches, share_frames
 from hpcfit.fit.not_finite import not_a_number
 from hpcfit.fit.optimizers import MakeOptimizer, Optimizer, choose_optimizer
 from hpcfit.fit.problem import Params
@@ -179,8 +179,8 @@ class Run:
         found = {name: self.records.load(name, start, NO_ROWS) for name, start in zip(names, starts)}
         fits = {name: self._remembered(name, record) for name, record in found.items() if record is not None}
         left = [n for n, name in enumerate(names) if name not in fits]
-        if left:
-            chosen = lambda of_all: [of_all[n] for n in left]  # noqa: E731
+        for part in batches(len(left)):
+            chosen = lambda of_all, part=part: [of_all[n] for n in left[part]]  # noqa: E731
             for fitted in self._many(chosen(names), chosen(starts), chosen(gradients), chosen(numbers), tolerance):
                 fits[fitted.name] = fitted
         self.recorder.fit_ended(max(fitted.steps for fitted in fits.values()))

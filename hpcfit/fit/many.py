@@ -25,7 +25,7 @@ from hpcfit.fit.problem import Params
 from hpcfit.fit.stopwatch import Stopwatch
 
 Tree = Any
-PLACES = 16  # arrays have room for a multiple of so many fits, so that few shapes are compiled
+AT_ONCE = 16  # fits at most, for which arrays have room: one shape is compiled; more would save little more
 
 
 def share_frames(gradients: Sequence[Gradient]) -> bool:
@@ -34,10 +34,19 @@ def share_frames(gradients: Sequence[Gradient]) -> bool:
     return all(isinstance(one, Adjoint) and one.frames.chunks == first.frames.chunks for one in gradients)
 
 
+def batches(number: int) -> list[slice]:
+    """So many fits in parts of AT_ONCE."""
+    return [slice(first, first + AT_ONCE) for first in range(0, number, AT_ONCE)]
+
+
 def metrics_at(gradients: Sequence[Gradient], params: Sequence[Params]) -> list[dict[str, float]]:
     """The numbers that the problems report at parameters of each, in one pass where they can share it; collective."""
     if not share_frames(gradients):
         return [one.metrics(one.value(at)) for one, at in zip(gradients, params)]
+    return [metrics for part in batches(len(params)) for metrics in _metrics_at(gradients[part], params[part])]
+
+
+def _metrics_at(gradients: Sequence[Adjoint], params: Sequence[Params]) -> list[dict[str, float]]:
     together, every = Many(gradients), np.ones(len(gradients), bool)
     found = together.metrics(together(side_by_side(params), every), every)
     return [found[n] for n in range(len(gradients))]
@@ -55,7 +64,7 @@ class At(NamedTuple):
 
 @dataclass(frozen=True)
 class Many:
-    """Value and gradient of fits by their own ``gradients``, which share the frames (``share_frames``).
+    """Value and gradient of fits by their own ``gradients``, at most AT_ONCE, which share the frames (``share_frames``).
 
     Vectors of parameters have the fits on the last axis of each leaf (``fit.inner.OfMany``).
     """
@@ -131,27 +140,23 @@ class Many:
     @cached_property
     def _problems(self) -> Alike:
         without = [replace(problem, tiles=()) for problem in self._of_batch]
-        return Alike.of(without, replace(self._first.problem, tiles=()), self._room)
+        return Alike.of(without, replace(self._first.problem, tiles=()), AT_ONCE)
 
     @cached_property
     def _tiles(self) -> Alike:
-        return Alike.of([problem.tiles for problem in self._of_batch], self._first.problem.tiles, self._room)
+        return Alike.of([problem.tiles for problem in self._of_batch], self._first.problem.tiles, AT_ONCE)
 
     @cached_property
     def _blocks(self) -> Alike:
         rows = [(one.frames.rows.ids, one.frames.rows.more) for one in self.gradients]
-        return Alike.of(rows, jax.tree.map(lambda leaf: None, rows[0]), self._room)
+        return Alike.of(rows, jax.tree.map(lambda leaf: None, rows[0]), AT_ONCE)
 
     @cached_property
     def _prepared(self) -> Tree:
         return self._of_batch[0].prepare(self._of_batch, [one.frames.rows for one in self.gradients])
 
-    @property
-    def _room(self) -> int:
-        return -(-len(self.gradients) // PLACES) * PLACES
-
     def _places(self, numbers: np.ndarray) -> Places:
-        places = np.zeros(self._room, np.int32)
+        places = np.zeros(AT_ONCE, np.int32)
         places[: len(numbers)] = numbers
         return Places(places, np.int32(len(numbers)))
 
@@ -160,7 +165,7 @@ class Many:
 
         def placed(leaf: np.ndarray) -> np.ndarray:
             leaf = np.asarray(leaf)
-            whole = np.zeros((self._room, *leaf.shape[1:]), leaf.dtype)
+            whole = np.zeros((AT_ONCE, *leaf.shape[1:]), leaf.dtype)
             whole[: len(leaf)] = leaf
             return whole
 

@@ -2,9 +2,11 @@
 
 starts       the loss has a basin for each structural population: one start in each group of frames, and others
 theta        how dearly leaving the prior weights is paid for, by the misfit of orbits that were held out
-final        the best start at that theta, on all orbits but the test set
+final        from the best start, at that theta, on all orbits but the test set
 resamples    of blocks of frames, and of orbits: how far the result depends on them
 dropping     rounds that leave out the frames of least weight, for comparison with programs that do so
+
+Fits that do not depend on each other share their passes over the frames (``Fits.fit_many``).
 """
 
 from __future__ import annotations
