@@ -64,7 +64,7 @@ class At(NamedTuple):
 
 @dataclass(frozen=True)
 class Many:
-    """Value and gradient of fits by their own ``gradients``, at most AT_ONCE, which share the frames (``share_frames``).
+    """Value and gradient of fits by their own ``gradients``: at most AT_ONCE, for which ``share_frames`` is true.
 
     Vectors of parameters have the fits on the last axis of each leaf (``fit.inner.OfMany``).
     """
