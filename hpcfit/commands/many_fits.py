@@ -93,11 +93,11 @@ class ManyFits:
     def _first(self, params: Params) -> Step:
         every = np.ones(len(self.names), bool)
         here = self.evaluate(params, every)
-        self._record(here, every, every, np.zeros(len(self.names), int))
+        norm = self._record(here, every, every, np.zeros(len(self.names), int))
         fits = self.optimizer.begun(params, here)
         for n in np.flatnonzero(fits.status == NOT_FINITE):
             raise together(self._undefined(params, n))
-        return Step(0, ManyState(fits, every.astype(int)), 0.0, ())
+        return Step(0, ManyState(fits, every.astype(int)), norm, ())
 
     def _undefined(self, params: Params, n: int) -> HpcfitError:
         where = self._not_finite_at(params, n)
@@ -112,9 +112,9 @@ class ManyFits:
             stops = [stop for stop in [hook(last) for hook in self.heed] if stop]
             if stops or not np.any(last.state.fits.going):
                 return last, next((stop for stop in stops if stop.interrupted), None)
-            last = last._replace(number=last.number + 1, state=self._stepped(last.state, last.number + 1))
+            last = self._stepped(last.state, last.number + 1)
 
-    def _stepped(self, state: ManyState, number: int) -> ManyState:
+    def _stepped(self, state: ManyState, number: int) -> Step:
         before, which = state.fits, state.fits.going
         trial = self.optimizer.trial(before)
         here = self.evaluate(trial, which)
@@ -124,19 +124,21 @@ class ManyFits:
         at_trial = moved & (before.search.trials + 1 < self.optimizer.max_trials)
         for n in np.flatnonzero(moved & ~at_trial):
             self._metrics[n] = None
-        self._record(here, which, at_trial, before.steps + 1)
+        norm = self._record(here, which, at_trial, before.steps + 1)
         for n in np.flatnonzero(fits.status == NOT_FINITE):
             raise together(diverged(float(here.loss[n]), number, self._not_finite_at(trial, n)))
-        return ManyState(fits, state.evaluations + which)
+        return Step(number, ManyState(fits, state.evaluations + which), norm, ())
 
-    def _record(self, here: Evaluation, which: np.ndarray, reported: np.ndarray, steps: np.ndarray) -> None:
-        """Into the history; collective. reported: of these fits the metrics as well."""
+    def _record(self, here: Evaluation, which: np.ndarray, reported: np.ndarray, steps: np.ndarray) -> float:
+        """Into the history; collective. reported: of these fits the metrics as well. Gives the largest norm of a
+        gradient."""
         found = self.evaluate.metrics(here, reported)
         for n, metrics in found.items():
             self._metrics[n] = metrics
         norms = self.optimizer.inner.norm(here.gradient)
         numbers = {int(n): self.numbers[n] for n in np.flatnonzero(which)}
         self.recorder.of_many(here, numbers, steps, norms, found)
+        return float(np.max(norms))
 
     def _ended(self, state: ManyState) -> list[Fitted]:
         """The fits at their ends; collective."""

@@ -105,7 +105,8 @@ class Recorder:
         self.step = self._before + int(np.max(steps)) + 1
         if self.world.is_root:
             self._pass()
-        seconds = time.perf_counter() - self.started
+        of_each = {f"{name}_seconds": value / len(numbers) for name, value in evaluation.seconds.items()}
+        times = {"seconds": time.perf_counter() - self.started, **of_each}
         for place, number in numbers.items():
             self.count += 1
             row = {"evaluation": self.count, "loss": float(evaluation.loss[place]), **metrics.get(place, {})}
@@ -113,7 +114,7 @@ class Recorder:
             self.last = row if place in metrics else self.last
             about = {"fit": number, "step": self._before + int(steps[place]), "passes": self.passed}
             if self.world.is_root:
-                self.directory.add_evaluation({**about, **row, "seconds": seconds})
+                self.directory.add_evaluation({**about, **row, **times})
 
     def of_this_fit(self, metric: str) -> list[float]:
         """A metric after each of its steps so far, those before an interruption too; on root."""

@@ -198,8 +198,8 @@ class Run:
         self.progressed = True
         if stop is not None:
             raise Interrupted(stop)
+        self.counted = self.recorder.count
         for fitted in ended:
-            self.counted += fitted.evaluations
             self.study.end(fitted.name)
             self._keep(fitted)
         return ended

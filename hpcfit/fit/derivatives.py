@@ -236,6 +236,12 @@ def summaries_of_fits(
 
 
 @jax.jit
+def metrics_of_fits(problems: Alike, places: Places, sums: Tree, common: Tree, shared: Tree) -> dict[str, jax.Array]:
+    """The numbers that the problems report, [places], by name."""
+    return each_fit(lambda problem, at: problem.metrics(*at), places, problems, (sums, common, shared))
+
+
+@jax.jit
 def losses_and_cotangents(
     problems: Alike, places: Places, sums: Tree, common: Tree, shared: Tree
 ) -> tuple[jax.Array, tuple]:

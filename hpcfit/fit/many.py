@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -70,6 +70,7 @@ class Many:
     """
 
     gradients: Sequence[Adjoint]
+    _reported: dict[int, Sequence[str]] = field(default_factory=dict)
 
     def __call__(self, params: Params, which: np.ndarray) -> Evaluation:
         """Losses [fits], and gradients with the fits last, of those that ``which`` [fits] says; NaN and 0 for others.
@@ -88,7 +89,8 @@ class Many:
                 self._problems, at.places, self._placed(sums), at.common, at.shared
             )
             losses, bars = _used(found, len(numbers))
-        losses = self._agreed(losses, [_row(tree, n) for n in range(len(numbers)) for tree in [(sums, at.sliced)]])
+        found = (sums, _used(at.sliced, len(numbers)))
+        losses = self._agreed(losses, [_row(found, place) for place in range(len(numbers))])
         gradients = self._pulled(at, pull, bars, clock)
         too_large = [float(largest(one) > LARGEST_GRADIENT) for one in gradients]
         losses = np.where(self._world.max(np.array(too_large)) > 0, np.nan, losses)
@@ -105,23 +107,36 @@ class Many:
 
     def metrics(self, evaluation: Evaluation, which: np.ndarray) -> dict[int, dict[str, float]]:
         """The numbers that the problems report, of the fits of an evaluation that ``which`` [fits] says; collective."""
-        at = evaluation.statistics
-        places = [place for place in range(at.places.used) if which[at.places.of[place]]]
-        if not places:
+        at = self._of(evaluation.statistics, which)
+        used = int(at.places.used)
+        if not used:
             return {}
-        taken = lambda tree: self._placed(jax.tree.map(lambda leaf: np.asarray(leaf)[places], tree))  # noqa: E731
-        numbers = at.places.of[places]
         parts = derivatives.summaries_of_fits(
-            self._problems, self._places(numbers), self._tiles, taken(at.common), taken(at.shared), taken(at.sliced),
-            reported=True,
-        )  # fmt: skip
-        sums = self._first.add.of_fits(_used(parts, len(places)), over="slices")
-        found = {}
-        for row, (place, number) in enumerate(zip(places, numbers.tolist())):
-            problem, common = self.gradients[number].problem, _row(at.common, place)
-            of_fit = derivatives.metrics(problem, _row(sums, row), common, _row(at.shared, place))
-            found[number] = {name: float(value) for name, value in of_fit.items()}
+            self._problems, at.places, self._tiles, at.common, at.shared, at.sliced, reported=True
+        )
+        sums = self._placed(self._first.add.of_fits(_used(parts, used), over="slices"))
+        columns = derivatives.metrics_of_fits(self._problems, at.places, sums, at.common, at.shared)
+        columns, found = {name: column.tolist() for name, column in _used(columns, used).items()}, {}
+        for place, number in enumerate(at.places.of[:used].tolist()):
+            names = self._names(number, *(_row(tree, place) for tree in (sums, at.common, at.shared)))
+            found[number] = {name: columns[name][place] for name in names}
         return found
+
+    def _of(self, at: At, which: np.ndarray) -> At:
+        """Of the fits that were evaluated, those that ``which`` [fits] says."""
+        numbers = at.places.of[: at.places.used]
+        if np.all(which[numbers]):
+            return at
+        places = np.flatnonzero(which[numbers])
+        taken = lambda tree: self._placed(jax.tree.map(lambda leaf: np.asarray(leaf)[places], tree))  # noqa: E731
+        params = [at.params[place] for place in places]
+        return At(self._places(numbers[places]), params, taken(at.common), taken(at.shared), taken(at.sliced))
+
+    def _names(self, number: int, *at: Tree) -> Sequence[str]:
+        """The numbers that a fit reports: with those of the batch there may be some of parts that it has not."""
+        if number not in self._reported:
+            self._reported[number] = tuple(jax.eval_shape(self.gradients[number].problem.metrics, *at))
+        return self._reported[number]
 
     # ---- what is the same in every evaluation ----------------------------------------------------------------------
 
