@@ -446,11 +446,12 @@ for _ in range(2):
 metrics = json.loads((Path(directory) / "metrics.json").read_text())
 last = json.loads((Path(directory) / "history.jsonl").read_text().splitlines()[-1])
 sources = list(csv.DictReader((Path(directory) / "sources.csv").read_text().splitlines()))
+errors = metrics.get("errors", {}).get("frames", {}).get("sources", {})
 print(json.dumps({
     "CPU-s, compiling": seconds[0], "CPU-s, compiled": seconds[1], "passes": last["passes"],
     "evaluations": metrics["evaluations_of_all_fits"], "fits": len(metrics["fits"]), "theta": metrics.get("theta"),
     "final loss": metrics.get("loss"), "shares": [float(row["weight"]) for row in sources],
-    "errors": [metrics["errors"]["frames"]["sources"][row["source"]] for row in sources],
+    "errors": [errors.get(row["source"]) for row in sources],
 }))
 """
 
