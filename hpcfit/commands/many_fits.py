@@ -27,14 +27,14 @@ from hpcfit.log import logger
 
 
 class ManyState(NamedTuple):
-    """What a checkpoint holds. evaluations: of each fit so far."""
+    """The state that a checkpoint holds. evaluations: of each fit so far."""
 
     fits: LbfgsState
     evaluations: np.ndarray
 
     @property
     def params(self) -> Params:
-        """Where the fits are, side by side."""
+        """The accepted points of all fits, side by side."""
         return self.fits.params
 
 

@@ -106,7 +106,7 @@ class Alike:
 
     @classmethod
     def of(cls, trees: Sequence[Tree], like: Tree, room: int) -> Self:
-        """Of the trees of all fits. Raises ValueError where their structures differ."""
+        """Stack the trees of all fits. Raises ValueError where their structures differ."""
         structure = jax.tree.structure(trees[0])
         if any(jax.tree.structure(tree) != structure for tree in trees):
             raise ValueError("the problems of fits that share their evaluations differ in more than numbers")

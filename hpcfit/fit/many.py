@@ -245,7 +245,7 @@ class Many:
 
 
 def one_of(params: Params, n: int) -> Params:
-    """Of vectors of parameters side by side, that of fit n."""
+    """The vector of parameters of fit n, of several side by side."""
     return jax.tree.map(lambda leaf: np.ascontiguousarray(leaf[..., n]), params)
 
 

@@ -199,7 +199,7 @@ class OnePassProblem(Problem, Protocol):
         """The weight of each frame of a block, [width]; 0 for padding."""
 
     def in_a_batch(self) -> Self:
-        """The same problem, with sums in the shape that those of all fits of a batch have, and with leaves of its own
+        """An equal problem, whose sums have the shape that those of all fits of a batch have, with leaves of its own
         where fits may differ: all others are one object in every fit (``fit.many``)."""
 
     def of_loss(self, sums: Tree) -> Tree:

@@ -50,7 +50,7 @@ class Course(NamedTuple):
     found: dict[float, Fitted]
 
     def params(self, theta: float) -> Params:
-        """Where the fit at a theta has ended, or the start where there is none yet."""
+        """The parameters at which the fit at a theta has ended, or the start where there is none yet."""
         return self.found[theta].params if theta in self.found else self.start
 
 
