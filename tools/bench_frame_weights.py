@@ -3,6 +3,7 @@
 
 Usage: tools/bench_frame_weights.py [--case 200x51521 --case 2048x20000] [--rounds 5] [--steps 5] [--evaluations 1500]
        tools/bench_frame_weights.py --kernels [--case 2048x20000]
+       tools/bench_frame_weights.py --studies OLD_CHECKOUT [--case 2048x20000] [--config demo-run/config.toml]
 
 The ways, each a process of its own on one core with one thread, which take turns in rounds:
 
@@ -17,13 +18,21 @@ memory while stepping. Other programs on the machine disturb CPU time less than 
 Of the first case also evaluations, passes over the frames and CPU-seconds until CC is as near to the best as 1e-3,
 1e-4, 1e-5, from uniform weights: Adam 0.05 for plain, L-BFGS for hpcfit; the best is from L-BFGS in float64. The
 frames are correlated Gaussian ones, and the map is that of smooth weights with 5 % of noise. --kernels times the loops
-of one pass alone for K = 1 ... 5 sums and several widths of a strip.
+of one pass alone for K = 1 ... 5 sums and several widths of a strip, and for several weight vectors at once.
+
+--studies runs a whole study with an older checkout and with this one, each twice in a process of its own on one core:
+the first time compiles. Of both: CPU-seconds of the study, passes over the frames, evaluations and fits; the theta that
+was chosen, the final loss, the share of each source of the frames and its error. The cases are those of --case with all
+default settings, frames in two labels, and any --config.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -386,10 +395,12 @@ def time_kernels(frames, reflections, rounds):
             found = [kernel_rate(frames, reflections, dtype, strip, K, rounds, stream) for K in range(1, 6)]
             cells = "".join(f"{f'{rate / 1e9:.1f} ({share:.2f})':>15}" for rate, share in found)
             print(f"{dtype:9}{strip:6}{cells}{'  by the rule' if strip == rule else ''}")
+        many = [(R, kernel_rate(frames, reflections, dtype, rule, 3, rounds, stream, R)[0]) for R in (1, 4, 16)]
+        print(f"{dtype:9} K = 3, R weight vectors, R times that: {', '.join(f'{R}: {r / 1e9:.1f}' for R, r in many)}")
 
 
-def kernel_rate(frames, reflections, dtype, strip, K, rounds, stream):
-    """(bytes per CPU-second, share of the stream), medians."""
+def kernel_rate(frames, reflections, dtype, strip, K, rounds, stream, R=1):
+    """(bytes per CPU-second, share of the stream), medians; R times the bytes for R weight vectors."""
     from hpcfit.kinds.frame_weights.one_pass import one_pass
     from hpcfit.kinds.frame_weights.orbit_sums import FRAMES, Coefficients, Orbits
 
@@ -399,14 +410,91 @@ def kernel_rate(frames, reflections, dtype, strip, K, rounds, stream):
     data = np.empty((tiles, strips, rows, 2 * strip), dtype)
     data[:] = rng.standard_normal(data.shape[1:], dtype=np.float32)
     orbits = Orbits(np.ones((tiles, width)), np.tile(np.arange(width, dtype=np.int32), (tiles, 1)))
-    coefficients = Coefficients(rng.random((tiles, K - 1, width)), np.ones((tiles, width)), 1)
+    coefficients = Coefficients(rng.random((R, tiles, K - 1, width)), np.ones((R, tiles, width)), 1)
     held, F0 = np.arange(rows) < frames, np.zeros((tiles, width, 2))
-    w_t = np.where(held, 1 / frames, 0).astype(np.float32)
-    size = data.nbytes * frames // rows
-    run = lambda: one_pass(w_t, 1.0, data, orbits, coefficients, F0, held=held)  # noqa: E731
+    w_rt = np.tile(np.where(held, 1 / frames, 0).astype(np.float32), (R, 1))
+    size = R * data.nbytes * frames // rows
+    run = lambda: one_pass(w_rt, np.ones(R), data, orbits, coefficients, F0, held=held)  # noqa: E731
     run()
     rates = [(size / cpu_seconds(run), stream()) for _ in range(rounds)]
     return median(rate for rate, _ in rates), median(rate / plain for rate, plain in rates)
+
+
+# ---- whole studies -------------------------------------------------------------------------------------------------
+
+# Run by either checkout: the study of a config twice, and what of it is compared.
+STUDY = """
+import csv, json, sys, time
+from pathlib import Path
+from hpcfit.commands.optimize import run_optimize
+from hpcfit.kinds.frame_weights import study as module
+from hpcfit.kinds.table import load_config
+from hpcfit.ranks import Ranks
+
+config, directory = sys.argv[1:]
+seconds, study = [], module.study
+
+def timed(*arguments):
+    begun = time.process_time()
+    found = study(*arguments)
+    seconds.append(time.process_time() - begun)
+    return found
+
+module.study = timed
+for _ in range(2):
+    run_optimize(load_config(config, [f"run.directory={directory}", "run.report=false"]), Ranks(), overwrite=True)
+metrics = json.loads((Path(directory) / "metrics.json").read_text())
+last = json.loads((Path(directory) / "history.jsonl").read_text().splitlines()[-1])
+sources = list(csv.DictReader((Path(directory) / "sources.csv").read_text().splitlines()))
+errors = metrics.get("errors", {}).get("frames", {}).get("sources", {})
+print(json.dumps({
+    "CPU-s, compiling": seconds[0], "CPU-s, compiled": seconds[1], "passes": last["passes"],
+    "evaluations": metrics["evaluations_of_all_fits"], "fits": len(metrics["fits"]), "theta": metrics.get("theta"),
+    "final loss": metrics.get("loss"), "shares": [float(row["weight"]) for row in sources],
+    "errors": [errors.get(row["source"]) for row in sources],
+}))
+"""
+
+
+def make_study(case):
+    """The config of a study of the frames of a case, in two sources with a label each."""
+    from dataclasses import replace
+
+    from hpcfit.store.reference import Encoding
+    from hpcfit.testsystems import synthetic
+
+    F_th = np.load(case.folder / "F.npy")
+    d_min = 10 * (2 * np.pi / 3 / (1.03 * case.reflections)) ** (1 / 3)
+    every = synthetic.cubic_reflections(d_min)
+    kept, half = replace(every, hkl=every.hkl[: case.reflections]), case.frames // 2
+    sources = [synthetic.Source(*about) for about in (("one", F_th[:half], "A"), ("two", F_th[half:], "B"))]
+    synthetic.write_store(case.folder / "labelled", kept, sources, Encoding("float16"), shard_frames=512)
+    config = case.folder / "study.toml"
+    config.write_text(
+        '[frames]\nstore = "labelled"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n'
+    )
+    return config
+
+
+def compare_studies(config, old, core):
+    """Print what both checkouts took and found."""
+    new, found = Path(__file__).resolve().parent.parent, {}
+    for name, checkout in (("old", old), ("new", new)):
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["taskset", "-c", str(core), sys.executable, "-c", STUDY, config, f"{folder}/run"]
+            environment = os.environ | {"PYTHONPATH": str(checkout)}
+            done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{checkout}: the study of {config} failed:\n{done.stderr[-2000:]}")
+        found[name] = json.loads(done.stdout.splitlines()[-1])
+    print(f"\nthe study of {config}: {old}, and this checkout")
+    for what, before in found["old"].items():
+        print(f"{what:19}{in_words(before):>30}{in_words(found['new'][what]):>30}")
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+
+
+def in_words(value):
+    return " ".join(in_words(each) for each in value) if isinstance(value, list) else f"{value:.7g}" if value else "-"
 
 
 def options():
@@ -416,6 +504,8 @@ def options():
     parser.add_argument("--steps", type=int, default=5, help="of each way in a round")
     parser.add_argument("--evaluations", type=int, default=1500, help="at most, of a fit; 0: no fits")
     parser.add_argument("--kernels", action="store_true", help="the loops of one pass alone")
+    parser.add_argument("--studies", type=Path, metavar="OLD_CHECKOUT", help="whole studies by it and by this one")
+    parser.add_argument("--config", action="append", type=Path, default=[], help="of a study, several times")
     return parser.parse_args()
 
 
@@ -424,13 +514,18 @@ def main():
     os.environ |= ONE_THREAD
     core = min(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
-    for number, words in enumerate(chosen.case or CASES):
+    for config in chosen.config:
+        compare_studies(config.resolve(), chosen.studies.resolve(), core)
+    for number, words in enumerate(chosen.case or (() if chosen.config else CASES)):
         frames, reflections = (int(word) for word in words.split("x"))
         if chosen.kernels:
             time_kernels(frames, reflections, chosen.rounds)
             continue
         with tempfile.TemporaryDirectory() as folder:
             case = make_case(Path(folder) / "case", frames, reflections)
+            if chosen.studies:
+                compare_studies(make_study(case), chosen.studies.resolve(), core)
+                continue
             compare(case, chosen, core, converge=number == 0 and chosen.evaluations > 0)
 
 

@@ -64,7 +64,8 @@ class Reporter:
         self._latest = Moment(recorder.step - 1, time.time(), dict(recorder.spent), recorder.params)
         if self._root and recorder.last:
             seconds = self._elapsed + self._latest.time - self._started
-            self._points.append(recorder.last | {"step": recorder.step - 1, "seconds": seconds})
+            at = {"step": recorder.step - 1, "passes": recorder.passed, "seconds": seconds}
+            self._points.append(recorder.last | at)
 
     def message(self) -> dict[str, Any]:
         """A report, in the monitor's thread: plain numbers by name, as ``workflow.pages.collector.Fit`` takes them."""
@@ -103,8 +104,7 @@ class Reporter:
     def _new_points(self) -> list[dict[str, float]]:
         rows = [self._points.popleft() for _ in range(len(self._points))]
         limit = MAX_POINTS if self._reported else MAX_EARLIER
-        passes = self._run.recorder.evaluate.passes
-        return [_point(row) | {"passes": passes * row["evaluation"]} for row in thinned(rows, limit)]
+        return [_point(row) for row in thinned(rows, limit)]
 
     def _earlier(self) -> list[dict[str, float]]:
         """What a continued run did before: the last evaluation of each step."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,15 +10,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from hpcfit.commands.many_fits import ManyFits
+from hpcfit.commands.recorder import Recorder
 from hpcfit.commands.session import Session
 from hpcfit.config import OptimizerConfig
 from hpcfit.errors import together
 from hpcfit.fit import hooks
 from hpcfit.fit.checkpoint import Checkpoints, Record, Records, Stages
-from hpcfit.fit.gradient import Evaluation, Gradient, no_rows_of
+from hpcfit.fit.gradient import NO_ROWS, Evaluation, Gradient, no_rows_of
 from hpcfit.fit.grid import Grid
-from hpcfit.fit.inner import InnerProduct, combine
+from hpcfit.fit.inner import combine
 from hpcfit.fit.loop import Hook, Outcome, Step, Stop, fit
+from hpcfit.fit.many import batches, share_frames
 from hpcfit.fit.not_finite import not_a_number
 from hpcfit.fit.optimizers import MakeOptimizer, Optimizer, choose_optimizer
 from hpcfit.fit.problem import Params
@@ -27,93 +29,9 @@ from hpcfit.fit.reduction import choose_sum
 from hpcfit.fit.stages import Fitted, Interrupted, Result, StageRunner, Until, Work, heeded
 from hpcfit.kinds.base import SteppedCase
 from hpcfit.log import Warned, logger
-from hpcfit.ranks import Ranks
-from hpcfit.runs.directory import RunDirectory
 from hpcfit.runs.study import StudyFile
 
 T = TypeVar("T")
-SHOWN = 10  # numbers of an evaluation in a line of the log
-
-
-@dataclass
-class Recorder:
-    """``evaluate`` for optimizers: counts, and writes one row of history for each evaluation on root.
-
-    evaluate: of the present fit. fit: the number of the fit that evaluations belong to; step: that the next one belongs
-    to, over all fits.
-    """
-
-    evaluate: Gradient | None
-    world: Ranks
-    directory: RunDirectory | None = None
-    count: int = 0
-    fit: int = -1
-    step: int = 0
-    params: Params | None = None  # of the last evaluation, gauged
-    timed: int = -1
-    started: float = field(default_factory=time.perf_counter)
-    beat: Callable[[], None] = lambda: None  # told of each evaluation
-    last: dict[str, float] = field(default_factory=dict)
-    spent: dict[str, float] = field(default_factory=dict)
-    _before: int = 0  # steps of earlier fits
-
-    @property
-    def inner(self) -> InnerProduct:
-        """The inner product of parameters of the present fit."""
-        return InnerProduct(self.evaluate.add)
-
-    def begin(self, directory: RunDirectory, count: int) -> None:
-        """Write to ``directory`` from evaluation ``count`` on."""
-        self.directory, self.count, self.started = directory, count, time.perf_counter()
-
-    def next_fit(self, evaluate: Gradient) -> None:
-        """Begin another fit, to which evaluations belong from now on."""
-        self.evaluate, self.fit = evaluate, self.fit + 1
-
-    def fit_ended(self, steps: int) -> None:
-        """Its steps count before those of the next one."""
-        self._before += steps
-        self.step = self._before
-
-    def __call__(self, params: Params) -> Evaluation:
-        """Evaluate and record; collective."""
-        evaluation = self.evaluate(params)
-        self.count += 1
-        norm = self.inner.norm(evaluation.gradient)
-        metrics = self.evaluate.metrics(evaluation)
-        self.last = {"evaluation": self.count, "loss": evaluation.loss, **metrics, "gradient_norm": norm}
-        self.params = evaluation.params
-        self._add_times(evaluation.seconds)
-        self.beat()
-        if self.world.is_root:
-            self.directory.add_evaluation(self._row(evaluation))
-        return evaluation
-
-    def of_this_fit(self, metric: str) -> list[float]:
-        """A metric after each of its steps so far, those before an interruption too; on root."""
-        rows = [row for row in self.directory.rows if row["fit"] == self.fit]
-        return list({row["step"]: row[metric] for row in rows}.values())
-
-    def after(self, step: Step) -> None:
-        """As a hook: what is evaluated from now on belongs to the next step."""
-        self.step = self._before + step.number + 1
-
-    def _add_times(self, seconds: dict[str, float]) -> None:
-        """From the second evaluation on: the first one compiles."""
-        self.timed += 1
-        if self.timed > 0:
-            for name, value in seconds.items():
-                self.spent[name] = self.spent.get(name, 0.0) + value
-
-    def _row(self, evaluation: Evaluation) -> dict[str, float]:
-        seconds = {f"{name}_seconds": value for name, value in evaluation.seconds.items()}
-        about = {"fit": self.fit, "step": self.step, "passes": self.evaluate.passes * self.count}
-        return {**about, **self.last, "seconds": time.perf_counter() - self.started, **seconds}
-
-    def describe(self) -> str:
-        """The last evaluation in a line."""
-        words = [f"{name} {value:.6g}" for name, value in self.last.items() if name not in ("loss", "gradient_norm")]
-        return "  ".join(words[:SHOWN]) + (" ..." if len(words) > SHOWN else "")
 
 
 @dataclass
@@ -226,6 +144,7 @@ class Run:
         self.recorder.next_fit(evaluate)
         record = self.records.load(name, start, no_rows_of(evaluate))
         if record is not None:
+            self.recorder.fit_ended(record.facts["steps"])
             return self._remembered(name, record)
         one = OneFit.of(self, name, evaluate, optimizer or self._optimizer, until, tolerance)
         also = [] if also is None else [also]
@@ -239,10 +158,51 @@ class Run:
         if not tolerance:
             logger.info("stopped after step %d: %s", outcome.last.number, outcome.stop.reason)
         fitted = self._ended(name, evaluate, outcome)
+        self.recorder.fit_ended(fitted.steps)
         self.study.end(name)
         self._keep(fitted)
         one.checkpoints.save(outcome.last)
         return fitted
+
+    def fit_many(
+        self, names: Sequence[str], starts: Sequence[Params], gradients: Sequence[Gradient], *, tolerance: float
+    ) -> list[Fitted]:
+        """See ``fit.stages.Fits``. Raises Interrupted."""
+        if not (self.session.config.optimizer.name == "lbfgs" and share_frames(gradients)):
+            return [
+                self.fit(name, start, evaluate, tolerance=tolerance)
+                for name, start, evaluate in zip(names, starts, gradients)
+            ]
+        for name in names:
+            self._begin(name)
+        numbers = self.recorder.next_fits(len(names))
+        found = {name: self.records.load(name, start, NO_ROWS) for name, start in zip(names, starts)}
+        fits = {name: self._remembered(name, record) for name, record in found.items() if record is not None}
+        left = [n for n, name in enumerate(names) if name not in fits]
+        for part in batches(len(left)):
+            chosen = lambda of_all, part=part: [of_all[n] for n in left[part]]  # noqa: E731
+            for fitted in self._many(chosen(names), chosen(starts), chosen(gradients), chosen(numbers), tolerance):
+                fits[fitted.name] = fitted
+        self.recorder.fit_ended(max(fitted.steps for fitted in fits.values()))
+        return [fits[name] for name in names]
+
+    def _many(
+        self, names: Sequence[str], starts: Sequence[Params], gradients: Sequence[Gradient], numbers: Sequence[int],
+        tolerance: float,
+    ) -> list[Fitted]:  # fmt: skip
+        """The fits that have not ended before. They are kept when all have ended; until then a checkpoint has them."""
+        checkpoints = self._checkpoints("; ".join(names), self.grid, self.evaluate.frames.rows.ids)
+        heed = [self.signals, *self.clock, *self.more]
+        together = ManyFits.of(self.session, self.recorder, checkpoints, heed, names, gradients, numbers, tolerance)
+        ended, stop = together.run(starts)
+        self.progressed = True
+        if stop is not None:
+            raise Interrupted(stop)
+        self.counted = self.recorder.count
+        for fitted in ended:
+            self.study.end(fitted.name)
+            self._keep(fitted)
+        return ended
 
     @property
     def _optimizer(self) -> MakeOptimizer:
@@ -254,11 +214,10 @@ class Run:
         # Since the fit before ended: some may be those of a run that was interrupted.
         evaluations, self.counted = self.recorder.count - self.counted, self.recorder.count
         state = outcome.last.state
-        at = evaluate.value(state.params)
+        at = self.recorder.at(state.params)
         metrics = {"loss": float(state.loss), **evaluate.metrics(at)}
         words = "  ".join(f"{key} {value:.5g}" for key, value in metrics.items())
         logger.info("%d evaluations of '%s': %s", evaluations, name, words)
-        self.recorder.fit_ended(outcome.last.number)
         return Fitted(name, at.params, metrics, outcome.last.number, evaluations, outcome.stop.reason, at.rows)
 
     def _keep(self, fitted: Fitted) -> None:
@@ -267,7 +226,6 @@ class Run:
 
     def _remembered(self, name: str, record: Record) -> Fitted:
         self.counted = record.evaluations
-        self.recorder.fit_ended(record.facts["steps"])
         self.study.end(name)
         return Fitted(name, record.params, **record.facts, rows=record.rows)
 
@@ -308,8 +266,8 @@ class Run:
         """Why the final fit stopped, steps, rate; collective."""
         spent, fitted = self.recorder.spent, self.result.fitted
         passes = self.result.evaluate.passes
-        passed = passes * self.session.case.bytes_held(self.session.grid) * max(self.recorder.timed, 0)
-        rates = self.session.world.gather((passed / (spent["compute"] + spent["read"]) if spent else 0.0, bandwidth))
+        rate = self.recorder.rate(self.session.case.bytes_held(self.session.grid))
+        rates = self.session.world.gather((rate, bandwidth))
         if rates is None:
             return {}
         return {
@@ -381,12 +339,14 @@ class OneFit:
             watchdog.stop()
 
     def _hooks(self, chosen: OptimizerConfig) -> list[Any]:
-        lines = 0 if self.tolerance else math.inf  # of many short fits that are only compared, one line each is enough
+        compared = self.tolerance > 0
+        lines = 0 if compared else math.inf  # of many short fits that are only compared, one line each is enough
+        patience = min(chosen.patience, hooks.PATIENCE_OF_COMPARED) if compared else chosen.patience
         describe = self.run.recorder.describe
         progress = [hooks.Progress(describe, lines)] if self.run.session.world.is_root else []
         signs = {
             "small gradient": hooks.SmallGradient(chosen.gradient_tolerance),
-            "small change": hooks.SmallChange(max(chosen.relative_tolerance, self.tolerance), chosen.patience),
+            "small change": hooks.SmallChange(max(chosen.relative_tolerance, self.tolerance), patience),
         }
         converged: list[Any] = [signs[sign] for sign in self.optimizer.stops_on]
         if self.until is not None:

@@ -30,17 +30,22 @@ class Adjoint(Halves):
 
     @cached_property
     def _prepared(self) -> Tree:
-        return self.problem.prepare(self.frames.rows)
+        return self.problem.prepare([self.problem], [self.frames.rows])
 
     def _pass(self, params: Params, blocks: Block, common: Tree, clock: Stopwatch) -> tuple[Tree, Params, Any]:
         w_t = np.asarray(derivatives.weights(self.problem, params, blocks)).ravel()
+        alone = jax.tree.map(lambda leaf: np.asarray(leaf)[None], common)
+        sliced, rows = self._read(self._prepared, w_t[None], alone, np.zeros(1, int), clock)
+        return jax.tree.map(lambda leaf: leaf[0], sliced), NO_ROWS, rows[0]
+
+    def _read(self, prepared: Tree, w_rt: np.ndarray, common: Tree, of: np.ndarray, clock: Stopwatch) -> tuple:
+        """``OnePassProblem.one_pass`` over all frames."""
         pieces = []
         for chunk in self._timed_chunks(clock):
             with clock("compute"):
-                made = self.problem.one_pass(w_t, common, chunk, self._prepared, self.threads)
+                made = self.problem.one_pass(w_rt, common, chunk, prepared, of, self.threads)
                 pieces.append(jax.block_until_ready(made))
-        sliced, rows = jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
-        return sliced, NO_ROWS, rows
+        return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
 
     def _not_finite_data(self, at: SumsAt) -> np.ndarray:
         """The rows whose data are not finite, else the one of the largest weight, if sums of tiles are not."""

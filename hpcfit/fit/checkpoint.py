@@ -29,8 +29,9 @@ from hpcfit.store.files import Seal, check_seal, hdf5_sealed, sha256_of_file
 
 CHECKPOINT, RECORD, STAGE = "checkpoint", "record of a fit", "stage"
 STAGE_ENDING = ".stage"  # HDF5 too, but no record of a fit, which is what *.h5 finds
-# 2: a checkpoint names its fit; 3: weights of the simplex are squares of the parameters; 4: sealed, records too
-SCHEMA = 4
+# 2: a checkpoint names its fit; 3: weights of the simplex are squares of the parameters; 4: sealed, records too; 5: of
+# many fits, and of steps that are rounding
+SCHEMA = 5
 
 
 # ---- the format --------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.fit.cells import each, over_blocks, over_cells
+from hpcfit.fit.cells import Alike, Places, each, each_fit, over_blocks, over_cells, over_fits
 from hpcfit.fit.problem import Block, Cell, Params, Problem, RowsProblem, Statistics
 
 Tree = Any
@@ -146,11 +146,12 @@ def weights_vjp(problem: Problem, params: Params, blocks: Block, w_bar: jax.Arra
 def combined(problem: Problem, rows: jax.Array, sums_bar: Tree) -> jax.Array:
     """The derivatives of the loss by the weights, by way of each tile, [tiles, T]."""
 
-    def one(rows_kt, tile):
-        coefficients = problem.coefficients(sums_bar, tile)
-        return sum(c * row.astype(c.dtype) for c, row in zip(coefficients, rows_kt))
+    return each(lambda rows_kt, tile: _combined(problem, rows_kt, sums_bar, tile), rows, problem.tiles)
 
-    return each(one, rows, problem.tiles)
+
+def _combined(problem: Problem, rows_kt: jax.Array, sums_bar: Tree, tile: Tree) -> jax.Array:
+    coefficients = problem.coefficients(sums_bar, tile)
+    return sum(c * row.astype(c.dtype) for c, row in zip(coefficients, rows_kt))
 
 
 @jax.jit
@@ -198,3 +199,92 @@ def metrics(problem: Problem, sums: Tree, common: Tree, shared: Tree) -> dict[st
 def loss_and_cotangents(problem: Problem, sums: Tree, common: Tree, shared: Tree) -> tuple[jax.Array, tuple]:
     """The loss, and its derivatives by sums, common and shared parameters."""
     return jax.value_and_grad(lambda *args: problem.loss(*args), argnums=(0, 1, 2))(sums, common, shared)
+
+
+# ---- of many fits in one pass ------------------------------------------------------------------------------------
+#
+# Leaves of what belongs to a fit are [places, ...]; see ``fit.cells.Places``.
+
+
+@jax.jit
+def weights_and_sums_of_fits(
+    problems: Alike, places: Places, blocks: Alike, shared: Tree, local: Tree
+) -> tuple[jax.Array, Tree]:
+    """The weights [places, blocks, width], and the sums over blocks that need no data, leaves [places, blocks].
+
+    local: the local parameters, and what blocks say to their neighbours.
+    """
+
+    def of_block(problem, rows, of_shared, mine):
+        params, block = Params(of_shared, mine[0]), Block(*rows, *mine[1])
+        return problem.weights(params, block), problem.of_frames(params, block)
+
+    return over_fits(of_block, places, problems, blocks, _length(local), shared, local)
+
+
+@partial(jax.jit, static_argnames="reported")
+def summaries_of_fits(
+    problems: Alike, places: Places, tiles: Alike, common: Tree, shared: Tree, sliced: Tree, reported: bool
+) -> Tree:
+    """The sums of each tile, leaves [places, tiles, ...]; without those that are only reported, or with them."""
+
+    def of_tile(problem, tile, mine, sums):
+        found = problem.summary(Statistics(mine[0], sums), mine[1], tile)
+        return found if reported else problem.of_loss(found)
+
+    return over_fits(of_tile, places, problems, tiles, _length(sliced), (common, shared), sliced)
+
+
+@jax.jit
+def metrics_of_fits(problems: Alike, places: Places, sums: Tree, common: Tree, shared: Tree) -> dict[str, jax.Array]:
+    """The numbers that the problems report, [places], by name."""
+    return each_fit(lambda problem, at: problem.metrics(*at), places, problems, (sums, common, shared))
+
+
+@jax.jit
+def losses_and_cotangents(
+    problems: Alike, places: Places, sums: Tree, common: Tree, shared: Tree
+) -> tuple[jax.Array, tuple]:
+    """The losses [places], and their derivatives by sums, common and shared parameters."""
+    of_fit = lambda problem, at: jax.value_and_grad(problem.loss, argnums=(0, 1, 2))(*at)  # noqa: E731
+    return each_fit(of_fit, places, problems, (sums, common, shared))
+
+
+@jax.jit
+def tile_cotangents_of_fits(
+    problems: Alike, places: Places, tiles: Alike, at: tuple[Tree, Tree, Tree], sliced: Tree, rows: jax.Array
+) -> tuple[Tree, Tree, jax.Array]:
+    """The cotangents of common and of shared parameters by way of each tile, and those of the weights [places, tiles,
+    T] from ``rows`` [places, tiles, K, T]. at: common, shared parameters, and the cotangents of the sums."""
+
+    def of_tile(problem, tile, mine, both):
+        common, shared, sums_bar = mine
+        of_common = lambda c, q: problem.of_loss(problem.summary(Statistics(c, both[0]), q, tile))  # noqa: E731
+        common_bar, shared_bar = jax.vjp(of_common, common, shared)[1](sums_bar)
+        return common_bar, shared_bar, _combined(problem, both[1], sums_bar, tile)
+
+    return over_fits(of_tile, places, problems, tiles, _length(sliced), at, (sliced, rows))
+
+
+@jax.jit
+def block_cotangents_of_fits(
+    problems: Alike, places: Places, blocks: Alike, at: tuple[Tree, Tree], local: Tree, w_bar: jax.Array
+) -> tuple[Params, Params]:
+    """The cotangents of the parameters by way of the sums without data and by way of the weights, leaves [places, ...].
+
+    at: shared parameters and the cotangents of those sums; local: as for the weights; w_bar: [places, blocks, width].
+    """
+
+    def of_block(problem, rows, mine, both):
+        (of_local, beside), bar = both
+        params, block = Params(mine[0], of_local), Block(*rows, *beside)
+        [of_frames] = jax.vjp(lambda q: problem.of_frames(q, block), params)[1](mine[1])
+        [of_data] = jax.vjp(lambda q: problem.weights(q, block), params)[1](bar)
+        return of_frames, of_data
+
+    return over_fits(of_block, places, problems, blocks, _length(local), at, (local, w_bar))
+
+
+def _length(tree: Tree) -> int:
+    """Tiles or blocks of leaves [places, n, ...]."""
+    return jax.tree.leaves(tree)[0].shape[1]

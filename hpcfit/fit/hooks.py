@@ -22,6 +22,7 @@ from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 
 T = TypeVar("T")
+PATIENCE_OF_COMPARED = 3  # steps without change that end a fit which is only compared with others
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,14 @@ Array = np.ndarray
 GOING, PRECISION, NOT_FINITE, SMALL_GRADIENT, SMALL_CHANGE, MAX_STEPS = range(6)
 REASONS = {
     GOING: "",
-    PRECISION: "the line search found no lower loss: this is the precision of the loss",
+    PRECISION: "steps no longer lower the loss by more than its rounding: this is the precision of the loss",
     NOT_FINITE: "the loss was finite at no trial of a line search",
     SMALL_GRADIENT: "the gradient is small (optimizer.gradient_tolerance)",
     SMALL_CHANGE: "the loss hardly changes (optimizer.relative_tolerance)",
     MAX_STEPS: "all steps are done (optimizer.max_steps)",
 }
 NOT_CURVED = 1e-14  # of <y, y>: below it <s, y> is rounding
+ROUNDED_STEPS = 3  # in a row: one may be so by chance
 
 
 class Search(NamedTuple):
@@ -61,8 +62,8 @@ class LbfgsState(NamedTuple):
     """Minimisations, numbers [*each].
 
     s, y: the last ``memory`` steps and gradient changes, newest last, of which the last ``filled`` are there. search:
-    from here on. steps: accepted so far; losses: [memory of them, *each], of the last steps, newest last; status: why
-    each has ended, see ``REASONS``.
+    from here on. steps: accepted so far; losses: [memory of them, *each], of the last steps, newest last; rounded: how
+    many of the last steps in a row changed the loss by its rounding; status: why each has ended, see ``REASONS``.
     """
 
     params: Params
@@ -74,6 +75,7 @@ class LbfgsState(NamedTuple):
     search: Search
     steps: Array
     losses: Array
+    rounded: Array
     status: Array
     rows: Params = NO_ROWS
 
@@ -162,12 +164,13 @@ class Lbfgs:
         nothing = inner.combine([zeros], [params])
         unknown = Search(nothing, zeros, zeros, zeros, zeros, zeros.astype(int), zeros > 0, zeros, nothing, here.rows)
         kept = (nothing,) * self.memory
-        losses = np.full((self._remembered, *inner.each), np.inf)
         loss = np.asarray(here.loss, float)
+        losses = np.full((self._remembered, *inner.each), np.inf)
+        losses[-1] = loss
         status = np.where(np.isfinite(loss), GOING, NOT_FINITE)
         state = LbfgsState(
-            params, loss, here.gradient, kept, kept, zeros.astype(int), unknown, zeros.astype(int), losses, status,
-            here.rows,
+            params, loss, here.gradient, kept, kept, zeros.astype(int), unknown, zeros.astype(int), losses,
+            zeros.astype(int), status, here.rows,
         )  # fmt: skip
         return self._turned(state, np.ones(inner.each, bool))
 
@@ -182,6 +185,8 @@ class Lbfgs:
         slope = self.inner(here.gradient, search.direction)
         descends = self._descends(state.loss, here.loss, search, slope)
         accepted = going & descends & (slope >= self.curvature * search.slope)
+        rounded = np.where(self._is_rounding(state.loss, here.loss, search, slope), state.rounded + 1, 0)
+        state = state._replace(rounded=np.where(accepted, rounded, state.rounded))
         search = self._bracketed(search, going & ~accepted, descends, here)
         # Where trials are used up, the best of them that lowered the loss is taken.
         spent = going & ~accepted & (search.trials >= self.max_trials)
@@ -189,7 +194,8 @@ class Lbfgs:
         state = self._moved(state._replace(search=search), here, accepted, second)
         lost = spent & ~second
         again = lost & search.finite & (state.filled > 0)
-        status = np.where(lost & ~search.finite, NOT_FINITE, np.where(lost & ~again, PRECISION, state.status))
+        precise = (lost & ~again) | (accepted & (state.rounded >= ROUNDED_STEPS))
+        status = np.where(lost & ~search.finite, NOT_FINITE, np.where(precise, PRECISION, state.status))
         state = state._replace(status=status, filled=np.where(again, 0, state.filled))
         return self._turned(state, accepted | second | again)
 
@@ -208,6 +214,14 @@ class Lbfgs:
             lower = here <= before + self.armijo * search.length * search.slope
             as_low = here <= before + self.noise * np.abs(before)
         return lower | (as_low & (slope <= (2 * self.armijo - 1) * search.slope))
+
+    def _is_rounding(self, before: Array, here: Array, search: Search, slope: Array) -> Array:
+        """Whether the change of the loss is one that its rounding may make, and differs from what the slopes at both
+        ends of the step say by more than this itself. They are right to third order, so that near a minimum nothing but
+        rounding makes such a difference."""
+        with np.errstate(invalid="ignore"):
+            change, by_slopes = here - before, 0.5 * search.length * (search.slope + slope)
+            return (np.abs(change) <= self.noise * np.abs(before)) & (np.abs(change - by_slopes) > np.abs(by_slopes))
 
     def _bracketed(self, search: Search, which: Array, descends: Array, here: Evaluation) -> Search:
         """The searches after a trial that was not accepted, by doubling and bisection."""

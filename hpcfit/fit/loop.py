@@ -54,13 +54,14 @@ def fit(
             return Outcome(last, next((stop for stop in stops if stop.interrupted), stops[0]))
         state = optimizer.step(last.state, evaluate)
         if not math.isfinite(state.loss):  # the same on all ranks: it was broadcast
-            raise together(_diverged(state, last.number + 1, not_finite_at(state.params)))
+            raise together(diverged(state.loss, last.number + 1, not_finite_at(state.params)))
         losses = (*last.losses, state.loss)[-REMEMBERED_LOSSES:]
         last = Step(last.number + 1, state, norm(state.gradient), losses)
 
 
-def _diverged(state: Any, number: int, where: str) -> NumericalError:
+def diverged(loss: float, number: int, where: str) -> NumericalError:
+    """The error of a step that ends at a loss that is not finite. where: the block and frames that it comes from."""
     return NumericalError(
-        f"the loss is {state.loss} after step {number}" + (f": no finite number from {where}" if where else ""),
+        f"the loss is {loss} after step {number}" + (f": no finite number from {where}" if where else ""),
         remedy="take shorter steps ([optimizer] options: learning_rate, or first_step of 'lbfgs', which turns back)",
     )

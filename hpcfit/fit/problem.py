@@ -16,7 +16,8 @@ A problem communicates nothing, reads nothing and keeps no state. What it needs 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -197,11 +198,22 @@ class OnePassProblem(Problem, Protocol):
     def weights(self, params: Params, block: Block) -> Any:
         """The weight of each frame of a block, [width]; 0 for padding."""
 
-    def prepare(self, frames: FrameRows) -> Tree:
-        """The constants of the loss, the tiles and the frames that every pass reads."""
+    def in_a_batch(self) -> Self:
+        """An equal problem, whose sums have the shape that those of all fits of a batch have, with leaves of its own
+        where fits may differ: all others are one object in every fit (``fit.many``)."""
 
-    def one_pass(self, w_t: Any, common: Tree, chunk: Any, prepared: Tree, threads: int) -> tuple[Tree, Any]:
-        """(sliced [tiles, ...], rows [tiles, K, T]) from all frames of the tiles of a chunk."""
+    def of_loss(self, sums: Tree) -> Tree:
+        """The sums that ``loss`` looks at, None in place of others: these are only reported."""
+
+    def prepare(self, alike: Sequence[Self], frames: Sequence[FrameRows]) -> Tree:
+        """The constants of the loss, the tiles and the frames that every pass reads, of the problems and rows of fits
+        that share it."""
+
+    def one_pass(
+        self, w_rt: Any, common: Tree, chunk: Any, prepared: Tree, of: np.ndarray, threads: int
+    ) -> tuple[Tree, Any]:
+        """(sliced [R, tiles, ...], rows [R, tiles, K, T]) from all frames of the tiles of a chunk, at R weight vectors
+        [R, T] with their sums ``common`` [R]. of: [R], the number of the fit that each belongs to."""
 
     def coefficients(self, sums_bar: Tree, tile: Tree) -> Any:
         """[K] of one tile, from the cotangent of the sums."""

@@ -35,6 +35,9 @@ class Sum(Protocol):
     def columns(self, parts: np.ndarray) -> np.ndarray:
         """Many small quantities at once: [blocks, n] to [n], summed over blocks and the ranks of the frames axis."""
 
+    def of_fits(self, parts: Tree, *, over: Axis) -> Tree:
+        """Leaves [fits, parts, ...] to [fits, ...]: each fit gets the sums that it would get alone, in one message."""
+
 
 @dataclass(frozen=True)
 class ReproducibleSum:
@@ -61,6 +64,25 @@ class ReproducibleSum:
         k, finite = self._fitting(np.max(np.abs(parts), axis=0, initial=0.0), self.grid.parts("frames"))
         integers = np.rint(np.ldexp(np.where(finite, parts, 0.0), k)).astype(np.int64).sum(axis=0)
         return np.where(finite, np.ldexp(self.grid.frames.sum(integers).astype(np.float64), -k), np.nan)
+
+    def of_fits(self, parts: Tree, *, over: Axis) -> Tree:
+        """See ``Sum.of_fits``; each leaf of each fit has its own exponent."""
+        leaves, structure = [np.asarray(leaf, float) for leaf in jax.tree.leaves(parts)], jax.tree.structure(parts)
+        if not leaves:
+            return parts
+        largest = np.stack([np.max(np.abs(leaf.reshape(len(leaf), -1)), axis=1, initial=0.0) for leaf in leaves])
+        k, finite = (of.reshape(largest.shape) for of in self._fitting(largest.ravel(), self.grid.parts(over)))
+        along = lambda numbers, leaf: numbers.reshape(-1, *[1] * (leaf.ndim - 1))  # noqa: E731
+        with np.errstate(invalid="ignore"):  # of what is not finite, whose sum is NaN below
+            integers = [
+                np.rint(leaf * along(np.ldexp(1.0, exponents), leaf)).astype(np.int64).sum(axis=1)
+                for leaf, exponents in zip(leaves, k)
+            ]
+        totals = _together(self.grid.ranks(over).sum, integers)
+        return jax.tree.unflatten(structure, [
+            np.where(along(known, total), np.ldexp(total.astype(np.float64), -along(exponents, total)), np.nan)
+            for total, exponents, known in zip(totals, k, finite)
+        ])  # fmt: skip
 
     def _exponents(self, parts: Sequence[Sequence[Any]], n_parts: int) -> tuple[np.ndarray, np.ndarray]:
         """The exponent of each leaf, and which leaves are finite."""
@@ -94,6 +116,14 @@ class FastSum:
     def columns(self, parts: np.ndarray) -> np.ndarray:
         """See ``Sum.columns``."""
         return self.grid.frames.sum(parts.sum(axis=0))
+
+    def of_fits(self, parts: Tree, *, over: Axis) -> Tree:
+        """See ``Sum.of_fits``."""
+        leaves, structure = jax.tree.leaves(parts), jax.tree.structure(parts)
+        if not leaves:
+            return parts
+        totals = _together(self.grid.ranks(over).sum, [np.asarray(leaf, float).sum(axis=1) for leaf in leaves])
+        return jax.tree.unflatten(structure, totals)
 
 
 def choose_sum(name: Literal["reproducible", "fast"], grid: Grid) -> Sum:

@@ -240,9 +240,16 @@ class Fits(Protocol):
         """Minimise from ``start``; collective. A fit that has ended before an interruption is not run again.
 
         evaluate: value and gradient of this fit, by default those of the run. optimizer: makes one for this fit, by
-        default that of the config. until: what else ends it. tolerance: a relative one that is enough, where it is
-        larger than that of the config. also: is called at the start and after each step.
+        default that of the config. until: what else ends it. tolerance: of a fit that is only compared with others, a
+        relative one that is enough, where it is larger than that of the config. also: is called at the start and after
+        each step.
         """
+
+    def fit_many(
+        self, names: Sequence[str], starts: Sequence[Params], gradients: Sequence[Gradient], *, tolerance: float
+    ) -> list[Fitted]:
+        """Fits that do not depend on each other, which are only compared; collective. Where they can they share their
+        passes over the frames (``fit.many``). What one finds does not depend on the others."""
 
     def final(self, fitted: Fitted, evaluate: Gradient | None = None) -> None:
         """Say that this is the result, of this gradient, after which no more is fitted but to tell its errors."""

@@ -26,7 +26,7 @@ def run(tmp_path):
     kind, grid = SimpleNamespace(metrics=[Metric("cc", "CC")]), SimpleNamespace(slices=Ranks())
     session = SimpleNamespace(config=config, world=Ranks(), case=case, grid=grid, kind=kind)
     evaluate = SimpleNamespace(problem=None, passes=2, frames=SimpleNamespace(rows=None))
-    recorder = SimpleNamespace(evaluate=evaluate, last={}, spent={}, params=object(), step=0)
+    recorder = SimpleNamespace(evaluate=evaluate, last={}, spent={}, params=object(), step=0, passed=0)
     return SimpleNamespace(session=session, evaluate=evaluate, recorder=recorder)
 
 
@@ -35,6 +35,7 @@ def step(run, reporter, number, *, compute=0.02, reduce=0.005):
     spent = run.recorder.spent
     run.recorder.last = {"evaluation": number + 1, "loss": -0.5, "cc": number / 100, "gradient_norm": 1e-3}
     run.recorder.spent = {"compute": spent.get("compute", 0.0) + compute, "reduce": spent.get("reduce", 0.0) + reduce}
+    run.recorder.passed = 2 * (number + 1)
     run.recorder.step = number + 1  # that of the next evaluation
     reporter(Step(number, None, 1e-3, ()))
 

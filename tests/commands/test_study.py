@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import pytest
 
+from hpcfit.fit import hooks
+from hpcfit.fit.stop import Stop
 from hpcfit.testsystems import synthetic
 from tests.command import ROOT, here, sets
 from tests.commands.test_records import records
@@ -18,10 +20,11 @@ from tests.workflow.crew_tasks import Gate
 
 pytestmark = pytest.mark.slow
 
-# Three starts, two thetas in two folds, the fits of all orbits, the final one, and two resamples of either kind.
+# Three starts, two thetas in two folds, a fit of all orbits at the theta that starts were not compared at, the final
+# one, and two resamples of either kind.
 STUDY = 'theta = [0.01, 0.1]\nfolds = 2\nresamples = 2\nstarts = ["prior", "clusters"]\n'
 SETTINGS = ("optimizer.max_steps=8", "checkpoint.every_steps=2", "run.report=false")
-FITS = 3 + 2 * 2 + 2 + 1 + 2 * 2
+FITS = 3 + 2 * 2 + 1 + 1 + 2 * 2
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def config(tmp_path_factory):
 
 def words(config, directory, *more):
     given = (f"run.directory={directory}", *SETTINGS)
-    return ["optimize", str(config), *more, *sets(*given)]
+    return ["optimize", str(config), *sets(*given), *more]
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +127,25 @@ def test_an_interrupted_study_ends_as_the_whole_one_on_other_ranks(
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("has ended before") >= len(kept)
     assert {path.name: path.stat().st_mtime_ns for path in records(run) if path.name in kept} == kept
+    assert result(run) == result(whole)
+
+
+@pytest.mark.parametrize("after", [0, 4])
+def test_fits_that_are_interrupted_together_go_on_from_where_they_were(config, whole, tmp_path, monkeypatch, after):
+    """At the start of the folds, and amid them, where some have ended; with another checkpoint every step."""
+    run, heeded = tmp_path / "run", hooks.Signals.__call__
+
+    def stopped(signals, step):
+        of_folds = step is not None and step.number == after and len(step.state.evaluations) == 2
+        return Stop("a test", interrupted=True) if of_folds else heeded(signals, step)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hooks.Signals, "__call__", stopped)
+        assert here(*words(config, run, "--set", "checkpoint.every_steps=1")).returncode == 75
+    assert len(records(run)) == 3
+    done = here(*words(config, run, "--resume"))
+    assert done.returncode == 0, done.stderr
+    assert f"step_{after:08d}.h5" in done.stderr
     assert result(run) == result(whole)
 
 

@@ -1,5 +1,7 @@
 """Many minimisations by one L-BFGS: each does, bit for bit, what it would do alone."""
 
+import zlib
+
 import numpy as np
 import pytest
 
@@ -123,6 +125,33 @@ def test_each_ends_for_a_reason_of_its_own():
     state, _ = many(functions, starts(6), Ends(5, gradient=1e-9, relative=1e-6, patience=2))
     assert list(state.status) == [SMALL_GRADIENT, PRECISION, NOT_FINITE, SMALL_GRADIENT, SMALL_CHANGE, MAX_STEPS]
     np.testing.assert_array_equal(state.params.local["u"][..., 1], starts(6)[1])
+
+
+ROUNDING = 2.0**-24  # of float32
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_loss_that_is_rounding_ends_a_fit(seed):
+    """A quadratic form on a level of 1, whose loss is off by as much as float32 numbers are, otherwise at every point:
+    the gradient alone would lead on for ever. It ends where the loss cannot be told from the least one."""
+    curvature = np.geomspace(1, 300, BLOCKS * WIDTH).reshape(BLOCKS, WIDTH)
+    exact = lambda u: 1 + np.sum(curvature * u * u)  # noqa: E731
+
+    def rounded(u):
+        off = np.random.default_rng(zlib.crc32(u.tobytes())).uniform(-ROUNDING, ROUNDING)
+        return exact(u) * (1 + off), 2 * curvature * u
+
+    begun = np.random.default_rng(seed).normal(size=(BLOCKS, WIDTH))
+    state, trials = alone(rounded, begun, Ends(500), noise=2 * ROUNDING)
+    assert state.status == PRECISION
+    assert exact(state.params.local["u"]) - 1 < 2 * ROUNDING
+    assert len(trials) < 100
+
+
+def test_a_loss_that_tells_all_steps_apart_does_not_end_a_fit_early():
+    """Changes far below ``noise`` that are none of rounding: those of a minimum at 0, and in float64."""
+    state, _ = alone(rosenbrock, starts(1)[0], Ends(500, gradient=1e-7), noise=1.0)
+    assert state.status == SMALL_GRADIENT
 
 
 def test_a_search_turns_back_from_where_the_loss_is_not_finite():

@@ -15,6 +15,7 @@ from hpcfit.fit.adjoint import Adjoint
 from hpcfit.fit.by_blocks import Reverse
 from hpcfit.fit.gradient import Frames, Gradient
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
+from hpcfit.fit.many import AT_ONCE
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
 from hpcfit.kinds.frame_weights.groups import FrameGroups, group_frames
@@ -175,9 +176,10 @@ class FrameWeightsCase:
         return self._factors(grid, self.tiling.columns).bytes
 
     def bytes_summed(self, grid: Grid) -> int:
-        """Three numbers of the kernels' precision for each reflection; of each block where there are two passes."""
-        cells = (1 if self._reads_once(grid) else len(self._blocks(grid))) * len(grid.tiles) * self.tiling.width
-        return 3 * cells * np.dtype(self.config.run.precision).itemsize
+        """Three numbers of the kernels' precision for each reflection: of each fit that shares one pass, or of each
+        block where there are two passes."""
+        sets = AT_ONCE if self._reads_once(grid) else len(self._blocks(grid))
+        return 3 * sets * len(grid.tiles) * self.tiling.width * np.dtype(self.config.run.precision).itemsize
 
     def _reads_once(self, grid: Grid) -> bool:
         return self._one_pass and grid.shape.frames == 1

@@ -1,9 +1,11 @@
-"""Diffuse intensity, and its gradient with respect to the frame weights, from one reading of the structure factors.
+"""Diffuse intensities, and their gradients with respect to frame weights, from one reading of the structure factors.
 
 A loss of the intensities x_o of orbits has the gradient sum_o a_o dx_o/dw_t. Where a_o is a combination of given
 functions of the orbit and of one power of x_o, the sum over each of them can be formed before its factor is known, and
 factors that need all reflections (means, variances, a scale) are applied to the few sums G_kt afterwards. So a strip of
 reflections, for all frames, is read from memory once: the second traversal finds it in the cache.
+
+Any number of weight vectors share the reading: of many fits of the same frames.
 
 Of a strip, with the stored f = (F - F0) / s, F0 in units of s, and weights w_t of sum W:
 
@@ -42,41 +44,44 @@ WIDEST = {2: 96, 4: 64, 8: 32}  # by the bytes of a real
 
 
 def one_pass(
-    w_t: Any,
-    total: float,
+    w_rt: Any,
+    totals: Any,
     data: Any,
     orbits: Orbits,
     coefficients: Coefficients,
     F0: Any = None,
     *,
+    of: Any = None,
     held: Any = None,
     threads: int = 1,
 ) -> Sums:
     """Moments and partial gradients (see the module) of all tiles; x and G have the units of s^2, here share's.
 
-    w_t: [T] float32 or float64, 0 for frames that pad; total: W, the sum of the weights.
+    w_rt: [R, T] float32 or float64, R weight vectors, 0 for frames that pad; totals: [R], W of each of them.
     data: [tiles, strips, T, 2 strip] float16, float32 or float64, real and imaginary parts alternating.
     F0: [tiles, width, 2] in units of s, with width = strips * strip; None: zero.
+    of: [R], which set of coefficients each weight vector has; None: there are R of them.
     held: [T] bool, which of the rows are frames; the others pad, and need not be read. None: all of them.
     threads: of a CPU, each with tiles of its own; a GPU uses what it has.
-    A frame that is not finite makes G not finite. Raises ValueError if T or strip is not a multiple of 64 or 16, or the
-    data have a wider type than the weights.
+    The bits of a weight vector's sums do not depend on the others. A frame that is not finite makes G not finite.
+    Raises ValueError if T or strip is not a multiple of 64 or 16, or the data have a wider type than the weights.
     """
     tiles, strips, n_frames, columns = data.shape
-    if data.dtype.itemsize > w_t.dtype.itemsize:
-        raise ValueError(f"data in {data.dtype} cannot be summed in the weights' {w_t.dtype}")
+    if data.dtype.itemsize > w_rt.dtype.itemsize:
+        raise ValueError(f"data in {data.dtype} cannot be summed in the weights' {w_rt.dtype}")
     if n_frames % FRAMES or columns % (2 * LANES):
         raise ValueError(f"{n_frames} frames, strips of {columns / 2:g}: not multiples of {FRAMES} and {LANES}")
     if F0 is None:
-        F0 = np.zeros((tiles, strips * columns // 2, 2), w_t.dtype)
+        F0 = np.zeros((tiles, strips * columns // 2, 2), w_rt.dtype)
+    of = np.arange(len(w_rt)) if of is None else of
     # Numba or XLA, whichever serves the device; neither is imported for the other's sake.
     if jax.default_backend() == "cpu":
         from hpcfit.kinds.frame_weights import one_pass_cpu
 
-        return Sums(*one_pass_cpu.sums(w_t, total, data, F0, orbits, coefficients, threads, held))
+        return Sums(*one_pass_cpu.sums(w_rt, totals, data, F0, orbits, coefficients, of, threads, held))
     from hpcfit.kinds.frame_weights import one_pass_xla
 
-    return Sums(*one_pass_xla.sums(w_t, total, data, F0, orbits, coefficients))
+    return Sums(*one_pass_xla.sums(w_rt, totals, data, F0, orbits, coefficients, of))
 
 
 def as_read(arrays: Any) -> Any:

@@ -32,37 +32,42 @@ LOCK = "hpcfit.lock"  # beside what Numba keeps on disk of the compiled loops
 
 
 def sums(
-    w_t: np.ndarray,
-    total: float,
+    w_rt: np.ndarray,
+    totals: np.ndarray,
     data: np.ndarray,
     F0: np.ndarray,
     orbits: Orbits,
     coefficients: Coefficients,
+    of: np.ndarray,
     threads: int,
     held: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """m1, m2 and G as ``orbit_sums.Sums``; each thread takes a run of tiles."""
-    w_t, data, kind = np.ascontiguousarray(w_t), np.ascontiguousarray(data), w_t.dtype
+    w_rt, data, kind = np.ascontiguousarray(w_rt), np.ascontiguousarray(data), w_rt.dtype
     if data.dtype == np.float16:
         data = data.view(np.uint16)  # Numba knows no halves; _real reads them
     basis, powered, power = coefficients
-    tiles, width, K = *np.shape(powered), np.shape(basis)[1] + 1
-    given = [np.ascontiguousarray(values, float) for values in (F0, orbits.share, basis, powered)]
+    (many, frames), (_, tiles, width), K = w_rt.shape, np.shape(powered), np.shape(basis)[2] + 1
+    totals, of = np.ascontiguousarray(totals, float), np.ascontiguousarray(of, np.int64)
+    of_tiles = [np.ascontiguousarray(values, float) for values in (F0, orbits.share)]
+    basis, powered = (np.ascontiguousarray(values, float) for values in (basis, powered))
     orbit = np.ascontiguousarray(orbits.orbit, np.int32)
-    used = np.ones(len(w_t) // TOGETHER, bool) if held is None else held.reshape(-1, TOGETHER).any(axis=1)
-    m1, m2, G = np.empty((tiles, width, 2), kind), np.empty((tiles, width), kind), np.zeros((tiles, K, len(w_t)), kind)
+    used = np.ones(frames // TOGETHER, bool) if held is None else held.reshape(-1, TOGETHER).any(axis=1)
+    m1, m2 = np.empty((many, tiles, width, 2), kind), np.empty((many, tiles, width), kind)
+    G = np.zeros((many, tiles, K, frames), kind)
 
-    def arguments(own: slice) -> tuple:
+    def arguments(first: int, stop: int) -> tuple:
         c_kj = np.empty((K, data.shape[-1]), kind)
-        arrays = (array[own] for array in (data, *given, orbit, m1, m2, G))
-        return w_t, used, float(total), power, c_kj, tuple(c_kj), (kind.type(0),) * K, *arrays
+        room = (c_kj, tuple(c_kj), (kind.type(0),) * K)
+        arrays = (data, *of_tiles, orbit, basis, powered, m1, m2, G)
+        return first, stop, w_rt, used, totals, of, power, *room, *arrays
 
-    def run(own: slice) -> None:
-        _tiles(*arguments(own))
+    def run(own: tuple[int, int]) -> None:
+        _tiles(*arguments(*own))
 
-    _make_ready(arguments(slice(0, tiles)))
+    _make_ready(arguments(0, tiles))
     ends = [tiles * number // threads for number in range(threads + 1)]
-    runs = [slice(*pair) for pair in pairwise(ends)]
+    runs = list(pairwise(ends))
     if threads == 1:
         run(runs[0])
     else:
@@ -89,23 +94,30 @@ def _make_ready(arguments: tuple) -> None:
 
 
 @njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
-def _tiles(w_t, used, total, power, c_kj, rows, zeros, data, F0, share, basis, powered, orbit, m1, m2, G):
-    """Fill m1, m2 and G; c_kj [K, 2 strip]: room for the coefficients of a strip, and ``rows`` its K rows.
+def _tiles(
+    first, stop, w_rt, used, totals, of, power, c_kj, rows, zeros, data, F0, share, orbit, basis, powered, m1, m2, G
+):
+    """Fill m1, m2 and G of some tiles; c_kj [K, 2 strip]: room for the coefficients of a strip, ``rows`` its K rows.
 
-    used: which eights of rows hold a frame.
+    used: which eights of rows hold a frame. One weight vector after another runs through the same code, so that its
+    bits do not depend on how many there are.
     """
-    n = data.shape[3] // 2
-    e_j, x_o = np.empty(2 * n, w_t.dtype), np.empty(share.shape[1])
-    sums, block = np.empty((2, 2 * n)), np.empty((2, 2 * n), w_t.dtype)
-    for tile in range(data.shape[0]):
+    n, many = data.shape[3] // 2, len(w_rt)
+    e_j, x_o = np.empty(2 * n, w_rt.dtype), np.empty(share.shape[1])
+    sums, block = np.empty((2, 2 * n)), np.empty((2, 2 * n), w_rt.dtype)
+    for tile in range(first, stop):
         for strip in range(data.shape[1]):
             own = slice(strip * n, (strip + 1) * n)
             f_tj = data[tile, strip]
-            _add_moments(w_t, used, f_tj, sums, block)
-            _centre(total, sums, F0[tile, own], m1[tile, own], m2[tile, own], e_j)
-            _intensities(total, sums, F0[tile, own], share[tile, own], orbit[tile, own], x_o)
-            _coefficients(share[tile, own], orbit[tile, own], basis[tile], powered[tile], x_o, power, c_kj)
-            _add_gradients(used, f_tj, e_j, rows, zeros, G[tile])
+            for r in range(many):
+                k = of[r]
+                _add_moments(w_rt[r], used, f_tj, sums, block)
+                _centre(totals[r], sums, F0[tile, own], m1[r, tile, own], m2[r, tile, own], e_j)
+                _intensities(totals[r], sums, F0[tile, own], share[tile, own], orbit[tile, own], x_o)
+                _coefficients(share[tile, own], orbit[tile, own], basis[k, tile], powered[k, tile], x_o, power, c_kj)
+                # The next strip takes this one's place in the cache while the last vector is done with it.
+                ahead = len(f_tj) if r == many - 1 else 0
+                _add_gradients(used, f_tj, e_j, rows, zeros, ahead, G[r, tile])
 
 
 @_compiled
@@ -176,14 +188,14 @@ def _coefficients(share, orbit, basis, powered, x_o, power, c_kj):
 
 
 @_compiled
-def _add_gradients(used, f_tj, e_j, rows, zeros, G):
-    """G_kt += sum_j c_kj f_tj (f_tj + e_j), four frames at a time, and fetch the next strip into the cache."""
+def _add_gradients(used, f_tj, e_j, rows, zeros, ahead, G):
+    """G_kt += sum_j c_kj f_tj (f_tj + e_j), four frames at a time; asks for what lies ``ahead`` frames on."""
     n_frames, n = f_tj.shape
     for t in range(0, n_frames, 4):
         if not used[t // TOGETHER]:
             continue
         for j in range(0, 4 * n, CACHE_LINE // f_tj.itemsize):
-            _fetch(f_tj, (n_frames + t) * n + j)
+            _fetch(f_tj, (ahead + t) * n + j)
         g0, g1, g2, g3 = zeros, zeros, zeros, zeros
         for j in range(n):
             f0, f1, f2, f3 = _real(f_tj[t, j]), _real(f_tj[t + 1, j]), _real(f_tj[t + 2, j]), _real(f_tj[t + 3, j])

@@ -1,7 +1,7 @@
 """``kinds.frame_weights.one_pass`` on any device of JAX: one tile after another, each of which the cache of a GPU
-holds.
+holds while one weight vector after another uses it.
 
-Not one large batch: the bits of a tile must not depend on how many there are.
+Not one large batch: bits must not depend on how many tiles or weight vectors there are.
 """
 
 from __future__ import annotations
@@ -15,16 +15,32 @@ from hpcfit.kinds.frame_weights.orbit_sums import FRAMES, Coefficients, Orbits
 
 
 def sums(
-    w_t: jax.Array, total: float, data: jax.Array, F0: jax.Array, orbits: Orbits, coefficients: Coefficients
+    w_rt: jax.Array,
+    totals: jax.Array,
+    data: jax.Array,
+    F0: jax.Array,
+    orbits: Orbits,
+    coefficients: Coefficients,
+    of: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """m1, m2 and G as ``orbit_sums.Sums``."""
     basis, powered, power = coefficients
-    return _all_tiles(w_t, total, (data, F0, orbits.share, orbits.orbit, basis, powered), power)
+    tiles, coefficients = (data, F0, orbits.share, orbits.orbit), (basis, powered)
+    of_vectors = (jnp.asarray(w_rt), jnp.asarray(totals, float), jnp.asarray(of))
+    return _all_tiles(of_vectors, *jax.tree.map(jnp.asarray, (tiles, coefficients)), power)
 
 
 @partial(jax.jit, static_argnames="power")
-def _all_tiles(w_t, total, tiles, power):
-    return jax.lax.map(lambda tile: _one_tile(w_t, total, power, *tile), tiles)
+def _all_tiles(of_vectors, tiles, coefficients, power):
+    many, n_tiles = len(of_vectors[0]), len(tiles[0])
+
+    def at(i):  # one loop over both, which is not unrolled where there is one vector
+        tile, r = i // many, i % many
+        w_t, total, of = (leaf[r] for leaf in of_vectors)
+        return _one_tile(w_t, total, power, *(leaf[tile] for leaf in tiles), *(leaf[of, tile] for leaf in coefficients))
+
+    found = jax.lax.map(at, jnp.arange(n_tiles * many))
+    return tuple(jnp.swapaxes(leaf.reshape(n_tiles, many, *leaf.shape[1:]), 0, 1) for leaf in found)
 
 
 def _one_tile(w_t, total, power, data, F0, share, orbit, basis, powered):

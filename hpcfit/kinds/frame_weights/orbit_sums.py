@@ -18,9 +18,10 @@ class Orbits(NamedTuple):
 
 
 class Coefficients(NamedTuple):
-    """Functions that the gradient combines: c_k = basis_k, k < K0, and c_K0 = powered x^power, by orbit of the tile.
+    """Functions that gradients combine: c_k = basis_k, k < K0, and c_K0 = powered x^power, by orbit of the tile.
 
-    basis: [tiles, K0, width], K0 may be 0; powered: [tiles, width], 0 for orbits that do not count; power: 1 or -1.
+    There are N sets of them. basis: [N, tiles, K0, width], K0 may be 0; powered: [N, tiles, width], 0 for orbits that
+    do not count; power: 1 or -1, of all sets.
     """
 
     basis: Any
@@ -29,7 +30,10 @@ class Coefficients(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums of all tiles, in the type of the weights: m1 [tiles, width, 2], m2 [tiles, width], G [tiles, K0 + 1, T]."""
+    """Sums for R weight vectors, in the type of these.
+
+    m1: [R, tiles, width, 2]; m2: [R, tiles, width]; G: [R, tiles, K0 + 1, T].
+    """
 
     m1: Any
     m2: Any

@@ -8,7 +8,8 @@ weights of some kind (``kinds.frame_weights.weight_kinds``) that are held to the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -70,10 +71,11 @@ class FitSums(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """For ``one_pass``. of_tiles: F0, share, orbit, basis and powered, leaves [tiles, ...]; power: of x in the last of
-    the directions; held: [T], which rows are frames."""
+    """For ``one_pass``. of_tiles: F0, share and orbit, leaves [tiles, ...]; of_fits: basis and powered, leaves [fits,
+    tiles, ...]; power: of x in the last of the directions; held: [T], which rows are frames of any fit."""
 
     of_tiles: tuple
+    of_fits: tuple
     power: int
     held: np.ndarray
 
@@ -282,6 +284,17 @@ class FrameWeights:
         bragg = (mean * mean).sum(axis=-1)
         return second - bragg, bragg
 
+    def in_a_batch(self) -> FrameWeights:
+        """With sums of two parts, of which the second may have no orbit, so that those of fits with and without
+        held-out orbits have one shape; with leaves of its own of all that the fits of a study differ in."""
+        tiles = self.tiles._replace(part=jnp.array(self.tiles.part), drawn=jnp.array(self.tiles.drawn))
+        own = jax.tree.map(lambda number: np.array(number, float), self.regularisers)
+        return replace(self, tiles=tiles, regularisers=own, parts=2)
+
+    def of_loss(self, sums: FitSums) -> FitSums:
+        """The sums without those that are only reported."""
+        return FitSums(None, None, sums.objective, None, None)
+
     def summary(self, statistics: Statistics, shared: dict, tile: Tiles) -> FitSums:
         """The sums of a tile that misfit and correlation coefficients are made of."""
         common = statistics.common
@@ -371,22 +384,26 @@ class FrameWeights:
         basis, powered, power = _directions(self)
         return Directions(basis, powered, int(np.asarray(power)[0]))
 
-    def prepare(self, frames: FrameRows) -> Prepared:
+    def prepare(self, alike: Sequence[FrameWeights], frames: Sequence[FrameRows]) -> Prepared:
         """The data that every pass reads beside the frames."""
-        tiles, (basis, powered, power) = self.tiles, self.directions()
+        tiles, found = self.tiles, [problem.directions() for problem in alike]
         F0 = jax.device_put(np.zeros((*tiles.share.shape, 2))) if self.kind.normalised else tiles.F0
-        return Prepared(as_read((F0, tiles.share, tiles.orbit, basis, powered)), power, frames.ids.ravel() >= 0)
+        put = np.stack if jax.default_backend() == "cpu" else jnp.stack
+        of_fits = tuple(put(leaves) for leaves in zip(*(each[:2] for each in found)))
+        held = np.any([rows.ids.ravel() >= 0 for rows in frames], axis=0)
+        return Prepared(as_read((F0, tiles.share, tiles.orbit)), of_fits, found[0].power, held)
 
     def one_pass(
-        self, w_t: np.ndarray, common: WeightSums, chunk: Any, prepared: Prepared, threads: int
+        self, w_rt: np.ndarray, common: WeightSums, chunk: Any, prepared: Prepared, of: np.ndarray, threads: int
     ) -> tuple[Moments, Any]:
-        """Moments and rows [tiles, K, T] of the tiles of a chunk; chunk.data: [tiles, strips, T, 2 strip]."""
-        F0, share, orbit, basis, powered = (leaf[chunk.tiles] for leaf in prepared.of_tiles)
+        """Moments and rows [R, tiles, K, T] of the tiles of a chunk; chunk.data: [tiles, strips, T, 2 strip]."""
+        F0, share, orbit = (leaf[chunk.tiles] for leaf in prepared.of_tiles)
+        basis, powered = (leaf[:, chunk.tiles] for leaf in prepared.of_fits)
         with np.errstate(over="ignore"):  # a line search may go too far: the sums say so
-            w_t = w_t.astype(self.precision)
+            w_rt = w_rt.astype(self.precision)
         m1, m2, rows = one_pass(
-            w_t, float(common.w), chunk.data, Orbits(share, orbit),
-            Coefficients(basis, powered, prepared.power), F0, held=prepared.held, threads=threads,
+            w_rt, np.asarray(common.w), chunk.data, Orbits(share, orbit),
+            Coefficients(basis, powered, prepared.power), F0, of=of, held=prepared.held, threads=threads,
         )  # fmt: skip
         return Moments(m1, m2), rows
 

@@ -2,20 +2,23 @@
 
 starts       the loss has a basin for each structural population: one start in each group of frames, and others
 theta        how dearly leaving the prior weights is paid for, by the misfit of orbits that were held out
-final        the best start at that theta, on all orbits but the test set
+final        from the best start, at that theta, on all orbits but the test set
 resamples    of blocks of frames, and of orbits: how far the result depends on them
 dropping     rounds that leave out the frames of least weight, for comparison with programs that do so
+
+Fits that do not depend on each other share their passes over the frames (``Fits.fit_many``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hpcfit.fit.gradient import Gradient
+from hpcfit.fit.many import metrics_at
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows
@@ -36,6 +39,19 @@ from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, re
 LABELS = "labels alone"  # the stage that asks whether the map tells labels apart
 IN_GROUP = 0.98  # of the weight, at a start in a group of frames
 ENOUGH = 1e-6  # relative tolerance of fits that are only compared: far below the errors they are compared by
+
+
+class Course(NamedTuple):
+    """Fits of one problem at several thetas, by name ``of``, from ``start``; those that have ended are in ``found``."""
+
+    of: str
+    problem: FrameWeights
+    start: Params
+    found: dict[float, Fitted]
+
+    def params(self, theta: float) -> Params:
+        """The parameters at which the fit at a theta has ended, or the start where there is none yet."""
+        return self.found[theta].params if theta in self.found else self.start
 
 
 @dataclass(frozen=True)
@@ -94,52 +110,63 @@ class Study:
 
     def compare_starts(self, theta: float) -> list[tuple[Params, Fitted]]:
         """A fit from every start, best misfit first; as exact as the config asks where it is the result itself."""
-        evaluate, tolerance = self.at(theta), 0.0 if self._one_fit else ENOUGH
-        found = [
-            (params, self.fits.fit(f"start {name}", params, evaluate, tolerance=tolerance))
-            for name, params in self.starts()
-        ]
-        return sorted(found, key=lambda pair: pair[1].metrics["misfit"])
+        evaluate, (names, starts) = self.at(theta), zip(*self.starts())
+        names = [f"start {name}" for name in names]
+        if self._one_fit:
+            return [(starts[0], self.fits.fit(names[0], starts[0], evaluate))]
+        fits = self.fits.fit_many(names, starts, [evaluate] * len(names), tolerance=ENOUGH)
+        return sorted(zip(starts, fits), key=lambda pair: pair[1].metrics["misfit"])
 
     # ---- theta -----------------------------------------------------------------------------------------------------
 
-    def cross_validate(self, start: Params) -> list[dict[str, Any]]:
-        """Each theta judged by the folds it was not fitted to, largest first; each row with the misfits of its folds.
+    def over_thetas(self, start: Params, best: Fitted) -> tuple[list[dict[str, Any]], dict[float, Fitted]]:
+        """Each theta judged by the folds it was not fitted to, largest first, each row with the misfits of its folds;
+        and a fit of all orbits at each theta (the L-curve), which is ``best`` where starts were compared.
 
         start: of every fold. The prior weights themselves are the limit of large theta.
         """
+        choice = self.case.config.problem
+        middle, names = _middle(choice.thetas), (None, *choice.thetas[::-1])
+        of_folds = self._problems_of_folds()
+        courses = [Course(f" fold {fold}", problem, start, {}) for fold, problem in enumerate(of_folds)]
+        self._follow([*courses, Course("", self._problem, best.params, curve := {middle: best})])
+        evaluates = [self.fits.evaluate.of(problem) for problem in of_folds]
+        prior = metrics_at(evaluates, [problem.init(0, self._rows) for problem in of_folds])
+        found = [{None: at} | {theta: fit.metrics for theta, fit in c.found.items()} for at, c in zip(prior, courses)]
+        return [theta_row(name, [judged(fold[name]) for fold in found]) for name in names], curve
+
+    def _problems_of_folds(self) -> list[FrameWeights]:
         case, choice = self.case, self.case.config.problem
-        fold_of = folds(case.orbits, choice, choice.n_folds)
-        thetas, scores = choice.thetas[::-1], []
-        for fold in range(choice.n_folds):
-            problem = case.with_orbits(self._problem, case.chosen.without(fold_of == fold), self.fits.evaluate.grid)
-            evaluate = self.fits.evaluate.of(problem)
-            prior = judged(evaluate.metrics(evaluate.value(problem.init(0, self._rows))))
-            path = self._path(start, problem, f" fold {fold}")
-            scores.append([prior, *(judged(path[theta].metrics) for theta in thetas)])
-        names = (None, *thetas)
-        return [theta_row(name, [fold[n] for fold in scores]) for n, name in enumerate(names)]
+        fold_of, grid = folds(case.orbits, choice, choice.n_folds), self.fits.evaluate.grid
+        return [
+            case.with_orbits(self._problem, case.chosen.without(fold_of == fold), grid)
+            for fold in range(choice.n_folds)
+        ]
 
-    def l_curve(self, best: Fitted) -> Iterator[tuple[float, Fitted]]:
-        """A fit of all orbits at each theta, largest first."""
-        path = self._path(best.params, self._problem)
-        return ((theta, path[theta]) for theta in self.case.config.problem.thetas[::-1])
-
-    def _path(self, start: Params, problem: FrameWeights, of: str = "") -> dict[float, Fitted]:
-        """A fit at each theta: from ``start`` at the one that starts were compared at, then outwards, each from where
-        that of its neighbour ended.
+    def _follow(self, courses: Sequence[Course]) -> None:
+        """A fit of each course at each theta: from its start at the one that starts were compared at, then outwards,
+        each from where that of its neighbour ended. All fits at one distance from there advance together.
 
         On the way down from the largest theta, where the loss has one basin, a fit would end in any of those that
         there are at smaller ones.
         """
         thetas = self.case.config.problem.thetas
-        middle, found = thetas.index(_middle(thetas)), {}
-        for way in (thetas[middle:], thetas[:middle][::-1]):
-            params = found[thetas[middle]].params if found else start
-            for theta in way:
-                found[theta] = self.fits.fit(f"theta {theta:g}{of}", params, self.at(theta, problem), tolerance=ENOUGH)
-                params = found[theta].params
-        return found
+        middle = thetas.index(_middle(thetas))
+        for distance in range(len(thetas)):
+            numbers = [n for n in dict.fromkeys((middle - distance, middle + distance)) if 0 <= n < len(thetas)]
+            wave = [
+                (course, thetas[n], course.params(thetas[n + np.sign(middle - n)]))
+                for course in courses
+                for n in numbers
+                if thetas[n] not in course.found
+            ]
+            if not wave:
+                continue
+            names = [f"theta {theta:g}{course.of}" for course, theta, _ in wave]
+            starts, gradients = [params for *_, params in wave], [self.at(theta, of.problem) for of, theta, _ in wave]
+            fits = self.fits.fit_many(names, starts, gradients, tolerance=ENOUGH)
+            for (course, theta, _), fitted in zip(wave, fits):
+                course.found[theta] = fitted
 
     def without_details(self, start: Params, best: Fitted) -> Params:
         """The start of each fold: ``start``, or with several groups the group sums of ``best``,
@@ -157,8 +184,8 @@ class Study:
         of_block = factor[number[self.fits.evaluate.grid.blocks]]
         return self._problem.at_weights(np.exp(rows.more.log_prior) * of_block, rows)
 
-    def final(self, start: Params, best: Fitted, theta: float | None) -> Fitted:
-        """The best start at the chosen theta; None stands for the prior weights themselves."""
+    def final(self, best: Fitted, theta: float | None) -> Fitted:
+        """The fit at the chosen theta, from the best one there; None stands for the prior weights themselves."""
         if theta is None:
             prior = self._problem.init(0, self._rows)
             at = self.fits.evaluate.value(prior)
@@ -168,9 +195,21 @@ class Study:
 
     # ---- errors ----------------------------------------------------------------------------------------------------
 
-    def resample_frames(self, final: Fitted, theta: float) -> list[tuple[np.ndarray, Fitted]]:
-        """Weights and fit of each resample of sources within their labels, and of blocks of frames within sources; the
-        copies of a frame summed."""
+    def resample(self, final: Fitted, theta: float) -> dict[str, list[tuple[np.ndarray, Fitted]]]:
+        """Weights [all blocks, 64] and fit of each resample: of frames, the copies of one summed, and of orbits."""
+        rows_of = self._resampled_frames()
+        seeds = range(1, self.case.config.problem.resamples + 1)
+        chosen = [self.case.chosen.resampled(seed) for seed in seeds]
+        problems = [self.case.with_orbits(self._problem, orbits, self.fits.evaluate.grid) for orbits in chosen]
+        names = [f"{what} {n}" for what, of in (("frames", rows_of), ("orbits", problems)) for n, _ in enumerate(of, 1)]
+        gradients = [self.at(theta, rows=rows) for rows in rows_of] + [self.at(theta, of) for of in problems]
+        fits = self.fits.fit_many(names, [final.params] * len(names), gradients, tolerance=ENOUGH)
+        found = [(self.weights(fitted, of.frames.rows), fitted) for fitted, of in zip(fits, gradients)]
+        return {"frames": found[: len(rows_of)], "orbits": found[len(rows_of) :]}
+
+    def _resampled_frames(self) -> list[FrameRows]:
+        """The rows of each resample of sources within their labels, and of blocks of frames within sources; none, with
+        a warning, where there is nothing to draw from."""
         if not self._problem.kind.normalised:
             self.fits.warn(
                 ["no errors by resampling frames: weights that need not sum to 1 have no prior to draw them in"]
@@ -188,19 +227,7 @@ class Study:
         for seed in range(1, self.case.config.problem.resamples + 1):
             counts = np.zeros(source.shape)
             counts[held] = resampled_blocks(source[held], n_blocks, seed, resampled_sources(label, seed))
-            rows = _drawn(self._rows, counts[self.fits.evaluate.grid.blocks])
-            fitted = self.fits.fit(f"frames {seed}", final.params, self.at(theta, rows=rows), tolerance=ENOUGH)
-            found.append((self.weights(fitted, rows), fitted))
-        return found
-
-    def resample_orbits(self, final: Fitted, theta: float) -> list[tuple[np.ndarray, Fitted]]:
-        """Weights [T] and fit of each resample of the fitted orbits."""
-        found = []
-        for seed in range(1, self.case.config.problem.resamples + 1):
-            chosen = self.case.chosen.resampled(seed)
-            evaluate = self.at(theta, self.case.with_orbits(self._problem, chosen, self.fits.evaluate.grid))
-            fitted = self.fits.fit(f"orbits {seed}", final.params, evaluate, tolerance=ENOUGH)
-            found.append((self.weights(fitted, self._rows), fitted))
+            found.append(_drawn(self._rows, counts[self.fits.evaluate.grid.blocks]))
         return found
 
     def drop(self, final: Fitted, theta: float) -> Iterator[tuple[int, Fitted]]:
@@ -234,7 +261,7 @@ class Study:
         names = [f"start {name}" for name, _ in self.starts()]
         if choice.n_folds:
             names += [f"theta {theta:g} fold {fold}" for fold in range(choice.n_folds) for theta in choice.thetas]
-            names += [f"theta {theta:g}" for theta in choice.thetas if len(choice.thetas) > 1]
+            names += [f"theta {theta:g}" for theta in choice.thetas if theta != _middle(choice.thetas)]
         names += [] if self._one_fit else ["final"]
         if choice.weights != "binary":
             names += [f"{what} {seed}" for what in ("frames", "orbits") for seed in range(1, choice.resamples + 1)]
@@ -303,15 +330,16 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     found: dict[str, Any] = {"starts": starts}
     theta: float | None = thetas[0]
     if case.config.problem.n_folds:
-        rows = work.cross_validate(work.without_details(start, best))
+        rows, curve = work.over_thetas(work.without_details(start, best), best)
         if len(thetas) > 1:
-            found["l_curve"] = [{"theta": value, **fitted.metrics} for value, fitted in work.l_curve(best)]
+            found["l_curve"] = [{"theta": value, **curve[value].metrics} for value in thetas[::-1]]
             theta = rows[choose_theta(rows)]["theta"]
+            best = curve.get(theta, best)
         found["cross_validation"] = rows
         fits.warn(lost_anisotropy(rows, theta))
     if case.config.problem.weights == "simplex":
         found["theta"] = theta
-    final = work.final(start, best, theta)
+    final = work.final(best, theta)
     fits.warn(collapsed(final.metrics["ess"], case.n_frames))
     fits.final(final, work.at(theta or 0.0))
     if case.config.problem.resamples and theta is not None and case.config.problem.weights != "binary":
@@ -343,8 +371,7 @@ def _start_rows(work: Study, fits: list[Fitted]) -> list[dict[str, Any]]:
 def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:
     """Standard deviations over resamples of frames and of orbits: of sums of weights and of the metrics."""
     found = {}
-    for name, resample in {"frames": work.resample_frames, "orbits": work.resample_orbits}.items():
-        fits = resample(final, theta)
+    for name, fits in work.resample(final, theta).items():
         if len(fits) < 2:
             continue
         groups = np.array([work.group_sums(w) for w, _ in fits])

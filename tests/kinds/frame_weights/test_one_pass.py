@@ -9,18 +9,41 @@ import pytest
 
 from hpcfit.kinds.frame_weights import one_pass_cpu, one_pass_xla
 from hpcfit.kinds.frame_weights.one_pass import one_pass, strip_reflections
-from hpcfit.kinds.frame_weights.orbit_sums import Coefficients, Orbits
+from hpcfit.kinds.frame_weights.orbit_sums import Coefficients, Orbits, Sums
 
 TILES, STRIPS, STRIP, T, HELD = 3, 2, 16, 128, 100  # HELD frames, the rest is padding
 WIDTH = STRIPS * STRIP
 
 
-def cpu(w_t, total, data, orbits, coefficients, F0, threads=1):
-    return one_pass_cpu.sums(w_t, total, data, F0, orbits, coefficients, threads)
+def many_on_cpu(w_rt, totals, data, orbits, coefficients, F0, of, threads=1):
+    return one_pass_cpu.sums(w_rt, totals, data, F0, orbits, coefficients, of, threads)
 
 
-def xla(w_t, total, data, orbits, coefficients, F0):
-    return [np.asarray(part) for part in one_pass_xla.sums(w_t, total, data, F0, orbits, coefficients)]
+def many_by_xla(w_rt, totals, data, orbits, coefficients, F0, of):
+    return [np.asarray(part) for part in one_pass_xla.sums(w_rt, totals, data, F0, orbits, coefficients, of)]
+
+
+def one_set(coefficients):
+    return Coefficients(coefficients.basis[None], coefficients.powered[None], coefficients.power)
+
+
+def alone(module):
+    """A kernel with one weight vector."""
+
+    def found(w_t, total, data, orbits, coefficients, F0, *more):
+        many = module(w_t[None], np.array([total]), data, orbits, one_set(coefficients), F0, np.zeros(1, int), *more)
+        return [part[0] for part in many]
+
+    return found
+
+
+cpu, xla = alone(many_on_cpu), alone(many_by_xla)
+
+
+def one(w_t, total, data, orbits, coefficients, *more, **options):
+    """``one_pass`` of one weight vector."""
+    many = one_pass(w_t[None], np.array([total]), data, orbits, one_set(coefficients), *more, **options)
+    return Sums(*(part[0] for part in many))
 
 
 @pytest.fixture
@@ -108,7 +131,7 @@ def test_equals_the_formulas_in_every_type(module, kept, kind, K0, power):
 
 def test_one_pass_takes_the_module_of_the_device_and_no_F0(problem):
     w_t, total, data, orbits, coefficients, F0 = problem
-    found = one_pass(w_t, total, data, orbits, coefficients)
+    found = one(w_t, total, data, orbits, coefficients)
     for a, b in zip(found, cpu(w_t, total, data, orbits, coefficients, 0 * F0)):
         assert np.array_equal(a, b)
 
@@ -141,12 +164,32 @@ def test_a_tile_has_the_same_bits_alone_and_among_others(problem, module):
     w_t, total, data, orbits, coefficients, F0 = problem
     together = module(*problem)
     own = slice(1, 2)
-    alone = module(
+    by_itself = module(
         w_t, total, data[own], Orbits(*(part[own] for part in orbits)),
         Coefficients(coefficients.basis[own], coefficients.powered[own], 1), F0[own],
     )  # fmt: skip
-    for a, b in zip(together, alone):
+    for a, b in zip(together, by_itself):
         assert np.array_equal(a[own], b)
+
+
+@pytest.mark.parametrize("module", [many_on_cpu, many_by_xla])
+@pytest.mark.parametrize("kept", ["f4", "f2"])
+def test_a_weight_vector_has_the_same_bits_alone_and_among_others(module, kept):
+    """Each with a sum and coefficients of its own, named in another order than the vectors."""
+    w_t, _, data, orbits, coefficients, F0 = make_problem(kept)
+    random, R = np.random.default_rng(2), 5
+    w_rt = w_t * random.random((R, T)).astype("f4")
+    sets = Coefficients(*(np.stack([part * (n + 1) for n in range(3)]) for part in coefficients[:2]), 1)
+    of = np.array([2, 0, 0, 1, 2])
+    totals = w_rt.sum(axis=1, dtype=float)
+    together = module(w_rt, totals, data, orbits, sets, F0, of)
+    for some in ([0], [3], [4, 1]):
+        found = module(w_rt[some], totals[some], data, orbits, sets, F0, of[some])
+        for a, b in zip(together, found):
+            assert np.array_equal(a[some], b)
+    own = Coefficients(coefficients.basis * 3, coefficients.powered * 3, 1)
+    for a, b in zip(together, alone(module)(w_rt[4], totals[4], data, orbits, own, F0)):
+        assert np.array_equal(a[4], b)
 
 
 @pytest.mark.parametrize("threads", [2, 5])
@@ -209,11 +252,11 @@ def test_long_sums_in_float32_keep_their_digits(module):
 def test_what_does_not_fit_is_refused(problem):
     w_t, total, data, *rest = problem
     with pytest.raises(ValueError, match="100 frames"):
-        one_pass(w_t[:100], total, data[:, :, :100], *rest)
+        one(w_t[:100], total, data[:, :, :100], *rest)
     with pytest.raises(ValueError, match="strips of 12"):
-        one_pass(w_t, total, data[..., :24], *rest)
+        one(w_t, total, data[..., :24], *rest)
     with pytest.raises(ValueError, match="float64 cannot be summed in the weights' float32"):
-        one_pass(w_t, total, data.astype(float), *rest)
+        one(w_t, total, data.astype(float), *rest)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +280,7 @@ def test_rows_that_hold_no_frame_are_not_read(problem):
     """HELD = 100 frames fill 13 eights: what lies beyond them does not matter, and the bits are those of zeros."""
     w_t, total, data, *rest = problem
     spoilt = np.where(np.arange(T)[:, None] < 104, data, np.float32(np.nan))
-    expected = one_pass(w_t, total, data, *rest)
-    found = one_pass(w_t, total, spoilt, *rest, held=np.arange(T) < HELD)
+    expected = one(w_t, total, data, *rest)
+    found = one(w_t, total, spoilt, *rest, held=np.arange(T) < HELD)
     assert all(np.array_equal(mine, all_rows) for mine, all_rows in zip(found, expected))
-    assert np.isnan(one_pass(w_t, total, spoilt, *rest).m1).all()
+    assert np.isnan(one(w_t, total, spoilt, *rest).m1).all()
