@@ -4,13 +4,11 @@ Usage: python tools/exact_averages.py [ROW ...]. Rows: harmonic, well-1, well-2,
 
 Each row is a run of `hpcfit optimize` with `rounds = 0`: nothing is fitted, derivatives are measured, pathwise and by
 the fluctuation formula of the same windows (that of reweighting too, where its frames were drawn). The fluids' windows
-(512 particles, r_c = 3.5 and a tail, friction 2, of which the last quarter is averaged) start from frames that OpenMM
-sampled, whose averages and fluctuation formula by hpcfit's energy and observables are printed as `frames`.
-
-Printed are value, standard error, distance from the exact value in errors, and whether a pathwise value is wrong (by
-5 % and three errors) and flagged; an error above 2 % of the value says little (but of d<x>/dh, .0015). Exact: double
-wells h (x^2 - 1)^2 + c x, c = 0.2, kT = 1; fluids by Thol et al. 2016 (10.1063/1.4945000), whose difference from Kolafa
-and Nezbeda 1994 is an error of its own.
+(512 particles, r_c = 3.5 and a tail, friction 20) start from frames that OpenMM sampled, whose averages and fluctuation
+formula by hpcfit's energy and observables are printed as `frames`. Printed are value, standard error, distance from the
+exact value in errors, and whether a pathwise value is wrong (by 5 % and three errors) and flagged; an error above 2 %
+of the value says little (but of d<x>/dh, .0015). Exact: double wells h (x^2 - 1)^2 + c x, c = 0.2, kT = 1; fluids by
+Thol et al. 2016 (10.1063/1.4945000), whose difference from Kolafa and Nezbeda 1994 is an error of its own.
 """
 
 import csv
@@ -108,9 +106,9 @@ FLUID = """
 system = "fluid.xml"
 positions = "starts.npy"
 kT = {T}
-friction = 2.0
-step = 0.005
-equilibration = 0.5
+friction = 20.0
+step = 0.004
+equilibration = 0.4
 [[problem.system.observable]]
 name = "u"
 observable = "potential-energy"
@@ -125,7 +123,6 @@ sigma = 1.0
 """
 N, CUTOFF, SWITCH = 512, 3.5, 3.2
 WINDOWS, FRAMES, STRIDE = 12, 16000, 25  # windows, and OpenMM's frames with so many steps between
-LAST_QUARTER = f"windows = {WINDOWS}\nwindow = 3.0\nframes = 12\nskipped = 9\nderivative_draws = 2"
 BLOCKS = 40  # of these frames, for errors
 WELLS = {1: (-0.813154, 0.005604, -0.031695), 2: (-0.828594, -0.007307, 0.036195), 4: (-0.887456, -0.004511, 0.022647)}
 # T*, rho*: u, du/dln(sigma), du/dln(epsilon) and the same of p by Thol, and how far the others are from it.
@@ -160,7 +157,7 @@ def rows() -> dict[str, Row]:
         unit = {"u": 1.0, "p": BAR}
         exact = [Exact(o, 0, parameter, *np.multiply(unit[o], v)) for (o, parameter), v in zip(names, values)]
         found[f"fluid-{name}"] = Row(
-            ("lj.sigma", "lj.epsilon"), LAST_QUARTER,
+            ("lj.sigma", "lj.epsilon"), f"windows = {WINDOWS}\nwindow = 1.0\nframes = 10\nderivative_draws = 6",
             FLUID.format(T=T, n=N), partial(write_fluid, T, rho), tuple(exact), True,
         )  # fmt: skip
     return found
