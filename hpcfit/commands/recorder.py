@@ -17,7 +17,6 @@ from hpcfit.ranks import Ranks
 from hpcfit.runs.directory import RunDirectory
 
 SHOWN = 10  # numbers of an evaluation in a line of the log
-SHOWN = 10  # numbers of an evaluation in a line of the log
 
 
 @dataclass

@@ -20,7 +20,7 @@ from hpcfit.config.table import (
     relative_to_config,
 )
 
-Optional = FilePath | None
+MaybeFile = FilePath | None
 
 
 class LoopsConfig(Table):
@@ -86,7 +86,7 @@ class PeptideConfig(Table):
 
     form: Literal["peptide"]
     sequence: str | None = None
-    file: Optional = None
+    file: MaybeFile = None
 
     _path = field_validator("file")(lambda value, info: None if value is None else relative_to_config(value, info))
 
@@ -182,7 +182,7 @@ class StartConfig(Table):
 
     kind: Literal["random", "chain", "extended", "file", "native", "md"] = "random"
     scale: Positive | None = None
-    file: Optional = None
+    file: MaybeFile = None
     noise: NonNegative = 0.0
     temperature: Positive = 300.0
     duration: Positive = 10.0
@@ -251,7 +251,7 @@ class MethodConfig(Table):
     quenches (at most), temperature, step: of basin hopping, which minimises by L-BFGS after random moves.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[^/\\]+$")]  # a file is called by it
     parametrisation: Literal["direct", "linear", "precond", "gnn"] = "direct"
     optimizer: Optimizer = "lbfgs"
     modes: Count | None = None
@@ -288,6 +288,10 @@ class MethodConfig(Table):
             for key, known in keys.items():
                 if key in given and chosen not in known:
                     raise ValueError(f"method '{self.name}': {key} has no effect on {what} = '{chosen}': leave it out")
+        if "network_rate" in given and self.optimizer != "adam":
+            raise ValueError(f"method '{self.name}': network_rate has no effect on optimizer = '{self.optimizer}'")
+        if "modes" in given and self.parametrisation == "gnn" and self.network != "gcn":
+            raise ValueError(f"method '{self.name}': modes has no effect on network = '{self.network}': leave it out")
         if self.optimizer in ("scipy", "ase", "basin-hopping"):
             idle = [] if self.optimizer == "basin-hopping" else sorted(given & {"cap", "tolerance", "patience"})
             if self.parametrisation != "direct" or idle:

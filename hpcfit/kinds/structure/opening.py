@@ -116,8 +116,7 @@ def _given(choice: StartConfig, landscape: Landscape) -> np.ndarray:
         return native
     if not isinstance(landscape, Loops):
         raise _has_not(choice, "the chain of a loop")
-    order = np.concatenate([landscape.steps[:, 0], landscape.steps[-1:, 1]])
-    return starts.extended_chain(order, landscape.d, spacing=choice.scale or 1.0)
+    return starts.extended_chain(landscape.order, landscape.d, spacing=choice.scale or 1.0)
 
 
 def _with_noise(x: np.ndarray, noise: float, seed: int, number: int) -> np.ndarray:

@@ -16,6 +16,12 @@ def pairs_of(weights: csr_array) -> np.ndarray:
     return np.stack([first, second], axis=1)[first < second]
 
 
+def joined(n: int, pairs: np.ndarray) -> csr_array:
+    """Symmetric weights [n, n] that are 1 for pairs [p, 2]."""
+    half = csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (n, n))
+    return (half + half.T).tocsr()
+
+
 def distances(x: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """The distances [p] of pairs [p, 2] at coordinates [n, d]."""
     x = np.asarray(x, float)

@@ -116,8 +116,7 @@ class Silicon(Landscape):
 
     def couplings(self) -> csr_array:
         """See ``Landscape``: 1 of nearest neighbours in the lattice."""
-        half = csr_array((np.ones(len(self.bonds)), (self.bonds[:, 0], self.bonds[:, 1])), (self.n, self.n))
-        return (half + half.T).tocsr()
+        return contact_graph.joined(self.n, self.bonds)
 
     def contacts(self, x: np.ndarray) -> tuple[int, int]:
         """The bonds of the lattice within the limits of a contact, σ being their length there, and all of them."""

@@ -145,8 +145,7 @@ class SystemLandscape(Landscape):
 
     def couplings(self) -> csr_array:
         """See ``Landscape``: 1 of each bond."""
-        half = csr_array((np.ones(len(self.bonds)), (self.bonds[:, 0], self.bonds[:, 1])), (self.n, self.n))
-        return (half + half.T).tocsr()
+        return contact_graph.joined(self.n, self.bonds)
 
     def contacts(self, x: np.ndarray) -> tuple[int, int]:
         """The bonds whose lengths are within the limits of a contact, in units of their lengths at rest; all bonds."""
