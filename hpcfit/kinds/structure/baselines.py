@@ -20,7 +20,7 @@ import numpy as np
 from hpcfit.errors import together
 from hpcfit.fit.lbfgs import SMALL_CHANGE
 from hpcfit.fit.stages import ArraysOfUnits
-from hpcfit.kinds.structure.minimisations import BUDGET, GAVE_UP, energies_and_slopes, joined, marks, no_energy
+from hpcfit.kinds.structure.minimisations import BUDGET, GAVE_UP, joined, marks, no_energy
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 
@@ -46,7 +46,7 @@ class Counter:
         """Raises ``Spent`` instead of an evaluation beyond the budget."""
         if self.spent >= self._budget:
             raise Spent
-        [energy], [slope] = energies_and_slopes(self._landscape, np.asarray(x, float)[None])
+        [energy], [slope] = self._landscape.evaluated(np.asarray(x, float)[None])
         self.spent += 1
         if energy < self.least:
             self.least, self.x = float(energy), np.array(x, float)

@@ -26,13 +26,15 @@ MaybeFile = FilePath | None
 class LoopsConfig(Table):
     """The energy of a chain whose nodes are tied to the next one and, weakly, to the tenth (Dehmamy and others 2024).
 
-    n: nodes; bonded: next nodes by springs, else by attraction; permuted: seed of the labels of the nodes.
+    n: nodes; bonded: next nodes by springs, else by attraction; permuted: seed of the labels of the nodes. cutoff: of
+    the repulsion while the energy is minimised, for large n; ends and energies have that of all pairs.
     """
 
     form: Literal["loops"]
     n: Annotated[int, Field(ge=12)]
     bonded: bool = False
     permuted: int = 0
+    cutoff: Positive | None = None
 
 
 class ClusterConfig(Table):

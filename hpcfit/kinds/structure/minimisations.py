@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +20,7 @@ from hpcfit.fit.inner import OfRows
 from hpcfit.fit.lbfgs import GOING, NOT_FINITE, REASONS
 from hpcfit.fit.problem import Params
 from hpcfit.fit.stages import ArraysOfUnits
+from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.parametrisations import Chart, Parametrisation
 from hpcfit.ranks import Ranks
 
@@ -31,6 +31,7 @@ STOPPED = REASONS | {
     GAVE_UP: "the minimiser of another library ended with an error",
 }
 MARKS_A_DECADE = 20
+PARTICLES_AT_ONCE, REPLICAS_AT_ONCE = 1000, 16  # that are evaluated together
 
 
 class Phase(NamedTuple):
@@ -55,15 +56,31 @@ class Block(NamedTuple):
     trace: Array
 
 
+def energies_and_slopes(landscape: Landscape, x: Array, cap: float = 0.0) -> tuple[Array, Array]:
+    """Energies [replicas] and their derivatives by positions [replicas, n, d], of some replicas at a time.
+
+    Groups have one width, so that the bits of a replica do not depend on how many there are.
+    """
+    width = max(min(PARTICLES_AT_ONCE // landscape.n, REPLICAS_AT_ONCE), 1)
+    energy, slope = np.empty(len(x)), np.empty(x.shape)
+    for first in range(0, len(x), width):
+        group = x[first : first + width]
+        there = len(group)
+        if there < width:
+            group = np.concatenate([group, np.repeat(group[:1], width - there, axis=0)])
+        found = landscape.evaluated(group, cap)
+        energy[first : first + there], slope[first : first + there] = (part[:there] for part in found)
+    return energy, slope
+
+
+def energies(landscape: Landscape, x: Array) -> Array:
+    """The energies [replicas] at positions [replicas, n, d], without any cap and of all pairs."""
+    return np.array([float(_energy(landscape, one)) for one in x])
+
+
 @jax.jit
-def _energies_and_slopes(landscape: Any, x: Any, cap: Any) -> tuple[Any, Any]:
-    return jax.vmap(jax.value_and_grad(landscape.energy), (0, None))(x, cap)
-
-
-def energies_and_slopes(landscape: Any, x: Array, cap: float = 0.0) -> tuple[Array, Array]:
-    """Energies [replicas] and their derivatives by positions [replicas, n, d]."""
-    found = _energies_and_slopes(landscape, x, float(cap))
-    return np.asarray(found[0]), np.asarray(found[1])
+def _energy(landscape: Landscape, x: Any) -> Any:
+    return landscape.energy(x)
 
 
 def marks(budget: int) -> Array:
@@ -72,21 +89,30 @@ def marks(budget: int) -> Array:
     return np.unique(np.rint(np.geomspace(1, budget, number)).astype(int))
 
 
-@dataclass(frozen=True)
 class OfBlock:
-    """The evaluation of a block of replicas in some coordinates, as optimizers of rows want it."""
+    """The evaluation of a block of replicas in some coordinates, as optimizers of rows want it.
 
-    landscape: Any
-    chart: Chart
-    cap: float
+    A replica that has not moved since the evaluation before, as one that has ended, is not evaluated again.
+    """
+
+    def __init__(self, landscape: Landscape, chart: Chart, cap: float):
+        self._landscape, self._chart, self._cap = landscape, chart, cap
+        self._before: tuple[Array, Array, Array] | None = None
 
     def __call__(self, params: Params) -> Evaluation:
         """Energies and gradients at z [1, W, size]."""
         z = params.local["z"][0]
-        energy, slope = energies_and_slopes(self.landscape, self.chart.positions(z), self.cap)
+        x = self._chart.positions(z)
+        energy, slope = np.empty(len(x)), np.zeros(x.shape)
+        moved = np.ones(len(x), bool)
+        if self._before is not None:
+            before, energy, slope = (np.array(part) for part in self._before)
+            moved = np.any(before != x, axis=(1, 2))
+        energy[moved], slope[moved] = energies_and_slopes(self._landscape, x[moved], self._cap)
+        self._before = x, energy, slope
         finite = np.isfinite(energy) & np.all(np.isfinite(slope), axis=(1, 2))
+        gradient = self._chart.pulled_back(z, np.where(finite[:, None, None], slope, 0.0))
         energy = np.where(finite, energy, np.nan)
-        gradient = self.chart.pulled_back(z, np.where(finite[:, None, None], slope, 0.0))
         return Evaluation(energy[None], Params((), {"z": gradient[None]}), params, None, None, {})
 
 
@@ -127,8 +153,8 @@ class Minimisations(ArraysOfUnits):
     def _begun(self, numbers: Array) -> Block:
         W = self._width
         x = np.asarray(self._starts(numbers), float)
-        energy, _ = energies_and_slopes(self._landscape, x)
-        return Block(x, energy, np.zeros(W, int), np.full(W, GOING), np.full((W, len(self._marks)), np.nan))
+        trace = np.full((W, len(self._marks)), np.nan)
+        return Block(x, energies(self._landscape, x), np.zeros(W, int), np.full(W, GOING), trace)
 
     def _phase(self, phase: Phase, numbers: Array, block: Block) -> Generator[None, None, Block]:
         """The block after a phase; yields after each evaluation. Replicas whose budget is spent stay as they are."""
@@ -161,7 +187,7 @@ class Minimisations(ArraysOfUnits):
         return state, Block(x, energy, spent, np.where(inside, state.status[0], block.status), trace)
 
     def _keep(self, unit: int, block: Block, seconds: float) -> None:
-        energy, _ = energies_and_slopes(self._landscape, block.x)
+        energy = energies(self._landscape, block.x)
         later = self._marks[None] > block.spent[:, None]
         found = {
             "positions": block.x, "energy": energy, "evaluations": block.spent, "status": block.status,

@@ -55,7 +55,7 @@ def _network(table: Any) -> Landscape:
 
 
 FORMS: dict[str, Callable[[Any], Landscape]] = {
-    "loops": lambda table: Loops.of(table.n, bonded=table.bonded, seed=table.permuted),
+    "loops": lambda table: Loops.of(table.n, bonded=table.bonded, seed=table.permuted, cutoff=table.cutoff),
     "lennard-jones": lambda table: Cluster.of(table.n),
     "thomson": lambda table: Thomson.of(table.n),
     "system": _of_system,

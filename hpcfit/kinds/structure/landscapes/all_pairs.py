@@ -14,6 +14,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from scipy.spatial import cKDTree
 
 AT_ONCE = 1 << 14  # pairs that are computed at a time: they stay in the cache
 
@@ -57,3 +59,21 @@ def _row(u: Callable, row: jax.Array, x: jax.Array, constants) -> tuple[jax.Arra
     value, slope = jax.jvp(lambda r: u(r, *constants), (r,), (jnp.ones_like(r),))
     along = jnp.where(distinct & other, slope / length, 0.0)
     return jnp.sum(jnp.where(other, value, 0.0)), jnp.stack([jnp.sum(along * one) for one in apart])
+
+
+def near_pair_sum(
+    u: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], x: np.ndarray, cutoff: float
+) -> tuple[float, np.ndarray]:
+    """Σ_{r_ij < cutoff} u(r_ij) of coordinates [n, d] and its derivatives [n, d], by a list of these pairs, in NumPy.
+
+    u: of distances, gives values and slopes, both 0 at the cut-off.
+    """
+    pairs = cKDTree(x).query_pairs(cutoff, output_type="ndarray")
+    apart = x[pairs[:, 0]] - x[pairs[:, 1]]
+    r = np.sqrt(np.einsum("pd,pd->p", apart, apart))
+    value, slope = u(r)
+    along = np.where(r > 0, slope / np.where(r > 0, r, 1.0), 0.0)[:, None] * apart
+    found = [
+        np.bincount(pairs[:, 0], part, len(x)) - np.bincount(pairs[:, 1], part, len(x)) for part in along.T
+    ]  # fmt: skip
+    return float(np.sum(value)), np.stack(found, axis=1)

@@ -12,6 +12,7 @@ pairs, drawn anew: here all of them are repelled, each once, and no pair that is
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ from scipy.sparse import csr_array
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.structure.landscapes import contact_graph
-from hpcfit.kinds.structure.landscapes.all_pairs import pair_sum
+from hpcfit.kinds.structure.landscapes.all_pairs import near_pair_sum, pair_sum
 from hpcfit.kinds.structure.landscapes.landscape import OVERLAP, Landscape, capped
 from hpcfit.physics.internal_coordinates import length
 from hpcfit.pytrees import pytree
@@ -39,19 +40,21 @@ class Loops(Landscape):
     """A chain of n particles in three dimensions. Made by ``of``.
 
     steps, spans: [n − 1, 2] and [n − 10, 2], the pairs of neighbours and of those that are SPAN apart. bonded: springs
-    hold neighbours, in place of the softened Lennard-Jones potential.
+    hold neighbours, in place of the softened Lennard-Jones potential. cutoff: of the repulsion while the energy is
+    minimised, by lists of neighbours, with a potential and a force that end at 0 there; None: of all pairs.
     """
 
     steps: np.ndarray
     spans: np.ndarray
     n: int = field(metadata={"static": True})
     bonded: bool = field(metadata={"static": True})
+    cutoff: float | None = field(default=None, metadata={"static": True})
     d: int = field(default=3, metadata={"static": True})
     unit: str = field(default="", metadata={"static": True})
     length: str = field(default="sigma", metadata={"static": True})
 
     @classmethod
-    def of(cls, n: int, *, bonded: bool = False, seed: int | None = 0) -> Loops:
+    def of(cls, n: int, *, bonded: bool = False, seed: int | None = 0, cutoff: float | None = None) -> Loops:
         """A chain of n particles whose labels are permuted at random, so that no method profits from their order; in
         the order of the chain where the seed is None."""
         if n <= SPAN:
@@ -59,18 +62,33 @@ class Loops(Landscape):
         number = np.arange(n) if seed is None else np.random.default_rng(seed).permutation(n)
         steps = np.stack([number[:-1], number[1:]], axis=1)
         spans = np.stack([number[:-SPAN], number[SPAN:]], axis=1)
-        return cls(steps, spans, n, bonded)
+        return cls(steps, spans, n, bonded, cutoff)
 
     def energy(self, x: jax.Array, cap: Any = 0.0) -> jax.Array:
         """See ``Landscape``; the repulsion is bounded as it is, and has no cap."""
+        return self._joined_energy(x, cap, None) + REPULSION * pair_sum(_repulsion, x) / self._n_repelled
+
+    def evaluated(self, x: np.ndarray, cap: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Landscape``: with the repulsion within the cut-off alone, if there is one."""
+        if self.cutoff is None:
+            return super().evaluated(x, cap)
+        energy, slope = (np.array(part) for part in _joined_and_slopes(self, x, float(cap)))
+        for number, one in enumerate(x):
+            repelled, along = near_pair_sum(partial(_ended, end=self.cutoff), one, self.cutoff)
+            energy[number] += REPULSION * repelled / self._n_repelled
+            slope[number] += REPULSION * along / self._n_repelled
+        return energy, slope
+
+    def _joined_energy(self, x: jax.Array, cap: Any, cutoff: float | None) -> jax.Array:
+        """The energy of joined pairs, less the repulsion that a sum over all pairs has of them."""
         steps, spans = _lengths(x, self.steps), _lengths(x, self.spans)
         attraction = ATTRACTION * jnp.sum(capped(_softened, spans, cap))
         if self.bonded:
             core = jnp.mean((steps - 1) ** 2) + attraction / len(spans)
         else:
             core = (jnp.sum(capped(_softened, steps, cap)) + attraction) / self._n_edges
-        repelled = pair_sum(_repulsion, x) - jnp.sum(_repulsion(steps)) - jnp.sum(_repulsion(spans))
-        return core + REPULSION * repelled / self._n_repelled
+        repulsion = _repulsion if cutoff is None else lambda r: _ended(r, cutoff)[0]
+        return core - REPULSION * (jnp.sum(repulsion(steps)) + jnp.sum(repulsion(spans))) / self._n_repelled
 
     @property
     def order(self) -> np.ndarray:
@@ -140,6 +158,11 @@ class Loops(Landscape):
         return (len(self.steps) + ATTRACTION * len(self.spans)) * lowest / self._n_edges
 
 
+@jax.jit
+def _joined_and_slopes(loops: Loops, x: jax.Array, cap: Any) -> tuple[jax.Array, jax.Array]:
+    return jax.vmap(jax.value_and_grad(lambda x: loops._joined_energy(x, cap, loops.cutoff)))(x)
+
+
 def _lengths(x: jax.Array, pairs: np.ndarray) -> jax.Array:
     return length(x[pairs[:, 0]] - x[pairs[:, 1]])
 
@@ -151,3 +174,11 @@ def _softened(r):
 
 def _repulsion(r):
     return 1 / (r + SOFTENING)
+
+
+def _ended(r, end: float):
+    """The repulsion and its derivative, less the line that makes both 0 at the end; 0 beyond it."""
+    slope = lambda r: -1 / (r + SOFTENING) ** 2  # noqa: E731
+    inside = r < end
+    value = _repulsion(r) - _repulsion(end) - slope(end) * (r - end)
+    return inside * value, inside * (slope(r) - slope(end))

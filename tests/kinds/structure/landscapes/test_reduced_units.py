@@ -115,6 +115,25 @@ def test_many_rows_add_to_what_all_pairs_at_once_do(monkeypatch):
     np.testing.assert_allclose(slope, expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("bonded", [False, True])
+def test_near_pairs_alone_are_all_pairs_less_a_line_that_ends_at_the_cutoff(bonded):
+    x = np.stack([2 * spread(LANDSCAPES["loops"], seed) for seed in range(2)])
+    near, every = Loops.of(24, bonded=bonded, cutoff=3.0), Loops.of(24, bonded=bonded)
+    joined = every.couplings().toarray() > 0
+
+    def missing(x):
+        """What lies beyond the cut-off, and the line within, by a sum over pairs."""
+        r = np.linalg.norm(x[:, None] - x[None], axis=-1)[~joined & np.triu(np.ones((24, 24), bool), 1)]
+        line = 1 / 3.01 - (r - 3) / 3.01**2
+        return 0.0025 * np.sum(np.where(r < 3, line, 1 / (r + 0.01))) / (24 * 23 / 2 - 37)
+
+    energy, slope = near.evaluated(x, 0.9)
+    np.testing.assert_allclose(every.evaluated(x, 0.9)[0] - energy, [missing(one) for one in x], rtol=1e-9)
+    step, along = 1e-6, np.random.default_rng(2).normal(size=x.shape)
+    change = (near.evaluated(x + step * along, 0.9)[0] - near.evaluated(x - step * along, 0.9)[0]) / (2 * step)
+    np.testing.assert_allclose(np.sum(slope * along, axis=(1, 2)), change, rtol=1e-6)
+
+
 def test_replicas_side_by_side_have_their_own_energies():
     loops = LANDSCAPES["loops"]
     several = np.stack([spread(loops, seed) for seed in range(3)])
