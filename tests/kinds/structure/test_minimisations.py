@@ -131,10 +131,10 @@ def test_small_budgets_are_kept(budget):
 def test_a_trace_begins_at_the_start_and_never_rises():
     product = done(work(cap=0.0, budget=300))
     energy, _ = energies_and_slopes(LJ7, starts(np.arange(7)))
-    np.testing.assert_allclose(product["trace"][:, 0], energy, rtol=1e-13)
+    np.testing.assert_array_equal(product["trace"][:, 0], energy)
     assert np.all(np.diff(product["trace"], axis=1) <= 1e-8 * np.abs(product["trace"][:, 1:]))
     assert product["trace"].shape[1] == len(marks(300))
-    np.testing.assert_array_equal(product["trace"][:, -1], product["energy"])
+    np.testing.assert_allclose(product["trace"][:, -1], product["energy"], rtol=1e-13)
 
 
 def test_particles_that_lie_on_each_other_come_apart_by_a_capped_core():
