@@ -23,6 +23,16 @@ from hpcfit.config.table import (
 MaybeFile = FilePath | None
 
 
+def _maybe_relative(value: Any, info: Any) -> Any:
+    return None if value is None else relative_to_config(value, info)
+
+
+def _file_or_sequence(table: Any) -> Any:
+    if (table.sequence is None) == (table.file is None):
+        raise ValueError(f"a {table.form} has a `sequence` or a `file`: give just one of them")
+    return table
+
+
 class LoopsConfig(Table):
     """The energy of a chain whose nodes are tied to the next one and, weakly, to the tenth (Dehmamy and others 2024).
 
@@ -67,19 +77,21 @@ class SystemEnergyConfig(Table):
 
 
 class ProteinConfig(Table):
-    """A PDB or mmCIF file, whose first model gets hydrogens where it lacks them, by force fields that OpenMM ships; by
-    default amber14 with the implicit solvent GBn2."""
+    """A protein with force fields that OpenMM ships, by default amber14 with the implicit solvent GBn2: the first model
+    of a PDB or mmCIF file, with hydrogens where it lacks them, or a sequence in one-letter code, built by RDKit."""
 
     form: Literal["protein"]
-    file: FilePath
+    file: MaybeFile = None
+    sequence: str | None = None
     force_field: Annotated[list[str], Field(min_length=1)] = ["amber14-all.xml", "implicit/gbn2.xml"]
 
-    _path = field_validator("file")(relative_to_config)
+    _path = field_validator("file")(_maybe_relative)
+    _one = model_validator(mode="after")(_file_or_sequence)
 
     @property
     def files(self) -> dict[str, Path]:
-        """The input file."""
-        return {"file": self.file}
+        """The input file, if there is one."""
+        return {} if self.file is None else {"file": self.file}
 
 
 class PeptideConfig(Table):
@@ -90,13 +102,8 @@ class PeptideConfig(Table):
     sequence: str | None = None
     file: MaybeFile = None
 
-    _path = field_validator("file")(lambda value, info: None if value is None else relative_to_config(value, info))
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> PeptideConfig:
-        if (self.sequence is None) == (self.file is None):
-            raise ValueError("a peptide has a `sequence` or a `file`: give just one of them")
-        return self
+    _path = field_validator("file")(_maybe_relative)
+    _one = model_validator(mode="after")(_file_or_sequence)
 
     @property
     def files(self) -> dict[str, Path]:
@@ -174,15 +181,16 @@ AnyEnergy = Annotated[
 class StartConfig(Table):
     """The positions that replicas begin at; every method begins with the same.
 
-    kind: "random": normal numbers; "chain": normal ones that are smooth along the energy's couplings
-    (Laplacian-Gaussian); "extended": a zigzag along a loop's chain; "file"; "native": the positions that the energy
-    came with; "md": snapshots of its Langevin dynamics at a ``temperature`` (K), after ``duration`` ps. scale:
-    width in units of length (0.1 nm of systems), of random ones by default that of a ball in which each particle has a
-    unit of volume, of a chain 0.65. file: PDB, mmCIF, XYZ, or .npy [n, d]. noise: normal, added to positions that are
-    the same for every replica, in units of length.
+    kind: "random": normal numbers; "uniform": in a cube; "chain": normal ones that are smooth along the energy's
+    couplings (Laplacian-Gaussian); "extended": a zigzag along a loop's chain, or a protein with all phi and psi at 180
+    degrees; "file"; "native": the positions that the energy came with; "md": snapshots of its Langevin dynamics at a
+    ``temperature`` (K), after ``duration`` ps. scale: width in units of length (0.1 nm of systems), of random ones by
+    default that of a ball in which each particle has a unit of volume, of a cube its edge (1.4 n^(1/d), as pele has
+    it), of a chain 0.65. file: PDB, mmCIF, XYZ, or .npy [n, d]. noise: normal, added to positions that are the same
+    for every replica, in units of length.
     """
 
-    kind: Literal["random", "chain", "extended", "file", "native", "md"] = "random"
+    kind: Literal["random", "uniform", "chain", "extended", "file", "native", "md"] = "random"
     scale: Positive | None = None
     file: MaybeFile = None
     noise: NonNegative = 0.0
@@ -190,11 +198,11 @@ class StartConfig(Table):
     duration: Positive = 10.0
 
     _WITH: ClassVar[dict[str, tuple[str, ...]]] = {
-        "scale": ("random", "chain", "extended"), "noise": ("extended", "file", "native"),
+        "scale": ("random", "uniform", "chain", "extended"), "noise": ("extended", "file", "native"),
         "temperature": ("md",), "duration": ("md",),
     }  # fmt: skip
 
-    _path = field_validator("file")(lambda value, info: None if value is None else relative_to_config(value, info))
+    _path = field_validator("file")(_maybe_relative)
 
     @property
     def files(self) -> dict[str, Path]:

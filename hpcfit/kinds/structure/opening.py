@@ -25,6 +25,7 @@ from hpcfit.kinds.structure.landscapes.thomson import Thomson
 from hpcfit.readers.topology import read_structure
 
 NM = 0.1  # nm: the unit of length of systems, in which steps and widths are about what they are in sigma
+CUBE = 1.4  # of n^(1/d): the edge of a cube of random starts
 BALL = 0.5  # of n^(1/d): the width of a ball in which each particle has a unit of volume, about
 
 
@@ -45,6 +46,12 @@ def _own(table: Any) -> Landscape:
     return Own.of(table.function, at)
 
 
+def _protein(table: Any) -> Landscape:
+    if table.sequence is None:
+        return SystemLandscape.of_structure(table.file, table.force_field)
+    return SystemLandscape.of_sequence(table.sequence, table.force_field)
+
+
 def _peptide(table: Any) -> Landscape:
     return Peptide.of_file(table.file) if table.sequence is None else Peptide.of_sequence(table.sequence)
 
@@ -59,7 +66,7 @@ FORMS: dict[str, Callable[[Any], Landscape]] = {
     "lennard-jones": lambda table: Cluster.of(table.n),
     "thomson": lambda table: Thomson.of(table.n),
     "system": _of_system,
-    "protein": lambda table: SystemLandscape.of_structure(table.file, table.force_field),
+    "protein": _protein,
     "peptide": _peptide,
     "elastic-network": _network,
     "silicon": lambda table: Silicon.of(table.cells, vacancies=table.vacancies),
@@ -89,6 +96,8 @@ class Starts:
         if choice.kind == "random":
             scale = unit * (choice.scale or BALL * n ** (1 / d))
             return cls(partial(starts.random, n, d, scale, seed))
+        if choice.kind == "uniform":
+            return cls(partial(starts.uniform, n, d, unit * (choice.scale or CUBE * n ** (1 / d)), seed))
         if choice.kind == "chain":
             couplings = landscape.couplings()
             if couplings is None:
@@ -114,8 +123,11 @@ def _given(choice: StartConfig, landscape: Landscape) -> np.ndarray:
         if native is None:
             raise _has_not(choice, "positions that the energy came with, as those of a system or a protein")
         return native
+    if isinstance(landscape, SystemLandscape) and landscape.facts.names:
+        atoms = [name.rpartition(".")[2] for name in landscape.facts.names]
+        return starts.extended_backbone(landscape.native, landscape.bonds, atoms)
     if not isinstance(landscape, Loops):
-        raise _has_not(choice, "the chain of a loop")
+        raise _has_not(choice, "the chain of a loop or of a protein")
     return starts.extended_chain(landscape.order, landscape.d, spacing=choice.scale or 1.0)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import csc_array, csr_array, diags_array, triu
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
+from scipy.spatial.transform import Rotation
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.structure.landscapes.system import SystemLandscape
@@ -29,6 +30,11 @@ def _generator(seed: int, replica: int) -> np.random.Generator:
 def random(n: int, d: int, scale: float, seed: int, replica: int = 0) -> np.ndarray:
     """Independent normal coordinates of standard deviation ``scale``, [n, d]."""
     return scale * _generator(seed, replica).standard_normal((n, d))
+
+
+def uniform(n: int, d: int, edge: float, seed: int, replica: int = 0) -> np.ndarray:
+    """Independent coordinates [n, d] within a cube of this edge around the origin."""
+    return edge * (_generator(seed, replica).random((n, d)) - 0.5)
 
 
 def laplacian_gaussian(
@@ -70,6 +76,44 @@ def extended_chain(order: Sequence[int], d: int = 3, *, spacing: float = 1.0) ->
     x[order, 0] = spacing * np.sin(ZIGZAG / 2) * step
     x[order, 1] = spacing * np.cos(ZIGZAG / 2) * (step % 2)
     return x - x.mean(axis=0)
+
+
+def extended_backbone(x: np.ndarray, bonds: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Positions [N, 3] of a protein with its phi and psi at 180 degrees, but for those in rings, as of prolines and of
+    what disulphides close. bonds: [b, 2]; names: of atoms, of which N, CA and C are the backbone."""
+    x, n = np.array(x, float), len(x)
+    near = [set() for _ in range(n)]
+    for i, j in np.asarray(bonds).tolist():
+        near[i].add(j)
+        near[j].add(i)
+    for middle in [atom for atom in range(n) if names[atom] == "CA"]:
+        for own, far in (("N", "C"), ("C", "N")):  # phi is C-N-CA-C, psi is N-CA-C-N
+            ends = [a for a in near[middle] if names[a] == own], [a for a in near[middle] if names[a] == far]
+            for axis in ends[0]:
+                outer = [atom for atom in near[axis] - {middle} if names[atom] == far]
+                if not outer or not ends[1]:
+                    continue
+                beyond = _without(near, axis, middle)
+                if middle not in beyond:
+                    x[beyond] = _turned(x, outer[0], axis, middle, ends[1][0], np.array(beyond))
+    return x
+
+
+def _without(near: Sequence[set[int]], first: int, second: int) -> list[int]:
+    """The atoms on the side of the first when its bond with the second is cut."""
+    reached, edge = {first}, {first}
+    while edge:
+        edge = {other for atom in edge for other in near[atom] if {atom, other} != {first, second}} - reached
+        reached |= edge
+    return sorted(reached)
+
+
+def _turned(x: np.ndarray, a: int, b: int, c: int, d: int, moved: np.ndarray) -> np.ndarray:
+    """Atoms that are moved, turned about the bond b-c until the dihedral a-b-c-d is 180 degrees."""
+    axis = (x[b] - x[c]) / np.linalg.norm(x[b] - x[c])
+    first, last = (v - (v @ axis) * axis for v in (x[a] - x[b], x[d] - x[c]))
+    angle = np.arctan2(np.cross(first, -last) @ axis, first @ -last)
+    return x[b] + Rotation.from_rotvec(angle * axis).apply(x[moved] - x[b])
 
 
 def from_file(path: Path, n: int, length: str, frame: int = 0) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from MDAnalysis.lib.distances import calc_dihedrals
 from scipy.sparse import block_diag, csr_array
 
 from hpcfit.errors import InputError
@@ -83,3 +84,30 @@ def test_snapshots_of_dynamics_are_functions_of_seed_and_replica():
     np.testing.assert_array_equal(one, starts.snapshot(zigzag, 300.0, 0.2, seed=0))
     assert not np.allclose(one, starts.snapshot(zigzag, 300.0, 0.2, seed=0, replica=1))
     assert zigzag.contacts(one) == (3, 3)
+
+
+def test_a_cube_of_uniform_starts_is_filled_and_not_left():
+    x = np.concatenate([starts.uniform(50, 3, 4.0, 1, replica) for replica in range(40)])
+    assert np.abs(x).max() < 2
+    # 6000 numbers: mean 0 and variance 16/12, within five standard errors (kurtosis of a uniform number: 9/5)
+    assert abs(x.mean()) < 5 * np.sqrt(16 / 12 / 6000)
+    assert abs(x.var() - 16 / 12) < 5 * 16 / 12 * np.sqrt(0.8 / 6000)
+
+
+def test_a_protein_of_a_sequence_is_extended_but_for_its_proline():
+    landscape = SystemLandscape.of_sequence("GAPG")
+    names = [name.rpartition(".")[2] for name in landscape.facts.names]
+    x = starts.extended_backbone(landscape.native, landscape.bonds, names)
+    N, CA, C = ([k for k, name in enumerate(names) if name == kind] for kind in ("N", "CA", "C"))
+    ends = (x[atoms] for atoms in (C[:-1], N[1:], CA[1:], C[1:]))
+    np.testing.assert_allclose(np.abs(calc_dihedrals(*ends)[[0, 2]]), np.pi, atol=1e-5)  # of MDAnalysis, in float32
+    ends = (x[atoms] for atoms in (N[:-1], CA[:-1], C[:-1], N[1:]))
+    np.testing.assert_allclose(np.abs(calc_dihedrals(*ends)), np.pi, atol=1e-5)
+    first, second = landscape.bonds.T
+    lengths = (np.linalg.norm(at[first] - at[second], axis=1) for at in (x, landscape.native))
+    np.testing.assert_allclose(*lengths, rtol=1e-12)
+
+
+def test_letters_that_are_no_residues_are_an_input_error():
+    with pytest.raises(InputError, match="'GX1' is none of the 20 residues"):
+        SystemLandscape.of_sequence("GX1")

@@ -6,6 +6,7 @@ refused.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -97,18 +98,40 @@ class SystemLandscape(Landscape):
 
     @classmethod
     def of_structure(cls, path: Path, force_field: Sequence[str] = AMBER) -> SystemLandscape:
-        """The landscape of the first model of a PDB or mmCIF file without its water, with hydrogens where it lacks
-        them, by a force field of OpenMM without cut-off.
-
-        Raises InputError, with OpenMM's words, for a residue that the force field has no template of.
-        """
+        """The landscape of the first model of a PDB or mmCIF file; see ``of_topology``."""
         if not path.is_file():
             raise InputError(f"structure {path} does not exist", remedy="correct its path")
         app = import_openmm().app
         reader = app.PDBxFile if path.suffix.lower() in (".cif", ".mmcif") else app.PDBFile
         with reading(f"structure {path} cannot be read by OpenMM", "give a PDB or mmCIF file"):
             given = reader(str(path))
-        named = f"{path} with {', '.join(force_field)}"
+        return cls.of_topology(given, force_field, str(path))
+
+    @classmethod
+    def of_sequence(cls, sequence: str, force_field: Sequence[str] = AMBER) -> SystemLandscape:
+        """The landscape of a chain of residues in one-letter code, embedded in space by RDKit (Riniker and Landrum
+        2015, 10.1021/acs.jcim.5b00654), one coil for one sequence; see ``of_topology``."""
+        app, chem = import_openmm().app, _rdkit()
+        molecule = chem.MolFromSequence(sequence)
+        if molecule is None or not molecule.GetNumAtoms():
+            raise InputError(
+                f"the sequence {sequence!r} is none of the 20 residues in one-letter code", remedy="correct it"
+            )
+        molecule = chem.AddHs(molecule)
+        if chem.rdDistGeom.EmbedMolecule(molecule, randomSeed=1):
+            raise InputError(f"RDKit cannot embed the sequence {sequence!r}", remedy="give a file with coordinates")
+        text = chem.MolToPDBBlock(chem.RemoveHs(molecule))
+        return cls.of_topology(app.PDBFile(io.StringIO(text)), force_field, f"the sequence {sequence}")
+
+    @classmethod
+    def of_topology(cls, given: Any, force_field: Sequence[str], source: str) -> SystemLandscape:
+        """The landscape of a structure that OpenMM has read, without its water, with hydrogens where it lacks them, by
+        a force field of OpenMM without cut-off.
+
+        Raises InputError, with OpenMM's words, for a residue that the force field has no template of.
+        """
+        app = import_openmm().app
+        named = f"{source} with {', '.join(force_field)}"
         with reading(f"no System can be made of {named}", "complete the residue, or add a force field that has it"):
             forces = app.ForceField(*force_field)
             modeller = app.Modeller(given.topology, given.positions)
@@ -172,6 +195,17 @@ class SystemLandscape(Landscape):
     def label(self, particle: int) -> str:
         """See ``Landscape``."""
         return self.facts.names[particle] if self.facts.names else f"atom {particle}"
+
+
+def _rdkit() -> Any:
+    try:
+        from rdkit import Chem
+        from rdkit.Chem import rdDistGeom  # noqa: F401  # an attribute of Chem from now on
+    except ImportError as error:
+        raise InputError(
+            f"a sequence needs RDKit, which cannot be imported: {error}", remedy="pip install 'hpcfit[simulate]'"
+        ) from None
+    return Chem
 
 
 def _cores(system: Any) -> tuple[np.ndarray, np.ndarray]:
