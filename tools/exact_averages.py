@@ -157,7 +157,8 @@ def rows() -> dict[str, Row]:
         unit = {"u": 1.0, "p": BAR}
         exact = [Exact(o, 0, parameter, *np.multiply(unit[o], v)) for (o, parameter), v in zip(names, values)]
         found[f"fluid-{name}"] = Row(
-            ("lj.sigma", "lj.epsilon"), f"windows = {WINDOWS}\nwindow = 1.0\nframes = 10\nderivative_draws = 6",
+            ("lj.sigma", "lj.epsilon"),
+            f"windows = {WINDOWS}\nwindow = 3.0\nframes = 30\nskipped = 22\nderivative_draws = 2",
             FLUID.format(T=T, n=N), partial(write_fluid, T, rho), tuple(exact), True,
         )  # fmt: skip
     return found
