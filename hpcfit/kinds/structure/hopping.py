@@ -22,6 +22,7 @@ from hpcfit.kinds.structure.minimisations import BUDGET, Block, Minimisations, O
 from hpcfit.kinds.structure.parametrisations import Direct
 
 Array = np.ndarray
+TEMPERATURE, STEP = 0.8, 0.4  # in units of energy, and of length
 WINDOW = 50  # quenches between two changes of the step
 FACTOR = 0.9
 
@@ -54,8 +55,8 @@ class Hopping(Minimisations):
     """
 
     def __init__(
-        self, landscape: Any, starts: Callable[[Array], Array], make: Callable[[OfRows], Lbfgs], hops: Hops, cap: float,
-        *sizes: Any,
+        self, landscape: Any, starts: Callable[[Array], Array], make: Callable[[OfRows, Array], Lbfgs], hops: Hops,
+        cap: float, *sizes: Any,
     ):  # fmt: skip
         super().__init__(landscape, starts, (), *sizes)
         self._make, self._hops, self._cap = make, hops, cap
@@ -72,8 +73,8 @@ class Hopping(Minimisations):
     def _walked(self, numbers: Array, block: Block) -> Generator[None, None, tuple[Block, Walk]]:
         """Block and walks at their ends; yields after each evaluation."""
         W, shape = self._width, block.x.shape[1:]
-        chart = Direct(shape)
-        evaluate, optimizer = OfBlock(self._landscape, chart, self._cap), self._make(OfRows((1, W)))
+        chart, optimizer = Direct(shape), self._make(OfRows((1, W)), self._seeds(numbers))
+        evaluate = OfBlock(self._landscape, chart, self._cap)
         params = _params(block.x)
         state = optimizer.begun(params, evaluate(params))
         if np.any(state.status == NOT_FINITE):
