@@ -245,9 +245,10 @@ class MethodConfig(Table):
     """A method: coordinates, an optimizer, and how cores are capped.
 
     parametrisation: "direct", "linear" (``modes`` of the couplings' graph, then all positions), "precond" (all
-    positions in the metric of the graph) or "gnn" (a network, then all positions). modes: of the slowest (a third of
-    the nodes). network: "gcn", "attention" or "mlp", and its ``widths``. share: of the budget that the coordinates, or
-    what is hot, take at most before all positions follow, or what minimises.
+    positions in the metric of the graph), "gauss-newton" (all positions in the metric of bonds, angles and dihedrals)
+    or "gnn" (a network, then all positions). modes: of the slowest (a third of the nodes). network: "gcn", "attention"
+    or "mlp", and its ``widths``. share: of the budget that the coordinates, or what is hot, take at most before all
+    positions follow, or what minimises.
 
     cap: the distance, in units of each pair's sigma, within which a pair's potential goes on as a straight line, so
     that particles that lie on each other come apart; the end is minimised without. By default 0.9, 0 of systems and
@@ -262,7 +263,7 @@ class MethodConfig(Table):
     """
 
     name: Annotated[str, Field(pattern=r"^[^/\\]+$")]  # a file is called by it
-    parametrisation: Literal["direct", "linear", "precond", "gnn"] = "direct"
+    parametrisation: Literal["direct", "linear", "precond", "gauss-newton", "gnn"] = "direct"
     optimizer: Optimizer = "lbfgs"
     modes: Count | None = None
     network: Literal["gcn", "attention", "mlp"] = "gcn"

@@ -14,6 +14,7 @@ from hpcfit.fit.inner import OfRows
 from hpcfit.fit.lbfgs import Ends, Lbfgs
 from hpcfit.kinds.structure.annealing import HOT, STEP, Annealing, Cooling
 from hpcfit.kinds.structure.config import MethodConfig
+from hpcfit.kinds.structure.gauss_newton import RENEWED, GaussNewton
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.landscapes.system import SystemLandscape
 from hpcfit.kinds.structure.minimisations import Phase
@@ -36,9 +37,13 @@ def phases(method: MethodConfig, landscape: Landscape, weights: csr_array | None
     """
     unit, part, cap = unit_of(landscape), max(int(method.share * budget), 1), cap_of(method, landscape)
     make, rate = partial(_optimizer, method, unit * np.sqrt(landscape.n)), unit * method.rate
-    direct = Direct((landscape.n, landscape.d))
-    all_positions = Preconditioned.of(weights) if method.parametrisation == "precond" else direct
-    whole, before = Phase(all_positions, make(budget, rate), cap), []
+    direct, renewed = Direct((landscape.n, landscape.d)), 0
+    all_positions: Parametrisation = direct
+    if method.parametrisation == "precond":
+        all_positions = Preconditioned.of(weights)
+    elif method.parametrisation == "gauss-newton":
+        all_positions, renewed = GaussNewton.of(landscape.stiffnesses(), landscape.n), RENEWED
+    whole, before = Phase(all_positions, make(budget, rate), cap, renewed=renewed), []
     if method.parametrisation in ("linear", "gnn"):
         of_coarse = method.network_rate if method.parametrisation == "gnn" else rate
         before = [Phase(coordinates(method, landscape, weights), make(part, of_coarse), cap)]
@@ -69,6 +74,11 @@ def check_method(method: MethodConfig, landscape: Landscape, has_graph: bool) ->
             f"method '{method.name}': modes = {method.modes}, and the graph of {landscape.n} particles has"
             f" {landscape.n}",
             remedy=f"set modes to at most {landscape.n}",
+        )
+    if method.parametrisation == "gauss-newton" and landscape.stiffnesses() is None:
+        raise InputError(
+            f"method '{method.name}': parametrisation = 'gauss-newton' needs bonds, angles or dihedrals",
+            remedy="use it with a protein, a system or a peptide; parametrisation = 'precond' needs a graph alone",
         )
     if method.optimizer == "annealing" and method.temperature is None and landscape.unit != KJ_MOL:
         raise InputError(

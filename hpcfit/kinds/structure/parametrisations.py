@@ -3,6 +3,7 @@
     direct     the positions themselves
     linear     X = V Z: combinations of modes V [n, m], as of the slow ones of a graph
     precond    X = C^-T Y, C C^T = L + mu: all positions, in which the graph's slow and fast modes are equally stiff
+    (gauss_newton: all positions in the metric of each replica's own bonds, angles and dihedrals)
     network    X = X0 + f(Z) - f(Z0): a graph network of latent coordinates Z and of weights, both of each replica
 
 What is linear is a sum and a product of NumPy and SciPy; the energy is differentiated by the positions alone.
@@ -19,14 +20,12 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 import scipy.sparse
-from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from hpcfit.errors import InputError
+from hpcfit.kinds.structure.banded_cholesky import BandedCholesky, kept_width, order_of
 
 Array = np.ndarray
-DENSE = 0.2  # of n: a wider band is no band
 STIFFENED = 1e-3  # mu of ``Preconditioned``
 
 
@@ -97,11 +96,11 @@ class Linear:
 class Preconditioned:
     """All positions, in the metric of a graph: with the Laplacian L of its couplings, Y = C^T X with C C^T = L + mu.
 
-    order: nodes such that neighbours are near each other; band: C in their order, lower, as LAPACK keeps a band.
+    order: nodes such that neighbours are near each other; factor: C in their order.
     """
 
     order: Array
-    band: Array
+    factor: BandedCholesky
 
     @classmethod
     def of(cls, couplings: scipy.sparse.sparray, mu: float = STIFFENED) -> Preconditioned:
@@ -115,44 +114,34 @@ class Preconditioned:
             )
         laplacian = scipy.sparse.diags_array(degree) - weights
         shifted = scipy.sparse.csr_array(laplacian / degree.mean() + mu * scipy.sparse.eye_array(len(degree)))
-        order = reverse_cuthill_mckee(scipy.sparse.csr_matrix(weights), symmetric_mode=True)
+        order = order_of(weights)
         ordered = scipy.sparse.coo_array(shifted[order][:, order])
         below = ordered.row >= ordered.col
         row, column, value = ordered.row[below], ordered.col[below], ordered.data[below]
-        width = int(np.max(row - column))
-        if width > DENSE * len(degree):
-            width = len(degree) - 1
-        matrix = np.zeros((width + 1, len(degree)))
+        matrix = np.zeros((kept_width(int(np.max(row - column)), len(degree)) + 1, len(degree)))
         np.add.at(matrix, (row - column, column), value)
-        return cls(np.asarray(order), scipy.linalg.cholesky_banded(matrix, lower=True))
+        return cls(order, BandedCholesky.of(matrix))
 
     def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
         """See ``Parametrisation``: y = C^T x."""
-        ordered, found = x[:, self.order], np.zeros_like(x)
-        for below, diagonal in enumerate(self.band):  # C^T has C's diagonals, on the other side
-            stop = len(diagonal) - below
-            found[:, :stop] += diagonal[:stop, None] * ordered[:, below:]
-        return found.reshape(len(x), -1), self
+        return self._of_columns(x[:, self.order], self.factor.transposed_times).reshape(len(x), -1), self
 
     def positions(self, z: Array) -> Array:
         """See ``Chart``: x = C^-T y."""
-        found = self._solved(z.reshape(len(z), len(self.order), -1), "T")
+        found = self._of_columns(z.reshape(len(z), len(self.order), -1), lambda y: self.factor.solved(y, "T"))
         back = np.empty_like(found)
         back[:, self.order] = found
         return back
 
     def pulled_back(self, z: Array, slope: Array) -> Array:
         """See ``Chart``: C^-1 dE/dx."""
-        return self._solved(slope[:, self.order], "N").reshape(len(z), -1)
+        return self._of_columns(slope[:, self.order], lambda g: self.factor.solved(g, "N")).reshape(len(z), -1)
 
-    def _solved(self, of_node: Array, trans: str) -> Array:
-        """C or C^T solved for columns [replicas, n, d]."""
+    @staticmethod
+    def _of_columns(of_node: Array, function: Callable[[Array], Array]) -> Array:
+        """A function of columns [n, k], of all replicas and dimensions at once, for vectors [replicas, n, d]."""
         replicas, n, d = of_node.shape
-        columns = np.asfortranarray(of_node.transpose(1, 0, 2).reshape(n, replicas * d))
-        found, info = scipy.linalg.lapack.dtbtrs(self.band, columns, uplo="L", trans=trans)
-        if info:
-            raise ArithmeticError(f"dtbtrs ended with {info}: the factor is singular")
-        return found.reshape(n, replicas, d).transpose(1, 0, 2)
+        return function(of_node.transpose(1, 0, 2).reshape(n, replicas * d)).reshape(n, replicas, d).transpose(1, 0, 2)
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------

@@ -76,9 +76,9 @@ def test_a_graph_s_energy_is_a_sphere_in_its_own_metric():
     [y] = one.begun(x, SEEDS)[0]
     matrix = laplacian(weights) / 2 + STIFFENED * np.eye(40)  # 2: the mean sum of couplings
     assert y @ y == pytest.approx(np.einsum("nd,nm,md->", x[0], matrix, x[0]), rel=1e-12)
-    assert len(one.band) < 8  # a band, whatever the labels
+    assert len(one.factor.band) < 8  # a band, whatever the labels
     shuffled = np.random.default_rng(6).permutation(40)
-    assert len(Preconditioned.of(ring(40)[shuffled][:, shuffled]).band) == len(one.band)
+    assert len(Preconditioned.of(ring(40)[shuffled][:, shuffled]).factor.band) == len(one.factor.band)
 
 
 def test_neighbours_of_attention_are_averaged_where_all_say_the_same():
