@@ -250,6 +250,9 @@ class MethodConfig(Table):
     or "mlp", and its ``widths``. share: of the budget that the coordinates, or what is hot, take at most before all
     positions follow, or what minimises.
 
+    homotopy: of pure loops: the energy whose neighbours are held by springs comes first, for ``share`` of the budget at
+    most. shared: the replicas of a block share the weights of their network and have latent coordinates of their own.
+
     cap: the distance, in units of each pair's sigma, within which a pair's potential goes on as a straight line, so
     that particles that lie on each other come apart; the end is minimised without. By default 0.9, 0 of systems and
     proteins. longest: of a step, root mean square over particles, in units of length (0.1 nm of systems); rate: of
@@ -268,7 +271,9 @@ class MethodConfig(Table):
     modes: Count | None = None
     network: Literal["gcn", "attention", "mlp"] = "gcn"
     widths: list[Count] = [8, 4]
+    shared: bool = False
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    homotopy: bool = False
     cap: Annotated[float, Field(ge=0, lt=1.12)] | None = None
     rate: Positive = 0.02
     network_rate: Positive = 0.002
@@ -284,8 +289,8 @@ class MethodConfig(Table):
     _WITH: ClassVar[dict[str, dict[str, tuple[Any, ...]]]] = {
         "modes": {"parametrisation": ("linear", "gnn")},
         "network": {"parametrisation": ("gnn",)}, "widths": {"parametrisation": ("gnn",)},
-        "share": {"parametrisation": ("linear", "gnn"), "optimizer": HEATED},
-        "network_rate": {"parametrisation": ("gnn",)},
+        "share": {"parametrisation": ("linear", "gnn"), "optimizer": HEATED, "homotopy": (True,)},
+        "shared": {"parametrisation": ("gnn",)}, "network_rate": {"parametrisation": ("gnn",)},
         "rate": {"optimizer": ("adam",)}, "clip": {"optimizer": ("adam",)},
         "longest": {"optimizer": ("lbfgs", "fire", "annealing", "basin-hopping")},
         "quenches": {"optimizer": ("basin-hopping",)},
@@ -299,10 +304,18 @@ class MethodConfig(Table):
         for key, known in self._WITH.items():
             if key in given and not any(getattr(self, other) in values for other, values in known.items()):
                 raise self._idle(key, " and ".join(f"{other} = '{getattr(self, other)}'" for other in known))
-        if "network_rate" in given and self.optimizer != "adam":
-            raise self._idle("network_rate", f"optimizer = '{self.optimizer}'")
+        for key in ("network_rate", "shared"):
+            if key in given and self.optimizer != "adam":
+                raise self._idle(key, f"optimizer = '{self.optimizer}'")
         if "modes" in given and self.parametrisation == "gnn" and self.network != "gcn":
             raise self._idle("modes", f"network = '{self.network}'")
+        if self.homotopy and (
+            self.optimizer not in ("lbfgs", "adam", "fire") or self.parametrisation in ("linear", "gnn")
+        ):
+            raise ValueError(
+                f"method '{self.name}': homotopy goes with all positions, by L-BFGS, Adam or FIRE:"
+                f" not with parametrisation = '{self.parametrisation}', optimizer = '{self.optimizer}'"
+            )
         alone = (*OF_OTHERS, "basin-hopping")
         if self.optimizer in alone or (self.optimizer == "annealing" and self.parametrisation in ("linear", "gnn")):
             idle = sorted(given & {"cap", "tolerance", "patience"}) if self.optimizer in OF_OTHERS else []

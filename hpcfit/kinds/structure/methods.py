@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,12 +17,21 @@ from hpcfit.kinds.structure.annealing import HOT, STEP, Annealing, Cooling
 from hpcfit.kinds.structure.config import MethodConfig
 from hpcfit.kinds.structure.gauss_newton import RENEWED, GaussNewton
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
+from hpcfit.kinds.structure.landscapes.loops import Loops
 from hpcfit.kinds.structure.landscapes.system import SystemLandscape
 from hpcfit.kinds.structure.minimisations import Phase
 from hpcfit.kinds.structure.minimisers import check_minimiser
 from hpcfit.kinds.structure.modes.graph import laplacian, lowest_modes
 from hpcfit.kinds.structure.opening import unit_of
-from hpcfit.kinds.structure.parametrisations import Direct, Graph, Linear, Network, Parametrisation, Preconditioned
+from hpcfit.kinds.structure.parametrisations import (
+    Direct,
+    Graph,
+    Linear,
+    Network,
+    Parametrisation,
+    Preconditioned,
+    SharedWeights,
+)
 from hpcfit.physics.constants import GAS_CONSTANT
 
 KJ_MOL = "kJ/mol"  # the unit of energies whose temperatures are in K
@@ -49,6 +59,8 @@ def phases(method: MethodConfig, landscape: Landscape, weights: csr_array | None
         before = [Phase(coordinates(method, landscape, weights), make(part, of_coarse), cap)]
     elif method.optimizer == "annealing":
         before = [Phase(direct, _annealing(method, landscape, part), cap)]
+    elif method.homotopy:
+        before = [whole._replace(make=make(part, rate), landscape=replace(landscape, bonded=True))]
     after = [] if cap == 0 else [whole._replace(cap=0.0)]
     return [*before, whole, *after]
 
@@ -74,6 +86,11 @@ def check_method(method: MethodConfig, landscape: Landscape, has_graph: bool) ->
             f"method '{method.name}': modes = {method.modes}, and the graph of {landscape.n} particles has"
             f" {landscape.n}",
             remedy=f"set modes to at most {landscape.n}",
+        )
+    if method.homotopy and not (isinstance(landscape, Loops) and not landscape.bonded):
+        raise InputError(
+            f"method '{method.name}': homotopy = true is a way from springs to attraction, of pure loops alone",
+            remedy="use it with form = 'loops', bonded = false",
         )
     if method.parametrisation == "gauss-newton" and landscape.stiffnesses() is None:
         raise InputError(
@@ -104,7 +121,8 @@ def coordinates(method: MethodConfig, landscape: Landscape, weights: csr_array) 
     elif method.network == "attention":
         edges = coo_array(weights)
         operator = Graph(from_=edges.row, to=edges.col, weight=edges.data)
-    return Network(operator, (landscape.n, landscape.d), tuple(method.widths), method.network)
+    of_replica = Network(operator, (landscape.n, landscape.d), tuple(method.widths), method.network)
+    return SharedWeights(of_replica) if method.shared else of_replica
 
 
 def slowest(weights: csr_array, number: int) -> np.ndarray:

@@ -193,12 +193,21 @@ class Network:
     kind: str = "gcn"
 
     def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
-        """Weights as Glorot and Bengio draw them, for neighbours, and normal ones for the node itself."""
+        """See ``Parametrisation``."""
+        z = self.drawn(seeds)
+        return z, self.chart(z, x)
+
+    def drawn(self, seeds: Array) -> Array:
+        """The numbers of networks, [replicas, size], latent coordinates first: weights as Glorot and Bengio draw them,
+        for neighbours, and normal ones for the node itself."""
         drawn = [_drawn(np.random.default_rng(int(seed)), self.sizes) for seed in seeds]
-        z = np.stack([np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(one)]) for one in drawn])
+        return np.stack([np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(one)]) for one in drawn])
+
+    def chart(self, z: Array, x: Array) -> OfNetwork:
+        """The chart in which networks with numbers z are at positions x."""
         given, over = np.asarray(self.outputs(z)), {"axis": (1, 2), "keepdims": True}
         spread = np.std(x, **over) / np.maximum(np.std(given, **over), 1e-300)
-        return z, OfNetwork(self, spread, x - spread * given)
+        return OfNetwork(self, spread, x - spread * given)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -226,6 +235,46 @@ class OfNetwork:
         """See ``Chart``."""
         network = self.network
         return np.asarray(_pulled(network.kind, network.sizes, network.graph, z, self.spread * slope))
+
+
+@dataclass(frozen=True)
+class SharedWeights:
+    """Networks of the replicas of a block that have one set of weights, and latent coordinates of their own.
+
+    Every replica carries the weights among its numbers. Their derivative is that of the mean energy of the block, the
+    same for all, so that an optimizer that takes each number for itself, as Adam does, keeps them alike. What a replica
+    does depends then on those beside it. One that has ended keeps the weights that it ended with, and its derivative at
+    them goes on to count.
+    """
+
+    network: Network
+
+    def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
+        """See ``Parametrisation``: the weights are those that the first replica draws."""
+        sizes = self.network.sizes
+        z = self.network.drawn(seeds)
+        z[:, sizes[0] * sizes[2] :] = z[0, sizes[0] * sizes[2] :]
+        _, first = np.unique(seeds, return_index=True)  # a block that is not full is filled up by its first replica
+        return z, OfSharedWeights(self.network.chart(z, x), np.isin(np.arange(len(x)), first))
+
+
+@dataclass(frozen=True)
+class OfSharedWeights:
+    """The positions of replicas by shared weights. counted: [replicas], true once for each of them."""
+
+    chart: OfNetwork
+    counted: Array
+
+    def positions(self, z: Array) -> Array:
+        """See ``Chart``."""
+        return self.chart.positions(z)
+
+    def pulled_back(self, z: Array, slope: Array) -> Array:
+        """See ``Chart``; of weights the mean over replicas."""
+        found, sizes = self.chart.pulled_back(z, slope), self.chart.network.sizes
+        latent = sizes[0] * sizes[2]
+        mean = np.mean(found[self.counted, latent:], axis=0)
+        return np.concatenate([found[:, :latent], np.broadcast_to(mean, (len(z), len(mean)))], axis=1)
 
 
 def _drawn(random: np.random.Generator, sizes: tuple[int, ...]) -> Weights:
