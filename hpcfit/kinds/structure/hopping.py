@@ -18,8 +18,16 @@ from hpcfit.errors import together
 from hpcfit.fit.inner import OfRows
 from hpcfit.fit.lbfgs import GOING, MAX_STEPS, NOT_FINITE, Lbfgs
 from hpcfit.fit.problem import Params
-from hpcfit.kinds.structure.minimisations import BUDGET, Block, Minimisations, OfBlock, no_energy
+from hpcfit.kinds.structure.minimisations import (
+    BUDGET,
+    Block,
+    Minimisations,
+    OfBlock,
+    Replicas,
+    no_energy,
+)
 from hpcfit.kinds.structure.parametrisations import Direct
+from hpcfit.ranks import Ranks
 
 Array = np.ndarray
 TEMPERATURE, STEP = 0.8, 0.4  # in units of energy, and of length
@@ -56,9 +64,9 @@ class Hopping(Minimisations):
 
     def __init__(
         self, landscape: Any, starts: Callable[[Array], Array], make: Callable[[OfRows, Array], Lbfgs], hops: Hops,
-        cap: float, *sizes: Any,
+        cap: float, replicas: Replicas, ranks: Ranks,
     ):  # fmt: skip
-        super().__init__(landscape, starts, (), *sizes)
+        super().__init__(landscape, starts, (), replicas, ranks)
         self._make, self._hops, self._cap = make, hops, cap
 
     def run(self, units: Sequence[int]) -> Generator[int | None]:

@@ -48,6 +48,16 @@ class Phase(NamedTuple):
     renewed: int = 0
 
 
+class Replicas(NamedTuple):
+    """The replicas of a method: how many, the width of a block of them, the gradients of each, and the seed of what is
+    drawn."""
+
+    number: int
+    width: int
+    budget: int
+    seed: int
+
+
 class Block(NamedTuple):
     """The replicas of a block where they are: positions [W, n, d], energies [W] of the phase, evaluations spent [W],
     why each has ended, and the traces so far [W, marks]."""
@@ -103,14 +113,14 @@ class Minimisations(ArraysOfUnits):
     """
 
     def __init__(
-        self, landscape: Any, starts: Callable[[Array], Array], phases: Sequence[Phase], replicas: int, width: int,
-        budget: int, seed: int, ranks: Ranks,
+        self, landscape: Any, starts: Callable[[Array], Array], phases: Sequence[Phase], replicas: Replicas,
+        ranks: Ranks,
     ):  # fmt: skip
         super().__init__(ranks)
-        self.n_units = -(-replicas // width)
+        self.n_units = -(-replicas.number // replicas.width)
         self._landscape, self._starts, self._phases = landscape, starts, phases
-        self._replicas, self._width, self._budget, self._seed = replicas, width, budget, seed
-        self._marks = marks(budget)
+        self._replicas, self._width, self._budget, self._seed = replicas
+        self._marks = marks(replicas.budget)
 
     def run(self, units: Sequence[int]) -> Generator[int | None]:
         """See ``Work``."""

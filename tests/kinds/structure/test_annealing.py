@@ -9,7 +9,7 @@ from hpcfit.fit.lbfgs import GOING, MAX_STEPS, NOT_FINITE
 from hpcfit.fit.problem import Params
 from hpcfit.kinds.structure.annealing import Annealing, Cooling
 from hpcfit.kinds.structure.landscapes.clusters import Cluster
-from hpcfit.kinds.structure.minimisations import Minimisations, Phase, energies_and_slopes
+from hpcfit.kinds.structure.minimisations import Minimisations, Phase, Replicas, energies_and_slopes
 from hpcfit.kinds.structure.parametrisations import Direct
 from hpcfit.ranks import Ranks
 
@@ -65,7 +65,7 @@ def starts(numbers):
 
 def annealed(replicas, budget=400):
     make = lambda inner, seeds: Annealing(inner, seeds, Cooling(0.3, 0.02, 10**4))  # noqa: E731
-    stage = Minimisations(LJ7, starts, [Phase(Direct((7, 3)), make, 0.9)], replicas, 3, budget, 1, Ranks())
+    stage = Minimisations(LJ7, starts, [Phase(Direct((7, 3)), make, 0.9)], Replicas(replicas, 3, budget, 1), Ranks())
     for _ in stage.run(range(stage.n_units)):
         pass
     return stage.product()

@@ -12,7 +12,7 @@ from hpcfit.kinds.structure.landscapes.clusters import Cluster
 from hpcfit.kinds.structure.landscapes.peptide import Peptide, bonded_energy
 from hpcfit.kinds.structure.landscapes.system import SystemLandscape
 from hpcfit.kinds.structure.methods import check_method
-from hpcfit.kinds.structure.minimisations import Minimisations, Phase
+from hpcfit.kinds.structure.minimisations import Minimisations, Phase, Replicas
 from hpcfit.kinds.structure.parametrisations import Direct
 from hpcfit.ranks import Ranks
 
@@ -69,7 +69,7 @@ def minimised(parametrisation, replicas=4, width=2, budget=1500, renewed=50):
         inner, longest=2.0, first_step=0.3, ends=Ends(budget, relative=1e-10, patience=3)
     )
     phases = [Phase(parametrisation, make, 0.0, renewed=renewed)]
-    stage = Minimisations(GLY, starts, phases, replicas, width, budget, 1, Ranks())
+    stage = Minimisations(GLY, starts, phases, Replicas(replicas, width, budget, 1), Ranks())
     for _ in stage.run(range(stage.n_units)):
         pass
     return stage.product()

@@ -9,7 +9,7 @@ from hpcfit.kinds.structure.config import MethodConfig
 from hpcfit.kinds.structure.landscapes.clusters import Cluster
 from hpcfit.kinds.structure.landscapes.loops import Loops
 from hpcfit.kinds.structure.methods import check_method, phases
-from hpcfit.kinds.structure.minimisations import Minimisations, energies_and_slopes, marks
+from hpcfit.kinds.structure.minimisations import Minimisations, Replicas, energies_and_slopes, marks
 from hpcfit.ranks import Ranks
 
 LOOP, BUDGET = Loops.of(24), 400
@@ -21,7 +21,7 @@ def starts(numbers):
 
 def product(replicas=3, width=3, budget=BUDGET, **keys):
     parts = phases(MethodConfig(name="one", **keys), LOOP, LOOP.couplings(), budget)
-    stage = Minimisations(LOOP, starts, parts, replicas, width, budget, 1, Ranks())
+    stage = Minimisations(LOOP, starts, parts, Replicas(replicas, width, budget, 1), Ranks())
     for _ in stage.run(range(stage.n_units)):
         pass
     return stage.product()
