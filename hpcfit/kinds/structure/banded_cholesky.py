@@ -11,17 +11,11 @@ import scipy.sparse
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 Array = np.ndarray
-DENSE = 0.2  # of n: a wider band is no band
 
 
 def order_of(graph: scipy.sparse.sparray) -> Array:
     """The nodes [n] of a symmetric graph so that neighbours are near each other (reverse Cuthill-McKee)."""
     return np.asarray(reverse_cuthill_mckee(scipy.sparse.csr_matrix(graph), symmetric_mode=True))
-
-
-def kept_width(width: int, n: int) -> int:
-    """The diagonals below the first one that are kept of n: all, where the band is wide."""
-    return n - 1 if width > DENSE * n else width
 
 
 @dataclass(frozen=True)

@@ -316,6 +316,11 @@ class MethodConfig(Table):
                 f"method '{self.name}': homotopy goes with all positions, by L-BFGS, Adam or FIRE:"
                 f" not with parametrisation = '{self.parametrisation}', optimizer = '{self.optimizer}'"
             )
+        if self.parametrisation == "gauss-newton" and self.optimizer in ("adam", "fire"):
+            raise ValueError(
+                f"method '{self.name}': parametrisation = 'gauss-newton' goes with L-BFGS:"
+                f" optimizer = '{self.optimizer}' forgets its way whenever the metric is made anew"
+            )
         alone = (*OF_OTHERS, "basin-hopping")
         if self.optimizer in alone or (self.optimizer == "annealing" and self.parametrisation in ("linear", "gnn")):
             idle = sorted(given & {"cap", "tolerance", "patience"}) if self.optimizer in OF_OTHERS else []

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import scipy.sparse
 
-from hpcfit.kinds.structure.banded_cholesky import BandedCholesky, kept_width, order_of
+from hpcfit.kinds.structure.banded_cholesky import BandedCholesky, order_of
 from hpcfit.kinds.structure.landscapes.landscape import Stiffnesses
 from hpcfit.kinds.structure.parametrisations import Chart
 from hpcfit.physics import internal_coordinates
@@ -37,8 +37,8 @@ SHARPEST = 3.0  # of the median of its kind: a larger gradient is that of a dihe
 class GaussNewton:
     """The metrics of positions [n, 3], one of each replica; see the module. Made by ``of``.
 
-    order: of atoms, [n]; width: diagonals of P that are kept; places: of each kind of term, the places in the band of
-    the products of its gradients, and which of them are in the lower half.
+    order: of atoms, [n]; width: of the band, the diagonals of P below the first; places: of each kind of term, the
+    places in the band of the products of its gradients, and which of them are in the lower half.
     """
 
     terms: Stiffnesses
@@ -53,7 +53,7 @@ class GaussNewton:
         graph = scipy.sparse.coo_array((np.ones(len(pairs)), pairs.T), (n, n))
         order = order_of(graph)
         place = np.argsort(order)
-        width = kept_width(3 * int(np.max(np.abs(place[pairs[:, 0]] - place[pairs[:, 1]]))) + 2, 3 * n)
+        width = 3 * int(np.max(np.abs(place[pairs[:, 0]] - place[pairs[:, 1]]))) + 2
         return cls(terms, order, width, tuple(_places(place[term.atoms], 3 * n) for term in terms.kinds))
 
     def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:

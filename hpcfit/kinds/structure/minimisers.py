@@ -153,7 +153,8 @@ class Dynamics:
     def _context(self, openmm: Any, x: Array, number: int) -> Any:
         """On one core, with forces that are added in a fixed order."""
         system = openmm.XmlSerializer.deserialize(self.landscape.facts.xml)
-        seeds = np.random.SeedSequence([self.seed, number]).generate_state(2) % (1 << 30) + 1
+        # Snapshots at which replicas begin are of other random numbers.
+        seeds = np.random.SeedSequence([self.seed, number, 1]).generate_state(2) % (1 << 30) + 1
         step = STEP if self.share is None else SHORTER
         integrator = openmm.LangevinMiddleIntegrator(self.temperature, FRICTION, step)
         integrator.setRandomNumberSeed(int(seeds[0]))

@@ -23,7 +23,7 @@ import numpy as np
 import scipy.sparse
 
 from hpcfit.errors import InputError
-from hpcfit.kinds.structure.banded_cholesky import BandedCholesky, kept_width, order_of
+from hpcfit.kinds.structure.banded_cholesky import BandedCholesky, order_of
 
 Array = np.ndarray
 STIFFENED = 1e-3  # mu of ``Preconditioned``
@@ -118,7 +118,7 @@ class Preconditioned:
         ordered = scipy.sparse.coo_array(shifted[order][:, order])
         below = ordered.row >= ordered.col
         row, column, value = ordered.row[below], ordered.col[below], ordered.data[below]
-        matrix = np.zeros((kept_width(int(np.max(row - column)), len(degree)) + 1, len(degree)))
+        matrix = np.zeros((int(np.max(row - column)) + 1, len(degree)))
         np.add.at(matrix, (row - column, column), value)
         return cls(order, BandedCholesky.of(matrix))
 

@@ -59,6 +59,7 @@ def test_shared_weights_lower_the_energies_of_all_replicas():
     [
         ({"homotopy": True, "optimizer": "scipy"}, "homotopy goes with"),
         ({"homotopy": True, "parametrisation": "gnn"}, "homotopy goes with"),
+        ({"parametrisation": "gauss-newton", "optimizer": "adam"}, "goes with L-BFGS"),
         ({"share": 0.3}, "share has no effect"),
         ({"shared": True}, "shared has no effect on parametrisation = 'direct'"),
         ({"shared": True, "parametrisation": "gnn"}, "shared has no effect on optimizer = 'lbfgs'"),
