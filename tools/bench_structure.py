@@ -183,7 +183,8 @@ def coordinates(rounds: int, data: Path) -> list[Claim]:
     for turn in range(rounds + 1):
         for name, options in methods.items():
             method = MethodConfig(name=name, optimizer="adam", tolerance=0.0, cap=0.0, **options)
-            work = Minimisations(loop, starts, phases(method, loop, weights, BUDGET), Replicas(4, 4, BUDGET, 0), Ranks())
+            parts = phases(method, loop, weights, BUDGET)
+            work = Minimisations(loop, starts, parts, Replicas(4, 4, BUDGET, 0), Ranks())
             begun = time.process_time()
             for _ in work.run([0]):
                 pass

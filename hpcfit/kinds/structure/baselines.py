@@ -1,7 +1,4 @@
-"""Minimisers of other libraries, on the same energy, from the same starts, with the same budget of gradients.
-
-    scipy   L-BFGS-B of SciPy
-    ase     the preconditioned L-BFGS of ASE (Packwood and others 2016, 10.1063/1.4947024)
+"""Replicas by minimisers of other libraries (``minimisers``): the same energy, starts and budget of gradients.
 
 A unit is a replica. One gradient beyond the budget ends the minimiser; the least energy that it has seen is the result.
 """
@@ -13,7 +10,7 @@ import io
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +22,6 @@ from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 
 Array = np.ndarray
-Counted = Callable[[Array], tuple[float, Array]]
-PAIR = 2 ** (1 / 6)  # of sigma: the distance of neighbours that ASE's preconditioner is made for
-TIGHT = 1e-9  # relative, of the energy, or of its gradient in units of length
 
 
 class Spent(Exception):
@@ -35,22 +29,35 @@ class Spent(Exception):
 
 
 class Counter:
-    """The energy and gradient of one replica [n, d], each call of which is counted."""
+    """The energy and gradient of one replica [n, d], each call of which is counted. number: of the replica; marks: the
+    numbers of evaluations that traces are kept at."""
 
-    def __init__(self, landscape: Any, budget: int):
-        self._landscape, self._budget, self._marks = landscape, budget, marks(budget)
+    def __init__(self, landscape: Any, budget: int, number: int = 0):
+        self._landscape, self.budget, self.marks, self.number = landscape, budget, marks(budget), number
         self.spent, self.least, self.x = 0, np.inf, None
-        self.trace = np.full(len(self._marks), np.nan)
+        self.trace = np.full(len(self.marks), np.nan)
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Raises ``Spent`` instead of an evaluation beyond the budget."""
-        if self.spent >= self._budget:
+        if self.spent >= self.budget:
             raise Spent
-        [energy], [slope] = self._landscape.evaluated(np.asarray(x, float)[None])
+        energy, slope = self._seen(x)
         self.spent += 1
+        self.trace[self.marks == self.spent] = self.least
+        return energy, slope
+
+    def spend(self, gradients: int, x: Array | None) -> None:
+        """Count gradients of another program, which have led to x. Its energy there, which costs no gradient of the
+        method, is for the trace and the result; x is None where nobody asks."""
+        self.spent += gradients
+        if x is not None:
+            self._seen(x)
+            self.trace[self.marks == self.spent] = self.least
+
+    def _seen(self, x: Array) -> tuple[float, Array]:
+        [energy], [slope] = self._landscape.evaluated(np.asarray(x, float)[None])
         if energy < self.least:
             self.least, self.x = float(energy), np.array(x, float)
-        self.trace[self._marks == self.spent] = self.least
         return float(energy), slope
 
 
@@ -58,17 +65,17 @@ class Baseline(ArraysOfUnits):
     """All replicas by a minimiser of another library; see ``fit.stages.Work`` and ``minimisations.Minimisations``."""
 
     def __init__(
-        self, name: str, landscape: Any, starts: Callable[[Array], Array], replicas: int, budget: int, ranks: Ranks
-    ):
+        self, minimise: Callable[[Counter, Array], None], landscape: Any, starts: Callable[[Array], Array],
+        replicas: int, budget: int, ranks: Ranks,
+    ):  # fmt: skip
         super().__init__(ranks)
-        self.n_units = replicas
-        self._name, self._minimise = name, MINIMISERS[name]
+        self.n_units, self._minimise = replicas, minimise
         self._landscape, self._starts, self._budget = landscape, starts, budget
 
     def run(self, units: Sequence[int]) -> Generator[int | None]:
         """See ``Work``."""
         for unit in units:
-            begun, counter = time.process_time(), Counter(self._landscape, self._budget)
+            begun, counter = time.process_time(), Counter(self._landscape, self._budget, unit)
             [x] = self._starts(np.array([unit]))
             status = SMALL_CHANGE
             try:
@@ -77,7 +84,7 @@ class Baseline(ArraysOfUnits):
             except Spent:
                 status = BUDGET
             except (RuntimeError, ValueError, ArithmeticError) as error:  # of a start that the library cannot take
-                logger.info("%s, replica %d: %s", self._name, unit, error)
+                logger.info("replica %d: %s", unit, error)
                 status = GAVE_UP
             if counter.x is None:
                 raise together(no_energy(self._landscape, unit, x))
@@ -100,40 +107,3 @@ def _unheard() -> Iterator[None]:
     with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _scipy(counter: Counter, x: Array) -> None:
-    from scipy.optimize import minimize
-
-    def flat(z: Array) -> tuple[float, Array]:
-        energy, slope = counter(z.reshape(x.shape))
-        return energy, slope.ravel()
-
-    options = {"maxiter": 10**9, "maxfun": 10**9, "ftol": TIGHT, "gtol": 0.0, "maxcor": 10}
-    minimize(flat, x.ravel(), jac=True, method="L-BFGS-B", options=options)
-
-
-def _ase(counter: Counter, x: Array) -> None:
-    from ase import Atoms
-    from ase.calculators.calculator import Calculator, all_changes
-    from ase.optimize.precon import Exp, PreconLBFGS
-
-    class OfLandscape(Calculator):
-        implemented_properties: ClassVar = ["energy", "forces"]
-
-        def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-            super().calculate(atoms, properties, system_changes)
-            energy, slope = counter(self.atoms.positions[:, : x.shape[1]])
-            forces = np.zeros((len(x), 3))
-            forces[:, : x.shape[1]] = -slope
-            self.results = {"energy": energy, "forces": forces}
-
-    flat = np.zeros((len(x), 3))
-    flat[:, : x.shape[1]] = x
-    atoms = Atoms("H" * len(x), positions=flat, calculator=OfLandscape())
-    PreconLBFGS(atoms, precon=Exp(r_NN=PAIR, r_cut=2 * PAIR), logfile=None, use_armijo=True).run(
-        fmax=TIGHT, steps=10**9
-    )
-
-
-MINIMISERS: dict[str, Callable[[Counter, Array], None]] = {"scipy": _scipy, "ase": _ase}

@@ -10,7 +10,7 @@ from hpcfit.config import Config, GridConfig
 from hpcfit.errors import InputError
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
-from hpcfit.kinds.structure.methods import check_graph
+from hpcfit.kinds.structure.methods import check_method
 from hpcfit.kinds.structure.opening import Starts, open_landscape
 from hpcfit.store.files import sha256_of_file
 
@@ -36,7 +36,7 @@ class StructureCase:
         starts = Starts.of(choice.start, landscape, config.run.seed)
         has_graph = choice.modes.source == "hessian" or landscape.couplings() is not None
         for method in choice.method:
-            check_graph(method, landscape, has_graph)
+            check_method(method, landscape, has_graph)
         return cls(config, landscape, starts)
 
     @property

@@ -243,71 +243,104 @@ class ModesConfig(Table):
         return self
 
 
-Optimizer = Literal["lbfgs", "adam", "fire", "basin-hopping", "scipy", "ase"]
+Optimizer = Literal[
+    *("lbfgs", "adam", "fire", "annealing", "basin-hopping"),
+    *("scipy", "ase", "openmm", "openmm-annealing", "openmm-langevin"),
+]
+OF_OTHERS = ("scipy", "ase", "openmm", "openmm-annealing", "openmm-langevin")  # optimizers of other libraries
+HEATED = ("annealing", "openmm-annealing")
 
 
 class MethodConfig(Table):
     """A method: coordinates, an optimizer, and how cores are capped.
 
     parametrisation: "direct", "linear" (``modes`` of the couplings' graph, then all positions), "precond" (all
-    positions in the metric of the graph) or "gnn" (a network, then all positions). modes: of the slowest (a third of
-    the nodes). network: "gcn", "attention" or "mlp", and its ``widths``. share: of the budget that the coordinates take
-    at most before all positions follow.
+    positions in the metric of the graph), "gauss-newton" (all positions in the metric of bonds, angles and dihedrals)
+    or "gnn" (a network, then all positions). modes: of the slowest (a third of the nodes). network: "gcn", "attention"
+    or "mlp", and its ``widths``. share: of the budget that the coordinates, or what is hot, take at most before all
+    positions follow, or what minimises.
+
+    homotopy: of pure loops: the energy whose neighbours are held by springs comes first, for ``share`` of the budget at
+    most. shared: the replicas of a block share the weights of their network and have latent coordinates of their own.
 
     cap: the distance, in units of each pair's sigma, within which a pair's potential goes on as a straight line, so
-    that particles that lie on each other come apart; the end is minimised without. longest: of a step, root mean square
-    over particles, in units of length (0.1 nm of systems); rate: of Adam, in these units; clip: of each number of its
-    gradient. tolerance, patience: a replica has ended where its energy changed by less, relative, in so many steps.
-    quenches (at most), temperature, step: of basin hopping, which minimises by L-BFGS after random moves.
+    that particles that lie on each other come apart; the end is minimised without. By default 0.9, 0 of systems and
+    proteins. longest: of a step, root mean square over particles, in units of length (0.1 nm of systems); rate: of
+    Adam, in these units; clip: of each number of its gradient. tolerance, patience: a replica has ended where its
+    energy changed by less, relative, in so many steps.
+
+    temperature: of basin hopping in units of energy (0.8); of annealing and dynamics in K where energies are in kJ/mol
+    (1000 where it falls, 298 where it stays), else in units of energy. step: of each coordinate in units of length: of
+    a random move of basin hopping (0.4), or of a step of annealing, root mean square at its first temperature (0.02).
+    quenches (at most): of basin hopping, which minimises by L-BFGS after random moves.
     """
 
     name: Annotated[str, Field(pattern=r"^[^/\\]+$")]  # a file is called by it
-    parametrisation: Literal["direct", "linear", "precond", "gnn"] = "direct"
+    parametrisation: Literal["direct", "linear", "precond", "gauss-newton", "gnn"] = "direct"
     optimizer: Optimizer = "lbfgs"
     modes: Count | None = None
     network: Literal["gcn", "attention", "mlp"] = "gcn"
     widths: list[Count] = [8, 4]
+    shared: bool = False
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    cap: Annotated[float, Field(ge=0, lt=1.12)] = 0.9
+    homotopy: bool = False
+    cap: Annotated[float, Field(ge=0, lt=1.12)] | None = None
     rate: Positive = 0.02
     network_rate: Positive = 0.002
     clip: Positive | None = 0.1
     longest: Positive = 0.3
     quenches: Count = 10**9
-    temperature: Positive = 0.8
-    step: Positive = 0.4
+    temperature: Positive | None = None
+    step: Positive | None = None
     tolerance: NonNegative = 1e-9
     patience: Annotated[int, Field(ge=1, le=99)] = 5
 
-    _WITH: ClassVar[dict[str, tuple[str, ...]]] = {
-        "modes": ("linear", "gnn"), "network": ("gnn",), "widths": ("gnn",), "share": ("linear", "gnn"),
-        "network_rate": ("gnn",),
-    }  # fmt: skip
-    _BY: ClassVar[dict[str, tuple[str, ...]]] = {
-        "rate": ("adam",), "clip": ("adam",), "longest": ("lbfgs", "fire", "basin-hopping"),
-        "quenches": ("basin-hopping",), "temperature": ("basin-hopping",), "step": ("basin-hopping",),
+    # The values that a key has an effect with, of any of these other keys.
+    _WITH: ClassVar[dict[str, dict[str, tuple[Any, ...]]]] = {
+        "modes": {"parametrisation": ("linear", "gnn")},
+        "network": {"parametrisation": ("gnn",)}, "widths": {"parametrisation": ("gnn",)},
+        "share": {"parametrisation": ("linear", "gnn"), "optimizer": HEATED, "homotopy": (True,)},
+        "shared": {"parametrisation": ("gnn",)}, "network_rate": {"parametrisation": ("gnn",)},
+        "rate": {"optimizer": ("adam",)}, "clip": {"optimizer": ("adam",)},
+        "longest": {"optimizer": ("lbfgs", "fire", "annealing", "basin-hopping")},
+        "quenches": {"optimizer": ("basin-hopping",)},
+        "temperature": {"optimizer": ("basin-hopping", *HEATED, "openmm-langevin")},
+        "step": {"optimizer": ("basin-hopping", "annealing")},
     }  # fmt: skip
 
     @model_validator(mode="after")
     def _has_effect(self) -> MethodConfig:
         given = self.model_fields_set
-        for keys, chosen, what in (
-            (self._WITH, self.parametrisation, "parametrisation"),
-            (self._BY, self.optimizer, "optimizer"),
-        ):
-            for key, known in keys.items():
-                if key in given and chosen not in known:
-                    raise ValueError(f"method '{self.name}': {key} has no effect on {what} = '{chosen}': leave it out")
-        if "network_rate" in given and self.optimizer != "adam":
-            raise ValueError(f"method '{self.name}': network_rate has no effect on optimizer = '{self.optimizer}'")
+        for key, known in self._WITH.items():
+            if key in given and not any(getattr(self, other) in values for other, values in known.items()):
+                raise self._idle(key, " and ".join(f"{other} = '{getattr(self, other)}'" for other in known))
+        for key in ("network_rate", "shared"):
+            if key in given and self.optimizer != "adam":
+                raise self._idle(key, f"optimizer = '{self.optimizer}'")
         if "modes" in given and self.parametrisation == "gnn" and self.network != "gcn":
-            raise ValueError(f"method '{self.name}': modes has no effect on network = '{self.network}': leave it out")
-        if self.optimizer in ("scipy", "ase", "basin-hopping"):
-            idle = [] if self.optimizer == "basin-hopping" else sorted(given & {"cap", "tolerance", "patience"})
+            raise self._idle("modes", f"network = '{self.network}'")
+        if self.homotopy and (
+            self.optimizer not in ("lbfgs", "adam", "fire") or self.parametrisation in ("linear", "gnn")
+        ):
+            raise ValueError(
+                f"method '{self.name}': homotopy goes with all positions, by L-BFGS, Adam or FIRE:"
+                f" not with parametrisation = '{self.parametrisation}', optimizer = '{self.optimizer}'"
+            )
+        if self.parametrisation == "gauss-newton" and self.optimizer in ("adam", "fire"):
+            raise ValueError(
+                f"method '{self.name}': parametrisation = 'gauss-newton' goes with L-BFGS:"
+                f" optimizer = '{self.optimizer}' forgets its way whenever the metric is made anew"
+            )
+        alone = (*OF_OTHERS, "basin-hopping")
+        if self.optimizer in alone or (self.optimizer == "annealing" and self.parametrisation in ("linear", "gnn")):
+            idle = sorted(given & {"cap", "tolerance", "patience"}) if self.optimizer in OF_OTHERS else []
             if self.parametrisation != "direct" or idle:
                 what = idle[0] if idle else f"parametrisation = '{self.parametrisation}'"
-                raise ValueError(f"method '{self.name}': {what} has no effect on optimizer = '{self.optimizer}'")
+                raise self._idle(what, f"optimizer = '{self.optimizer}'")
         return self
+
+    def _idle(self, key: str, where: str) -> ValueError:
+        return ValueError(f"method '{self.name}': {key} has no effect on {where}: leave it out")
 
 
 class StructureConfig(ProblemTable):

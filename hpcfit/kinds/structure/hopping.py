@@ -18,10 +18,19 @@ from hpcfit.errors import together
 from hpcfit.fit.inner import OfRows
 from hpcfit.fit.lbfgs import GOING, MAX_STEPS, NOT_FINITE, Lbfgs
 from hpcfit.fit.problem import Params
-from hpcfit.kinds.structure.minimisations import BUDGET, Block, Minimisations, OfBlock, no_energy
+from hpcfit.kinds.structure.minimisations import (
+    BUDGET,
+    Block,
+    Minimisations,
+    OfBlock,
+    Replicas,
+    no_energy,
+)
 from hpcfit.kinds.structure.parametrisations import Direct
+from hpcfit.ranks import Ranks
 
 Array = np.ndarray
+TEMPERATURE, STEP = 0.8, 0.4  # in units of energy, and of length
 WINDOW = 50  # quenches between two changes of the step
 FACTOR = 0.9
 
@@ -54,10 +63,10 @@ class Hopping(Minimisations):
     """
 
     def __init__(
-        self, landscape: Any, starts: Callable[[Array], Array], make: Callable[[OfRows], Lbfgs], hops: Hops, cap: float,
-        *sizes: Any,
+        self, landscape: Any, starts: Callable[[Array], Array], make: Callable[[OfRows, Array], Lbfgs], hops: Hops,
+        cap: float, replicas: Replicas, ranks: Ranks,
     ):  # fmt: skip
-        super().__init__(landscape, starts, (), *sizes)
+        super().__init__(landscape, starts, (), replicas, ranks)
         self._make, self._hops, self._cap = make, hops, cap
 
     def run(self, units: Sequence[int]) -> Generator[int | None]:
@@ -72,8 +81,8 @@ class Hopping(Minimisations):
     def _walked(self, numbers: Array, block: Block) -> Generator[None, None, tuple[Block, Walk]]:
         """Block and walks at their ends; yields after each evaluation."""
         W, shape = self._width, block.x.shape[1:]
-        chart = Direct(shape)
-        evaluate, optimizer = OfBlock(self._landscape, chart, self._cap), self._make(OfRows((1, W)))
+        chart, optimizer = Direct(shape), self._make(OfRows((1, W)), self._seeds(numbers))
+        evaluate = OfBlock(self._landscape, chart, self._cap)
         params = _params(block.x)
         state = optimizer.begun(params, evaluate(params))
         if np.any(state.status == NOT_FINITE):

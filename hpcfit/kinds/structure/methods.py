@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,41 +13,69 @@ from hpcfit.errors import InputError
 from hpcfit.fit.downhill import Adam, Descent, Fire
 from hpcfit.fit.inner import OfRows
 from hpcfit.fit.lbfgs import Ends, Lbfgs
+from hpcfit.kinds.structure.annealing import HOT, STEP, Annealing, Cooling
 from hpcfit.kinds.structure.config import MethodConfig
+from hpcfit.kinds.structure.gauss_newton import RENEWED, GaussNewton
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
+from hpcfit.kinds.structure.landscapes.loops import Loops
+from hpcfit.kinds.structure.landscapes.system import SystemLandscape
 from hpcfit.kinds.structure.minimisations import Phase
+from hpcfit.kinds.structure.minimisers import check_minimiser
 from hpcfit.kinds.structure.modes.graph import laplacian, lowest_modes
 from hpcfit.kinds.structure.opening import unit_of
-from hpcfit.kinds.structure.parametrisations import Direct, Graph, Linear, Network, Parametrisation, Preconditioned
+from hpcfit.kinds.structure.parametrisations import (
+    Direct,
+    Graph,
+    Linear,
+    Network,
+    Parametrisation,
+    Preconditioned,
+    SharedWeights,
+)
+from hpcfit.physics.constants import GAS_CONSTANT
 
+KJ_MOL = "kJ/mol"  # the unit of energies whose temperatures are in K
+NEED_GRAPH = ("linear", "precond", "gnn")
+CAP = 0.9  # of sigma
 FIRST = 0.1  # of the first step, root mean square over particles, in units of length
 
 
 def phases(method: MethodConfig, landscape: Landscape, weights: csr_array | None, budget: int) -> Sequence[Phase]:
-    """The phases of a method: its coordinates, then all positions, then without a cap of the cores.
+    """The phases of a method: what comes before all positions, all positions, then without a cap of the cores.
 
     weights: of the graph, [n, n]; None where there is none.
     """
-    unit = unit_of(landscape)
-    make, direct = partial(_optimizer, method, unit * np.sqrt(landscape.n)), Direct((landscape.n, landscape.d))
-    rate = unit * method.rate
-    if method.parametrisation == "direct":
-        found = [Phase(direct, make(budget, rate), method.cap)]
-    elif method.parametrisation == "precond":
-        found = [Phase(Preconditioned.of(weights), make(budget, rate), method.cap)]
-    else:
+    unit, part, cap = unit_of(landscape), max(int(method.share * budget), 1), cap_of(method, landscape)
+    make, rate = partial(_optimizer, method, unit * np.sqrt(landscape.n)), unit * method.rate
+    direct, renewed = Direct((landscape.n, landscape.d)), 0
+    all_positions: Parametrisation = direct
+    if method.parametrisation == "precond":
+        all_positions = Preconditioned.of(weights)
+    elif method.parametrisation == "gauss-newton":
+        all_positions, renewed = GaussNewton.of(landscape.stiffnesses(), landscape.n), RENEWED
+    whole, before = Phase(all_positions, make(budget, rate), cap, renewed=renewed), []
+    if method.parametrisation in ("linear", "gnn"):
         of_coarse = method.network_rate if method.parametrisation == "gnn" else rate
-        steps = max(int(method.share * budget), 1)
-        found = [
-            Phase(coordinates(method, landscape, weights), make(steps, of_coarse), method.cap),
-            Phase(direct, make(budget, rate), method.cap),
-        ]
-    return found if method.cap == 0 else [*found, found[-1]._replace(cap=0.0)]
+        before = [Phase(coordinates(method, landscape, weights), make(part, of_coarse), cap)]
+    elif method.optimizer == "annealing":
+        before = [Phase(direct, _annealing(method, landscape, part), cap)]
+    elif method.homotopy:
+        before = [whole._replace(make=make(part, rate), landscape=replace(landscape, bonded=True))]
+    after = [] if cap == 0 else [whole._replace(cap=0.0)]
+    return [*before, whole, *after]
 
 
-def check_graph(method: MethodConfig, landscape: Landscape, has_graph: bool) -> None:
-    """Raise InputError for a method that needs a graph where there is none, or more modes than it has."""
-    if method.parametrisation != "direct" and not has_graph:
+def cap_of(method: MethodConfig, landscape: Landscape) -> float:
+    """The cap of cores of a method. Atoms of a System have none by default: hydrogens without a core of their own fall
+    onto oxygens where a cap takes away that of the oxygen."""
+    if method.cap is not None:
+        return method.cap
+    return 0.0 if isinstance(landscape, SystemLandscape) else CAP
+
+
+def check_method(method: MethodConfig, landscape: Landscape, has_graph: bool) -> None:
+    """Raise InputError for a method that this energy does not have."""
+    if method.parametrisation in NEED_GRAPH and not has_graph:
         raise InputError(
             f"method '{method.name}': parametrisation = '{method.parametrisation}' needs a graph of couplings, and all"
             " particles of this energy are alike",
@@ -58,6 +87,22 @@ def check_graph(method: MethodConfig, landscape: Landscape, has_graph: bool) -> 
             f" {landscape.n}",
             remedy=f"set modes to at most {landscape.n}",
         )
+    if method.homotopy and not (isinstance(landscape, Loops) and not landscape.bonded):
+        raise InputError(
+            f"method '{method.name}': homotopy = true is a way from springs to attraction, of pure loops alone",
+            remedy="use it with form = 'loops', bonded = false",
+        )
+    if method.parametrisation == "gauss-newton" and landscape.stiffnesses() is None:
+        raise InputError(
+            f"method '{method.name}': parametrisation = 'gauss-newton' needs bonds, angles or dihedrals",
+            remedy="use it with a protein, a system or a peptide; parametrisation = 'precond' needs a graph alone",
+        )
+    if method.optimizer == "annealing" and method.temperature is None and landscape.unit != KJ_MOL:
+        raise InputError(
+            f"method '{method.name}': annealing needs a temperature, in units of this energy",
+            remedy="set temperature to about the energy of a pair",
+        )
+    check_minimiser(method, landscape)
 
 
 def number_of_modes(method: MethodConfig, landscape: Landscape) -> int:
@@ -76,7 +121,8 @@ def coordinates(method: MethodConfig, landscape: Landscape, weights: csr_array) 
     elif method.network == "attention":
         edges = coo_array(weights)
         operator = Graph(from_=edges.row, to=edges.col, weight=edges.data)
-    return Network(operator, (landscape.n, landscape.d), tuple(method.widths), method.network)
+    of_replica = Network(operator, (landscape.n, landscape.d), tuple(method.widths), method.network)
+    return SharedWeights(of_replica) if method.shared else of_replica
 
 
 def slowest(weights: csr_array, number: int) -> np.ndarray:
@@ -88,7 +134,7 @@ def slowest(weights: csr_array, number: int) -> np.ndarray:
     return pieces if more == 0 else np.concatenate([pieces, lowest_modes(matrix, more).vectors], axis=1)
 
 
-def _optimizer(method: MethodConfig, reach: float, steps: int, rate: float) -> Callable[[OfRows], Descent]:
+def _optimizer(method: MethodConfig, reach: float, steps: int, rate: float) -> Callable[[OfRows, np.ndarray], Descent]:
     """A maker of the method's optimizer. reach: the norm of a step in which every particle moves by a unit of length.
 
     Adam's rate is in units of length too.
@@ -96,7 +142,14 @@ def _optimizer(method: MethodConfig, reach: float, steps: int, rate: float) -> C
     ends = Ends(steps, relative=method.tolerance, patience=method.patience)
     longest = method.longest * reach
     if method.optimizer == "adam":
-        return lambda inner: Adam(inner, ends, rate=rate, clip=method.clip)
+        return lambda inner, seeds: Adam(inner, ends, rate=rate, clip=method.clip)
     if method.optimizer == "fire":
-        return lambda inner: Fire(inner, ends, longest=longest)
-    return lambda inner: Lbfgs(inner, longest=longest, ends=ends, first_step=FIRST * reach)
+        return lambda inner, seeds: Fire(inner, ends, longest=longest)
+    return lambda inner, seeds: Lbfgs(inner, longest=longest, ends=ends, first_step=FIRST * reach)
+
+
+def _annealing(method: MethodConfig, landscape: Landscape, steps: int) -> Callable[[OfRows, np.ndarray], Descent]:
+    """A maker of the annealing before the minimisation, of so many evaluations, the one at the start included."""
+    kT = GAS_CONSTANT * (method.temperature or HOT) if landscape.unit == KJ_MOL else method.temperature
+    cooling = Cooling(kT, unit_of(landscape) * (method.step or STEP), max(steps - 1, 1))
+    return lambda inner, seeds: Annealing(inner, seeds, cooling)

@@ -37,12 +37,26 @@ PARTICLES_AT_ONCE, REPLICAS_AT_ONCE = 1000, 16  # that are evaluated together
 class Phase(NamedTuple):
     """A part of a method: in these coordinates, by this optimizer, with the cores of pairs capped (0: as they are).
 
-    make: the optimizer of rows with an inner product.
+    make: the optimizer of rows with an inner product; it is given a seed for each row, for what it draws. landscape:
+    the energy of this part, where it is not the one that is asked for. renewed: after so many evaluations coordinates
+    are made anew, at the present positions; 0: never.
     """
 
     parametrisation: Parametrisation
-    make: Callable[[OfRows], Descent]
+    make: Callable[[OfRows, Array], Descent]
     cap: float = 0.0
+    landscape: Any = None
+    renewed: int = 0
+
+
+class Replicas(NamedTuple):
+    """The replicas of a method: how many, the width of a block of them, the gradients of each, and the seed of what is
+    drawn."""
+
+    number: int
+    width: int
+    budget: int
+    seed: int
 
 
 class Block(NamedTuple):
@@ -96,13 +110,13 @@ class OfBlock:
     """
 
     def __init__(self, landscape: Landscape, chart: Chart, cap: float):
-        self._landscape, self._chart, self._cap = landscape, chart, cap
+        self.chart, self._landscape, self._cap = chart, landscape, cap
         self._before: tuple[Array, Array, Array] | None = None
 
     def __call__(self, params: Params) -> Evaluation:
         """Energies and gradients at z [1, W, size]."""
         z = params.local["z"][0]
-        x = self._chart.positions(z)
+        x = self.chart.positions(z)
         energy, slope = np.empty(len(x)), np.zeros(x.shape)
         moved = np.ones(len(x), bool)
         if self._before is not None:
@@ -111,7 +125,7 @@ class OfBlock:
         energy[moved], slope[moved] = energies_and_slopes(self._landscape, x[moved], self._cap)
         self._before = x, energy, slope
         finite = np.isfinite(energy) & np.all(np.isfinite(slope), axis=(1, 2))
-        gradient = self._chart.pulled_back(z, np.where(finite[:, None, None], slope, 0.0))
+        gradient = self.chart.pulled_back(z, np.where(finite[:, None, None], slope, 0.0))
         energy = np.where(finite, energy, np.nan)
         return Evaluation(energy[None], Params((), {"z": gradient[None]}), params, None, None, {})
 
@@ -125,14 +139,14 @@ class Minimisations(ArraysOfUnits):
     """
 
     def __init__(
-        self, landscape: Any, starts: Callable[[Array], Array], phases: Sequence[Phase], replicas: int, width: int,
-        budget: int, seed: int, ranks: Ranks,
+        self, landscape: Any, starts: Callable[[Array], Array], phases: Sequence[Phase], replicas: Replicas,
+        ranks: Ranks,
     ):  # fmt: skip
         super().__init__(ranks)
-        self.n_units = -(-replicas // width)
+        self.n_units = -(-replicas.number // replicas.width)
         self._landscape, self._starts, self._phases = landscape, starts, phases
-        self._replicas, self._width, self._budget, self._seed = replicas, width, budget, seed
-        self._marks = marks(budget)
+        self._replicas, self._width, self._budget, self._seed = replicas
+        self._marks = marks(replicas.budget)
 
     def run(self, units: Sequence[int]) -> Generator[int | None]:
         """See ``Work``."""
@@ -158,33 +172,47 @@ class Minimisations(ArraysOfUnits):
 
     def _phase(self, phase: Phase, numbers: Array, block: Block) -> Generator[None, None, Block]:
         """The block after a phase; yields after each evaluation. Replicas whose budget is spent stay as they are."""
-        inside = block.spent < self._budget
-        seeds = [np.random.SeedSequence([self._seed, int(n)]).generate_state(1)[0] for n in numbers]
-        z, chart = phase.parametrisation.begun(block.x, np.array(seeds))
-        evaluate = OfBlock(self._landscape, chart, phase.cap)
-        optimizer = phase.make(OfRows((1, self._width)))
-        params = Params((), {"z": z[None]})
+        inside, seeds = block.spent < self._budget, self._seeds(numbers)
+        optimizer = phase.make(OfRows((1, self._width)), seeds)
+        evaluate, params = self._opened(phase, block.x, seeds)
         state = optimizer.begun(params, evaluate(params))
         bad = np.flatnonzero(inside & (state.status[0] == NOT_FINITE))
         if len(bad):
             raise together(no_energy(self._landscape, int(numbers[bad[0]]), block.x[bad[0]]))
-        state, block = self._after(block, state, chart, inside, inside)
+        state, block = self._after(block, state, evaluate.chart, inside)
+        since = 1
         while np.any(state.going):
             yield None
             going = state.going[0]
-            state = optimizer.told(state, evaluate(optimizer.trial(state)))
-            state, block = self._after(block, state, chart, inside, going)
+            if since == phase.renewed:
+                evaluate, params = self._opened(phase, block.x, seeds)
+                fresh = optimizer.begun(params, evaluate(params))
+                state, since = fresh._replace(status=np.where(going[None], fresh.status, state.status)), 0
+            else:
+                state = optimizer.told(state, evaluate(optimizer.trial(state)))
+            state, block = self._after(block, state, evaluate.chart, going)
+            since += 1
         return block
 
-    def _after(self, block: Block, state: Any, chart: Chart, inside: Array, evaluated: Array) -> tuple[Any, Block]:
+    def _opened(self, phase: Phase, x: Array, seeds: Array) -> tuple[OfBlock, Params]:
+        """The evaluation in the coordinates of a phase, made at positions x, and the point there."""
+        z, chart = phase.parametrisation.begun(x, seeds)
+        landscape = self._landscape if phase.landscape is None else phase.landscape
+        return OfBlock(landscape, chart, phase.cap), Params((), {"z": z[None]})
+
+    def _seeds(self, numbers: Array) -> Array:
+        """A seed for each replica, [W], whatever block it is in."""
+        return np.array([np.random.SeedSequence([self._seed, int(n)]).generate_state(1)[0] for n in numbers])
+
+    def _after(self, block: Block, state: Any, chart: Chart, evaluated: Array) -> tuple[Any, Block]:
         """State and block after an evaluation of some replicas; those whose budget is spent by it go no further."""
-        spent, energy = block.spent + evaluated, np.where(inside, state.loss[0], block.energy)
+        spent, energy = block.spent + evaluated, np.where(evaluated, state.loss[0], block.energy)
         reached = (self._marks > block.spent[:, None]) & (self._marks <= spent[:, None])
         trace = np.where(reached, energy[:, None], block.trace)
         out = state.going[0] & (spent >= self._budget)
         state = state._replace(status=np.where(out[None], BUDGET, state.status))
-        x = np.where(inside[:, None, None], chart.positions(state.params.local["z"][0]), block.x)
-        return state, Block(x, energy, spent, np.where(inside, state.status[0], block.status), trace)
+        x = np.where(evaluated[:, None, None], chart.positions(state.params.local["z"][0]), block.x)
+        return state, Block(x, energy, spent, np.where(evaluated, state.status[0], block.status), trace)
 
     def _keep(self, unit: int, block: Block, seconds: float) -> None:
         energy = energies(self._landscape, block.x)

@@ -3,6 +3,7 @@
     direct     the positions themselves
     linear     X = V Z: combinations of modes V [n, m], as of the slow ones of a graph
     precond    X = C^-T Y, C C^T = L + mu: all positions, in which the graph's slow and fast modes are equally stiff
+    (gauss_newton: all positions in the metric of each replica's own bonds, angles and dihedrals)
     network    X = X0 + f(Z) - f(Z0): a graph network of latent coordinates Z and of weights, both of each replica
 
 What is linear is a sum and a product of NumPy and SciPy; the energy is differentiated by the positions alone.
@@ -19,14 +20,12 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 import scipy.sparse
-from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from hpcfit.errors import InputError
+from hpcfit.kinds.structure.banded_cholesky import BandedCholesky, order_of
 
 Array = np.ndarray
-DENSE = 0.2  # of n: a wider band is no band
 STIFFENED = 1e-3  # mu of ``Preconditioned``
 
 
@@ -97,11 +96,11 @@ class Linear:
 class Preconditioned:
     """All positions, in the metric of a graph: with the Laplacian L of its couplings, Y = C^T X with C C^T = L + mu.
 
-    order: nodes such that neighbours are near each other; band: C in their order, lower, as LAPACK keeps a band.
+    order: nodes such that neighbours are near each other; factor: C in their order.
     """
 
     order: Array
-    band: Array
+    factor: BandedCholesky
 
     @classmethod
     def of(cls, couplings: scipy.sparse.sparray, mu: float = STIFFENED) -> Preconditioned:
@@ -115,44 +114,34 @@ class Preconditioned:
             )
         laplacian = scipy.sparse.diags_array(degree) - weights
         shifted = scipy.sparse.csr_array(laplacian / degree.mean() + mu * scipy.sparse.eye_array(len(degree)))
-        order = reverse_cuthill_mckee(scipy.sparse.csr_matrix(weights), symmetric_mode=True)
+        order = order_of(weights)
         ordered = scipy.sparse.coo_array(shifted[order][:, order])
         below = ordered.row >= ordered.col
         row, column, value = ordered.row[below], ordered.col[below], ordered.data[below]
-        width = int(np.max(row - column))
-        if width > DENSE * len(degree):
-            width = len(degree) - 1
-        matrix = np.zeros((width + 1, len(degree)))
+        matrix = np.zeros((int(np.max(row - column)) + 1, len(degree)))
         np.add.at(matrix, (row - column, column), value)
-        return cls(np.asarray(order), scipy.linalg.cholesky_banded(matrix, lower=True))
+        return cls(order, BandedCholesky.of(matrix))
 
     def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
         """See ``Parametrisation``: y = C^T x."""
-        ordered, found = x[:, self.order], np.zeros_like(x)
-        for below, diagonal in enumerate(self.band):  # C^T has C's diagonals, on the other side
-            stop = len(diagonal) - below
-            found[:, :stop] += diagonal[:stop, None] * ordered[:, below:]
-        return found.reshape(len(x), -1), self
+        return self._of_columns(x[:, self.order], self.factor.transposed_times).reshape(len(x), -1), self
 
     def positions(self, z: Array) -> Array:
         """See ``Chart``: x = C^-T y."""
-        found = self._solved(z.reshape(len(z), len(self.order), -1), "T")
+        found = self._of_columns(z.reshape(len(z), len(self.order), -1), lambda y: self.factor.solved(y, "T"))
         back = np.empty_like(found)
         back[:, self.order] = found
         return back
 
     def pulled_back(self, z: Array, slope: Array) -> Array:
         """See ``Chart``: C^-1 dE/dx."""
-        return self._solved(slope[:, self.order], "N").reshape(len(z), -1)
+        return self._of_columns(slope[:, self.order], lambda g: self.factor.solved(g, "N")).reshape(len(z), -1)
 
-    def _solved(self, of_node: Array, trans: str) -> Array:
-        """C or C^T solved for columns [replicas, n, d]."""
+    @staticmethod
+    def _of_columns(of_node: Array, function: Callable[[Array], Array]) -> Array:
+        """A function of columns [n, k], of all replicas and dimensions at once, for vectors [replicas, n, d]."""
         replicas, n, d = of_node.shape
-        columns = np.asfortranarray(of_node.transpose(1, 0, 2).reshape(n, replicas * d))
-        found, info = scipy.linalg.lapack.dtbtrs(self.band, columns, uplo="L", trans=trans)
-        if info:
-            raise ArithmeticError(f"dtbtrs ended with {info}: the factor is singular")
-        return found.reshape(n, replicas, d).transpose(1, 0, 2)
+        return function(of_node.transpose(1, 0, 2).reshape(n, replicas * d)).reshape(n, replicas, d).transpose(1, 0, 2)
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------
@@ -204,12 +193,21 @@ class Network:
     kind: str = "gcn"
 
     def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
-        """Weights as Glorot and Bengio draw them, for neighbours, and normal ones for the node itself."""
+        """See ``Parametrisation``."""
+        z = self.drawn(seeds)
+        return z, self.chart(z, x)
+
+    def drawn(self, seeds: Array) -> Array:
+        """The numbers of networks, [replicas, size], latent coordinates first: weights as Glorot and Bengio draw them,
+        for neighbours, and normal ones for the node itself."""
         drawn = [_drawn(np.random.default_rng(int(seed)), self.sizes) for seed in seeds]
-        z = np.stack([np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(one)]) for one in drawn])
+        return np.stack([np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(one)]) for one in drawn])
+
+    def chart(self, z: Array, x: Array) -> OfNetwork:
+        """The chart in which networks with numbers z are at positions x."""
         given, over = np.asarray(self.outputs(z)), {"axis": (1, 2), "keepdims": True}
         spread = np.std(x, **over) / np.maximum(np.std(given, **over), 1e-300)
-        return z, OfNetwork(self, spread, x - spread * given)
+        return OfNetwork(self, spread, x - spread * given)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -237,6 +235,46 @@ class OfNetwork:
         """See ``Chart``."""
         network = self.network
         return np.asarray(_pulled(network.kind, network.sizes, network.graph, z, self.spread * slope))
+
+
+@dataclass(frozen=True)
+class SharedWeights:
+    """Networks of the replicas of a block that have one set of weights, and latent coordinates of their own.
+
+    Every replica carries the weights among its numbers. Their derivative is that of the mean energy of the block, the
+    same for all, so that an optimizer that takes each number for itself, as Adam does, keeps them alike. What a replica
+    does depends then on those beside it. One that has ended keeps the weights that it ended with, and its derivative at
+    them goes on to count.
+    """
+
+    network: Network
+
+    def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
+        """See ``Parametrisation``: the weights are those that the first replica draws."""
+        sizes = self.network.sizes
+        z = self.network.drawn(seeds)
+        z[:, sizes[0] * sizes[2] :] = z[0, sizes[0] * sizes[2] :]
+        _, first = np.unique(seeds, return_index=True)  # a block that is not full is filled up by its first replica
+        return z, OfSharedWeights(self.network.chart(z, x), np.isin(np.arange(len(x)), first))
+
+
+@dataclass(frozen=True)
+class OfSharedWeights:
+    """The positions of replicas by shared weights. counted: [replicas], true once for each of them."""
+
+    chart: OfNetwork
+    counted: Array
+
+    def positions(self, z: Array) -> Array:
+        """See ``Chart``."""
+        return self.chart.positions(z)
+
+    def pulled_back(self, z: Array, slope: Array) -> Array:
+        """See ``Chart``; of weights the mean over replicas."""
+        found, sizes = self.chart.pulled_back(z, slope), self.chart.network.sizes
+        latent = sizes[0] * sizes[2]
+        mean = np.mean(found[self.counted, latent:], axis=0)
+        return np.concatenate([found[:, :latent], np.broadcast_to(mean, (len(z), len(mean)))], axis=1)
 
 
 def _drawn(random: np.random.Generator, sizes: tuple[int, ...]) -> Weights:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from hpcfit.fit.stages import Fits, Work
-from hpcfit.kinds.structure.baselines import MINIMISERS, Baseline
+from hpcfit.kinds.structure.baselines import Baseline
 from hpcfit.kinds.structure.case import StructureCase
-from hpcfit.kinds.structure.config import MethodConfig
+from hpcfit.kinds.structure.config import OF_OTHERS, MethodConfig
 from hpcfit.kinds.structure.found import Found, warnings
-from hpcfit.kinds.structure.hopping import Hopping, Hops
+from hpcfit.kinds.structure.hopping import STEP, TEMPERATURE, Hopping, Hops
 from hpcfit.kinds.structure.methods import phases
-from hpcfit.kinds.structure.minimisations import Minimisations
+from hpcfit.kinds.structure.minimisations import Minimisations, Replicas
+from hpcfit.kinds.structure.minimisers import minimiser
 from hpcfit.kinds.structure.modes.found import STAGE, graph_of, slow_modes
 
 
@@ -39,11 +40,12 @@ def study(case: StructureCase, fits: Fits) -> dict[str, Any]:
 
 def _work(case: StructureCase, method: MethodConfig, weights: Any, fits: Fits) -> Work:
     choice, about, ranks = case.config.problem, (case.landscape, case.starts), fits.grid.frames
-    if method.optimizer in MINIMISERS:
-        return Baseline(method.optimizer, *about, case.n_frames, choice.budget, ranks)
-    sizes = (case.n_frames, case.block_frames, choice.budget, case.config.run.seed, ranks)
+    if method.optimizer in OF_OTHERS:
+        made = minimiser(method, case.landscape, case.config.run.seed)
+        return Baseline(made, *about, case.n_frames, choice.budget, ranks)
+    replicas = Replicas(case.n_frames, case.block_frames, choice.budget, case.config.run.seed)
     parts = phases(method, case.landscape, weights, choice.budget)
     if method.optimizer == "basin-hopping":
-        hops = Hops(method.quenches, method.temperature, method.step)
-        return Hopping(*about, parts[0].make, hops, method.cap, *sizes)
-    return Minimisations(*about, parts, *sizes)
+        hops = Hops(method.quenches, method.temperature or TEMPERATURE, method.step or STEP)
+        return Hopping(*about, parts[0].make, hops, parts[0].cap, replicas, ranks)
+    return Minimisations(*about, parts, replicas, ranks)

@@ -9,11 +9,18 @@ from hpcfit.errors import InputError
 from hpcfit.fit.inner import OfRows
 from hpcfit.fit.lbfgs import Ends, Lbfgs
 from hpcfit.kinds.structure import minimisations
-from hpcfit.kinds.structure.baselines import Baseline
 from hpcfit.kinds.structure.found import CONVERGED
 from hpcfit.kinds.structure.hopping import Hopping, Hops
 from hpcfit.kinds.structure.landscapes.clusters import Cluster
-from hpcfit.kinds.structure.minimisations import BUDGET, Minimisations, Phase, energies, energies_and_slopes, marks
+from hpcfit.kinds.structure.minimisations import (
+    BUDGET,
+    Minimisations,
+    Phase,
+    Replicas,
+    energies,
+    energies_and_slopes,
+    marks,
+)
 from hpcfit.kinds.structure.parametrisations import Direct
 from hpcfit.ranks import Ranks
 from tests.fit.thread_ranks import on_ranks
@@ -27,14 +34,14 @@ def starts(numbers):
     return np.stack([np.random.default_rng([8, int(n)]).normal(size=(7, 3)) for n in numbers])
 
 
-def lbfgs(inner: OfRows, steps=1000, tolerance=1e-12) -> Lbfgs:
+def lbfgs(inner: OfRows, seeds=(), steps=1000, tolerance=1e-12) -> Lbfgs:
     return Lbfgs(inner, longest=0.5, first_step=0.2, ends=Ends(steps, relative=tolerance, patience=3))
 
 
 def work(replicas=7, width=WIDTH, budget=600, cap=0.9, ranks=None):
     direct = Direct((7, 3))
     every = [Phase(direct, lbfgs, cap), Phase(direct, lbfgs, 0.0)] if cap else [Phase(direct, lbfgs, 0.0)]
-    return Minimisations(LJ7, starts, every, replicas, width, budget, 1, ranks or Ranks())
+    return Minimisations(LJ7, starts, every, Replicas(replicas, width, budget, 1), ranks or Ranks())
 
 
 def done(stage, units=None):
@@ -96,12 +103,12 @@ def test_a_budget_is_kept_to_the_gradient():
     counted = []
 
     class Counted(Minimisations):
-        def _after(self, block, state, chart, inside, evaluated):
+        def _after(self, block, state, chart, evaluated):
             counted.append(evaluated.sum())
-            return super()._after(block, state, chart, inside, evaluated)
+            return super()._after(block, state, chart, evaluated)
 
     direct = Direct((7, 3))
-    stage = Counted(LJ7, starts, [Phase(direct, lbfgs, 0.9)], 3, 3, 10, 1, Ranks())
+    stage = Counted(LJ7, starts, [Phase(direct, lbfgs, 0.9)], Replicas(3, 3, 10, 1), Ranks())
     product = done(stage)
     assert product["evaluations"].tolist() == [10, 10, 10]
     assert np.all(product["status"] == BUDGET)
@@ -118,7 +125,7 @@ def test_a_budget_that_ends_between_phases_is_that_of_each_replica():
     phases = [Phase(Direct((7, 3)), lbfgs, cap) for cap in (0.9, 0.0)]
     for number in range(7):
         of_one = lambda numbers, n=number: starts(np.full(len(numbers), n))  # noqa: E731
-        alone = done(Minimisations(LJ7, of_one, phases, 1, WIDTH, budget, 1, Ranks()))
+        alone = done(Minimisations(LJ7, of_one, phases, Replicas(1, WIDTH, budget, 1), Ranks()))
         assert alone["energy"][0] == together["energy"][number]
         assert alone["evaluations"][0] == together["evaluations"][number]
 
@@ -141,16 +148,16 @@ def test_particles_that_lie_on_each_other_come_apart_by_a_capped_core():
     at_once = lambda numbers: np.zeros((len(numbers), 7, 3)) + 1e-3 * starts(numbers)  # noqa: E731
     direct = Direct((7, 3))
     capped = [Phase(direct, lbfgs, 0.9), Phase(direct, lbfgs, 0.0)]
-    product = done(Minimisations(LJ7, at_once, capped, 2, 2, 2000, 1, Ranks()))
+    product = done(Minimisations(LJ7, at_once, capped, Replicas(2, 2, 2000, 1), Ranks()))
     assert np.all(product["energy"] < -12)
     same = lambda numbers: np.zeros((len(numbers), 7, 3))  # noqa: E731
     with pytest.raises(InputError, match=r"replica 0 is not finite where it starts: particle . and particle . are 0"):
-        done(Minimisations(LJ7, same, [Phase(direct, lbfgs, 0.0)], 2, 2, 50, 1, Ranks()))
+        done(Minimisations(LJ7, same, [Phase(direct, lbfgs, 0.0)], Replicas(2, 2, 50, 1), Ranks()))
 
 
 def hopping(quenches, replicas=4, budget=10**6, ranks=None):
     make = partial(lbfgs, steps=300, tolerance=1e-7)
-    return Hopping(LJ7, starts, make, Hops(quenches, 0.8, 0.4), 0.9, replicas, 4, budget, 1, ranks or Ranks())
+    return Hopping(LJ7, starts, make, Hops(quenches, 0.8, 0.4), 0.9, Replicas(replicas, 4, budget, 1), ranks or Ranks())
 
 
 def test_basin_hopping_finds_the_ground_state_in_every_walk():
@@ -172,13 +179,3 @@ def test_walks_end_with_their_budget():
     product = done(hopping(10**6, budget=200))
     assert product["evaluations"].tolist() == [200] * 4
     assert np.all(product["status"] == BUDGET)
-
-
-@pytest.mark.parametrize("name", ["scipy", "ase"])
-def test_minimisers_of_other_libraries_keep_to_the_budget(name):
-    product = done(Baseline(name, LJ7, starts, 2, 40, Ranks()))
-    assert np.all(product["evaluations"] <= 40)
-    energy, _ = energies_and_slopes(LJ7, product["positions"])
-    np.testing.assert_allclose(energy, product["energy"], rtol=1e-12)
-    first, _ = energies_and_slopes(LJ7, starts(np.arange(2)))
-    assert np.all(product["energy"] < first)

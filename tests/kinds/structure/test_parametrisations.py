@@ -6,7 +6,15 @@ import pytest
 import scipy.sparse
 
 from hpcfit.errors import InputError
-from hpcfit.kinds.structure.parametrisations import STIFFENED, Direct, Graph, Linear, Network, Preconditioned
+from hpcfit.kinds.structure.parametrisations import (
+    STIFFENED,
+    Direct,
+    Graph,
+    Linear,
+    Network,
+    Preconditioned,
+    SharedWeights,
+)
 
 N, D, R = 9, 3, 2
 RANDOM = np.random.default_rng(2)
@@ -76,9 +84,9 @@ def test_a_graph_s_energy_is_a_sphere_in_its_own_metric():
     [y] = one.begun(x, SEEDS)[0]
     matrix = laplacian(weights) / 2 + STIFFENED * np.eye(40)  # 2: the mean sum of couplings
     assert y @ y == pytest.approx(np.einsum("nd,nm,md->", x[0], matrix, x[0]), rel=1e-12)
-    assert len(one.band) < 8  # a band, whatever the labels
+    assert len(one.factor.band) < 8  # a band, whatever the labels
     shuffled = np.random.default_rng(6).permutation(40)
-    assert len(Preconditioned.of(ring(40)[shuffled][:, shuffled]).band) == len(one.band)
+    assert len(Preconditioned.of(ring(40)[shuffled][:, shuffled]).factor.band) == len(one.factor.band)
 
 
 def test_neighbours_of_attention_are_averaged_where_all_say_the_same():
@@ -92,3 +100,21 @@ def test_neighbours_of_attention_are_averaged_where_all_say_the_same():
 def test_a_graph_without_edges_is_an_error():
     with pytest.raises(InputError, match="no edges"):
         Preconditioned.of(scipy.sparse.csr_array((5, 5)))
+
+
+def test_shared_weights_have_the_derivative_of_the_mean_and_latents_their_own():
+    """A block of two replicas, filled up by the first one."""
+    shared = SharedWeights(networks()[0])
+    seeds, x, latent = np.array([3, 4, 3]), X[[0, 1, 0]], N * 3
+    z, chart = shared.begun(x, seeds)
+    np.testing.assert_allclose(chart.positions(z), x, atol=1e-12)
+    assert len(np.unique(z[:, latent:], axis=0)) == 1
+    assert np.all(z[0, :latent] != z[1, :latent])
+    slope, h = RANDOM.normal(size=X.shape)[[0, 1, 0]], 1e-6
+    found = chart.pulled_back(z, slope)
+    for place in (2, latent, latent + 5, z.shape[1] - 1):
+        step = np.zeros_like(z)
+        step[:, place] = h
+        change = np.sum(slope * (chart.positions(z + step) - chart.positions(z - step)), axis=(1, 2)) / (2 * h)
+        expected = change if place < latent else np.full(3, np.mean(change[:2]))
+        np.testing.assert_allclose(found[:, place], expected, rtol=1e-6, atol=1e-8)

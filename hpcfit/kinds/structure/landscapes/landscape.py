@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,21 @@ from hpcfit.errors import InputError, NumericalError
 CONTACT = (0.8, 1.5)  # distances of a pair that is in contact, in units of its sigma
 OVERLAP = 0.6  # of sigma, below which a pair overlaps: there the softened core is nearly flat, and holds who is inside
 NAMED = 5  # particles that an error names
+
+
+class Stiff(NamedTuple):
+    """Internal coordinates of a kind: atoms [t, k], k = 2 of distances, 3 of angles, 4 of dihedrals, with the second
+    derivative of the energy by each at rest, [t] energy/length² or energy/rad²."""
+
+    atoms: np.ndarray
+    stiffness: np.ndarray
+
+
+class Stiffnesses(NamedTuple):
+    """The stiff internal coordinates of an energy, and the stiffness of an atom in all other forces, energy/length²."""
+
+    kinds: tuple[Stiff, ...]
+    background: float
 
 
 class Landscape(Protocol):
@@ -49,6 +64,10 @@ class Landscape(Protocol):
     def couplings(self) -> csr_array | None:
         """Symmetric weights [n, n], not negative, that say how strongly particles are tied to each other; None where
         there is no graph."""
+        return None
+
+    def stiffnesses(self) -> Stiffnesses | None:
+        """The bonds, angles and dihedrals that hold particles; None where there are none."""
         return None
 
     def contacts(self, x: np.ndarray) -> tuple[int, int]:

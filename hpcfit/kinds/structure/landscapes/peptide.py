@@ -24,7 +24,7 @@ from scipy.sparse import csr_array
 from hpcfit.energies.geometry import angle
 from hpcfit.errors import InputError
 from hpcfit.kinds.structure.landscapes import contact_graph
-from hpcfit.kinds.structure.landscapes.landscape import OVERLAP, Landscape, capped
+from hpcfit.kinds.structure.landscapes.landscape import OVERLAP, Landscape, Stiff, Stiffnesses, capped
 from hpcfit.kinds.structure.landscapes.residues import (
     HYDROPHOBIC,
     LETTERS,
@@ -41,6 +41,7 @@ from hpcfit.readers.topology import read_structure
 # The constants that the authors leave out. Stiffnesses are about those of AMBER; a hydrogen bond is some 8 kT deep.
 BOND, ANGLE = 1200.0, 250.0  # k_b kJ/mol/A², k_a kJ/mol/rad²
 VDW, HYDROGEN_BOND, CONTACT_OF_CARBONS = 0.4, 20.0, 0.5  # ε, kJ/mol
+BACKGROUND = 30.0  # kJ/mol/A², about the stiffness of an atom in forces of atoms that are not bonded
 RADIUS = {"C": 1.70, "N": 1.55, "O": 1.52, "S": 1.80, "H": 1.10}  # a, A: Bondi (1964), 10.1021/j100785a001
 SIGMA_OF_HYDROGEN_BOND, RADIUS_OF_CONTACT = 1.5, 2.0  # A
 ZETA = 0.65
@@ -149,6 +150,11 @@ class Peptide(Landscape):
     def couplings(self) -> csr_array:
         """See ``Landscape``: 1 of each bond."""
         return contact_graph.joined(self.n, self.bonds)
+
+    def stiffnesses(self) -> Stiffnesses:
+        """See ``Landscape``: of bonds and angles."""
+        kinds = ((self.bonds, BOND), (self.angles, ANGLE))
+        return Stiffnesses(tuple(Stiff(atoms, np.full(len(atoms), 2 * k)) for atoms, k in kinds), BACKGROUND)
 
     def contacts(self, x: np.ndarray) -> tuple[int, int]:
         """The bonds within the limits of a contact, in units of their rest lengths, and all of them."""

@@ -22,7 +22,7 @@ from hpcfit.energies.energy import Energy
 from hpcfit.energies.systems import from_system
 from hpcfit.errors import InputError
 from hpcfit.kinds.structure.landscapes import contact_graph
-from hpcfit.kinds.structure.landscapes.landscape import OVERLAP, Landscape
+from hpcfit.kinds.structure.landscapes.landscape import OVERLAP, Landscape, Stiff, Stiffnesses
 from hpcfit.kinds.structure.landscapes.soft_terms import CAP, soft
 from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.pytrees import pytree
@@ -31,6 +31,7 @@ from hpcfit.simulation.model import deserialized
 
 # Atoms are moved by so much, each its own way, where there is a cap: those on each other then have a direction.
 APART = 1e-7  # nm
+BACKGROUND = 3000.0  # kJ/mol/nm², about the stiffness of an atom in forces of atoms that are not bonded
 AMBER = ("amber14-all.xml", "implicit/gbn2.xml")  # amber14 with GBn2 (10.1021/acs.jctc.5b00255, 10.1021/ct3010485)
 
 
@@ -170,6 +171,11 @@ class SystemLandscape(Landscape):
         """See ``Landscape``: 1 of each bond."""
         return contact_graph.joined(self.n, self.bonds)
 
+    def stiffnesses(self) -> Stiffnesses | None:
+        """See ``Landscape``: of harmonic bonds and angles, and of periodic torsions, k n² each."""
+        kinds = _stiff_terms(import_openmm().XmlSerializer.deserialize(self.facts.xml))
+        return Stiffnesses(kinds, BACKGROUND) if kinds else None
+
     def contacts(self, x: np.ndarray) -> tuple[int, int]:
         """The bonds whose lengths are within the limits of a contact, in units of their lengths at rest; all bonds."""
         return int(self._intact(x).sum()), len(self.bonds)
@@ -229,3 +235,23 @@ def _bonds(system: Any) -> tuple[np.ndarray, np.ndarray]:
     held = [(row[0], row[1], row[2]._value) for row in rows if row[3]._value > 0]
     pairs = np.array([row[:2] for row in held], int).reshape(-1, 2)
     return pairs, np.array([row[2] for row in held], float)
+
+
+def _stiff_terms(system: Any) -> tuple[Stiff, ...]:
+    """The harmonic bonds and angles and the periodic torsions of a System, those that it has."""
+    found: dict[int, list[tuple[tuple[int, ...], float]]] = {2: [], 3: [], 4: []}
+    for force in system.getForces():
+        name = type(force).__name__
+        if name == "HarmonicBondForce":
+            rows = [force.getBondParameters(number) for number in range(force.getNumBonds())]
+            found[2] += [((i, j), k._value) for i, j, _, k in rows]
+        elif name == "HarmonicAngleForce":
+            rows = [force.getAngleParameters(number) for number in range(force.getNumAngles())]
+            found[3] += [((i, j, k), stiffness._value) for i, j, k, _, stiffness in rows]
+        elif name == "PeriodicTorsionForce":
+            rows = [force.getTorsionParameters(number) for number in range(force.getNumTorsions())]
+            found[4] += [((i, j, k, l), abs(depth._value) * n**2) for i, j, k, l, n, _, depth in rows]
+    return tuple(
+        Stiff(np.array([atoms for atoms, _ in rows], int), np.array([stiffness for _, stiffness in rows], float))
+        for rows in found.values() if rows
+    )  # fmt: skip
