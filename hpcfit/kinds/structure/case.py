@@ -9,6 +9,7 @@ from typing import Any
 from hpcfit.config import Config, GridConfig
 from hpcfit.errors import InputError
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
+from hpcfit.kinds.structure.deviations import Reference, open_reference
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.methods import check_graph
 from hpcfit.kinds.structure.opening import Starts, open_landscape
@@ -27,6 +28,7 @@ class StructureCase:
     config: Config
     landscape: Landscape
     starts: Starts
+    reference: Reference | None = None
 
     @classmethod
     def open(cls, config: Config) -> StructureCase:
@@ -37,7 +39,10 @@ class StructureCase:
         has_graph = choice.modes.source == "hessian" or landscape.couplings() is not None
         for method in choice.method:
             check_graph(method, landscape, has_graph)
-        return cls(config, landscape, starts)
+        compared = None
+        if choice.reference is not None:
+            compared = open_reference(choice.reference, choice.reference_atoms, landscape)
+        return cls(config, landscape, starts, compared)
 
     @property
     def n_frames(self) -> int:

@@ -306,7 +306,9 @@ class StructureConfig(ProblemTable):
     Without any method the slow modes are found alone.
 
     replicas: starts; block: of them that advance together (as many as are 4000 particles, at least 1). budget:
-    gradients of each replica.
+    gradients of each replica. reference: a structure file that replicas are compared with, by the RMSD of
+    ``reference_atoms``, a selection, Cα of proteins by default, else all. written: the replicas of each method, those
+    of least energy, in its file of structures.
     """
 
     without_effect: ClassVar = (
@@ -319,6 +321,9 @@ class StructureConfig(ProblemTable):
     replicas: Count = 10
     block: Count | None = None
     budget: Annotated[int, Field(ge=1)] = 2000
+    reference: MaybeFile = None
+    reference_atoms: str | None = None
+    written: Count = 1
     energy: AnyEnergy
     start: StartConfig = StartConfig()
     modes: ModesConfig = ModesConfig()
@@ -328,9 +333,16 @@ class StructureConfig(ProblemTable):
     def files(self) -> dict[str, Any]:
         """The input files, by table and key."""
         tables = {"energy": self.energy, "start": self.start}
-        return {f"{name} {key}": path for name, table in tables.items() for key, path in table.files.items()}
+        own = {} if self.reference is None else {"reference": self.reference}
+        return own | {f"{name} {key}": path for name, table in tables.items() for key, path in table.files.items()}
+
+    _path = field_validator("reference")(lambda value, info: None if value is None else relative_to_config(value, info))
 
     @model_validator(mode="after")
     def _names(self) -> StructureConfig:
+        if self.reference is None and self.reference_atoms is not None:
+            raise ValueError("reference_atoms has no effect without a `reference`: leave it out")
+        if self.written > self.replicas:
+            raise ValueError(f"written = {self.written} of {self.replicas} replicas: take at most as many")
         check_are_unique("[[problem.method]]", [one.name for one in self.method])
         return self

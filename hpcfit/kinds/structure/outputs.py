@@ -10,6 +10,7 @@ import scipy.sparse
 
 from hpcfit.fit.stages import Result
 from hpcfit.kinds.structure.case import StructureCase
+from hpcfit.kinds.structure.deviations import Reference
 from hpcfit.kinds.structure.files import (
     MODES,
     REPLICA_COLUMNS,
@@ -17,12 +18,12 @@ from hpcfit.kinds.structure.files import (
     STRUCTURES,
     TRACE_COLUMNS,
     TRACES,
-    xyz,
 )
 from hpcfit.kinds.structure.found import Found
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.minimisations import STOPPED, marks
 from hpcfit.kinds.structure.modes.found import SlowModes, as_arrays
+from hpcfit.kinds.structure.structure_text import structure_text
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.files import write_text
 
@@ -41,7 +42,8 @@ def write_results(
     best = {} if lowest is None else {"least_energy": float(lowest.energy[lowest.best])}
     metrics = {
         "kind": "structure", "frames": case.n_frames, "unit": landscape.unit, "length": landscape.length,
-        "particles": landscape.n, "reference": reference, "methods": told, "fitted": best,
+        "particles": landscape.n, "reference": reference, "compared_with": compared_with(case.reference),
+        "methods": told, "fitted": best,
         "of": None if lowest is None else lowest.name, "modes": None if modes is None else modes.told(), **facts,
     }  # fmt: skip
     if modes is not None:
@@ -52,10 +54,17 @@ def write_results(
     attributes = {"length": landscape.length, "energy": landscape.unit}
     directory.write_h5(STRUCTURES, ends | {"edges": strongest(landscape)}, attributes)
     for one in found:
-        comment = f"{one.name}, replica {one.best}, energy {one.energy[one.best]:.12g} {landscape.unit}"
-        write_text(directory.path / f"{one.name}.xyz", xyz(one.positions[one.best], comment))
+        write_ends(directory, landscape, one, case.config.problem.written)
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
     return metrics
+
+
+def write_ends(directory: RunDirectory, landscape: Landscape, one: Found, written: int) -> None:
+    """The replicas of least energy of a method as models of one file, the best first."""
+    chosen = np.argsort(one.energy)[:written]
+    title = f"{one.name}, replica {', '.join(map(str, chosen))}, energy {one.energy[one.best]:.12g} {landscape.unit}"
+    suffix, text = structure_text(landscape, one.positions[chosen], title.strip())
+    write_text(directory.path / f"{one.name}{suffix}", text)
 
 
 def strongest(landscape: Landscape) -> np.ndarray:
@@ -68,6 +77,13 @@ def strongest(landscape: Landscape) -> np.ndarray:
     return np.stack([pairs.row[strong], pairs.col[strong]], axis=1)
 
 
+def compared_with(reference: Reference | None) -> dict[str, Any] | None:
+    """The file of the reference structure, and which of its atoms are superposed."""
+    return None if reference is None else {
+        "file": reference.file, "atoms": reference.which, "count": len(reference.chosen)
+    }  # fmt: skip
+
+
 def replica_rows(found: Sequence[Found]) -> Iterator[tuple[Any, ...]]:
     """A row for each replica of each method."""
     for one in found:
@@ -75,7 +91,7 @@ def replica_rows(found: Sequence[Found]) -> Iterator[tuple[Any, ...]]:
             counts = (one.contacts[n], one.possible[n], one.pieces[n], one.overlaps[n])
             yield (
                 one.name, n, float(one.energy[n]), int(one.evaluations[n]), *map(int, counts), float(one.seconds[n]),
-                bool(one.converged[n]), STOPPED[int(one.status[n])],
+                bool(one.converged[n]), STOPPED[int(one.status[n])], "" if one.rmsd is None else float(one.rmsd[n]),
             )  # fmt: skip
 
 
@@ -97,5 +113,8 @@ def headline(metrics: dict[str, Any]) -> list[str]:
         line += f" of {one['replicas']} replicas in {one['evaluations']:.0f} gradients"
         if "successes" in one:
             line += f"; {100 * one['successes']:.0f} +- {100 * one['successes_error']:.0f} % succeed"
+        if "rmsd" in one:
+            best, least = one["rmsd"]["best"], one["rmsd"]["least"]
+            line += f"; RMSD of the best {best:.3g} {metrics['length']}, least {least:.3g}"
         lines.append(line)
     return lines

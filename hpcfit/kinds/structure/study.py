@@ -32,7 +32,7 @@ def study(case: StructureCase, fits: Fits) -> dict[str, Any]:
     for method in choice.method:
         arrays = fits.stage(method.name, _work(case, method, weights, fits), {})
         if is_root:
-            found.append(Found.of(method.name, case.landscape, arrays))
+            found.append(Found.of(method.name, case.landscape, arrays, case.reference))
     fits.warn(fits.grid.world.bcast(warnings(found, choice.budget) if is_root else None))
     return {"found": found if is_root else None, "modes": modes}
 
