@@ -12,6 +12,7 @@ from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.kinds.structure.deviations import Reference, open_reference
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.methods import check_graph
+from hpcfit.kinds.structure.modes.hessian_norms import SLICE
 from hpcfit.kinds.structure.opening import Starts, open_landscape
 from hpcfit.store.files import sha256_of_file
 
@@ -37,6 +38,11 @@ class StructureCase:
         landscape = open_landscape(choice.energy)
         starts = Starts.of(choice.start, landscape, config.run.seed)
         has_graph = choice.modes.source == "hessian" or landscape.couplings() is not None
+        if not (choice.method or has_graph):
+            raise InputError(
+                "there is no method, and no graph to find slow modes of: all particles of this energy are alike",
+                remedy="set [problem.modes] source = 'hessian', or give a [[problem.method]]",
+            )
         for method in choice.method:
             check_graph(method, landscape, has_graph)
         compared = None
@@ -57,8 +63,10 @@ class StructureCase:
 
     @property
     def n_blocks(self) -> int:
-        """Blocks of replicas."""
-        return -(-self.n_frames // self.block_frames)
+        """Blocks of replicas; without methods the slices of Hessians."""
+        of_replicas = -(-self.n_frames // self.block_frames)
+        modes_alone = self.config.problem.modes.source == "hessian" and not self.config.problem.method
+        return -(-self.landscape.n // SLICE) if modes_alone else of_replicas
 
     def shape(self, size: int, grid: GridConfig) -> Shape:
         """All ranks along the replicas."""
@@ -75,8 +83,15 @@ class StructureCase:
         choice, one = self.config.problem, self.landscape
         return {
             "energy": f"{choice.energy.form}, {one.n} particles with {one.d} coordinates",
+        } | self._summary_of_methods()
+
+    def _summary_of_methods(self) -> dict[str, str]:
+        choice = self.config.problem
+        if not choice.method:
+            return {"methods": f"none: {choice.modes.number} slow modes alone, of {choice.modes.source}"}
+        return {
             "replicas": f"{choice.replicas} in {self.n_blocks} blocks of {self.block_frames}, from {choice.start.kind}",
-            "methods": ", ".join(method.name for method in choice.method) or "none: slow modes alone",
+            "methods": ", ".join(method.name for method in choice.method),
             "budget": f"{choice.budget} gradients of each replica by each method",
         }
 

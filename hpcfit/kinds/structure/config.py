@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +19,9 @@ from hpcfit.config.table import (
     function_beside_config,
     relative_to_config,
 )
+
+if TYPE_CHECKING:
+    from hpcfit.config import Config
 
 MaybeFile = FilePath | None
 
@@ -215,7 +218,9 @@ class ModesConfig(Table):
     source: "couplings" of the energy, or "hessian": norms of the blocks of its Hessian, averaged over ``samples``
     configurations with normal coordinates of width ``spread`` (in units of length; "auto": where norms look most like
     the couplings). average: of norms, or of their "squared" ones. cap: of cores, in units of sigma. number: of the
-    modes that are written.
+    modes that are written. trajectories: of the slowest of them, files in which the best structure, or where no method
+    was asked for the native one or the first start, swings along a mode; amplitude: of it, root mean square over
+    particles, in units of length (0.1 nm of systems).
     """
 
     source: Literal["couplings", "hessian"] = "couplings"
@@ -224,12 +229,21 @@ class ModesConfig(Table):
     average: Literal["absolute", "squared"] = "absolute"
     cap: Annotated[float, Field(ge=0, lt=1.12)] = 0.0
     number: Count = 20
+    trajectories: Annotated[int, Field(ge=0)] = 3
+    amplitude: Positive = 1.0
+
+    _OF_HESSIANS: ClassVar[tuple[str, ...]] = ("samples", "spread", "average", "cap")
 
     @model_validator(mode="after")
     def _has_effect(self) -> ModesConfig:
-        idle = sorted(self.model_fields_set - {"source", "number"}) if self.source == "couplings" else []
+        given = self.model_fields_set
+        idle = sorted(given.intersection(self._OF_HESSIANS)) if self.source == "couplings" else []
         if idle:
             raise ValueError(f"modes: {idle[0]} has no effect on source = 'couplings': leave it out")
+        if "amplitude" in given and not self.trajectories:
+            raise ValueError("modes: amplitude has no effect on trajectories = 0: leave it out")
+        if "trajectories" in given and self.trajectories > self.number:
+            raise ValueError(f"modes: trajectories = {self.trajectories} of number = {self.number} modes")
         return self
 
 
@@ -346,3 +360,8 @@ class StructureConfig(ProblemTable):
             raise ValueError(f"written = {self.written} of {self.replicas} replicas: take at most as many")
         check_are_unique("[[problem.method]]", [one.name for one in self.method])
         return self
+
+
+def modes_alone(config: Config) -> Config:
+    """A config without its methods, so that a run finds the slow modes of its energy alone."""
+    return config.model_copy(update={"problem": config.problem.model_copy(update={"method": []})})

@@ -10,6 +10,7 @@ import scipy.sparse
 
 from hpcfit.fit.stages import Result
 from hpcfit.kinds.structure.case import StructureCase
+from hpcfit.kinds.structure.config import ModesConfig
 from hpcfit.kinds.structure.deviations import Reference
 from hpcfit.kinds.structure.files import (
     MODES,
@@ -23,9 +24,13 @@ from hpcfit.kinds.structure.found import Found
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.minimisations import STOPPED, marks
 from hpcfit.kinds.structure.modes.found import SlowModes, as_arrays
+from hpcfit.kinds.structure.modes.graph import GraphModes, moving
+from hpcfit.kinds.structure.opening import unit_of
 from hpcfit.kinds.structure.structure_text import structure_text
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.files import write_text
+
+SWING = 24  # frames of a trajectory along a mode, a whole period
 
 
 def write_results(
@@ -53,6 +58,9 @@ def write_results(
     ends = {f"methods/{one.name}": one.positions for one in found}
     attributes = {"length": landscape.length, "energy": landscape.unit}
     directory.write_h5(STRUCTURES, ends | {"edges": strongest(landscape)}, attributes)
+    if modes is not None and landscape.d > 1:
+        shown = _shown(case) if lowest is None else lowest.positions[lowest.best]
+        write_trajectories(directory, landscape, modes.modes, shown, case.config.problem.modes)
     for one in found:
         write_ends(directory, landscape, one, case.config.problem.written)
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
@@ -65,6 +73,23 @@ def write_ends(directory: RunDirectory, landscape: Landscape, one: Found, writte
     title = f"{one.name}, replica {', '.join(map(str, chosen))}, energy {one.energy[one.best]:.12g} {landscape.unit}"
     suffix, text = structure_text(landscape, one.positions[chosen], title.strip())
     write_text(directory.path / f"{one.name}{suffix}", text)
+
+
+def _shown(case: StructureCase) -> np.ndarray:
+    """The structure [n, d] that modes are shown by where no method has found one."""
+    native = getattr(case.landscape, "native", None)
+    return case.starts(np.zeros(1, int))[0] if native is None else np.asarray(native)
+
+
+def write_trajectories(
+    directory: RunDirectory, landscape: Landscape, modes: GraphModes, x: np.ndarray, choice: ModesConfig
+) -> None:
+    """A file for each of the slowest modes, in which a structure [n, d] swings along it."""
+    for number in range(min(choice.trajectories, len(modes.values))):
+        frames = moving(x, modes.vectors[:, number], choice.amplitude * unit_of(landscape), SWING)
+        title = f"slow mode {number + 1}, eigenvalue {modes.values[number]:.6g}"
+        suffix, text = structure_text(landscape, frames, title)
+        write_text(directory.path / f"mode_{number + 1}{suffix}", text)
 
 
 def strongest(landscape: Landscape) -> np.ndarray:
@@ -105,9 +130,15 @@ def trace_rows(found: Sequence[Found], at: np.ndarray) -> Iterator[tuple[Any, ..
 
 
 def headline(metrics: dict[str, Any]) -> list[str]:
-    """A line for each method."""
+    """A line for the modes, and one for each method."""
     unit = f" {metrics['unit']}" if metrics["unit"] else ""
     lines = []
+    if modes := metrics["modes"]:
+        values = modes["values"]
+        lines.append(
+            f"{len(values)} slow modes, eigenvalues {values[0]:.4g} to {values[-1]:.4g}, residuals up to"
+            f" {max(modes['residuals']):.1e}; {modes['pieces']} pieces move as a whole"
+        )
     for one in metrics["methods"]:
         line = f"{one['method']}: best {one['best']:.8g}, median {one['median']:.6g} +- {one['median_error']:.2g}{unit}"
         line += f" of {one['replicas']} replicas in {one['evaluations']:.0f} gradients"
