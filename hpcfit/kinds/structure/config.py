@@ -255,8 +255,9 @@ class MethodConfig(Table):
 
     parametrisation: "direct", "linear" (``modes`` of the couplings' graph, then all positions), "precond" (all
     positions in the metric of the graph) or "gnn" (a network, then all positions). modes: of the slowest (a third of
-    the nodes). network: "gcn", "attention" or "mlp", and its ``widths``. share: of the budget that the coordinates take
-    at most before all positions follow.
+    the nodes); "filter": none is computed, a polynomial of the graph's Laplacian of a ``degree`` passes the slowest
+    ``passed`` share of them, by products with a sparse matrix alone. network: "gcn", "attention" or "mlp", and its
+    ``widths``. share: of the budget that the coordinates take at most before all positions follow.
 
     cap: the distance, in units of each pair's sigma, within which a pair's potential goes on as a straight line, so
     that particles that lie on each other come apart; the end is minimised without. longest: of a step, root mean square
@@ -268,7 +269,9 @@ class MethodConfig(Table):
     name: Annotated[str, Field(pattern=r"^[^/\\]+$")]  # a file is called by it
     parametrisation: Literal["direct", "linear", "precond", "gnn"] = "direct"
     optimizer: Optimizer = "lbfgs"
-    modes: Count | None = None
+    modes: Count | Literal["filter"] | None = None
+    passed: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
+    degree: Annotated[int, Field(ge=2)] = 60
     network: Literal["gcn", "attention", "mlp"] = "gcn"
     widths: list[Count] = [8, 4]
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -306,6 +309,9 @@ class MethodConfig(Table):
             raise ValueError(f"method '{self.name}': network_rate has no effect on optimizer = '{self.optimizer}'")
         if "modes" in given and self.parametrisation == "gnn" and self.network != "gcn":
             raise ValueError(f"method '{self.name}': modes has no effect on network = '{self.network}': leave it out")
+        idle = sorted(given & {"passed", "degree"})
+        if idle and self.modes != "filter":
+            raise ValueError(f"method '{self.name}': {idle[0]} has no effect without modes = 'filter': leave it out")
         if self.optimizer in ("scipy", "ase", "basin-hopping"):
             idle = [] if self.optimizer == "basin-hopping" else sorted(given & {"cap", "tolerance", "patience"})
             if self.parametrisation != "direct" or idle:

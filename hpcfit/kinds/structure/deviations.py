@@ -1,4 +1,4 @@
-"""How far structures are from a reference, and from each other: RMSDs at the best superposition (Kabsch)."""
+"""RMSDs of structures from a reference and from each other, at the best superposition (Kabsch)."""
 
 from __future__ import annotations
 

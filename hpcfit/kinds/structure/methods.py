@@ -15,9 +15,17 @@ from hpcfit.fit.lbfgs import Ends, Lbfgs
 from hpcfit.kinds.structure.config import MethodConfig
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.minimisations import Phase
-from hpcfit.kinds.structure.modes.graph import laplacian, lowest_modes
+from hpcfit.kinds.structure.modes.graph import edge_of_share, laplacian, lowest_modes
 from hpcfit.kinds.structure.opening import unit_of
-from hpcfit.kinds.structure.parametrisations import Direct, Graph, Linear, Network, Parametrisation, Preconditioned
+from hpcfit.kinds.structure.parametrisations import (
+    Direct,
+    Graph,
+    Linear,
+    LowPass,
+    Network,
+    Parametrisation,
+    Preconditioned,
+)
 
 FIRST = 0.1  # of the first step, root mean square over particles, in units of length
 
@@ -62,11 +70,19 @@ def check_graph(method: MethodConfig, landscape: Landscape, has_graph: bool) -> 
 
 def number_of_modes(method: MethodConfig, landscape: Landscape) -> int:
     """The modes of a method, those of whole pieces of the graph included."""
+    if method.modes == "filter":
+        return max(int(method.passed * landscape.n), 1)
     return method.modes or max(landscape.n // 3, 1)
 
 
 def coordinates(method: MethodConfig, landscape: Landscape, weights: csr_array) -> Parametrisation:
     """The slow coordinates of a method, by the modes of the graph."""
+    if method.modes == "filter":
+        edge = edge_of_share(laplacian(weights), method.passed, method.degree)
+        if method.parametrisation == "linear":
+            return LowPass(laplacian(weights), edge, method.degree)
+        operator = Graph.filtered(weights, edge, method.degree)
+        return Network(operator, (landscape.n, landscape.d), tuple(method.widths), method.network)
     if method.parametrisation == "linear":
         return Linear(slowest(weights, number_of_modes(method, landscape)))
     operator = Graph()

@@ -28,7 +28,7 @@ def structure_text(landscape: Landscape, frames: np.ndarray, title: str) -> tupl
 
 
 def fits_pdb(particles: Particles, x: np.ndarray) -> bool:
-    """Whether the columns of PDB have room for atoms, names, numbers and positions (A)."""
+    """True where the columns of PDB have room for atoms, names, numbers and positions (A)."""
     names = {3: particles.residue_names, 4: particles.names, 1: particles.chains}
     numbers = np.asarray(particles.residue_numbers)
     return (

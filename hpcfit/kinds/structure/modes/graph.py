@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+from scipy.optimize import brentq
 from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh, lobpcg
@@ -24,6 +25,7 @@ DENSE = 1500  # particles of a component, up to which all eigenvectors cost less
 FACTORS = 50_000  # particles, above which LOBPCG is taken
 SHIFT = 1e-6  # of the largest degree, below 0, around which the Laplacian is inverted
 STEPS = 400  # of LOBPCG
+PROBES = 16  # vectors that traces are estimated with
 GOOD = 1e-4  # a residual, in units of the largest degree, above which a mode has not been found
 
 
@@ -144,10 +146,9 @@ def filter_modes(laplacian: csr_array, x: np.ndarray, edge: float, degree: int =
     """The part of x [n, d] in modes with λ below ``edge``, by products with the Laplacian alone.
 
     A step at the edge as a Chebyshev series of this degree with Jackson's factors, which keep it between 0 and 1
-    (Weiße and others 2006, 10.1103/RevModPhys.78.275): its width is about π/degree of half the spectrum. No eigenvalue
-    is above twice the largest degree of a particle.
+    (Weiße and others 2006, 10.1103/RevModPhys.78.275): its width is about π/degree of half the spectrum.
     """
-    top = 2 * laplacian.diagonal().max()
+    top = top_of(laplacian)
     scaled = lambda y: (2 / top) * (laplacian @ y) - y  # noqa: E731
     before, present = np.asarray(x, float), scaled(np.asarray(x, float))
     series = step_series(2 * edge / top - 1, degree)
@@ -156,6 +157,29 @@ def filter_modes(laplacian: csr_array, x: np.ndarray, edge: float, degree: int =
         before, present = present, 2 * scaled(present) - before
         found = found + factor * present
     return found
+
+
+def top_of(laplacian: csr_array) -> float:
+    """A number that no eigenvalue is above: twice the largest degree of a particle."""
+    return 2 * float(laplacian.diagonal().max())
+
+
+def edge_of_share(laplacian: csr_array, share: float, degree: int = 60) -> float:
+    """The λ below which a share of all modes is, to about the width of the step of ``filter_modes``.
+
+    The modes below an edge are counted as the trace of the step, by products with PROBES vectors of random signs; the
+    relative error of such a trace of the share s is about √(2/(PROBES s n)).
+    """
+    top = top_of(laplacian)
+    scaled = lambda y: (2 / top) * (laplacian @ y) - y  # noqa: E731
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (laplacian.shape[0], PROBES))
+    before, present = signs, scaled(signs)
+    moments = [1.0, np.mean(signs * present)]
+    for _ in range(degree - 1):
+        before, present = present, 2 * scaled(present) - before
+        moments.append(np.mean(signs * present))
+    missing = lambda edge: float(step_series(2 * edge / top - 1, degree) @ moments) - share  # noqa: E731
+    return float(brentq(missing, 0.0, top, xtol=1e-6 * top)) if missing(0.0) < 0 else 0.0
 
 
 def step_series(edge: float, degree: int) -> np.ndarray:
