@@ -13,6 +13,7 @@ from hpcfit.kinds.structure.deviations import Reference, open_reference
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.methods import check_graph
 from hpcfit.kinds.structure.modes.hessian_norms import SLICE
+from hpcfit.kinds.structure.modes.samples import StoredSamples
 from hpcfit.kinds.structure.opening import Starts, open_landscape
 from hpcfit.store.files import sha256_of_file
 
@@ -30,6 +31,7 @@ class StructureCase:
     landscape: Landscape
     starts: Starts
     reference: Reference | None = None
+    frames: StoredSamples | None = None
 
     @classmethod
     def open(cls, config: Config) -> StructureCase:
@@ -48,7 +50,10 @@ class StructureCase:
         compared = None
         if choice.reference is not None:
             compared = open_reference(choice.reference, choice.reference_atoms, landscape)
-        return cls(config, landscape, starts, compared)
+        frames, folder = None, choice.modes.samples_from
+        if folder is not None:
+            frames = StoredSamples.read(folder, choice.modes.samples, landscape)
+        return cls(config, landscape, starts, compared, frames)
 
     @property
     def n_frames(self) -> int:
@@ -76,6 +81,8 @@ class StructureCase:
         """The options of the problem, and what its files hold."""
         choice = self.config.problem
         files = {f"file {key}": sha256_of_file(Path(path))[:16] for key, path in choice.files.items()}
+        if self.frames is not None:
+            files["frames"] = self.frames.digest
         return {"problem": choice.model_dump_json(), **files, "run": f"seed {self.config.run.seed}"}
 
     def summary(self) -> dict[str, Any]:

@@ -216,15 +216,17 @@ class ModesConfig(Table):
     """The graph whose slow modes methods use.
 
     source: "couplings" of the energy, or "hessian": norms of the blocks of its Hessian, averaged over ``samples``
-    configurations with normal coordinates of width ``spread`` (in units of length; "auto": where norms look most like
-    the couplings). average: of norms, or of their "squared" ones. cap: of cores, in units of sigma. number: of the
-    modes that are written. trajectories: of the slowest of them, files in which the best structure, or where no method
+    configurations ("auto": so many that the average of a norm is known to a tenth of it) with normal coordinates of
+    width ``spread`` (in units of length; "auto": where norms look most like the couplings), or over as many frames of
+    the store ``samples_from``, evenly spaced. average: of norms, or of their "squared" ones. cap: of cores, in units
+    of sigma. number: of the modes that are written. trajectories: of the slowest of them, files in which the best structure, or where no method
     was asked for the native one or the first start, swings along a mode; amplitude: of it, root mean square over
     particles, in units of length (0.1 nm of systems).
     """
 
     source: Literal["couplings", "hessian"] = "couplings"
-    samples: Count = 8
+    samples: Count | Literal["auto"] = "auto"
+    samples_from: MaybeFile = None
     spread: Positive | Literal["auto"] = "auto"
     average: Literal["absolute", "squared"] = "absolute"
     cap: Annotated[float, Field(ge=0, lt=1.12)] = 0.0
@@ -232,7 +234,11 @@ class ModesConfig(Table):
     trajectories: Annotated[int, Field(ge=0)] = 3
     amplitude: Positive = 1.0
 
-    _OF_HESSIANS: ClassVar[tuple[str, ...]] = ("samples", "spread", "average", "cap")
+    _OF_HESSIANS: ClassVar[tuple[str, ...]] = ("samples", "samples_from", "spread", "average", "cap")
+
+    _path = field_validator("samples_from")(
+        lambda value, info: None if value is None else relative_to_config(value, info)
+    )
 
     @model_validator(mode="after")
     def _has_effect(self) -> ModesConfig:
@@ -240,6 +246,8 @@ class ModesConfig(Table):
         idle = sorted(given.intersection(self._OF_HESSIANS)) if self.source == "couplings" else []
         if idle:
             raise ValueError(f"modes: {idle[0]} has no effect on source = 'couplings': leave it out")
+        if "spread" in given and self.samples_from is not None:
+            raise ValueError("modes: spread has no effect on frames of a store (samples_from): leave one of them out")
         if "amplitude" in given and not self.trajectories:
             raise ValueError("modes: amplitude has no effect on trajectories = 0: leave it out")
         if "trajectories" in given and self.trajectories > self.number:

@@ -92,10 +92,14 @@ def slow_modes(run: StructureRun) -> Section | None:
         return None
     said = f"The graph is in {plural(found['pieces'], 'piece')}, each of which moves as a whole at no cost."
     if found["spread"] is not None:
-        said += f" Hessians were averaged over configurations of width {found['spread']:.3g} {run.metrics['length']}."
+        said += f" Hessians were averaged over {found['samples']} configurations of width {found['spread']:.3g}"
+        said += f" {run.metrics['length']}."
+    elif found["samples"] is not None:
+        said += f" Hessians were averaged over {plural(found['samples'], 'frame')} of a store."
     if found["overlap"] is not None:
         share, chance = found["overlap"]
-        said += f" {100 * share:.0f} % of these modes are in those of the couplings, {100 * chance:.0f} % by chance."
+        said += f" {100 * share:.1f} % of these modes are in those of the couplings, as many and those with nearly the"
+        said += f" same eigenvalue as the last; {100 * chance:.0f} % by chance."
     if not found["values"]:
         return Section("Slow modes", [Text(said)])
     rows = [

@@ -24,10 +24,10 @@ def study(case: StructureCase, fits: Fits) -> dict[str, Any]:
     choice, seed, is_root = case.config.problem, case.config.run.seed, fits.grid.world.is_root
     by_stage = [STAGE] if choice.modes.source == "hessian" else []
     fits.announce([*by_stage, *(method.name for method in choice.method)])
-    weights, spread = graph_of(case.landscape, choice.modes, seed, fits)
+    weights, sampling = graph_of(case.landscape, choice.modes, seed, fits, case.frames)
     modes = None
     if weights is not None and is_root:
-        modes = slow_modes(case.landscape, weights, spread, choice.modes.number)
+        modes = slow_modes(case.landscape, weights, sampling, choice.modes.number)
     found = []
     for method in choice.method:
         arrays = fits.stage(method.name, _work(case, method, weights, fits), {})

@@ -198,16 +198,17 @@ def subspace_angles(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class Overlap(NamedTuple):
-    """share: |V'W|²/k of two sets of k orthonormal modes, 1 for the same space; chance: that of random ones, k/n."""
+    """share: |V'W|²/k of k orthonormal modes V and as many or more W, 1 where all of V is in the space of W; chance:
+    that of random modes."""
 
     share: float
     chance: float
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> Overlap:
-    """The share of the space of one set of orthonormal modes [n, k] that is in that of another of as many."""
+    """The share of the space of orthonormal modes [n, k] that is in that of others, [n, k or more]."""
     n, k = first.shape
-    return Overlap(float(np.sum((first.T @ second) ** 2) / k), k / n)
+    return Overlap(float(np.sum((first.T @ second) ** 2) / k), second.shape[1] / n)
 
 
 def moving(x: np.ndarray, vector: np.ndarray, amplitude: float, frames: int) -> np.ndarray:
