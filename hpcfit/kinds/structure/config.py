@@ -219,9 +219,9 @@ class ModesConfig(Table):
     configurations ("auto": so many that the average of a norm is known to a tenth of it) with normal coordinates of
     width ``spread`` (in units of length; "auto": where norms look most like the couplings), or over as many frames of
     the store ``samples_from``, evenly spaced. average: of norms, or of their "squared" ones. cap: of cores, in units
-    of sigma. number: of the modes that are written. trajectories: of the slowest of them, files in which the best structure, or where no method
-    was asked for the native one or the first start, swings along a mode; amplitude: of it, root mean square over
-    particles, in units of length (0.1 nm of systems).
+    of sigma. number: of the modes that are written. trajectories: of the slowest of them, files in which the best
+    structure, or where no method was asked for the native one or the first start, swings along a mode; amplitude: of
+    it, root mean square over particles, in units of length (0.1 nm of systems).
     """
 
     source: Literal["couplings", "hessian"] = "couplings"
