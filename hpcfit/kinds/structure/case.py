@@ -12,6 +12,7 @@ from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.kinds.structure.deviations import Reference, open_reference
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.methods import check_graph
+from hpcfit.kinds.structure.modes.eigensolvers import require_solver
 from hpcfit.kinds.structure.modes.hessian_norms import SLICE
 from hpcfit.kinds.structure.modes.samples import StoredSamples
 from hpcfit.kinds.structure.opening import Starts, open_landscape
@@ -50,6 +51,7 @@ class StructureCase:
         compared = None
         if choice.reference is not None:
             compared = open_reference(choice.reference, choice.reference_atoms, landscape)
+        require_solver(choice.modes.solver)
         frames, folder = None, choice.modes.samples_from
         if folder is not None:
             frames = StoredSamples.read(folder, choice.modes.samples, landscape)

@@ -221,7 +221,8 @@ class ModesConfig(Table):
     the store ``samples_from``, evenly spaced. average: of norms, or of their "squared" ones. cap: of cores, in units
     of sigma. number: of the modes that are written. trajectories: of the slowest of them, files in which the best
     structure, or where no method was asked for the native one or the first start, swings along a mode; amplitude: of
-    it, root mean square over particles, in units of length (0.1 nm of systems).
+    it, root mean square over particles, in units of length (0.1 nm of systems). solver: of the graph's Laplacian, see
+    ``modes.eigensolvers``; "auto" by the number of particles.
     """
 
     source: Literal["couplings", "hessian"] = "couplings"
@@ -233,6 +234,7 @@ class ModesConfig(Table):
     number: Count = 20
     trajectories: Annotated[int, Field(ge=0)] = 3
     amplitude: Positive = 1.0
+    solver: Literal["auto", "dense", "shift-invert", "lobpcg", "slepc"] = "auto"
 
     _OF_HESSIANS: ClassVar[tuple[str, ...]] = ("samples", "samples_from", "spread", "average", "cap")
 

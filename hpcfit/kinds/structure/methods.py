@@ -30,10 +30,12 @@ from hpcfit.kinds.structure.parametrisations import (
 FIRST = 0.1  # of the first step, root mean square over particles, in units of length
 
 
-def phases(method: MethodConfig, landscape: Landscape, weights: csr_array | None, budget: int) -> Sequence[Phase]:
+def phases(
+    method: MethodConfig, landscape: Landscape, weights: csr_array | None, budget: int, solver: str = "auto"
+) -> Sequence[Phase]:
     """The phases of a method: its coordinates, then all positions, then without a cap of the cores.
 
-    weights: of the graph, [n, n]; None where there is none.
+    weights: of the graph, [n, n]; None where there is none. solver: of its modes.
     """
     unit = unit_of(landscape)
     make, direct = partial(_optimizer, method, unit * np.sqrt(landscape.n)), Direct((landscape.n, landscape.d))
@@ -46,7 +48,7 @@ def phases(method: MethodConfig, landscape: Landscape, weights: csr_array | None
         of_coarse = method.network_rate if method.parametrisation == "gnn" else rate
         steps = max(int(method.share * budget), 1)
         found = [
-            Phase(coordinates(method, landscape, weights), make(steps, of_coarse), method.cap),
+            Phase(coordinates(method, landscape, weights, solver), make(steps, of_coarse), method.cap),
             Phase(direct, make(budget, rate), method.cap),
         ]
     return found if method.cap == 0 else [*found, found[-1]._replace(cap=0.0)]
@@ -75,7 +77,9 @@ def number_of_modes(method: MethodConfig, landscape: Landscape) -> int:
     return method.modes or max(landscape.n // 3, 1)
 
 
-def coordinates(method: MethodConfig, landscape: Landscape, weights: csr_array) -> Parametrisation:
+def coordinates(
+    method: MethodConfig, landscape: Landscape, weights: csr_array, solver: str = "auto"
+) -> Parametrisation:
     """The slow coordinates of a method, by the modes of the graph."""
     if method.modes == "filter":
         edge = edge_of_share(laplacian(weights), method.passed, method.degree)
@@ -84,10 +88,10 @@ def coordinates(method: MethodConfig, landscape: Landscape, weights: csr_array) 
         operator = Graph.filtered(weights, edge, method.degree)
         return Network(operator, (landscape.n, landscape.d), tuple(method.widths), method.network)
     if method.parametrisation == "linear":
-        return Linear(slowest(weights, number_of_modes(method, landscape)))
+        return Linear(slowest(weights, number_of_modes(method, landscape), solver))
     operator = Graph()
     if method.network == "gcn":
-        modes = slowest(weights, number_of_modes(method, landscape))
+        modes = slowest(weights, number_of_modes(method, landscape), solver)
         operator = Graph(modes=modes, strength=np.einsum("nm,nm->m", modes, weights @ modes))
     elif method.network == "attention":
         edges = coo_array(weights)
@@ -95,13 +99,13 @@ def coordinates(method: MethodConfig, landscape: Landscape, weights: csr_array) 
     return Network(operator, (landscape.n, landscape.d), tuple(method.widths), method.network)
 
 
-def slowest(weights: csr_array, number: int) -> np.ndarray:
+def slowest(weights: csr_array, number: int, solver: str = "auto") -> np.ndarray:
     """The slowest modes of a graph, [n, number], orthonormal: those of whole pieces, which move as one, come first."""
     matrix = laplacian(weights)
     own = lowest_modes(matrix, 1)
     pieces = own.null.toarray()[:, :number]
     more = number - pieces.shape[1]
-    return pieces if more == 0 else np.concatenate([pieces, lowest_modes(matrix, more).vectors], axis=1)
+    return pieces if more == 0 else np.concatenate([pieces, lowest_modes(matrix, more, solver).vectors], axis=1)
 
 
 def _optimizer(method: MethodConfig, reach: float, steps: int, rate: float) -> Callable[[OfRows], Descent]:

@@ -26,15 +26,15 @@ def study(case: StructureCase, fits: Fits) -> dict[str, Any]:
     fits.announce([*by_stage, *(method.name for method in choice.method)])
     weights, sampling = graph_of(case.landscape, choice.modes, seed, fits, case.frames)
     modes = None
-    if weights is not None and is_root:
-        modes = slow_modes(case.landscape, weights, sampling, choice.modes.number)
+    if weights is not None and (is_root or choice.modes.solver == "slepc"):  # which all ranks call
+        modes = slow_modes(case.landscape, weights, sampling, choice.modes)
     found = []
     for method in choice.method:
         arrays = fits.stage(method.name, _work(case, method, weights, fits), {})
         if is_root:
             found.append(Found.of(method.name, case.landscape, arrays, case.reference))
     fits.warn(fits.grid.world.bcast(warnings(found, choice.budget) if is_root else None))
-    return {"found": found if is_root else None, "modes": modes}
+    return {"found": found if is_root else None, "modes": modes if is_root else None}
 
 
 def _work(case: StructureCase, method: MethodConfig, weights: Any, fits: Fits) -> Work:
@@ -42,7 +42,7 @@ def _work(case: StructureCase, method: MethodConfig, weights: Any, fits: Fits) -
     if method.optimizer in MINIMISERS:
         return Baseline(method.optimizer, *about, case.n_frames, choice.budget, ranks)
     sizes = (case.n_frames, case.block_frames, choice.budget, case.config.run.seed, ranks)
-    parts = phases(method, case.landscape, weights, choice.budget)
+    parts = phases(method, case.landscape, weights, choice.budget, choice.modes.solver)
     if method.optimizer == "basin-hopping":
         hops = Hops(method.quenches, method.temperature, method.step)
         return Hopping(*about, parts[0].make, hops, method.cap, *sizes)

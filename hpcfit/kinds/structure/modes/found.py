@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from hpcfit.fit.stages import Fits
 from hpcfit.kinds.structure.config import ModesConfig
@@ -81,27 +82,27 @@ def _samples(
     return configurations(landscape, spread, count, seed), spread
 
 
-def slow_modes(landscape: Landscape, weights: csr_array, sampling: Sampling | None, number: int) -> SlowModes:
-    """The slowest modes of a graph, as many as there are."""
+def slow_modes(landscape: Landscape, weights: csr_array, sampling: Sampling | None, choice: ModesConfig) -> SlowModes:
+    """The slowest modes of a graph, as many as there are; collective by solver "slepc"."""
     matrix = laplacian(weights)
-    pieces = lowest_modes(matrix, 1).n_components
-    found = lowest_modes(matrix, min(number, landscape.n - pieces))
+    pieces = connected_components(matrix, directed=False)[0]
+    found = lowest_modes(matrix, min(choice.number, landscape.n - pieces), choice.solver)
     couplings, known = landscape.couplings(), None
     if sampling is not None and couplings is not None:
-        known = tuple(map(float, overlap(found.vectors, _as_slow(couplings, found.vectors.shape[1]))))
+        known = tuple(map(float, overlap(found.vectors, _as_slow(couplings, found.vectors.shape[1], choice.solver))))
     return SlowModes(found, sampling, known)
 
 
-def _as_slow(couplings: csr_array, k: int) -> np.ndarray:
+def _as_slow(couplings: csr_array, k: int, solver: str = "auto") -> np.ndarray:
     """The k slowest modes of the couplings, and those that have the last one's eigenvalue within CLOSE, [n, k or more].
 
     Which of such modes are the slower ones is decided by less than the errors of averages: a space that is cut between
     them is not known.
     """
     matrix = laplacian(couplings)
-    most = len(lowest_modes(matrix, 1).component) - lowest_modes(matrix, 1).n_components
+    most = matrix.shape[0] - connected_components(matrix, directed=False)[0]
     k = min(k, most)
-    modes = lowest_modes(matrix, min(2 * k + 10, most))
+    modes = lowest_modes(matrix, min(2 * k + 10, most), solver)
     return modes.vectors[:, modes.values <= (1 + CLOSE) * modes.values[k - 1]]
 
 

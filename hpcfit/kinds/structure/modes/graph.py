@@ -3,13 +3,11 @@
     L = diag(Σ_j w_ij) − w,    L v = λ v
 
 A connected component has one mode with λ = 0, the same at all of its particles: these are known, counted, and left out
-of the lowest modes. Components are solved one by one: a small one densely, a larger one by shift-invert Lanczos, or by
-LOBPCG with algebraic multigrid (pyamg) where that is installed and the component is so large that factors grow.
+of the lowest modes. Components are solved one by one (``eigensolvers``).
 """
 
 from __future__ import annotations
 
-import importlib.util
 from typing import NamedTuple
 
 import numpy as np
@@ -17,14 +15,10 @@ import scipy.linalg
 from scipy.optimize import brentq
 from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import eigsh, lobpcg
 
 from hpcfit.errors import InputError, NumericalError
+from hpcfit.kinds.structure.modes import eigensolvers
 
-DENSE = 1500  # particles of a component, up to which all eigenvectors cost less than an iteration
-FACTORS = 50_000  # particles, above which LOBPCG is taken
-SHIFT = 1e-6  # of the largest degree, below 0, around which the Laplacian is inverted
-STEPS = 400  # of LOBPCG
 PROBES = 16  # vectors that traces are estimated with
 GOOD = 1e-4  # a residual, in units of the largest degree, above which a mode has not been found
 
@@ -68,8 +62,9 @@ def laplacian(weights: csr_array | np.ndarray) -> csr_array:
     return (diags_array(np.asarray(weights.sum(axis=1)).ravel()) - weights).tocsr()
 
 
-def lowest_modes(laplacian: csr_array, k: int) -> GraphModes:
-    """The k lowest modes of a Laplacian [n, n], without those of whole components.
+def lowest_modes(laplacian: csr_array, k: int, solver: str = "auto") -> GraphModes:
+    """The k lowest modes of a Laplacian [n, n], without those of whole components. solver: see ``eigensolvers``; by
+    "slepc" it is collective.
 
     Raises InputError where there are fewer, and NumericalError for a mode that was not found to GOOD.
     """
@@ -83,17 +78,18 @@ def lowest_modes(laplacian: csr_array, k: int) -> GraphModes:
     values, columns = [], []
     for members in _members(component):
         if len(members) > 1:
-            found, vectors = _of_component(laplacian[members][:, members], min(k, len(members) - 1))
+            part = laplacian[members][:, members]
+            found, vectors = eigensolvers.lowest(part, min(k, len(members) - 1), solver)
             values.append(found)
-            columns.append(_placed(members, vectors, n))
+            columns.append(_placed(members, _signed(vectors), n))
     lowest = np.argsort(np.concatenate(values), kind="stable")[:k]
     vectors = scipy.sparse.hstack(columns, format="csc")[:, lowest].toarray()
     found = np.concatenate(values)[lowest]
     residuals = np.linalg.norm(laplacian @ vectors - vectors * found, axis=0) / degree
-    if residuals.max() > GOOD:
+    if not residuals.max() <= GOOD:
         raise NumericalError(
             f"slow mode {residuals.argmax()} of {k} has a residual of {residuals.max():.1e}",
-            remedy="ask for fewer modes, or install pyamg",
+            remedy="ask for fewer modes, or take another solver ([problem.modes] solver); pyamg helps lobpcg",
         )
     return GraphModes(found, vectors, residuals, component)
 
@@ -108,38 +104,10 @@ def _placed(members: np.ndarray, vectors: np.ndarray, n: int) -> coo_array:
     return coo_array((vectors.ravel(), (rows.ravel(), columns.ravel())), (n, vectors.shape[1]))
 
 
-def _of_component(matrix: csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k lowest modes of a connected component but that of the whole; the largest element of each is positive."""
-    size = matrix.shape[0]
-    if size <= DENSE or 4 * k > size:
-        values, vectors = scipy.linalg.eigh(matrix.toarray(), subset_by_index=[1, k])
-    elif size > FACTORS and importlib.util.find_spec("pyamg"):
-        values, vectors = _by_multigrid(matrix, k)
-    else:
-        shift = -SHIFT * matrix.diagonal().max()
-        start = np.random.default_rng(0).standard_normal(size)
-        values, vectors = eigsh(matrix.tocsc(), k + 1, sigma=shift, v0=start)
-        order = np.argsort(values)[1:]
-        values, vectors = values[order], vectors[:, order]
+def _signed(vectors: np.ndarray) -> np.ndarray:
+    """Modes [n, k], the largest element of each positive."""
     largest = np.argmax(np.abs(vectors) > 0.999 * np.abs(vectors).max(axis=0), axis=0)
-    return values, vectors * np.sign(vectors[largest, np.arange(k)])
-
-
-def _by_multigrid(matrix: csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
-    import pyamg
-
-    size = matrix.shape[0]
-    old = scipy.sparse.csr_matrix(matrix)
-    old.indices, old.indptr = old.indices.astype(np.int32), old.indptr.astype(np.int32)  # the only ones that it takes
-    levels = pyamg.smoothed_aggregation_solver(old + SHIFT * old.diagonal().max() * scipy.sparse.eye(size))
-    whole = np.full((size, 1), size**-0.5)
-    start = np.random.default_rng(0).standard_normal((size, k + k // 4 + 2))
-    values, vectors = lobpcg(
-        matrix, start, M=levels.aspreconditioner(), Y=whole, largest=False, maxiter=STEPS,
-        tol=0.1 * GOOD * matrix.diagonal().max(),
-    )  # fmt: skip
-    order = np.argsort(values)[:k]
-    return values[order], vectors[:, order]
+    return vectors * np.where(vectors[largest, np.arange(vectors.shape[1])] < 0, -1.0, 1.0)
 
 
 def filter_modes(laplacian: csr_array, x: np.ndarray, edge: float, degree: int = 60) -> np.ndarray:
