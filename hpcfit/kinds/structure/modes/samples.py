@@ -15,7 +15,7 @@ import numpy as np
 
 from hpcfit.errors import InputError, NumericalError
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
-from hpcfit.kinds.structure.modes.hessian_norms import SLICE, all_partners, partner_norms
+from hpcfit.kinds.structure.modes.hessian_norms import SLICE, partner_norms
 from hpcfit.kinds.structure.starts import IN_ANGSTROM
 from hpcfit.log import logger
 from hpcfit.store.contents import open_any_store
@@ -138,7 +138,7 @@ def choose_spread(
 
 def _rows(landscape: Landscape, samples: np.ndarray, chosen: np.ndarray, cap: float) -> np.ndarray:
     """The norms of the blocks of some particles [m] with all others, [K, m, n], at each sample."""
-    partners = all_partners(landscape.n)[chosen]
+    partners = np.tile(np.arange(landscape.n, dtype=np.int32), (len(chosen), 1))
     rows = np.stack([np.asarray(partner_norms(landscape, x, cap, chosen, partners))[:, :-1] for x in samples])
     rows[:, np.arange(len(chosen)), chosen] = 0.0
     return rows
