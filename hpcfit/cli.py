@@ -68,6 +68,22 @@ def optimize(
 
 
 @app.command
+def modes(
+    config: ConfigPath, *, overrides: Overrides = None, resume: Resume = None, overwrite: Overwrite = False
+) -> int:
+    """Find the slow modes of the energy of a config, without its methods; under srun or mpiexec on all ranks.
+
+    [problem.modes] says of which graph, how many and by which solver. Files are those of a fit, and mode_N.pdb to view.
+
+    The [run] directory must be free of other runs: --set run.directory=modes takes another one.
+    """
+    settings, ranks = _open(config, overrides)
+    from hpcfit.commands.modes import run_modes
+
+    return run_modes(settings, ranks, resume=resume, overwrite=overwrite)
+
+
+@app.command
 def simulate(config: ConfigPath, *, overrides: Overrides = None) -> int:
     """Run molecular dynamics as Dask tasks: replicas x temperatures x systems, into trajectories of pieces."""
     settings = _as_one_process(_read(config, overrides))

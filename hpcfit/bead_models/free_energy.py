@@ -53,18 +53,6 @@ def end_to_end(R: np.ndarray) -> np.ndarray:
     return pair_distance(R, 0, R.shape[1] - 1)
 
 
-def rmsd(R: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Root mean squared deviation [T] (A) of frames [T, N, 3] from one [N, 3], at the best superposition (Kabsch 1976,
-    10.1107/S0567739476001873)."""
-    a = np.asarray(R, float) - np.mean(R, axis=1, keepdims=True)
-    b = np.asarray(reference, float) - np.mean(reference, axis=0)
-    covariance = np.einsum("tix,iy->txy", a, b)
-    s = np.linalg.svd(covariance, compute_uv=False)
-    s[:, -1] *= np.sign(np.linalg.det(covariance))
-    square = (a**2).sum(axis=(1, 2)) + (b**2).sum() - 2 * s.sum(axis=1)
-    return np.sqrt(np.maximum(square, 0) / len(b))
-
-
 def pair_distances(R: np.ndarray) -> np.ndarray:
     """All distances between beads, [T, N (N - 1) / 2], A."""
     i, j = np.triu_indices(R.shape[1], 1)

@@ -57,7 +57,8 @@ class Kind:
     config: the ``ProblemTable``. open: a function of a Config that gives the ``Case``. study: (case, fits) -> what was
     found beside the result, collective. write_results: (run directory, case, result, facts) -> metrics, collective.
     headline: metrics -> lines for the log. report: the ``Contents`` of a report. rounds: a function of a Config that
-    gives ``kinds.base.Rounds``, where there are any. files: the names of those that a run leaves beside what every run
+    gives ``kinds.base.Rounds``, where there are any. modes: a function that turns a Config into that of `hpcfit modes`,
+    where slow modes can be found alone. files: the names of those that a run leaves beside what every run
     does.
 
     A kind that is asked in several ways has no parts itself: ``choice`` is the key of [problem] that tells them apart,
@@ -72,6 +73,7 @@ class Kind:
     headline: str = ""
     report: str = ""
     rounds: str = ""
+    modes: str = ""
     files: Sequence[str] = ()
     metrics: Sequence[Metric] = ()
     choice: str = ""
@@ -224,7 +226,8 @@ KINDS = {
         write_results="hpcfit.kinds.structure.outputs:write_results",
         headline="hpcfit.kinds.structure.outputs:headline",
         report="hpcfit.kinds.structure.report:CONTENTS",
-        files=("replicas.csv", "traces.csv", "structures.h5", "modes.h5"),
+        modes="hpcfit.kinds.structure.config:modes_alone",
+        files=("replicas.csv", "traces.csv", "structures.h5", "modes.h5", "mode_[0-9]*.*"),
         metrics=(
             Metric(
                 "least_energy",

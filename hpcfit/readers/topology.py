@@ -127,6 +127,21 @@ def particles_of_elements(elements: Sequence[str]) -> Particles:
     )  # fmt: skip
 
 
+def particles_of_residues(
+    names: Sequence[str], elements: Sequence[str], residue: np.ndarray, residue_names: Sequence[str], *,
+    numbers: Sequence[int] | None = None, chains: Sequence[str] | None = None, bonds: np.ndarray,
+) -> Particles:  # fmt: skip
+    """Atoms of which all but the masses is known, which are those of their elements. numbers: of residues, from 1 by
+    default; chains: of residues, all "A" by default."""
+    count = len(residue_names)
+    numbers = range(1, count + 1) if numbers is None else numbers
+    chains = ["A"] * count if chains is None else chains
+    return Particles(
+        tuple(names), tuple(elements), residue, tuple(residue_names), tuple(numbers), tuple(chains),
+        _masses(tuple(elements)), bonds,
+    )  # fmt: skip
+
+
 def guessed_particles(elements: Sequence[str], positions: np.ndarray, box: np.ndarray | None) -> Particles:
     """Particles of which only elements and positions (A) are known: bonds by distance, residues are molecules.
 

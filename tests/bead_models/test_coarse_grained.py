@@ -10,6 +10,7 @@ from hpcfit.bead_models.linear import basis_energies, basis_forces, normal_equat
 from hpcfit.bead_models.openmm_model import build_system, system_xml
 from hpcfit.bead_models.tables import SEEN, WALL, make_terms, write_tables
 from hpcfit.errors import InputError
+from hpcfit.physics import superposition
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.internal_coordinates import COORDINATES
 
@@ -207,13 +208,13 @@ def test_rmsd_is_that_of_the_best_rotation():
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     turn *= np.linalg.det(turn)
     moved = CHAIN @ turn + 3.0
-    assert free_energy.rmsd(moved[None], CHAIN)[0] == pytest.approx(0, abs=1e-6)
-    assert free_energy.rmsd((CHAIN * [1, 1, -1])[None], CHAIN)[0] > 0.5  # a mirror image is another
+    assert superposition.rmsd(moved[None], CHAIN)[0] == pytest.approx(0, abs=1e-6)
+    assert superposition.rmsd((CHAIN * [1, 1, -1])[None], CHAIN)[0] > 0.5  # a mirror image is another
     from MDAnalysis.analysis.rms import rmsd
 
     R = frames(5, spread=1.0)
     expected = [rmsd(r, CHAIN, center=True, superposition=True) for r in R]
-    np.testing.assert_allclose(free_energy.rmsd(R, CHAIN), expected, rtol=1e-6)
+    np.testing.assert_allclose(superposition.rmsd(R, CHAIN), expected, rtol=1e-6)
 
 
 def test_distances_see_the_nearest_image():

@@ -19,7 +19,6 @@ from hpcfit.bead_models.free_energy import (
     landscape,
     pair_distance,
     profile,
-    rmsd,
 )
 from hpcfit.bead_models.openmm_model import build_system, system_xml
 from hpcfit.bead_models.tables import Term
@@ -28,6 +27,7 @@ from hpcfit.kinds.force_map.case import ForceMapCase
 from hpcfit.kinds.force_map.files import FreeEnergy, SimulatedBeads, Slow
 from hpcfit.kinds.force_map.neural_frames import TrainedPotential
 from hpcfit.log import logger
+from hpcfit.physics.superposition import rmsd
 from hpcfit.simulation.bead_engines import JaxForces, OpenMMSystem
 from hpcfit.simulation.beads import Engine, Langevin, Walkers
 from hpcfit.store.forces import open_force_store

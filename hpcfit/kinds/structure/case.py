@@ -9,8 +9,12 @@ from typing import Any
 from hpcfit.config import Config, GridConfig
 from hpcfit.errors import InputError
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
+from hpcfit.kinds.structure.deviations import Reference, open_reference
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.methods import check_method
+from hpcfit.kinds.structure.modes.eigensolvers import require_solver
+from hpcfit.kinds.structure.modes.hessian_norms import SLICE
+from hpcfit.kinds.structure.modes.samples import StoredSamples
 from hpcfit.kinds.structure.opening import Starts, open_landscape
 from hpcfit.store.files import sha256_of_file
 
@@ -27,6 +31,8 @@ class StructureCase:
     config: Config
     landscape: Landscape
     starts: Starts
+    reference: Reference | None = None
+    frames: StoredSamples | None = None
 
     @classmethod
     def open(cls, config: Config) -> StructureCase:
@@ -35,9 +41,21 @@ class StructureCase:
         landscape = open_landscape(choice.energy)
         starts = Starts.of(choice.start, landscape, config.run.seed)
         has_graph = choice.modes.source == "hessian" or landscape.couplings() is not None
+        if not (choice.method or has_graph):
+            raise InputError(
+                "there is no method, and no graph to find slow modes of: all particles of this energy are alike",
+                remedy="set [problem.modes] source = 'hessian', or give a [[problem.method]]",
+            )
         for method in choice.method:
             check_method(method, landscape, has_graph)
-        return cls(config, landscape, starts)
+        compared = None
+        if choice.reference is not None:
+            compared = open_reference(choice.reference, choice.reference_atoms, landscape)
+        require_solver(choice.modes.solver)
+        frames, folder = None, choice.modes.samples_from
+        if folder is not None:
+            frames = StoredSamples.read(folder, choice.modes.samples, landscape)
+        return cls(config, landscape, starts, compared, frames)
 
     @property
     def n_frames(self) -> int:
@@ -52,8 +70,10 @@ class StructureCase:
 
     @property
     def n_blocks(self) -> int:
-        """Blocks of replicas."""
-        return -(-self.n_frames // self.block_frames)
+        """Blocks of replicas; without methods the slices of Hessians."""
+        of_replicas = -(-self.n_frames // self.block_frames)
+        modes_alone = self.config.problem.modes.source == "hessian" and not self.config.problem.method
+        return -(-self.landscape.n // SLICE) if modes_alone else of_replicas
 
     def shape(self, size: int, grid: GridConfig) -> Shape:
         """All ranks along the replicas."""
@@ -63,6 +83,8 @@ class StructureCase:
         """The options of the problem, and what its files hold."""
         choice = self.config.problem
         files = {f"file {key}": sha256_of_file(Path(path))[:16] for key, path in choice.files.items()}
+        if self.frames is not None:
+            files["frames"] = self.frames.digest
         return {"problem": choice.model_dump_json(), **files, "run": f"seed {self.config.run.seed}"}
 
     def summary(self) -> dict[str, Any]:
@@ -70,8 +92,15 @@ class StructureCase:
         choice, one = self.config.problem, self.landscape
         return {
             "energy": f"{choice.energy.form}, {one.n} particles with {one.d} coordinates",
+        } | self._summary_of_methods()
+
+    def _summary_of_methods(self) -> dict[str, str]:
+        choice = self.config.problem
+        if not choice.method:
+            return {"methods": f"none: {choice.modes.number} slow modes alone, of {choice.modes.source}"}
+        return {
             "replicas": f"{choice.replicas} in {self.n_blocks} blocks of {self.block_frames}, from {choice.start.kind}",
-            "methods": ", ".join(method.name for method in choice.method) or "none: slow modes alone",
+            "methods": ", ".join(method.name for method in choice.method),
             "budget": f"{choice.budget} gradients of each replica by each method",
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +19,9 @@ from hpcfit.config.table import (
     function_beside_config,
     relative_to_config,
 )
+
+if TYPE_CHECKING:
+    from hpcfit.config import Config
 
 MaybeFile = FilePath | None
 
@@ -223,23 +226,44 @@ class ModesConfig(Table):
     """The graph whose slow modes methods use.
 
     source: "couplings" of the energy, or "hessian": norms of the blocks of its Hessian, averaged over ``samples``
-    configurations with normal coordinates of width ``spread`` (in units of length; "auto": where norms look most like
-    the couplings). average: of norms, or of their "squared" ones. cap: of cores, in units of sigma. number: of the
-    modes that are written.
+    configurations ("auto": so many that the average of a norm is known to a tenth of it) with normal coordinates of
+    width ``spread`` (in units of length; "auto": where norms look most like the couplings), or over as many frames of
+    the store ``samples_from``, evenly spaced. average: of norms, or of their "squared" ones. cap: of cores, in units
+    of sigma. number: of the modes that are written. trajectories: of the slowest of them, files in which the best
+    structure, or where no method was asked for the native one or the first start, swings along a mode; amplitude: of
+    it, root mean square over particles, in units of length (0.1 nm of systems). solver: of the graph's Laplacian, see
+    ``modes.eigensolvers``; "auto" by the number of particles.
     """
 
     source: Literal["couplings", "hessian"] = "couplings"
-    samples: Count = 8
+    samples: Count | Literal["auto"] = "auto"
+    samples_from: MaybeFile = None
     spread: Positive | Literal["auto"] = "auto"
     average: Literal["absolute", "squared"] = "absolute"
     cap: Annotated[float, Field(ge=0, lt=1.12)] = 0.0
     number: Count = 20
+    trajectories: Annotated[int, Field(ge=0)] = 3
+    amplitude: Positive = 1.0
+    solver: Literal["auto", "dense", "shift-invert", "lobpcg", "slepc"] = "auto"
+
+    _OF_HESSIANS: ClassVar[tuple[str, ...]] = ("samples", "samples_from", "spread", "average", "cap")
+
+    _path = field_validator("samples_from")(
+        lambda value, info: None if value is None else relative_to_config(value, info)
+    )
 
     @model_validator(mode="after")
     def _has_effect(self) -> ModesConfig:
-        idle = sorted(self.model_fields_set - {"source", "number"}) if self.source == "couplings" else []
+        given = self.model_fields_set
+        idle = sorted(given.intersection(self._OF_HESSIANS)) if self.source == "couplings" else []
         if idle:
             raise ValueError(f"modes: {idle[0]} has no effect on source = 'couplings': leave it out")
+        if "spread" in given and self.samples_from is not None:
+            raise ValueError("modes: spread has no effect on frames of a store (samples_from): leave one of them out")
+        if "amplitude" in given and not self.trajectories:
+            raise ValueError("modes: amplitude has no effect on trajectories = 0: leave it out")
+        if "trajectories" in given and self.trajectories > self.number:
+            raise ValueError(f"modes: trajectories = {self.trajectories} of number = {self.number} modes")
         return self
 
 
@@ -256,9 +280,10 @@ class MethodConfig(Table):
 
     parametrisation: "direct", "linear" (``modes`` of the couplings' graph, then all positions), "precond" (all
     positions in the metric of the graph), "gauss-newton" (all positions in the metric of bonds, angles and dihedrals)
-    or "gnn" (a network, then all positions). modes: of the slowest (a third of the nodes). network: "gcn", "attention"
-    or "mlp", and its ``widths``. share: of the budget that the coordinates, or what is hot, take at most before all
-    positions follow, or what minimises.
+    or "gnn" (a network, then all positions). modes: of the slowest (a third of the nodes); "filter": none is computed,
+    a polynomial of the graph's Laplacian of a ``degree`` passes the slowest ``passed`` share of them, by products with
+    a sparse matrix alone. network: "gcn", "attention" or "mlp", and its ``widths``. share: of the budget that the
+    coordinates, or what is hot, take at most before all positions follow, or what minimises.
 
     homotopy: of pure loops: the energy whose neighbours are held by springs comes first, for ``share`` of the budget at
     most. shared: the replicas of a block share the weights of their network and have latent coordinates of their own.
@@ -278,7 +303,9 @@ class MethodConfig(Table):
     name: Annotated[str, Field(pattern=r"^[^/\\]+$")]  # a file is called by it
     parametrisation: Literal["direct", "linear", "precond", "gauss-newton", "gnn"] = "direct"
     optimizer: Optimizer = "lbfgs"
-    modes: Count | None = None
+    modes: Count | Literal["filter"] | None = None
+    passed: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
+    degree: Annotated[int, Field(ge=2)] = 60
     network: Literal["gcn", "attention", "mlp"] = "gcn"
     widths: list[Count] = [8, 4]
     shared: bool = False
@@ -319,6 +346,9 @@ class MethodConfig(Table):
                 raise self._idle(key, f"optimizer = '{self.optimizer}'")
         if "modes" in given and self.parametrisation == "gnn" and self.network != "gcn":
             raise self._idle("modes", f"network = '{self.network}'")
+        idle = sorted(given & {"passed", "degree"})
+        if idle and self.modes != "filter":
+            raise ValueError(f"method '{self.name}': {idle[0]} has no effect without modes = 'filter': leave it out")
         if self.homotopy and (
             self.optimizer not in ("lbfgs", "adam", "fire") or self.parametrisation in ("linear", "gnn")
         ):
@@ -349,7 +379,9 @@ class StructureConfig(ProblemTable):
     Without any method the slow modes are found alone.
 
     replicas: starts; block: of them that advance together (as many as are 4000 particles, at least 1). budget:
-    gradients of each replica.
+    gradients of each replica. reference: a structure file that replicas are compared with, by the RMSD of
+    ``reference_atoms``, a selection, Cα of proteins by default, else all. written: the replicas of each method, those
+    of least energy, in its file of structures.
     """
 
     without_effect: ClassVar = (
@@ -362,6 +394,9 @@ class StructureConfig(ProblemTable):
     replicas: Count = 10
     block: Count | None = None
     budget: Annotated[int, Field(ge=1)] = 2000
+    reference: MaybeFile = None
+    reference_atoms: str | None = None
+    written: Count = 1
     energy: AnyEnergy
     start: StartConfig = StartConfig()
     modes: ModesConfig = ModesConfig()
@@ -371,9 +406,21 @@ class StructureConfig(ProblemTable):
     def files(self) -> dict[str, Any]:
         """The input files, by table and key."""
         tables = {"energy": self.energy, "start": self.start}
-        return {f"{name} {key}": path for name, table in tables.items() for key, path in table.files.items()}
+        own = {} if self.reference is None else {"reference": self.reference}
+        return own | {f"{name} {key}": path for name, table in tables.items() for key, path in table.files.items()}
+
+    _path = field_validator("reference")(lambda value, info: None if value is None else relative_to_config(value, info))
 
     @model_validator(mode="after")
     def _names(self) -> StructureConfig:
+        if self.reference is None and self.reference_atoms is not None:
+            raise ValueError("reference_atoms has no effect without a `reference`: leave it out")
+        if self.written > self.replicas:
+            raise ValueError(f"written = {self.written} of {self.replicas} replicas: take at most as many")
         check_are_unique("[[problem.method]]", [one.name for one in self.method])
         return self
+
+
+def modes_alone(config: Config) -> Config:
+    """A config without its methods, so that a run finds the slow modes of its energy alone."""
+    return config.model_copy(update={"problem": config.problem.model_copy(update={"method": []})})

@@ -54,6 +54,19 @@ def ends(found: Mapping[str, np.ndarray], floor: float, label: str):
     return figure
 
 
+@drawn
+def energy_and_rmsd(energies: Mapping[str, np.ndarray], deviations: Mapping[str, np.ndarray], unit: str, length: str):
+    """The energy of every replica against its RMSD from a reference structure, by method."""
+    figure, [axis] = panels(1, columns=1, row=3.4)
+    for number, (name, energy) in enumerate(energies.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        axis.plot(deviations[name], energy, "o", markersize=4, color=colour, alpha=0.7, label=shortened(name, 24))
+    axis.set(xlabel=f"RMSD from the reference, {length}", ylabel="energy" + (f", {unit}" if unit else ""))
+    axis.set_xlim(left=0)
+    legend_above(figure, axis)
+    return figure
+
+
 def _least_above(floor: float, energies: Sequence[np.ndarray]) -> float:
     """The height at which what is not above the floor is drawn: below all that is."""
     above = np.concatenate([np.ravel(one) for one in energies]) - floor

@@ -13,7 +13,7 @@ from hpcfit.runs.files import RunFiles
 REPLICAS, TRACES, STRUCTURES, MODES = "replicas.csv", "traces.csv", "structures.h5", "modes.h5"
 REPLICA_COLUMNS = (
     *("method", "replica", "energy", "gradients", "contacts", "possible_contacts", "pieces", "overlaps", "seconds"),
-    *("converged", "stopped"),
+    *("converged", "stopped", "rmsd"),
 )
 TRACE_COLUMNS = ("method", "gradients", "seconds", "least", "lower", "median", "upper", "most")
 
@@ -41,13 +41,26 @@ class StructureRun(RunFiles):
         names = dict.fromkeys(row[0] for row in rows)
         return {name: Trace(*np.array([row[1:] for row in rows if row[0] == name], float).T) for name in names}
 
-    @functools.cached_property
+    @property
     def energies(self) -> dict[str, np.ndarray]:
         """Energies of all replicas [R] by method."""
+        return self._by_method("energy")
+
+    @property
+    def deviations(self) -> dict[str, np.ndarray]:
+        """RMSDs of all replicas [R] from the reference structure by method; there must be one."""
+        return self._by_method("rmsd")
+
+    def _by_method(self, column: str) -> dict[str, np.ndarray]:
+        names = dict.fromkeys(row["method"] for row in self._replicas)
+        return {
+            name: np.array([float(row[column]) for row in self._replicas if row["method"] == name]) for name in names
+        }
+
+    @functools.cached_property
+    def _replicas(self) -> list[dict[str, str]]:
         with self.path(REPLICAS).open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        names = dict.fromkeys(row["method"] for row in rows)
-        return {name: np.array([float(row["energy"]) for row in rows if row["method"] == name]) for name in names}
+            return list(csv.DictReader(file))
 
     def best(self, method: str) -> np.ndarray:
         """The positions [n, d] of the replica of least energy of a method."""
@@ -60,11 +73,3 @@ class StructureRun(RunFiles):
 
     def _best(self, method: str) -> int:
         return int(np.nanargmin(self.energies[method]))
-
-
-def xyz(x: np.ndarray, comment: str, names: list[str] | None = None) -> str:
-    """The text of an XYZ file of positions [n, d], which are written as they are; missing coordinates are 0."""
-    whole = np.zeros((len(x), 3))
-    whole[:, : min(x.shape[1], 3)] = x[:, :3]
-    lines = [f"{name} {row[0]:.9f} {row[1]:.9f} {row[2]:.9f}" for name, row in zip(names or ["X"] * len(x), whole)]
-    return "\n".join([str(len(x)), comment, *lines, ""])

@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 
 from hpcfit.fit.lbfgs import MAX_STEPS, PRECISION, SMALL_CHANGE, SMALL_GRADIENT
+from hpcfit.kinds.structure.deviations import Reference, distinct
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.kinds.structure.minimisations import BUDGET
 
 CONVERGED = (SMALL_CHANGE, SMALL_GRADIENT, PRECISION)
 NEAR = 0.95  # of the known energy: a success
-SAME = 1e-6  # relative: minima of the same energy
 DISAGREES = 1e-8  # relative, of two sums of float64
 
 
 @dataclass(frozen=True)
 class Found:
     """The replicas of a method, [R]: positions [R, n, d], energies, evaluations, status (``minimisations.STOPPED``),
-    trace [R, marks], seconds of CPU; contacts and possible ones, pieces and overlaps of each."""
+    trace [R, marks], seconds of CPU; contacts and possible ones, pieces and overlaps of each. minima: different ones
+    (``deviations.distinct``). rmsd: from the reference structure, if there is one, in the landscape's unit."""
 
     name: str
     positions: np.ndarray
@@ -35,16 +36,23 @@ class Found:
     pieces: np.ndarray
     overlaps: np.ndarray
     independent: float  # the energy of the best by a sum in NumPy
+    minima: int
+    rmsd: np.ndarray | None = None
     quenches: np.ndarray | None = None  # of basin hopping
 
     @classmethod
-    def of(cls, name: str, landscape: Landscape, arrays: Mapping[str, np.ndarray]) -> Found:
+    def of(
+        cls, name: str, landscape: Landscape, arrays: Mapping[str, np.ndarray], reference: Reference | None = None
+    ) -> Found:
         """From the product of a stage."""
-        x = arrays["positions"]
+        x, energy = arrays["positions"], arrays["energy"]
         made, possible = np.transpose([landscape.contacts(one) for one in x])
         pieces, overlaps = (np.array([count(one) for one in x]) for count in (landscape.pieces, landscape.overlaps))
-        best = landscape.independent(x[np.nanargmin(arrays["energy"])])
-        return cls(name, **arrays, contacts=made, possible=possible, pieces=pieces, overlaps=overlaps, independent=best)
+        return cls(
+            name, **arrays, contacts=made, possible=possible, pieces=pieces, overlaps=overlaps,
+            independent=landscape.independent(x[np.nanargmin(energy)]), minima=distinct(landscape, energy, x),
+            rmsd=None if reference is None else reference.rmsd(x),
+        )  # fmt: skip
 
     @property
     def best(self) -> int:
@@ -63,7 +71,7 @@ class Found:
         quartiles = np.quantile(self.energy, [0.25, 0.5, 0.75])
         numbers = {
             "best": float(self.energy[self.best]), "lower": quartiles[0], "median": quartiles[1], "upper": quartiles[2],
-            "median_error": _error_of_median(self.energy), "replicas": R, "minima": distinct(self.energy),
+            "median_error": _error_of_median(self.energy), "replicas": R, "minima": self.minima,
             "converged": int(self.converged.sum()), "evaluations": float(np.median(self.evaluations)),
             "seconds": float(self.seconds.sum()), "pieces": float(np.median(self.pieces)),
             "overlapping": int(np.sum(self.overlaps > 0)),
@@ -72,9 +80,19 @@ class Found:
         if reference is not None:
             share = float(np.mean(self.energy <= reference * (NEAR if reference < 0 else 2 - NEAR)))
             numbers |= {"successes": share, "successes_error": _error_of_share(share, R)}
+        if self.rmsd is not None:
+            numbers["rmsd"] = self._deviations()
         if self.quenches is not None:
             numbers["quenches"] = int(self.quenches.sum())
         return {"method": self.name, **{key: _plain(value) for key, value in numbers.items()}}
+
+    def _deviations(self) -> dict[str, float]:
+        """RMSDs: of the replica of least energy, the least one, and quartiles."""
+        quartiles = np.quantile(self.rmsd, [0.0, 0.25, 0.5, 0.75])
+        return {
+            "best": float(self.rmsd[self.best]),
+            **dict(zip(("least", "lower", "median", "upper"), quartiles.tolist())),
+        }
 
 
 def _plain(value: Any) -> Any:
@@ -92,12 +110,6 @@ def _error_of_share(share: float, R: int) -> float:
     """The standard error of a share of R, not 0 at 0 or 1 (Agresti and Coull 1998, 10.1080/00031305.1998.10480550)."""
     centre = (share * R + 2) / (R + 4)
     return float(np.sqrt(centre * (1 - centre) / (R + 4)))
-
-
-def distinct(energy: np.ndarray) -> int:
-    """The number of different minima, by energy."""
-    ordered = np.sort(energy)
-    return 1 + int(np.sum(np.diff(ordered) > SAME * np.maximum(np.abs(ordered[1:]), 1e-300)))
 
 
 def warnings(found: Sequence[Found], budget: int) -> list[str]:

@@ -21,12 +21,13 @@ from hpcfit.kinds.structure.landscapes.loops import Loops
 from hpcfit.kinds.structure.landscapes.system import SystemLandscape
 from hpcfit.kinds.structure.minimisations import Phase
 from hpcfit.kinds.structure.minimisers import check_minimiser
-from hpcfit.kinds.structure.modes.graph import laplacian, lowest_modes
+from hpcfit.kinds.structure.modes.graph import edge_of_share, laplacian, lowest_modes
 from hpcfit.kinds.structure.opening import unit_of
 from hpcfit.kinds.structure.parametrisations import (
     Direct,
     Graph,
     Linear,
+    LowPass,
     Network,
     Parametrisation,
     Preconditioned,
@@ -40,10 +41,12 @@ CAP = 0.9  # of sigma
 FIRST = 0.1  # of the first step, root mean square over particles, in units of length
 
 
-def phases(method: MethodConfig, landscape: Landscape, weights: csr_array | None, budget: int) -> Sequence[Phase]:
+def phases(
+    method: MethodConfig, landscape: Landscape, weights: csr_array | None, budget: int, solver: str = "auto"
+) -> Sequence[Phase]:
     """The phases of a method: what comes before all positions, all positions, then without a cap of the cores.
 
-    weights: of the graph, [n, n]; None where there is none.
+    weights: of the graph, [n, n]; None where there is none. solver: of its modes.
     """
     unit, part, cap = unit_of(landscape), max(int(method.share * budget), 1), cap_of(method, landscape)
     make, rate = partial(_optimizer, method, unit * np.sqrt(landscape.n)), unit * method.rate
@@ -56,7 +59,7 @@ def phases(method: MethodConfig, landscape: Landscape, weights: csr_array | None
     whole, before = Phase(all_positions, make(budget, rate), cap, renewed=renewed), []
     if method.parametrisation in ("linear", "gnn"):
         of_coarse = method.network_rate if method.parametrisation == "gnn" else rate
-        before = [Phase(coordinates(method, landscape, weights), make(part, of_coarse), cap)]
+        before = [Phase(coordinates(method, landscape, weights, solver), make(part, of_coarse), cap)]
     elif method.optimizer == "annealing":
         before = [Phase(direct, _annealing(method, landscape, part), cap)]
     elif method.homotopy:
@@ -107,16 +110,26 @@ def check_method(method: MethodConfig, landscape: Landscape, has_graph: bool) ->
 
 def number_of_modes(method: MethodConfig, landscape: Landscape) -> int:
     """The modes of a method, those of whole pieces of the graph included."""
+    if method.modes == "filter":
+        return max(int(method.passed * landscape.n), 1)
     return method.modes or max(landscape.n // 3, 1)
 
 
-def coordinates(method: MethodConfig, landscape: Landscape, weights: csr_array) -> Parametrisation:
+def coordinates(
+    method: MethodConfig, landscape: Landscape, weights: csr_array, solver: str = "auto"
+) -> Parametrisation:
     """The slow coordinates of a method, by the modes of the graph."""
-    if method.parametrisation == "linear":
-        return Linear(slowest(weights, number_of_modes(method, landscape)))
+    if method.modes == "filter":
+        edge = edge_of_share(laplacian(weights), method.passed, method.degree)
+        if method.parametrisation == "linear":
+            return LowPass(laplacian(weights), edge, method.degree)
+    elif method.parametrisation == "linear":
+        return Linear(slowest(weights, number_of_modes(method, landscape), solver))
     operator = Graph()
-    if method.network == "gcn":
-        modes = slowest(weights, number_of_modes(method, landscape))
+    if method.modes == "filter":
+        operator = Graph.filtered(weights, edge, method.degree)
+    elif method.network == "gcn":
+        modes = slowest(weights, number_of_modes(method, landscape), solver)
         operator = Graph(modes=modes, strength=np.einsum("nm,nm->m", modes, weights @ modes))
     elif method.network == "attention":
         edges = coo_array(weights)
@@ -125,13 +138,13 @@ def coordinates(method: MethodConfig, landscape: Landscape, weights: csr_array) 
     return SharedWeights(of_replica) if method.shared else of_replica
 
 
-def slowest(weights: csr_array, number: int) -> np.ndarray:
+def slowest(weights: csr_array, number: int, solver: str = "auto") -> np.ndarray:
     """The slowest modes of a graph, [n, number], orthonormal: those of whole pieces, which move as one, come first."""
     matrix = laplacian(weights)
     own = lowest_modes(matrix, 1)
     pieces = own.null.toarray()[:, :number]
     more = number - pieces.shape[1]
-    return pieces if more == 0 else np.concatenate([pieces, lowest_modes(matrix, more).vectors], axis=1)
+    return pieces if more == 0 else np.concatenate([pieces, lowest_modes(matrix, more, solver).vectors], axis=1)
 
 
 def _optimizer(method: MethodConfig, reach: float, steps: int, rate: float) -> Callable[[OfRows, np.ndarray], Descent]:

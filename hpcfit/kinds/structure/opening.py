@@ -38,7 +38,7 @@ def _of_system(table: Any) -> Landscape:
     structure = read_structure(table.topology)
     particles = structure.particles
     names = [f"{particles.residue_names[number]}.{name}" for number, name in zip(particles.residue, particles.names)]
-    return SystemLandscape.of_xml(table.system, NM * structure.positions, names=names)
+    return SystemLandscape.of_xml(table.system, NM * structure.positions, names=names, particles=particles)
 
 
 def _own(table: Any) -> Landscape:

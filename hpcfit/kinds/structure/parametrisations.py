@@ -2,6 +2,7 @@
 
     direct     the positions themselves
     linear     X = V Z: combinations of modes V [n, m], as of the slow ones of a graph
+    low pass   X = P Z: P a polynomial of the graph's Laplacian, about the projector on its slow modes
     precond    X = C^-T Y, C C^T = L + mu: all positions, in which the graph's slow and fast modes are equally stiff
     (gauss_newton: all positions in the metric of each replica's own bonds, angles and dihedrals)
     network    X = X0 + f(Z) - f(Z0): a graph network of latent coordinates Z and of weights, both of each replica
@@ -24,6 +25,7 @@ import scipy.sparse
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.structure.banded_cholesky import BandedCholesky, order_of
+from hpcfit.kinds.structure.modes.graph import filter_modes, laplacian, step_series, top_of
 
 Array = np.ndarray
 STIFFENED = 1e-3  # mu of ``Preconditioned``
@@ -66,6 +68,11 @@ class Direct:
         return slope.reshape(len(z), -1)
 
 
+def _width(x: Array) -> Array:
+    """The root mean square of coordinates [replicas, n, d] from their means over particles, [replicas, 1, 1]."""
+    return np.sqrt(np.mean((x - x.mean(axis=1, keepdims=True)) ** 2, axis=(1, 2), keepdims=True))
+
+
 @dataclass(frozen=True)
 class Linear:
     """Combinations of modes, the columns of ``modes`` [n, m], which are orthonormal.
@@ -79,9 +86,8 @@ class Linear:
     def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
         """See ``Parametrisation``."""
         z = np.einsum("nm,rnd->rmd", self.modes, x)
-        width = lambda a: np.sqrt(np.mean((a - a.mean(axis=1, keepdims=True)) ** 2, axis=(1, 2), keepdims=True))  # noqa: E731
         found = np.einsum("nm,rmd->rnd", self.modes, z)
-        return (z * (width(x) / np.maximum(width(found), 1e-300))).reshape(len(x), -1), self
+        return (z * (_width(x) / np.maximum(_width(found), 1e-300))).reshape(len(x), -1), self
 
     def positions(self, z: Array) -> Array:
         """See ``Chart``."""
@@ -90,6 +96,34 @@ class Linear:
     def pulled_back(self, z: Array, slope: Array) -> Array:
         """See ``Chart``."""
         return np.einsum("nm,rnd->rmd", self.modes, slope).reshape(len(z), -1)
+
+
+@dataclass(frozen=True)
+class LowPass:
+    """X = P Z with Z of all particles, and P the low-pass of ``modes.graph.filter_modes``: where fast modes of Z are,
+    positions and gradients do not feel them. A start is made as wide as the positions, as that of ``Linear``."""
+
+    laplacian: scipy.sparse.csr_array
+    edge: float
+    degree: int
+
+    def begun(self, x: Array, seeds: Array) -> tuple[Array, Chart]:
+        """See ``Parametrisation``."""
+        return (x * (_width(x) / np.maximum(_width(self._passed(x)), 1e-300))).reshape(len(x), -1), self
+
+    def positions(self, z: Array) -> Array:
+        """See ``Chart``."""
+        return self._passed(z.reshape(len(z), self.laplacian.shape[0], -1))
+
+    def pulled_back(self, z: Array, slope: Array) -> Array:
+        """See ``Chart``; P is symmetric."""
+        return self._passed(slope).reshape(len(z), -1)
+
+    def _passed(self, x: Array) -> Array:
+        replicas, n, d = x.shape
+        columns = x.transpose(1, 0, 2).reshape(n, replicas * d)
+        found = filter_modes(self.laplacian, columns, self.edge, self.degree)
+        return found.reshape(n, replicas, d).transpose(1, 0, 2)
 
 
 @dataclass(frozen=True)
@@ -165,14 +199,27 @@ class Weights(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """The operator A of a network, of which a product with it is needed alone: A = V diag(strength) V^T, or the edges
-    of a graph. from_, to: [edges], with weight [edges]."""
+    """The operator A of a network, of which a product with it is needed alone: A = V diag(strength) V^T, the weights W
+    of the edges of a graph, or P W with a low-pass P. from_, to: [edges], with weight [edges]. series: [degree + 1],
+    Chebyshev coefficients of P in (2/top) L - 1.
+    """
 
     modes: Any = None
     strength: Any = None
     from_: Any = None
     to: Any = None
     weight: Any = None
+    series: Any = None
+    top: Any = None
+
+    @classmethod
+    def filtered(cls, weights: scipy.sparse.sparray, edge: float, degree: int) -> Graph:
+        """The couplings [n, n], and then the low-pass of ``modes.graph.filter_modes``."""
+        edges, matrix = scipy.sparse.coo_array(weights), laplacian(weights)
+        off = edges.row != edges.col
+        top = top_of(matrix)
+        series = step_series(2 * edge / top - 1, degree)
+        return cls(from_=edges.row[off], to=edges.col[off], weight=edges.data[off], series=series, top=top)
 
 
 @dataclass(frozen=True)
@@ -319,7 +366,26 @@ def _pulled(kind, sizes, graph, z, slope):
 def _convolved(graph: Graph, h: Any) -> Any:
     if graph.modes is not None:
         return graph.modes @ (graph.strength[:, None] * (graph.modes.T @ h))
-    return jnp.zeros_like(h).at[graph.to].add(graph.weight[:, None] * h[graph.from_])
+    coupled = jnp.zeros_like(h).at[graph.to].add(graph.weight[:, None] * h[graph.from_])
+    return coupled if graph.series is None else _low_passed(graph, coupled)
+
+
+def _low_passed(graph: Graph, h: Any) -> Any:
+    """P h, by the recurrence of Chebyshev polynomials: T_k+1 = 2 x T_k - T_k-1."""
+    degree = jnp.zeros(len(h)).at[graph.to].add(graph.weight)[:, None]
+
+    def scaled(y):
+        coupled = jnp.zeros_like(y).at[graph.to].add(graph.weight[:, None] * y[graph.from_])
+        return (2 / graph.top) * (degree * y - coupled) - y
+
+    def further(terms, factor):
+        before, present, found = terms
+        following = 2 * scaled(present) - before
+        return (present, following, found + factor * following), None
+
+    first = scaled(h)
+    begun = (h, first, graph.series[0] * h + graph.series[1] * first)
+    return jax.lax.scan(further, begun, graph.series[2:])[0][2]
 
 
 def _attended(graph: Graph, h: Any) -> Any:

@@ -24,9 +24,9 @@ from hpcfit.report.sections import phases, settings, study
 
 METHODS = (
     "All methods begin at the same starts and have the same budget of gradients. Median: over replicas, with its"
-    " standard error by bootstrap. Minima: ends of different energy. At a minimum: replicas whose energy does not"
-    " change any more, without particles that lie on each other. Succeed: within 5 % of the known energy, with the"
-    " standard error of the share. CPU: of all replicas."
+    " standard error by bootstrap. Minima: ends that differ in energy, or in structure where particles cannot be"
+    " exchanged. At a minimum: replicas whose energy does not change any more, without overlaps."
+    " Succeed: within 5 % of the known energy, with the standard error of the share. CPU: of all replicas."
 )
 SPECTRUM = "Eigenvalues of the graph's Laplacian, and how many particles take part in each mode (1 / sum of v^4)."
 MODES_TABLE = "The slowest modes; the residual of each is in units of the largest sum of couplings at a particle."
@@ -36,6 +36,10 @@ TRACE = (
     " capped it is the energy with capped cores."
 )
 ENDS = "The energies at which the replicas of each method end, above the same level; those at it stand at the left end."
+FAR = (
+    "The energy of each replica against its RMSD from the reference structure {file}, at the best superposition of"
+    " {atoms} ({count}). A low energy far from the reference is a minimum of this energy all the same."
+)
 SIDES = (
     "The best structure of each method, along its shortest principal axis and along its longest. Lines join what is"
     " coupled most. Colour: the distance from who looks."
@@ -58,6 +62,7 @@ def outcome(run: StructureRun) -> Section:
     head = ["method", "best", "median", "minima", "at a minimum", "overlapping", "gradients", "CPU"]
     head += ["contacts", "pieces"] if graph else []
     head += ["succeed"] if known else []
+    head += ["RMSD of the best", "least RMSD"] if m["compared_with"] else []
     rows = [_row(one, graph, known) for one in m["methods"]]
     return Section("Outcome", [Text(said), *warnings, Table(head, rows, METHODS)])
 
@@ -73,6 +78,8 @@ def _row(one: dict[str, Any], graph: bool, known: bool) -> list[Any]:
         row += [percent(one["contacts"]), number(one["pieces"], f"{one['pieces']:g}")]
     if known:
         row.append(plus_minus(f"{100 * one['successes']:.0f} %", 100 * one["successes_error"]))
+    if "rmsd" in one:
+        row += [significant(one["rmsd"][key]) for key in ("best", "least")]
     return row
 
 
@@ -85,10 +92,14 @@ def slow_modes(run: StructureRun) -> Section | None:
         return None
     said = f"The graph is in {plural(found['pieces'], 'piece')}, each of which moves as a whole at no cost."
     if found["spread"] is not None:
-        said += f" Hessians were averaged over configurations of width {found['spread']:.3g} {run.metrics['length']}."
+        said += f" Hessians were averaged over {found['samples']} configurations of width {found['spread']:.3g}"
+        said += f" {run.metrics['length']}."
+    elif found["samples"] is not None:
+        said += f" Hessians were averaged over {plural(found['samples'], 'frame')} of a store."
     if found["overlap"] is not None:
         share, chance = found["overlap"]
-        said += f" {100 * share:.0f} % of these modes are in those of the couplings, {100 * chance:.0f} % by chance."
+        said += f" {100 * share:.1f} % of these modes are in those of the couplings, as many and those with nearly the"
+        said += f" same eigenvalue as the last; {100 * chance:.0f} % by chance."
     if not found["values"]:
         return Section("Slow modes", [Text(said)])
     rows = [
@@ -114,13 +125,15 @@ def energies(run: StructureRun) -> Section | None:
     floor = m["reference"] if known else min(float(np.min(one)) for one in run.energies.values())
     label = f"energy above the {'known' if known else 'least'} one" + (f", {m['unit']}" if m["unit"] else "")
     along, ends = figures.traces(run.traces, floor, label), figures.ends(run.energies, floor, label)
-    return Section(
-        "Energies",
-        [
-            Figure(along, "energies against gradients and seconds", TRACE),
-            Figure(ends, "energies of all replicas", ENDS),
-        ],
-    )
+    drawn = [
+        Figure(along, "energies against gradients and seconds", TRACE),
+        Figure(ends, "energies of all replicas", ENDS),
+    ]
+    if compared := m["compared_with"]:
+        away = figures.energy_and_rmsd(run.energies, run.deviations, m["unit"], m["length"])
+        text = FAR.format(file=compared["file"], atoms=compared["atoms"], count=compared["count"])
+        drawn.append(Figure(away, "energies against RMSDs", text))
+    return Section("Energies", drawn)
 
 
 def structures(run: StructureRun) -> Section | None:

@@ -25,17 +25,17 @@ def study(case: StructureCase, fits: Fits) -> dict[str, Any]:
     choice, seed, is_root = case.config.problem, case.config.run.seed, fits.grid.world.is_root
     by_stage = [STAGE] if choice.modes.source == "hessian" else []
     fits.announce([*by_stage, *(method.name for method in choice.method)])
-    weights, spread = graph_of(case.landscape, choice.modes, seed, fits)
+    weights, sampling = graph_of(case.landscape, choice.modes, seed, fits, case.frames)
     modes = None
-    if weights is not None and is_root:
-        modes = slow_modes(case.landscape, weights, spread, choice.modes.number)
+    if weights is not None and (is_root or choice.modes.solver == "slepc"):  # which all ranks call
+        modes = slow_modes(case.landscape, weights, sampling, choice.modes)
     found = []
     for method in choice.method:
         arrays = fits.stage(method.name, _work(case, method, weights, fits), {})
         if is_root:
-            found.append(Found.of(method.name, case.landscape, arrays))
+            found.append(Found.of(method.name, case.landscape, arrays, case.reference))
     fits.warn(fits.grid.world.bcast(warnings(found, choice.budget) if is_root else None))
-    return {"found": found if is_root else None, "modes": modes}
+    return {"found": found if is_root else None, "modes": modes if is_root else None}
 
 
 def _work(case: StructureCase, method: MethodConfig, weights: Any, fits: Fits) -> Work:
@@ -44,7 +44,7 @@ def _work(case: StructureCase, method: MethodConfig, weights: Any, fits: Fits) -
         made = minimiser(method, case.landscape, case.config.run.seed)
         return Baseline(made, *about, case.n_frames, choice.budget, ranks)
     replicas = Replicas(case.n_frames, case.block_frames, choice.budget, case.config.run.seed)
-    parts = phases(method, case.landscape, weights, choice.budget)
+    parts = phases(method, case.landscape, weights, choice.budget, choice.modes.solver)
     if method.optimizer == "basin-hopping":
         hops = Hops(method.quenches, method.temperature or TEMPERATURE, method.step or STEP)
         return Hopping(*about, parts[0].make, hops, parts[0].cap, replicas, ranks)

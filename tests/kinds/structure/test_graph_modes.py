@@ -7,7 +7,7 @@ from scipy.sparse import block_diag, csr_array
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.structure.landscapes.loops import Loops
-from hpcfit.kinds.structure.modes import graph
+from hpcfit.kinds.structure.modes import eigensolvers, graph
 
 
 def path(n):
@@ -27,19 +27,39 @@ def test_the_modes_of_a_chain_are_cosines():
     assert found.residuals.max() < 1e-12
 
 
-@pytest.mark.parametrize("multigrid", [False, True])
-def test_iterations_find_what_a_dense_solution_does(monkeypatch, multigrid):
-    if multigrid:
-        pytest.importorskip("pyamg")
+@pytest.mark.parametrize("solver", ["shift-invert", "lobpcg", "slepc"])
+def test_iterations_find_what_a_dense_solution_does(solver):
+    if solver == "slepc":
+        pytest.importorskip("slepc4py")
     matrix = graph.laplacian(Loops.of(300, seed=0).couplings())
     expected = graph.lowest_modes(matrix, 12)
-    monkeypatch.setattr(graph, "DENSE", 10)
-    monkeypatch.setattr(graph, "FACTORS", 10 if multigrid else 10**6)
-    found = graph.lowest_modes(matrix, 12)
-    np.testing.assert_allclose(found.values, expected.values, rtol=1e-4 if multigrid else 1e-9)
-    assert graph.subspace_angles(found.vectors, expected.vectors).max() < (0.05 if multigrid else 1e-6)
-    if not multigrid:
+    found = graph.lowest_modes(matrix, 12, solver)
+    assert found.residuals.max() < 10 * eigensolvers.TOLERANCE
+    # |λ − μ| is at most the residual r, and the angle to the space of others at a distance g at most about r/g.
+    degree = matrix.diagonal().max()
+    away = np.linalg.norm(found.residuals) * degree
+    assert np.abs(found.values - expected.values).max() <= away + 1e-12
+    gap = graph.lowest_modes(matrix, 13).values[12] - expected.values[11]
+    assert graph.subspace_angles(found.vectors, expected.vectors).max() < 2 * away / gap + 1e-6
+    if solver == "shift-invert":
         np.testing.assert_allclose(found.vectors, expected.vectors, atol=1e-7)  # signs too
+
+
+def test_the_preconditioner_is_positive_and_nearly_an_inverse_of_the_fast_part():
+    matrix = graph.laplacian(Loops.of(80, seed=0).couplings())
+    values, vectors = np.linalg.eigh(matrix.toarray())
+    near = vectors.T @ eigensolvers.polynomial(matrix, 20).matmat(vectors)
+    np.testing.assert_allclose(near - np.diag(np.diag(near)), 0, atol=1e-9 * np.abs(near).max())
+    assert np.diag(near).min() > 0
+    fast = values > 2 * matrix.diagonal().max() * (1.7 / 20) ** 2
+    assert np.abs(np.diag(near)[fast] * values[fast] - 1).max() < 2 * np.exp(-3.4) * (1 + 1e-2)
+
+
+def test_a_solver_that_is_not_installed_is_an_input_error(monkeypatch):
+    monkeypatch.setattr(eigensolvers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="slepc4py"):
+        eigensolvers.require_solver("slepc")
+    eigensolvers.require_solver("lobpcg")
 
 
 def test_components_are_counted_and_their_rigid_modes_left_out():

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import gemmi
 import h5py
 import jax
 import numpy as np
@@ -11,6 +12,9 @@ import scipy.linalg
 
 from hpcfit.kinds.structure.files import REPLICA_COLUMNS, REPLICAS, STRUCTURES, TRACES
 from hpcfit.kinds.structure.landscapes.loops import Loops
+from hpcfit.kinds.structure.landscapes.peptide import Peptide
+from hpcfit.kinds.structure.structure_text import structure_text
+from hpcfit.physics.superposition import rmsd
 from tests.command import here, sets
 from tests.conftest import assert_one_clear_error
 
@@ -176,6 +180,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(whole, tmp_path):
         (["problem.method=[{name='a', parametrisation='gnn', network_rate=0.1}]"], ["network_rate", "no effect"]),
         (["problem.method=[{name='a', parametrisation='gnn', network='mlp', modes=3}]"], ["modes", "no effect"]),
         (["problem.budget=0"], ["budget"]),
+        (["problem.reference='nowhere.npy'"], ["nowhere.npy"]),
+        (["problem.reference_atoms='all'"], ["reference_atoms", "no effect"]),
+        (["problem.written=4"], ["written", "3 replicas"]),
         (["problem.method=[{name='a', modes=3}]"], ["modes", "no effect"]),
         (["problem.method=[{name='a', parametrisation='linear', modes=25}]"], ["25", "24"]),
         (["problem.method=[{name='a'}, {name='a'}]"], ["'a'", "twice"]),
@@ -193,6 +200,34 @@ FORMS = {
     "function": ("{form='function', function='own.py:energy', n=3, d=2}", "{kind='random'}"),
     "thomson": ("{form='thomson', n=4}", "{kind='random'}"),
 }
+
+
+def test_ends_are_compared_with_a_reference_and_written_as_pdb(tmp_path):
+    peptide = Peptide.of_sequence("GAG")
+    (tmp_path / "native.pdb").write_text(structure_text(peptide, peptide.native[None], "native")[1])
+    text = CONFIG.partition("[[problem.method]]")[0] + '[[problem.method]]\nname = "L-BFGS"\n'
+    (tmp_path / "config.toml").write_text(text)
+    keys = ("energy={form='peptide', sequence='GAG'}", "start={kind='native', noise=2.0}", "reference='native.pdb'")
+    done = here(
+        "optimize", tmp_path / "config.toml",
+        *sets("run.report=true", "problem.written=2", *(f"problem.{key}" for key in keys)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [method] = json.loads((tmp_path / "run/metrics.json").read_text())["methods"]
+    with (tmp_path / "run" / REPLICAS).open() as file:
+        rows = list(csv.DictReader(file))
+    away = [float(row["rmsd"]) for row in rows]
+    best = min(rows, key=lambda row: float(row["energy"]))
+    assert method["rmsd"]["best"] == float(best["rmsd"])
+    assert method["rmsd"]["median"] == pytest.approx(np.median(away))
+    models = gemmi.read_structure(str(tmp_path / "run/L-BFGS.pdb"))
+    alphas = np.array([[cra.atom.pos.tolist() for cra in model.all() if cra.atom.name == "CA"] for model in models])
+    named = np.array([name == "CA" for name in peptide.particles().names])
+    assert len(models) == 2
+    assert rmsd(alphas, peptide.native[named])[0] == pytest.approx(float(best["rmsd"]), abs=2e-3)
+    report = (tmp_path / "run/report.html").read_text()
+    assert "RMSD from the reference" in report
+    assert "Cα (3)" in report
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from hpcfit.errors import InputError, NumericalError
+from hpcfit.store.particles import Particles
 
 CONTACT = (0.8, 1.5)  # distances of a pair that is in contact, in units of its sigma
 OVERLAP = 0.6  # of sigma, below which a pair overlaps: there the softened core is nearly flat, and holds who is inside
@@ -85,6 +86,19 @@ class Landscape(Protocol):
     def reference(self) -> float | None:
         """An energy that no configuration is below, or that of a known ground state; None where none is known."""
         return None
+
+    def particles(self) -> Particles | None:
+        """The atoms with their names and residues; None where particles have none."""
+        return None
+
+    def elements(self) -> Sequence[str]:
+        """The element of each particle, [n], as files name it; "X" where it has none."""
+        return ["X"] * self.n
+
+    def distinguishable(self) -> bool:
+        """True where no two particles can be exchanged, and coordinates are positions in space: then structures can be
+        superposed, particle by particle."""
+        return False
 
     def label(self, particle: int) -> str:
         """The name of a particle, for errors."""

@@ -149,6 +149,10 @@ class Loops(Landscape):
     def _joined(self, x: np.ndarray) -> np.ndarray:
         return contact_graph.distances(x, np.concatenate([self.steps, self.spans]))
 
+    def distinguishable(self) -> bool:
+        """See ``Landscape``: each has its place in the chain."""
+        return True
+
     def reference(self) -> float:
         """The energy of a chain in which every joined pair is at its best distance, without repulsion; all
         configurations are above it."""

@@ -7,7 +7,8 @@ Its ground state is the structure, with energy 0, and so is its mirror image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,14 @@ from hpcfit.physics.internal_coordinates import length
 from hpcfit.pytrees import pytree
 from hpcfit.readers.positions import open_positions
 from hpcfit.readers.topology import MMCIF, PDB, read_structure
+from hpcfit.store.particles import Particles
 
 
 @pytree
 @dataclass(frozen=True)
 class Network(Landscape):
     """Springs between sites. Made by ``of`` or ``of_file``. pairs: [p, 2]; rest: [p], their lengths; native: [n, 3];
-    stiffness: energy a squared length."""
+    stiffness: energy a squared length. named: the sites of a file with names; symbols: the elements of another."""
 
     pairs: np.ndarray
     rest: np.ndarray
@@ -39,6 +41,8 @@ class Network(Landscape):
     d: int = field(default=3, metadata={"static": True})
     unit: str = field(default="", metadata={"static": True})
     length: str = field(default="A", metadata={"static": True})
+    named: Particles | None = field(default=None, metadata={"static": True})
+    symbols: tuple[str, ...] = field(default=(), metadata={"static": True})
 
     @classmethod
     def of(cls, sites: np.ndarray, cutoff: float, stiffness: float = 1.0) -> Network:
@@ -66,10 +70,29 @@ class Network(Landscape):
     def of_file(cls, path: Path, cutoff: float, stiffness: float = 1.0, *, atoms: str | None = "name CA") -> Network:
         """The network of a PDB, mmCIF or XYZ file. atoms: a selection of a file with names, None for all atoms."""
         if path.suffix.lower() not in PDB + MMCIF:
-            return cls.of(next(iter(open_positions(path, None).frames(range(1)))).positions, cutoff, stiffness)
+            file = open_positions(path, None)
+            found = cls.of(next(iter(file.frames(range(1)))).positions, cutoff, stiffness)
+            return replace(found, symbols=tuple(file.topology.elements))
         structure = read_structure(path)
-        chosen = slice(None) if atoms is None else structure.particles.select(atoms)
-        return cls.of(structure.positions[chosen], cutoff, stiffness)
+        particles = structure.particles
+        chosen = np.arange(len(particles)) if atoms is None else np.unique(particles.select(atoms))
+        return replace(cls.of(structure.positions[chosen], cutoff, stiffness), named=particles.subset(chosen))
+
+    def particles(self) -> Particles | None:
+        """See ``Landscape``."""
+        return self.named
+
+    def elements(self) -> Sequence[str]:
+        """See ``Landscape``."""
+        return self.named.elements if self.named else self.symbols or super().elements()
+
+    def distinguishable(self) -> bool:
+        """See ``Landscape``: each has its place in the structure."""
+        return True
+
+    def label(self, particle: int) -> str:
+        """See ``Landscape``."""
+        return self.named.label(particle) if self.named else super().label(particle)
 
     def energy(self, x: jax.Array, cap: Any = 0.0) -> jax.Array:
         """See ``Landscape``; springs need no cap."""

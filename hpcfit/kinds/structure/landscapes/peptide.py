@@ -11,6 +11,7 @@ constants below are ours. Units are A and kJ/mol; handedness costs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from hpcfit.kinds.structure.landscapes.landscape import OVERLAP, Landscape, Stif
 from hpcfit.kinds.structure.landscapes.residues import (
     HYDROPHOBIC,
     LETTERS,
+    RESIDUES,
     SINGLE,
     TETRAHEDRAL,
     TRIGONAL,
@@ -36,7 +38,8 @@ from hpcfit.kinds.structure.landscapes.residues import (
 )
 from hpcfit.physics.internal_coordinates import length, pairs_beyond
 from hpcfit.pytrees import pytree
-from hpcfit.readers.topology import read_structure
+from hpcfit.readers.topology import particles_of_residues, read_structure
+from hpcfit.store.particles import Particles
 
 # The constants that the authors leave out. Stiffnesses are about those of AMBER; a hydrogen bond is some 8 kT deep.
 BOND, ANGLE = 1200.0, 250.0  # k_b kJ/mol/A², k_a kJ/mol/rad²
@@ -71,6 +74,7 @@ class Peptide(Landscape):
     native: np.ndarray
     n: int = field(metadata={"static": True})
     labels: tuple[str, ...] = field(metadata={"static": True})
+    named: Particles = field(metadata={"static": True})
     d: int = field(default=3, metadata={"static": True})
     unit: str = field(default="kJ/mol", metadata={"static": True})
     length: str = field(default="A", metadata={"static": True})
@@ -121,6 +125,7 @@ class Peptide(Landscape):
         return cls(
             chain.bonds, chain.lengths, chain.angles, chain.rest_angles, Pairs(beyond, radius[beyond].sum(axis=1)),
             hydrogen_bonds, _hydrophobic(chain), np.asarray(native, float), n, tuple(map(chain.label, range(n))),
+            _particles(chain),
         )  # fmt: skip
 
     def energy(self, x: jax.Array, cap: Any = 0.0) -> jax.Array:
@@ -174,6 +179,23 @@ class Peptide(Landscape):
     def label(self, particle: int) -> str:
         """See ``Landscape``."""
         return self.labels[particle]
+
+    def particles(self) -> Particles:
+        """See ``Landscape``; one chain, its residues counted from 1."""
+        return self.named
+
+    def elements(self) -> Sequence[str]:
+        """See ``Landscape``."""
+        return self.named.elements
+
+    def distinguishable(self) -> bool:
+        """See ``Landscape``."""
+        return True
+
+
+def _particles(chain: Chain) -> Particles:
+    names = [RESIDUES[letter][0] for letter in chain.sequence]
+    return particles_of_residues(chain.names, chain.elements, chain.residue, names, bonds=chain.bonds)
 
 
 def _with_hydrogens(chain: Chain, x: np.ndarray) -> np.ndarray:

@@ -74,6 +74,10 @@ class Silicon(Landscape):
         bonds = tree.query_pairs(0.5 * lattice, output_type="ndarray")
         return cls(neighbours, bonds, sites, box, len(sites))
 
+    def elements(self) -> list[str]:
+        """See ``Landscape``."""
+        return ["Si"] * self.n
+
     def energy(self, x: jax.Array, cap: Any = 0.0) -> jax.Array:
         """See ``Landscape``; the potential is finite but at r = 0, where atoms give no force on each other: no cap."""
         padded = jnp.concatenate([x, jnp.zeros((1, 3))])

@@ -27,7 +27,9 @@ from hpcfit.kinds.structure.landscapes.soft_terms import CAP, soft
 from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.pytrees import pytree
 from hpcfit.readers.boundary import reading
+from hpcfit.readers.topology import particles_of_residues
 from hpcfit.simulation.model import deserialized
+from hpcfit.store.particles import Particles
 
 # Atoms are moved by so much, each its own way, where there is a cap: those on each other then have a direction.
 APART = 1e-7  # nm
@@ -36,10 +38,12 @@ AMBER = ("amber14-all.xml", "implicit/gbn2.xml")  # amber14 with GBn2 (10.1021/a
 
 
 class Facts(NamedTuple):
-    """Words of a System. xml: all of it, serialized. names: of the atoms, CHAIN:RESIDUE NUMBER.ATOM, or none."""
+    """Words of a System. xml: all of it, serialized. names: of the atoms, CHAIN:RESIDUE NUMBER.ATOM, or none;
+    particles: the atoms with their residues, where they are known."""
 
     xml: str
     names: tuple[str, ...]
+    particles: Particles | None = None
 
 
 @pytree
@@ -68,8 +72,9 @@ class SystemLandscape(Landscape):
 
     @classmethod
     def of(
-        cls, system: Any, positions: np.ndarray, *, names: Sequence[str] = (), source: str = "the System"
-    ) -> SystemLandscape:
+        cls, system: Any, positions: np.ndarray, *, names: Sequence[str] = (), source: str = "the System",
+        particles: Particles | None = None,
+    ) -> SystemLandscape:  # fmt: skip
         """The landscape of an openmm.System at positions [N, 3] nm, for which lists of neighbours get room."""
         loaded = from_system(system, names=names or None, source=source)
         loaded.require_positions(positions, source=f"the positions of {source}")
@@ -83,19 +88,21 @@ class SystemLandscape(Landscape):
         sigma, excluded = _cores(system)
         bonds, lengths = _bonds(system)
         potential = soft(loaded.energy, sigma).with_room(np.asarray(positions)[None], loaded.box, source=source)
-        facts = Facts(loaded.xml, tuple(names))
+        facts = Facts(loaded.xml, tuple(names), particles)
         return cls(
             potential, loaded.parameters, loaded.box, bonds, lengths, sigma, excluded, loaded.masses,
             np.asarray(positions, float), len(loaded.masses), facts,
         )  # fmt: skip
 
     @classmethod
-    def of_xml(cls, path: Path, positions: np.ndarray, *, names: Sequence[str] = ()) -> SystemLandscape:
+    def of_xml(
+        cls, path: Path, positions: np.ndarray, *, names: Sequence[str] = (), particles: Particles | None = None
+    ) -> SystemLandscape:
         """The landscape of a System that OpenMM serialized to a file."""
         if not path.is_file():
             raise InputError(f"system {path} does not exist", remedy="correct its path")
         system = deserialized(path, import_openmm().System)
-        return cls.of(system, positions, names=names, source=f"the System in {path}")
+        return cls.of(system, positions, names=names, source=f"the System in {path}", particles=particles)
 
     @classmethod
     def of_structure(cls, path: Path, force_field: Sequence[str] = AMBER) -> SystemLandscape:
@@ -144,7 +151,8 @@ class SystemLandscape(Landscape):
             for atom in modeller.topology.atoms()
         ]
         positions = np.asarray(modeller.positions.value_in_unit_system(import_openmm().unit.md_unit_system), float)
-        return cls.of(system, positions, names=names, source=named)
+        particles = _particles(modeller.topology)
+        return cls.of(system, positions, names=names, source=named, particles=particles)
 
     def energy(self, x: jax.Array, cap: Any = 0.0) -> jax.Array:
         """See ``Landscape``. Under a cap atoms are moved by up to APART; Ewald sums and custom pair forces have no
@@ -198,6 +206,18 @@ class SystemLandscape(Landscape):
     def _without_core(self) -> set[tuple[int, int]]:
         return set(map(tuple, np.sort(self.excluded, axis=1).tolist()))
 
+    def particles(self) -> Particles | None:
+        """See ``Landscape``."""
+        return self.facts.particles
+
+    def elements(self) -> Sequence[str]:
+        """See ``Landscape``."""
+        return super().elements() if self.facts.particles is None else self.facts.particles.elements
+
+    def distinguishable(self) -> bool:
+        """See ``Landscape``: true of one molecule."""
+        return contact_graph.pieces(self.n, self.bonds) == 1
+
     def label(self, particle: int) -> str:
         """See ``Landscape``."""
         return self.facts.names[particle] if self.facts.names else f"atom {particle}"
@@ -212,6 +232,19 @@ def _rdkit() -> Any:
             f"a sequence needs RDKit, which cannot be imported: {error}", remedy="pip install 'hpcfit[simulate]'"
         ) from None
     return Chem
+
+
+def _particles(topology: Any) -> Particles:
+    """The atoms of a topology of OpenMM."""
+    atoms, residues = list(topology.atoms()), list(topology.residues())
+    elements = tuple("" if atom.element is None else atom.element.symbol for atom in atoms)
+    residue = np.array([atom.residue.index for atom in atoms])
+    return particles_of_residues(
+        tuple(atom.name for atom in atoms), elements, residue, tuple(one.name for one in residues),
+        numbers=tuple(int(one.id) if one.id.lstrip("-").isdigit() else one.index + 1 for one in residues),
+        chains=tuple(one.chain.id.strip() for one in residues),
+        bonds=np.array([(a.index, b.index) for a, b in topology.bonds()], int).reshape(-1, 2),
+    )  # fmt: skip
 
 
 def _cores(system: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -3,27 +3,23 @@
     L = diag(Σ_j w_ij) − w,    L v = λ v
 
 A connected component has one mode with λ = 0, the same at all of its particles: these are known, counted, and left out
-of the lowest modes. Components are solved one by one: a small one densely, a larger one by shift-invert Lanczos, or by
-LOBPCG with algebraic multigrid (pyamg) where that is installed and the component is so large that factors grow.
+of the lowest modes. Components are solved one by one (``eigensolvers``).
 """
 
 from __future__ import annotations
 
-import importlib.util
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+from scipy.optimize import brentq
 from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import eigsh, lobpcg
 
 from hpcfit.errors import InputError, NumericalError
+from hpcfit.kinds.structure.modes import eigensolvers
 
-DENSE = 1500  # particles of a component, up to which all eigenvectors cost less than an iteration
-FACTORS = 50_000  # particles, above which LOBPCG is taken
-SHIFT = 1e-6  # of the largest degree, below 0, around which the Laplacian is inverted
-STEPS = 400  # of LOBPCG
+PROBES = 16  # vectors that traces are estimated with
 GOOD = 1e-4  # a residual, in units of the largest degree, above which a mode has not been found
 
 
@@ -66,8 +62,9 @@ def laplacian(weights: csr_array | np.ndarray) -> csr_array:
     return (diags_array(np.asarray(weights.sum(axis=1)).ravel()) - weights).tocsr()
 
 
-def lowest_modes(laplacian: csr_array, k: int) -> GraphModes:
-    """The k lowest modes of a Laplacian [n, n], without those of whole components.
+def lowest_modes(laplacian: csr_array, k: int, solver: str = "auto") -> GraphModes:
+    """The k lowest modes of a Laplacian [n, n], without those of whole components. solver: see ``eigensolvers``; by
+    "slepc" it is collective.
 
     Raises InputError where there are fewer, and NumericalError for a mode that was not found to GOOD.
     """
@@ -81,17 +78,18 @@ def lowest_modes(laplacian: csr_array, k: int) -> GraphModes:
     values, columns = [], []
     for members in _members(component):
         if len(members) > 1:
-            found, vectors = _of_component(laplacian[members][:, members], min(k, len(members) - 1))
+            part = laplacian[members][:, members]
+            found, vectors = eigensolvers.lowest(part, min(k, len(members) - 1), solver)
             values.append(found)
-            columns.append(_placed(members, vectors, n))
+            columns.append(_placed(members, _signed(vectors), n))
     lowest = np.argsort(np.concatenate(values), kind="stable")[:k]
     vectors = scipy.sparse.hstack(columns, format="csc")[:, lowest].toarray()
     found = np.concatenate(values)[lowest]
     residuals = np.linalg.norm(laplacian @ vectors - vectors * found, axis=0) / degree
-    if residuals.max() > GOOD:
+    if not residuals.max() <= GOOD:
         raise NumericalError(
             f"slow mode {residuals.argmax()} of {k} has a residual of {residuals.max():.1e}",
-            remedy="ask for fewer modes, or install pyamg",
+            remedy="ask for fewer modes, or take another solver ([problem.modes] solver); pyamg helps lobpcg",
         )
     return GraphModes(found, vectors, residuals, component)
 
@@ -106,48 +104,19 @@ def _placed(members: np.ndarray, vectors: np.ndarray, n: int) -> coo_array:
     return coo_array((vectors.ravel(), (rows.ravel(), columns.ravel())), (n, vectors.shape[1]))
 
 
-def _of_component(matrix: csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k lowest modes of a connected component but that of the whole; the largest element of each is positive."""
-    size = matrix.shape[0]
-    if size <= DENSE or 4 * k > size:
-        values, vectors = scipy.linalg.eigh(matrix.toarray(), subset_by_index=[1, k])
-    elif size > FACTORS and importlib.util.find_spec("pyamg"):
-        values, vectors = _by_multigrid(matrix, k)
-    else:
-        shift = -SHIFT * matrix.diagonal().max()
-        start = np.random.default_rng(0).standard_normal(size)
-        values, vectors = eigsh(matrix.tocsc(), k + 1, sigma=shift, v0=start)
-        order = np.argsort(values)[1:]
-        values, vectors = values[order], vectors[:, order]
+def _signed(vectors: np.ndarray) -> np.ndarray:
+    """Modes [n, k], the largest element of each positive."""
     largest = np.argmax(np.abs(vectors) > 0.999 * np.abs(vectors).max(axis=0), axis=0)
-    return values, vectors * np.sign(vectors[largest, np.arange(k)])
-
-
-def _by_multigrid(matrix: csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
-    import pyamg
-
-    size = matrix.shape[0]
-    old = scipy.sparse.csr_matrix(matrix)
-    old.indices, old.indptr = old.indices.astype(np.int32), old.indptr.astype(np.int32)  # the only ones that it takes
-    levels = pyamg.smoothed_aggregation_solver(old + SHIFT * old.diagonal().max() * scipy.sparse.eye(size))
-    whole = np.full((size, 1), size**-0.5)
-    start = np.random.default_rng(0).standard_normal((size, k + k // 4 + 2))
-    values, vectors = lobpcg(
-        matrix, start, M=levels.aspreconditioner(), Y=whole, largest=False, maxiter=STEPS,
-        tol=0.1 * GOOD * matrix.diagonal().max(),
-    )  # fmt: skip
-    order = np.argsort(values)[:k]
-    return values[order], vectors[:, order]
+    return vectors * np.where(vectors[largest, np.arange(vectors.shape[1])] < 0, -1.0, 1.0)
 
 
 def filter_modes(laplacian: csr_array, x: np.ndarray, edge: float, degree: int = 60) -> np.ndarray:
     """The part of x [n, d] in modes with λ below ``edge``, by products with the Laplacian alone.
 
     A step at the edge as a Chebyshev series of this degree with Jackson's factors, which keep it between 0 and 1
-    (Weiße and others 2006, 10.1103/RevModPhys.78.275): its width is about π/degree of half the spectrum. No eigenvalue
-    is above twice the largest degree of a particle.
+    (Weiße and others 2006, 10.1103/RevModPhys.78.275): its width is about π/degree of half the spectrum.
     """
-    top = 2 * laplacian.diagonal().max()
+    top = top_of(laplacian)
     scaled = lambda y: (2 / top) * (laplacian @ y) - y  # noqa: E731
     before, present = np.asarray(x, float), scaled(np.asarray(x, float))
     series = step_series(2 * edge / top - 1, degree)
@@ -156,6 +125,29 @@ def filter_modes(laplacian: csr_array, x: np.ndarray, edge: float, degree: int =
         before, present = present, 2 * scaled(present) - before
         found = found + factor * present
     return found
+
+
+def top_of(laplacian: csr_array) -> float:
+    """A number that no eigenvalue is above: twice the largest degree of a particle."""
+    return 2 * float(laplacian.diagonal().max())
+
+
+def edge_of_share(laplacian: csr_array, share: float, degree: int = 60) -> float:
+    """The λ below which a share of all modes is, to about the width of the step of ``filter_modes``.
+
+    The modes below an edge are counted as the trace of the step, by products with PROBES vectors of random signs; the
+    relative error of such a trace of the share s is about √(2/(PROBES s n)).
+    """
+    top = top_of(laplacian)
+    scaled = lambda y: (2 / top) * (laplacian @ y) - y  # noqa: E731
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (laplacian.shape[0], PROBES))
+    before, present = signs, scaled(signs)
+    moments = [1.0, np.mean(signs * present)]
+    for _ in range(degree - 1):
+        before, present = present, 2 * scaled(present) - before
+        moments.append(np.mean(signs * present))
+    missing = lambda edge: float(step_series(2 * edge / top - 1, degree) @ moments) - share  # noqa: E731
+    return float(brentq(missing, 0.0, top, xtol=1e-6 * top)) if missing(0.0) < 0 else 0.0
 
 
 def step_series(edge: float, degree: int) -> np.ndarray:
@@ -174,16 +166,17 @@ def subspace_angles(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class Overlap(NamedTuple):
-    """share: |V'W|²/k of two sets of k orthonormal modes, 1 for the same space; chance: that of random ones, k/n."""
+    """share: |V'W|²/k of k orthonormal modes V and as many or more W, 1 where all of V is in the space of W; chance:
+    that of random modes."""
 
     share: float
     chance: float
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> Overlap:
-    """The share of the space of one set of orthonormal modes [n, k] that is in that of another of as many."""
+    """The share of the space of orthonormal modes [n, k] that is in that of others, [n, k or more]."""
     n, k = first.shape
-    return Overlap(float(np.sum((first.T @ second) ** 2) / k), k / n)
+    return Overlap(float(np.sum((first.T @ second) ** 2) / k), second.shape[1] / n)
 
 
 def moving(x: np.ndarray, vector: np.ndarray, amplitude: float, frames: int) -> np.ndarray:
