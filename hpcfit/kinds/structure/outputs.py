@@ -137,7 +137,7 @@ def headline(metrics: dict[str, Any]) -> list[str]:
         values = modes["values"]
         lines.append(
             f"{len(values)} slow modes, eigenvalues {values[0]:.4g} to {values[-1]:.4g}, residuals up to"
-            f" {max(modes['residuals']):.1e}; {modes['pieces']} pieces move as a whole"
+            f" {max(modes['residuals']):.1e}; the graph is in {modes['pieces']} piece{'s' * (modes['pieces'] != 1)}"
         )
     for one in metrics["methods"]:
         line = f"{one['method']}: best {one['best']:.8g}, median {one['median']:.6g} +- {one['median_error']:.2g}{unit}"

@@ -4,8 +4,9 @@ and XYZ where particles have elements at most. Several frames are several models
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
+import gemmi
 import numpy as np
 
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
@@ -23,7 +24,7 @@ def structure_text(landscape: Landscape, frames: np.ndarray, title: str) -> tupl
         return ".xyz", "".join(xyz(one, title, landscape.elements()) for one in x)
     structure = _structure(particles, x, title)
     if fits_pdb(particles, x):
-        return ".pdb", structure.make_pdb_string()
+        return ".pdb", structure.make_pdb_string(gemmi.PdbWriteOptions(cryst1_record=False))  # which would say 1 A
     return ".cif", structure.make_mmcif_document().as_string()
 
 
@@ -39,7 +40,7 @@ def fits_pdb(particles: Particles, x: np.ndarray) -> bool:
     )
 
 
-def xyz(x: np.ndarray, comment: str, names: Any = None) -> str:
+def xyz(x: np.ndarray, comment: str, names: Sequence[str] | None = None) -> str:
     """The text of an XYZ file of positions [n, d], which are written as they are; missing coordinates are 0."""
     whole = np.zeros((len(x), 3))
     whole[:, : min(x.shape[1], 3)] = x[:, :3]
@@ -48,10 +49,8 @@ def xyz(x: np.ndarray, comment: str, names: Any = None) -> str:
     return "\n".join([str(len(x)), comment, *lines, ""])
 
 
-def _structure(particles: Particles, x: np.ndarray, title: str) -> Any:
+def _structure(particles: Particles, x: np.ndarray, title: str) -> gemmi.Structure:
     """Frames [T, n, 3] A as a structure of gemmi, its atoms in their order."""
-    import gemmi
-
     structure = gemmi.Structure()
     structure.info["_struct.title"] = title
     for number, frame in enumerate(x, 1):
@@ -79,9 +78,7 @@ def _chains(particles: Particles) -> list[tuple[str, list[np.ndarray]]]:
     return found
 
 
-def _residue(particles: Particles, atoms: np.ndarray, x: np.ndarray) -> Any:
-    import gemmi
-
+def _residue(particles: Particles, atoms: np.ndarray, x: np.ndarray) -> gemmi.Residue:
     number = int(particles.residue[atoms[0]])
     residue = gemmi.Residue()
     residue.name = particles.residue_names[number]

@@ -39,6 +39,7 @@ def test_atoms_keep_names_order_and_places(tmp_path, monkeypatch, suffix):
     topology = (app.PDBFile if suffix == ".pdb" else app.PDBxFile)(str(path_of_one)).topology
     assert [residue.name for residue in topology.residues()] == ["GLY", "ALA", "TRP", "LYS"]
     assert read_structure(path).particles.elements == particles.elements
+    assert read_structure(path).box is None
     assert "three frames" in path.read_text().lower()
 
 
