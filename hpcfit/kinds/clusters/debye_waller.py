@@ -201,8 +201,11 @@ def widths_of(
     ddof: int | None = None,
     groups: Sequence[int] | None = None,
 ) -> dict[Pair, Width]:
-    """σ of each pair of elements of an ensemble. ddof: 0 for "rank", as SAXSShell has it, else 1. groups: of each structure the number of its group, for "identity";
-    without, structures with the same elements in the same order are one group."""
+    """σ of each pair of elements of an ensemble.
+
+    ddof: 0 for "rank", as SAXSShell has it, else 1. groups: of each structure the number of its group, for "identity";
+    without, structures with the same elements in the same order are one group.
+    """
     ddof = ddof if ddof is not None else int(estimator != "rank")
     if estimator != "identity":
         return widths([moments_of(ensemble.structures, roles, cutoffs, pairs, estimator)], ddof)

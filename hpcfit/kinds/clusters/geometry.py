@@ -1,13 +1,13 @@
 """Bonds, contacts, angles and coordination of the structures of a library, as quartiles.
 
-A molecule counts as one site, the atom of its rarest element. A pair of species is in the order of the alphabet; species
-without a role count as shells, as SAXSShell has it. Lengths in A, angles in degrees.
+A molecule counts as one site, the atom of its rarest element. A pair of species is in the order of the alphabet.
+Species without a role count as shells, as SAXSShell has it. Lengths in A, angles in degrees.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -126,8 +126,8 @@ def scaffold(distance: np.ndarray, cutoff: np.ndarray) -> list[tuple[int, int]]:
     if n < 2:
         return []
     bound = np.triu(distance <= BOND_REACH * cutoff, 1)
-    # edges that are there cost least; of the others the tree takes the shortest
-    cost = np.where(bound | bound.T, 1e-6, 1.0 + distance)
+    # edges that are there cost least; of the others the tree takes the shortest, of equals the first, noise or not
+    cost = np.where(bound | bound.T, 1e-3, 1.0 + np.round(distance, 5) + 1e-9 * np.arange(n * n).reshape(n, n))
     tree = minimum_spanning_tree(np.triu(cost, 1)).toarray() > 0
     joined = connected_components(bound)[1]
     tree &= joined[:, None] != joined[None, :]
@@ -186,52 +186,63 @@ def first_shell(structure: Structure, roles: Roles, cutoffs: Cutoffs) -> np.ndar
 def geometry_of(library: Library, cutoffs: Cutoffs) -> Geometry:
     """The geometry of all structures of a library that have a node; cutoffs: A by pair of species, in any order."""
     roles, cutoffs = library.roles, {pair_of(*pair): float(value) for pair, value in cutoffs.items()}
-    everything = (one for ensemble in library.ensembles.values() for one in ensemble.structures)
-    found = [bonds for bonds in (bonds_in(one, roles, cutoffs) for one in everything) if "node" in bonds.kinds]
-    positions = [
-        one.positions[sites(one, roles)]
-        for ensemble in library.ensembles.values()
-        for one in ensemble.structures
-        if any(roles.of(species) == "node" for species in one.species)
-    ]
+    everything = [one for ensemble in library.ensembles.values() for one in ensemble.structures]
+    with_nodes = [one for one in everything if any(roles.of(species) == "node" for species in one.species)]
+    found = [bonds_in(one, roles, cutoffs) for one in with_nodes]
     tracked = sorted({"node"} | ({"linker"} if roles.linker else set()) | ({"shell"} if roles.shell else set()))
-    lengths, near, closest = defaultdict(list), defaultdict(list), defaultdict(list)
-    angles, node_coordination, nodes_of = defaultdict(list), defaultdict(list), defaultdict(list)
-    for bonds, x in zip(found, positions):
+    node_bonds, bonds, angles, node_coordination, nodes_of = _bound(with_nodes, found, tracked)
+    default = _default_node_bond(roles, cutoffs)
+    contacts, role_contacts, coordination, closest = _touching(found, tracked, cutoffs, default)
+    return Geometry(
+        *(roles, cutoffs, Quartiles.of(node_bonds) if node_bonds else Quartiles.single(default)),
+        *(_quartiles(bonds), _quartiles(contacts), _quartiles(role_contacts), closest),
+        *(_quartiles(angles), _quartiles(node_coordination), _quartiles(nodes_of), _quartiles(coordination)),
+    )
+
+
+def _bound(structures: Sequence[Structure], found: Sequence[Bonds], tracked: Sequence[str]) -> tuple:
+    """Values of what is bound: lengths between nodes; lengths by species; angles at nodes by roles; bound neighbours of
+    nodes by role; nodes of other species."""
+    node_bonds, lengths, angles = [], defaultdict(list), defaultdict(list)
+    node_coordination, nodes_of = defaultdict(list), defaultdict(list)
+    for one, bonds in zip(structures, found):
+        x, neighbours = one.positions[bonds.rows], defaultdict(list)
+        for i, j in [*bonds.edges, *((site, node) for site, nodes in bonds.attached.items() for node in nodes)]:
+            neighbours[i].append(j)
+            neighbours[j].append(i)
+            lengths[pair_of(bonds.species[i], bonds.species[j])].append(bonds.distance[i, j])
+        node_bonds += [bonds.distance[edge] for edge in bonds.edges]
+        for site, nodes in bonds.attached.items():
+            nodes_of[bonds.species[site]].append(len(nodes))
+        for node in (k for k, kind in enumerate(bonds.kinds) if kind == "node"):
+            there = Counter(bonds.kinds[k] for k in neighbours[node])
+            for kind in {*tracked, *there}:
+                node_coordination[kind].append(there[kind])
+            for a, b in combinations(neighbours[node], 2):
+                kinds = pair_of(bonds.kinds[a], bonds.kinds[b])
+                angles[kinds].append(angle_between(x[a] - x[node], x[b] - x[node]))
+    return node_bonds, lengths, angles, node_coordination, nodes_of
+
+
+def _touching(found: Sequence[Bonds], tracked: Sequence[str], cutoffs: Cutoffs, default: float) -> tuple:
+    """Values of what touches: distances by species, and by roles; touching sites by both roles; the smallest distance
+    of each pair of species. A contact reaches as far as the median nearest distance of its species tells."""
+    nearest, closest = defaultdict(list), {}
+    for bonds in found:
         for site, distances in enumerate(bonds.distance):
             by_pair = defaultdict(list)
             for other in (k for k in range(len(distances)) if k != site):
-                by_pair[pair_of(bonds.species[site], bonds.species[other])].append(distances[other])
+                by_pair[pair_of(bonds.species[site], bonds.species[other])].append(float(distances[other]))
             for pair, values in by_pair.items():
-                near[pair].append(min(values))
-        neighbours = defaultdict(list)
-        for i, j in bonds.edges:
-            neighbours[i].append(j)
-            neighbours[j].append(i)
-            lengths["node bond"].append(bonds.distance[i, j])
-            lengths[pair_of(bonds.species[i], bonds.species[j])].append(bonds.distance[i, j])
-        for site, nodes in bonds.attached.items():
-            nodes_of[bonds.species[site]].append(len(nodes))
-            for node in nodes:
-                neighbours[node].append(site)
-                lengths[pair_of(bonds.species[site], bonds.species[node])].append(bonds.distance[site, node])
-        for node in (k for k, kind in enumerate(bonds.kinds) if kind == "node"):
-            around = neighbours[node]
-            there = Counter(bonds.kinds[k] for k in around)
-            for kind in {*tracked, *there}:
-                node_coordination[kind].append(there[kind])
-            for a, b in combinations(around, 2):
-                value = angle_between(x[a] - x[node], x[b] - x[node])
-                angles[pair_of(bonds.kinds[a], bonds.kinds[b])].append(value)
-    default = _default_node_bond(roles, cutoffs)
-    preliminary = {pair: float(np.median(values)) for pair, values in near.items()}
+                nearest[pair].append(min(values))
+                closest[pair] = min(closest.get(pair, np.inf), *values)
+    reach = {p: contact_reach(float(np.median(values)), cutoffs.get(p, default)) for p, values in nearest.items()}
     contacts, role_contacts, coordination = defaultdict(list), defaultdict(list), defaultdict(list)
     for bonds in found:
         touching = [Counter() for _ in bonds.species]
         for i, j in combinations(range(len(bonds.species)), 2):
             pair, d = pair_of(bonds.species[i], bonds.species[j]), bonds.distance[i, j]
-            closest[pair].append(d)
-            if d <= contact_reach(preliminary[pair], cutoffs.get(pair, default)):
+            if d <= reach[pair]:
                 contacts[pair].append(d)
                 role_contacts[pair_of(bonds.kinds[i], bonds.kinds[j])].append(d)
                 touching[i][bonds.kinds[j]] += 1
@@ -239,13 +250,7 @@ def geometry_of(library: Library, cutoffs: Cutoffs) -> Geometry:
         for kind, there in zip(bonds.kinds, touching):
             for other in tracked:
                 coordination[kind, other].append(there[other])
-    of_nodes = lengths.pop("node bond", None)
-    return Geometry(
-        *(roles, cutoffs, Quartiles.of(of_nodes) if of_nodes else Quartiles.single(default)),
-        *(_quartiles(lengths), _quartiles(contacts), _quartiles(role_contacts)),
-        {pair: float(min(values)) for pair, values in sorted(closest.items())},
-        *(_quartiles(angles), _quartiles(node_coordination), _quartiles(nodes_of), _quartiles(coordination)),
-    )
+    return contacts, role_contacts, coordination, dict(sorted(closest.items()))
 
 
 def angle_between(u: np.ndarray, v: np.ndarray) -> float:
@@ -264,8 +269,4 @@ def _default_node_bond(roles: Roles, cutoffs: Cutoffs) -> float:
 
 
 def _quartiles(values: Mapping) -> dict:
-    return {key: Quartiles.of(values[key]) for key in _sorted(values)}
-
-
-def _sorted(keys: Iterable) -> list:
-    return sorted(keys, key=str)
+    return {key: Quartiles.of(values[key]) for key in sorted(values)}

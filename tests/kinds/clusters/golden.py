@@ -29,7 +29,8 @@ def library(folder: Path, variant: str, representative: str = "first") -> Librar
 def observed(folder: Path) -> dict[str, Observed]:
     return {
         one["label"]: Observed(
-            *(one["total_observations"], one["occupied_frames"], one["mean_count_per_frame"], one["occupancy_fraction"]),
+            *(one["total_observations"], one["occupied_frames"]),
+            *(one["mean_count_per_frame"], one["occupancy_fraction"]),
             *(one["association_events"], one["dissociation_events"]),
             *(one["association_rate_per_ps"], one["dissociation_rate_per_ps"]),
             *(one["completed_lifetime_count"], one["window_truncated_lifetime_count"]),

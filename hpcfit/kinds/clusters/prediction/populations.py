@@ -1,8 +1,9 @@
 """Models of the mean count of a label per frame, judged by how well they foretell the largest size that was observed.
 
-ridge: the documented one on ln(1 + c), which is linear where counts are small and so cannot decay. The others fit ln c of
-labels that were seen, with weights of Poisson counts; mass_action: ln c = a + b n + Σ c_X X, the law of independent
-additions at equilibrium; elastic_net: the same on all features, shrunk; gaussian_process: mass action and a smooth rest.
+ridge: the documented one on ln(1 + c), which is linear where counts are small and so cannot decay. The others fit ln c
+of labels that were seen, with weights of Poisson counts. mass_action: ln c = a + b n + Σ c_X X, the law of independent
+additions at equilibrium; elastic_net: the same on all features, shrunk; gaussian_process: mass action and a smooth
+rest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.kinds.clusters.composition import Roles
 from hpcfit.kinds.clusters.prediction.ridge import Target, fit_ridge
-from hpcfit.kinds.clusters.prediction.rows import Counts, Row, Weighting, features, others_in
+from hpcfit.kinds.clusters.prediction.rows import Counts, Row, Weighting, feature_names, features, others_in
 
 ModelName = Literal["ridge", "elastic_net", "mass_action", "gaussian_process"]
 MODELS: tuple[ModelName, ...] = ("ridge", "elastic_net", "mass_action", "gaussian_process")
@@ -65,7 +66,7 @@ def fit_counts(name: ModelName, rows: Sequence[Row], roles: Roles, weighting: We
         y = np.array([row.observed.mean_count for row in rows])
         weights = np.array([row.weight(weighting) for row in rows])
         found = fit_ridge(x, y, weights, Target("mean_count", log=True))
-        terms = dict(zip(("1", "n_node", "n_total", *(f"{one}/n_node" for one in others)), map(float, found.coefficients)))
+        terms = dict(zip(feature_names(others), map(float, found.coefficients)))
         return CountModel(name, lambda counts: found.predict(features(counts, roles, others)), terms)
     seen = [row for row in rows if row.observed.mean_count > 0]
     if len({row.n_node for row in seen}) < 2:
@@ -106,7 +107,8 @@ def best_model(foretold: Sequence[Foretold]) -> tuple[ModelName, str]:
     best = names[int(np.argmin(errors))]
     if not np.isfinite(min(errors)):
         return WITHOUT_CHECK, f"{WITHOUT_CHECK}: every model predicts 0 for a label of the largest size that occurs"
-    return best, f"{best}: off by a factor {np.exp(min(errors)):.2g} (geometric mean) where the largest size is left out"
+    off = f"off by a factor {np.exp(min(errors)):.2g} (geometric mean)"
+    return best, f"{best}: {off} where the largest size is left out"
 
 
 def bootstrap_interval(
@@ -178,9 +180,9 @@ def _elastic_net(
         model = search.fit(z, y, sample_weight=share).best_estimator_
     else:
         model = ElasticNet(alpha=grid["alpha"][0], max_iter=100_000).fit(z, y, sample_weight=share)
-    names = ("n_node", "n_total", *(f"{species}/n_node" for species in others))
-    terms = {"1": float(model.intercept_ - mean / deviation @ model.coef_)}
-    terms |= dict(zip(names, map(float, model.coef_ / deviation))) | {"alpha": float(model.alpha)}
+    slopes = model.coef_ / deviation
+    terms = dict(zip(feature_names(others), map(float, [model.intercept_ - mean @ slopes, *slopes])))
+    terms["alpha"] = float(model.alpha)
 
     def predict(of: Sequence[Counts]) -> np.ndarray:
         return np.exp(model.predict((features(of, roles, others)[:, 1:] - mean) / deviation))

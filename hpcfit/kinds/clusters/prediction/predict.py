@@ -140,9 +140,7 @@ def predict(rows: Sequence[Row], roles: Roles, options: Options, blocks: Blocks 
     if blocks is not None and left:
         left = _with_intervals(left, rows, roles, options, name, blocks)
     worth = [
-        one.n_node
-        for one in left
-        if one.share >= options.threshold and one.values["mean_lifetime"] >= options.timestep
+        one.n_node for one in left if one.share >= options.threshold and one.values["mean_lifetime"] >= options.timestep
     ]
     out = [one for one in (*shared, *found) if one.fate != "predicted"]
     return Prediction(

@@ -1,4 +1,4 @@
-"""The documented regression: one weighted ridge for each quantity, with the clamps of SAXSShell; and a standardised one.
+"""The documented regression: one weighted ridge for each quantity, with clamps as in SAXSShell; and a standardised one.
 
 β = (XᵀWX + λI)⁻¹ XᵀWy with λ = 1e-6, the constant penalised like the rest.
 """

@@ -1,8 +1,9 @@
-"""Scores, ranks, shares and mixture weights of predicted clusters; how much of them there is, from the tail of sizes."""
+"""Scores, ranks, shares and mixture weights of predicted clusters; their mass, from the tail of observed sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -94,7 +95,8 @@ def pruned(predicted: Sequence[Predicted], threshold: float) -> list[Predicted]:
     sizes = sorted({one.n_node for one in predicted}, reverse=True)
     left, gone = [], []
     for n in sizes:
-        order = sorted((one for one in predicted if one.n_node == n), key=lambda one: (-one.share, -one.score, one.label))
+        of_size = [one for one in predicted if one.n_node == n]
+        order = sorted(of_size, key=lambda one: (-one.share, -one.score, one.label))
         small = [one for one in order[1:] if one.share < threshold]
         gone += [one._replace(fate="pruned: share below threshold") for one in small]
         left += [one._replace(rank=rank) for rank, one in enumerate((o for o in order if o not in small), 1)]
@@ -126,7 +128,7 @@ def tail(
     if not totals:
         return Tail({}, np.nan, np.nan, modelled or 1.0, modelled)
     sizes = sorted(totals)
-    steps = [(totals[b] / totals[a]) ** (1 / (b - a)) for a, b in zip(sizes, sizes[1:])]
+    steps = [(totals[b] / totals[a]) ** (1 / (b - a)) for a, b in pairwise(sizes)]
     found = float(np.median(steps)) if steps else 0.5
     decay, last = float(np.clip(found, *clip)), sizes[-1]
     wanted = sorted({one.n_node for one in predicted})
