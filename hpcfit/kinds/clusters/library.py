@@ -35,9 +35,10 @@ class Shape(NamedTuple):
     def of(cls, positions: np.ndarray) -> Shape:
         """The shape of positions [n, 3] A."""
         centred = positions - positions.mean(axis=0)
-        axes = np.linalg.svd(centred / np.sqrt(len(centred)), compute_uv=False)
         squares = (centred**2).sum(axis=1)
-        return cls(float(np.sqrt(squares.mean())), float(np.sqrt(squares.max())), *map(float, [*axes, 0, 0][:3]))
+        # an axis that is 0 comes out as 1e-8 A, as it does in SAXSShell, whose predictions of radii carry it on
+        axes = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(centred.T, bias=True))[::-1], 0.0))
+        return cls(float(np.sqrt(squares.mean())), float(np.sqrt(squares.max())), *map(float, axes))
 
 
 class Ensemble(NamedTuple):

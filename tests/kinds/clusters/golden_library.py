@@ -4,14 +4,26 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from hpcfit.kinds.clusters.composition import Roles
 from hpcfit.kinds.clusters.library import Library, read_library
+from hpcfit.kinds.clusters.prediction.predict import Options, Prediction, predict
 from hpcfit.kinds.clusters.prediction.rows import Observed, Row, training_rows
 
 ROLES = Roles(("Pb",), ("I",))
 CUTOFFS = {("Pb", "I"): 4.0}
 VARIANTS = ("main", "subset5", "subset3", "subset2")
 TIMESTEP = 1000.0
+
+
+def golden_folder(shared_data: Path) -> Path:
+    """The folder of golden data, skipped where it is absent."""
+    folder = shared_data / "clusters" / "pbi64_golden"
+    if not folder.is_dir():
+        pytest.skip(f"no golden data at {folder}")
+    return folder
 
 
 def table(folder: Path, variant: str, name: str) -> dict:
@@ -48,3 +60,24 @@ def counts_of_frames(folder: Path) -> dict[str, list[int]]:
     """The counts of each label in each frame."""
     with (folder / "label_frame_counts.csv").open() as file:
         return {line[0]: [int(value) for value in line[1:]] for line in list(csv.reader(file))[1:]}
+
+
+def compatible(folder: Path, variant: str, **options) -> Prediction:
+    """The prediction with the choices of SAXSShell, for the sizes of the variant."""
+    sizes = tuple(map(int, table(folder, variant, "training")["raw_candidates"]))
+    return predict(rows_of(folder, variant), ROLES, Options(TIMESTEP, sizes, **options).compatible())
+
+
+def disturbed(one: Library, seed: int, size: float = 1e-8) -> Library:
+    """A library whose coordinates have uniform noise."""
+    random = np.random.default_rng(seed)
+    ensembles = {
+        label: ensemble._replace(
+            structures=tuple(
+                s._replace(positions=s.positions + random.uniform(-size, size, s.positions.shape))
+                for s in ensemble.structures
+            )
+        )
+        for label, ensemble in one.ensembles.items()
+    }
+    return one._replace(ensembles=ensembles)
