@@ -47,15 +47,21 @@ class Moments(NamedTuple):
     structures: int
 
     @classmethod
-    def of(cls, distances: np.ndarray) -> Moments:
-        """One structure with distances [K] A, each at its position."""
-        return cls(np.ones(len(distances)), np.asarray(distances, float), np.zeros(len(distances)), len(distances), 1)
+    def of(cls, distances: Sequence[np.ndarray], fewest: int | None = None) -> Moments:
+        """The moments of structures with distances [k] A, position by position, NaN where a structure has none. fewest:
+        the positions of the smallest by default, 0 where positions have names and none is cut."""
+        K = max(map(len, distances))
+        values = np.array([np.pad(one, (0, K - len(one)), constant_values=np.nan) for one in distances])
+        there = ~np.isnan(values)
+        n = there.sum(axis=0).astype(float)
+        mean = np.where(there, values, 0).sum(axis=0) / np.maximum(n, 1)
+        m2 = (np.where(there, values - mean, 0) ** 2).sum(axis=0)
+        return cls(n, mean, m2, min(map(len, distances)) if fewest is None else fewest, len(distances))
 
     @classmethod
-    def pooled(cls, distances: np.ndarray) -> Moments:
-        """One structure with distances that all stand at one position."""
-        mean = np.mean(distances, keepdims=True)
-        return cls(np.array([float(len(distances))]), mean, np.sum((distances - mean) ** 2, keepdims=True), 1, 1)
+    def pooled(cls, distances: Sequence[np.ndarray]) -> Moments:
+        """The moments of structures with distances [k] A, all at one position."""
+        return cls.of(np.concatenate(distances)[:, None])._replace(structures=len(distances))
 
     def merged(self, other: Moments) -> Moments:
         """The moments of both; the one with fewer positions has no distances at the others."""
@@ -152,7 +158,6 @@ def moments_of(
     identity: structures of one group, with the same elements in the same order; a pair of atoms counts in the
     structures that have it among their pairs. Raises InputError where they differ.
     """
-    found: dict[Pair, Moments] = {}
     if estimator == "identity" and len({one.elements for one in structures}) > 1:
         first, other = list(dict.fromkeys(one.elements for one in structures))[:2]
         raise InputError(
@@ -160,14 +165,18 @@ def moments_of(
             " matched",
             remedy="group structures of the same atoms, or take estimator = 'rank' or 'pooled'",
         )
+    distances = defaultdict(list)
     for structure in structures:
         for pair, (rows, values) in pair_distances(structure, roles, cutoffs, pairs).items():
             if estimator == "identity":
-                one = _at_positions(rows, values)
-            else:
-                one = Moments.of(np.sort(values)) if estimator == "rank" else Moments.pooled(values)
-            found[pair] = found[pair].merged(one) if pair in found else one
-    return dict(sorted(found.items()))
+                named = np.full(rows.max() + 1, np.nan)
+                named[rows] = values
+                values = named
+            distances[pair].append(np.sort(values) if estimator == "rank" else values)
+    if estimator == "pooled":
+        return {pair: Moments.pooled(distances[pair]) for pair in sorted(distances)}
+    fewest = 0 if estimator == "identity" else None
+    return {pair: Moments.of(distances[pair], fewest) for pair in sorted(distances)}
 
 
 def widths(groups: Sequence[Mapping[Pair, Moments]], ddof: int) -> dict[Pair, Width]:
@@ -273,7 +282,7 @@ def self_check(
     sigma: Mapping[Pair, float],
     intensity: Callable[[Structure, Mapping[Pair, float]], np.ndarray],
 ) -> SelfCheck:
-    """How well the representative stands for its ensemble, with σ by pair of elements and without.
+    """The error of the representative's I(q) against the mean of its ensemble, with σ by pair of elements and without.
 
     intensity: I(q) [Q] of a structure with σ by pair of elements, none of them for an undamped one. The same structures
     give σ and the mean, so that the check is in-sample.
@@ -282,12 +291,6 @@ def self_check(
     one = ensemble.structures[ensemble.representative]
     plain, damped = (float(np.sqrt(np.mean((intensity(one, s) / mean - 1) ** 2))) for s in ({}, sigma))
     return SelfCheck(ensemble.label, len(ensemble.structures), plain, damped)
-
-
-def _at_positions(rows: np.ndarray, values: np.ndarray) -> Moments:
-    n, mean = np.zeros(rows.max() + 1), np.zeros(rows.max() + 1)
-    n[rows], mean[rows] = 1, values
-    return Moments(n, mean, np.zeros(len(n)), 0, 1)  # fewest 0: positions have names, none is cut
 
 
 def _fitted(model: tuple[Regression, int], counts: Mapping[str, int], roles: Roles, others: Sequence[str]) -> float:

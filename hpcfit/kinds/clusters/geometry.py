@@ -45,7 +45,7 @@ class Quartiles(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """What was learned. node_bond: between bound nodes; bonds: by species of the pair; contacts: by species, and
+    """Quartiles of a library. node_bond: between bound nodes; bonds: by species of the pair; contacts: by species, and
     role_contacts: by roles, of all pairs that touch; closest: the smallest distance of each pair of species; angles: at
     nodes by roles of the two neighbours; node_coordination: bound neighbours of a node by role; nodes_of: nodes that a
     species is bound to; coordination: atoms of the second role that touch one of the first."""

@@ -94,7 +94,8 @@ def place(
             growth.add_node(species)
     for species in order_of_growth(counts, geometry):
         growth.add_other(species)
-    return Placed(growth.structure(molecules or {}), n_seed, growth.edges, growth.bound_to, growth.crowded())
+    crowded = [(i, j) for i, j in growth.crowded() if j >= n_seed]  # pairs of the seed are as they were observed
+    return Placed(growth.structure(molecules or {}), n_seed, growth.edges, growth.bound_to, crowded)
 
 
 def conformers(
@@ -389,7 +390,7 @@ class _Growth:
         self.x = np.vstack([self.x, position])
 
     def crowded(self) -> list[tuple[int, int]]:
-        """The pairs of sites that are closer than they may be; those of the seed are as they were observed."""
+        """The pairs of sites that are closer than they may be."""
         d = cdist(self.x, self.x)
         least = np.array([self._least(one) for one in self.species])
         return [(int(i), int(j)) for i, j in np.argwhere(np.triu(d < least - 2 * LENGTH_TIE, 1))]

@@ -3,6 +3,8 @@
 Whether such structures exist in a liquid is not seen here.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -52,7 +54,7 @@ def grow(one, geometry, candidate, **options):
 def chain(*x):
     """Nodes along a line with a linker between neighbours, A."""
     nodes = [[at, 0, 0] for at in x]
-    linkers = [[(a + b) / 2, 2.0, 0] for a, b in zip(x, x[1:])]
+    linkers = [[(a + b) / 2, 2.0, 0] for a, b in pairwise(x)]
     elements = ("Pb",) * len(nodes) + ("I",) * len(linkers)
     return Structure(elements, elements, np.array(nodes + linkers, float))
 
@@ -223,7 +225,7 @@ def test_conformers_are_drawn_from_quartiles_by_their_seed(golden):
 def test_molecules_are_whole_and_turned_to_where_there_is_room():
     roles = Roles(("Li",), ("PF6",))
     axes = 1.6 * np.vstack([np.eye(3), -np.eye(3)])
-    x = np.vstack([[[0, 0, 0]], [[3.3, 0, 0]], axes + [3.3, 0, 0]])
+    x = np.vstack([[[0, 0, 0]], [[3.3, 0, 0]], axes + np.array([3.3, 0, 0])])
     one = Structure(("Li", *["PF6"] * 7), ("Li", "P", *"FFFFFF"), x)
     known = Library.of({"Li(PF6)": [one], "Li2(PF6)": [one._replace(species=("Li", *one.species[1:]))]}, roles)
     geometry, molecules = geometry_of(known, {("Li", "PF6"): 4.0}), molecules_in(known)

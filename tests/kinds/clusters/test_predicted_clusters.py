@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hpcfit.errors import InputError
-from hpcfit.kinds.clusters.composition import Roles
+from hpcfit.kinds.clusters.composition import Roles, composition_of
 from hpcfit.kinds.clusters.library import Shape
 from hpcfit.kinds.clusters.prediction.candidates import (
     CHARGE,
@@ -36,9 +36,13 @@ from tests.kinds.clusters.golden_library import (
 )
 
 COLUMNS = {
-    **{"mean_count": "mean_count_per_frame", "occupancy": "occupancy_fraction", "mean_lifetime": "mean_lifetime_fs"},
-    **{"association_rate": "association_rate_per_ps", "dissociation_rate": "dissociation_rate_per_ps"},
-    **{"rg": "mean_radius_of_gyration", "rmax": "mean_max_radius"},
+    "mean_count": "mean_count_per_frame",
+    "occupancy": "occupancy_fraction",
+    "mean_lifetime": "mean_lifetime_fs",
+    "association_rate": "association_rate_per_ps",
+    "dissociation_rate": "dissociation_rate_per_ps",
+    "rg": "mean_radius_of_gyration",
+    "rmax": "mean_max_radius",
     **{axis: f"mean_semiaxis_{axis}" for axis in "abc"},
 }
 RIDGE = {"main": 1e-9, "subset5": 1e-9, "subset3": 1e-6, "subset2": 1e-6}  # the last two have features of rank 3 and 2
@@ -50,8 +54,6 @@ def golden(shared_data):
 
 
 def row(label, count, total=100, roles=ROLES, **kinetics):
-    from hpcfit.kinds.clusters.composition import composition_of
-
     counts = composition_of(label)
     seen = Observed(total=total, mean_count=count, **({"occupancy": min(count, 1.0)} | kinetics))
     return Row(label, counts, roles.nodes_in(counts), 5, 0.0, Shape(1, 1, 1, 0, 0), "", (), seen)
@@ -126,7 +128,7 @@ def test_all_zero_scores_are_said_and_equal_ones_are_not_ranked_by_the_alphabet(
     assert compatibly.predicted[0].label == "Pb5I10"  # the first by the alphabet, as the reference has it
     own = predict(rows_of(golden, "main"), ROLES, Options(TIMESTEP, (4, 5), model="ridge", weighting="saxshell"))
     assert [note for note in own.notes if "score 0" in note]
-    first = [one for one in own.candidates if one.n_node == 5 and not one.rejected][0]
+    first = next(one for one in own.candidates if one.n_node == 5 and not one.rejected)
     of_size = [one for one in (*own.predicted, *own.out) if one.n_node == 5]
     assert min(of_size, key=lambda one: one.distance).label == first.label
 
@@ -198,7 +200,7 @@ def test_s5_063_066_a_linker_of_every_larger_label_is_mandatory():
 def test_s5_064_pure_nodes_need_support_of_nearly_their_size():
     roles = Roles(("Pb",))
     rows = [row("Pb", 1.0, roles=roles), row("Pb2", 0.2, roles=roles)]
-    reasons = [[one.rejected for one in raw_candidates(rows, n, roles, np.ones(2))][0] for n in (3, 4)]
+    reasons = [raw_candidates(rows, n, roles, np.ones(2))[0].rejected for n in (3, 4)]
     assert reasons == ["", PURE]
 
 

@@ -1,4 +1,4 @@
-"""Libraries of structures: folders of every shape, compositions by majority, shapes, representatives, unreadable lines."""
+"""Libraries of structures: folders of all kinds, compositions by majority, shapes, representatives, bad lines."""
 
 import numpy as np
 import pytest

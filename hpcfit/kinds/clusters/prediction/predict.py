@@ -43,7 +43,7 @@ from hpcfit.kinds.clusters.prediction.shares import (
 
 
 class Options(NamedTuple):
-    """How larger clusters are predicted; the defaults extrapolate, ``COMPATIBLE`` does as SAXSShell.
+    """Choices of a prediction. The defaults extrapolate; ``compatible`` gives those of SAXSShell.
 
     sizes: numbers of nodes, None for the next two; per_size: candidates kept of each; threshold: least share;
     model: of mean counts, "best" the one that foretells the largest size; mass: what the predicted weights sum to;
@@ -65,7 +65,7 @@ class Options(NamedTuple):
     by_label: bool = False
 
     def compatible(self) -> Options:
-        """The same sizes and thresholds with all choices of SAXSShell."""
+        """These sizes and thresholds with all choices of SAXSShell."""
         choices = dict(model="ridge", weighting="saxshell", scaling="documented", trend="leaky")  # noqa: C408
         return self._replace(**choices, mixture_weight="occupancy", decay_clip=(0.05, 0.9), mass="tail", by_label=True)
 
@@ -81,7 +81,7 @@ class Blocks(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What was predicted, and how. predicted: left after pruning, larger sizes first; out: scored, but cut or pruned;
+    """Predicted clusters and each step to them. predicted: left after pruning, larger sizes first; out: scored, but cut or pruned;
     candidates: all raw ones with the reasons; observed_weights: of the rows [m]; largest: the largest size with a share
     and lifetime worth naming, None without; notes: sentences for the report."""
 
