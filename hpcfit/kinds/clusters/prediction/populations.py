@@ -8,6 +8,7 @@ rest.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +21,7 @@ from hpcfit.kinds.clusters.prediction.rows import Counts, Row, Weighting, featur
 
 ModelName = Literal["ridge", "elastic_net", "mass_action", "gaussian_process"]
 MODELS: tuple[ModelName, ...] = ("ridge", "elastic_net", "mass_action", "gaussian_process")
+ENOUGH = 10  # instances of a size, to judge models by it
 WITHOUT_CHECK: ModelName = "mass_action"  # where two sizes leave nothing to foretell
 
 
@@ -83,10 +85,13 @@ def fit_counts(name: ModelName, rows: Sequence[Row], roles: Roles, weighting: We
 def leave_largest_size_out(
     rows: Sequence[Row], roles: Roles, models: Sequence[ModelName] = MODELS, weighting: Weighting = "saxshell"
 ) -> list[Foretold]:
-    """The labels of the largest size with counts, predicted by models of all smaller sizes. Empty where fewer than
-    three sizes were seen, as a single size cannot train."""
+    """The labels of the largest size with at least ten instances, predicted by models of all smaller sizes. Empty
+    where fewer than three sizes were seen, as a single size cannot train."""
     seen = [row for row in rows if row.observed.mean_count > 0]
-    largest = max((row.n_node for row in seen), default=0)
+    instances = Counter[int]()
+    for row in seen:
+        instances[row.n_node] += row.observed.total
+    largest = max((n for n, total in instances.items() if total >= ENOUGH), default=0)
     smaller = [row for row in rows if row.n_node < largest]
     held_out = [row for row in seen if row.n_node == largest]
     if len({row.n_node for row in smaller if row.observed.mean_count > 0}) < 2:

@@ -81,9 +81,12 @@ class Blocks(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Predicted clusters and each step to them. predicted: left after pruning, larger sizes first; out: scored, but cut or pruned;
-    candidates: all raw ones with the reasons; observed_weights: of the rows [m]; largest: the largest size with a share
-    and lifetime worth naming, None without; notes: sentences for the report."""
+    """Predicted clusters and each step to them.
+
+    predicted: left after pruning, larger sizes first; out: scored, but cut or pruned; candidates: all raw ones with the
+    reasons; observed_weights: of the rows [m]; largest: the largest size with a share of at least the threshold and a
+    lifetime of at least a frame, None without; notes: sentences for the report.
+    """
 
     rows: list[Row]
     predicted: list[Predicted]
