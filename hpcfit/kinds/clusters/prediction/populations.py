@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -172,22 +172,17 @@ def _mass_action(
 def _elastic_net(
     counts: Sequence[Counts], y: np.ndarray, weights: np.ndarray, roles: Roles, others: Sequence[str]
 ) -> CountModel:
-    from sklearn.linear_model import ElasticNet
-    from sklearn.model_selection import GridSearchCV, LeaveOneOut
+    from sklearn.linear_model import ElasticNetCV
+    from sklearn.model_selection import LeaveOneOut
 
     x = features(counts, roles, others)[:, 1:]
     mean, deviation = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
     z, share = (x - mean) / deviation, weights / weights.mean()
-    grid = {"alpha": [1e-3, 1e-2, 0.1, 0.3], "l1_ratio": [0.1, 0.5, 0.9]}
-    model: Any = ElasticNet(max_iter=100_000)
-    if len(y) > 2:
-        search = GridSearchCV(model, grid, cv=LeaveOneOut(), scoring="neg_mean_squared_error")
-        model = search.fit(z, y, sample_weight=share).best_estimator_
-    else:
-        model = ElasticNet(alpha=grid["alpha"][0], max_iter=100_000).fit(z, y, sample_weight=share)
+    model = ElasticNetCV(alphas=[1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3], cv=LeaveOneOut(), max_iter=100_000)
+    model.fit(z, y, sample_weight=share)
     slopes = model.coef_ / deviation
     terms = dict(zip(feature_names(others), map(float, [model.intercept_ - mean @ slopes, *slopes])))
-    terms["alpha"] = float(model.alpha)
+    terms["alpha"] = float(model.alpha_)
 
     def predict(of: Sequence[Counts]) -> np.ndarray:
         return np.exp(model.predict((features(of, roles, others)[:, 1:] - mean) / deviation))
@@ -202,7 +197,8 @@ def _gaussian_process(
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
     trend = _mass_action(counts, y, weights, roles, others)
-    kernel = ConstantKernel(1.0, (1e-3, 1e2)) * RBF(1.5, (0.7, 10.0))
+    # bounds: a rest of at most a factor e, which fades within a few additions and so leaves mass action beyond
+    kernel = ConstantKernel(0.3, (1e-3, 1.0)) * RBF(1.5, (0.7, 3.0))
     rest = y - np.log(trend.predict(counts))
     model = GaussianProcessRegressor(kernel, alpha=1 / weights)  # the variance of ln c of a Poisson count
     import warnings

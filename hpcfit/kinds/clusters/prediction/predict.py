@@ -59,7 +59,7 @@ class Options(NamedTuple):
     scaling: Scaling = "standardised"
     trend: Trend = "leak_free"
     mixture_weight: MixtureWeight = "number"
-    decay_clip: tuple[float, float] = (0.05, 0.9)
+    decay_clip: tuple[float, float] = (0.0, 0.9)  # SAXSShell: 0.05, ten times too much where sizes decay faster
     mass: Literal["tail", "modelled"] = "tail"
     charges: Charges | None = None
     by_label: bool = False
