@@ -213,11 +213,13 @@ def widths_of(
     """σ of each pair of elements of an ensemble.
 
     ddof: 0 for "rank", as SAXSShell has it, else 1. groups: of each structure the number of its group, for "identity";
-    without, structures with the same elements in the same order are one group.
+    without, structures with the same elements in the same order are one group. Files beside motif folders count here
+    too, but for "identity".
     """
     ddof = ddof if ddof is not None else int(estimator != "rank")
     if estimator != "identity":
-        return widths([moments_of(ensemble.structures, roles, cutoffs, pairs, estimator)], ddof)
+        all_files = (*ensemble.structures, *ensemble.beside)
+        return widths([moments_of(all_files, roles, cutoffs, pairs, estimator)], ddof)
     by_group = defaultdict(list)
     for number, one in enumerate(ensemble.structures):
         by_group[one.elements if groups is None else groups[number]].append(one)
@@ -256,10 +258,8 @@ def debye_waller_table(
     roles, table = library.roles, []
     others = others_in(rows, roles)
     for row in sorted(rows, key=lambda one: (one.n_node, one.label)):
-        ensemble = library.ensembles[row.label]
-        one = ensemble.structures[ensemble.representative]
         known = found.get(row.label, {})
-        for pair in sorted({*known, *_pairs_of(one)}):
+        for pair in _pairs_of(row.counts, library):
             if pair in known:
                 width = known[pair]
                 values = (width.sigma, width.structures, width.aligned)
@@ -269,8 +269,8 @@ def debye_waller_table(
                 table.append(DebyeWallerRow("observed", "ridge", row.n_node, None, row.label, pair, *values, None))
     for candidate in sorted(predicted, key=lambda one: (one.n_node, one.rank)):
         counts = candidate.candidate.counts
-        for pair in sorted(models):
-            if _has(pair, counts, library):
+        for pair in _pairs_of(counts, library):
+            if pair in models:
                 values = (_fitted(models[pair], counts, roles, others), models[pair][1], 0)
                 name = (candidate.n_node, candidate.rank, candidate.label)
                 table.append(DebyeWallerRow("predicted", "ridge", *name, pair, *values, candidate.source))
@@ -297,15 +297,10 @@ def _fitted(model: tuple[Regression, int], counts: Mapping[str, int], roles: Rol
     return float(model[0].predict(features([counts], roles, others))[0])
 
 
-def _pairs_of(structure: Structure) -> set[Pair]:
-    elements = structure.elements
-    return {pair_of(a, b) for k, a in enumerate(elements) for b in elements[k + 1 :]}
-
-
-def _has(pair: Pair, counts: Mapping[str, int], library: Library) -> bool:
-    """Whether a composition has two atoms of these elements."""
+def _pairs_of(counts: Mapping[str, int], library: Library) -> list[Pair]:
+    """The pairs of elements that a composition has."""
     atoms = elements_in(counts, library)
-    return atoms.get(pair[0], 0) >= (2 if pair[0] == pair[1] else 1) and atoms.get(pair[1], 0) >= 1
+    return [(a, b) for a in sorted(atoms) for b in sorted(atoms) if a < b or (a == b and atoms[a] > 1)]
 
 
 def elements_in(counts: Mapping[str, int], library: Library) -> dict[str, int]:

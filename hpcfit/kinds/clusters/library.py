@@ -45,7 +45,8 @@ class Ensemble(NamedTuple):
     """All structures of a label.
 
     counts: the composition of most of them; n_node: its nodes; representative: the number of the structure that stands
-    for the label; motifs: names of the folders below the label's.
+    for the label; motifs: names of the folders below the label's; beside: structures in the label's folder that are in
+    none of its motif folders, which count for widths of pairs alone, as in SAXSShell.
     """
 
     label: str
@@ -54,6 +55,7 @@ class Ensemble(NamedTuple):
     structures: tuple[Structure, ...]
     representative: int
     motifs: tuple[str, ...] = ()
+    beside: tuple[Structure, ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -141,11 +143,14 @@ def distances(structure: Structure) -> dict[tuple[str, str], np.ndarray]:
 
 
 def read_library(folder: Path, roles: Roles, representative: Choice = "medoid") -> Library:
-    """The library of a folder: `LABEL/*.xyz` or `.pdb`, or `LABEL/motif_*/…`, beside which the label's own files do not
-    count. Folders `representative_*` are left out. Raises InputError for a folder or line that cannot be read."""
+    """The library of a folder: `LABEL/*.xyz` or `.pdb`, or `LABEL/motif_*/…`, beside which the label's own files count
+    for widths of pairs alone. Folders `representative_*` are left out.
+
+    Raises InputError for a folder or line that cannot be read.
+    """
     if not folder.is_dir():
         raise InputError(f"the folder of structures {folder} does not exist", remedy="correct the path of the library")
-    structures, motifs = {}, {}
+    structures, motifs, beside = {}, {}, {}
     for of_label in sorted(path for path in folder.iterdir() if path.is_dir()):
         if of_label.name.startswith("representative_"):
             continue
@@ -154,7 +159,11 @@ def read_library(folder: Path, roles: Roles, representative: Choice = "medoid") 
         files = [path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
         structures[of_label.name] = [read_structure(path, roles) for path in files]
         motifs[of_label.name] = sorted({path.parent.name for path in files if below})
+        others = sorted({path for path in of_label.rglob("*") if path.suffix.lower() in SUFFIXES} - set(files))
+        beside[of_label.name] = tuple(read_structure(path, roles) for path in others)
     library = Library.of(structures, roles, representative, motifs)
+    ensembles = {label: one._replace(beside=beside[label]) for label, one in library.ensembles.items()}
+    library = library._replace(ensembles=ensembles)
     if not library.ensembles:
         raise InputError(
             f"{folder} holds {sum(map(len, structures.values()))} structures in {len(structures)} folders, and none"

@@ -163,6 +163,17 @@ def test_s5_105_an_observed_label_with_one_file_takes_the_ridge(shared_data):
     assert [(row.method, row.pair, row.support) for row in of_label] == [("ridge", ("I", "Pb"), 9)]
 
 
+def test_pairs_that_the_composition_of_most_files_lacks_are_not_in_the_table(shared_data):
+    golden = golden_folder(shared_data)
+    whole, rows = library(golden, "main"), rows_of(golden, "main")
+    strange = whole.ensembles["PbI"]._replace(structures=whole.ensembles["Pb2I"].structures)
+    one = whole._replace(ensembles={**whole.ensembles, "PbI": strange})
+    found = {label: widths_of(e, ROLES, CUTOFFS, pairs="first_shell") for label, e in one.ensembles.items()}
+    assert ("Pb", "Pb") in found["PbI"]
+    mine = debye_waller_table(one, rows, [], found, fit_widths(rows, found, ROLES))
+    assert [row.pair for row in mine if row.label == "PbI"] == [("I", "Pb")]
+
+
 def test_s5_128_the_self_check_is_zero_for_equal_structures_and_tells_damping_that_helps():
     q = np.linspace(0.5, 4, 30)
 

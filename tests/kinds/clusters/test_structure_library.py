@@ -5,6 +5,7 @@ import pytest
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.clusters.composition import Roles, Structure
+from hpcfit.kinds.clusters.debye_waller import widths_of
 from hpcfit.kinds.clusters.library import Library, Shape, counts_in, medoid, read_library, read_structure
 from tests.kinds.clusters.golden_library import golden_folder, library, table
 
@@ -31,6 +32,8 @@ def test_s5_008_motif_folders_replace_the_files_beside_them_and_representatives_
     assert list(found.ensembles) == ["Pb2I", "PbI"]
     assert found.ensembles["PbI"].motifs == ("motif_1", "motif_10")
     assert len(found.ensembles["PbI"].structures) == 2
+    assert [one.source for one in found.ensembles["PbI"].beside] == [str(tmp_path / "PbI" / "beside.xyz")]
+    assert widths_of(found.ensembles["PbI"], ROLES, {}, pairs="all")["I", "Pb"].structures == 3
     assert len(found.ensembles["Pb2I"].structures) == 1
 
 
