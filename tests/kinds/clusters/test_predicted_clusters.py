@@ -19,7 +19,7 @@ from hpcfit.kinds.clusters.prediction.candidates import (
     split_nodes,
     target_sizes,
 )
-from hpcfit.kinds.clusters.prediction.predict import Options, predict
+from hpcfit.kinds.clusters.prediction.predict import LIMITATIONS, Options, predict
 from hpcfit.kinds.clusters.prediction.ridge import LAMBDA, Target, fit_ridge
 from hpcfit.kinds.clusters.prediction.rows import Observed, Row, features, small_data, training_rows
 from hpcfit.kinds.clusters.prediction.shares import Predicted, observed_weights, pruned, tail, with_shares
@@ -290,6 +290,11 @@ def test_s5_036_a_label_that_was_never_seen_has_zeros(golden):
     found = {one.label: one for one in training_rows(library(golden, "main"), seen)}
     assert found["Pb3I2"].observed == Observed()
     assert found["Pb3I2"].stability == pytest.approx(1.4)
+
+
+def test_s5_125_to_133_limitations_are_sentences_of_their_own():
+    assert list(LIMITATIONS) == [f"S5-{number}" for number in range(125, 134)]
+    assert all(text.endswith(".") for text in LIMITATIONS.values())
 
 
 def test_s5_125_a_small_training_set_is_said():

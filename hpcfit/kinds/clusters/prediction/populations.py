@@ -8,6 +8,7 @@ rest.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -201,8 +202,6 @@ def _gaussian_process(
     kernel = ConstantKernel(0.3, (1e-3, 1.0)) * RBF(1.5, (0.7, 3.0))
     rest = y - np.log(trend.predict(counts))
     model = GaussianProcessRegressor(kernel, alpha=1 / weights)  # the variance of ln c of a Poisson count
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a parameter at its bound, which is a fit as good as any
         model.fit(_amounts(counts, roles, others), rest)
