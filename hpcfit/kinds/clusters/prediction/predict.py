@@ -44,15 +44,15 @@ from hpcfit.kinds.clusters.prediction.shares import (
 # By number of the requirement that asks for the sentence.
 LIMITATIONS = {
     "S5-125": "A few labels and sizes train the models: a prediction is a hint, to be checked by a longer simulation.",
-    "S5-126": "Trends of composition are extrapolated; structures are not learned as a whole (no latent representation).",
+    "S5-126": "Trends of composition are extrapolated; no latent representation of structures is learned.",
     "S5-127": "Structures are grown from medians of bonds, angles and contacts, not from their joint distribution.",
     "S5-128": "One structure stands for a predicted label; Debye-Waller widths give back a part of its ensemble, as the"
     " self-check of each observed label shows.",
     "S5-129": "Predicted structures are not minimised in energy.",
     "S5-130": "Lifetimes come from changes of counts, which do not know one cluster from another of the same label.",
     "S5-131": "No graph neural network is used.",
-    "S5-132": "The models are linear (ridge, elastic net, mass action) and a Gaussian process; lasso, or message passing"
-    " where thousands of labels are known, are related choices.",
+    "S5-132": "The models are linear (ridge, elastic net, mass action) and a Gaussian process; lasso, and message"
+    " passing where thousands of labels are known, are related choices.",
     "S5-133": "Coefficients, weights and rejected candidates with their reasons are part of the report.",
 }
 
