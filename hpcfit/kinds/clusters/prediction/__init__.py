@@ -1,0 +1,1 @@
+"""Larger clusters predicted from smaller ones: training rows, models, candidates, shares, weights."""

@@ -1,0 +1,217 @@
+"""Models of the mean count of a label per frame, judged by how well they foretell the largest size that was observed.
+
+ridge: the documented one on ln(1 + c), which is linear where counts are small and so cannot decay. The others fit ln c
+of labels that were seen, with weights of Poisson counts. mass_action: ln c = a + b n + Σ c_X X, the law of independent
+additions at equilibrium; elastic_net: the same on all features, shrunk; gaussian_process: mass action and a smooth
+rest.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from hpcfit.errors import InputError
+from hpcfit.kinds.clusters.composition import Roles
+from hpcfit.kinds.clusters.prediction.ridge import Target, fit_ridge
+from hpcfit.kinds.clusters.prediction.rows import Counts, Row, Weighting, feature_names, features, others_in
+
+ModelName = Literal["ridge", "elastic_net", "mass_action", "gaussian_process"]
+MODELS: tuple[ModelName, ...] = ("ridge", "elastic_net", "mass_action", "gaussian_process")
+ENOUGH = 10  # instances of a size, to judge models by it
+WITHOUT_CHECK: ModelName = "mass_action"  # where two sizes leave nothing to foretell
+
+
+class CountModel(NamedTuple):
+    """A fitted model of mean counts. predict: compositions -> mean counts [m]; terms: its coefficients by name."""
+
+    name: ModelName
+    predict: Callable[[Sequence[Counts]], np.ndarray]
+    terms: dict[str, float]
+
+
+class Foretold(NamedTuple):
+    """A label of the largest size, by a model that did not see that size. factor: how many times off, infinite where 0
+    was predicted of a label that occurs."""
+
+    model: ModelName
+    label: str
+    observed: float
+    predicted: float
+
+    @property
+    def factor(self) -> float:
+        """The larger of predicted/observed and observed/predicted."""
+        if min(self.predicted, self.observed) <= 0:
+            return np.inf
+        return max(self.predicted / self.observed, self.observed / self.predicted)
+
+
+class Interval(NamedTuple):
+    """Bootstrap quantiles of mean counts, low [m] and high [m]."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+def fit_counts(name: ModelName, rows: Sequence[Row], roles: Roles, weighting: Weighting = "saxshell") -> CountModel:
+    """The model of this name. weighting: of the ridge alone; the others weigh by how often a label was seen.
+
+    Raises InputError where a logarithmic model has fewer than two sizes that were seen.
+    """
+    others = others_in(rows, roles)
+    if name == "ridge":
+        x = features([row.counts for row in rows], roles, others)
+        y = np.array([row.observed.mean_count for row in rows])
+        weights = np.array([row.weight(weighting) for row in rows])
+        found = fit_ridge(x, y, weights, Target("mean_count", log=True))
+        terms = dict(zip(feature_names(others), map(float, found.coefficients)))
+        return CountModel(name, lambda counts: found.predict(features(counts, roles, others)), terms)
+    seen = [row for row in rows if row.observed.mean_count > 0]
+    if len({row.n_node for row in seen}) < 2:
+        raise InputError(
+            f"{len(seen)} of {len(rows)} labels of the library occur in the frames, of fewer than two sizes: {name}"
+            " cannot extrapolate",
+            remedy="give longer trajectories, or prediction.model = 'ridge'",
+        )
+    y = np.log([row.observed.mean_count for row in seen])
+    weights = np.array([max(row.observed.total, 1) for row in seen], float)
+    return _LOGARITHMIC[name]([row.counts for row in seen], y, weights, roles, others)
+
+
+def leave_largest_size_out(
+    rows: Sequence[Row], roles: Roles, models: Sequence[ModelName] = MODELS, weighting: Weighting = "saxshell"
+) -> list[Foretold]:
+    """The labels of the largest size with at least ten instances, predicted by models of all smaller sizes. Empty
+    where fewer than three sizes were seen, as a single size cannot train."""
+    seen = [row for row in rows if row.observed.mean_count > 0]
+    instances = Counter[int]()
+    for row in seen:
+        instances[row.n_node] += row.observed.total
+    largest = max((n for n, total in instances.items() if total >= ENOUGH), default=0)
+    smaller = [row for row in rows if row.n_node < largest]
+    held_out = [row for row in seen if row.n_node == largest]
+    if len({row.n_node for row in smaller if row.observed.mean_count > 0}) < 2:
+        return []
+    found = []
+    for name in models:
+        predicted = fit_counts(name, smaller, roles, weighting).predict([row.counts for row in held_out])
+        found += [Foretold(name, row.label, row.observed.mean_count, float(p)) for row, p in zip(held_out, predicted)]
+    return found
+
+
+def best_model(foretold: Sequence[Foretold]) -> tuple[ModelName, str]:
+    """The model with the smallest geometric mean of factors, the first of equals, and a sentence that says so."""
+    if not foretold:
+        return WITHOUT_CHECK, f"{WITHOUT_CHECK}: fewer than three sizes were seen, so that nothing could be left out"
+    names = list(dict.fromkeys(one.model for one in foretold))
+    errors = [float(np.mean([np.log(one.factor) for one in foretold if one.model == name])) for name in names]
+    best = names[int(np.argmin(errors))]
+    if not np.isfinite(min(errors)):
+        return WITHOUT_CHECK, f"{WITHOUT_CHECK}: every model predicts 0 for a label of the largest size that occurs"
+    off = f"off by a factor {np.exp(min(errors)):.2g} (geometric mean)"
+    return best, f"{best}: {off} where the largest size is left out"
+
+
+def bootstrap_interval(
+    fit: Callable[[Sequence[Row]], CountModel],
+    rows: Sequence[Row],
+    counts_by_block: dict[str, np.ndarray],
+    frames_by_block: np.ndarray,
+    of: Sequence[Counts],
+    *,
+    resamples: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Interval:
+    """Quantiles of predicted mean counts over resamples of statistical blocks with replacement.
+
+    counts_by_block: of each label how many instances the frames of a block have, [B]; frames_by_block: [B]; of: the
+    compositions. A resample where a model cannot be fitted is left out. Efron 1979, 10.1214/aos/1176344552.
+    """
+    random, B, found = np.random.default_rng([seed, 2]), len(frames_by_block), []
+    for _ in range(resamples):
+        drawn = random.multinomial(B, np.full(B, 1 / B))
+        frames = float(drawn @ frames_by_block)
+        resampled = []
+        for row in rows:
+            total = int(drawn @ counts_by_block.get(row.label, np.zeros(B)))
+            resampled.append(row._replace(observed=row.observed._replace(total=total, mean_count=total / frames)))
+        try:
+            found.append(fit(resampled).predict(of))
+        except InputError:
+            continue
+    if not found:
+        return Interval(np.full(len(of), np.nan), np.full(len(of), np.nan))
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return Interval(low, high)
+
+
+# ---- models of ln c ------------------------------------------------------------------------------------------------
+
+
+def _amounts(counts: Sequence[Counts], roles: Roles, others: Sequence[str]) -> np.ndarray:
+    """[m, 1 + others]: nodes and the count of each other species."""
+    return np.array([[roles.nodes_in(one), *(one.get(species, 0) for species in others)] for one in counts], float)
+
+
+def _mass_action(
+    counts: Sequence[Counts], y: np.ndarray, weights: np.ndarray, roles: Roles, others: Sequence[str]
+) -> CountModel:
+    from sklearn.linear_model import LinearRegression
+
+    model = LinearRegression().fit(_amounts(counts, roles, others), y, sample_weight=weights)
+    terms = {"1": float(model.intercept_), "n_node": float(model.coef_[0])}
+    terms |= {f"n_{species}": float(value) for species, value in zip(others, model.coef_[1:])}
+    return CountModel("mass_action", lambda of: np.exp(model.predict(_amounts(of, roles, others))), terms)
+
+
+def _elastic_net(
+    counts: Sequence[Counts], y: np.ndarray, weights: np.ndarray, roles: Roles, others: Sequence[str]
+) -> CountModel:
+    from sklearn.linear_model import ElasticNetCV
+    from sklearn.model_selection import LeaveOneOut
+
+    x = features(counts, roles, others)[:, 1:]
+    mean, deviation = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
+    z, share = (x - mean) / deviation, weights / weights.mean()
+    model = ElasticNetCV(alphas=[1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3], cv=LeaveOneOut(), max_iter=100_000)
+    model.fit(z, y, sample_weight=share)
+    slopes = model.coef_ / deviation
+    terms = dict(zip(feature_names(others), map(float, [model.intercept_ - mean @ slopes, *slopes])))
+    terms["alpha"] = float(model.alpha_)
+
+    def predict(of: Sequence[Counts]) -> np.ndarray:
+        return np.exp(model.predict((features(of, roles, others)[:, 1:] - mean) / deviation))
+
+    return CountModel("elastic_net", predict, terms)
+
+
+def _gaussian_process(
+    counts: Sequence[Counts], y: np.ndarray, weights: np.ndarray, roles: Roles, others: Sequence[str]
+) -> CountModel:
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel
+
+    trend = _mass_action(counts, y, weights, roles, others)
+    # bounds: a rest of at most a factor e, which fades within a few additions and so leaves mass action beyond
+    kernel = ConstantKernel(0.3, (1e-3, 1.0)) * RBF(1.5, (0.7, 3.0))
+    rest = y - np.log(trend.predict(counts))
+    model = GaussianProcessRegressor(kernel, alpha=1 / weights)  # the variance of ln c of a Poisson count
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a parameter at its bound, which is a fit as good as any
+        model.fit(_amounts(counts, roles, others), rest)
+    variance, length = np.exp(model.kernel_.theta)
+    terms = trend.terms | {"variance of the rest": float(variance), "its length": float(length)}
+
+    def predict(of: Sequence[Counts]) -> np.ndarray:
+        return trend.predict(of) * np.exp(model.predict(_amounts(of, roles, others)))
+
+    return CountModel("gaussian_process", predict, terms)
+
+
+_LOGARITHMIC = {"mass_action": _mass_action, "elastic_net": _elastic_net, "gaussian_process": _gaussian_process}
