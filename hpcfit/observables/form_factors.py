@@ -1,6 +1,6 @@
 """Form factors of species in a Debye sum: of X-rays (neutral atoms and ions) and neutrons, in vacuum or in a solvent.
 
-X-rays: sums of five Gaussians and a constant (Waasmaier and Kirfel 1995, 10.1107/S0108767394013292), without f' and f''.
+X-rays: sums of five Gaussians and a constant (Waasmaier and Kirfel 1995, 10.1107/S0108767394013292), without f', f''.
 Neutrons: coherent scattering lengths. Both are periodictable's tables. A solvent of density rho is displaced by dummy
 atoms of volume V (Fraser, MacRae and Suzuki 1978, 10.1107/S0021889878014296):
 
@@ -19,7 +19,7 @@ from hpcfit.errors import InputError
 Radiation = Literal["xray", "neutron"]
 WATER = {"xray": 0.334, "neutron": -0.056}  # electrons / A^3; fm / A^3 of light water (0.1 fm / A^3 is 1e-6 / A^2)
 LARGEST_Q = 6 * 4 * np.pi  # 1/A, up to which the X-ray table holds
-# Volumes that atoms displace, A^3 (Fraser et al. 1978; ions: Svergun, Barberato and Koch 1995, 10.1107/S0021889895007047).
+# Volumes that atoms displace, A^3 (Fraser et al. 1978; ions: Svergun et al. 1995, 10.1107/S0021889895007047).
 DISPLACED = {
     "H": 5.15, "D": 5.15, "C": 16.44, "N": 2.49, "O": 9.13, "P": 5.73, "S": 19.86, "Mg": 17.16, "Ca": 31.89, "Mn": 9.20,
     "Fe": 7.99, "Cu": 8.78, "Zn": 9.85,

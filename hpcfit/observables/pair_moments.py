@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, pairwise
 from typing import Any
 
 import jax.numpy as jnp
@@ -124,7 +124,7 @@ def moments_of_many(
 ) -> PairMoments:
     """The summed moments of many structures, each by itself, such as all instances of a label in a block of frames.
 
-    positions: [n, 3] A, of all of them one after another; kinds: [n]; starts: [m + 1], ascending: where each begins, and n.
+    positions: [n, 3] A, one structure after another; kinds: [n]; starts: [m + 1], where each begins, and n.
     """
     starts = np.asarray(starts, np.int64)
     x, kind, order = _sorted(positions, kinds, species)
@@ -160,7 +160,7 @@ def row_parts(n: int) -> list[slice]:
     parts = max(1, round(pairs_before[-1] / PAIRS_TOGETHER))
     ends = np.searchsorted(pairs_before, np.linspace(0, pairs_before[-1], parts + 1))
     ends[-1] = n
-    return [slice(int(a), int(b)) for a, b in zip(ends, ends[1:])]
+    return [slice(int(a), int(b)) for a, b in pairwise(ends)]
 
 
 def _sorted(
@@ -208,7 +208,7 @@ def _add_moments(x, kind, S, start, stop, per_width, among, sums):
         a = kind[i]
         first = a * S - a * (a - 1) // 2 - a
         for j in range(i + 1, n):
-            if among is not None and not among[i, j]:  # noqa: SIM102 (Numba prunes the branch)
+            if among is not None and not among[i, j]:
                 continue
             u = place[j]
             k = int(u)
@@ -234,8 +234,8 @@ def _add_many(x, kind, S, starts, per_width, sums):
 class MomentSum:
     """A sum of moments with the same bits for any number of ranks and any order of the parts.
 
-    Counts are integers. Moments are added as 64-bit integers (``fit.running_sum``), part by part: what is one part, such
-    as all structures of a block of frames, must be decided by the data and not by the ranks.
+    Counts are integers. Moments are added as 64-bit integers (``fit.running_sum``), part by part: what is one part,
+    such as all structures of a block of frames, must be decided by the data and not by the ranks.
     """
 
     def __init__(self, species: Sequence[str], width: float, reductions: Reductions = "reproducible"):
@@ -301,14 +301,12 @@ def _check_alike(one: Any, other: PairMoments) -> None:
 # ---- intensities ---------------------------------------------------------------------------------------------------
 
 
-def intensity(
-    atoms: Any, pair_sums: Any, f: Any, q: Any, sigma: Any = None, undamped: Any = None
-) -> Any:
+def intensity(atoms: Any, pair_sums: Any, f: Any, q: Any, sigma: Any = None, undamped: Any = None) -> Any:
     """I(q) [Q], in the unit of f^2, differentiable in JAX by every argument.
 
     atoms: [S], numbers of atoms; pair_sums: [P, Q]; f: [S, Q]; q: [Q] 1/A; sigma: [P] A, the spread of each pair's
-    separation along an axis (B = 8 pi^2 sigma^2), which damps pairs and never the terms i = j; undamped: [P, Q], sums of
-    pairs that it does not damp. For an isotropic Gaussian spread of separations the damping is exact.
+    separation along an axis (B = 8 pi^2 sigma^2), which damps pairs and never the terms i = j; undamped: [P, Q], the
+    sums of pairs that it does not damp. For an isotropic Gaussian spread of separations the damping is exact.
     """
     a, b = pair_indices(f.shape[0])
     f, q = jnp.asarray(f), jnp.asarray(q)
@@ -369,7 +367,7 @@ def _add_exact(x, starts, q, among, found):
             for i in range(starts[a], starts[a + 1]):
                 m = 0
                 for j in range(max(i + 1, starts[b]), starts[b + 1]):
-                    if among is not None and not among[i, j]:  # noqa: SIM102
+                    if among is not None and not among[i, j]:
                         continue
                     dx, dy, dz = x[j, 0] - x[i, 0], x[j, 1] - x[i, 1], x[j, 2] - x[i, 2]
                     r[m] = max(np.sqrt(dx * dx + dy * dy + dz * dz), 1e-30)

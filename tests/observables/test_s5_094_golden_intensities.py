@@ -88,7 +88,7 @@ def test_s5_091_averaged_structures_have_no_displacements(golden):
         assert len(files) == entry["files"]
         starts = np.cumsum([0, *(len(kinds) for kinds, _ in files)])
         every = pm.moments_of_many(
-            np.concatenate([x for _, x in files]), sum((k for k, _ in files), []), starts, SPECIES, width
+            np.concatenate([x for _, x in files]), [one for kinds, _ in files for one in kinds], starts, SPECIES, width
         )
         np.testing.assert_allclose(pm.mean_intensity(every, f, q), entry["intensity"], rtol=3e-8)
         each = [pm.mean_intensity(pm.pair_moments(x, kinds, SPECIES, width), f, q) for kinds, x in files]

@@ -34,7 +34,7 @@ def test_charged_spheres_repel_by_the_transform_of_their_potential():
     S, hard = (np.asarray(one) for one in (charged_spheres(Q, R, eta, z, length, bjerrum), hard_spheres(Q, R, eta)))
     for n in (1, 10, 40):
         u = lambda r: z**2 * bjerrum / (1 + R / length) ** 2 * np.exp(-(r - 2 * R) / length) / r  # noqa: E731
-        inside = lambda r, q=Q[n]: 4 * np.pi * r**2 * u(r) * np.sinc(q * r / np.pi)  # noqa: E731
+        inside = lambda r, q=Q[n], u=u: 4 * np.pi * r**2 * u(r) * np.sinc(q * r / np.pi)  # noqa: E731
         transform = quad(inside, 2 * R, 60 * length, epsrel=1e-11, limit=400)[0]
         assert 1 / S[n] - 1 / hard[n] == pytest.approx(density * transform, rel=1e-6)
     np.testing.assert_allclose(charged_spheres(Q, R, eta, 0.0, length, bjerrum), hard, rtol=1e-14)
@@ -50,7 +50,9 @@ def test_s5_141_derivatives_by_all_parameters_are_finite_differences():
         gradient = jax.grad(value)(at)
         for k in range(4):
             step = jnp.zeros(4).at[k].set(1e-5)
-            assert float(gradient[k]) == pytest.approx(float(value(at + step) - value(at - step)) / 2e-5, rel=1e-6, abs=1e-8)
+            assert float(gradient[k]) == pytest.approx(
+                float(value(at + step) - value(at - step)) / 2e-5, rel=1e-6, abs=1e-8
+            )
 
 
 def test_screening_by_salt_in_water():
