@@ -50,8 +50,8 @@ STARTS = {"radius": 6.0, "fraction": 0.1, "charge": 1.0}
 
 @dataclass(frozen=True)
 class MixtureOptions:
-    """The choices of a fit. weights: whether populations are fitted, held to the predicted ones by alpha; offset: whether
-    a constant is; pairs: of species whose B is fitted, each by a factor exp(+-b_width) of its start; spheres: S(q) with
+    """The choices of a fit. weights: whether populations are fitted, held to the predicted ones by alpha; offset: if a
+    constant is; pairs: of species whose B is fitted, each by a factor exp(+-b_width) of its start; spheres: S(q) with
     bounds and starts of its parameters by name, debye_length and bjerrum in A; profiled: whether scale, solvent and
     offset are found in closed form, or are parameters of the optimizer."""
 
@@ -87,8 +87,8 @@ class MixtureOptions:
 class MixtureResult(NamedTuple):
     """A fitted mixture.
 
-    weights: [C], of sum 1; parameters: all others by name: scale, solvent, offset, B of refined pairs as factors, radius,
-    fraction, charge; chi2, points, free: parameters that were fitted; loss; model, mean, contributions: [Q], [Q] and
+    weights: [C], of sum 1; parameters: all others by name: scale, solvent, offset, B of refined pairs as factors, and
+    those of S(q); chi2, points, free: parameters that were fitted; loss; model, mean, contributions: [Q], [Q] and
     [C, Q], the fitted curve, the mean of the components before scale and S(q), and what each adds to the curve; params:
     of this rank, for fits that begin there; stopped: why the fit ended.
     """
@@ -202,7 +202,8 @@ class Mixture:
         known = {pair: n for n, pair in enumerate(pairs)} | {pair[::-1]: n for n, pair in enumerate(pairs)}
         if wrong := [pair for pair in options.pairs if tuple(pair) not in known]:
             raise InputError(
-                f"B of the pair {'-'.join(wrong[0])} is to be fitted", remedy=f"the species are {', '.join(self.species)}"
+                f"B of the pair {'-'.join(wrong[0])} is to be fitted",
+                remedy=f"the species are {', '.join(self.species)}",
             )
         pair_of = np.eye(len(pairs))[[known[tuple(pair)] for pair in options.pairs]].reshape(-1, len(pairs))
         bounds = np.array([options.bounds_of(name) for name in options.sphere_names]).reshape(-1, 2)
@@ -285,7 +286,8 @@ class Mixture:
         solvent = 0.0 if self.solvent is None else linear[1] * self.solvent
         metrics = evaluate.metrics(at)
         return MixtureResult(
-            weights, parameters, metrics["chi2"], metrics["chi2_held_out"], int(np.sum(self.counts)), self.free, at.loss,
+            weights, parameters, metrics["chi2"], metrics["chi2_held_out"], int(np.sum(self.counts)), self.free,
+            at.loss,
             contributions.sum(axis=0) + solvent + linear[2], weights @ curves, contributions, at.params,
             fitted.stopped,
         )  # fmt: skip

@@ -204,7 +204,8 @@ class MixtureFit:
         named = dict(zip(LINEAR, linear))
         of_held_out = _chi2(sums.held_out, linear)
         return {
-            "chi2": _chi2(sums.fitted, linear), "chi2_held_out": of_held_out, "kl_populations": self.divergence(common), **named,
+            "chi2": _chi2(sums.fitted, linear), "chi2_held_out": of_held_out,
+            "kl_populations": self.divergence(common), **named,
         }  # fmt: skip
 
 
