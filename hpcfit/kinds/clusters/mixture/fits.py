@@ -212,7 +212,7 @@ class Mixture:
         return MixtureFit(
             Points(*(self._tiled(values)[tiles] for values in self._points())), float(options.alpha), pair_of,
             float(options.b_width) ** -2, Interference(*bounds.T, options.debye_length, options.bjerrum),
-            np.log(share / (1 - share)), *self._linear_start(), options.spheres, options.weights,
+            np.log(share / (1 - share)), *self._linear_start(), self._units(), options.spheres, options.weights,
             self.solvent is not None, options.offset, options.profiled,
         )  # fmt: skip
 
@@ -240,6 +240,13 @@ class Mixture:
         turned = vectors / np.sqrt(np.maximum(eigenvalues, 1e-10 * eigenvalues[-1]))
         # The stiffest direction keeps its length, so that these curvatures are near those of the other parameters.
         return np.array([*np.log(found[:2]), found[2]]), turned / np.linalg.norm(turned[:, -1])
+
+    def _units(self) -> np.ndarray:
+        """What brings the predicted mean, the solvent and 1 to the size of the measured curve, [3]."""
+        measured = np.linalg.norm(self.curve.intensity / self.curve.sigma)
+        columns = self._mean(self.prior()), self._points().solvent, np.ones(len(self.curve.q))
+        size = np.array([np.linalg.norm(column / self.curve.sigma) for column in columns])
+        return measured / np.where(size > 0, size, measured)
 
     def _tiled(self, values: np.ndarray) -> np.ndarray:
         """[..., Q] as [tiles, ..., TILE], padded by zeros."""

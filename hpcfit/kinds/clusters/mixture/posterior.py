@@ -148,11 +148,10 @@ def _density(mixture: Mixture, coordinates: _Coordinates) -> Any:
         sliced = jax.vmap(lambda tile: jnp.sum(jax.vmap(of_cell)(tile, v, ids, more), axis=0))(data)
         of_tile = lambda s, tile: problem.summary(Statistics(common, s), params.shared, tile)  # noqa: E731
         grams: Grams = jax.tree.map(lambda a: jnp.sum(a, axis=0), jax.vmap(of_tile)(sliced, problem.points))
-        profiled = _profiled(grams.fitted, used)
+        profiled = problem.units * _profiled(grams.fitted, used)
         linear = problem.linear(grams, shared) if options.profiled else profiled
-        a = jnp.append(linear, -1.0)
         scaled = _normal(grams.fitted, used)
-        loss = a @ grams.fitted @ a / 2 + problem.alpha * problem.divergence(common)
+        loss = problem.misfit(grams.fitted, linear) / 2 + problem.alpha * problem.divergence(common)
         loss = loss + jnp.sum(problem.b_precision * t**2) / 2 + jnp.linalg.slogdet(scaled)[1] / 2
         flat = 0.0 if y is None else jnp.sum(log_w)  # from ln w to w: a flat prior on the simplex
         return loss - flat, (jnp.exp(log_w), grams.fitted, linear)
@@ -180,7 +179,7 @@ def _posterior(
     size = np.sqrt(np.einsum("nkk->nk", normal))
     factor = np.linalg.cholesky(np.linalg.inv(normal / size[:, :, None] / size[:, None]))
     noise = np.einsum("nij,nj->ni", factor, random.standard_normal((len(points), 3))) / size
-    drawn = np.asarray(linear) + noise * used
+    drawn = np.asarray(linear) + noise * used * np.asarray(mixture.problem().units)
     drawn[:, :2] = np.maximum(drawn[:, :2], 0.0)
     parameters = dict(zip(LINEAR, drawn.T))
     t, spheres = points[:, n : n + coordinates.refined], points[:, n + coordinates.refined :]

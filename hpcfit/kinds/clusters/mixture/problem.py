@@ -68,8 +68,8 @@ class WeightSums(NamedTuple):
 
 
 class Grams(NamedTuple):
-    """Sums over points of weight x x^T, x = (scatterers, solvent, 1, measured), [4, 4]: of fitted points and of those
-    held out."""
+    """Sums over points of weight x x^T, x = (scatterers, solvent, 1, measured) in their units, [4, 4]: of fitted points
+    and of those held out."""
 
     fitted: Any
     held_out: Any
@@ -93,6 +93,8 @@ class MixtureFit:
     linear: z, where scale, solvent and offset are not profiled: (ln scale, ln solvent, offset) = start + map z.
     pair_of: [refined, P], 1 where a refined parameter is of that pair; b_precision: 1 / width^2; spheres_start: [K] in
     the unbounded parameters; linear_start, linear_map: [3] and [3, 3], which make chi2 equally curved by z.
+    units: [3], that make scatterers, solvent and offset about as large as the measurement: the numbers of a Gram matrix
+    are added at one exponent.
     """
 
     points: Points
@@ -103,6 +105,7 @@ class MixtureFit:
     spheres_start: Any
     linear_start: Any
     linear_map: Any
+    units: Any
     spheres: Spheres = field(metadata={"static": True})
     weights_fitted: bool = field(metadata={"static": True})
     has_solvent: bool = field(metadata={"static": True})
@@ -176,6 +179,7 @@ class MixtureFit:
         """The products of model and measurement over the points of a tile."""
         scatterers = statistics.sliced / statistics.common.e * self.structure_factor(tile.q, shared)
         x = jnp.stack([scatterers, tile.solvent, jnp.ones_like(tile.q), tile.value])
+        x = x * jnp.append(jnp.asarray(self.units), 1.0)[:, None]
         return Grams((x * tile.weight) @ x.T, (x * tile.held_out) @ x.T)
 
     # ---- loss ------------------------------------------------------------------------------------------------------
@@ -183,16 +187,21 @@ class MixtureFit:
     def linear(self, sums: Grams, shared: dict) -> Any:
         """(scale, solvent, offset), [3]."""
         if self.profiled:
-            return _least_squares(sums.fitted, self.has_solvent, self.has_offset)
+            return self.units * _least_squares(sums.fitted, self.has_solvent, self.has_offset)
         a = self.linear_start + self.linear_map @ shared["linear"]
         used = jnp.array([1.0, self.has_solvent, self.has_offset])
         return used * jnp.stack([jnp.exp(a[0]), jnp.exp(a[1]), a[2]])
 
     def loss(self, sums: Grams, common: WeightSums, shared: dict) -> Any:
         """See the module."""
-        chi2 = _chi2(sums.fitted, self.linear(sums, shared))
+        chi2 = self.misfit(sums.fitted, self.linear(sums, shared))
         held = jnp.sum(self.b_precision * shared["log_b"] ** 2) / 2
         return chi2 / 2 + self.alpha * self.divergence(common) + held
+
+    def misfit(self, gram: Any, linear: Any) -> Any:
+        """The chi2 of a Gram matrix at linear terms."""
+        a = jnp.append(linear / jnp.asarray(self.units), -1.0)
+        return a @ gram @ a
 
     def divergence(self, common: WeightSums) -> Any:
         """KL(w || w0), nats."""
@@ -202,17 +211,11 @@ class MixtureFit:
         """chi2 of fitted and of held-out points, the divergence, and the linear terms."""
         linear = self.linear(sums, shared)
         named = dict(zip(LINEAR, linear))
-        of_held_out = _chi2(sums.held_out, linear)
+        of_held_out = self.misfit(sums.held_out, linear)
         return {
-            "chi2": _chi2(sums.fitted, linear), "chi2_held_out": of_held_out,
+            "chi2": self.misfit(sums.fitted, linear), "chi2_held_out": of_held_out,
             "kl_populations": self.divergence(common), **named,
         }  # fmt: skip
-
-
-def _chi2(gram: Any, linear: Any) -> Any:
-    """Sum over points of weight (measured - model)^2."""
-    a = jnp.append(linear, -1.0)
-    return a @ gram @ a
 
 
 def _least_squares(gram: Any, has_solvent: bool, has_offset: bool) -> Any:
