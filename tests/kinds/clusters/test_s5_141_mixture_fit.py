@@ -148,6 +148,7 @@ def test_s5_141_a_known_mixture_is_recovered(small):
 
 def test_s5_141_errors_cover_the_truth(small):
     """Bootstrap and posterior agree on the size of the errors, and the truth lies within 5 of them."""
+    pytest.importorskip("bumps")
     mixture, found = small
     resampled = bootstrap(mixture, Unrecorded(), 12, start=found.params)
     posterior = sample(mixture, found, Ranks(), draws=4000, burn=200)

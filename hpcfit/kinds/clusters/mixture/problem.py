@@ -129,7 +129,7 @@ class MixtureFit:
         return Params(shared, np.zeros(frames.ids.shape))
 
     def gauge(self, params: Params, frames: FrameRows, reduce: Reduce) -> Params:
-        """The same weights with sum of w0 exp(v) = 1."""
+        """Equivalent parameters: the sum of w0 exp(v) is 1."""
         v = np.asarray(params.local, float)
         held = frames.ids >= 0
         most = reduce.max(float(np.max(v[held], initial=-np.inf)))
