@@ -6,8 +6,9 @@ Usage: tools/bench_clusters.py debye [--atoms 1000 5000 20000]
 debye: I(q) of balls of a cubic lattice, 3.2 A, two species, 200 q of 0.02 to 1.2 1/A, jittered by 0.2 A and perfect.
 CPU seconds of one thread, the lesser of two runs (exact sums: one), and the largest relative error over q against the
 exact sum. Plain NumPy sums row by row, all rows at 1,000 atoms and every 20th at 5,000; at 20,000 plain NumPy and freud
-are extrapolated by the number of pairs and marked *. freud's StaticStructureFactorDebye has no form factors: its error is against f = 1. DebyeCalculator is
-measured where it is installed, in its default precision and batches; it counts each pair once.
+are extrapolated by the number of pairs and marked *. freud's StaticStructureFactorDebye has no form factors: its error
+is against f = 1. DebyeCalculator is measured where it is installed, in its default precision and batches; it counts
+each pair once.
 """
 
 import argparse

@@ -112,7 +112,9 @@ def test_s5_141_loss_and_gradient(profiled):
         assert here.gradient.local[0, c] == pytest.approx(slope, rel=1e-5, abs=1e-4)
 
 
-def test_s5_141_the_same_bits_on_two_ranks():
+@pytest.mark.parametrize("size", [2, 4])
+def test_s5_141_the_same_bits_on_several_ranks(size):
+    """There are 3 tiles: with 4 ranks one has none."""
     curve = measured(components(), spheres=HARD)
     mixture = Mixture.of(even(components()), SPECIES, curve, ALL)
 
@@ -124,10 +126,10 @@ def test_s5_141_the_same_bits_on_two_ranks():
         return float(found.loss), found.gradient
 
     alone, gradient = at(Ranks())
-    meeting = Meeting(2)
-    with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda rank: at(ThreadRanks(meeting, rank, 2)), range(2)))
-    for loss, other in both:
+    meeting = Meeting(size)
+    with ThreadPoolExecutor(size) as pool:
+        every = list(pool.map(lambda rank: at(ThreadRanks(meeting, rank, size)), range(size)))
+    for loss, other in every:
         assert loss == alone
         assert np.array_equal(other.local, gradient.local)
         assert all(np.array_equal(other.shared[key], gradient.shared[key]) for key in gradient.shared)

@@ -311,10 +311,12 @@ class Mixture:
 
 
 def fit_mixture(
-    mixture: Mixture, fits: Fits, name: str = "mixture", tolerance: float = 0.0, start: Params | None = None
-) -> MixtureResult:
-    """The fit of a mixture, from the predicted populations or from the parameters of another fit; collective."""
-    evaluate = mixture.gradient(mixture.grid(fits.grid.world))
+    mixture: Mixture, fits: Fits, name: str = "mixture", tolerance: float = 0.0, start: Params | None = None,
+    grid: Grid | None = None,
+) -> MixtureResult:  # fmt: skip
+    """The fit of a mixture, from the predicted populations or from the parameters of another fit; collective. grid: of
+    another fit of the same curve: each new one takes communicators, of which MPI has some thousands."""
+    evaluate = mixture.gradient(mixture.grid(fits.grid.world) if grid is None else grid)
     start = evaluate.problem.init(0, evaluate.frames.rows) if start is None else start
     return mixture.result(evaluate, fits.fit(name, start, evaluate, tolerance=tolerance))
 
@@ -335,11 +337,12 @@ def leave_out(
     """Fits without each of so many segments of q, which are then predicted; collective. A segment of successive points
     is harder to predict than scattered ones, and says more. start: of each fit, such as the result's parameters."""
     segments, found = np.array_split(np.arange(len(mixture.curve.q)), folds), []
+    grid = mixture.grid(fits.grid.world)
     for number, segment in enumerate(segments):
         out = np.zeros(len(mixture.curve.q), bool)
         out[segment] = True
         one = replace(mixture, counts=np.where(out, 0.0, 1.0), held_out=out)
-        result = fit_mixture(one, fits, f"{name} {number + 1}", ENOUGH, start)
+        result = fit_mixture(one, fits, f"{name} {number + 1}", ENOUGH, start, grid)
         found.append((result.chi2_held_out / len(segment), result.chi2 / result.points))
     chi2, fitted = np.array(found).T
     q = mixture.curve.q
@@ -373,13 +376,13 @@ def bootstrap(
     by_block: the component of a label in each block of frames (weight: its count there), the same number of blocks for
     every label. Resample n is a function of (seed, n). start: of each fit, such as the result's parameters.
     """
-    found = []
+    found, grid = [], mixture.grid(fits.grid.world)
     for number in range(resamples):
         random = np.random.default_rng((seed, number))
         one = replace(mixture, counts=_drawn(len(mixture.curve.q), block, random))
         if by_block:
             one = replace(one, components=_redrawn(mixture.components, by_block, random))
-        found.append(fit_mixture(one, fits, f"{name} {number + 1}", ENOUGH, start))
+        found.append(fit_mixture(one, fits, f"{name} {number + 1}", ENOUGH, start, grid))
     parameters = {key: np.array([one.parameters[key] for one in found]) for key in found[0].parameters}
     return Bootstrap(np.stack([one.weights for one in found]), parameters, np.array([one.chi2 for one in found]))
 
