@@ -78,10 +78,8 @@ def _in_freud(x: np.ndarray, box: np.ndarray | None, r_max: float, where: str) -
     freud = _freud()
     if box is None:
         inner = x - 0.5 * (x.max(axis=0) + x.min(axis=0))
-        side = float(2 * np.abs(inner).max() + 4 * r_max + 1)
-        cell = freud.box.Box.cube(side)
-        cell.periodic = False
-        return inner.astype(np.float32), cell, side
+        side = float(2 * np.abs(inner).max() + 4 * r_max + 1)  # freud asks for a box: no image comes near
+        return inner.astype(np.float32), freud.box.Box.cube(side), side
     if 2 * (r_max + CLOSE) >= face_distance(box):
         raise InputError(
             f"{where}: the largest cut-off is {r_max:g} A, opposite faces of the box are {face_distance(box):g} A apart",
