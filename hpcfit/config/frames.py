@@ -55,8 +55,9 @@ class ArrayKeys(Table):
 class SourceConfig(Table):
     """Inputs of one kind, with what they need.
 
-    arrays (NumPy .npz or HDF5, no structure factors), with their units and the names of arrays in `keys`; of forces deepmd: folders of
-    DeePMD-kit (A and eV unless said otherwise); topology and `system` (an OpenMM System in XML: masses, constraints).
+    arrays (NumPy .npz or HDF5, no structure factors), with their units and the names of arrays in `keys`; of forces
+    deepmd: folders of DeePMD-kit (A and eV unless said otherwise); topology and `system` (an OpenMM System in XML:
+    masses, constraints).
     """
 
     label: str = ""

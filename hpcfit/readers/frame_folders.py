@@ -71,7 +71,9 @@ def folder_frames(path: Path, rows: range, elements: tuple[str, ...]) -> Iterato
                 f"{len(found.elements)} atoms, {files[0].name} has {len(elements)}" if differs is None
                 else f"{found.elements[differs]} as atom {differs}, {files[0].name} has {elements[differs]}"
             )  # fmt: skip
-            raise InputError(f"{files[row]} has {what}", remedy="give frames of the same atoms throughout, in one order")
+            raise InputError(
+                f"{files[row]} has {what}", remedy="give frames of the same atoms throughout, in one order"
+            )
         pbc = NOT_PERIODIC if found.box is None else PERIODIC
         time = None if times is None else times[row]
         yield Frame(row, found.positions, box=found.box, time=time, file=str(files[row]), pbc=pbc)

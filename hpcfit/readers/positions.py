@@ -45,7 +45,8 @@ class Reader(Protocol):
 
 
 class TrajectoryReader(NamedTuple):
-    """A Reader of a trajectory: a file, a folder of pieces, or one with a file for each frame. topology: its elements, and the cell of its box."""
+    """A Reader of a trajectory: a file, a folder of pieces, or one with a file for each frame. topology: its
+    elements, and the cell of its box."""
 
     path: Path
     topology: Topology

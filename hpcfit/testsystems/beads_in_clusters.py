@@ -1,7 +1,7 @@
 """Beads that form clusters: 24 nodes and 48 linkers that attract each other, by Brownian dynamics in seconds.
 
-Nodes and linkers attract each other by a Lennard-Jones potential of some kT; equal beads only repel each other. They are
-called Pb and I. Everything is in A, ps and kT.
+Nodes and linkers attract each other by a Lennard-Jones potential of some kT; equal beads only repel each other.
+They are called Pb and I. Everything is in A, ps and kT.
 """
 
 from __future__ import annotations

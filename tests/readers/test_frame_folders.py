@@ -59,7 +59,9 @@ def test_s5_001_pdb_frames_with_their_cells(tmp_path):
 
 def test_s5_012_the_box_of_extended_xyz_is_each_frame_s_own(tmp_path):
     for k, x in enumerate(places(2)):
-        write_xyz(tmp_path / f"a{k}.xyz", x, comment=f'Lattice="{10 + k} 0 0 0 11 0 1 0 12" Properties=species:S:1:pos:R:3')
+        write_xyz(
+            tmp_path / f"a{k}.xyz", x, comment=f'Lattice="{10 + k} 0 0 0 11 0 1 0 12" Properties=species:S:1:pos:R:3'
+        )
     one, other = open_positions(tmp_path, None).frames(range(2))
     assert (one.box[0, 0], other.box[0, 0], one.box[2, 0]) == (10, 11, 1)
 
@@ -74,7 +76,7 @@ def test_s5_002_times_of_the_export_where_it_covers_every_frame(folder, caplog):
     assert next(open_positions(folder, None).frames(range(1))).time is None
     assert "has no time of 1 of 12 frames, frame_11.xyz among them" in caplog.text
     (folder / "mdtrajectory_export.json").write_text("{}")
-    with pytest.raises(InputError, match="export.json cannot be read"):
+    with pytest.raises(InputError, match=r"export\.json cannot be read"):
         next(open_positions(folder, None).frames(range(1)))
 
 

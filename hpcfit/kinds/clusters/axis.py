@@ -129,7 +129,7 @@ def _compare_with_store(one: Origins, time: np.ndarray, step: float) -> None:
     numbered = np.array_equal(one.time, one.index) or np.array_equal(one.time, np.arange(len(there)))
     if not numbered and np.abs(there - time).max() > step / 2:
         row = int(np.argmax(np.abs(there - time) > step / 2))
-        inputs.warning("%s: frame %d is at %g fs by timestep_fs, its file says %g fs; leave timestep_fs out to take that",
+        inputs.warning("%s: frame %d is at %g fs by timestep_fs, its file says %g fs; leave timestep_fs out for that",
                        one.name, row, time[row], there[row])  # fmt: skip
 
 
@@ -162,8 +162,8 @@ def _in_window(one: Origins, rows: np.ndarray, time: np.ndarray, step: float, as
     inside = (time >= start) & ((time < stop) if asked.stop is None else (time <= stop))
     if inside.sum() < 2:
         raise InputError(
-            f"{one.name}: {inside.sum()} of its frames lie between {start:g} and {stop:g} fs; they are at {time[0]:g} to"
-            f" {time[-1]:g} fs",
+            f"{one.name}: {inside.sum()} of its frames lie between {start:g} and {stop:g} fs; they are at"
+            f" {time[0]:g} to {time[-1]:g} fs",
             remedy="correct start_fs and stop_fs",
         )
     return Segment(rows[inside], time[inside], start, stop)

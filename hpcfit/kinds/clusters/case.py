@@ -131,7 +131,8 @@ class ClustersCase:
         return {
             "frames": f"{self.n_frames} of {self.store.n_frames} in {self.n_blocks} blocks",
             **{f"{role}s": text for role, text in said.items() if text},
-            "time": f"{len(axis.rows)} frames, {axis.step:g} fs apart, in {len(axis.segments)} trajectories: {axis.said}",
+            "time": f"{len(axis.rows)} frames, {axis.step:g} fs apart, in {len(axis.segments)} trajectories:"
+            f" {axis.said}",
             "box": "periodic" if self.frames.periodic else "not periodic",
         }
 

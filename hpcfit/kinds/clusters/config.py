@@ -15,9 +15,9 @@ Lengths = Annotated[list[Positive], Field(min_length=3, max_length=6)]
 
 
 class ShellsConfig(Table):
-    """How shells grow. levels: around nodes, within the cut-offs of these levels (Pb-O = { 1 = 3.3 }); within those of
-    level 0 shells join what they touch. shared: those of higher levels may belong to several clusters, else to the first;
-    in_labels: labels and radii count them."""
+    """How shells grow. levels: around nodes, within the cut-offs of these levels (Pb-O = { 1 = 3.3 }); within those
+    of level 0 shells join what they touch. shared: those of higher levels may belong to several clusters, else to
+    the first; in_labels: labels and radii count them."""
 
     levels: list[Count] = []
     shared: bool = False
@@ -27,14 +27,15 @@ class ShellsConfig(Table):
 class ClustersConfig(ProblemTable):
     """Clusters of nodes that linkers join, in the frames of a store of positions.
 
-    node, linker, shell: elements, or molecules by the names of their residues. cutoffs: distances (A) by pair, inclusive,
-    "minimum": the first minimum of the radial distribution (up to rdf_range, A); a table gives them by level.
-    default_cutoff: of other pairs, which are else not bound. box: lengths (A), or lengths and angles (degrees), where
-    frames have none; periodic: by default as the frames say. timestep_fs: between frames without times, which begin at
-    first_time_fs; start_fs, stop_fs: the window. frames_per_bin: of the colormap. percolation: what is to be done about
-    clusters that are bound to their own image, or have more units than largest (256 or 10 % of them). structures: kept of
-    each label. identity: lifetimes of the same atoms; residence: of the same bonds; dwell: frames of absence that they
-    bridge. resamples: of blocks of frames, for errors. energy_file: of CP2K, drawn below the colormap.
+    node, linker, shell: elements, or molecules by the names of their residues. cutoffs: distances (A) by pair,
+    inclusive, "minimum": the first minimum of the radial distribution (up to rdf_range, A); a table gives them by
+    level. default_cutoff: of other pairs, which are else not bound. box: lengths (A), or lengths and angles
+    (degrees), where frames have none; periodic: by default as the frames say. timestep_fs: between frames without
+    times, which begin at first_time_fs; start_fs, stop_fs: the window. frames_per_bin: of the colormap.
+    percolation: what is to be done about clusters that are bound to their own image, or have more units than
+    largest (256 or 10 % of them). structures: kept of each label. identity: lifetimes of the same atoms; residence:
+    of the same bonds; dwell: frames of absence that they bridge. resamples: of blocks of frames, for errors.
+    energy_file: of CP2K, drawn below the colormap.
     """
 
     needs: ClassVar = ("frames",)
@@ -92,10 +93,14 @@ class ClustersConfig(ProblemTable):
         listed = [*self.node, *self.linker, *self.shell]
         twice = sorted({one for one in listed if listed.count(one) > 1})
         if twice:
-            raise ValueError(f"{', '.join(twice)} has two roles, or is named twice; a species has one of node, linker, shell")
+            raise ValueError(
+                f"{', '.join(twice)} has two roles, or is named twice; a species has one of node, linker, shell"
+            )
         for pair, given in self.cutoffs.items():
             if isinstance(given, dict):
-                wrong = [level for level in given if not level.isdecimal() or int(level) not in (0, *self.shells.levels)]
+                wrong = [
+                    level for level in given if not level.isdecimal() or int(level) not in (0, *self.shells.levels)
+                ]
                 if wrong:
                     raise ValueError(
                         f"cutoffs.{pair} has level {wrong[0]}, which is neither 0 nor one of shells.levels ="

@@ -35,8 +35,8 @@ def read_energies(path: Path) -> Energies:
             rows.append([])
         if len(rows[-1]) < 4:
             raise InputError(
-                f"{path}, line {number}: '{line.strip()[:60]}' has not the five numbers of CP2K's .ener: step, time (fs),"
-                " kinetic energy, temperature, potential energy",
+                f"{path}, line {number}: '{line.strip()[:60]}' has not the five numbers of CP2K's .ener: step,"
+                " time (fs), kinetic energy, temperature, potential energy",
                 remedy="repair the line",
             )
     if not rows:

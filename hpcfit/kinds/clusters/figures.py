@@ -54,8 +54,8 @@ def _colormap(edges: np.ndarray, values: Mapping[str, np.ndarray], labels: Seque
 
 @drawn
 def colormap(edges: np.ndarray, values: Mapping[str, np.ndarray], labels: Sequence[str], energies: Any, unit: str):
-    """Labels in time, a panel for each mode (`MODES`) of values [L, b]; energies: time, potential, temperature [n] below,
-    or None."""
+    """Labels in time, a panel for each mode (`MODES`) of values [L, b]; energies: time, potential, temperature [n]
+    below, or None."""
     return _colormap(edges, values, labels, energies, unit)
 
 

@@ -74,7 +74,9 @@ def read_dataset(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
         version = found.pop("version")
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} is no data set of clusters: {error!r}", remedy=f"give the {DATASET} of a run") from None
+        raise InputError(
+            f"{path} is no data set of clusters: {error!r}", remedy=f"give the {DATASET} of a run"
+        ) from None
     if version != VERSION:
         raise InputError(
             f"{path} has version {version}, this hpcfit reads {VERSION}", remedy="use the hpcfit that wrote it"

@@ -23,10 +23,10 @@ ERRORS = ("mean_count", "occupancy", "association_rate", "dissociation_rate", "m
 class Kinetics(NamedTuple):
     """The kinetics of clusters of one kind over all frames T of a window.
 
-    observations: sum of counts; occupied: frames with at least one; mean_count: a frame; occupancy: occupied / T; births,
-    deaths: rises and falls of the count; rates: a ps; completed, truncated: lifetimes in fs; mean_lifetime and
-    std_lifetime (fs): of the completed ones, None without any; errors: by block bootstrap of ``ERRORS``, NaN where
-    unknown.
+    observations: sum of counts; occupied: frames with at least one; mean_count: a frame; occupancy: occupied / T;
+    births, deaths: rises and falls of the count; rates: a ps; completed, truncated: lifetimes in fs; mean_lifetime
+    and std_lifetime (fs): of the completed ones, None without any; errors: by block bootstrap of ``ERRORS``, NaN
+    where unknown.
     """
 
     frames: int
@@ -183,8 +183,8 @@ def tracked(keys: Sequence[np.ndarray], group: Sequence[np.ndarray], axis: Axis,
 
 
 class Bins(NamedTuple):
-    """Counts of L labels in b bins of time. edges: [b + 1] fs; raw: [L, b] sums; fraction: [L, b] of all clusters in the
-    bin; mean: [L, b] a frame; frames, total: [b]. Where there is no frame or cluster, 0."""
+    """Counts of L labels in b bins of time. edges: [b + 1] fs; raw: [L, b] sums; fraction: [L, b] of all clusters
+    in the bin; mean: [L, b] a frame; frames, total: [b]. Where there is no frame or cluster, 0."""
 
     edges: np.ndarray
     raw: np.ndarray

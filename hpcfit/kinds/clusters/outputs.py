@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,9 @@ def _write_tables(directory: RunDirectory, case: ClustersCase, found: Observed, 
     directory.write_csv(KINETICS, KINETICS_COLUMNS, kinetics_rows(found))
     shares = [("coordination", *one) for one in found.coordination]
     shares += [("state" if one.where in STATES else "label", *one) for one in found.speciation]
-    directory.write_csv(SPECIATION, SHARE_COLUMNS, ([None if _undefined(one) else one for one in row] for row in shares))
+    directory.write_csv(
+        SPECIATION, SHARE_COLUMNS, ([None if _undefined(one) else one for one in row] for row in shares)
+    )
     rows = zip(ids, times, *(values.tolist() for values in series))
     directory.write_csv(SERIES, SERIES_COLUMNS, ([None if _undefined(one) else one for one in row] for row in rows))
     rows = zip(*(values.tolist() for values in sizes))
@@ -118,7 +121,7 @@ def colormap_rows(found: Observed) -> Iterator[tuple[Any, ...]]:
     edges, values = bins.edges.tolist(), {"count": bins.raw, "fraction": bins.fraction, "mean": bins.mean}
     for mode, value in values.items():
         for n, (label, size) in enumerate(zip(labels.labels, labels.sizes.tolist())):
-            for b, (start, stop) in enumerate(zip(edges[:-1], edges[1:])):
+            for b, (start, stop) in enumerate(pairwise(edges)):
                 times = (start, stop, (start + stop) / 2)
                 of_bin = (float(value[n, b]), int(bins.raw[n, b]), float(bins.fraction[n, b]), float(bins.mean[n, b]))
                 totals = (int(bins.frames[b]), int(bins.total[b]))

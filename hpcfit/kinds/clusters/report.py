@@ -27,8 +27,8 @@ from hpcfit.report.sections import phases, settings, study
 STATES = ("isolated", "paired", "networked")
 MOST_LABELS = 40  # of tables and figures: those that are seen most often
 MAP = (
-    "Labels in bins of time. The colours span the 2nd to the 98th percentile of the values; the numbers of every bin are"
-    " in colormap.csv."
+    "Labels in bins of time. The colours span the 2nd to the 98th percentile of the values; the numbers of every bin"
+    " are in colormap.csv."
 )
 LIFETIME = (
     "Clusters of a label are not told apart: the oldest one dies first. Completed: born and dead within the window;"
@@ -36,10 +36,10 @@ LIFETIME = (
     " falls of the count a ps. Errors: by bootstrap of blocks of successive frames. Weight: mean count x max(occupancy,"
     " 0.05), of labels with nodes. All labels are in lifetimes.csv and kinetics.csv."
 )
-TRACK = "Lifetimes of clusters of the same nodes and linkers (by their first label), and of bonds between the same units."
-SHARES = (
-    "Shares of ions, not of clusters. Isolated: alone; paired: in a cluster of two nodes and linkers; networked: of more."
+TRACK = (
+    "Lifetimes of clusters of the same nodes and linkers (by their first label), and of bonds between the same units."
 )
+SHARES = "Shares of ions, not of clusters. Isolated: alone; paired: in a cluster of two ions; networked: of more."
 MINIMA = "Radial distributions over atoms of different units; the cut-off is the first minimum of the smoothed curve."
 LIMITATIONS = (
     "Few labels or few sizes are little data: trends over sizes then rest on some counts (a warning says so).",
@@ -47,8 +47,8 @@ LIMITATIONS = (
     "Geometry is summarised by medians, not by distributions.",
     "A structure of a label is one representative (the medoid of a sample), not an ensemble.",
     "Structures are those of the frames: none is relaxed.",
-    "Kinetics are from changes of counts: clusters are not followed by their atoms, unless identity = true, and a birth and"
-    " a death between two frames are not seen.",
+    "Kinetics are from changes of counts: clusters are not followed by their atoms, unless identity = true, and a birth"
+    " and a death between two frames are not seen.",
     "This is no graph neural network, nor any other learned potential.",
     "Related methods: ridge, lasso and elastic-net regression, Gaussian processes, message-passing networks.",
     "Every number comes from counts that can be looked up: counts.csv has each label in each frame, clusters.h5 each"
@@ -123,7 +123,9 @@ def lifetimes(run: ClustersRun) -> Section:
         mean, error = (np.array([float(row[name] or "nan") for row in ended]) for name in
                        ("mean_lifetime_fs", "mean_lifetime_error"))  # fmt: skip
         drawn = figures.lifetimes([row["of"] for row in ended], mean, error, run.metrics["time_step_fs"])
-        blocks.insert(0, Figure(drawn, "mean lifetimes of labels", "Mean lifetimes of completed clusters, with errors."))
+        blocks.insert(
+            0, Figure(drawn, "mean lifetimes of labels", "Mean lifetimes of completed clusters, with errors.")
+        )
     if tracked := run.rows(TRACKED):
         told = [[row["of"], row["what"], row["completed"], row["truncated"], _shown(row["mean_lifetime_fs"]),
                  _shown(row["median_lifetime_fs"])] for row in tracked]  # fmt: skip
@@ -184,7 +186,9 @@ def speciation(run: ClustersRun) -> Section:
     blocks.append(Table(("species", *STATES), table, "Shares of ions, with errors by block bootstrap."))
     near = [row for row in rows if row["quantity"] == "coordination"]
     if near:
-        told = [[row["species"], row["of"], plus_minus(_shown(row["value"]), float(row["error"] or "nan"))] for row in near]
+        told = [
+            [row["species"], row["of"], plus_minus(_shown(row["value"]), float(row["error"] or "nan"))] for row in near
+        ]
         blocks.append(Table(("node", "neighbour", "coordination number"), told, "Neighbours within cut-offs.", 2))
     return Section("Speciation", blocks)
 

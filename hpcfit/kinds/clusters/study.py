@@ -99,8 +99,8 @@ def _minima(case: ClustersCase, r: np.ndarray, g: np.ndarray) -> Radial:
         found = first_minimum(r, np.nan_to_num(g[a, b]))
         if found is None:
             raise InputError(
-                f"[problem.cutoffs] {pair} = 'minimum': its radial distribution up to {case.choice.rdf_range:g} A has no"
-                f" minimum behind a peak; its largest value is {np.nanmax(g[a, b]):.3g}",
+                f"[problem.cutoffs] {pair} = 'minimum': its radial distribution up to {case.choice.rdf_range:g} A has"
+                f" no minimum behind a peak; its largest value is {np.nanmax(g[a, b]):.3g}",
                 remedy="give the cut-off as a number (A), or a longer rdf_range",
             )
         minima[pair] = found
@@ -189,6 +189,6 @@ def warnings(case: ClustersCase, found: Observed) -> list[str]:
     if brief:
         named = ", ".join(brief[:6]) + (" ..." if len(brief) > 6 else "")
         said.append(
-            f"lifetimes of {named} are below two steps of {case.axis.step:g} fs: they tell how often frames were written"
+            f"lifetimes of {named} are below two steps of {case.axis.step:g} fs: they tell how often frames are written"
         )
     return said

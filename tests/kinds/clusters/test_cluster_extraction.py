@@ -3,7 +3,6 @@
 Not proved: speed, and what OVITO or others would find.
 """
 
-
 import numpy as np
 import pytest
 
@@ -94,7 +93,10 @@ def test_s5_004_free_linkers_are_clusters_and_s5_006_a_cutoff_is_inclusive_and_h
 def test_s5_007_the_default_cutoff_is_of_missing_pairs():
     x = np.array([[0.0, 0, 0], [3.0, 0, 0], [6.2, 0, 0]])
     elements = ["Pb", "I", "I"]
-    assert golden.labels_of(golden.finder_of(elements, cutoffs={"Pb-I": {0: 3.0}}).clusters(x, None)) == {"PbI": 1, "I": 1}
+    assert golden.labels_of(golden.finder_of(elements, cutoffs={"Pb-I": {0: 3.0}}).clusters(x, None)) == {
+        "PbI": 1,
+        "I": 1,
+    }
     found = golden.finder_of(elements, cutoffs={"Pb-I": {0: 3.0}}, default=3.5).clusters(x, None)
     assert golden.labels_of(found) == {"PbI2": 1}  # linkers bind each other by default
     with pytest.raises(InputError, match=r"binds no pair of species(.|\n)*default_cutoff"):
@@ -117,7 +119,7 @@ def test_pairs_near_a_cutoff_are_decided_in_float64():
 
 def test_s5_012_a_box_that_is_too_small_is_an_error():
     with pytest.raises(InputError, match=r"cut-off is 4 A, opposite faces of the box are 7 A apart"):
-        golden.finder_of(["Pb", "I"]).clusters(np.zeros((2, 3)) + [[0, 0, 0], [1, 0, 0]], np.diag([7.0, 20, 20]), "here")
+        golden.finder_of(["Pb", "I"]).clusters(np.array([[0.0, 0, 0], [1.0, 0, 0]]), np.diag([7.0, 20, 20]), "here")
     assert face_distance(TRICLINIC) < 15
 
 
@@ -140,7 +142,8 @@ def test_places_are_unwrapped_along_bonds_and_the_first_atom_stays():
 
 
 def test_s5_008_unwrapped_clusters_are_those_of_the_golden_library(shared_data):
-    """Each file of the library names frame and first atom; its distances are those of the cluster there, and its place."""
+    """Each file of the library names frame and first atom; its distances are those of the cluster there, and its
+    place."""
     x, elements, box = golden.frames(shared_data)
     finder, found = golden.finder_of(elements), {}
     for path in sorted((shared_data / "clusters/pbi64_golden/library").glob("*/*.xyz")):

@@ -1,4 +1,5 @@
-"""Kinetics from counts: closed forms, a queue as the reference has it, the golden data; bins, tracked things, shares."""
+"""Kinetics from counts: closed forms, a queue as the reference has it, the golden data; bins, tracked things,
+shares."""
 
 import json
 from collections import deque
@@ -130,8 +131,8 @@ def test_s5_026_shares_of_a_bin_add_up_to_one_and_bins_to_all_frames():
 
 
 def test_block_bootstrap_gives_the_errors_of_independent_frames():
-    """A Poisson count of mean 2, independent in each frame: its mean has the error sqrt(2/T), within sqrt(2/9) of itself
-    for ten blocks."""
+    """A Poisson count of mean 2, independent in each frame: its mean has the error sqrt(2/T), within sqrt(2/9) of
+    itself for ten blocks."""
     counts = np.random.default_rng(0).poisson(2.0, (4000, 8))
     found = kinetics(counts, axis_of(4000), 300, 0)
     errors = np.array([one.errors["mean_count"] for one in found])

@@ -1,4 +1,5 @@
-"""Runs of kind "clusters": the golden data through every input, the same bytes on other ranks and after a stop, bad input.
+"""Runs of kind "clusters": the golden data through every input, the same bytes on other ranks and after a stop, bad
+input.
 
 Not proved: how many ranks pay.
 """
@@ -34,7 +35,8 @@ structures = 3
 [problem.cutoffs]
 Pb-I = 4.0
 """
-CONFIG = """
+CONFIG = (
+    """
 [run]
 directory = "run"
 report = false
@@ -45,8 +47,12 @@ content = "positions"
 shard_frames = 64
 [[prepare.source]]
 {source}
-""" + PROBLEM
-ARRAYS = 'arrays = "{file}"\nkeys = {{ positions = "coordinates", time = "time_fs" }}\nlength_unit = "A"\ntime_unit = "fs"\n'
+"""
+    + PROBLEM
+)
+ARRAYS = (
+    'arrays = "{file}"\nkeys = {{ positions = "coordinates", time = "time_fs" }}\nlength_unit = "A"\ntime_unit = "fs"\n'
+)
 # `hpcfit`, whose root waits at a gate when it has looked for the clusters of so many blocks.
 HELD = """
 import sys
@@ -96,7 +102,9 @@ def beads(tmp_path_factory):
     with (folder / "config.toml").open("a") as file:
         file.write("[problem.shells]\n")
     text = (folder / "config.toml").read_text().replace("[problem.shells]\n", "")
-    (folder / "config.toml").write_text(text.replace("resamples = 20", "resamples = 20\nidentity = true\nresidence = true\ndwell = 1"))
+    (folder / "config.toml").write_text(
+        text.replace("resamples = 20", "resamples = 20\nidentity = true\nresidence = true\ndwell = 1")
+    )
     done = here("prepare", folder / "config.toml")
     assert done.returncode == 0, done.stderr
     return folder
@@ -117,7 +125,10 @@ def copied(beads, folder):
 
 
 def test_the_tables_agree_with_each_other(beads, whole):
-    counts, kinetics = rows(beads, "counts.csv"), {row["of"]: row for row in rows(beads, "kinetics.csv") if row["by"] == "label"}
+    counts, kinetics = (
+        rows(beads, "counts.csv"),
+        {row["of"]: row for row in rows(beads, "kinetics.csv") if row["by"] == "label"},
+    )
     labels = list(counts[0])[2:]
     assert len(counts) == 140
     assert labels == list(kinetics)
@@ -175,7 +186,8 @@ def test_s5_119_the_data_set_comes_back_as_it_was(whole, tmp_path):
 def test_s5_113_125_the_report_shows_labels_lifetimes_and_limitations(whole):
     text = (whole / "report.html").read_text()
     for words in ("Labels in time", "Lifetimes", "Speciation", "clusters are not followed by their atoms",
-                  "no graph neural network", "aggregation numbers and radii in time", "of the same nodes and linkers"):  # fmt: skip
+                  "no graph neural network", "aggregation numbers and radii in time",
+                  "of the same nodes and linkers"):  # fmt: skip
         assert words in text
     assert (whole / "colormap.png").stat().st_size > 1000
     assert (whole / "colormap.pdf").read_bytes().startswith(b"%PDF")
@@ -268,7 +280,9 @@ def test_s5_024_025_026_golden_data_from_end_to_end(shared_data, tmp_path, sourc
 
 def test_cutoffs_from_the_first_minimum_are_written_and_shown(beads, tmp_path):
     config = copied(beads, tmp_path)
-    done = here("optimize", config, *sets("problem.cutoffs={Pb-I='minimum'}", "problem.rdf_range=7.0", "run.report=true"))
+    done = here(
+        "optimize", config, *sets("problem.cutoffs={Pb-I='minimum'}", "problem.rdf_range=7.0", "run.report=true")
+    )
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert 3.3 < metrics["minima"]["Pb-I"] < 5.5

@@ -20,10 +20,11 @@ SAME_PLACE = 0.01  # A: two ways round a cluster that lead further apart than th
 class FrameClusters(NamedTuple):
     """The C clusters of a frame: those with nodes by their first node, then free linkers.
 
-    cluster, unit, anchor: [m] and [m, 3] A: each membership, with the unwrapped place of the unit's first atom; core ones
-    come first, by unit; then shells, which may belong to several clusters. counts: [C, S] units by species, shells only
-    where labels have them. spanning: [C] bool, connected to its own image. bonds: [b, 2] units of the core and of shells
-    that are bound, each pair once. within: [A, 3] places of atoms from the first of their unit, A.
+    cluster, unit, anchor: [m] and [m, 3] A: each membership, with the unwrapped place of the unit's first atom;
+    core ones come first, by unit; then shells, which may belong to several clusters. counts: [C, S] units by
+    species, shells only where labels have them. spanning: [C] bool, connected to its own image. bonds: [b, 2] units
+    of the core and of shells that are bound, each pair once. within: [A, 3] places of atoms from the first of their
+    unit, A.
     """
 
     of: Participants
@@ -109,8 +110,8 @@ class Finder:
     def _shells(
         self, near: _Bonds, far: _Bonds, cluster: np.ndarray, anchor: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cluster, unit and place of each shell. At level 0 it joins the first cluster that it touches; at higher levels,
-        around nodes, the first one unless it has been taken, or each one."""
+        """Cluster, unit and place of each shell. At level 0 it joins the first cluster that it touches; at higher
+        levels, around nodes, the first one unless it has been taken, or each one."""
         who, unit, place = _first_touched(near, cluster, anchor)
         if not len(far.units):
             return who, unit, place

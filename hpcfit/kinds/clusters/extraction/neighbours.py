@@ -82,7 +82,8 @@ def _in_freud(x: np.ndarray, box: np.ndarray | None, r_max: float, where: str) -
         return inner.astype(np.float32), freud.box.Box.cube(side), side
     if 2 * (r_max + CLOSE) >= face_distance(box):
         raise InputError(
-            f"{where}: the largest cut-off is {r_max:g} A, opposite faces of the box are {face_distance(box):g} A apart",
+            f"{where}: the largest cut-off is {r_max:g} A, opposite faces of the box are {face_distance(box):g} A"
+            " apart",
             remedy="cut-offs must be below half that distance: choose shorter ones, or simulate a larger box",
         )
     # box = upright * turn: distances do not change when all is turned, or mirrored, so that a lies along x

@@ -14,9 +14,9 @@ from hpcfit.store.particles import Particles
 class Participants(NamedTuple):
     """What is bound to clusters: U units, an atom of an element or a molecule, which have A atoms.
 
-    Nodes and linkers (the core) come first, then shells, each in the order of their first atoms. species: S names, nodes,
-    linkers, shells. kind: [U] species of units; start: [U + 1], where the atoms of each begin; particle: [A] numbers in
-    the frame; unit: [A]; elements: [A]; core: units, and core_atoms: their atoms, that are no shells.
+    Nodes and linkers (the core) come first, then shells, each in the order of their first atoms. species: S names,
+    nodes, linkers, shells. kind: [U] species of units; start: [U + 1], where the atoms of each begin; particle: [A]
+    numbers in the frame; unit: [A]; elements: [A]; core: units, and core_atoms: their atoms, that are no shells.
     """
 
     roles: Roles

@@ -12,10 +12,8 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.fit.stages import ArraysOfUnits
-from hpcfit.kinds.clusters.composition import Roles
-from hpcfit.kinds.clusters.extraction.cutoffs import PAIR, Cutoffs
 from hpcfit.kinds.clusters.extraction.frame import Finder, FrameClusters
-from hpcfit.kinds.clusters.extraction.neighbours import face_distance, minimum_image, pairs_within
+from hpcfit.kinds.clusters.extraction.neighbours import face_distance, pairs_within
 from hpcfit.kinds.clusters.extraction.participants import Participants
 from hpcfit.ranks import Ranks
 from hpcfit.store.catalog import Block
@@ -77,8 +75,9 @@ class Wanted(NamedTuple):
 class Extraction(ArraysOfUnits):
     """The clusters of all frames; see ``fit.stages.Work``. Each block leaves arrays named `WHAT BLOCK`:
 
-    compositions [l, S], counts [F, l], radii [F, l] (sums of squared radii of gyration, A^2), contacts [F, S, S] (of units
-    of a species with those of another), percolating [F], and the structures that have the least hashes of each label.
+    compositions [l, S], counts [F, l], radii [F, l] (sums of squared radii of gyration, A^2), contacts [F, S, S]
+    (of units of a species with those of another), percolating [F], and the structures that have the least hashes of
+    each label.
     """
 
     def __init__(self, frames: Frames, finder: Finder, guard: Guard, wanted: Wanted, ranks: Ranks):
@@ -138,7 +137,8 @@ def contacts(of: Participants, bonds: np.ndarray) -> np.ndarray:
 
 
 def mixed(values: np.ndarray) -> np.ndarray:
-    """A number for each number, uint64, that looks random: SplitMix64 (Steele and others 2014, 10.1145/2660193.2660195)."""
+    """A number for each number, uint64, that looks random: SplitMix64 (Steele and others 2014,
+    10.1145/2660193.2660195)."""
     z = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -155,8 +155,8 @@ def atom_sets(found: FrameClusters) -> np.ndarray:
 def reservoir(
     found: Sequence[FrameClusters], ids: np.ndarray, row: np.ndarray, label: np.ndarray, sets: np.ndarray, most: int
 ) -> dict[str, np.ndarray]:
-    """The structures of a block that have the least hashes of (frame id, atoms), at most so many a label: a sample drawn
-    evenly, which does not depend on order.
+    """The structures of a block that have the least hashes of (frame id, atoms), at most so many a label: a sample
+    drawn evenly, which does not depend on order.
 
     hash, frame, label of them [m], atoms of each [m], then of all: atom, and its place [., 3] A.
     """
@@ -238,8 +238,8 @@ class Distributions(ArraysOfUnits):
 def _check_range(furthest: float, box: np.ndarray, where: str) -> None:
     if 2 * furthest >= face_distance(box):
         raise InputError(
-            f"{where}: opposite faces of the box are {face_distance(box):g} A apart, the distributions that cut-offs are"
-            f" read from go to {furthest:g} A",
+            f"{where}: opposite faces of the box are {face_distance(box):g} A apart, the distributions that cut-offs"
+            f" are read from go to {furthest:g} A",
             remedy="set rdf_range below half the box, or give the cut-offs as numbers",
         )
 
