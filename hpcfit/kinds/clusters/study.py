@@ -71,9 +71,10 @@ def study(case: ClustersCase, fits: Fits) -> dict[str, Any]:
     by_level = _by_level(case, radial)
     work = Extraction(case.frames, case.finder(case.cutoffs(by_level)), case.guard, case.wanted, fits.grid.frames)
     arrays = fits.stage(CLUSTERS, work, {"cutoffs": json.dumps(by_level, sort_keys=True)})
-    found = observed(case, arrays) if world.is_root else None
-    fits.warn(world.bcast(None if found is None else warnings(case, found)))
-    return {"observed": found, "radial": radial, "cutoffs": by_level}
+    found: list[Observed] = []  # on root: other ranks need no more than the warnings
+    fits.on_root(lambda: found.append(observed(case, arrays)))
+    fits.warn(world.bcast(warnings(case, found[0]) if found else None))
+    return {"observed": found[0] if found else None, "radial": radial, "cutoffs": by_level}
 
 
 def _radial(case: ClustersCase, fits: Fits) -> Radial:

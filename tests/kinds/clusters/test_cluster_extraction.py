@@ -113,7 +113,7 @@ def test_pairs_near_a_cutoff_are_decided_in_float64():
     for off in (-1e-9, 1e-9):
         x = np.array([[0.0, 0, 0], [3.0 + off, 0, 0]]) + shift
         exact = np.linalg.norm(x[1] - x[0])
-        found = pairs_within(x, box, np.full((1, 1), 3.0), np.zeros(2, int), 2, "here")
+        found = pairs_within(x, box, np.full((1, 1), 3.0), np.zeros(2, int), np.ones(2, bool), "here")
         assert len(found.i) == (exact <= 3.0)
 
 

@@ -99,8 +99,11 @@ class Finder:
 
     def _pairs(self, x: np.ndarray, box: np.ndarray | None, where: str) -> Pairs:
         of = self.of
-        cutoff = np.maximum(self.cutoffs.bond, self.cutoffs.shell)
-        pairs = pairs_within(x, box, cutoff, of.kind[of.unit], of.core_atoms, where)
+        cutoff, nodes = np.maximum(self.cutoffs.bond, self.cutoffs.shell), len(of.roles.node)
+        # Most often every bond has a node: pairs of the others are not to be looked for.
+        asking = nodes + (len(of.roles.linker) if cutoff[nodes:, nodes:].any() else 0)
+        kind = of.kind[of.unit]
+        pairs = pairs_within(x, box, cutoff, kind, kind < asking, where)
         return pairs.chosen(of.unit[pairs.i] != of.unit[pairs.j])
 
     def _within_shell(self, pairs: Pairs) -> np.ndarray:

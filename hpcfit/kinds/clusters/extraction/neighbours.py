@@ -51,22 +51,23 @@ def face_distance(box: np.ndarray) -> float:
 
 
 def pairs_within(
-    x: np.ndarray, box: np.ndarray | None, cutoff: np.ndarray, kind: np.ndarray, asking: int, where: str
+    x: np.ndarray, box: np.ndarray | None, cutoff: np.ndarray, kind: np.ndarray, asking: np.ndarray, where: str
 ) -> Pairs:
     """The pairs of atoms whose distance is at most the cut-off of their kinds.
 
     x: [n, 3] A. box: [3, 3], rows are cell vectors, None: not periodic. cutoff: [K, K] A, 0: none; kind: [n]. asking:
-    pairs are looked for of the first so many atoms with all others, and among themselves. where: the frame, in words.
+    [n] bool, whose pairs with all others, and among themselves, are looked for. where: the frame, in words.
     """
     r_max = float(cutoff.max())
     freud = _freud()
     points, cell, largest = _in_freud(x, box, r_max, where)
     tolerance = max(CLOSE, 4 * np.finfo(np.float32).eps * largest)
     query = freud.locality.AABBQuery(cell, points)
-    found = query.query(points[:asking], {"r_max": r_max + tolerance, "exclude_ii": True}).toNeighborList()
-    i, j = found.query_point_indices.astype(np.int64), found.point_indices.astype(np.int64)
-    once = ((i < j) | (j >= asking)) & (found.distances <= cutoff[kind[i], kind[j]] + tolerance)
+    found = query.query(points[asking], {"r_max": r_max + tolerance}).toNeighborList()
+    i, j = np.flatnonzero(asking)[found.query_point_indices], found.point_indices.astype(np.int64)
+    once = ((i < j) | ~asking[j]) & (found.distances <= cutoff[kind[i], kind[j]] + tolerance)
     i, j = i[once], j[once]
+    i, j = np.minimum(i, j), np.maximum(i, j)
     vector = minimum_image(x[j] - x[i], box)
     distance = np.sqrt(np.sum(vector**2, axis=1))
     limit = cutoff[kind[i], kind[j]]

@@ -205,7 +205,7 @@ class Distributions(ArraysOfUnits):
                     continue
                 _check_range(self._bins * STEP, box, where)
                 pairs = pairs_within(x[of.particle].astype(float), box, np.full((S, S), self._bins * STEP),
-                                     of.kind[of.unit], of.core_atoms, where)  # fmt: skip
+                                     of.kind[of.unit], np.arange(len(of.unit)) < of.core_atoms, where)  # fmt: skip
                 apart = of.unit[pairs.i] != of.unit[pairs.j]
                 a, b = of.kind[of.unit[pairs.i[apart]]], of.kind[of.unit[pairs.j[apart]]]
                 bins = np.minimum((pairs.distance[apart] / STEP).astype(int), self._bins - 1)
