@@ -231,7 +231,7 @@ KINDS = {
         ),
         metrics=(
             Metric("aggregation", "nodes of a node's cluster", digits=4, brief=True),
-            Metric("clusters", "clusters a frame", digits=4, brief=True),
+            Metric("clusters_a_frame", "clusters a frame", digits=4, brief=True),
         ),
     ),
     "structure": Kind(

@@ -9,10 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 
-TRAJECTORY = "trajectory.h5"
+TRAJECTORY = "trajectory.npz"
 
 
 class Beads(NamedTuple):
@@ -72,11 +71,10 @@ def _forces(x: np.ndarray, i: np.ndarray, j: np.ndarray, unlike: np.ndarray, bea
 
 
 def write(folder: Path, beads: Beads | None = None) -> None:
-    """Simulate and write FOLDER/trajectory.h5: coordinates, elements, box and times as arrays."""
+    """Simulate and write FOLDER/trajectory.npz: coordinates, elements, box and times as arrays."""
     beads = beads or Beads()
     x = trajectory(beads)
-    with h5py.File(folder / TRAJECTORY, "w") as file:
-        file["coordinates"] = x.astype("<f4")
-        file["elements"] = np.array(beads.elements, "S2")
-        file["box"] = np.full(3, beads.side)
-        file["time_fs"] = 1000 * beads.step * beads.stride * np.arange(1, len(x) + 1)
+    time = 1000 * beads.step * beads.stride * np.arange(1, len(x) + 1)
+    elements = np.array(beads.elements)
+    arrays = {"coordinates": x.astype("<f4"), "elements": elements, "box": np.full(3, beads.side), "time_fs": time}
+    np.savez(folder / TRAJECTORY, **arrays)

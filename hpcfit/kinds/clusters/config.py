@@ -94,7 +94,7 @@ class ClustersConfig(ProblemTable):
         twice = sorted({one for one in listed if listed.count(one) > 1})
         if twice:
             raise ValueError(
-                f"{', '.join(twice)} has two roles, or is named twice; a species has one of node, linker, shell"
+                f"the species {', '.join(twice)} has two roles, or is named twice; it has one of node, linker, shell"
             )
         for pair, given in self.cutoffs.items():
             if isinstance(given, dict):

@@ -65,7 +65,7 @@ def write_results(
     metrics = {
         "kind": "clusters", "frames": case.n_frames, **_facts(case, found, radial, cutoffs),
         "fitted": {"aggregation": float(np.mean(found.series.weighted)),
-                   "clusters": float(np.mean(found.series.clusters))},
+                   "clusters_a_frame": float(np.mean(found.series.clusters))},
         **facts,
     }  # fmt: skip
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
@@ -260,6 +260,7 @@ def headline(metrics: dict[str, Any]) -> list[str]:
     fitted = metrics["fitted"]
     return [
         f"{metrics['labels_with_nodes']} labels of clusters with nodes in {metrics['duration_ps']:g} ps:"
-        f" {fitted['clusters']:.4g} clusters a frame, a node is in one of {fitted['aggregation']:.4g} nodes on average,"
+        f" {fitted['clusters_a_frame']:.4g} clusters a frame, a node is in one of"
+        f" {fitted['aggregation']:.4g} nodes on average,"
         f" the largest has {metrics['largest_nodes']}"
     ]

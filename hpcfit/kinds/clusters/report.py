@@ -61,7 +61,7 @@ def outcome(run: ClustersRun) -> Section:
     m = run.metrics
     units = ", ".join(f"{n} {name}" for name, n in m["units"].items())
     cards = [
-        Card("clusters a frame", f"{m['fitted']['clusters']:.4g}", units, "those with at least one node"),
+        Card("clusters a frame", f"{m['fitted']['clusters_a_frame']:.4g}", units, "those with at least one node"),
         Card("nodes of a node's cluster", f"{m['fitted']['aggregation']:.4g}", "1: all alone", "weighted by nodes"),
         Card("largest", str(m["largest_nodes"]), f"of {m['frames']} frames", "nodes of one cluster"),
         Card("labels", str(m["labels_with_nodes"]), f"{m['duration_ps']:g} ps", "different compositions with nodes"),

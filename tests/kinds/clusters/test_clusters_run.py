@@ -92,19 +92,16 @@ def beads(tmp_path_factory):
     few = beads_in_clusters.Beads(nodes=6, linkers=12, side=22.0, frames=70, equilibration=200)
     for number in (1, 2):
         beads_in_clusters.write(folder, few._replace(seed=number))
-        with h5py.File(folder / "trajectory.h5", "a") as file:
-            if number == 1:  # nine linkers around a node
-                x = file["coordinates"][:]
-                x[5, 6:15] = x[5, 0] + 2.0 * np.array([[a, b, c] for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (1,)])
-                file["coordinates"][:] = x % 22.0
-        (folder / "trajectory.h5").rename(folder / f"part{number}.h5")
-    (folder / "config.toml").write_text(CONFIG.format(source=ARRAYS.format(file="part*.h5")))
-    with (folder / "config.toml").open("a") as file:
-        file.write("[problem.shells]\n")
-    text = (folder / "config.toml").read_text().replace("[problem.shells]\n", "")
-    (folder / "config.toml").write_text(
-        text.replace("resamples = 20", "resamples = 20\nidentity = true\nresidence = true\ndwell = 1")
-    )
+        arrays = dict(np.load(folder / "trajectory.npz"))
+        if number == 1:  # nine linkers around a node
+            x = arrays["coordinates"]
+            x[5, 6:15] = x[5, 0] + 2.0 * np.array([[a, b, 1] for a in (-1, 0, 1) for b in (-1, 0, 1)])
+            arrays["coordinates"] = x % 22.0
+        np.savez(folder / f"part{number}.npz", **arrays)
+    (folder / "config.toml").write_text(CONFIG.format(source=ARRAYS.format(file="part*.npz")))
+    more = "resamples = 20\nidentity = true\nresidence = true\ndwell = 1"
+    text = (folder / "config.toml").read_text().replace("resamples = 20", more)
+    (folder / "config.toml").write_text(text)
     done = here("prepare", folder / "config.toml")
     assert done.returncode == 0, done.stderr
     return folder
@@ -322,7 +319,7 @@ def test_the_demo_is_made_in_seconds_and_runs(tmp_path, monkeypatch):
 BAD = [
     (["problem.node=[]"], ["problem.node"]),  # S5-003
     (["problem.node=['Sn']"], ["node = 'Sn' is no element and no residue", "Pb"]),
-    (["problem.shell=['I']"], ["I has two roles"]),
+    (["problem.shell=['I']"], ["species I has two roles"]),
     (["problem.cutoffs={}"], ["binds no pair of species", "default_cutoff"]),
     (["problem.cutoffs={Pb-Cl=4.0}"], ["'Pb-Cl' is no pair of Pb, I"]),
     (["problem.cutoffs={Pb-I={2=4.0}}"], ["level 2", "shells.levels"]),
