@@ -81,13 +81,13 @@ class ClustersCase:
 
     @property
     def guard(self) -> Guard:
-        """What is to be done about percolating clusters."""
+        """The guard against percolating clusters."""
         largest = self.choice.largest or max(LARGEST, int(LARGEST_SHARE * self.of.core))
         return Guard(largest, self.choice.percolation == "error")
 
     @property
     def wanted(self) -> Wanted:
-        """What is kept of blocks beside counts."""
+        """The arrays that blocks keep beside counts."""
         return Wanted(self.choice.structures, self.choice.identity, self.choice.residence)
 
     def cutoffs(self, by_level: Mapping[str, Mapping[int, float]]) -> Cutoffs:
@@ -95,7 +95,7 @@ class ClustersCase:
         return cutoff_matrices(self.roles, by_level, self.choice.default_cutoff, self.choice.shells.levels)
 
     def finder(self, cutoffs: Cutoffs) -> Finder:
-        """What finds the clusters of a frame."""
+        """The finder of the clusters of a frame."""
         return Finder(self.of, cutoffs, self.choice.shells.shared, self.choice.shells.in_labels)
 
     # ---- see kinds.base.Case ---------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ Lengths = Annotated[list[Positive], Field(min_length=3, max_length=6)]
 
 
 class ShellsConfig(Table):
-    """How shells grow. levels: around nodes, within the cut-offs of these levels (Pb-O = { 1 = 3.3 }); within those
-    of level 0 shells join what they touch. shared: those of higher levels may belong to several clusters, else to
-    the first; in_labels: labels and radii count them."""
+    """The growth of shells. levels: around nodes, within the cut-offs of these levels (Pb-O = { 1 = 3.3 }); within
+    those of level 0 shells join what they touch. shared: those of higher levels may belong to several clusters,
+    else to the first; in_labels: labels and radii count them."""
 
     levels: list[Count] = []
     shared: bool = False

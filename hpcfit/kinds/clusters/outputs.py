@@ -219,7 +219,7 @@ def _arrays(case: ClustersCase, found: Observed) -> tuple[dict[str, Any], dict[s
 
 
 def dataset(case: ClustersCase, found: Observed, cutoffs: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
-    """What was found, as plain values: the data set that other programs read."""
+    """Everything that was found, as plain values: the data set that other programs read."""
     labels, axis = found.counted, case.axis
     return {
         "roles": {name: list(getattr(labels.roles, name)) for name in ("node", "linker", "shell")},

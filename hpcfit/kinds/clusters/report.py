@@ -211,7 +211,7 @@ def cutoffs(run: ClustersRun) -> Section | None:
 
 
 def limitations(run: ClustersRun) -> Section:
-    """What these numbers do not say."""
+    """The limits of these numbers."""
     return Section("Limitations", [Text(text) for text in LIMITATIONS])
 
 

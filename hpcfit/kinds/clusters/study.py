@@ -47,8 +47,9 @@ class Radial(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """What was found in the frames. kinetics: by label, of_sizes: by units of a cluster; of_clusters: lifetimes of the
-    same atoms, by label; of_bonds: of the same bonds, by pair of species; medoids: number of each label's structure."""
+    """Everything that was found in the frames. kinetics: by label, of_sizes: by units of a cluster; of_clusters:
+    lifetimes of the same atoms, by label; of_bonds: of the same bonds, by pair of species; medoids: number of each
+    label's structure."""
 
     counted: Counted
     kinetics: Mapping[str, Kinetics]
@@ -169,7 +170,7 @@ def _of_bonds(case: ClustersCase, arrays: Mapping[str, np.ndarray]) -> dict[str,
 
 
 def warnings(case: ClustersCase, found: Observed) -> list[str]:
-    """What a reader of the results must know."""
+    """Sentences that a reader of the results must know."""
     said, labels = [], found.counted
     if (wrong := int(labels.percolating[case.axis.rows].sum())) > 0:
         frames = int(np.count_nonzero(labels.percolating[case.axis.rows]))

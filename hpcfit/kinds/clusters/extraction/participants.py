@@ -12,7 +12,7 @@ from hpcfit.store.particles import Particles
 
 
 class Participants(NamedTuple):
-    """What is bound to clusters: U units, an atom of an element or a molecule, which have A atoms.
+    """The U units that are bound to clusters, an atom of an element or a molecule, which have A atoms.
 
     Nodes and linkers (the core) come first, then shells, each in the order of their first atoms. species: S names,
     nodes, linkers, shells. kind: [U] species of units; start: [U + 1], where the atoms of each begin; particle: [A]
@@ -40,7 +40,7 @@ class Participants(NamedTuple):
 
     @property
     def is_node(self) -> np.ndarray:
-        """Whether units are nodes, [U] bool."""
+        """True for units that are nodes, [U] bool."""
         return self.kind < len(self.roles.node)
 
     def atoms_of(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +52,7 @@ class Participants(NamedTuple):
 
 
 def participants_of(roles: Roles, particles: Particles) -> Participants:
-    """Who takes part of some particles. A name that an element of theirs has means atoms, else molecules: the residues
+    """The participants among particles. A name that an element of theirs has means atoms, else molecules: the residues
     of this name. Of what several roles name the first has it. Raises InputError for a name that is of nothing."""
     species = (*roles.node, *roles.linker, *roles.shell)
     elements, residues = np.array(particles.elements), np.array(particles.residue_names)

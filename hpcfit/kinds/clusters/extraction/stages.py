@@ -42,7 +42,7 @@ class Frames(NamedTuple):
 
 
 class Guard(NamedTuple):
-    """What is to be done about clusters that are no molecules: bound to their own image, or of more units than
+    """A guard against clusters that are no molecules: bound to their own image, or of more units than
     `largest`; raises: they are an error, else they are counted."""
 
     largest: int
@@ -64,7 +64,7 @@ class Guard(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What is kept of each block beside counts. structures: of each label; identity: atom sets of all clusters;
+    """The arrays that each block keeps beside counts. structures: of each label; identity: atom sets of all clusters;
     residence: bound pairs."""
 
     structures: int
@@ -128,7 +128,7 @@ def summary(found: Sequence[FrameClusters], ids: np.ndarray, wanted: Wanted) -> 
 
 
 def contacts(of: Participants, bonds: np.ndarray) -> np.ndarray:
-    """How many neighbours of each species all units of a species have, [S, S]; bonds: [b, 2] units."""
+    """The number of neighbours of each species that all units of a species have, [S, S]; bonds: [b, 2] units."""
     found = np.zeros((len(of.species),) * 2, np.int32)
     a, b = of.kind[bonds].T
     np.add.at(found, (a, b), 1)
