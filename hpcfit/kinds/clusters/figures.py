@@ -8,23 +8,37 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import PowerNorm
 
 from hpcfit.kinds.clusters.kinetics import Bins
-from hpcfit.report.drawing import BLUE, DPI, GREEN, INK, ORANGE, PALE, SEQUENTIAL, SOFT, STYLE, drawn, shortened
+from hpcfit.report.drawing import (
+    BLUE,
+    DPI,
+    GREEN,
+    INK,
+    ORANGE,
+    PALE,
+    SEQUENTIAL,
+    SOFT,
+    STYLE,
+    drawn,
+    index_axis,
+    shortened,
+)
 from hpcfit.report.figures import legend_above, panels
 
 MODES = {"count": "clusters in the bin", "fraction": "share of all clusters", "mean": "clusters a frame"}
 MOST = 40  # rows of a colormap
 LIMITS = (0.02, 0.98)  # quantiles of the values that the colours span
+POWER = 0.35  # of the values that colours are proportional to: rare labels are seen beside common ones
 
 
 def _heat(axis: Any, edges: np.ndarray, values: np.ndarray, labels: Sequence[str], title: str) -> Any:
-    """A colormap of values [L, b]; the colours span the quantiles `LIMITS`."""
+    """A colormap of values [L, b]; the colours span the quantiles `LIMITS`, and tell small values apart."""
     low, high = np.quantile(values, LIMITS)
-    image = axis.pcolormesh(
-        edges, np.arange(len(labels) + 1), values, cmap=SEQUENTIAL, vmin=low, vmax=max(high, low + 1e-12),
-        rasterized=True,
-    )  # fmt: skip
+    scale = PowerNorm(POWER, vmin=low, vmax=max(high, low + 1e-12))
+    rows = np.arange(len(labels) + 1)
+    image = axis.pcolormesh(edges, rows, values, cmap=SEQUENTIAL, norm=scale, rasterized=True)
     axis.set_yticks(np.arange(len(labels)) + 0.5, [shortened(one, 18) for one in labels])
     axis.invert_yaxis()
     axis.grid(False)
@@ -95,6 +109,7 @@ def sizes(nodes: np.ndarray, mean: np.ndarray, mean_error: np.ndarray, share: np
                                      ("clusters a frame", "share of all nodes")):  # fmt: skip
         axis.errorbar(nodes, y, yerr=np.where(np.isfinite(error), error, 0), fmt="o-", color=BLUE, capsize=2)
         axis.set(xlabel="nodes of a cluster", ylabel=label, yscale="log")
+        index_axis(axis, nodes)
     return figure
 
 

@@ -17,6 +17,7 @@ from hpcfit.kinds.clusters.axis import Axis
 from hpcfit.statistics.blocks import bootstrap_error
 from hpcfit.statistics.resampling import blocks_per_source
 
+FEWEST = 3  # completed lifetimes whose mean has an error
 ERRORS = ("mean_count", "occupancy", "association_rate", "dissociation_rate", "mean_lifetime")
 
 
@@ -111,7 +112,9 @@ def _errors(each: Sequence[Sequence[_OfSegment]], axis: Axis, resamples: int, se
     sums = np.stack([np.concatenate([_of_blocks(part, edges) for part, edges in zip(parts, blocks(axis))])
                      for parts in each], axis=-1)  # fmt: skip
     a_frame = axis.duration / len(axis.rows)
-    return resampled(sums, lambda total: ratios(total, a_frame), resamples, seed)
+    errors = resampled(sums, lambda total: ratios(total, a_frame), resamples, seed)
+    errors[-1, sums[:, -1].sum(axis=0) < FEWEST] = np.nan
+    return errors
 
 
 def blocks(axis: Axis) -> list[np.ndarray]:

@@ -27,8 +27,8 @@ from hpcfit.report.sections import phases, settings, study
 STATES = ("isolated", "paired", "networked")
 MOST_LABELS = 40  # of tables and figures: those that are seen most often
 MAP = (
-    "Labels in bins of time. The colours span the 2nd to the 98th percentile of the values; the numbers of every bin"
-    " are in colormap.csv."
+    "Labels in bins of time. Colours span the 2nd to the 98th percentile of the values, as their power 0.35, so that"
+    " rare labels are seen; the numbers of every bin are in colormap.csv."
 )
 LIFETIME = (
     "Clusters of a label are not told apart: the oldest one dies first. Completed: born and dead within the window;"
@@ -66,8 +66,9 @@ def outcome(run: ClustersRun) -> Section:
         Card("largest", str(m["largest_nodes"]), f"of {m['frames']} frames", "nodes of one cluster"),
         Card("labels", str(m["labels_with_nodes"]), f"{m['duration_ps']:g} ps", "different compositions with nodes"),
     ]
+    trajectories = f"{m['trajectories']} trajectories" if m["trajectories"] > 1 else "one trajectory"
     said = (
-        f"{m['frames']} frames of {m['trajectories']} trajectories, {m['time_step_fs']:g} fs apart ({m['times']});"
+        f"{m['frames']} frames of {trajectories}, {m['time_step_fs']:g} fs apart ({m['times']});"
         f" cut-offs {_cutoffs(m['cutoffs'])}."
     )
     return Section("Outcome", [Cards(cards), Text(said), *(Text(text, warning=True) for text in m["warnings"])])
@@ -115,7 +116,7 @@ def lifetimes(run: ClustersRun) -> Section:
     chosen = set(_most_seen(run))
     rows = [_lifetime_row(row, kinetics.get(row["Label"])) for row in run.rows(LIFETIMES)
             if row["Label"] in chosen or row["Type"] != "Observed"]  # fmt: skip
-    head = ("label", "type", "nodes", "weight", "mean lifetime, fs", "std", "completed", "truncated", "assoc., 1/ps",
+    head = ("label", "type", "nodes", "weight", "mean lifetime, fs", "completed, truncated", "assoc., 1/ps",
             "dissoc., 1/ps", "occupancy", "mean count")  # fmt: skip
     blocks: list[Any] = [Table(head, rows, LIFETIME, text_columns=2)]
     ended = [row for row in kinetics.values() if row["mean_lifetime_fs"] and row["of"] in chosen]
@@ -139,8 +140,8 @@ def _lifetime_row(row: Mapping[str, str], errors: Mapping[str, str] | None) -> l
     weight = row["Observed-only Weight %"]
     return [
         row["Label"], row["Type"].lower(), row["Nodes"], percent(float(weight) / 100) if weight else "–",
-        plus_minus(_shown(row["Mean Lifetime (fs)"]), error("mean_lifetime_error")), _shown(row["Std Lifetime (fs)"]),
-        row["Completed"], row["Window-truncated"],
+        plus_minus(_shown(row["Mean Lifetime (fs)"]), error("mean_lifetime_error")),
+        f"{row['Completed']}, {row['Window-truncated']}",
         plus_minus(_shown(row["Assoc. (1/ps)"]), error("association_error")),
         plus_minus(_shown(row["Dissoc. (1/ps)"]), error("dissociation_error")),
         percent(float(row["Occupancy %"]) / 100),
