@@ -364,3 +364,48 @@ def test_s5_012_a_missing_box_is_an_error(tmp_path):
     (tmp_path / "frames/frame_1.xyz").write_text("4\n\nPb 1 2 3\nI 1 2\nI 1 2 3\nI 1 2 3\n")
     shutil.rmtree(tmp_path / "store")
     assert_one_clear_error(here("prepare", tmp_path / "config.toml"), ["frame_1.xyz, line 4"])
+
+
+def test_s5_001_molecules_of_pdb_frames_with_boxes_of_their_own(tmp_path):
+    """A Li, two linear molecules PF6 by residue: one is bound to Li across the wall in every other frame, in boxes that
+    grow."""
+    (tmp_path / "frames").mkdir()
+    line = "HETATM{:5d} {:<4} {:<3} A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00          {:>2}\n"
+    for k in range(6):
+        side = 20 + 0.1 * k
+        x = [1.0, *(side - 1.0 - (0 if k % 2 else 3) + np.array([0.0, -1.5, 1.2])), 9.0, 10.5, 7.5]
+        atoms = [("LI", "LI", 1, "Li"), *[("P", "PF6", 2, "P"), ("F1", "PF6", 2, "F"), ("F2", "PF6", 2, "F")],
+                 *[("P", "PF6", 3, "P"), ("F1", "PF6", 3, "F"), ("F2", "PF6", 3, "F")]]  # fmt: skip
+        text = f"CRYST1{side:9.3f}{side:9.3f}{side:9.3f}  90.00  90.00  90.00 P 1           1\n"
+        text += "".join(line.format(n + 1, *row[:3], x[n] % side, 5, 5, row[3]) for n, row in enumerate(atoms))
+        (tmp_path / f"frames/frame_{k}.pdb").write_text(text + "END\n")
+    problem = PROBLEM.replace('["Pb"]', '["Li"]').replace('["I"]', '["PF6"]').replace("Pb-I = 4.0", "Li-PF6 = 2.5")
+    text = CONFIG.format(source='trajectory = "frames"\n').replace(PROBLEM, problem)
+    (tmp_path / "config.toml").write_text(text.replace("frames_per_bin = 10", "timestep_fs = 2.0"))
+    for command in ("prepare", "optimize"):
+        done = here(command, tmp_path / "config.toml")
+        assert done.returncode == 0, done.stderr
+    counts = rows(tmp_path, "counts.csv")
+    assert [row["Li(PF6)"] for row in counts] == ["0", "1"] * 3
+    assert [row["(PF6)"] for row in counts] == ["2", "1"] * 3
+    shares = {
+        (row["quantity"], row["species"], row["of"]): float(row["value"]) for row in rows(tmp_path, "speciation.csv")
+    }
+    assert shares["state", "Li", "paired"] == 0.5
+    assert shares["coordination", "Li", "PF6"] == 0.5
+    structure = (tmp_path / "run/structures/Li(PF6).xyz").read_text().splitlines()[2:6]
+    assert [one.split()[0] for one in structure] == ["Li", "P", "F", "F"]
+    places = np.array([one.split()[1:] for one in structure], float)
+    np.testing.assert_allclose(places[:, 0], [1.0, -1.0, -2.5, 0.2], atol=2e-3)
+    (tmp_path / "frames/frame_9.xyz").write_text("1\n\nLi 0 0 0\n")
+    shutil.rmtree(tmp_path / "store")
+    assert_one_clear_error(here("prepare", tmp_path / "config.toml"), ["two formats", "frame_9.xyz"])
+
+
+def test_percolating_clusters_are_counted_where_they_are_flagged(beads, tmp_path):
+    done = here("optimize", copied(beads, tmp_path), *sets("problem.percolation='flag'", "problem.largest=3"))
+    assert done.returncode == 0, done.stderr
+    [said] = [
+        text for text in json.loads((tmp_path / "run/metrics.json").read_text())["warnings"] if "own image" in text
+    ]
+    assert "more than 3 units" in said
