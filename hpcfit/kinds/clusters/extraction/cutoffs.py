@@ -83,23 +83,19 @@ def _check(species: Sequence[str], roles: Roles, found: Cutoffs) -> None:
 def first_minimum(r: np.ndarray, g: np.ndarray, width: float = 0.15) -> float | None:
     """The distance (A) of the first minimum of g(r) [bins] behind its first peak; None where there is none.
 
-    g is smoothed by a Gaussian of this width (A). The first peak is the first maximum that is at least 1 and half as
-    high as the highest; its minimum is the lowest value before g rises to the next maximum that is 5 % of the peak
-    above it, so that noise between the shells is none.
+    g is smoothed by a Gaussian of this width (A). The first peak is the first maximum of at least a tenth of the
+    highest that g falls from by 30 % or more; its minimum is the lowest value before g rises by 5 % of the peak, so
+    that noise between the shells is none. A peak may be below 1, where most atoms of a molecule cannot be neighbours.
     """
     step = r[1] - r[0]
     reach = int(np.ceil(4 * width / step))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / width) ** 2)
-    inside = np.convolve(np.ones_like(g), kernel, "same")
-    smooth = np.convolve(g, kernel, "same") / inside
-    inner = np.flatnonzero((smooth[1:-1] >= smooth[:-2]) & (smooth[1:-1] > smooth[2:])) + 1
-    peaks = [n for n in inner if smooth[n] >= max(1.0, 0.5 * smooth.max())]
-    if not peaks:
-        return None
-    peak, lowest = peaks[0], peaks[0]
-    for n in range(peak + 1, len(g)):
-        if smooth[n] < smooth[lowest]:
-            lowest = n
-        elif smooth[n] > smooth[lowest] + 0.05 * smooth[peak]:
-            return float(r[lowest])
+    smooth = np.convolve(g, kernel, "same") / np.convolve(np.ones_like(g), kernel, "same")
+    maxima = np.flatnonzero((smooth[1:-1] >= smooth[:-2]) & (smooth[1:-1] > smooth[2:])) + 1
+    for peak in maxima[smooth[maxima] >= 0.1 * smooth.max()].tolist():
+        rises = np.flatnonzero(smooth[peak:] > np.minimum.accumulate(smooth[peak:]) + 0.05 * smooth[peak])
+        if len(rises):
+            lowest = peak + int(np.argmin(smooth[peak : peak + rises[0]]))
+            if smooth[lowest] <= 0.7 * smooth[peak]:
+                return float(r[lowest])
     return None
