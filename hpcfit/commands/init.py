@@ -65,7 +65,7 @@ def make_demo(kind: str, folder: Path) -> None:
     for sets in demo.simulations:
         run_simulate(load_config(config, sets))
     demo.observe(folder)
-    if demo.simulations:
+    if demo.simulations or demo.prepares:
         run_prepare(load_config(config), Ranks())
     os.replace(config, folder / CONFIG)
     logger.info("%s is complete: cd %s && hpcfit optimize %s", folder, folder, CONFIG)

@@ -24,7 +24,7 @@ from hpcfit.config.table import (
 SOURCE_KINDS = {
     "structure-factors": ("trajectory", "mtz", "lunus", "store"),
     "forces": ("trajectory", "arrays", "deepmd"),
-    "positions": ("trajectory",),
+    "positions": ("trajectory", "arrays"),
 }
 OF_STRUCTURE_FACTORS = {
     "d_min", "cell", "space_group", "supercell", "dtype", "mantissa_bits", "compression", "positions", "forces",
@@ -42,10 +42,12 @@ class FramesConfig(Table):
 
 
 class ArrayKeys(Table):
-    """The names of arrays in a file of them; box and time are left out where the file has none of the default name."""
+    """The names of arrays in a file of them; forces (of positions alone), elements, box and time are left out where the
+    file has none of the default name."""
 
     positions: str = "positions"
     forces: str = "forces"
+    elements: str = "elements"
     box: str = "box"
     time: str = "time"
 
@@ -53,8 +55,9 @@ class ArrayKeys(Table):
 class SourceConfig(Table):
     """Inputs of one kind, with what they need.
 
-    Of forces: arrays (NumPy .npz or HDF5), with their units and the names of arrays in `keys`; deepmd: folders of
-    DeePMD-kit (A and eV unless said otherwise); topology and `system` (an OpenMM System in XML: masses, constraints).
+    arrays (NumPy .npz or HDF5, no structure factors), with their units and the names of arrays in `keys`; of forces
+    deepmd: folders of DeePMD-kit (A and eV unless said otherwise); topology and `system` (an OpenMM System in XML:
+    masses, constraints).
     """
 
     label: str = ""
@@ -70,6 +73,7 @@ class SourceConfig(Table):
     keys: ArrayKeys = Field(default_factory=ArrayKeys)
     length_unit: Literal["A", "nm", "bohr"] | None = None
     energy_unit: Literal["kJ/mol", "kcal/mol", "eV", "hartree"] | None = None
+    time_unit: Literal["fs", "ps"] | None = None
     start: Annotated[int, Field(ge=0)] = 0
     stop: Count | None = None
     stride: Count = 1
@@ -100,7 +104,7 @@ class SourceConfig(Table):
         if len(given) != 1:
             raise ValueError(
                 "a source has one of `trajectory`, `mtz`, `lunus` and `store`, or, of forces, one of `trajectory`,"
-                f" `arrays` and `deepmd`; this one has {given or 'none'}"
+                f" `arrays` and `deepmd`, of positions one of the first two; this one has {given or 'none'}"
             )
         if self.columns is not None and self.mtz is None:
             raise ValueError("`columns` names the columns of MTZ files; this source has none")
@@ -110,11 +114,8 @@ class SourceConfig(Table):
 
     @model_validator(mode="after")
     def _keys_of_this_kind(self) -> SourceConfig:
-        if self.arrays and None in (self.topology, self.length_unit, self.energy_unit):
-            raise ValueError(
-                "arrays say neither atoms nor units: give `topology`, `length_unit` (A, nm, bohr) and `energy_unit`"
-                " (kJ/mol, kcal/mol, eV, hartree); forces are in energy_unit/length_unit"
-            )
+        if self.time_unit is not None and not self.arrays:
+            raise ValueError(f"the times of {self.kind} are known: time_unit = {self.time_unit!r} would have no effect")
         if not (self.arrays or self.deepmd) and (self.length_unit or self.energy_unit):
             raise ValueError(
                 f"the units of {self.kind} are known: length_unit = {self.length_unit!r}, energy_unit ="
@@ -168,6 +169,7 @@ class PrepareConfig(Table):
                     f"`{source.kind}` gives no {self.content.replace('-', ' ')}; with content = '{self.content}' a"
                     f" source has one of {', '.join(SOURCE_KINDS[self.content])}"
                 )
+            _check_units(source, self.content)
             if source.system is not None and self.content != "forces":
                 raise ValueError("`system` has an effect with content = 'forces' only")
         return self
@@ -181,6 +183,20 @@ class PrepareConfig(Table):
                 "`mantissa_bits` rounds complex64; float16 keeps 10 bits as it is: set dtype = 'complex64'"
             )
         return self
+
+
+def _check_units(source: SourceConfig, content: str) -> None:
+    """Raise ValueError for arrays without the units that they do not say, or with some that they do not need."""
+    if content == "forces" and source.arrays and None in (source.topology, source.length_unit, source.energy_unit):
+        raise ValueError(
+            "arrays say neither atoms nor units: give `topology`, `length_unit` (A, nm, bohr) and `energy_unit`"
+            " (kJ/mol, kcal/mol, eV, hartree); forces are in energy_unit/length_unit"
+        )
+    if content == "positions" and source.arrays:
+        if source.length_unit is None:
+            raise ValueError("arrays say no unit: give `length_unit` (A, nm, bohr)")
+        if source.energy_unit is not None or "forces" in source.keys.model_fields_set:
+            raise ValueError("`energy_unit` and keys.forces have no effect with content = 'positions'")
 
 
 class ExperimentConfig(Table):

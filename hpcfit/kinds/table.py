@@ -218,6 +218,24 @@ KINDS = {
             Metric("least_ess", "least ESS", "frames", brief=True),
         ),
     ),
+    "clusters": Kind(
+        about="clusters in trajectories: which there are, how long they live, which ions are in which",
+        config="hpcfit.kinds.clusters.config:ClustersConfig",
+        open="hpcfit.kinds.clusters.case:ClustersCase.open",
+        study="hpcfit.kinds.clusters.study:study",
+        write_results="hpcfit.kinds.clusters.outputs:write_results",
+        headline="hpcfit.kinds.clusters.outputs:headline",
+        report="hpcfit.kinds.clusters.report:CONTENTS",
+        files=(
+            *("counts.csv", "colormap.csv", "colormap.png", "colormap.pdf", "lifetimes.csv", "kinetics.csv"),
+            *("speciation.csv", "series.csv", "sizes.csv", "tracked.csv", "rdf.csv", "energies.csv", "clusters.h5"),
+            *("dataset.json", "structures/*.xyz"),
+        ),
+        metrics=(
+            Metric("aggregation", "nodes of a node's cluster", digits=4, brief=True),
+            Metric("clusters_a_frame", "clusters a frame", digits=4, brief=True),
+        ),
+    ),
     "structure": Kind(
         about="structures of low energy, found in coordinates of slow modes or of networks, beside strong minimisers",
         config="hpcfit.kinds.structure.config:StructureConfig",

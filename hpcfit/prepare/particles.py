@@ -18,6 +18,7 @@ from hpcfit.prepare.dealing import Dealer
 from hpcfit.prepare.shards import Begun, begun
 from hpcfit.prepare.sources import Entry, described, entries, sharing_elements, with_unique_names
 from hpcfit.readers.arrays import open_arrays, open_deepmd
+from hpcfit.readers.frame_folders import folder_digest, frame_files, is_frame_folder
 from hpcfit.readers.positions import has_elements
 from hpcfit.readers.topology import (
     guessed_particles,
@@ -137,10 +138,21 @@ def open_source(forces: bool, entry: Entry) -> ParticleSource:
     if config.kind == "deepmd":
         reader = open_deepmd(path, units)
     else:
-        reader = open_arrays(path, config.keys, units, len(_particles_of(of)))
+        atoms = None if of.topology is None else len(_particles_of(of))
+        ps = 0.001 if config.time_unit == "fs" else 1.0
+        reader = open_arrays(path, config.keys, units, atoms, forces=forces, ps=ps)
     rows = chosen_rows(path, reader.n_frames, slice(config.start, config.stop, config.stride))
-    reading = f"{units} {config.keys if config.arrays else ''}"
+    reading = f"{units} {_named(config)}"
     return _looked_at(ParticleSource(path.name, config.label, reader, rows, reader.inputs, of, forces, reading), units)
+
+
+def _named(config: SourceConfig) -> str:
+    """The names of arrays, and the unit of time, as far as they are not the default ones of older stores."""
+    if not config.arrays:
+        return ""
+    keys = {name: repr(name_of) for name, name_of in config.keys if name != "elements" or name_of != name}
+    named = " ".join(f"{name}={name_of}" for name, name_of in keys.items())
+    return named + (f" time_unit={config.time_unit!r}" if config.time_unit else "")
 
 
 def _units(config: SourceConfig) -> Units:
@@ -153,6 +165,11 @@ def _open_trajectory(entry: Entry, of: OfFiles, forces: bool) -> ParticleSource:
     if not has_elements(path) and of.topology is not None:  # without one, opening says what is missing
         atoms = Topology(_particles_of(of).elements, None)
     reader, rows = opened_rows(path, atoms, slice(config.start, config.stop, config.stride))
+    if is_frame_folder(path):
+        first = frame_files(path)[0]
+        if of.topology is None and first.suffix.lower() == ".pdb":
+            of = of._replace(topology=first)  # which has residues
+        return ParticleSource(path.name, config.label, reader, rows, {str(path): folder_digest(path)}, of, forces)
     if path.is_dir() and forces:
         of = of._replace(simulated=read_settings(path).digest)
     inputs = {str(path): pieces_digest(path, rows[-1]) if path.is_dir() else sha256_of_file(path)}

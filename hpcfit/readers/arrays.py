@@ -1,4 +1,4 @@
-"""Positions and forces in arrays: NumPy archives, HDF5 datasets, and folders of DeePMD-kit."""
+"""Positions, and forces, in arrays: NumPy archives, HDF5 datasets, and folders of DeePMD-kit."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ HDF5 = (".h5", ".hdf5", ".hdf")
 
 
 class ArrayFile(NamedTuple):
-    """Arrays [T, n, 3] of positions and forces in one file; optional box and time [T].
+    """Arrays [T, n, 3] of positions, and of forces unless positions alone are wanted; optional box and time [T].
 
-    box: [T, 3, 3] (rows are cell vectors), [T, 9], [T, 3] (lengths), or [3, 3] or [9] for all frames. box, time: the
-    names of these arrays, None where there are none.
+    box: [T, 3, 3] (rows are cell vectors), [T, 9], [T, 3] (lengths), or [3, 3], [9] or [3] for all frames. forces, box,
+    time: the names of these arrays, None where there are none. elements: of an array [n] of symbols, if there is one.
+    ps: of a unit of time.
     """
 
     path: Path
     n_frames: int
     n_atoms: int
     positions: str
-    forces: str
+    forces: str | None
     box: str | None
     time: str | None
     units: Units
-    elements: tuple[str, ...] = ()  # arrays have none
+    elements: tuple[str, ...] = ()
+    ps: float = 1.0
     announced: int | None = None  # nor do they say more of their number than their shape
 
     @property
@@ -54,24 +56,27 @@ class ArrayFile(NamedTuple):
     def _block(self, rows: range) -> Iterator[Frame]:
         chosen = slice(rows.start, rows.stop, rows.step)
         positions = self.units.positions(_read(self.path, self.positions, chosen).astype(float))
-        forces = self.units.forces(_read(self.path, self.forces, chosen).astype(float))
+        forces = [None] * len(rows)
+        if self.forces is not None:
+            forces = self.units.forces(_read(self.path, self.forces, chosen).astype(float))
         box = None if self.box is None else self.units.positions(self._boxes(chosen, len(rows)))
         time = None if self.time is None else _read(self.path, self.time, chosen).astype(float)
         pbc = NOT_PERIODIC if box is None else PERIODIC
         for at, row in enumerate(rows):
-            when = None if time is None else float(time[at])
+            when = None if time is None else float(time[at]) * self.ps
             yield Frame(row, positions[at], forces[at], None if box is None else box[at], when, pbc=pbc)
 
     def _boxes(self, chosen: slice, frames: int) -> np.ndarray:
-        if _shape(self.path, self.box) in ((3, 3), (9,)):
-            box = _read(self.path, self.box, slice(None)).reshape(1, 3, 3)
-            return np.broadcast_to(box.astype(float), (frames, 3, 3))
+        if (shape := _shape(self.path, self.box)) in ((3, 3), (9,), (3,)):
+            box = _read(self.path, self.box, slice(None)).astype(float)
+            return np.broadcast_to(np.diag(box) if shape == (3,) else box.reshape(3, 3), (frames, 3, 3))
         box = _read(self.path, self.box, chosen).astype(float)
         return box[:, None, :] * np.eye(3) if box.shape[1:] == (3,) else box.reshape(frames, 3, 3)
 
 
-def open_arrays(path: Path, keys: ArrayKeys, units: Units, n_atoms: int) -> ArrayFile:
-    """Open a .npz or HDF5 file of arrays for so many atoms.
+def open_arrays(path: Path, keys: ArrayKeys, units: Units, n_atoms: int | None, *, forces: bool = True,
+                ps: float = 1.0) -> ArrayFile:  # fmt: skip
+    """Open a .npz or HDF5 file of arrays for so many atoms; None: as many as it names the elements of.
 
     Raises InputError for a file that cannot be read, lacks an array, or has one of another shape.
     """
@@ -79,25 +84,44 @@ def open_arrays(path: Path, keys: ArrayKeys, units: Units, n_atoms: int) -> Arra
         raise InputError(f"{path} does not exist", remedy="correct [[prepare.source]] arrays")
     if path.suffix.lower() not in (".npz", *HDF5):
         raise InputError(f"{path} is no file of arrays", remedy=f"give one of .npz, {', '.join(HDF5)}")
-    shape, forces = _shape(path, keys.positions), _shape(path, keys.forces)
-    if len(shape) != 3 or shape[2] != 3 or shape != forces:
+    shape = _shape(path, keys.positions)
+    other = _shape(path, keys.forces) if forces else shape
+    if len(shape) != 3 or shape[2] != 3 or shape != other:
+        also = f", {keys.forces} has {list(other)}" if forces else ""
         raise InputError(
-            f"{path}: {keys.positions} has shape {list(shape)}, {keys.forces} has {list(forces)}",
-            remedy="positions and forces are both [frames, atoms, 3]",
+            f"{path}: {keys.positions} has shape {list(shape)}{also}",
+            remedy="positions and forces are both [frames, atoms, 3]" if forces else "positions are [frames, atoms, 3]",
         )
+    named = None if forces else _optional(path, keys, "elements")
+    elements = () if named is None else _symbols(path, named)
+    if n_atoms is None and not elements:
+        raise InputError(
+            f"{path} has no array {keys.elements}, which names the elements of its {shape[1]} atoms",
+            remedy="name it in keys = { elements = ... }, or give the source a topology",
+        )
+    n_atoms = len(elements) if n_atoms is None else n_atoms
     if shape[1] != n_atoms:
         raise InputError(
-            f"{path} has {shape[1]} atoms, its topology has {n_atoms}", remedy="give the topology of these arrays"
+            f"{path} has {shape[1]} atoms, its {'elements have' if elements else 'topology has'} {n_atoms}",
+            remedy="give the topology of these arrays",
         )
     box, time = (_optional(path, keys, name) for name in ("box", "time"))
-    allowed = {"box": [(3, 3), (9,), (shape[0], 3, 3), (shape[0], 9), (shape[0], 3)], "time": [(shape[0],)]}
+    allowed = {"box": [(3, 3), (9,), (3,), (shape[0], 3, 3), (shape[0], 9), (shape[0], 3)], "time": [(shape[0],)]}
     for what, name in (("box", box), ("time", time)):
         if name is not None and _shape(path, name) not in allowed[what]:
             raise InputError(
                 f"{path}: {name} has shape {list(_shape(path, name))}, which is no {what} of {shape[0]} frames",
                 remedy=f"write it in one of the shapes {', '.join(str(list(one)) for one in allowed[what])}",
             )
-    return ArrayFile(path, shape[0], n_atoms, keys.positions, keys.forces, box, time, units)
+    return ArrayFile(
+        path, shape[0], n_atoms, keys.positions, keys.forces if forces else None, box, time, units, elements, ps
+    )
+
+
+def _symbols(path: Path, name: str) -> tuple[str, ...]:
+    """The elements of an array of symbols."""
+    found = _read(path, name, slice(None))
+    return tuple((one.decode() if isinstance(one, bytes) else str(one)).strip().capitalize() for one in found.tolist())
 
 
 def _optional(path: Path, keys: ArrayKeys, name: str) -> str | None:

@@ -17,6 +17,7 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.readers.boundary import reading
+from hpcfit.readers.frame_folders import folder_frames, is_frame_folder, open_frame_folder
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
 from hpcfit.store.pieces import open_pieces, piece_frames, read_settings
 
@@ -44,7 +45,8 @@ class Reader(Protocol):
 
 
 class TrajectoryReader(NamedTuple):
-    """A Reader of a trajectory, a file or a folder of pieces. topology: its elements, and the cell of its box."""
+    """A Reader of a trajectory: a file, a folder of pieces, or one with a file for each frame. topology: its
+    elements, and the cell of its box."""
 
     path: Path
     topology: Topology
@@ -61,6 +63,8 @@ class TrajectoryReader(NamedTuple):
         kind = _kind(self.path)
         if kind == "pieces":
             return piece_frames(self.path, rows)
+        if kind == "frames":
+            return folder_frames(self.path, rows, self.topology.elements)
         if kind == "ase":
             return _ase_frames(self.path, rows)
         found = _md_frames(self.path, rows, len(self.topology.elements))
@@ -69,7 +73,7 @@ class TrajectoryReader(NamedTuple):
 
 def _kind(path: Path) -> str:
     if path.is_dir():
-        return "pieces"
+        return "frames" if is_frame_folder(path) else "pieces"
     if path.suffix.lower() in WITH_TOPOLOGY:
         return "mdanalysis"
     if path.suffix.lower() in MODELS:
@@ -88,7 +92,7 @@ def _is_xdatcar(path: Path) -> bool:
 
 def has_elements(path: Path) -> bool:
     """Return True if a trajectory names its elements, so that it needs no topology."""
-    return _kind(path) in ("ase", "pieces", "models")
+    return _kind(path) in ("ase", "frames", "pieces", "models")
 
 
 def open_positions(path: Path, topology: Path | Topology | None) -> TrajectoryReader:
@@ -100,6 +104,8 @@ def open_positions(path: Path, topology: Path | Topology | None) -> TrajectoryRe
     if kind == "pieces":
         atoms, n_frames = open_pieces(path)
         return TrajectoryReader(path, atoms, n_frames, read_settings(path).frames)
+    if kind == "frames":
+        return TrajectoryReader(path, *open_frame_folder(path))
     if not path.is_file():
         raise InputError(f"trajectory {path} does not exist", remedy="correct [[prepare.source]] trajectory")
     if kind == "ase":

@@ -15,6 +15,7 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.physics.scattering import DensityFFT, FFTError, fractional_coordinates, orthogonalization
+from hpcfit.readers.frame_folders import folder_digest, is_frame_folder
 from hpcfit.readers.positions import Reader, TrajectoryReader, has_elements, open_positions
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.frame import Frame, Topology
@@ -179,6 +180,8 @@ def chosen_rows(path: Path, n_frames: int, frames: slice) -> range:
 
 def _digests(path: Path, topology: Path | None, rows: range) -> dict[str, str]:
     """What is read of a trajectory: file -> SHA-256. Of one in pieces, what the used frames follow from."""
+    if is_frame_folder(path):
+        return {str(path): folder_digest(path)}
     if path.is_dir():
         return {str(path): pieces_digest(path, rows[-1])}
     files = [path] if has_elements(path) else [path, topology]
@@ -188,6 +191,8 @@ def _digests(path: Path, topology: Path | None, rows: range) -> dict[str, str]:
 def _check_count(reader: TrajectoryReader, stop: int | None) -> None:
     """Raise InputError for a file that lacks frames which it announces and which are asked for."""
     path, announced, found = reader.path, reader.announced, reader.n_frames
+    if is_frame_folder(path):
+        return
     if path.is_dir():
         check_finished(path, stop)
     elif announced is not None and announced > found and (stop is None or stop > found):

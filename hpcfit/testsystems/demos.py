@@ -14,13 +14,14 @@ class Demo(NamedTuple):
 
     config: the file that becomes FOLDER/config.toml. write_systems: makes what is simulated. simulations: overrides of
     the config, one tuple a call of `hpcfit simulate`; without any, nothing is prepared either. observe: makes the data
-    that are fitted to.
+    that are fitted to. prepares: what `observe` made is put into a store, too.
     """
 
     config: Path
     write_systems: Callable[[Path], None]
     simulations: tuple[tuple[str, ...], ...]
     observe: Callable[[Path], None]
+    prepares: bool = False
 
 
 def crystal() -> Demo:
@@ -69,6 +70,13 @@ def loop() -> Demo:
     return Demo(shipped("config/structure.toml"), lambda folder: None, (), lambda folder: None)
 
 
+def beads() -> Demo:
+    """Beads that form clusters, by Brownian dynamics of a few seconds."""
+    from hpcfit.testsystems import beads_in_clusters
+
+    return Demo(shipped("config/clusters.toml"), lambda folder: None, (), beads_in_clusters.write, prepares=True)
+
+
 DEMOS: dict[str, Callable[[], Demo]] = {
     "frame-weights": crystal,
     "force-map": dimer,
@@ -76,4 +84,5 @@ DEMOS: dict[str, Callable[[], Demo]] = {
     "force-field/tabulated": ensembles,
     "force-field/geometries": geometries,
     "structure": loop,
+    "clusters": beads,
 }

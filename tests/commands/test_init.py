@@ -17,7 +17,7 @@ from hpcfit.testsystems import argon, demos
 from tests.command import ROOT, here
 from tests.conftest import assert_one_clear_error
 
-KINDS = {"frame-weights", "force-map", "force-field", "structure"}
+KINDS = {"frame-weights", "force-map", "force-field", "structure", "clusters"}
 CONFIGS = KINDS | {"force-field/tabulated", "force-field/geometries"}
 SIMULATED = {"frame-weights", "force-map"}  # whose demos simulate by `hpcfit simulate`
 HEAVY = ("jax", "numpy", "matplotlib", "openmm", "h5py")

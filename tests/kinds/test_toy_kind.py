@@ -206,7 +206,7 @@ def test_its_pipeline_and_chain_prepare_no_frames(folder, tmp_path):
 
 def test_an_unknown_kind_lists_it_among_those_there_are(folder, tmp_path):
     (tmp_path / "config.toml").write_text(CONFIG.replace('"toy"', '"toys"'))
-    known = "force-field, force-map, frame-weights, structure, toy"
+    known = "clusters, force-field, force-map, frame-weights, structure, toy"
     expected = ["config.toml", "'problem.kind' = 'toys'", "did you mean 'toy'", known]
     assert_one_clear_error(apart("check", tmp_path / "config.toml"), expected)
 

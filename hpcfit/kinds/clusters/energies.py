@@ -1,0 +1,44 @@
+"""The energies of a CP2K run (`.ener`): step, time (fs), kinetic energy, temperature (K), potential energy, ..."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hpcfit.errors import InputError
+
+
+class Energies(NamedTuple):
+    """[n] each: time in fs, energies in hartree, temperature in K."""
+
+    time: np.ndarray
+    kinetic: np.ndarray
+    temperature: np.ndarray
+    potential: np.ndarray
+
+
+def read_energies(path: Path) -> Energies:
+    """Read a file of energies. Raises InputError that names file and line."""
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"energies {path} cannot be read: {error}", remedy="correct [problem] energy_file") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            rows.append([float(word) for word in line.split()[1:5]])
+        except ValueError:
+            rows.append([])
+        if len(rows[-1]) < 4:
+            raise InputError(
+                f"{path}, line {number}: '{line.strip()[:60]}' has not the five numbers of CP2K's .ener: step,"
+                " time (fs), kinetic energy, temperature, potential energy",
+                remedy="repair the line",
+            )
+    if not rows:
+        raise InputError(f"energies {path} has no rows", remedy="correct [problem] energy_file")
+    return Energies(*np.array(rows).T)

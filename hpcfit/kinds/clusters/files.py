@@ -1,0 +1,93 @@
+"""The files of a run of kind "clusters": their columns, and how they are read."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcfit.errors import InputError
+from hpcfit.kinds.clusters.composition import Structure
+from hpcfit.runs.files import RunFiles
+from hpcfit.store.files import write_text
+
+COUNTS, COLORMAP, LIFETIMES, KINETICS = "counts.csv", "colormap.csv", "lifetimes.csv", "kinetics.csv"
+SPECIATION, SERIES, SIZES, TRACKED, RDF = "speciation.csv", "series.csv", "sizes.csv", "tracked.csv", "rdf.csv"
+ARRAYS, DATASET, STRUCTURES, ENERGIES = "clusters.h5", "dataset.json", "structures/*.xyz", "energies.csv"
+VERSION = 1  # of DATASET
+
+COLORMAP_COLUMNS = (
+    *("label", "cluster_size", "bin_index", "bin_start_fs", "bin_stop_fs", "bin_center_fs", "bin_start", "bin_stop"),
+    *("bin_center", "unit", "mode", "value", "raw_count", "fraction", "mean_count_per_frame", "frames_in_bin"),
+    "total_clusters_in_bin",
+)
+LIFETIME_COLUMNS = (
+    *("Type", "Nodes", "Size Rank", "Candidate Rank", "Label", "Observed-only Weight %", "Combined Weight %"),
+    *("Share %", "Mean Lifetime (fs)", "Std Lifetime (fs)", "Completed", "Window-truncated", "Assoc. (1/ps)"),
+    *("Dissoc. (1/ps)", "Occupancy %", "Mean Count", "Reference", "Notes"),
+)
+KINETICS_COLUMNS = (
+    *("by", "of", "size", "observations", "occupied_frames", "mean_count", "mean_count_error", "occupancy"),
+    *("occupancy_error", "births", "deaths", "association_per_ps", "association_error", "dissociation_per_ps"),
+    *("dissociation_error", "completed", "truncated", "mean_lifetime_fs", "mean_lifetime_error", "std_lifetime_fs"),
+)
+SHARE_COLUMNS = ("quantity", "species", "of", "value", "error")
+SERIES_COLUMNS = ("frame", "time_fs", "clusters", "mean_nodes", "weighted_nodes", "largest_nodes", "radius_A")
+SIZE_COLUMNS = ("nodes", "clusters_a_frame", "error", "share_of_nodes", "share_error")
+TRACKED_COLUMNS = ("what", "of", "completed", "truncated", "mean_lifetime_fs", "median_lifetime_fs", "std_lifetime_fs")
+
+
+class ClustersRun(RunFiles):
+    """The files of a run, and those that only this kind writes."""
+
+    @functools.cached_property
+    def colormap(self) -> list[dict[str, str]]:
+        """The rows of the colormap."""
+        return self.rows(COLORMAP)
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """The rows of a CSV file, by column; none where there is no such file."""
+        if not self.has(name):
+            return []
+        with self.path(name).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def columns(self, name: str) -> dict[str, np.ndarray]:
+        """The columns of a CSV file of numbers; empty ones are NaN."""
+        rows = self.rows(name)
+        return {key: np.array([float(row[key] or "nan") for row in rows]) for key in rows[0]} if rows else {}
+
+
+def write_dataset(path: Path, content: Mapping[str, Any]) -> None:
+    """Write what was found as JSON, with the version of its form."""
+    write_text(path, json.dumps({"version": VERSION, **content}, indent=1))
+
+
+def read_dataset(path: Path) -> dict[str, Any]:
+    """Read what ``write_dataset`` wrote. Raises InputError for a file that is none, or of a newer version."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        version = found.pop("version")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no data set of clusters: {error!r}", remedy=f"give the {DATASET} of a run"
+        ) from None
+    if version != VERSION:
+        raise InputError(
+            f"{path} has version {version}, this hpcfit reads {VERSION}", remedy="use the hpcfit that wrote it"
+        )
+    return found
+
+
+def xyz(structures: Sequence[Structure], comment: str) -> str:
+    """The text of an XYZ file of structures, one after another; the comment of each names where it is from."""
+    lines = []
+    for one in structures:
+        lines += [str(len(one.elements)), f"{comment} source={json.dumps(one.source)}"]
+        lines += [f"{name} {x:.8f} {y:.8f} {z:.8f}" for name, (x, y, z) in zip(one.elements, one.positions.tolist())]
+    return "\n".join([*lines, ""])
