@@ -141,8 +141,10 @@ def value_of(config: Config, key: str) -> Any:
     for name in key.split("."):
         if isinstance(value, list):
             value = value[int(name)]
+        elif isinstance(value, dict):
+            value = value.get(name)
         else:
-            value = value.get(name) if isinstance(value, dict) else None
+            return None
     return value
 
 
