@@ -73,7 +73,8 @@ class Config(CommonTables):
 
 
 def read_config(path: Path, overrides: Sequence[str], tables_of: TablesOfKind) -> Config:
-    """Read and validate a config file; ``overrides`` are ``section.key=value`` with a TOML value (or a bare string).
+    """Read and validate a config file; ``overrides`` are ``section.key=value`` with a TOML value (or a bare string);
+    of lists of tables one is named by its number, as ``problem.method.0.rate``.
 
     Paths in it are relative to the file. tables_of: gives the tables of the kind that [problem] names, and raises
     InputError for a kind that there is not. Raises InputError that lists every mistake, with file, key and value.
@@ -132,14 +133,31 @@ def _override(tables: dict, text: str) -> None:
     *sections, name = key.strip().split(".")
     if not equals or not sections:
         raise InputError(f"--set {text}: expected section.key=value", remedy="for example --set problem.theta=0.01")
-    for section in sections:
-        tables = tables.setdefault(section, {})
-        if not isinstance(tables, dict):
+    for place, section in enumerate(sections):
+        if isinstance(tables, list):
+            tables = _of_list(tables, section, ".".join(sections[:place]), text)
+        else:
+            tables = tables.setdefault(section, {})
+        if not isinstance(tables, dict | list):
             raise InputError(f"--set {text}: '{section}' is not a table", remedy="name a key inside a table")
+    if isinstance(tables, list):
+        raise InputError(
+            f"--set {text}: '{sections[-1]}' is a list of tables", remedy=f"name one: {'.'.join(sections)}.0.{name}"
+        )
     try:
         tables[name] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         tables[name] = value.strip()
+
+
+def _of_list(tables: list, number: str, where: str, text: str) -> object:
+    """The table with a number, from 0, of a list of tables [[where]]."""
+    if not number.isdigit() or int(number) >= len(tables):
+        raise InputError(
+            f"--set {text}: [[{where}]] has {len(tables)} tables, and '{number}' is the number of none",
+            remedy=f"count from 0: {where}.0",
+        )
+    return tables[int(number)]
 
 
 def _sentence(item: dict, kind: type[Table]) -> str:

@@ -59,7 +59,7 @@ class Kind:
     headline: metrics -> lines for the log. report: the ``Contents`` of a report. rounds: a function of a Config that
     gives ``kinds.base.Rounds``, where there are any. modes: a function that turns a Config into that of `hpcfit modes`,
     where slow modes can be found alone. files: the names of those that a run leaves beside what every run
-    does.
+    does. seeded: overrides of a config without which a seed would change nothing.
 
     A kind that is asked in several ways has no parts itself: ``choice`` is the key of [problem] that tells them apart,
     and ``variants`` have the parts by its values.
@@ -75,6 +75,7 @@ class Kind:
     rounds: str = ""
     modes: str = ""
     files: Sequence[str] = ()
+    seeded: Sequence[str] = ()
     metrics: Sequence[Metric] = ()
     choice: str = ""
     variants: Mapping[str, Kind] = field(default_factory=dict)
@@ -145,6 +146,7 @@ KINDS = {
         headline="hpcfit.kinds.frame_weights.outputs:headline",
         report="hpcfit.kinds.frame_weights.report:CONTENTS",
         files=("weights.csv", "weights.h5", "sources.csv", "map.h5"),
+        seeded=('problem.starts=["random"]',),
         metrics=(
             Metric("cc", "CC", digits="correlation", brief=True),
             Metric("cc_anisotropic", "CC, anisotropic", digits="correlation"),
@@ -255,6 +257,9 @@ KINDS = {
                 chooses="The least energy that any replica ends at, by the energy itself, without capped cores.",
                 brief=True,
             ),
+            Metric("median_energy", "median energy", digits=8, brief=True),
+            Metric("converged", "at a minimum", "replicas", digits="whole"),
+            Metric("gradients", "gradients", digits="whole"),
         ),
     ),
 }

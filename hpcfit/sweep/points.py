@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 from hpcfit.config import Config, MonitorConfig
 from hpcfit.errors import InputError
-from hpcfit.kinds.table import load_config
+from hpcfit.kinds.table import kind_named, load_config
 from hpcfit.store.files import write_text
 from hpcfit.sweep import outcome as results
 from hpcfit.sweep.fit_identity import Identities
+
+SEED = "run.seed"
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def folds(number: int) -> Axis:
 
 
 def seeds(number: int) -> Axis:
-    """Random starts."""
-    return Axis("run.seed", _counted("--seeds", number, 0, 1), repeat=True, fixed=['problem.starts=["random"]'])
+    """Random starts; what makes a run depend on its seed is the kind's to say."""
+    return Axis(SEED, _counted("--seeds", number, 0, 1), repeat=True)
 
 
 def bootstrap(number: int) -> Axis:
@@ -102,6 +104,8 @@ def points_of(path: Path, overrides: Sequence[str], axes: Sequence[Axis], folder
     """
     _check_keys(axes)
     fixed = [text for axis in axes for text in axis.fixed]
+    if any(axis.key == SEED for axis in axes):
+        fixed += kind_named(load_config(path, overrides).problem.kind).seeded
     points: dict[str, Point] = {}
     identity = Identities()
     for values in itertools.product(*(axis.values for axis in axes)):
@@ -131,10 +135,16 @@ def _check_keys(axes: Sequence[Axis]) -> None:
 
 
 def value_of(config: Config, key: str) -> Any:
-    """The value of `section.key` in a config, as JSON has it; None where it is not set."""
+    """The value of `section.key` in a config, or of `section.0.key` in a list of tables, as JSON has it; None where it
+    is not set."""
     value: Any = config.model_dump(mode="json")
     for name in key.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, list):
+            value = value[int(name)]
+        elif isinstance(value, dict):
+            value = value.get(name)
+        else:
+            return None
     return value
 
 

@@ -11,6 +11,19 @@ from hpcfit.kinds.force_map import config as force_map
 from hpcfit.kinds.frame_weights.config import AUTO_FOLDS, AUTO_THETA, FrameWeightsConfig
 from hpcfit.kinds.table import check_config, load_config
 
+STRUCTURE = """
+[run]
+directory = "run"
+[problem]
+kind = "structure"
+energy = {form = "lennard-jones", n = 4}
+[[problem.method]]
+name = "a"
+optimizer = "adam"
+[[problem.method]]
+name = "b"
+optimizer = "adam"
+"""
 MINIMAL = '[frames]\nstore = "s"\n[experiment]\nfile = "map.npz"\n[problem]\nkind = "frame-weights"\n'
 
 
@@ -177,6 +190,19 @@ def test_overrides(tmp_path):
 def test_malformed_overrides(tmp_path, text):
     with pytest.raises(InputError, match="--set"):
         load_config(written(tmp_path, MINIMAL + "theta = 1\n"), [text])
+
+
+def test_a_table_of_a_list_is_overridden_by_its_number(tmp_path):
+    path = written(tmp_path, STRUCTURE)
+    config = load_config(path, ["problem.method.1.rate=0.5"])
+    assert [one.rate for one in config.problem.method] == [0.02, 0.5]
+    for text, said in (
+        ("problem.method.2.rate=1", r"\[\[problem.method\]\] has 2 tables, and '2' is the number of none"),
+        ("problem.method.last.rate=1", "'last' is the number of none"),
+        ("problem.method.rate=1", "'method' is a list of tables"),
+    ):
+        with pytest.raises(InputError, match=said):
+            load_config(path, [text])
 
 
 def test_not_toml(tmp_path):

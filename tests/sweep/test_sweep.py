@@ -74,6 +74,16 @@ def test_a_malformed_grid_is_said(text):
         grid(text)
 
 
+def test_a_key_of_a_list_of_tables_and_seeds_are_axes_of_any_kind(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        '[run]\ndirectory = "run"\n[problem]\nkind = "structure"\nenergy = {form = "lennard-jones", n = 4}\n'
+        '[[problem.method]]\nname = "a"\noptimizer = "adam"\n'
+    )
+    points = points_of(path, (), [grid("problem.method.0.rate=0.1,0.2"), seeds(2)], tmp_path / "sweep")
+    assert [tuple(point.values.values()) for point in points] == [(0.1, 0), (0.1, 1), (0.2, 0), (0.2, 1)]
+
+
 def test_folds_seeds_and_bootstrap_are_axes_over_keys_of_the_config(config, tmp_path):
     points = points_of(config, (), [folds(3), seeds(2), bootstrap(2)], tmp_path / "sweep")
     chosen = [(p.config.problem.fold, p.config.run.seed, p.config.problem.bootstrap) for p in points]

@@ -14,6 +14,7 @@ from hpcfit.config.table import (
     Positive,
     ProblemTable,
     Table,
+    changed,
     check_are_unique,
     file_of_function,
     function_beside_config,
@@ -216,7 +217,7 @@ class StartConfig(Table):
     def _file_is_given(self) -> StartConfig:
         if (self.kind == "file") != (self.file is not None):
             raise ValueError("kind = 'file' and the key `file` belong together: give both or none")
-        for key in sorted(self.model_fields_set & self._WITH.keys()):
+        for key in sorted(changed(self) & self._WITH.keys()):
             if self.kind not in self._WITH[key]:
                 raise ValueError(f"{key} = {getattr(self, key)} has no effect on kind = '{self.kind}': leave it out")
         return self
@@ -254,7 +255,7 @@ class ModesConfig(Table):
 
     @model_validator(mode="after")
     def _has_effect(self) -> ModesConfig:
-        given = self.model_fields_set
+        given = changed(self)
         idle = sorted(given.intersection(self._OF_HESSIANS)) if self.source == "couplings" else []
         if idle:
             raise ValueError(f"modes: {idle[0]} has no effect on source = 'couplings': leave it out")
@@ -337,7 +338,7 @@ class MethodConfig(Table):
 
     @model_validator(mode="after")
     def _has_effect(self) -> MethodConfig:
-        given = self.model_fields_set
+        given = changed(self)
         for key, known in self._WITH.items():
             if key in given and not any(getattr(self, other) in values for other, values in known.items()):
                 raise self._idle(key, " and ".join(f"{other} = '{getattr(self, other)}'" for other in known))

@@ -31,7 +31,7 @@ STOPPED = REASONS | {
     GAVE_UP: "the minimiser of another library ended with an error",
 }
 MARKS_A_DECADE = 20
-PARTICLES_AT_ONCE, REPLICAS_AT_ONCE = 1000, 16  # that are evaluated together
+REPLICAS_AT_ONCE = 16  # that are evaluated together, at most
 
 
 class Phase(NamedTuple):
@@ -75,7 +75,7 @@ def energies_and_slopes(landscape: Landscape, x: Array, cap: float = 0.0) -> tup
 
     Groups have one width, so that the bits of a replica do not depend on how many there are.
     """
-    width = max(min(PARTICLES_AT_ONCE // landscape.n, REPLICAS_AT_ONCE), 1)
+    width = max(min(landscape.at_once // landscape.n, REPLICAS_AT_ONCE), 1)
     energy, slope = np.empty(len(x)), np.empty(x.shape)
     for first in range(0, len(x), width):
         group = x[first : first + width]

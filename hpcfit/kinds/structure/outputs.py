@@ -44,7 +44,7 @@ def write_results(
     landscape, reference = case.landscape, case.landscape.reference()
     told = [one.told(reference) for one in found]
     lowest = min(found, key=lambda one: one.energy[one.best], default=None)
-    best = {} if lowest is None else {"least_energy": float(lowest.energy[lowest.best])}
+    best = {} if lowest is None else fitted(lowest)
     metrics = {
         "kind": "structure", "frames": case.n_frames, "unit": landscape.unit, "length": landscape.length,
         "particles": landscape.n, "reference": reference, "compared_with": compared_with(case.reference),
@@ -90,6 +90,14 @@ def write_trajectories(
         title = f"slow mode {number + 1}, eigenvalue {modes.values[number]:.6g}"
         suffix, text = structure_text(landscape, frames, title)
         write_text(directory.path / f"mode_{number + 1}{suffix}", text)
+
+
+def fitted(found: Found) -> dict[str, float]:
+    """The numbers of a method that sweeps compare."""
+    return {
+        "least_energy": float(found.energy[found.best]), "median_energy": float(np.median(found.energy)),
+        "converged": int(found.converged.sum()), "gradients": float(np.median(found.evaluations)),
+    }  # fmt: skip
 
 
 def strongest(landscape: Landscape) -> np.ndarray:

@@ -14,6 +14,7 @@ from hpcfit.kinds.structure.files import REPLICA_COLUMNS, REPLICAS, STRUCTURES, 
 from hpcfit.kinds.structure.landscapes.loops import Loops
 from hpcfit.kinds.structure.landscapes.peptide import Peptide
 from hpcfit.kinds.structure.structure_text import structure_text
+from hpcfit.kinds.table import load_config
 from hpcfit.physics.superposition import rmsd
 from tests.command import here, sets
 from tests.conftest import assert_one_clear_error
@@ -76,6 +77,12 @@ def whole(tmp_path_factory):
 def ends(folder):
     with h5py.File(folder / "run" / STRUCTURES) as file:
         return {name: file[f"methods/{name}"][:] for name in METHODS}
+
+
+def test_the_resolved_config_is_one_that_can_be_read(whole):
+    folder, _ = whole
+    first, second = (load_config(folder / name) for name in ("config.toml", "run/config.toml"))
+    assert first.problem == second.problem
 
 
 def test_the_files_tell_of_the_structures_that_they_hold(whole):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +37,11 @@ class Stiffnesses(NamedTuple):
 class Landscape(Protocol):
     """An energy of n particles with d coordinates each; an immutable pytree, so that compiled functions take it.
 
-    unit: of energies, empty where they are reduced. length: the unit of coordinates.
+    unit: of energies, empty where they are reduced. length: the unit of coordinates. at_once: particles whose energies
+    are computed together, of several replicas: more fill no core better, and leave its cache.
     """
+
+    at_once: ClassVar[int] = 1000
 
     n: int
     d: int
@@ -55,8 +59,16 @@ class Landscape(Protocol):
     def evaluated(self, x: np.ndarray, cap: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         """Energies [R] and their derivatives [R, n, d] at coordinates [R, n, d], as methods minimise them: those of
         ``energy``, where a landscape has no faster way that is nearly the same."""
-        found = _energies_and_slopes(self, x, float(cap))
+        found = _energies_and_slopes(self._held, x, float(cap))
         return np.asarray(found[0]), np.asarray(found[1])
+
+    @cached_property
+    def _held(self) -> Landscape:
+        """The same with its arrays where JAX has them, so that they are not copied at each call."""
+        return jax.tree.map(jnp.asarray, self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_held"}
 
     def independent(self, x: np.ndarray) -> float:
         """The energy of coordinates [n, d] by a sum in NumPy that shares no code with ``energy``, float64."""
@@ -107,7 +119,11 @@ class Landscape(Protocol):
 
 @jax.jit
 def _energies_and_slopes(landscape: Landscape, x: jax.Array, cap: Any) -> tuple[jax.Array, jax.Array]:
-    return jax.vmap(jax.value_and_grad(landscape.energy), (0, None))(x, cap)
+    both = jax.value_and_grad(landscape.energy)
+    if len(x) == 1:  # a batch of one is slower than none
+        energy, slope = both(x[0], cap)
+        return energy[None], slope[None]
+    return jax.vmap(both, (0, None))(x, cap)
 
 
 def capped(potential: Callable[[jax.Array], jax.Array], r: jax.Array, start: Any) -> jax.Array:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,8 @@ class SystemLandscape(Landscape):
     potential: with a cap among its parameters. box: [3, 3] nm, or None. bonds: [b, 2] with lengths [b] nm; sigma: [N]
     nm, 0 of atoms without a core; excluded: [x, 2], pairs without one. native: [N, 3] nm, where it was given.
     """
+
+    at_once: ClassVar = 50
 
     potential: Energy
     parameters: dict[str, np.ndarray]
