@@ -116,7 +116,7 @@ def test_s5_115_widths_are_those_of_the_reference(reference):
 
 
 def test_s5_116_histograms_have_the_population_weights(reference):
-    folder, told, tolerance = reference
+    folder, told, _ = reference
     expected = {one["label"]: one["population_weight_normalised"] for one in told["training"]["training"]}
     expected |= {one["label"]: one["population_weight_normalised"] for one in told["training"]["predictions"]}
     found = rows(folder, "histogram_combined.csv")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from hpcfit.kinds.clusters.files import (
     CANDIDATE_COLUMNS,
@@ -24,9 +25,12 @@ from hpcfit.kinds.clusters.files import (
     PREDICTIONS,
     xyz,
 )
+from hpcfit.kinds.clusters.geometry import BOND_REACH, cutoffs_between
 from hpcfit.kinds.clusters.placement import file_name, xyz_text
 from hpcfit.kinds.clusters.prediction.ridge import Regression
 from hpcfit.kinds.clusters.prediction.rows import feature_names, features, others_in
+from hpcfit.kinds.clusters.prediction.shares import Predicted
+from hpcfit.kinds.clusters.prediction.stages import Grown
 from hpcfit.kinds.clusters.prediction.study import Foreseen
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.files import write_text
@@ -158,7 +162,9 @@ def dataset(foreseen: Foreseen) -> dict[str, Any]:
         "model": {"name": found.model.name, "why": found.why, "terms": found.model.terms},
         "largest_size_left_out": [one._asdict() | {"factor": one.factor} for one in found.foretold],
         "candidates": found.candidates,
-        "predicted": [_with_structure(one, grown) for one, grown in zip(found.predicted, foreseen.grown)],
+        "predicted": [
+            _with_structure(one, grown, foreseen) for one, grown in zip(found.predicted, foreseen.grown)
+        ],
         "out": found.out, "tail": found.tail, "largest": found.largest, "notes": found.notes,
         "geometry": foreseen.geometry._asdict() | {"roles": None},
         "debye_waller": [row._asdict() | {"b": row.b} for row in foreseen.widths],
@@ -175,9 +181,12 @@ def _regression(one: Regression, names: list[str]) -> dict[str, Any]:
     return {"coefficients": coefficients, "penalty": one.penalty, **one.target._asdict()}
 
 
-def _with_structure(one, grown) -> dict[str, Any]:
-    crowded = [[*pair] for pair in grown.crowded]
-    return one._asdict() | {"file": file_name(one.n_node, one.rank, one.label), "crowded": crowded}
+def _with_structure(one: Predicted, grown: Grown, foreseen: Foreseen) -> dict[str, Any]:
+    """A predicted cluster with the name of its file, pairs of its sites that are crowded, and pairs that are bound."""
+    x, cutoffs = grown.first.positions, cutoffs_between(grown.first.species, foreseen.geometry.cutoffs)
+    bonds = np.argwhere(np.triu(cdist(x, x) <= BOND_REACH * cutoffs, 1))
+    name = file_name(one.n_node, one.rank, one.label)
+    return one._asdict() | {"file": name, "crowded": [[*pair] for pair in grown.crowded], "bonds": bonds}
 
 
 def plain(value: Any) -> Any:
