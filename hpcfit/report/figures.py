@@ -202,6 +202,9 @@ def two_sides(bodies: Sequence[Body], length: str):
             axis.scatter(*plane[order].T, c=colour, cmap=None if known else SEQUENTIAL, s=_area(len(body.x)),
                          linewidths=0, zorder=2)  # fmt: skip
             axis.set_aspect("equal", adjustable="datalim")
+            if known:  # both sides at one scale
+                reach = 1.15 * max(float(np.abs(along).max()), 1e-3)
+                axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
             axis.set_title(shortened(body.name, 22) if side == 0 else "from its end")
     axes[0].set_ylabel(length)
     if known:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from hpcfit.kinds.clusters.files import (
     COLORMAP,
@@ -118,7 +119,7 @@ def lifetimes(run: ClustersRun) -> Section:
     chosen = set(_most_seen(run))
     rows = [_lifetime_row(row, kinetics.get(row["Label"])) for row in run.rows(LIFETIMES)
             if row["Label"] in chosen or row["Type"] != "Observed"]  # fmt: skip
-    head = ("label", "type", "nodes", "weight", "of all", "mean lifetime, fs", "completed, truncated", "assoc., 1/ps",
+    head = ("label", "type", "nodes", "weight, of all, %", "mean lifetime, fs", "completed, truncated", "assoc., 1/ps",
             "dissoc., 1/ps", "occupancy", "mean count")  # fmt: skip
     blocks: list[Any] = [Table(head, rows, LIFETIME, text_columns=2)]
     ended = [row for row in kinetics.values() if row["mean_lifetime_fs"] and row["of"] in chosen]
@@ -143,7 +144,7 @@ def _lifetime_row(row: Mapping[str, str], errors: Mapping[str, str] | None) -> l
     ended = f"{row['Completed']}, {row['Window-truncated']}" if row["Completed"] else "–"
     return [
         row["Label"], row["Type"].lower(), row["Nodes"],
-        *(percent(float(weight) / 100) if weight else "–" for weight in weights),
+        Markup(", ").join(_weight(weight) for weight in weights),
         plus_minus(_shown(row["Mean Lifetime (fs)"]), error("mean_lifetime_error")),
         ended,
         plus_minus(_shown(row["Assoc. (1/ps)"]), error("association_error")),
@@ -151,6 +152,12 @@ def _lifetime_row(row: Mapping[str, str], errors: Mapping[str, str] | None) -> l
         percent(float(row["Occupancy %"]) / 100),
         plus_minus(_shown(row["Mean Count"]), error("mean_count_error")),
     ]  # fmt: skip
+
+
+def _weight(text: str) -> Any:
+    """Per cent to one decimal, small ones to two digits."""
+    value = float(text or "nan")
+    return number(value, f"{value:.1f}") if not 0 < value < 0.05 else significant(value, 2)
 
 
 def _shown(text: str) -> Any:

@@ -5,22 +5,25 @@ Not proved: that the larger clusters exist.
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from hpcfit.kinds.clusters.files import (
     DEBYE_WALLER_COLUMNS,
     HISTOGRAM_COLUMNS,
+    LIFETIME_COLUMNS,
     PREDICTION_COLUMNS,
     read_dataset,
+    write_dataset,
 )
 from hpcfit.kinds.clusters.library import read_structure
-from tests.command import here
+from hpcfit.testsystems import beads_in_clusters
+from tests.command import ROOT, here, sets
+from tests.conftest import assert_one_clear_error
 from tests.kinds.clusters.golden_library import RIDGE, ROLES, golden_folder, table
-from tests.kinds.clusters.test_clusters_run import ARRAYS, CONFIG, rows
-
-TABLES = ("predictions.csv", "candidates.csv", "debye_waller.csv", "self_check.csv", "lifetimes.csv",
-          "histogram_observed.csv", "histogram_combined.csv")  # fmt: skip
+from tests.kinds.clusters.test_clusters_run import ARRAYS, CONFIG, everything, rows
 
 
 def prepared(folder, source, more=""):
@@ -136,3 +139,203 @@ def test_s5_089_118_a_structure_of_each_predicted_cluster(reference):
     for one in told["training"]["predictions"]:
         found = read_structure(folder / "run" / one["file"], ROLES)
         assert {name: found.elements.count(name) for name in set(found.elements)} == one["element_counts"]
+
+
+# ---- the trajectory's own structures ---------------------------------------------------------------------------------
+
+ASKED = """
+[problem.prediction]
+charges = { Pb = 2, I = -1 }
+charge_per_node = 1.5
+threshold = 0.0
+[problem.placement]
+conformers = 3
+"""
+# `hpcfit`, which is ended by a signal when it has grown so many structures.
+ENDED = """
+import os, signal, sys
+from hpcfit import cli
+from hpcfit.kinds.clusters.prediction import stages
+done, place = [], stages.place
+def counted(*arguments, **options):
+    done.append(1)
+    if len(done) == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return place(*arguments, **options)
+stages.place = counted
+cli.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def beads(tmp_path_factory):
+    """A folder with 150 frames of beads, their store of three blocks, and a config that predicts."""
+    folder = tmp_path_factory.mktemp("beads")
+    beads_in_clusters.write(folder, beads_in_clusters.Beads(frames=150, equilibration=600))
+    prepared(folder, ARRAYS.format(file="trajectory.npz"), ASKED)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(beads):
+    """The run of it on one rank, with its report."""
+    done = here("optimize", beads / "config.toml", *sets("run.report=true"))
+    assert done.returncode == 0, done.stderr
+    return beads / "run"
+
+
+def copied(beads, folder):
+    shutil.copytree(beads / "store", folder / "store")
+    shutil.copy(beads / "config.toml", folder)
+    return folder / "config.toml"
+
+
+def test_s5_114_observed_and_predicted_clusters_stand_in_one_table(beads, whole):
+    found = rows(beads, "lifetimes.csv")
+    assert tuple(found[0]) == LIFETIME_COLUMNS
+    predicted = [row for row in found if row["Type"] == "Predicted"]
+    assert {row["Label"] for row in predicted} == {row["label"] for row in rows(beads, "predictions.csv")}
+    assert sum(float(row["Share %"]) for row in predicted) == pytest.approx(100)
+    assert sum(float(row["Combined Weight %"] or 0) for row in found) == pytest.approx(100)
+    assert sum(float(row["Observed-only Weight %"] or 0) for row in found) == pytest.approx(100)
+    assert all(row["Reference"] and row["Notes"] for row in predicted)
+
+
+def test_s5_017_067_predicted_clusters_are_larger_and_have_intervals_and_reasons(beads, whole):
+    found = read_dataset(whole / "dataset.json")["prediction"]
+    largest = max(row["n_node"] for row in found["training"])
+    assert {one["candidate"]["n_node"] for one in found["predicted"]} <= {largest + 1, largest + 2}
+    for one in found["predicted"]:
+        low, high = one["interval"]
+        assert 0 <= low <= high
+        counts = one["candidate"]["counts"]
+        assert abs(2 * counts["Pb"] - counts.get("I", 0)) <= 1.5 * counts["Pb"]
+    fates = {row["fate"].partition(":")[0] for row in rows(beads, "candidates.csv")}
+    assert fates >= {"predicted", "rejected"}
+    assert found["largest_size_left_out"]
+    assert {one["model"] for one in found["largest_size_left_out"]} == {
+        *("ridge", "elastic_net", "mass_action", "gaussian_process")
+    }
+    assert sum(one["weight"] for one in found["populations"] if one["source"] == "predicted") == pytest.approx(
+        found["tail"]["anchored"]
+    )
+
+
+def test_s5_041_the_medoid_of_the_files_is_that_of_the_library(whole):
+    found = read_dataset(whole / "dataset.json")["prediction"]
+    for row in found["training"]:
+        first = (whole / f"structures/{row['label']}.xyz").read_text().splitlines()[1]
+        assert row["representative"] in first
+
+
+def test_s5_128_conformers_and_self_check(whole, beads):
+    predicted = sorted(path.name for path in (whole / "predicted").iterdir())
+    assert sorted(path.name for path in (whole / "conformers").iterdir()) == predicted
+    n, *_ = (whole / "conformers" / predicted[0]).read_text().splitlines()
+    assert len((whole / "conformers" / predicted[0]).read_text().splitlines()) == 3 * (int(n) + 2)
+    checks = rows(beads, "self_check.csv")
+    assert len(checks) > 3
+    assert all(0 <= float(row["undamped"]) < 1 for row in checks)
+
+
+def test_s5_119_the_data_set_with_its_prediction_comes_back_as_it_was(whole, tmp_path):
+    write_dataset(tmp_path / "again.json", read_dataset(whole / "dataset.json"))
+    assert (tmp_path / "again.json").read_bytes() == (whole / "dataset.json").read_bytes()
+
+
+def test_s5_122_125_133_the_report_shows_the_prediction_with_its_limits(whole):
+    text = (whole / "report.html").read_text()
+    for words in ("Predicted clusters", "Models of counts", "Candidates", "Weights of labels", "Debye-Waller widths",
+                  "predicted structures from two sides", "rejected: duplicate label", "gaussian process",
+                  "as the self-check of each observed label shows", "are part of the report"):  # fmt: skip
+        assert words in text
+
+
+def test_s5_122_slides_have_the_sections_of_the_report(whole):
+    pptx = pytest.importorskip("pptx")
+    done = here("report", whole, "--pptx")
+    assert done.returncode == 0, done.stderr
+    slides = pptx.Presentation(str(whole / "report.pptx")).slides
+    titles = [next(shape.text_frame.text for shape in slide.shapes if shape.has_text_frame) for slide in slides]
+    for section in ("Outcome", "Labels in time", "Lifetimes", "Predicted clusters", "Settings"):
+        assert any(title.startswith(section) for title in titles), section
+    kinds = {int(shape.shape_type) for slide in slides for shape in slide.shapes}
+    assert {13, 19} <= kinds  # pictures and tables
+
+
+def results(run):
+    return {name: content for name, content in everything(run).items() if not name.startswith(("report", "colormap."))}
+
+
+@pytest.mark.mpi
+def test_s5_090_134_two_ranks_write_the_same_bytes(beads, whole, tmp_path, hpcfit):
+    done = hpcfit("optimize", copied(beads, tmp_path), ranks=2)
+    assert done.returncode == 0, done.stderr
+    found = results(tmp_path / "run")
+    assert found == results(whole)
+    assert any(name.startswith("predicted/") for name in found)
+    assert any(name.startswith("conformers/") for name in found)
+
+
+def test_s5_140_a_run_that_is_ended_while_structures_grow_goes_on(beads, whole, tmp_path):
+    config = copied(beads, tmp_path)
+    command = [sys.executable, "-c", ENDED, "optimize", str(config)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert ended.returncode == 75, ended.stderr
+    done = here("optimize", config, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "stage 'clusters' has ended before" in done.stderr
+    assert "stage 'intervals of predicted counts' has ended before" in done.stderr
+    assert "stage 'predicted structures' goes on" in done.stderr
+    assert results(tmp_path / "run") == results(whole)
+
+
+def test_nothing_is_predicted_without_its_table(beads, tmp_path):
+    config = copied(beads, tmp_path)
+    config.write_text(config.read_text().replace(ASKED, ""))
+    done = here("optimize", config, *sets("run.report=true"))
+    assert done.returncode == 0, done.stderr
+    assert "prediction" not in read_dataset(tmp_path / "run/dataset.json")
+    assert not any((tmp_path / "run" / name).exists() for name in ("predicted", "predictions.csv", "debye_waller.csv"))
+    assert "Predicted clusters" not in (tmp_path / "run/report.html").read_text()
+    columns = {"Combined Weight %", "Share %", "Candidate Rank"}
+    assert all(not row[name] for row in rows(tmp_path, "lifetimes.csv") for name in columns)
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+BAD = [
+    (["problem.library={folder='none'}"], ["folder of structures", "none does not exist"]),  # S5-008, S5-043
+    (["problem.library={folder='strange'}"], ["no label of the library (strange) is among those of the frames"]),
+    (["problem.library={folder='ones'}"], ["all 2 labels of the library have 1 node", "at least two numbers"]),
+    (["problem.library={folder='broken'}"], ["a.xyz, line 4: 'I 1 x 0'"]),
+    (["problem.prediction={from_nodes=2,through_nodes=3}"], ["sizes to predict [2, 3] are not above"]),
+    (["problem.prediction={from_nodes=7}"], ["from_nodes = 7", "through_nodes = None", "give both"]),
+    (["problem.prediction={from_nodes=7,through_nodes=6}"], ["from_nodes = 7 is above through_nodes = 6"]),
+    (["problem.prediction={compatible='saxshell',model='ridge'}"], ["model = ridge has no effect with compatible"]),
+    (["problem.prediction={compatible='saxshell'}", "problem.debye_waller={ddof=1}"], ["debye_waller.ddof has no"]),
+    (["problem.prediction={mass='modelled',decay_clip=[0.1,0.5]}"], ["decay_clip", "no effect with mass = 'modelled'"]),
+    (["problem.prediction={charge_per_node=1.0}"], ["charge_per_node = 1 has no effect without charges"]),
+    (["problem.prediction={charges={Pb=2}}"], ["prediction.charges lacks I"]),
+    (["problem.prediction={charges={Pb=2,I=-1,Cl=-1}}"], ["prediction.charges has Cl"]),
+    (["problem.prediction={model='forest'}"], ["model", "gaussian_process"]),
+    (["problem.placement={terms={colour=1.0}}"], ["terms", "colour"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD, ids=lambda value: str(value[0])[:48])
+def test_one_clear_error(beads, changes, words, tmp_path):
+    config = copied(beads, tmp_path)
+    pair = "2\n\nPb 0 0 0\nI 3 0 0\n"
+    for name, text in (("strange/strange", pair), ("ones/Pb", "1\n\nPb 0 0 0\n"), ("ones/PbI", pair),
+                       ("broken/PbI", "2\n\nPb 0 0 0\nI 1 x 0\n")):  # fmt: skip
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.xyz").write_text(text)
+    assert_one_clear_error(here("optimize", config, *sets(*changes)), words)
+
+
+def test_tables_without_a_prediction_have_no_effect(beads, tmp_path):
+    config = copied(beads, tmp_path)
+    config.write_text(config.read_text().replace("[problem.prediction]\n", "").replace("charge", "# charge").replace(
+        "threshold", "# threshold"))  # fmt: skip
+    assert_one_clear_error(here("optimize", config), ["[problem.placement] has no effect without [problem.prediction]"])

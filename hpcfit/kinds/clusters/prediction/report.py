@@ -16,15 +16,19 @@ from hpcfit.report.page import Figure, Section, Table, Text, number, percent, si
 
 PREDICTED = (
     "Mean count with its 90 % interval by resampled blocks of frames, which tells how sure the fitted model is of its"
-    " numbers, not whether it is right. Share: of all predicted clusters; weight: in the unit of observed mean counts."
-    " Radii, rates and lifetimes are regressions. Source: the label whose structure it grows from."
+    " numbers, not whether it is right. Share: of all predicted clusters. Radii and lifetimes are regressions. Source:"
+    " the label whose structure it grows from. Rates, weights and all digits are in predictions.csv and candidates.csv."
 )
 COUNTS = "Mean counts of observed labels, with standard errors, and of predicted ones, with 90 % intervals."
-VIEWS = "Structures by medians of bonds, angles and contacts; lines: pairs within 1.15 cut-offs."
+VIEWS = (
+    "Structures by medians of bonds, angles and contacts; lines: pairs within 1.15 cut-offs. A label with fewer linkers"
+    " than it takes to join all nodes is in pieces."
+)
 LEFT_OUT = (
     "The largest size that was seen at least ten times, predicted by models of all smaller sizes: mean counts, and how"
     " many times they are off. The last row is the geometric mean."
 )
+JUDGED = "The largest size by models of all smaller sizes; a model that predicts 0 stands at the lower edge."
 ROWS = "Labels that train the models. Weight: of a label in regressions; population: its weight in mixtures."
 TERMS = "Coefficients of the regressions. Those of quantities marked ln are of ln(1 + value)."
 ALL = "Every composition that was proposed, in its order, and what became of it."
@@ -56,8 +60,8 @@ def predicted(run: ClustersRun) -> Section | None:
         blocks.append(Text(f"No room for all atoms: {', '.join(m['crowded'])} have pairs that are too close.", True))
     if not found["predicted"]:
         return Section("Predicted clusters", [*blocks, Text("No candidate is left.", warning=True)])
-    head = ("label", "nodes, rank", "share", "mean count", "90 % interval", "occupancy", "lifetime, fs", "Rg, Å",
-            "Rmax, Å", "score", "weight", "source")  # fmt: skip
+    head = ("label", "nodes, rank", "share", "mean count (90 % interval)", "lifetime, fs", "Rg, Rmax, Å", "score",
+            "source")  # fmt: skip
     blocks.append(Table(head, [_predicted_row(one) for one in found["predicted"]], PREDICTED))
     drawn = figures.counts(_observed_counts(run), _predicted_counts(found))
     blocks.append(Figure(drawn, "mean counts by size", COUNTS))
@@ -66,13 +70,15 @@ def predicted(run: ClustersRun) -> Section | None:
 
 
 def _predicted_row(one: Mapping[str, Any]) -> list[Any]:
-    values, (low, high) = one["values"], one["interval"] or (None, None)
-    interval = Markup("{} – {}").format(significant(low), significant(high)) if low is not None else Markup("–")
+    values, count = one["values"], significant(one["values"]["mean_count"])
+    if one["interval"] is not None and None not in one["interval"]:
+        low, high = one["interval"]
+        count = Markup("{} ({} – {})").format(count, significant(low), significant(high))
     return [
-        one["candidate"]["label"], f"{one['candidate']['n_node']}, {one['rank']}", percent(one["share"]),
-        significant(values["mean_count"]), interval, significant(values["occupancy"]),
-        significant(values["mean_lifetime"]), significant(values["rg"]), significant(values["rmax"]),
-        significant(one["score"]), significant(one["weight"]), one["source"],
+        one["candidate"]["label"], f"{one['candidate']['n_node']}, {one['rank']}", percent(one["share"]), count,
+        significant(values["mean_lifetime"]),
+        Markup("{}, {}").format(significant(values["rg"]), significant(values["rmax"])), significant(one["score"]),
+        one["source"],
     ]  # fmt: skip
 
 
@@ -92,7 +98,7 @@ def _predicted_counts(found: Mapping[str, Any]):
     from hpcfit.kinds.clusters.prediction.figures import Counts
 
     rows = found["predicted"]
-    bounds = np.array([row["interval"] or (np.nan, np.nan) for row in rows], float)
+    bounds = np.array([row["interval"] or (None, None) for row in rows], float)
     nodes = np.array([row["candidate"]["n_node"] for row in rows])
     mean = np.array([row["values"]["mean_count"] for row in rows])
     return Counts([row["candidate"]["label"] for row in rows], nodes, mean, bounds[:, 0], bounds[:, 1])
@@ -124,7 +130,7 @@ def models(run: ClustersRun) -> Section | None:
         seen = np.array([of[names[0], label]["observed"] for label in labels])
         values = {name: np.array([of[name, label]["predicted"] for label in labels]) for name in names}
         drawn = figures.foretold(labels, seen, values)
-        blocks.append(Figure(drawn, "the largest size by models that did not see it", LEFT_OUT))
+        blocks.append(Figure(drawn, "the largest size by models that did not see it", JUDGED))
         rows = [
             [label, significant(one), *(_off(of[name, label]) for name in names)] for label, one in zip(labels, seen)
         ]
