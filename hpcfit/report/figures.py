@@ -201,7 +201,7 @@ def two_sides(bodies: Sequence[Body], length: str):
             colour = colours[order] if known else along[order, depth]
             axis.scatter(*plane[order].T, c=colour, cmap=None if known else SEQUENTIAL, s=_area(len(body.x)),
                          linewidths=0, zorder=2)  # fmt: skip
-            axis.set_aspect("equal", adjustable="datalim")
+            axis.set_aspect("equal", adjustable="box" if known else "datalim")
             if known:  # both sides at one scale
                 reach = 1.15 * max(float(np.abs(along).max()), 1e-3)
                 axis.set(xlim=(-reach, reach), ylim=(-reach, reach))

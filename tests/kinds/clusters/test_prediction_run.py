@@ -290,6 +290,21 @@ def test_s5_140_a_run_that_is_ended_while_structures_grow_goes_on(beads, whole, 
     assert results(tmp_path / "run") == results(whole)
 
 
+def test_labels_that_train_nothing_are_predicted_beside_what_was_seen(beads, tmp_path):
+    config = copied(beads, tmp_path)
+    asked = "problem.prediction={from_nodes=3,through_nodes=3,candidates=9,model='mass_action'}"
+    done = here("optimize", config, *sets("problem.library={through_nodes=2}", asked, "problem.resamples=10"))
+    assert done.returncode == 0, done.stderr
+    predicted = [row for row in rows(tmp_path, "candidates.csv") if row["fate"] == "predicted"]
+    found = [row for row in predicted if row["observed_mean_count"]]
+    assert found
+    assert {row["nodes"] for row in found} == {"3"}
+    seen = {row["of"]: row["mean_count"] for row in rows(tmp_path, "kinetics.csv") if row["by"] == "label"}
+    assert all(row["observed_mean_count"] == seen[row["label"]] for row in found)
+    notes = {row["Label"]: row["Notes"] for row in rows(tmp_path, "lifetimes.csv") if row["Type"] == "Observed"}
+    assert all(notes[row["label"]] == "not in the library" for row in found)
+
+
 def test_nothing_is_predicted_without_its_table(beads, tmp_path):
     config = copied(beads, tmp_path)
     config.write_text(config.read_text().replace(ASKED, ""))

@@ -15,16 +15,18 @@ SAXSHELL = "saxshell"  # the reference program, whose choices `compatible` takes
 
 class LibraryConfig(Table):
     """The structures that train a prediction. folder: LABEL/*.xyz or .pdb, also LABEL/motif_*/; without it, those kept
-    of each label of the trajectory. representative: of a label, the medoid or the first file."""
+    of each label of the trajectory. representative: of a label, the medoid or the first file. through_nodes: labels
+    with more nodes train nothing, so that predictions of theirs stand beside what was seen."""
 
     folder: FilePath | None = None
     representative: Literal["medoid", "first"] = "medoid"
+    through_nodes: Count | None = None
 
     _path = field_validator("folder")(lambda value, info: None if value is None else relative_to_config(value, info))
 
 
 class PlacementConfig(Table):
-    """How predicted structures are grown. conformers: further structures of each label, with lengths, angles and
+    """The growth of predicted structures. conformers: further structures of each label, with lengths, angles and
     sources drawn; terms: factors of the terms of the cost (length, angle, contact, coordination, collision, outward),
     0 leaves one out; bridging: "connect": linkers join nodes that are in pieces, "median": they join two nodes only
     where they do so in the median."""
@@ -35,7 +37,7 @@ class PlacementConfig(Table):
 
 
 class DebyeWallerConfig(Table):
-    """How widths of pairs are estimated. pairs: all, or those within 1.15 cut-offs; estimator: distances matched by
+    """The estimate of widths of pairs. pairs: all, or those within 1.15 cut-offs; estimator: distances matched by
     rank, by atoms (structures of the same elements in the same order), or pooled about one mean; ddof: taken from the
     number of structures, by default 0 for "rank", else 1."""
 
@@ -45,7 +47,7 @@ class DebyeWallerConfig(Table):
 
 
 class PredictionConfig(Table):
-    """Which larger clusters are predicted, and how.
+    """The larger clusters that are predicted, and the models.
 
     compatible: all choices of the reference program in place of those below. from_nodes, through_nodes: numbers of
     nodes, by default the next two; those that were observed are left out. candidates: of each size; threshold: least

@@ -78,14 +78,15 @@ def candidate_rows(foreseen: Foreseen) -> Iterator[tuple[Any, ...]]:
     found = foreseen.prediction
     scored = {(one.n_node, one.label): one for one in (*found.predicted, *found.out)}
     for raw in found.candidates:
-        start = (raw.n_node, raw.label, raw.route, raw.source)
+        start, seen = (raw.n_node, raw.label, raw.route, raw.source), foreseen.mean_counts.get(raw.label)
         if raw.rejected:
-            yield (*start, f"rejected: {raw.rejected}", *(None,) * 7)
+            yield (*start, f"rejected: {raw.rejected}", *(None,) * 7, seen)
             continue
         one = scored[raw.n_node, raw.label]
         bounds = one.interval or (None, None)
         rank, share, weight = (one.rank, one.share, one.weight) if one.fate == "predicted" else (None,) * 3
-        yield (*start, one.fate, rank, one.score, share, one.values["mean_count"], *map(_finite, bounds), weight)
+        counts = (one.values["mean_count"], *map(_finite, bounds))
+        yield (*start, one.fate, rank, one.score, share, *counts, weight, seen)
 
 
 def debye_waller_rows(foreseen: Foreseen) -> Iterator[tuple[Any, ...]]:
@@ -186,7 +187,9 @@ def _with_structure(one: Predicted, grown: Grown, foreseen: Foreseen) -> dict[st
     x, cutoffs = grown.first.positions, cutoffs_between(grown.first.species, foreseen.geometry.cutoffs)
     bonds = np.argwhere(np.triu(cdist(x, x) <= BOND_REACH * cutoffs, 1))
     name = file_name(one.n_node, one.rank, one.label)
-    return one._asdict() | {"file": name, "crowded": [[*pair] for pair in grown.crowded], "bonds": bonds}
+    seen = foreseen.mean_counts.get(one.label)
+    crowded = [[*pair] for pair in grown.crowded]
+    return one._asdict() | {"file": name, "crowded": crowded, "bonds": bonds, "observed_mean_count": seen}
 
 
 def plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ from hpcfit.report.page import Figure, Section, Table, Text, number, percent, si
 
 PREDICTED = (
     "Mean count with its 90 % interval by resampled blocks of frames, which tells how sure the fitted model is of its"
-    " numbers, not whether it is right. Share: of all predicted clusters. Radii and lifetimes are regressions. Source:"
+    " numbers, not whether it is right. Share: of all predicted clusters. Observed: in the frames, of a label that trained nothing. Radii and lifetimes are regressions. Source:"
     " the label whose structure it grows from. Rates, weights and all digits are in predictions.csv and candidates.csv."
 )
 COUNTS = "Mean counts of observed labels, with standard errors, and of predicted ones, with 90 % intervals."
@@ -60,8 +60,8 @@ def predicted(run: ClustersRun) -> Section | None:
         blocks.append(Text(f"No room for all atoms: {', '.join(m['crowded'])} have pairs that are too close.", True))
     if not found["predicted"]:
         return Section("Predicted clusters", [*blocks, Text("No candidate is left.", warning=True)])
-    head = ("label", "nodes, rank", "share", "mean count (90 % interval)", "lifetime, fs", "Rg, Rmax, Å", "score",
-            "source")  # fmt: skip
+    head = ("label", "nodes, rank", "share", "mean count (90 % interval)", "observed", "lifetime, fs", "Rg, Rmax, Å",
+            "score", "source")  # fmt: skip
     blocks.append(Table(head, [_predicted_row(one) for one in found["predicted"]], PREDICTED))
     drawn = figures.counts(_observed_counts(run), _predicted_counts(found))
     blocks.append(Figure(drawn, "mean counts by size", COUNTS))
@@ -76,6 +76,7 @@ def _predicted_row(one: Mapping[str, Any]) -> list[Any]:
         count = Markup("{} ({} – {})").format(count, significant(low), significant(high))
     return [
         one["candidate"]["label"], f"{one['candidate']['n_node']}, {one['rank']}", percent(one["share"]), count,
+        significant(one["observed_mean_count"]),
         significant(values["mean_lifetime"]),
         Markup("{}, {}").format(significant(values["rg"]), significant(values["rmax"])), significant(one["score"]),
         one["source"],

@@ -73,7 +73,7 @@ def intervals(arrays: Mapping[str, np.ndarray], level: float) -> Interval:
 
 
 class Growing(NamedTuple):
-    """What structures are grown from, and how."""
+    """The library and the options that structures are grown from."""
 
     library: Library
     geometry: Geometry

@@ -74,7 +74,8 @@ class Population(NamedTuple):
 
 class Foreseen(NamedTuple):
     """Everything of a prediction. options: as they were taken; cutoffs: A by pair; grown: of each predicted cluster;
-    sigma_models: by pair, with the labels that each rests on; populations: observed ones first."""
+    sigma_models: by pair, with the labels that each rests on; populations: observed ones first; mean_counts: of all
+    labels of the frames, whether they train or not."""
 
     options: Options
     library: Library
@@ -85,6 +86,7 @@ class Foreseen(NamedTuple):
     sigma_models: Mapping[Pair, tuple[Regression, int]]
     checks: list[SelfCheck]
     populations: list[Population]
+    mean_counts: Mapping[str, float]
 
 
 class _Begun(NamedTuple):
@@ -143,7 +145,11 @@ def foresee(
             low, high = intervals(drawn, begun.blocks.level)
             bounds = zip(prediction.predicted, low.tolist(), high.tolist())
             prediction = prediction._replace(predicted=[one._replace(interval=(a, b)) for one, a, b in bounds])
-        found.append(_with_widths(case, library, prediction, geometry, grown(arrays, prediction.predicted), reached))
+        structures = grown(arrays, prediction.predicted)
+        counts = {label: one.mean_count for label, one in kinetics.items()}
+        found.append(
+            _with_widths(case, library, prediction, geometry, structures, reached)._replace(mean_counts=counts)
+        )
 
     fits.on_root(end)
     return found[0] if found else None
@@ -181,8 +187,11 @@ def library_of(case: ClustersCase, counted: Counted) -> Library:
     compatible = case.choice.prediction.compatible == SAXSHELL
     representative = "first" if compatible else given.representative
     if given.folder is not None:
-        return read_library(given.folder, case.roles, representative)
-    return Library.of(counted.structures, case.roles, representative)
+        found = read_library(given.folder, case.roles, representative)
+    else:
+        found = Library.of(counted.structures, case.roles, representative)
+    largest = given.through_nodes or np.inf
+    return found._replace(ensembles={label: one for label, one in found.ensembles.items() if one.n_node <= largest})
 
 
 def seen(one: Kinetics) -> Observed:
@@ -244,7 +253,7 @@ def _with_widths(
     table = debye_waller_table(library, rows, prediction.predicted, measured, models)
     checks = _checks(library, measured, reached, how.pairs)
     populations = _populations(library, prediction, structures, table, how.pairs)
-    return Foreseen(options, library, prediction, geometry, structures, table, models, checks, populations)
+    return Foreseen(options, library, prediction, geometry, structures, table, models, checks, populations, {})
 
 
 def _checks(
