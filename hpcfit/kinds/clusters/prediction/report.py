@@ -16,8 +16,9 @@ from hpcfit.report.page import Figure, Section, Table, Text, number, percent, si
 
 PREDICTED = (
     "Mean count with its 90 % interval by resampled blocks of frames, which tells how sure the fitted model is of its"
-    " numbers, not whether it is right. Share: of all predicted clusters. Observed: in the frames, of a label that trained nothing. Radii and lifetimes are regressions. Source:"
-    " the label whose structure it grows from. Rates, weights and all digits are in predictions.csv and candidates.csv."
+    " numbers, not whether it is right. Share: of all predicted clusters. Observed: in the frames, of a label that"
+    " trained nothing. Radii and lifetimes are regressions. Source: the label whose structure it grows from. Rates,"
+    " weights and all digits are in predictions.csv and candidates.csv."
 )
 COUNTS = "Mean counts of observed labels, with standard errors, and of predicted ones, with 90 % intervals."
 VIEWS = (
