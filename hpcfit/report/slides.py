@@ -16,9 +16,9 @@ from hpcfit.log import logger
 from hpcfit.report.page import Cards, Figure, Fold, Section, Table, Text
 from hpcfit.store.files import written_whole
 
-ROWS, COLUMNS = 14, 12  # of a table on one slide; further rows go to the next, at most MOST of them
+ROWS, COLUMNS = 12, 12  # of a table on one slide; further rows and lines go to the next, at most MOST slides
 MOST = 3
-LINES = 30  # of preformatted text on a slide
+LINES = 40  # of preformatted text on a slide
 WIDTH, HEIGHT, EDGE = 13.333, 7.5, 0.5  # inches
 TOP = 1.2  # below the title
 
@@ -90,7 +90,7 @@ class _Slides:
             picture.height = int(picture.height * Inches(WIDTH - 2 * EDGE) / picture.width)
             picture.width = Inches(WIDTH - 2 * EDGE)
         picture.left = int((self.deck.slide_width - picture.width) / 2)
-        _text(slide, plain(block.caption), HEIGHT - 0.9, 12)
+        _text(slide, plain(block.caption), HEIGHT - 0.9, 10)
 
     def _table(self, block: Table) -> None:
         from pptx.util import Inches, Pt
@@ -105,14 +105,15 @@ class _Slides:
                 for j, cell in enumerate(row[: len(columns)]):
                     frame = table.cell(i, j).text_frame
                     frame.text = plain(cell)
-                    frame.paragraphs[0].font.size = Pt(11)
+                    frame.paragraphs[0].font.size = Pt(10)
             left = " All rows are in the report." if page == MOST - 1 and pages > MOST else ""
-            _text(slide, plain(block.caption) + left, HEIGHT - 0.9, 12)
+            _text(slide, plain(block.caption) + left, HEIGHT - 0.9, 10)
 
     def _fold(self, block: Fold) -> None:
         lines = block.text.splitlines()
-        text = "\n".join(lines[:LINES]) + ("\n…" if len(lines) > LINES else "")
-        _text(self._slide(f": {block.title}"), text, TOP, 10)
+        for start in range(0, min(len(lines), MOST * LINES), LINES):
+            left = ["…"] if start + LINES == MOST * LINES < len(lines) else []
+            _text(self._slide(f": {block.title}"), "\n".join([*lines[start : start + LINES], *left]), TOP, 9)
 
 
 def plain(text: Any) -> str:
