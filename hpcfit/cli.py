@@ -247,12 +247,16 @@ def sweep(
 
 
 @app.command
-def report(run: Annotated[Path, Parameter(help="A run directory, or the folder of a sweep.")]) -> int:
+def report(
+    run: Annotated[Path, Parameter(help="A run directory, or the folder of a sweep.")],
+    *,
+    pptx: Annotated[bool, Parameter(negative="", help="Also write report.pptx, the same as slides.")] = False,
+) -> int:
     """Rebuild report.html from the files of a run directory, or table and page of a sweep."""
     _start_logging()
     from hpcfit.commands.report import run_report
 
-    run_report(run)
+    run_report(run, slides=pptx)
     return 0
 
 

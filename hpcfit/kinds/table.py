@@ -231,7 +231,9 @@ KINDS = {
         files=(
             *("counts.csv", "colormap.csv", "colormap.png", "colormap.pdf", "lifetimes.csv", "kinetics.csv"),
             *("speciation.csv", "series.csv", "sizes.csv", "tracked.csv", "rdf.csv", "energies.csv", "clusters.h5"),
-            *("dataset.json", "structures/*.xyz"),
+            *("dataset.json", "structures/*.xyz", "predictions.csv", "candidates.csv", "debye_waller.csv"),
+            *("self_check.csv", "histogram_observed.csv", "histogram_combined.csv", "predicted/*.xyz"),
+            "conformers/*.xyz",
         ),
         metrics=(
             Metric("aggregation", "nodes of a node's cluster", digits=4, brief=True),

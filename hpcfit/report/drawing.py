@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import matplotlib
 
@@ -33,6 +35,7 @@ SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"  # colour maps
 UNMEASURED = "#8c8c8c"
 FEW = 60  # points of a curve that are marked one by one
 DPI = 130  # of the pixels of maps inside the SVG
+PNG_DPI = 200  # of figures on slides
 
 STYLE = {
     "svg.hashsalt": "hpcfit", "svg.fonttype": "path", "figure.facecolor": "none", "axes.facecolor": "none",
@@ -46,14 +49,31 @@ STYLE = {
 }  # fmt: skip
 
 
+_as_png = ContextVar("as_png", default=False)
+
+
+@contextmanager
+def as_png() -> Iterator[None]:
+    """Figures that are drawn meanwhile are PNG on white paper, for slides."""
+    token = _as_png.set(True)
+    try:
+        yield
+    finally:
+        _as_png.reset(token)
+
+
 def drawn(draw: Callable) -> Callable[..., bytes]:
-    """A function that draws a figure, made to use the style of the report and to return SVG."""
+    """A function that draws a figure, made to use the style of the report and to return SVG, or PNG (``as_png``)."""
 
     @functools.wraps(draw)
     def wrapper(*args, **kwargs) -> bytes:
         with matplotlib.rc_context(STYLE):
             figure = draw(*args, **kwargs)
             buffer = io.BytesIO()
+            if _as_png.get():
+                figure.savefig(buffer, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None})
+                plt.close(figure)
+                return buffer.getvalue()
             figure.savefig(buffer, format="svg", dpi=DPI, metadata={"Date": None, "Creator": "hpcfit"})
             plt.close(figure)
         return _themed(buffer.getvalue().decode()).encode()

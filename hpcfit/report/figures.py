@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from hpcfit.report.drawing import BLUE, FEW, GREEN, INK, ORANGE, SOFT, drawn, index_axis, shortened
+from hpcfit.report.drawing import BLUE, FEW, GREEN, INK, ORANGE, SEQUENTIAL, SOFT, drawn, index_axis, shortened
 from hpcfit.report.page import grouped
 
 BASELINE = {"color": SOFT, "linestyle": "--", "linewidth": 1}  # how a level to compare with is drawn
@@ -166,3 +167,53 @@ def plain_logarithmic(axis: Any) -> None:
     axis.set_minor_locator(LogLocator(subs=range(1, 10), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: grouped(round(value)) if value >= 1 else f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+class Body(NamedTuple):
+    """A structure to be drawn. x: [n, 3]; edges: [e, 2], pairs that are joined by lines; kinds: of each particle, such
+    as its element, which has a colour then; without, colour is the distance from who looks."""
+
+    name: str
+    x: np.ndarray
+    edges: np.ndarray
+    kinds: Sequence[str] = ()
+
+
+KINDS = (BLUE, ORANGE, GREEN, INK, SOFT)  # colours of kinds of particles, one after another
+
+
+@drawn
+def two_sides(bodies: Sequence[Body], length: str):
+    """Structures from two sides: along the shortest principal axis, and along the longest."""
+    figure, axes = panels(2 * len(bodies), columns=4, row=2.2)
+    known = list(dict.fromkeys(kind for body in bodies for kind in body.kinds))
+    for number, body in enumerate(bodies):
+        centred = body.x - body.x.mean(axis=0)
+        _, _, directions = np.linalg.svd(centred, full_matrices=False)
+        along = centred @ directions.T
+        if along.shape[1] < 3:
+            along = np.pad(along, ((0, 0), (0, 3 - along.shape[1])))
+        colours = np.array([KINDS[known.index(kind) % len(KINDS)] for kind in body.kinds])
+        for side, (across, up, depth) in enumerate(((0, 1, 2), (1, 2, 0))):
+            axis, order = axes[2 * number + side], np.argsort(along[:, depth])
+            plane = along[:, (across, up)]
+            axis.add_collection(LineCollection(plane[body.edges], colors=SOFT, linewidths=0.6, zorder=1))
+            colour = colours[order] if known else along[order, depth]
+            axis.scatter(*plane[order].T, c=colour, cmap=None if known else SEQUENTIAL, s=_area(len(body.x)),
+                         linewidths=0, zorder=2)  # fmt: skip
+            axis.set_aspect("equal", adjustable="box" if known else "datalim")
+            if known:  # both sides at one scale
+                reach = 1.15 * max(float(np.abs(along).max()), 1e-3)
+                axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
+            axis.set_title(shortened(body.name, 22) if side == 0 else "from its end")
+    axes[0].set_ylabel(length)
+    if known:
+        for kind, colour in zip(known, KINDS):
+            axes[0].scatter([], [], c=colour, label=kind)
+        legend_above(figure, axes[0])
+    return figure
+
+
+def _area(n: int) -> float:
+    """The area of a point of n, points squared."""
+    return float(np.clip(4000 / n, 2, 60))

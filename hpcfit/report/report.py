@@ -1,4 +1,5 @@
-"""The report of a run: from the files of its directory alone to one HTML page that needs no other file."""
+"""The report of a run: from the files of its directory alone to one HTML page that needs no other file, or to
+slides."""
 
 from __future__ import annotations
 
@@ -8,9 +9,11 @@ from typing import NamedTuple
 
 from hpcfit.log import logger
 from hpcfit.report.page import Section, render
+from hpcfit.report.slides import write_slides
 from hpcfit.runs.files import REPORT, RunFiles
 from hpcfit.store.files import write_text
 
+DECK = "report.pptx"
 Builder = Callable[..., Section | None]  # of the files of a run; None where the run has nothing of the kind
 
 
@@ -33,13 +36,32 @@ def write_report(run_directory: Path, contents: Contents) -> Path:
     A run without metrics.json is unfinished: its report says so and holds the history alone. Raises InputError that
     names the file when one is missing or damaged.
     """
-    run = contents.run(run_directory)
-    for name in contents.files if run.finished else ():
-        run.path(name)  # a missing file is said before any figure is drawn
-    builders = contents.finished if run.finished else contents.unfinished
-    sections = [section for build in builders if (section := build(run)) is not None]
-    page = render(f"hpcfit: {run.directory.resolve().name}", run.kind, sections)
+    run, sections = _built(run_directory, contents)
+    page = render(_title(run), run.kind, sections)
     path = run.directory / REPORT
     write_text(path, page)
     logger.info("report %s (%.2g MB)", path, len(page) / 1e6)
     return path
+
+
+def write_deck(run_directory: Path, contents: Contents) -> Path:
+    """Write the same sections as slides, report.pptx, and return its path. Raises InputError as ``write_report``."""
+    from hpcfit.report.drawing import as_png
+
+    with as_png():
+        run, sections = _built(run_directory, contents)
+    path = run.directory / DECK
+    write_slides(path, _title(run), run.kind, sections)
+    return path
+
+
+def _built(run_directory: Path, contents: Contents) -> tuple[RunFiles, list[Section]]:
+    run = contents.run(run_directory)
+    for name in contents.files if run.finished else ():
+        run.path(name)  # a missing file is said before any figure is drawn
+    builders = contents.finished if run.finished else contents.unfinished
+    return run, [section for build in builders if (section := build(run)) is not None]
+
+
+def _title(run: RunFiles) -> str:
+    return f"hpcfit: {run.directory.resolve().name}"

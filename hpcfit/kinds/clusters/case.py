@@ -21,6 +21,7 @@ from hpcfit.kinds.clusters.extraction.cutoffs import Cutoffs, cutoff_matrices
 from hpcfit.kinds.clusters.extraction.frame import Finder
 from hpcfit.kinds.clusters.extraction.participants import Participants, participants_of
 from hpcfit.kinds.clusters.extraction.stages import Frames, Guard, Wanted
+from hpcfit.kinds.clusters.library import check_folder, digest_of_folder
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.store.catalog import Block
 from hpcfit.store.files import sha256_of_file
@@ -57,6 +58,8 @@ class ClustersCase:
                       for pair, of_levels in choice.by_level.items()})  # fmt: skip
         if choice.energy_file is not None:
             read_energies(choice.energy_file)
+        if choice.library.folder is not None:
+            check_folder(choice.library.folder)
         return case
 
     # ---- what follows from the config ------------------------------------------------------------------------------
@@ -118,6 +121,8 @@ class ClustersCase:
         """Store, frames, options and files of the problem."""
         chosen = hashlib.sha256(str([tuple(block) for block in self.blocks]).encode()).hexdigest()[:16]
         files = {f"file {key}": sha256_of_file(path)[:16] for key, path in self.choice.files.items()}
+        if (folder := self.choice.library.folder) is not None:
+            files["library"] = digest_of_folder(folder)
         return {
             "frames.store": self.store.digest(), "frames chosen": chosen, **files,
             "problem": self.choice.model_dump_json(), "run": f"seed {self.config.run.seed}",

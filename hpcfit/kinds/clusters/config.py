@@ -8,6 +8,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hpcfit.config.table import Count, FilePath, NonNegative, Positive, ProblemTable, Table, relative_to_config
+from hpcfit.kinds.clusters.prediction.config import (
+    DebyeWallerConfig,
+    LibraryConfig,
+    PlacementConfig,
+    PredictionConfig,
+    check_tables,
+)
 
 MINIMUM = "minimum"
 Radius = Positive | Literal["minimum"]
@@ -65,6 +72,10 @@ class ClustersConfig(ProblemTable):
     dwell: Annotated[int, Field(ge=0)] = 0
     resamples: Annotated[int, Field(ge=0)] = 200
     energy_file: FilePath | None = None
+    prediction: PredictionConfig | None = None
+    library: LibraryConfig = LibraryConfig()
+    placement: PlacementConfig = PlacementConfig()
+    debye_waller: DebyeWallerConfig = DebyeWallerConfig()
 
     _path = field_validator("energy_file")(
         lambda value, info: None if value is None else relative_to_config(value, info)
@@ -126,6 +137,7 @@ class ClustersConfig(ProblemTable):
             raise ValueError("shells.shared has an effect on shells.levels only: give levels, or leave it out")
         if self.box is not None and len(self.box) not in (3, 6):
             raise ValueError("box has 3 lengths (A), or 3 lengths and 3 angles (degrees)")
+        check_tables(self)
         if None not in (self.start_fs, self.stop_fs) and self.start_fs >= self.stop_fs:
             raise ValueError(f"start_fs = {self.start_fs} is not before stop_fs = {self.stop_fs}")
         return self

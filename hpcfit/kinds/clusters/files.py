@@ -19,6 +19,10 @@ from hpcfit.store.files import write_text
 COUNTS, COLORMAP, LIFETIMES, KINETICS = "counts.csv", "colormap.csv", "lifetimes.csv", "kinetics.csv"
 SPECIATION, SERIES, SIZES, TRACKED, RDF = "speciation.csv", "series.csv", "sizes.csv", "tracked.csv", "rdf.csv"
 ARRAYS, DATASET, STRUCTURES, ENERGIES = "clusters.h5", "dataset.json", "structures/*.xyz", "energies.csv"
+PREDICTIONS, CANDIDATES = "predictions.csv", "candidates.csv"
+DEBYE_WALLER, CHECKS = "debye_waller.csv", "self_check.csv"
+OBSERVED_ONLY, COMBINED = "histogram_observed.csv", "histogram_combined.csv"
+PREDICTED, CONFORMERS = "predicted/*.xyz", "conformers/*.xyz"
 VERSION = 1  # of DATASET
 
 COLORMAP_COLUMNS = (
@@ -39,11 +43,35 @@ KINETICS_COLUMNS = (
 SHARE_COLUMNS = ("quantity", "species", "of", "value", "error")
 SERIES_COLUMNS = ("frame", "time_fs", "clusters", "mean_nodes", "weighted_nodes", "largest_nodes", "radius_A")
 SIZE_COLUMNS = ("nodes", "clusters_a_frame", "error", "share_of_nodes", "share_error")
+PREDICTION_COLUMNS = (
+    *("target_node_count", "rank", "label", "predicted_population_share", "predicted_mean_count_per_frame"),
+    *("predicted_occupancy_fraction", "predicted_mean_lifetime_fs", "predicted_association_rate_per_ps"),
+    *("predicted_dissociation_rate_per_ps", "predicted_mean_radius_of_gyration", "predicted_mean_max_radius"),
+    *("predicted_stability_score", "source_label", "notes"),
+)
+CANDIDATE_COLUMNS = (
+    *("nodes", "label", "route", "source_label", "fate", "rank", "score", "share", "mean_count", "mean_count_low"),
+    *("mean_count_high", "weight", "observed_mean_count"),
+)
+DEBYE_WALLER_COLUMNS = (
+    *("Type", "Method", "Nodes", "Candidate Rank", "Label", "Pair", "Sigma (Å)", "Sigma² (Å²)", "B (Å²)", "Support"),
+    *("Aligned pairs", "Source Label"),
+)
+HISTOGRAM_COLUMNS = (
+    *("label", "source", "node_count", "mean_lifetime_fs", "mean_count_per_frame", "mean_max_radius", "raw_weight"),
+    "normalized_weight",
+)
+CHECK_COLUMNS = ("label", "structures", "undamped", "damped")
 TRACKED_COLUMNS = ("what", "of", "completed", "truncated", "mean_lifetime_fs", "median_lifetime_fs", "std_lifetime_fs")
 
 
 class ClustersRun(RunFiles):
     """The files of a run, and those that only this kind writes."""
+
+    @functools.cached_property
+    def prediction(self) -> dict[str, Any] | None:
+        """The prediction as the data set has it, None where nothing was predicted."""
+        return read_dataset(self.path(DATASET)).get("prediction")
 
     @functools.cached_property
     def colormap(self) -> list[dict[str, str]]:

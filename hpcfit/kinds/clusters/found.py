@@ -97,28 +97,6 @@ def _structures(
     return found
 
 
-def medoid(structures: Sequence[Structure]) -> int:
-    """The structure that is nearest to all others, the first of equal ones: distances are root mean square differences
-    of the sorted distances between atoms of each two elements, which no numbering or turn changes."""
-    shapes = [_shape(one) for one in structures]
-    lengths = {len(one) for one in shapes}
-    if len(lengths) > 1:  # shells that labels do not count differ: those with the most common number are compared
-        common = max(sorted(lengths), key=lambda n: sum(len(one) == n for one in shapes))
-        rows = [n for n, one in enumerate(shapes) if len(one) == common]
-        return rows[medoid([structures[n] for n in rows])]
-    x = np.stack(shapes)
-    apart = np.sqrt(np.mean((x[:, None] - x[None]) ** 2, axis=2)) if x.shape[1] else np.zeros((len(x),) * 2)
-    total = apart.sum(axis=1)
-    return int(np.flatnonzero(total <= total.min() * (1 + 1e-9) + 1e-12)[0])
-
-
-def _shape(one: Structure) -> np.ndarray:
-    i, j = np.triu_indices(len(one.positions), 1)
-    distance = np.linalg.norm(one.positions[i] - one.positions[j], axis=1)
-    pair = np.array(["-".join(sorted((one.elements[a], one.elements[b]))) for a, b in zip(i, j)], str)
-    return distance[np.lexsort((distance, pair))]
-
-
 # ---- of all frames of a window -------------------------------------------------------------------------------------
 
 
@@ -161,7 +139,7 @@ def speciation(found: Counted, axis: Axis, resamples: int, seed: int) -> list[Sh
     """Shares of ions of each node and linker, not of clusters: by label, and by state (``STATES``)."""
     core = len(found.roles.node) + len(found.roles.linker)
     state = np.minimum(found.core, 3) - 1
-    ions = np.stack([_of_blocks(found.counts[axis.rows] * found.compositions[:, s], axis) for s in range(core)])
+    ions = np.stack([block_sums(found.counts[axis.rows] * found.compositions[:, s], axis) for s in range(core)])
     rows = []
     for s in range(core):
         by_state = np.stack([ions[s][:, state == number].sum(axis=1) for number in range(3)], axis=1)
@@ -178,8 +156,8 @@ def coordination(found: Counted, axis: Axis, of: Participants, resamples: int, s
     count = np.bincount(of.kind, minlength=len(of.species))
     rows = []
     for s, name in enumerate(found.roles.node):
-        sums = _of_blocks(found.contacts[axis.rows, s].astype(float), axis)
-        frames = _of_blocks(np.ones((len(axis.rows), 1)), axis)
+        sums = block_sums(found.contacts[axis.rows, s].astype(float), axis)
+        frames = block_sums(np.ones((len(axis.rows), 1)), axis)
         whole = np.concatenate([sums, frames], axis=1)
         ratio = lambda total, n=count[s]: total[:-1] / total[-1] / n  # noqa: E731
         values, errors = ratio(whole.sum(axis=0)), resampled(whole, ratio, resamples, seed)
@@ -203,7 +181,7 @@ def size_distribution(found: Counted, axis: Axis, resamples: int, seed: int) -> 
     """The distribution of clusters with nodes over sizes."""
     sizes = np.unique(found.nodes[found.nodes > 0])
     n = np.stack([found.counts[axis.rows][:, found.nodes == size].sum(axis=1) for size in sizes], axis=1)
-    sums = np.concatenate([_of_blocks(n, axis), _of_blocks(np.ones((len(n), 1)), axis)], axis=1)
+    sums = np.concatenate([block_sums(n, axis), block_sums(np.ones((len(n), 1)), axis)], axis=1)
 
     def both(total: np.ndarray) -> np.ndarray:
         nodes = total[:-1] * sizes
@@ -213,7 +191,7 @@ def size_distribution(found: Counted, axis: Axis, resamples: int, seed: int) -> 
     return Sizes(sizes, values[0], errors[0], values[1], errors[1])
 
 
-def _of_blocks(values: np.ndarray, axis: Axis) -> np.ndarray:
+def block_sums(values: np.ndarray, axis: Axis) -> np.ndarray:
     """The sums of values [T, k] over the statistical blocks of all segments, [B, k]."""
     starts, parts = 0, []
     for segment, edges in zip(axis.segments, blocks(axis)):

@@ -5,6 +5,7 @@ The composition of a label is the most frequent one among its structures, whatev
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.clusters.composition import Roles, Structure
+from hpcfit.store.files import sha256_of_file
 
 Choice = Literal["medoid", "first"]
 SUFFIXES = (".xyz", ".pdb")
@@ -89,22 +91,25 @@ class Library(NamedTuple):
         for label, structures in sorted(structures_by_label.items()):
             if not structures:
                 continue
-            signatures = [tuple(sorted(counts_in(one, roles).items())) for one in structures]
-            most = Counter(one for one in signatures if one)
-            if not most:
-                without.append(label)
-                continue
-            # the most frequent composition; of equals the one with more atoms, then the first by the alphabet
-            best = min(most, key=lambda one: (-most[one], -sum(count for _, count in one), one))
-            counts = dict(best)
+            counts, chosen = typical(structures, roles, representative)
             if not roles.nodes_in(counts):
                 without.append(label)
                 continue
-            rows = [number for number, one in enumerate(signatures) if one == best]
-            chosen = rows[medoid([structures[row] for row in rows])] if representative == "medoid" else rows[0]
             names = tuple((motifs or {}).get(label, ()))
             found[label] = Ensemble(label, counts, roles.nodes_in(counts), tuple(structures), chosen, names)
         return cls(roles, found, tuple(without))
+
+
+def typical(structures: Sequence[Structure], roles: Roles, representative: Choice) -> tuple[dict[str, int], int]:
+    """The most frequent composition, of equals the one with more atoms, then the first by the alphabet; and the number
+    of the structure with it that stands for all."""
+    signatures = [tuple(sorted(counts_in(one, roles).items())) for one in structures]
+    most = Counter(one for one in signatures if one)
+    if not most:
+        return {}, 0
+    best = min(most, key=lambda one: (-most[one], -sum(count for _, count in one), one))
+    rows = [number for number, one in enumerate(signatures) if one == best]
+    return dict(best), rows[medoid([structures[row] for row in rows])] if representative == "medoid" else rows[0]
 
 
 def counts_in(structure: Structure, roles: Roles) -> dict[str, int]:
@@ -148,8 +153,7 @@ def read_library(folder: Path, roles: Roles, representative: Choice = "medoid") 
 
     Raises InputError for a folder or line that cannot be read.
     """
-    if not folder.is_dir():
-        raise InputError(f"the folder of structures {folder} does not exist", remedy="correct the path of the library")
+    check_folder(folder)
     structures, motifs, beside = {}, {}, {}
     for of_label in sorted(path for path in folder.iterdir() if path.is_dir()):
         if of_label.name.startswith("representative_"):
@@ -171,6 +175,22 @@ def read_library(folder: Path, roles: Roles, representative: Choice = "medoid") 
             remedy="give a folder with one folder a label, as Pb2I3/*.xyz, or correct the nodes",
         )
     return library
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError where there is no such folder."""
+    if not folder.is_dir():
+        raise InputError(
+            f"the folder of structures {folder} does not exist",
+            remedy="correct [problem.library] folder, or leave it out: the trajectory's own structures are then taken",
+        )
+
+
+def digest_of_folder(folder: Path) -> str:
+    """A digest of the names and contents of all structures below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    told = [(str(path.relative_to(folder)), sha256_of_file(path)) for path in files]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def read_structure(path: Path, roles: Roles) -> Structure:

@@ -38,6 +38,8 @@ from hpcfit.kinds.clusters.files import (
 )
 from hpcfit.kinds.clusters.found import STATES
 from hpcfit.kinds.clusters.kinetics import ERRORS, Kinetics, Lifetimes
+from hpcfit.kinds.clusters.prediction import outputs as prediction
+from hpcfit.kinds.clusters.prediction.study import Foreseen
 from hpcfit.kinds.clusters.study import Observed, Radial
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.files import write_text
@@ -50,14 +52,18 @@ def write_results(
     directory: RunDirectory, case: ClustersCase, result: Result | None, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Write all files; collective only in that every rank calls it. Returns the metrics, on root."""
-    found, radial, cutoffs = (facts.pop(name) for name in ("observed", "radial", "cutoffs"))
+    found, radial, cutoffs, foreseen = (facts.pop(name) for name in ("observed", "radial", "cutoffs", "foreseen"))
     if found is None:  # on other ranks than root
         return {}
-    _write_tables(directory, case, found, radial)
+    _write_tables(directory, case, found, radial, foreseen)
     _write_structures(directory, found)
     arrays, attributes = _arrays(case, found)
     directory.write_h5(ARRAYS, arrays, attributes)
-    write_dataset(directory.path / DATASET, dataset(case, found, cutoffs))
+    content = dataset(case, found, cutoffs)
+    if foreseen is not None:
+        prediction.write_prediction(directory, foreseen)
+        content["prediction"] = prediction.dataset(foreseen)
+    write_dataset(directory.path / DATASET, content)
     if case.config.run.report:
         from hpcfit.kinds.clusters.figures import write_colormap
 
@@ -66,20 +72,23 @@ def write_results(
         "kind": "clusters", "frames": case.n_frames, **_facts(case, found, radial, cutoffs),
         "fitted": {"aggregation": float(np.mean(found.series.weighted)),
                    "clusters_a_frame": float(np.mean(found.series.clusters))},
+        **({} if foreseen is None else {"prediction": prediction.facts(foreseen)}),
         **facts,
     }  # fmt: skip
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
     return metrics
 
 
-def _write_tables(directory: RunDirectory, case: ClustersCase, found: Observed, radial: Radial | None) -> None:
+def _write_tables(
+    directory: RunDirectory, case: ClustersCase, found: Observed, radial: Radial | None, foreseen: Foreseen | None
+) -> None:
     axis, labels, series, sizes = case.axis, found.counted, found.series, found.sizes
     ids = frame_ids(case)[axis.rows].tolist()
     times = axis.time.tolist()
     rows = zip(ids, times, labels.counts[axis.rows].tolist())
     directory.write_csv(COUNTS, ("frame", "time_fs", *labels.labels), ((*row[:2], *row[2]) for row in rows))
     directory.write_csv(COLORMAP, COLORMAP_COLUMNS, colormap_rows(found))
-    directory.write_csv(LIFETIMES, LIFETIME_COLUMNS, lifetime_rows(found))
+    directory.write_csv(LIFETIMES, LIFETIME_COLUMNS, lifetime_rows(found, foreseen))
     directory.write_csv(KINETICS, KINETICS_COLUMNS, kinetics_rows(found))
     shares = [("coordination", *one) for one in found.coordination]
     shares += [("state" if one.where in STATES else "label", *one) for one in found.speciation]
@@ -138,22 +147,32 @@ def observed_weights(found: Observed) -> dict[str, float]:
     return {label: weight / total for label, weight in weights.items()} if total > 0 else weights
 
 
-def lifetime_rows(found: Observed) -> Iterator[tuple[Any, ...]]:
-    """The rows of observed labels in the table of lifetimes: by nodes, then by weight."""
-    weights, nodes = observed_weights(found), dict(zip(found.counted.labels, found.counted.nodes.tolist()))
+def lifetime_rows(found: Observed, foreseen: Foreseen | None = None) -> Iterator[tuple[Any, ...]]:
+    """The table of lifetimes: observed labels by nodes, then by weight; then what was predicted. With a prediction the
+    weights are those of its rule and of the labels of its library."""
+    weights, combined = observed_weights(found), {}
+    if foreseen is not None:
+        weights, combined, _ = prediction.weights_of(foreseen)
+    nodes = dict(zip(found.counted.labels, found.counted.nodes.tolist()))
     order = sorted(found.counted.labels, key=lambda label: (nodes[label], -weights.get(label, 0.0), label))
     rank: dict[int, int] = {}
     for label in order:
         one = found.kinetics[label]
         rank[nodes[label]] = rank.get(nodes[label], 0) + 1
         some = found.counted.structures.get(label, ())
-        weight = 100 * weights[label] if label in weights else None
+        note = "without nodes" if not nodes[label] else None if label in weights else "not in the library"
         yield (
-            "Observed", nodes[label], rank[nodes[label]], None, label, weight, None, None, one.mean_lifetime,
+            "Observed", nodes[label], rank[nodes[label]], None, label, _percent(weights.get(label)),
+            _percent(combined.get(label)), None, one.mean_lifetime,
             one.std_lifetime, len(one.completed), len(one.truncated), one.association_rate, one.dissociation_rate,
-            100 * one.occupancy, one.mean_count, some[found.medoids[label]].source if some else None,
-            None if nodes[label] else "without nodes",
+            100 * one.occupancy, one.mean_count, some[found.medoids[label]].source if some else None, note,
         )  # fmt: skip
+    if foreseen is not None:
+        yield from prediction.lifetime_rows(foreseen, rank)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def kinetics_rows(found: Observed) -> Iterator[tuple[Any, ...]]:

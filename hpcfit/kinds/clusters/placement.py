@@ -98,25 +98,23 @@ def place(
     return Placed(growth.structure(molecules or {}), n_seed, growth.edges, growth.bound_to, crowded)
 
 
-def conformers(
+def conformer(
     counts: Mapping[str, int],
     sources: Sequence[Structure],
     geometry: Geometry,
-    n: int,
+    number: int,
     seed: int,
     *,
     molecules: Mapping[str, Structure] | None = None,
+    terms: Terms | None = None,
     bridging: Bridging = "connect",
-) -> list[Placed]:
-    """n structures of a composition, with sources, lengths and angles drawn; the same for the same seed, whatever else
-    is drawn in the run."""
+) -> Placed:
+    """A structure of a composition, with source, lengths and angles drawn; seed and number alone decide the draw."""
     name = zlib.crc32(repr(sorted(counts.items())).encode())
-    found = []
-    for number in range(n):
-        random = np.random.default_rng([seed, name, number])
-        source = sources[random.integers(len(sources))]
-        found.append(place(counts, source, geometry, molecules=molecules, bridging=bridging, random=random))
-    return found
+    random = np.random.default_rng([seed, name, number])
+    source = sources[random.integers(len(sources))]
+    options = {"molecules": molecules, "terms": terms, "bridging": bridging}
+    return place(counts, source, geometry, random=random, **options)
 
 
 def order_of_growth(counts: Mapping[str, int], geometry: Geometry) -> list[str]:

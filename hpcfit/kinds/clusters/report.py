@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from hpcfit.kinds.clusters.files import (
     COLORMAP,
@@ -20,6 +21,7 @@ from hpcfit.kinds.clusters.files import (
     TRACKED,
     ClustersRun,
 )
+from hpcfit.kinds.clusters.prediction import report as prediction
 from hpcfit.report.page import Card, Cards, Figure, Section, Table, Text, number, percent, plus_minus, significant
 from hpcfit.report.report import Contents
 from hpcfit.report.sections import phases, settings, study
@@ -34,7 +36,8 @@ LIFETIME = (
     "Clusters of a label are not told apart: the oldest one dies first. Completed: born and dead within the window;"
     " mean and standard deviation are over these. Truncated: there in the first frame, or at the end. Rates: rises and"
     " falls of the count a ps. Errors: by bootstrap of blocks of successive frames. Weight: mean count x max(occupancy,"
-    " 0.05), of labels with nodes. All labels are in lifetimes.csv and kinetics.csv."
+    " 0.05), of labels with nodes; with a prediction by its rule, of the labels of its library; of all: with what is"
+    " predicted. All labels are in lifetimes.csv and kinetics.csv."
 )
 TRACK = (
     "Lifetimes of clusters of the same nodes and linkers (by their first label), and of bonds between the same units."
@@ -116,7 +119,7 @@ def lifetimes(run: ClustersRun) -> Section:
     chosen = set(_most_seen(run))
     rows = [_lifetime_row(row, kinetics.get(row["Label"])) for row in run.rows(LIFETIMES)
             if row["Label"] in chosen or row["Type"] != "Observed"]  # fmt: skip
-    head = ("label", "type", "nodes", "weight", "mean lifetime, fs", "completed, truncated", "assoc., 1/ps",
+    head = ("label", "type", "nodes", "weight, of all, %", "mean lifetime, fs", "completed, truncated", "assoc., 1/ps",
             "dissoc., 1/ps", "occupancy", "mean count")  # fmt: skip
     blocks: list[Any] = [Table(head, rows, LIFETIME, text_columns=2)]
     ended = [row for row in kinetics.values() if row["mean_lifetime_fs"] and row["of"] in chosen]
@@ -137,16 +140,24 @@ def lifetimes(run: ClustersRun) -> Section:
 
 def _lifetime_row(row: Mapping[str, str], errors: Mapping[str, str] | None) -> list[Any]:
     error = (lambda name: float(errors[name] or "nan")) if errors else lambda name: None
-    weight = row["Observed-only Weight %"]
+    weights = (row["Observed-only Weight %"], row["Combined Weight %"])
+    ended = f"{row['Completed']}, {row['Window-truncated']}" if row["Completed"] else "–"
     return [
-        row["Label"], row["Type"].lower(), row["Nodes"], percent(float(weight) / 100) if weight else "–",
+        row["Label"], row["Type"].lower(), row["Nodes"],
+        Markup(", ").join(_weight(weight) for weight in weights),
         plus_minus(_shown(row["Mean Lifetime (fs)"]), error("mean_lifetime_error")),
-        f"{row['Completed']}, {row['Window-truncated']}",
+        ended,
         plus_minus(_shown(row["Assoc. (1/ps)"]), error("association_error")),
         plus_minus(_shown(row["Dissoc. (1/ps)"]), error("dissociation_error")),
         percent(float(row["Occupancy %"]) / 100),
         plus_minus(_shown(row["Mean Count"]), error("mean_count_error")),
     ]  # fmt: skip
+
+
+def _weight(text: str) -> Any:
+    """Per cent to one decimal, small ones to two digits."""
+    value = float(text or "nan")
+    return number(value, f"{value:.1f}") if not 0 < value < 0.05 else significant(value, 2)
 
 
 def _shown(text: str) -> Any:
@@ -213,7 +224,8 @@ def cutoffs(run: ClustersRun) -> Section | None:
 
 def limitations(run: ClustersRun) -> Section:
     """The limits of these numbers."""
-    return Section("Limitations", [Text(text) for text in LIMITATIONS])
+    predicted = run.prediction is not None
+    return Section("Limitations", list(prediction.limitations()) if predicted else [Text(text) for text in LIMITATIONS])
 
 
 def time(run: ClustersRun) -> Section:
@@ -227,7 +239,10 @@ def so_far(run: ClustersRun) -> Section:
 
 
 CONTENTS = Contents(
-    finished=(outcome, labels_in_time, lifetimes, sizes, speciation, cutoffs, limitations, time, settings),
+    finished=(
+        *(outcome, labels_in_time, lifetimes, sizes, speciation, cutoffs, *prediction.SECTIONS, limitations, time),
+        settings,
+    ),
     unfinished=(so_far, settings),
     files=("config.toml", "environment.json", COUNTS, COLORMAP, LIFETIMES, KINETICS, SPECIATION, SERIES, SIZES),
     run=ClustersRun,

@@ -3,6 +3,7 @@
 radial distributions   a stage, where a cut-off is to be the first minimum of one
 clusters               a stage over all frames: counts by label, radii, contacts, a sample of structures
 kinetics               births, deaths and lifetimes from the counts, by label and by size, on root
+larger clusters        where they are asked for: see prediction/study.py
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from hpcfit.kinds.clusters.found import (
     Sizes,
     coordination,
     counted,
-    medoid,
     series,
     size_distribution,
     speciation,
 )
 from hpcfit.kinds.clusters.kinetics import Bins, Kinetics, Lifetimes, kinetics, time_bins, tracked
+from hpcfit.kinds.clusters.library import typical
+from hpcfit.kinds.clusters.prediction.study import foresee, stages_of
 
 RDF, CLUSTERS = "radial distributions", "clusters"
 SAMPLED = 256  # frames of a radial distribution, about
@@ -67,7 +69,7 @@ class Observed(NamedTuple):
 def study(case: ClustersCase, fits: Fits) -> dict[str, Any]:
     """All stages; what was found, on root. Collective."""
     world = fits.grid.world
-    fits.announce([*([RDF] if case.choice.asks_for_minima else []), CLUSTERS])
+    fits.announce([*([RDF] if case.choice.asks_for_minima else []), CLUSTERS, *stages_of(case)])
     radial = _radial(case, fits) if case.choice.asks_for_minima else None
     by_level = _by_level(case, radial)
     work = Extraction(case.frames, case.finder(case.cutoffs(by_level)), case.guard, case.wanted, fits.grid.frames)
@@ -75,7 +77,11 @@ def study(case: ClustersCase, fits: Fits) -> dict[str, Any]:
     found: list[Observed] = []  # on root: other ranks need no more than the warnings
     fits.on_root(lambda: found.append(observed(case, arrays)))
     fits.warn(world.bcast(warnings(case, found[0]) if found else None))
-    return {"observed": found[0] if found else None, "radial": radial, "cutoffs": by_level}
+    seen, foreseen = found[0] if found else None, None
+    if case.choice.prediction is not None:
+        foreseen = foresee(case, fits, seen and seen.counted, seen and seen.kinetics, by_level)
+        fits.warn(world.bcast(foreseen and foreseen.prediction.notes))
+    return {"observed": seen, "radial": radial, "cutoffs": by_level, "foreseen": foreseen}
 
 
 def _radial(case: ClustersCase, fits: Fits) -> Radial:
@@ -134,7 +140,7 @@ def observed(case: ClustersCase, arrays: Mapping[str, np.ndarray]) -> Observed:
         coordination(found, axis, case.of, *errors),
         _of_clusters(case, arrays, found),
         _of_bonds(case, arrays),
-        {label: medoid(some) for label, some in found.structures.items() if some},
+        {label: typical(some, case.roles, "medoid")[1] for label, some in found.structures.items() if some},
     )
 
 

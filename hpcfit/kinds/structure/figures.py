@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.collections import LineCollection
 
 from hpcfit.kinds.structure.files import Trace
-from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SEQUENTIAL, SOFT, drawn, index_axis, shortened
+from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, SOFT, drawn, index_axis, shortened
 from hpcfit.report.figures import legend_above, panels
 
 COLOURS = (BLUE, ORANGE, GREEN, INK, SOFT)
@@ -75,31 +74,6 @@ def _least_above(floor: float, energies: Sequence[np.ndarray]) -> float:
 
 
 @drawn
-def two_sides(structures: Sequence[tuple[str, np.ndarray]], edges: np.ndarray, length: str):
-    """The best structure of each method from two sides: along its shortest principal axis, and along its longest.
-
-    edges: [e, 2], pairs that are joined by lines. Colour: the distance from who looks.
-    """
-    figure, axes = panels(2 * len(structures), columns=4, row=2.2)
-    for number, (name, x) in enumerate(structures):
-        centred = x - x.mean(axis=0)
-        _, _, directions = np.linalg.svd(centred, full_matrices=False)
-        along = centred @ directions.T
-        if along.shape[1] < 3:
-            along = np.pad(along, ((0, 0), (0, 3 - along.shape[1])))
-        for side, (across, up, depth) in enumerate(((0, 1, 2), (1, 2, 0))):
-            axis, order = axes[2 * number + side], np.argsort(along[:, depth])
-            plane = along[:, (across, up)]
-            axis.add_collection(LineCollection(plane[edges], colors=SOFT, linewidths=0.6, zorder=1))
-            colour = along[order, depth]
-            axis.scatter(*plane[order].T, c=colour, cmap=SEQUENTIAL, s=_size(len(x)), linewidths=0, zorder=2)
-            axis.set_aspect("equal", adjustable="datalim")
-            axis.set_title(shortened(name, 22) if side == 0 else "from its end")
-    axes[0].set_ylabel(length)
-    return figure
-
-
-@drawn
 def spectrum(values: np.ndarray, participation: np.ndarray):
     """Eigenvalues of modes, and the number of particles in each."""
     figure, axes = panels(2, columns=2, row=2.4)
@@ -109,7 +83,3 @@ def spectrum(values: np.ndarray, participation: np.ndarray):
         index_axis(axis, np.arange(1, len(y) + 1))
     axes[0].set_ylim(bottom=0)
     return figure
-
-
-def _size(n: int) -> float:
-    return float(np.clip(4000 / n, 2, 60))

@@ -138,12 +138,12 @@ def energies(run: StructureRun) -> Section | None:
 
 def structures(run: StructureRun) -> Section | None:
     """Pictures of the best; None without methods."""
-    from hpcfit.kinds.structure import figures
+    from hpcfit.report.figures import Body, two_sides
 
     if not run.metrics["methods"]:
         return None
-    best = [(name, run.best(name)) for name in run.energies]
-    drawn = figures.two_sides(best, run.edges, run.metrics["length"])
+    best = [Body(name, run.best(name), run.edges) for name in run.energies]
+    drawn = two_sides(best, run.metrics["length"])
     return Section("Structures", [Figure(drawn, "the best structures from two sides", SIDES)])
 
 

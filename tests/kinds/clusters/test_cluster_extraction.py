@@ -13,7 +13,7 @@ from hpcfit.kinds.clusters.extraction.frame import Finder
 from hpcfit.kinds.clusters.extraction.neighbours import face_distance, minimum_image, pairs_within
 from hpcfit.kinds.clusters.extraction.participants import participants_of
 from hpcfit.kinds.clusters.extraction.stages import Guard
-from hpcfit.kinds.clusters.found import medoid
+from hpcfit.kinds.clusters.library import medoid
 from hpcfit.readers.topology import particles_of_elements
 from hpcfit.store.particles import Particles
 from tests.kinds.clusters import golden_clusters as golden

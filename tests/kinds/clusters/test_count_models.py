@@ -8,13 +8,15 @@ from hpcfit.kinds.clusters.composition import Roles, composition_of
 from hpcfit.kinds.clusters.library import Shape
 from hpcfit.kinds.clusters.prediction.populations import (
     MODELS,
+    Blocks,
     Foretold,
     best_model,
-    bootstrap_interval,
     fit_counts,
+    interval_of,
     leave_largest_size_out,
+    resampled_counts,
 )
-from hpcfit.kinds.clusters.prediction.predict import Blocks, Options, predict
+from hpcfit.kinds.clusters.prediction.predict import Options, predict
 from hpcfit.kinds.clusters.prediction.rows import Observed, Row
 
 ROLES = Roles(("Pb",), ("I",))
@@ -80,6 +82,20 @@ def test_a_logarithmic_model_needs_two_sizes_that_were_seen():
         fit_counts("mass_action", rows(count=lambda n, m: float(n == 1)), ROLES)
 
 
+def intervals(name, rows, blocks, of, resamples):
+    def fit(resampled):
+        return fit_counts(name, resampled, ROLES)
+
+    found = [resampled_counts(fit, rows, blocks, of, number) for number in range(resamples)]
+    return interval_of(np.array(found), blocks.level)
+
+
+def test_a_resample_without_a_model_is_left_out():
+    found = interval_of(np.array([[1.0, 2.0], [np.nan, np.nan], [3.0, 4.0]]), 0.5)
+    np.testing.assert_allclose(found, [[1.5, 2.5], [2.5, 3.5]])
+    assert np.isnan(interval_of(np.full((2, 3), np.nan), 0.9)).all()
+
+
 def test_intervals_cover_the_truth_and_shrink_with_the_data():
     def interval(B, frames, seed):
         random = np.random.default_rng(seed)
@@ -89,12 +105,8 @@ def test_intervals_cover_the_truth_and_shrink_with_the_data():
             total = int(counts[one.label].sum())
             seen = one.observed._replace(total=total, mean_count=total / (B * frames))
             measured.append(one._replace(observed=seen))
-        return bootstrap_interval(
-            lambda resampled: fit_counts("mass_action", resampled, ROLES),
-            *(measured, counts, np.full(B, frames), [{"Pb": 4, "I": 4}]),
-            resamples=60,
-            seed=seed,
-        )
+        blocks = Blocks(counts, np.full(B, frames), seed)
+        return intervals("mass_action", measured, blocks, [{"Pb": 4, "I": 4}], 60)
 
     found = [interval(32, 20, seed) for seed in range(20)]
     covered = sum(one.low[0] <= law(4, 4) <= one.high[0] for one in found)
@@ -106,18 +118,20 @@ def test_intervals_cover_the_truth_and_shrink_with_the_data():
 
 def test_a_prediction_by_the_best_model_has_intervals_and_foretold_labels():
     counts = {one.label: np.random.default_rng(1).poisson(one.observed.mean_count * 50, 20) for one in rows()}
-    found = predict(rows(), ROLES, Options(1000.0), Blocks(counts, np.full(20, 50), resamples=20))
+    found = predict(rows(), ROLES, Options(1000.0))
     assert found.model.name != "ridge"
     assert found.foretold
-    for one in found.predicted:
-        low, high = one.interval
+    blocks = Blocks(counts, np.full(20, 50))
+    interval = intervals(found.model.name, rows(), blocks, [one.candidate.counts for one in found.predicted], 20)
+    for one, low, high in zip(found.predicted, *interval):
         assert low < one.values["mean_count"] * 3
         assert high > one.values["mean_count"] / 3
         assert one.values["occupancy"] == pytest.approx(1 - np.exp(-one.values["mean_count"]))
 
 
 def test_the_same_rows_give_the_same_prediction():
-    blocks = Blocks({label: np.arange(8) for label in LABELS}, np.full(8, 10), resamples=5, seed=3)
-    one, other = (predict(rows(), ROLES, Options(1000.0), blocks) for _ in range(2))
+    one, other = (predict(rows(), ROLES, Options(1000.0)) for _ in range(2))
     assert one.predicted == other.predicted
     assert one.notes == other.notes
+    blocks = Blocks({label: np.arange(8) for label in LABELS}, np.full(8, 10), seed=3)
+    np.testing.assert_array_equal(*(intervals("mass_action", rows(), blocks, [{"Pb": 4}], 5) for _ in range(2)))

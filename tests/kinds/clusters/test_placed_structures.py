@@ -15,7 +15,7 @@ from hpcfit.kinds.clusters.geometry import geometry_of, pair_of
 from hpcfit.kinds.clusters.library import Library, read_structure
 from hpcfit.kinds.clusters.placement import (
     Terms,
-    conformers,
+    conformer,
     file_name,
     least_distance,
     molecules_in,
@@ -206,7 +206,9 @@ def test_conformers_are_drawn_from_quartiles_by_their_seed(golden):
     one = library(golden, "main")
     geometry, counts = geometry_of(one, CUTOFFS), composition_of("Pb4I6")
     sources = one.ensembles["Pb2I3"].structures
-    first, again, other = (conformers(counts, sources, geometry, 6, seed) for seed in (1, 1, 2))
+    first, again, other = (
+        [conformer(counts, sources, geometry, number, seed) for number in range(6)] for seed in (1, 1, 2)
+    )
     for a, b, c in zip(first, again, other):
         assert a.structure.positions.tobytes() == b.structure.positions.tobytes()
         assert not np.allclose(a.structure.positions, c.structure.positions)

@@ -24,6 +24,7 @@ from hpcfit.kinds.clusters.prediction.ridge import LAMBDA, Target, fit_ridge
 from hpcfit.kinds.clusters.prediction.rows import Observed, Row, features, small_data, training_rows
 from hpcfit.kinds.clusters.prediction.shares import Predicted, observed_weights, pruned, tail, with_shares
 from tests.kinds.clusters.golden_library import (
+    RIDGE,
     ROLES,
     TIMESTEP,
     VARIANTS,
@@ -45,7 +46,6 @@ COLUMNS = {
     "rmax": "mean_max_radius",
     **{axis: f"mean_semiaxis_{axis}" for axis in "abc"},
 }
-RIDGE = {"main": 1e-9, "subset5": 1e-9, "subset3": 1e-6, "subset2": 1e-6}  # the last two have features of rank 3 and 2
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,16 @@ class Interval(NamedTuple):
     high: np.ndarray
 
 
+class Blocks(NamedTuple):
+    """Instances of each label in statistical blocks of frames, [B] each, and the frames of each block [B]. level: of
+    intervals."""
+
+    counts: dict[str, np.ndarray]
+    frames: np.ndarray
+    seed: int = 0
+    level: float = 0.9
+
+
 def fit_counts(name: ModelName, rows: Sequence[Row], roles: Roles, weighting: Weighting = "saxshell") -> CountModel:
     """The model of this name. weighting: of the ridge alone; the others weigh by how often a label was seen.
 
@@ -117,38 +127,30 @@ def best_model(foretold: Sequence[Foretold]) -> tuple[ModelName, str]:
     return best, f"{best}: {off} where the largest size is left out"
 
 
-def bootstrap_interval(
-    fit: Callable[[Sequence[Row]], CountModel],
-    rows: Sequence[Row],
-    counts_by_block: dict[str, np.ndarray],
-    frames_by_block: np.ndarray,
-    of: Sequence[Counts],
-    *,
-    resamples: int = 200,
-    level: float = 0.9,
-    seed: int = 0,
-) -> Interval:
-    """Quantiles of predicted mean counts over resamples of statistical blocks with replacement.
+def resampled_counts(
+    fit: Callable[[Sequence[Row]], CountModel], rows: Sequence[Row], blocks: Blocks, of: Sequence[Counts], number: int
+) -> np.ndarray:
+    """The mean counts [m] of compositions that a model predicts from blocks drawn with replacement; NaN where it cannot
+    be fitted. Efron 1979, 10.1214/aos/1176344552. number: of the resample, which alone decides the draw."""
+    B = len(blocks.frames)
+    drawn = np.random.default_rng([blocks.seed, 2, number]).multinomial(B, np.full(B, 1 / B))
+    frames = float(drawn @ blocks.frames)
+    resampled = []
+    for row in rows:
+        total = int(drawn @ blocks.counts.get(row.label, np.zeros(B)))
+        resampled.append(row._replace(observed=row.observed._replace(total=total, mean_count=total / frames)))
+    try:
+        return fit(resampled).predict(of)
+    except InputError:
+        return np.full(len(of), np.nan)
 
-    counts_by_block: of each label how many instances the frames of a block have, [B]; frames_by_block: [B]; of: the
-    compositions. A resample where a model cannot be fitted is left out. Efron 1979, 10.1214/aos/1176344552.
-    """
-    random, B, found = np.random.default_rng([seed, 2]), len(frames_by_block), []
-    for _ in range(resamples):
-        drawn = random.multinomial(B, np.full(B, 1 / B))
-        frames = float(drawn @ frames_by_block)
-        resampled = []
-        for row in rows:
-            total = int(drawn @ counts_by_block.get(row.label, np.zeros(B)))
-            resampled.append(row._replace(observed=row.observed._replace(total=total, mean_count=total / frames)))
-        try:
-            found.append(fit(resampled).predict(of))
-        except InputError:
-            continue
-    if not found:
-        return Interval(np.full(len(of), np.nan), np.full(len(of), np.nan))
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return Interval(low, high)
+
+def interval_of(resampled: np.ndarray, level: float) -> Interval:
+    """Quantiles of resampled mean counts [R, m]; resamples without a model are left out, NaN where none is left."""
+    found = resampled[np.all(np.isfinite(resampled), axis=1)]
+    if not len(found):
+        return Interval(*np.full((2, resampled.shape[1]), np.nan))
+    return Interval(*np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0))
 
 
 # ---- models of ln c ------------------------------------------------------------------------------------------------

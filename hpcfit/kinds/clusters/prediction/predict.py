@@ -23,7 +23,6 @@ from hpcfit.kinds.clusters.prediction.populations import (
     Foretold,
     ModelName,
     best_model,
-    bootstrap_interval,
     fit_counts,
     leave_largest_size_out,
 )
@@ -85,22 +84,12 @@ class Options(NamedTuple):
         return one._replace(mixture_weight="occupancy", decay_clip=(0.05, 0.9), mass="tail")
 
 
-class Blocks(NamedTuple):
-    """Instances of each label in statistical blocks of frames, [B] each, and the frames of each block [B]."""
-
-    counts: dict[str, np.ndarray]
-    frames: np.ndarray
-    resamples: int = 200
-    level: float = 0.9
-    seed: int = 0
-
-
 class Prediction(NamedTuple):
     """Predicted clusters and each step to them.
 
     predicted: left after pruning, larger sizes first; out: scored, but cut or pruned; candidates: all raw ones with the
     reasons; observed_weights: of the rows [m]; largest: the largest size with a share of at least the threshold and a
-    lifetime of at least a frame, None without; notes: sentences for the report.
+    lifetime of at least a frame, None without; why: the choice of the model in words; notes: what a reader must know.
     """
 
     rows: list[Row]
@@ -113,11 +102,12 @@ class Prediction(NamedTuple):
     tail: Tail
     observed_weights: np.ndarray
     largest: int | None
+    why: str
     notes: list[str]
 
 
-def predict(rows: Sequence[Row], roles: Roles, options: Options, blocks: Blocks | None = None) -> Prediction:
-    """Larger clusters from training rows. blocks: for bootstrap intervals of their mean counts.
+def predict(rows: Sequence[Row], roles: Roles, options: Options) -> Prediction:
+    """Larger clusters from training rows.
 
     Raises InputError where no size to predict is larger than those observed.
     """
@@ -136,7 +126,7 @@ def predict(rows: Sequence[Row], roles: Roles, options: Options, blocks: Blocks 
     name, why = best_model(foretold) if options.model == "best" else (options.model, f"{options.model}: as asked for")
     model = fit_counts(name, rows, roles, options.weighting)
     raw = [one for n in sizes for one in raw_candidates(rows, n, roles, weights, options.trend, options.charges)]
-    notes = [f"mean counts by {why}", *small_data(rows)]
+    notes = small_data(rows)
     found = []
     for n in sizes:
         kept = [one for one in raw if one.n_node == n and not one.rejected]
@@ -155,15 +145,13 @@ def predict(rows: Sequence[Row], roles: Roles, options: Options, blocks: Blocks 
     total = mass.modelled if options.mass == "modelled" and mass.modelled > 0 else mass.anchored
     shared = [one._replace(weight=one.share * total if one.fate == "predicted" else 0.0) for one in shared]
     left = [one for one in shared if one.fate == "predicted"]
-    if blocks is not None and left:
-        left = _with_intervals(left, rows, roles, options, name, blocks)
     worth = [
         one.n_node for one in left if one.share >= options.threshold and one.values["mean_lifetime"] >= options.timestep
     ]
     out = [one for one in (*shared, *found) if one.fate != "predicted"]
     return Prediction(
         *(list(rows), left, out, raw, regressions, model, foretold, mass),
-        *(observed_weights(rows, options.mixture_weight), max(worth, default=None), notes),
+        *(observed_weights(rows, options.mixture_weight), max(worth, default=None), why, notes),
     )
 
 
@@ -198,21 +186,3 @@ def _scored(
         source = source_label(one.counts, one.n_node, one.source, rows)
         found.append(Predicted(one, of_one, score(of_one, options.timestep, distance), distance, source))
     return found
-
-
-def _with_intervals(
-    predicted: Sequence[Predicted],
-    rows: Sequence[Row],
-    roles: Roles,
-    options: Options,
-    name: ModelName,
-    blocks: Blocks,
-) -> list[Predicted]:
-    interval = bootstrap_interval(
-        lambda resampled: fit_counts(name, resampled, roles, options.weighting),
-        *(rows, blocks.counts, blocks.frames, [one.candidate.counts for one in predicted]),
-        resamples=blocks.resamples,
-        level=blocks.level,
-        seed=blocks.seed,
-    )
-    return [one._replace(interval=(float(a), float(b))) for one, a, b in zip(predicted, interval.low, interval.high)]
