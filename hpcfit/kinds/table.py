@@ -230,10 +230,12 @@ KINDS = {
             *("counts.csv", "colormap.csv", "colormap.png", "colormap.pdf", "lifetimes.csv", "kinetics.csv"),
             *("speciation.csv", "series.csv", "sizes.csv", "tracked.csv", "rdf.csv", "energies.csv", "clusters.h5"),
             *("dataset.json", "structures/*.xyz"),
+            *("saxs_traces.csv", "saxs_components.csv", "mixture.csv", "scattering.h5"),
         ),
         metrics=(
             Metric("aggregation", "nodes of a node's cluster", digits=4, brief=True),
             Metric("clusters_a_frame", "clusters a frame", digits=4, brief=True),
+            Metric("chi2_red", "χ² a degree of freedom", digits=4),
         ),
     ),
     "structure": Kind(

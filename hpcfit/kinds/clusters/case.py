@@ -19,8 +19,10 @@ from hpcfit.kinds.clusters.config import MINIMUM, ClustersConfig
 from hpcfit.kinds.clusters.energies import read_energies
 from hpcfit.kinds.clusters.extraction.cutoffs import Cutoffs, cutoff_matrices
 from hpcfit.kinds.clusters.extraction.frame import Finder
+from hpcfit.kinds.clusters.extraction.pair_sums import elements_of
 from hpcfit.kinds.clusters.extraction.participants import Participants, participants_of
 from hpcfit.kinds.clusters.extraction.stages import Frames, Guard, Wanted
+from hpcfit.kinds.clusters.mixture.curves import Measured, form_factors, measured_of
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.store.catalog import Block
 from hpcfit.store.files import sha256_of_file
@@ -57,6 +59,8 @@ class ClustersCase:
                       for pair, of_levels in choice.by_level.items()})  # fmt: skip
         if choice.energy_file is not None:
             read_energies(choice.energy_file)
+        if choice.scatters:
+            case.form_factors  # noqa: B018 (reads the curve, and raises what is wrong with it)
         return case
 
     # ---- what follows from the config ------------------------------------------------------------------------------
@@ -89,6 +93,21 @@ class ClustersCase:
     def wanted(self) -> Wanted:
         """The arrays that blocks keep beside counts."""
         return Wanted(self.choice.structures, self.choice.identity, self.choice.residence)
+
+    @cached_property
+    def measured(self) -> Measured:
+        """The measured curve, or the q that intensities are asked for at."""
+        return measured_of(self.choice)
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """The elements that scatter."""
+        return elements_of(self.of.elements)
+
+    @cached_property
+    def form_factors(self) -> np.ndarray:
+        """f(q) of these, [S, Q]."""
+        return form_factors(self.choice.of_scattering, self.elements, self.measured.q)
 
     def cutoffs(self, by_level: Mapping[str, Mapping[int, float]]) -> Cutoffs:
         """The matrices of cut-offs, by pair and level."""

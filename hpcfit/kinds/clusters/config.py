@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.table import Count, FilePath, NonNegative, Positive, ProblemTable, Table, relative_to_config
+from hpcfit.config.table import Count, FilePath, NonNegative, Positive, Table, relative_to_config
+from hpcfit.kinds.clusters.mixture.config import ScatteringTables
 
 MINIMUM = "minimum"
 Radius = Positive | Literal["minimum"]
@@ -24,7 +25,7 @@ class ShellsConfig(Table):
     in_labels: bool = False
 
 
-class ClustersConfig(ProblemTable):
+class ClustersConfig(ScatteringTables):
     """Clusters of nodes that linkers join, in the frames of a store of positions.
 
     node, linker, shell: elements, or molecules by the names of their residues. cutoffs: distances (A) by pair,
@@ -72,8 +73,9 @@ class ClustersConfig(ProblemTable):
 
     @property
     def files(self) -> dict[str, Path]:
-        """The energies."""
-        return {} if self.energy_file is None else {"energy_file": self.energy_file}
+        """The energies, and the measured curves."""
+        energies = {} if self.energy_file is None else {"energy_file": self.energy_file}
+        return energies | self.scattering_files
 
     @property
     def by_level(self) -> dict[str, dict[int, Radius]]:

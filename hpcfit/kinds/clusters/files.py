@@ -19,6 +19,8 @@ from hpcfit.store.files import write_text
 COUNTS, COLORMAP, LIFETIMES, KINETICS = "counts.csv", "colormap.csv", "lifetimes.csv", "kinetics.csv"
 SPECIATION, SERIES, SIZES, TRACKED, RDF = "speciation.csv", "series.csv", "sizes.csv", "tracked.csv", "rdf.csv"
 ARRAYS, DATASET, STRUCTURES, ENERGIES = "clusters.h5", "dataset.json", "structures/*.xyz", "energies.csv"
+TRACES, PROFILES, MIXTURE = "saxs_traces.csv", "saxs_components.csv", "mixture.csv"
+SCATTERING_ARRAYS = "scattering.h5"
 VERSION = 1  # of DATASET
 
 COLORMAP_COLUMNS = (
@@ -40,6 +42,16 @@ SHARE_COLUMNS = ("quantity", "species", "of", "value", "error")
 SERIES_COLUMNS = ("frame", "time_fs", "clusters", "mean_nodes", "weighted_nodes", "largest_nodes", "radius_A")
 SIZE_COLUMNS = ("nodes", "clusters_a_frame", "error", "share_of_nodes", "share_error")
 TRACKED_COLUMNS = ("what", "of", "completed", "truncated", "mean_lifetime_fs", "median_lifetime_fs", "std_lifetime_fs")
+
+TRACE_COLUMNS = (
+    *("trace", "q", "raw", "fitted", "experimental", "sigma", "residual", "residual_in_sigma", "least_squares"),
+    "structure_factor",
+)
+PROFILE_COLUMNS = ("label", "source", "nodes", "population", "q", "intensity", "contribution")
+MIXTURE_COLUMNS = (
+    *("kind", "name", "start", "value", "bootstrap_error", "posterior_mean", "posterior_error", "posterior_5"),
+    "posterior_95",
+)
 
 
 class ClustersRun(RunFiles):

@@ -38,6 +38,7 @@ from hpcfit.kinds.clusters.files import (
 )
 from hpcfit.kinds.clusters.found import STATES
 from hpcfit.kinds.clusters.kinetics import ERRORS, Kinetics, Lifetimes
+from hpcfit.kinds.clusters.mixture.outputs import write_scattering
 from hpcfit.kinds.clusters.study import Observed, Radial
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.files import write_text
@@ -51,6 +52,7 @@ def write_results(
 ) -> dict[str, Any]:
     """Write all files; collective only in that every rank calls it. Returns the metrics, on root."""
     found, radial, cutoffs = (facts.pop(name) for name in ("observed", "radial", "cutoffs"))
+    scattered = facts.pop("scattering", None)
     if found is None:  # on other ranks than root
         return {}
     _write_tables(directory, case, found, radial)
@@ -68,6 +70,10 @@ def write_results(
                    "clusters_a_frame": float(np.mean(found.series.clusters))},
         **facts,
     }  # fmt: skip
+    if scattered is not None:
+        metrics["scattering"] = write_scattering(directory, scattered)
+        if (of_curve := scattered.result) is not None:
+            metrics["fitted"] |= {"chi2_red": of_curve.reduced}
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
     return metrics
 
@@ -256,11 +262,18 @@ def _facts(case: ClustersCase, found: Observed, radial: Radial | None, cutoffs: 
 
 
 def headline(metrics: dict[str, Any]) -> list[str]:
-    """A line for the run."""
-    fitted = metrics["fitted"]
+    """A line for the run, and one for its fit to a curve."""
+    fitted, scattered = metrics["fitted"], metrics.get("scattering", {})
+    of_curve = []
+    if "chi2_red" in scattered:
+        of_curve = [
+            f"{scattered['components']} components against {scattered['points']} points of {scattered['curve']}: chi2"
+            f" {scattered['chi2_red']:.4g} a degree of freedom, {scattered['free_parameters']} free parameters"
+        ]
     return [
         f"{metrics['labels_with_nodes']} labels of clusters with nodes in {metrics['duration_ps']:g} ps:"
         f" {fitted['clusters_a_frame']:.4g} clusters a frame, a node is in one of"
         f" {fitted['aggregation']:.4g} nodes on average,"
-        f" the largest has {metrics['largest_nodes']}"
+        f" the largest has {metrics['largest_nodes']}",
+        *of_curve,
     ]

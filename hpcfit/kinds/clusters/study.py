@@ -3,6 +3,7 @@
 radial distributions   a stage, where a cut-off is to be the first minimum of one
 clusters               a stage over all frames: counts by label, radii, contacts, a sample of structures
 kinetics               births, deaths and lifetimes from the counts, by label and by size, on root
+pair sums, mixture     what clusters scatter, and the mixture that agrees with a curve (``mixture.study``)
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from hpcfit.kinds.clusters.found import (
     speciation,
 )
 from hpcfit.kinds.clusters.kinetics import Bins, Kinetics, Lifetimes, kinetics, time_bins, tracked
+from hpcfit.kinds.clusters.mixture.study import names_of, scattering
+from hpcfit.kinds.clusters.prediction.shares import mixture_weight
 
 RDF, CLUSTERS = "radial distributions", "clusters"
 SAMPLED = 256  # frames of a radial distribution, about
@@ -67,7 +70,7 @@ class Observed(NamedTuple):
 def study(case: ClustersCase, fits: Fits) -> dict[str, Any]:
     """All stages; what was found, on root. Collective."""
     world = fits.grid.world
-    fits.announce([*([RDF] if case.choice.asks_for_minima else []), CLUSTERS])
+    fits.announce([*([RDF] if case.choice.asks_for_minima else []), CLUSTERS, *names_of(case)])
     radial = _radial(case, fits) if case.choice.asks_for_minima else None
     by_level = _by_level(case, radial)
     work = Extraction(case.frames, case.finder(case.cutoffs(by_level)), case.guard, case.wanted, fits.grid.frames)
@@ -75,7 +78,20 @@ def study(case: ClustersCase, fits: Fits) -> dict[str, Any]:
     found: list[Observed] = []  # on root: other ranks need no more than the warnings
     fits.on_root(lambda: found.append(observed(case, arrays)))
     fits.warn(world.bcast(warnings(case, found[0]) if found else None))
-    return {"observed": found[0] if found else None, "radial": radial, "cutoffs": by_level}
+    facts = {"observed": found[0] if found else None, "radial": radial, "cutoffs": by_level}
+    if case.choice.scatters:
+        weights = world.bcast(component_weights(case, found[0]) if found else None)
+        facts["scattering"] = scattering(case, fits, by_level, weights)
+    return facts
+
+
+def component_weights(case: ClustersCase, found: Observed) -> dict[str, float]:
+    """The weight of each label that scatters, in the unit of mean counts."""
+    chosen = case.choice.of_scattering
+    return {
+        label: mixture_weight(found.kinetics[label].mean_count, found.kinetics[label].occupancy, chosen.populations)
+        for label, nodes in zip(found.counted.labels, found.counted.nodes) if nodes or chosen.linkers
+    }  # fmt: skip
 
 
 def _radial(case: ClustersCase, fits: Fits) -> Radial:

@@ -26,9 +26,9 @@ from hpcfit.fit.reduction import choose_sum
 from hpcfit.fit.running_sum import Reductions
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.kinds.clusters.mixture.components import Component
+from hpcfit.kinds.clusters.mixture.config import SPHERES
 from hpcfit.kinds.clusters.mixture.problem import (
     LINEAR,
-    SPHERE_PARAMETERS,
     TILE,
     WIDTH,
     Intensities,
@@ -70,7 +70,7 @@ class MixtureOptions:
     @property
     def sphere_names(self) -> tuple[str, ...]:
         """The parameters of S(q)."""
-        return SPHERE_PARAMETERS[self.spheres]
+        return SPHERES[self.spheres]
 
     def bounds_of(self, name: str) -> tuple[float, float]:
         """The bounds of a parameter of S(q)."""
