@@ -34,8 +34,8 @@ def charged_spheres(q: Any, radius: Any, fraction: Any, charge: Any, debye_lengt
 
     charge: z, in e; debye_length: L, A; bjerrum: l_B, A. (Narayanan and Liu, Biophys. J. 2003, "Protein interactions
     in undersaturated and supersaturated solutions", describe proteins so; the potential is that of Hayter and Penfold
-    1981, 10.1080/00268978100100091, whose mean spherical approximation, rescaled, is the better one where beta u exceeds
-    some kT at contact.)
+    1981, 10.1080/00268978100100091, whose mean spherical approximation, rescaled, is the better one where beta u
+    exceeds some kT at contact.)
     """
     q, kappa = jnp.asarray(q), 1 / debye_length
     diameter, density = 2 * radius, fraction / (4 * np.pi / 3 * radius**3)

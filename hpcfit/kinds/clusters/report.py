@@ -20,6 +20,7 @@ from hpcfit.kinds.clusters.files import (
     TRACKED,
     ClustersRun,
 )
+from hpcfit.kinds.clusters.mixture.report import mixture, scattering
 from hpcfit.report.page import Card, Cards, Figure, Section, Table, Text, number, percent, plus_minus, significant
 from hpcfit.report.report import Contents
 from hpcfit.report.sections import phases, settings, study
@@ -227,7 +228,10 @@ def so_far(run: ClustersRun) -> Section:
 
 
 CONTENTS = Contents(
-    finished=(outcome, labels_in_time, lifetimes, sizes, speciation, cutoffs, limitations, time, settings),
+    finished=(
+        *(outcome, labels_in_time, lifetimes, sizes, speciation, cutoffs, scattering, mixture, limitations, time),
+        settings,
+    ),
     unfinished=(so_far, settings),
     files=("config.toml", "environment.json", COUNTS, COLORMAP, LIFETIMES, KINETICS, SPECIATION, SERIES, SIZES),
     run=ClustersRun,

@@ -48,7 +48,7 @@ class BackgroundConfig(FileConfig):
 
 class ScatteringConfig(Table):
     """The scattering of clusters. q_min, q_max: 1/A, by default those of the curve, or 0.02 to 1.2; points: of q,
-    without a curve. ions: that scatter in place of elements. solvent_density: of the solvent that atoms displace,
+    without a curve. ions: scatter in place of elements. solvent_density: of the solvent that atoms displace,
     electrons/A^3 (X-rays) or fm/A^3 (neutrons); volumes: A^3, by element; volume_scale: of all. populations: "number",
     mean counts, or "occupancy", these times the share of frames (at least 0.05). linkers: free ones scatter too.
     stitch_scaled: whether segments are scaled to those before them; stitch_tolerance: relative difference that is left.
@@ -83,7 +83,7 @@ class ScatteringConfig(Table):
 class MixtureConfig(Table):
     """The fit of a mixture. weights: populations are fitted, held by prior x KL(w || w0) to those that were counted and
     predicted; offset: a constant is; spheres: S(q), with bounds and starts of radius (A), fraction and charge (e),
-    debye_length and bjerrum in A; refine_b: pairs such as "Pb-I" whose B is fitted, by a factor of about exp(+-b_width).
+    debye_length and bjerrum in A; refine_b: pairs such as "Pb-I" whose B is fitted, by a factor of some exp(+-b_width).
     folds: segments of q that are left out in turn; bootstrap: refits, of points of q in runs of `neighbours`, and of
     blocks of frames; posterior: draws of DREAM after `burn` generations, 0: none."""
 

@@ -1,4 +1,4 @@
-"""The curve that a mixture is fitted to, opened from the config: segments stitched, solvent, Guinier's fit; and q and form
+"""The curve that a mixture is fitted to, as the config says: segments stitched, solvent, Guinier's fit; and q and form
 factors of the components."""
 
 from __future__ import annotations

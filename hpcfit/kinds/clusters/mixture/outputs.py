@@ -133,8 +133,8 @@ def _metrics(found: Scattering) -> dict[str, Any]:
         "spheres": found.mixture.options.spheres, "parameters": result.parameters,
         "overlaps": [one._asdict() for one in measured.overlaps],
         "guinier": None if measured.guinier is None else measured.guinier._asdict(), "guinier_why": measured.why,
-        "solvent": None if found.mixture.solvent is None else measured.solvent.source, "prior": found.mixture.options.alpha,
-        "stopped": result.stopped,
+        "solvent": None if found.mixture.solvent is None else measured.solvent.source,
+        "prior": found.mixture.options.alpha, "stopped": result.stopped,
     }  # fmt: skip
     if found.left_out is not None:
         metrics["left_out"] = {name: values.tolist() for name, values in found.left_out._asdict().items()}

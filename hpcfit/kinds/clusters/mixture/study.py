@@ -101,8 +101,8 @@ def scattering(
     case: ClustersCase, fits: Fits, by_level: Mapping[str, Mapping[int, float]], weights: Mapping[str, float],
     predicted: Sequence[Given] = (),
 ) -> Scattering:  # fmt: skip
-    """Components, traces and fits, the same on every rank; collective. weights: of observed labels, in the unit of those
-    of predicted ones; labels without one do not scatter."""
+    """Components, traces and fits, the same on every rank; collective. weights: of observed labels, in the unit of
+    those of predicted ones; labels without one do not scatter."""
     species, f, measured = case.elements, case.form_factors, case.measured
     sums = _pair_sums(case, fits, by_level)
     observed, by_block = _averaged(case, sums, weights, f)
