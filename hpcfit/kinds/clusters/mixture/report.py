@@ -24,12 +24,13 @@ FIT = (
 LIMITS = (
     "One S(q) multiplies the mean of all components: sizes, shapes and places are taken to be independent of each other"
     " (the decoupling approximation). Its spheres are an effective description, not the clusters.",
-    "Profiles of clusters of about one size are alike: populations are then known by their prior, as far as the errors"
-    " of bootstrap and posterior are about as large as they are. The number of free parameters counts them all; a prior"
-    " leaves fewer in effect, so that χ² a degree of freedom is rather too large.",
+    "Profiles of clusters of about one size are alike, and then their populations are known by the prior alone. The"
+    " bootstrap holds the prior: its errors of such populations are too small, those of the posterior are not. The"
+    " number of free parameters counts all populations; a prior leaves fewer in effect, so that χ² a degree of freedom"
+    " is rather too large.",
     "Solvent between and around clusters is no part of the components, but for shells, and for the volume displaced"
-    " where [problem.scattering] asks for it. Where the solvent orders, as at its main peak, a curve of the pure solvent"
-    " can only be added with one weight.",
+    " where [problem.scattering] asks for it. Where the solvent orders, as at its main peak, a curve of the pure"
+    " solvent can only be added with one weight.",
 )
 
 

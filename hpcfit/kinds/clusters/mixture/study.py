@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -110,7 +111,7 @@ def scattering(
     traces, last = {}, None
     sets = {OBSERVED: observed, ALL: [*observed, *grown]} if grown else {ALL: observed}
     for name, components in sets.items():
-        last = None if measured.curve is None else _mixture(case, components, species)
+        last = None if measured.curve is None else _mixture(case, components, species, name == ALL)
         traces[name] = _trace(name, components, measured, last, fits)
     found = Scattering(measured, tuple(sets[ALL]), traces, last)
     if last is not None:
@@ -184,17 +185,20 @@ def options_of(chosen: MixtureConfig) -> MixtureOptions:
     )  # fmt: skip
 
 
-def _mixture(case: ClustersCase, components: Sequence[Component], species: Sequence[str]) -> Mixture:
+def _mixture(case: ClustersCase, components: Sequence[Component], species: Sequence[str], last: bool) -> Mixture:
+    """The mixture of some components. Before the last set, B of pairs that none of them has a width of is not fitted."""
     options, measured = options_of(case.choice.of_mixture), case.measured
     pairs = [tuple(sorted(pair)) for pair in pairs_of(species)]
-    for pair in options.pairs:
-        known = tuple(sorted(pair)) in pairs
-        if known and not any(one.sigma[pairs.index(tuple(sorted(pair)))] > 0 for one in components):
-            raise InputError(
-                f"[problem.mixture] refine_b = '{'-'.join(pair)}' has no effect: no component has a width of this pair;"
-                " averaged components have their spread in them",
-                remedy="leave it out, or predict clusters",
-            )
+    unknown = [pair for pair in options.pairs if tuple(sorted(pair)) not in pairs]
+    wide = [pair for pair in options.pairs if pair not in unknown
+            and any(one.sigma[pairs.index(tuple(sorted(pair)))] > 0 for one in components)]  # fmt: skip
+    if last and (still := [pair for pair in options.pairs if pair not in (*wide, *unknown)]):
+        raise InputError(
+            f"[problem.mixture] refine_b = '{'-'.join(still[0])}' has no effect: no component has a width of this pair;"
+            " averaged components have their spread in them",
+            remedy="leave it out, or predict clusters",
+        )
+    options = replace(options, pairs=(*wide, *unknown))
     return Mixture.of(components, species, measured.curve, options, measured.solvent)
 
 
@@ -240,6 +244,8 @@ def warnings(found: Scattering) -> list[str]:
             f"the mixture does not explain the curve within its errors: chi2 is {result.reduced:.3g} a degree of"
             f" freedom, with {result.free} free parameters; errors of parameters assume a model that does"
         )
+    if "max_steps" in result.stopped:
+        said.append(f"the mixture fit was still going on: {result.stopped}; allow more [optimizer] max_steps")
     if result.parameters["scale"] == 0:
         said.append("the fit has scale 0: the clusters explain nothing of the curve, and populations mean nothing")
     options = found.mixture.options
