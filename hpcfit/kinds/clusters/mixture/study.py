@@ -186,7 +186,7 @@ def options_of(chosen: MixtureConfig) -> MixtureOptions:
 
 
 def _mixture(case: ClustersCase, components: Sequence[Component], species: Sequence[str], last: bool) -> Mixture:
-    """The mixture of some components. Before the last set, B of pairs that none of them has a width of is not fitted."""
+    """The mixture of some components. Before the last set, B of pairs of which none has a width is not fitted."""
     options, measured = options_of(case.choice.of_mixture), case.measured
     pairs = [tuple(sorted(pair)) for pair in pairs_of(species)]
     unknown = [pair for pair in options.pairs if tuple(sorted(pair)) not in pairs]
