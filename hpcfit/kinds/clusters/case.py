@@ -22,7 +22,7 @@ from hpcfit.kinds.clusters.extraction.frame import Finder
 from hpcfit.kinds.clusters.extraction.pair_sums import elements_of
 from hpcfit.kinds.clusters.extraction.participants import Participants, participants_of
 from hpcfit.kinds.clusters.extraction.stages import Frames, Guard, Wanted
-from hpcfit.kinds.clusters.mixture.curves import Measured, form_factors, measured_of
+from hpcfit.kinds.clusters.mixture.curves import Measured, form_factors, measured_of, said_of
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.store.catalog import Block
 from hpcfit.store.files import sha256_of_file
@@ -153,6 +153,7 @@ class ClustersCase:
             "time": f"{len(axis.rows)} frames, {axis.step:g} fs apart, in {len(axis.segments)} trajectories:"
             f" {axis.said}",
             "box": "periodic" if self.frames.periodic else "not periodic",
+            **({"scattering": said_of(self.measured)} if self.choice.scatters else {}),
         }
 
     def bytes_held(self, grid: Grid) -> int:

@@ -59,6 +59,12 @@ def measured_of(choice: ScatteringTables) -> Measured:
     return Measured(curve.q, curve, solvent, tuple(overlaps), region, why)
 
 
+def said_of(measured: Measured) -> str:
+    """The curve in a line."""
+    source = "no curve" if measured.curve is None else measured.curve.source
+    return f"{len(measured.q)} points from q = {measured.q[0]:.4g} to {measured.q[-1]:.4g} 1/A, {source}"
+
+
 def _read(one: FileConfig) -> ScatteringCurve:
     return read_scattering_curve(one.file, one.unit, one.columns, one.sigma)
 
