@@ -75,7 +75,7 @@ class Trace(NamedTuple):
 
 
 class Scattering(NamedTuple):
-    """What clusters scatter. components: observed, then predicted ones; traces: by name, OBSERVED and, with predicted
+    """The scattering of all components. components: observed, then predicted ones; traces: by name, OBSERVED and, with predicted
     ones, ALL, the last being the result; mixture: of the result; the others as far as they were asked for."""
 
     measured: Measured
