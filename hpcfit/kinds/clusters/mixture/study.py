@@ -75,8 +75,8 @@ class Trace(NamedTuple):
 
 
 class Scattering(NamedTuple):
-    """The scattering of all components. components: observed, then predicted ones; traces: by name, OBSERVED and, with predicted
-    ones, ALL, the last being the result; mixture: of the result; the others as far as they were asked for."""
+    """The scattering of all components. components: observed, then predicted ones; traces: by name, OBSERVED and, with
+    predicted ones, ALL, the last being the result; mixture: of the result; the others as far as they were asked for."""
 
     measured: Measured
     components: tuple[Component, ...]
