@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.kinds.clusters.mixture.config import BackgroundConfig, FileConfig, ScatteringConfig, ScatteringTables
+from hpcfit.kinds.clusters.mixture.config import FileConfig, ScatteringConfig, ScatteringTables
 from hpcfit.observables.form_factors import Solvent, amplitudes
 from hpcfit.readers.scattering_curves import (
     GuinierFit,
     Overlap,
     ScatteringCurve,
+    at_momenta,
     guinier,
     read_scattering_curve,
     stitched,
@@ -48,14 +49,13 @@ def measured_of(choice: ScatteringTables) -> Measured:
         return Measured(np.linspace(low, high, chosen.points or POINTS))
     segments = [_read(one).between(one.q_min, one.q_max or np.inf) for one in choice.curve]
     curve, overlaps = stitched(segments, chosen.stitch_scaled, chosen.stitch_tolerance)
-    solvent, background = None, choice.background
-    if background is not None:
-        curve, solvent = _less_background(curve.between(*_window(chosen)), _read(background), background)
-    try:
-        region, why = guinier(curve, chosen.guinier_q_min, chosen.guinier_q_rg), ""
-    except InputError as error:
-        region, why = None, str(error)
+    solvent = None if choice.background is None else _read(choice.background)
+    if solvent is not None and choice.background.use == "subtract":
+        curve, solvent = without_background(curve.between(*_window(chosen)), solvent, choice.background.factor), None
+    region, why = _guinier(curve, chosen)
     curve = curve.between(*_window(chosen))
+    if solvent is not None:
+        at_momenta(solvent, curve.q)  # raises what it does not reach, before frames are read
     return Measured(curve.q, curve, solvent, tuple(overlaps), region, why)
 
 
@@ -73,12 +73,12 @@ def _window(chosen: ScatteringConfig) -> tuple[float, float]:
     return chosen.q_min or 0.0, chosen.q_max or np.inf
 
 
-def _less_background(
-    curve: ScatteringCurve, solvent: ScatteringCurve, background: BackgroundConfig
-) -> tuple[ScatteringCurve, ScatteringCurve | None]:
-    if background.use == "fit":
-        return curve, solvent
-    return without_background(curve, solvent, background.factor), None
+def _guinier(curve: ScatteringCurve, chosen: ScatteringConfig) -> tuple[GuinierFit | None, str]:
+    """Guinier's fit of the whole curve, or why there is none."""
+    try:
+        return guinier(curve, chosen.guinier_q_min, chosen.guinier_q_rg), ""
+    except InputError as error:
+        return None, error.what
 
 
 def form_factors(chosen: ScatteringConfig, species: Sequence[str], q: np.ndarray) -> np.ndarray:

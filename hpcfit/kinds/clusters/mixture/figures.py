@@ -12,6 +12,7 @@ from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, PALE, SOFT, drawn, s
 from hpcfit.report.figures import legend_over, panels
 
 COLOURS = {"all": BLUE, "observed": ORANGE}
+LEAST = 1e-5  # of the fit, the smallest part that is drawn
 NAMES = {"all": "mixture", "observed": "observed labels alone"}
 Columns = Mapping[str, np.ndarray]
 
@@ -63,6 +64,8 @@ def components(q: np.ndarray, values: Mapping[str, np.ndarray], whole: np.ndarra
     if whole is not None:
         axis.plot(q, whole, color=INK, linewidth=1.4, label="fit")
     _scales(axis, q, *values.values())
+    if whole is not None and axis.get_yscale() == "log":  # what adds less than that is not seen in the fit
+        axis.set_ylim(max(axis.get_ylim()[0], LEAST * np.max(whole)), None)
     axis.set(xlabel="q, 1/Å", ylabel=label)
     legend_over(axis, ncols=6)
     return figure

@@ -49,6 +49,7 @@ from hpcfit.observables.pair_moments import pairs_of
 PAIRS, OBSERVED, ALL = "pair sums", "observed mixture", "mixture"
 AT_BOUND = 1e-3  # of the width between bounds: nearer than that a parameter of S(q) is at its bound
 POOR = 2.0  # reduced chi2, above which the model does not explain the curve
+FAR = 0.5  # nats: populations that far from the counted ones are not theirs any more
 
 
 class Given(NamedTuple):
@@ -228,6 +229,11 @@ def _with_errors(
     return found
 
 
+def divergence(w: np.ndarray, w0: np.ndarray) -> float:
+    """KL(w || w0), nats; 0 ln 0 is 0."""
+    return float(np.sum(np.where(w > 0, w * np.log(np.where(w > 0, w, 1.0) / w0), 0.0)))
+
+
 def warnings(found: Scattering) -> list[str]:
     """Sentences that a reader of the fit must know."""
     said, measured, result = [], found.measured, found.result
@@ -248,6 +254,11 @@ def warnings(found: Scattering) -> list[str]:
         said.append(f"the mixture fit was still going on: {result.stopped}; allow more [optimizer] max_steps")
     if result.parameters["scale"] == 0:
         said.append("the fit has scale 0: the clusters explain nothing of the curve, and populations mean nothing")
+    if (moved := divergence(result.weights, found.mixture.prior())) > FAR:
+        said.append(
+            f"fitted populations are far from those that were counted and predicted (KL {moved:.3g} nats): they make up"
+            " for what the model lacks, or the frames are not those of the sample"
+        )
     options = found.mixture.options
     for name in options.sphere_names:
         low, high = options.bounds_of(name)
