@@ -4,6 +4,8 @@ Not proved: that a real solution scatters as its clusters do (tools/saxs_curves 
 """
 
 import json
+import re
+import tomllib
 from functools import partial
 
 import h5py
@@ -14,12 +16,13 @@ from hpcfit.kinds.clusters import study
 from hpcfit.kinds.clusters.case import ClustersCase
 from hpcfit.kinds.clusters.composition import Structure
 from hpcfit.kinds.clusters.files import MIXTURE_COLUMNS, PROFILE_COLUMNS, TRACE_COLUMNS
+from hpcfit.kinds.clusters.mixture.config import BackgroundConfig, CurveConfig, MixtureConfig, ScatteringConfig
 from hpcfit.kinds.clusters.mixture.study import Given
 from hpcfit.kinds.table import load_config
 from hpcfit.observables.interparticle import hard_spheres
 from hpcfit.observables.pair_moments import exact_pair_sums, intensity
 from hpcfit.testsystems import beads_in_clusters
-from tests.command import here, sets
+from tests.command import ROOT, here, sets
 from tests.conftest import assert_one_clear_error
 from tests.kinds.clusters.test_clusters_run import ARRAYS, CONFIG, copied, everything, rows
 
@@ -252,3 +255,15 @@ WITHOUT_EFFECT = [
 @pytest.mark.parametrize(("settings", "words"), WITHOUT_EFFECT, ids=lambda value: str(value)[:40])
 def test_options_of_scattering_without_effect_are_errors(beads, settings, words):
     assert_one_clear_error(here("check", beads / "config.toml", *sets(*settings)), [words])
+
+
+def test_the_shipped_config_has_every_key_of_scattering():
+    """With the # before keys and tables taken away, each at its default or at something valid."""
+    text = (ROOT / "config/clusters.toml").read_text()
+    lines = text[text.index("# Scattering of the clusters") :].splitlines()
+    keys = [line.removeprefix("# ") for line in lines if re.match(r"# (\[|[a-z_]+ = )", line)]
+    found = tomllib.loads("\n".join(keys))["problem"]
+    tables = {"scattering": ScatteringConfig, "background": BackgroundConfig, "mixture": MixtureConfig}
+    for name, kind in tables.items():
+        assert set(found[name]) == set(kind.model_fields), name
+    assert set(found["curve"][0]) == set(CurveConfig.model_fields)
