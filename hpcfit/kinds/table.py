@@ -233,11 +233,12 @@ KINDS = {
             *("speciation.csv", "series.csv", "sizes.csv", "tracked.csv", "rdf.csv", "energies.csv", "clusters.h5"),
             *("dataset.json", "structures/*.xyz", "predictions.csv", "candidates.csv", "debye_waller.csv"),
             *("self_check.csv", "histogram_observed.csv", "histogram_combined.csv", "predicted/*.xyz"),
-            "conformers/*.xyz",
+            *("conformers/*.xyz", "saxs_traces.csv", "saxs_components.csv", "mixture.csv", "scattering.h5"),
         ),
         metrics=(
             Metric("aggregation", "nodes of a node's cluster", digits=4, brief=True),
             Metric("clusters_a_frame", "clusters a frame", digits=4, brief=True),
+            Metric("chi2_red", "χ² a degree of freedom", digits=4),
         ),
     ),
     "structure": Kind(

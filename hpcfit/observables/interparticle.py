@@ -32,9 +32,10 @@ def charged_spheres(q: Any, radius: Any, fraction: Any, charge: Any, debye_lengt
 
         1 / S = 1 / S_hs + rho beta u(q),   beta u(r) = z^2 l_B / (1 + R / L)^2 exp(-(r - 2 R) / L) / r   for r > 2 R
 
-    charge: z, in e; debye_length: L, A; bjerrum: l_B, A. (Narayanan and Liu 2003, 10.1016/S0006-3495(03)74871-1, who
-    describe proteins so; the potential is that of Hayter and Penfold 1981, 10.1080/00268978100100091, whose rescaled
-    mean spherical approximation is the better one where beta u exceeds some kT at contact.)
+    charge: z, in e; debye_length: L, A; bjerrum: l_B, A. (Narayanan and Liu, Biophys. J. 2003, "Protein interactions
+    in undersaturated and supersaturated solutions", describe proteins so; the potential is that of Hayter and Penfold
+    1981, 10.1080/00268978100100091, whose mean spherical approximation, rescaled, is the better one where beta u
+    exceeds some kT at contact.)
     """
     q, kappa = jnp.asarray(q), 1 / debye_length
     diameter, density = 2 * radius, fraction / (4 * np.pi / 3 * radius**3)

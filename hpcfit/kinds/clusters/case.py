@@ -19,9 +19,11 @@ from hpcfit.kinds.clusters.config import MINIMUM, ClustersConfig
 from hpcfit.kinds.clusters.energies import read_energies
 from hpcfit.kinds.clusters.extraction.cutoffs import Cutoffs, cutoff_matrices
 from hpcfit.kinds.clusters.extraction.frame import Finder
+from hpcfit.kinds.clusters.extraction.pair_sums import elements_of
 from hpcfit.kinds.clusters.extraction.participants import Participants, participants_of
 from hpcfit.kinds.clusters.extraction.stages import Frames, Guard, Wanted
 from hpcfit.kinds.clusters.library import check_folder, digest_of_folder
+from hpcfit.kinds.clusters.mixture.curves import Measured, form_factors, measured_of, said_of
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.store.catalog import Block
 from hpcfit.store.files import sha256_of_file
@@ -60,6 +62,8 @@ class ClustersCase:
             read_energies(choice.energy_file)
         if choice.library.folder is not None:
             check_folder(choice.library.folder)
+        if choice.scatters:
+            case.form_factors  # noqa: B018 (reads the curve, and raises what is wrong with it)
         return case
 
     # ---- what follows from the config ------------------------------------------------------------------------------
@@ -92,6 +96,21 @@ class ClustersCase:
     def wanted(self) -> Wanted:
         """The arrays that blocks keep beside counts."""
         return Wanted(self.choice.structures, self.choice.identity, self.choice.residence)
+
+    @cached_property
+    def measured(self) -> Measured:
+        """The measured curve, or the q that intensities are asked for at."""
+        return measured_of(self.choice)
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """The elements that scatter."""
+        return elements_of(self.of.elements)
+
+    @cached_property
+    def form_factors(self) -> np.ndarray:
+        """f(q) of these, [S, Q]."""
+        return form_factors(self.choice.of_scattering, self.elements, self.measured.q)
 
     def cutoffs(self, by_level: Mapping[str, Mapping[int, float]]) -> Cutoffs:
         """The matrices of cut-offs, by pair and level."""
@@ -139,6 +158,7 @@ class ClustersCase:
             "time": f"{len(axis.rows)} frames, {axis.step:g} fs apart, in {len(axis.segments)} trajectories:"
             f" {axis.said}",
             "box": "periodic" if self.frames.periodic else "not periodic",
+            **({"scattering": said_of(self.measured)} if self.choice.scatters else {}),
         }
 
     def bytes_held(self, grid: Grid) -> int:

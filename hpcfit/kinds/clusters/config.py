@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.table import Count, FilePath, NonNegative, Positive, ProblemTable, Table, relative_to_config
+from hpcfit.config.table import Count, FilePath, NonNegative, Positive, Table, changed, relative_to_config
+from hpcfit.kinds.clusters.mixture.config import ScatteringTables
 from hpcfit.kinds.clusters.prediction.config import (
     DebyeWallerConfig,
     LibraryConfig,
@@ -31,7 +32,7 @@ class ShellsConfig(Table):
     in_labels: bool = False
 
 
-class ClustersConfig(ProblemTable):
+class ClustersConfig(ScatteringTables):
     """Clusters of nodes that linkers join, in the frames of a store of positions.
 
     node, linker, shell: elements, or molecules by the names of their residues. cutoffs: distances (A) by pair,
@@ -83,8 +84,9 @@ class ClustersConfig(ProblemTable):
 
     @property
     def files(self) -> dict[str, Path]:
-        """The energies."""
-        return {} if self.energy_file is None else {"energy_file": self.energy_file}
+        """The energies, and the measured curves."""
+        energies = {} if self.energy_file is None else {"energy_file": self.energy_file}
+        return energies | self.scattering_files
 
     @property
     def by_level(self) -> dict[str, dict[int, Radius]]:
@@ -129,7 +131,7 @@ class ClustersConfig(ProblemTable):
             "dwell": (tracked or not self.dwell, "identity or residence"),
             "box": (self.periodic is not False, "periodic frames"),
         }
-        for key in sorted(self.model_fields_set & needs.keys()):
+        for key in sorted(changed(self) & needs.keys()):
             there, words = needs[key]
             if not there and getattr(self, key) is not None:
                 raise ValueError(f"{key} = {getattr(self, key)} has no effect without {words}: leave it out")

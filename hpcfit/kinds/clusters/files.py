@@ -23,6 +23,8 @@ PREDICTIONS, CANDIDATES = "predictions.csv", "candidates.csv"
 DEBYE_WALLER, CHECKS = "debye_waller.csv", "self_check.csv"
 OBSERVED_ONLY, COMBINED = "histogram_observed.csv", "histogram_combined.csv"
 PREDICTED, CONFORMERS = "predicted/*.xyz", "conformers/*.xyz"
+TRACES, PROFILES, MIXTURE = "saxs_traces.csv", "saxs_components.csv", "mixture.csv"
+SCATTERING_ARRAYS = "scattering.h5"
 VERSION = 1  # of DATASET
 
 COLORMAP_COLUMNS = (
@@ -63,6 +65,16 @@ HISTOGRAM_COLUMNS = (
 )
 CHECK_COLUMNS = ("label", "structures", "undamped", "damped")
 TRACKED_COLUMNS = ("what", "of", "completed", "truncated", "mean_lifetime_fs", "median_lifetime_fs", "std_lifetime_fs")
+
+TRACE_COLUMNS = (
+    *("trace", "q", "raw", "fitted", "experimental", "sigma", "residual", "residual_in_sigma", "least_squares"),
+    "structure_factor",
+)
+PROFILE_COLUMNS = ("label", "source", "nodes", "population", "q", "intensity", "contribution")
+MIXTURE_COLUMNS = (
+    *("kind", "name", "start", "value", "bootstrap_error", "posterior_mean", "posterior_error", "posterior_5"),
+    "posterior_95",
+)
 
 
 class ClustersRun(RunFiles):

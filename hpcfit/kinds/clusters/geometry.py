@@ -183,6 +183,15 @@ def first_shell(structure: Structure, roles: Roles, cutoffs: Cutoffs) -> np.ndar
     return np.argwhere(near)
 
 
+def first_shell_pairs(structure: Structure, roles: Roles, cutoffs: Cutoffs) -> np.ndarray:
+    """True for the pairs of atoms of a first shell, [n, n]; see ``first_shell``."""
+    among = np.zeros((len(structure.elements),) * 2, bool)
+    i, j = first_shell(structure, roles, cutoffs).T
+    among[i, j] = among[j, i] = True
+    return among
+
+
+
 def geometry_of(library: Library, cutoffs: Cutoffs) -> Geometry:
     """The geometry of all structures of a library that have a node; cutoffs: A by pair of species, in any order."""
     roles, cutoffs = library.roles, {pair_of(*pair): float(value) for pair, value in cutoffs.items()}

@@ -38,6 +38,7 @@ from hpcfit.kinds.clusters.files import (
 )
 from hpcfit.kinds.clusters.found import STATES
 from hpcfit.kinds.clusters.kinetics import ERRORS, Kinetics, Lifetimes
+from hpcfit.kinds.clusters.mixture.outputs import write_scattering
 from hpcfit.kinds.clusters.prediction import outputs as prediction
 from hpcfit.kinds.clusters.prediction.study import Foreseen
 from hpcfit.kinds.clusters.study import Observed, Radial
@@ -53,6 +54,7 @@ def write_results(
 ) -> dict[str, Any]:
     """Write all files; collective only in that every rank calls it. Returns the metrics, on root."""
     found, radial, cutoffs, foreseen = (facts.pop(name) for name in ("observed", "radial", "cutoffs", "foreseen"))
+    scattered = facts.pop("scattering", None)
     if found is None:  # on other ranks than root
         return {}
     _write_tables(directory, case, found, radial, foreseen)
@@ -75,6 +77,10 @@ def write_results(
         **({} if foreseen is None else {"prediction": prediction.facts(foreseen)}),
         **facts,
     }  # fmt: skip
+    if scattered is not None:
+        metrics["scattering"] = write_scattering(directory, scattered)
+        if (of_curve := scattered.result) is not None:
+            metrics["fitted"] |= {"chi2_red": of_curve.reduced}
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
     return metrics
 
@@ -275,11 +281,18 @@ def _facts(case: ClustersCase, found: Observed, radial: Radial | None, cutoffs: 
 
 
 def headline(metrics: dict[str, Any]) -> list[str]:
-    """A line for the run."""
-    fitted = metrics["fitted"]
+    """A line for the run, and one for its fit to a curve."""
+    fitted, scattered = metrics["fitted"], metrics.get("scattering", {})
+    of_curve = []
+    if "chi2_red" in scattered:
+        of_curve = [
+            f"{scattered['components']} components against {scattered['points']} points of {scattered['curve']}: chi2"
+            f" {scattered['chi2_red']:.4g} a degree of freedom, {scattered['free_parameters']} free parameters"
+        ]
     return [
         f"{metrics['labels_with_nodes']} labels of clusters with nodes in {metrics['duration_ps']:g} ps:"
         f" {fitted['clusters_a_frame']:.4g} clusters a frame, a node is in one of"
         f" {fitted['aggregation']:.4g} nodes on average,"
-        f" the largest has {metrics['largest_nodes']}"
+        f" the largest has {metrics['largest_nodes']}",
+        *of_curve,
     ]

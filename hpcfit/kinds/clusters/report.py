@@ -21,6 +21,7 @@ from hpcfit.kinds.clusters.files import (
     TRACKED,
     ClustersRun,
 )
+from hpcfit.kinds.clusters.mixture.report import mixture, scattering
 from hpcfit.kinds.clusters.prediction import report as prediction
 from hpcfit.report.page import Card, Cards, Figure, Section, Table, Text, number, percent, plus_minus, significant
 from hpcfit.report.report import Contents
@@ -240,7 +241,8 @@ def so_far(run: ClustersRun) -> Section:
 
 CONTENTS = Contents(
     finished=(
-        *(outcome, labels_in_time, lifetimes, sizes, speciation, cutoffs, *prediction.SECTIONS, limitations, time),
+        *(outcome, labels_in_time, lifetimes, sizes, speciation, cutoffs, *prediction.SECTIONS),
+        *(scattering, mixture, limitations, time),
         settings,
     ),
     unfinished=(so_far, settings),

@@ -4,12 +4,14 @@ radial distributions   a stage, where a cut-off is to be the first minimum of on
 clusters               a stage over all frames: counts by label, radii, contacts, a sample of structures
 kinetics               births, deaths and lifetimes from the counts, by label and by size, on root
 larger clusters        where they are asked for: see prediction/study.py
+pair sums, mixture     what clusters scatter, and the mixture that agrees with a curve: see mixture/study.py
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,9 +33,12 @@ from hpcfit.kinds.clusters.found import (
     size_distribution,
     speciation,
 )
+from hpcfit.kinds.clusters.geometry import first_shell_pairs
 from hpcfit.kinds.clusters.kinetics import Bins, Kinetics, Lifetimes, kinetics, time_bins, tracked
 from hpcfit.kinds.clusters.library import typical
-from hpcfit.kinds.clusters.prediction.study import foresee, stages_of
+from hpcfit.kinds.clusters.mixture.study import Given, names_of, scattering
+from hpcfit.kinds.clusters.prediction.shares import mixture_weight
+from hpcfit.kinds.clusters.prediction.study import Foreseen, foresee, reaches, stages_of
 
 RDF, CLUSTERS = "radial distributions", "clusters"
 SAMPLED = 256  # frames of a radial distribution, about
@@ -69,7 +74,9 @@ class Observed(NamedTuple):
 def study(case: ClustersCase, fits: Fits) -> dict[str, Any]:
     """All stages; what was found, on root. Collective."""
     world = fits.grid.world
-    fits.announce([*([RDF] if case.choice.asks_for_minima else []), CLUSTERS, *stages_of(case)])
+    predicts = case.choice.prediction is not None
+    before = [RDF] if case.choice.asks_for_minima else []
+    fits.announce([*before, CLUSTERS, *stages_of(case), *names_of(case, predicts)])
     radial = _radial(case, fits) if case.choice.asks_for_minima else None
     by_level = _by_level(case, radial)
     work = Extraction(case.frames, case.finder(case.cutoffs(by_level)), case.guard, case.wanted, fits.grid.frames)
@@ -78,10 +85,37 @@ def study(case: ClustersCase, fits: Fits) -> dict[str, Any]:
     fits.on_root(lambda: found.append(observed(case, arrays)))
     fits.warn(world.bcast(warnings(case, found[0]) if found else None))
     seen, foreseen = found[0] if found else None, None
-    if case.choice.prediction is not None:
+    if predicts:
         foreseen = foresee(case, fits, seen and seen.counted, seen and seen.kinetics, by_level)
         fits.warn(world.bcast(foreseen and foreseen.prediction.notes))
-    return {"observed": seen, "radial": radial, "cutoffs": by_level, "foreseen": foreseen}
+    facts = {"observed": seen, "radial": radial, "cutoffs": by_level, "foreseen": foreseen}
+    if case.choice.scatters:
+        weights = world.bcast(component_weights(case, seen) if found else None)
+        predicted = world.bcast(predicted_components(case, foreseen, weights, by_level) if foreseen else [])
+        facts["scattering"] = scattering(case, fits, by_level, weights, predicted)
+    return facts
+
+
+def component_weights(case: ClustersCase, found: Observed) -> dict[str, float]:
+    """The weight of each label that scatters, in the unit of mean counts."""
+    chosen, prediction = case.choice.of_scattering, case.choice.prediction
+    how = chosen.populations if prediction is None else prediction.weighs_mixture
+    return {
+        label: mixture_weight(found.kinetics[label].mean_count, found.kinetics[label].occupancy, how)
+        for label, nodes in zip(found.counted.labels, found.counted.nodes) if nodes or chosen.linkers
+    }  # fmt: skip
+
+
+def predicted_components(
+    case: ClustersCase, foreseen: Foreseen, observed: Mapping[str, float], by_level: dict[str, dict[int, float]]
+) -> list[Given]:
+    """The predicted clusters that scatter beside the observed ones: those of labels that were not seen."""
+    shell = partial(first_shell_pairs, roles=case.roles, cutoffs=reaches(case, by_level))
+    return [
+        Given(one.label, one.weight, one.n_node, one.structures, one.sigma or {},
+              shell if one.damped == "first_shell" else None)
+        for one in foreseen.populations if one.source == "predicted" and not observed.get(one.label, 0.0) > 0
+    ]  # fmt: skip
 
 
 def _radial(case: ClustersCase, fits: Fits) -> Radial:

@@ -16,7 +16,7 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.clusters.composition import Structure
-from hpcfit.observables.pair_moments import PairMoments, bin_width, mean_intensity, pair_indices, pair_moments
+from hpcfit.observables.pair_moments import PairMoments, bin_width, pair_indices, pair_moments
 
 Source = Literal["averaged", "single", "predicted"]
 
@@ -50,9 +50,23 @@ def averaged(
     label: str, weight: float, moments: PairMoments, f: np.ndarray, q: np.ndarray, nodes: int = 0
 ) -> Component:
     """The mean over the structures of summed moments. f: [S, Q] of the species of the moments."""
-    nothing = np.zeros((moments.count.shape[0], len(q)))
-    mean = mean_intensity(moments, f, q)
-    return Component(label, "averaged", weight, mean, nothing, np.zeros(len(nothing)), nodes)
+    return averaged_sums(label, weight, (moments.structures, moments.atoms, moments.pair_sums(q)), f, nodes)
+
+
+def averaged_sums(
+    label: str, weight: float, sums: tuple[int, np.ndarray, np.ndarray], f: np.ndarray, nodes: int = 0
+) -> Component:
+    """The mean over structures from their number, atoms [S], and sums S_ab(q) [P, Q]."""
+    structures, atoms, pairs = sums
+    a, b = pair_indices(len(f))
+    mean = (np.asarray(atoms, float) @ f**2 + 2 * np.sum(f[a] * f[b] * pairs, axis=0)) / max(int(structures), 1)
+    return Component(label, "averaged", weight, mean, np.zeros_like(pairs), np.zeros(len(pairs)), nodes)
+
+
+def mean_of_conformers(parts: Sequence[Component]) -> Component:
+    """The mean over components of one label, such as placements of a predicted cluster."""
+    own, damped = (sum(getattr(one, what) for one in parts) / len(parts) for what in ("own", "damped"))
+    return parts[0]._replace(own=own, damped=damped)
 
 
 def single(

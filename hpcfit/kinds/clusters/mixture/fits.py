@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -26,9 +27,9 @@ from hpcfit.fit.reduction import choose_sum
 from hpcfit.fit.running_sum import Reductions
 from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.kinds.clusters.mixture.components import Component
+from hpcfit.kinds.clusters.mixture.config import SPHERES
 from hpcfit.kinds.clusters.mixture.problem import (
     LINEAR,
-    SPHERE_PARAMETERS,
     TILE,
     WIDTH,
     Intensities,
@@ -43,6 +44,7 @@ from hpcfit.ranks import Ranks
 from hpcfit.readers.scattering_curves import ScatteringCurve, at_momenta
 from hpcfit.store.stream import Chunk
 
+GRID = (0.05, 0.2, 0.5, 0.8)  # of the width between bounds, where the parameters of S(q) are tried
 ENOUGH = 1e-9  # relative change of the loss that ends fits which are only compared
 BOUNDS = {"radius": (3.0, 20.0), "fraction": (0.0, 0.5), "charge": (0.0, 10.0)}  # A, 1, e
 STARTS = {"radius": 6.0, "fraction": 0.1, "charge": 1.0}
@@ -70,7 +72,7 @@ class MixtureOptions:
     @property
     def sphere_names(self) -> tuple[str, ...]:
         """The parameters of S(q)."""
-        return SPHERE_PARAMETERS[self.spheres]
+        return SPHERES[self.spheres]
 
     def bounds_of(self, name: str) -> tuple[float, float]:
         """The bounds of a parameter of S(q)."""
@@ -317,8 +319,20 @@ def fit_mixture(
     """The fit of a mixture, from the predicted populations or from the parameters of another fit; collective. grid: of
     another fit of the same curve: each new one takes communicators, of which MPI has some thousands."""
     evaluate = mixture.gradient(mixture.grid(fits.grid.world) if grid is None else grid)
-    start = evaluate.problem.init(0, evaluate.frames.rows) if start is None else start
+    start = _best_start(mixture, evaluate) if start is None else start
     return mixture.result(evaluate, fits.fit(name, start, evaluate, tolerance=tolerance))
+
+
+def _best_start(mixture: Mixture, evaluate: Gradient) -> Params:
+    """The predicted populations, with the parameters of S(q) of least loss on a coarse grid, unless starts are given:
+    far from the best ones the scale may be 0, where no derivative leads away from it; collective."""
+    start = evaluate.problem.init(0, evaluate.frames.rows)
+    if not mixture.options.sphere_names or mixture.options.starts:
+        return start
+    shares = np.array(list(product(GRID, repeat=len(mixture.options.sphere_names))))
+    tried = [start, *(Params(start.shared | {"spheres": np.log(s / (1 - s))}, start.local) for s in shares)]
+    losses = np.array([float(evaluate.value(one).loss) for one in tried])
+    return tried[int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))]
 
 
 class LeftOut(NamedTuple):

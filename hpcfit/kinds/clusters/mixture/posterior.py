@@ -7,7 +7,8 @@ simplex for the populations, a Gaussian of ``b_width`` for ln B factors, flat on
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,14 @@ from hpcfit.ranks import Ranks
 FURTHEST = 12.0  # bounds of ln(w / w of the most frequent component) and of ln B factors
 NEAR = 0.02  # spread of the first population of chains about the fit
 CONVERGED = 1.1  # Gelman and Rubin's R
+T = TypeVar("T")
+
+
+class OnRoot(Protocol):
+    """Something that gives root's result to every rank."""
+
+    def on_root(self, function: Callable[[], T]) -> T:
+        """See ``Ranks.on_root``."""
 
 
 class Posterior(NamedTuple):
@@ -40,10 +49,11 @@ class Posterior(NamedTuple):
 
 
 def sample(
-    mixture: Mixture, result: MixtureResult, ranks: Ranks, draws: int = 20_000, burn: int = 500, seed: int = 1
+    mixture: Mixture, result: MixtureResult, ranks: OnRoot, draws: int = 20_000, burn: int = 500, seed: int = 1
 ) -> Posterior:
-    """Draws from the posterior, from chains that begin about a fit; on root, the same on every rank. burn: generations
-    that are thrown away. One processor gives the same draws for a seed."""
+    """Draws from the posterior, from chains that begin about a fit; on root, the same on every rank. ranks: ``Ranks``,
+    or the ``Fits`` of a run, which a signal ends. burn: generations that are thrown away. One processor gives the same
+    draws for a seed."""
     return ranks.on_root(lambda: _sample(mixture, result, draws, burn, seed))
 
 

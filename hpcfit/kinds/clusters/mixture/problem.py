@@ -27,9 +27,6 @@ from hpcfit.pytrees import pytree
 WIDTH = 16  # components a block
 TILE = 64  # points of q a tile
 Spheres = Literal["none", "hard", "charged"]
-SPHERE_PARAMETERS: dict[str, tuple[str, ...]] = {
-    "none": (), "hard": ("radius", "fraction"), "charged": ("radius", "fraction", "charge"),
-}  # fmt: skip
 LINEAR = ("scale", "solvent", "offset")
 
 

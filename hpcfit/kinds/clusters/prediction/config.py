@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.table import Count, FilePath, Loose, NonNegative, Table, relative_to_config
+from hpcfit.config.table import Count, FilePath, Loose, NonNegative, Table, changed, relative_to_config
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Clip = Annotated[tuple[NonNegative, NonNegative], Loose]
@@ -79,9 +79,14 @@ class PredictionConfig(Table):
             return None
         return tuple(range(self.from_nodes, self.through_nodes + 1))
 
+    @property
+    def weighs_mixture(self) -> Literal["number", "occupancy"]:
+        """The weights of labels in mixtures."""
+        return self.mixture_weight if self.compatible is None else "occupancy"
+
     @model_validator(mode="after")
     def _no_option_without_effect(self) -> PredictionConfig:
-        given = self.model_fields_set
+        given = changed(self)
         if (self.from_nodes is None) != (self.through_nodes is None):
             raise ValueError(
                 f"from_nodes = {self.from_nodes} and through_nodes = {self.through_nodes}: give both, or neither for"
@@ -116,13 +121,18 @@ def check_tables(problem: Table) -> None:
     ineffective."""
     prediction = problem.prediction
     if prediction is None:
-        there = [name for name in OF_PREDICTION if name in problem.model_fields_set]
+        there = [name for name in OF_PREDICTION if name in changed(problem)]
         if there:
             raise ValueError(
                 f"[problem.{there[0]}] has no effect without [problem.prediction]: add that table, it may be empty,"
                 f" or leave {there[0]} out"
             )
         return
+    if problem.scattering is not None and "populations" in changed(problem.scattering):
+        raise ValueError(
+            "scattering.populations has no effect beside [problem.prediction], whose mixture_weight weighs all labels:"
+            " leave it out"
+        )
     known = {*problem.node, *problem.linker, *problem.shell}
     strange = sorted(set(prediction.charges) - known)
     if strange:
@@ -137,7 +147,7 @@ def check_tables(problem: Table) -> None:
             f"{name}.{key}"
             for name, keys in (("library", {"representative"}), ("placement", {"bridging"}),
                                ("debye_waller", {"pairs", "estimator", "ddof"}))
-            for key in sorted(keys & getattr(problem, name).model_fields_set)
+            for key in sorted(keys & changed(getattr(problem, name)))
         ]  # fmt: skip
         if fixed:
             raise ValueError(

@@ -30,7 +30,7 @@ from hpcfit.kinds.clusters.debye_waller import (
     widths_of,
 )
 from hpcfit.kinds.clusters.found import Counted, block_sums
-from hpcfit.kinds.clusters.geometry import Cutoffs, Geometry, Pair, first_shell, geometry_of, pair_of
+from hpcfit.kinds.clusters.geometry import Cutoffs, Geometry, Pair, first_shell_pairs, geometry_of, pair_of
 from hpcfit.kinds.clusters.kinetics import Kinetics
 from hpcfit.kinds.clusters.library import Library, read_library
 from hpcfit.kinds.clusters.mixture.components import single
@@ -267,12 +267,7 @@ def _checks(
     f = amplitudes(elements, Q)
 
     def intensity(structure: Structure, sigma: Mapping[Pair, float]) -> np.ndarray:
-        among = None
-        if pairs == "first_shell":
-            n = len(structure.elements)
-            among = np.zeros((n, n), bool)
-            i, j = first_shell(structure, library.roles, reached).T
-            among[i, j] = among[j, i] = True
+        among = first_shell_pairs(structure, library.roles, reached) if pairs == "first_shell" else None
         spreads = np.array([sigma.get(pair_of(*pair), 0.0) for pair in pairs_of(elements)])
         return single("", 1.0, structure, elements, f, Q, spreads, among).intensity(Q)
 
