@@ -261,8 +261,8 @@ KINDS = {
                 brief=True,
             ),
             Metric("median_energy", "median energy", digits=8, brief=True),
-            Metric("converged", "at a minimum", "replicas", digits="whole"),
-            Metric("gradients", "gradients", digits="whole"),
+            Metric("replicas_at_minimum", "at a minimum", "replicas", digits="whole"),
+            Metric("median_gradients", "gradients", digits="whole"),
         ),
     ),
 }

@@ -96,7 +96,7 @@ def fitted(found: Found) -> dict[str, float]:
     """The numbers of a method that sweeps compare."""
     return {
         "least_energy": float(found.energy[found.best]), "median_energy": float(np.median(found.energy)),
-        "converged": int(found.converged.sum()), "gradients": float(np.median(found.evaluations)),
+        "replicas_at_minimum": int(found.converged.sum()), "median_gradients": float(np.median(found.evaluations)),
     }  # fmt: skip
 
 
