@@ -218,7 +218,7 @@ BAD_CURVES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("change", "settings", "words"), BAD_CURVES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("change", "settings", "words"), BAD_CURVES, ids=range(len(BAD_CURVES)))
 def test_one_clear_error_of_a_curve(beads, change, settings, words, tmp_path):
     config = with_curve(beads, tmp_path)
     curve = np.loadtxt(tmp_path / "curve.dat")
