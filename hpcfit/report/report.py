@@ -10,10 +10,9 @@ from typing import NamedTuple
 from hpcfit.log import logger
 from hpcfit.report.page import Section, render
 from hpcfit.report.slides import write_slides
-from hpcfit.runs.files import REPORT, RunFiles
+from hpcfit.runs.files import DECK, REPORT, RunFiles
 from hpcfit.store.files import write_text
 
-DECK = "report.pptx"
 Builder = Callable[..., Section | None]  # of the files of a run; None where the run has nothing of the kind
 
 
