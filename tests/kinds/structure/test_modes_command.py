@@ -67,7 +67,7 @@ def test_ranks_find_the_same_modes(config, tmp_path, hpcfit):
     ("changes", "words"),
     [
         (["problem.energy={form='lennard-jones', n=7}", "problem.start={kind='random'}"], ["alike", "hessian"]),
-        (["problem.modes={trajectories=0, amplitude=1.0}"], ["amplitude", "no effect"]),
+        (["problem.modes={trajectories=0, amplitude=2.0}"], ["amplitude", "no effect"]),
         (["problem.modes={solver='arnoldi'}"], ["solver", "'lobpcg'"]),
         (["problem.modes={trajectories=9, number=5}"], ["trajectories = 9", "number = 5"]),
     ],
