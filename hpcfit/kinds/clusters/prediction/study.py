@@ -127,9 +127,7 @@ def foresee(
         held.append((library, prediction, geometry))
         of = [one.candidate.counts for one in prediction.predicted]
         fitted = Fitted(prediction.model.name, options_of(case).weighting, rows, case.roles, of)
-        return _Begun(
-            fitted, _blocks(case, counted), _growing(case, library, geometry, prediction), prediction.predicted
-        )
+        return _Begun(fitted, _blocks(case, counted), _growing(case, library, geometry), prediction.predicted)
 
     begun: _Begun = fits.on_root(begin)
     inputs = {"predicted": _digest(begun.fitted, begun.growing)}
@@ -210,8 +208,8 @@ def _blocks(case: ClustersCase, counted: Counted) -> Blocks:
     return Blocks({label: sums[:, n] for n, label in enumerate(counted.labels)}, frames, case.config.run.seed)
 
 
-def _growing(case: ClustersCase, library: Library, geometry: Geometry, prediction: Prediction) -> Growing:
-    """The library of the sources alone: other ranks need no more."""
+def _growing(case: ClustersCase, library: Library, geometry: Geometry) -> Growing:
+    """The library and the options by which structures are grown."""
     given, compatible = case.choice.placement, case.choice.prediction.compatible == SAXSHELL
     return Growing(
         library, geometry, Terms(**given.terms), "median" if compatible else given.bridging, given.conformers,
