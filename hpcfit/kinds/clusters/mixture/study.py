@@ -49,6 +49,7 @@ from hpcfit.observables.pair_moments import pairs_of
 PAIRS, OBSERVED, ALL = "pair sums", "observed mixture", "mixture"
 AT_BOUND = 1e-3  # of the width between bounds: nearer than that a parameter of S(q) is at its bound
 POOR = 2.0  # reduced chi2, above which the model does not explain the curve
+MORE_THAN_ALL = 1.1  # of the fit, that clusters may be: some noise about a small offset
 FAR = 0.5  # nats: populations that far from the counted ones are not theirs any more
 
 
@@ -254,6 +255,12 @@ def warnings(found: Scattering) -> list[str]:
         said.append(f"the mixture fit was still going on: {result.stopped}; allow more [optimizer] max_steps")
     if result.parameters["scale"] == 0:
         said.append("the fit has scale 0: the clusters explain nothing of the curve, and populations mean nothing")
+    share = np.max(result.contributions.sum(axis=0) / np.where(result.model > 0, result.model, np.inf))
+    if share > MORE_THAN_ALL:
+        said.append(
+            f"the clusters are up to {100 * share:.0f} % of the fitted intensity, which a negative offset takes away"
+            " again: scale, offset and populations have no meaning by themselves"
+        )
     if (moved := divergence(result.weights, found.mixture.prior())) > FAR:
         said.append(
             f"fitted populations are far from those that were counted and predicted (KL {moved:.3g} nats): they make up"
