@@ -6,18 +6,14 @@ Not proved: that a real solution scatters as its clusters do (tools/saxs_curves 
 import json
 import re
 import tomllib
-from functools import partial
 
 import h5py
 import numpy as np
 import pytest
 
-from hpcfit.kinds.clusters import study
 from hpcfit.kinds.clusters.case import ClustersCase
-from hpcfit.kinds.clusters.composition import Structure
 from hpcfit.kinds.clusters.files import MIXTURE_COLUMNS, PROFILE_COLUMNS, TRACE_COLUMNS
 from hpcfit.kinds.clusters.mixture.config import BackgroundConfig, CurveConfig, MixtureConfig, ScatteringConfig
-from hpcfit.kinds.clusters.mixture.study import Given
 from hpcfit.kinds.table import load_config
 from hpcfit.observables.interparticle import hard_spheres
 from hpcfit.observables.pair_moments import exact_pair_sums, intensity
@@ -169,22 +165,22 @@ def test_s5_140_scattering_goes_on_where_it_was_stopped(beads, whole, tmp_path):
     assert all(found[name] == expected[name] for name in ("mixture.csv", "saxs_components.csv", "scattering.h5"))
 
 
-def test_s5_092_106_predicted_components_are_damped_and_their_b_is_refined(beads, tmp_path, monkeypatch):
-    x = np.array([[0.0, 0, 0], [4, 0, 0], [8, 0, 0], [2, 2.5, 0], [6, 2.5, 0]])
-    structure = Structure(("Pb",) * 3 + ("I",) * 2, ("Pb",) * 3 + ("I",) * 2, x)
-    grown = Given("Pb3I2 x", 0.4, 3, [structure, structure], {("Pb", "I"): 0.3})
-    monkeypatch.setattr(study, "scattering", partial(study.scattering, predicted=[grown]))
-    mixture = 'problem.mixture={spheres="hard",refine_b=["Pb-I"],bootstrap=0,folds=0}'
-    done = here("optimize", with_curve(beads, tmp_path), *sets(FIT, mixture, "run.report=true"))
+def test_s5_092_106_predicted_components_are_damped_and_their_b_is_refined(beads, tmp_path):
+    settings = sets(
+        FIT, 'problem.mixture={spheres="hard",refine_b=["Pb-I"],bootstrap=0,folds=0}', "problem.prediction={}",
+        "problem.resamples=0", "run.report=true",
+    )  # fmt: skip
+    done = here("optimize", with_curve(beads, tmp_path), *settings)
     assert done.returncode == 0, done.stderr
     found = metrics_of(tmp_path / "run")
     assert set(found["traces"]) == {"observed mixture", "mixture"}
-    assert found["predicted_components"] == 1
     assert found["traces"]["observed mixture"]["free_parameters"] < found["free_parameters"]
     assert "B Pb-I" in {row["name"] for row in rows(tmp_path, "mixture.csv")}
     assert {row["trace"] for row in rows(tmp_path, "saxs_traces.csv")} == {"observed", "all"}
-    [row, *_] = [row for row in rows(tmp_path, "saxs_components.csv") if row["label"] == "Pb3I2 x"]
-    assert (row["source"], row["nodes"]) == ("predicted", "3")
+    foretold = {row["label"]: row["target_node_count"] for row in rows(tmp_path, "predictions.csv")}
+    scattering = rows(tmp_path, "saxs_components.csv")
+    assert foretold == {row["label"]: row["nodes"] for row in scattering if row["source"] == "predicted"}
+    assert found["predicted_components"] == len(foretold) > 0
     assert "observed labels alone" in (tmp_path / "run/report.html").read_text()
 
 
