@@ -2,6 +2,11 @@
 """What the sums of the kind `clusters` cost, beside other programs.
 
 Usage: tools/bench_clusters.py debye [--atoms 1000 5000 20000]
+       tools/bench_clusters.py extraction [--data ../shared/data/clusters]
+
+extraction: clusters of a frame of pbi64_langevin.h5, and of 3 x 3 x 3 replicas of it with 12,096 particles: ions alone,
+and with the shells of O in their labels; frames a CPU second, the median of ten frames, and the least that is aimed at.
+The frames differ by the random order of particles, which no list of neighbours can profit from.
 
 debye: I(q) of balls of a cubic lattice, 3.2 A, two species, 200 q of 0.02 to 1.2 1/A, jittered by 0.2 A and perfect.
 CPU seconds of one thread, the lesser of two runs (exact sums: one), and the largest relative error over q against the
@@ -14,16 +19,24 @@ each pair once.
 import argparse
 import importlib.util
 import os
+import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
 
+import h5py
 import jax
 import numpy as np
 
+from hpcfit.kinds.clusters.composition import Roles
+from hpcfit.kinds.clusters.extraction.cutoffs import cutoff_matrices
+from hpcfit.kinds.clusters.extraction.frame import Finder
+from hpcfit.kinds.clusters.extraction.participants import participants_of
 from hpcfit.observables import pair_moments as pm
 from hpcfit.observables.form_factors import amplitudes
+from hpcfit.readers.topology import particles_of_elements
 from hpcfit.testsystems.claims import Claim, below, table
 
 jax.config.update("jax_enable_x64", True)
@@ -160,9 +173,43 @@ def debye(atoms: list[int]) -> list[Claim]:
     return [claim for n in atoms for jitter in (0.2, 0.0) for claim in of_ball(n, jitter)]
 
 
+# ---- extraction ----------------------------------------------------------------------------------------------------
+
+AIMS = {"192 ions": 350.0, "5184 ions of 12,096 particles": 100.0, "12,096 particles, shells in labels": 40.0}
+FRAMES = 10
+
+
+def extraction(data: Path) -> list[Claim]:
+    """Frames a second of ions, and of ions with shells."""
+    with h5py.File(data / "pbi64_langevin.h5") as file:
+        x, box = file["coordinates"][0].astype(float), np.ravel(file["box"])[:3].astype(float)
+        elements = np.array([one.decode() for one in file["elements"]])
+    shift = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), -1).reshape(-1, 1, 3) * box
+    many, of_many = (x[None] + shift).reshape(-1, 3), np.tile(elements, 27)
+    ions, shelled = Roles(("Pb",), ("I",)), Roles(("Pb",), ("I",), ("O",))
+    cases = zip(AIMS, ((ions, x, elements, box), (ions, many, of_many, 3 * box), (shelled, many, of_many, 3 * box)))
+    return [of_frames(name, *case) for name, case in cases]
+
+
+def of_frames(name: str, roles: Roles, x: np.ndarray, elements: np.ndarray, box: np.ndarray) -> Claim:
+    """Frames a second of one case."""
+    cutoffs = {"Pb-I": {0: 4.0}} | ({"Pb-O": {0: 3.3}} if roles.shell else {})
+    matrices, spent = cutoff_matrices(roles, cutoffs, None, ()), []
+    for frame in range(FRAMES + 1):
+        order = np.random.default_rng(frame).permutation(len(x))
+        particles = particles_of_elements(elements[order].tolist())
+        finder = Finder(participants_of(roles, particles), matrices, labelled=bool(roles.shell))
+        begun = time.process_time()
+        finder.clusters(x[order], np.diag(box))
+        spent.append(time.process_time() - begun)
+    rate = 1 / statistics.median(spent[1:])
+    return Claim(f"{name}, frames/s", f"at least {AIMS[name]:g}", f"{rate:.0f}", rate >= AIMS[name])
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("section", choices=["debye"])
+    parser.add_argument("section", choices=["debye", "extraction"])
     parser.add_argument("--atoms", nargs="+", type=int, default=[1000, 5000, 20000])
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data/clusters")
     options = parser.parse_args()
-    print(table(debye(options.atoms)))
+    print(table(debye(options.atoms) if options.section == "debye" else extraction(options.data)))
