@@ -53,8 +53,10 @@ def test_overwriting_removes_what_runs_of_any_known_kind_leave_and_nothing_else(
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(mine)
 
 
-def test_the_files_of_each_kind_are_names_in_the_run_directory():
+def test_the_files_of_each_kind_lie_in_the_run_directory_or_in_a_folder_of_it():
     for kind in KINDS.values():
         assert kind.files
         assert len(set(kind.files)) == len(kind.files)
-        assert all(Path(name).name == name and name not in LEFT for name in kind.files)
+        parts = [Path(name).parts for name in kind.files]
+        assert all(len(one) <= 2 and not {"..", "/", "*"} & set(one) for one in parts)
+        assert not set(LEFT) & set(kind.files)
