@@ -10,7 +10,8 @@ from hpcfit.kinds.base import SteppedCase, WeighedCase
 from hpcfit.kinds.table import KINDS, Kind, kind_named, tables_of
 from hpcfit.report.report import Contents
 
-NO_PARTS = ("about", "files", "metrics", "package", "choice", "variants", "rounds")  # rounds: not every kind has them
+SOME_HAVE = ("rounds", "modes")  # parts that not every kind has
+NO_PARTS = ("about", "files", "seeded", "metrics", "package", "choice", "variants", *SOME_HAVE)
 PARTS = [one.name for one in fields(Kind) if one.name not in NO_PARTS]
 VARIANTS = [
     (name, {kind.choice: value} if value else {}) for name, kind in KINDS.items() for value in kind.variants or [None]
@@ -24,7 +25,7 @@ def test_the_parts_of_a_kind_are_there(name, chosen):
     assert issubclass(parts.pop("config"), ProblemTable)
     assert isinstance(parts.pop("report"), Contents)
     assert all(map(callable, parts.values()))
-    assert not kind.rounds or callable(kind.part("rounds"))
+    assert all(callable(kind.part(part)) for part in SOME_HAVE if getattr(kind, part))
     assert len({metric.name for metric in kind.metrics}) == len(kind.metrics)
     assert all(bool(metric.chooses) == bool(metric.better) for metric in kind.metrics)
 
