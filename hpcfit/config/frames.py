@@ -86,7 +86,7 @@ class SourceConfig(Table):
     @field_validator("topology", "system", "store")
     @classmethod
     def _path(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        return None if value is None else relative_to_config(value, info)
+        return relative_to_config(value, info)
 
     @field_validator("mtz", "lunus")
     @classmethod

@@ -25,8 +25,10 @@ MOVES: dict[Space, str] = {"simplex": "moves on the simplex", "selections": "sel
 BLOCK_FRAMES = 64  # frames of one HDF5 chunk, and of one block of the reproducible sums
 
 
-def relative_to_config(path: Path, info: ValidationInfo) -> Path:
-    """A relative path of a config means one from the folder of the config file."""
+def relative_to_config(path: Path | None, info: ValidationInfo) -> Path | None:
+    """A relative path of a config means one from the folder of the config file; None stays None."""
+    if path is None:
+        return None
     folder = (info.context or {}).get("folder", Path())
     return Path(path) if Path(path).is_absolute() else folder / path
 

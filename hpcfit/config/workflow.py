@@ -78,7 +78,7 @@ class ClusterConfig(Table):
     @field_validator("logs")
     @classmethod
     def _logs_path(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        return None if value is None else relative_to_config(value, info)
+        return relative_to_config(value, info)
 
     @field_validator("address")
     @classmethod
@@ -119,7 +119,7 @@ class SystemConfig(Table):
     @field_validator("topology", "system", "state")
     @classmethod
     def _paths(cls, value, info: ValidationInfo):
-        return None if value is None else relative_to_config(value, info)
+        return relative_to_config(value, info)
 
     @field_validator("force_field")
     @classmethod

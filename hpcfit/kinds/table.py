@@ -250,7 +250,7 @@ KINDS = {
         headline="hpcfit.kinds.structure.outputs:headline",
         report="hpcfit.kinds.structure.report:CONTENTS",
         modes="hpcfit.kinds.structure.config:modes_alone",
-        files=("replicas.csv", "traces.csv", "structures.h5", "modes.h5", "mode_[0-9]*.*"),
+        files=("replicas.csv", "traces.csv", "structures.h5", "modes.h5", "mode_[0-9]*.*", "structures/*.*"),
         metrics=(
             Metric(
                 "least_energy",

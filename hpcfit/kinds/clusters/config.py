@@ -78,9 +78,7 @@ class ClustersConfig(ScatteringTables):
     placement: PlacementConfig = PlacementConfig()
     debye_waller: DebyeWallerConfig = DebyeWallerConfig()
 
-    _path = field_validator("energy_file")(
-        lambda value, info: None if value is None else relative_to_config(value, info)
-    )
+    _path = field_validator("energy_file")(relative_to_config)
 
     @property
     def files(self) -> dict[str, Path]:

@@ -52,7 +52,7 @@ class BeadsConfig(Table):
     @field_validator("matrix")
     @classmethod
     def _path(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        return None if value is None else relative_to_config(value, info)
+        return relative_to_config(value, info)
 
     @model_validator(mode="after")
     def _one_way(self) -> BeadsConfig:
@@ -85,7 +85,7 @@ class ConstraintsConfig(Table):
     @field_validator("system")
     @classmethod
     def _path(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        return None if value is None else relative_to_config(value, info)
+        return relative_to_config(value, info)
 
     @model_validator(mode="after")
     def _sites_of_a_system(self) -> ConstraintsConfig:
@@ -125,7 +125,7 @@ class MapConfig(Table):
     @field_validator("file")
     @classmethod
     def _path(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        return None if value is None else relative_to_config(value, info)
+        return relative_to_config(value, info)
 
     @model_validator(mode="after")
     def _no_option_without_effect(self) -> MapConfig:
@@ -230,7 +230,7 @@ class ForceMapConfig(ProblemTable):
     @field_validator("mapped", "reference")
     @classmethod
     def _paths(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        return None if value is None else relative_to_config(value, info)
+        return relative_to_config(value, info)
 
     @property
     def files(self) -> dict[str, Path]:

@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 MaybeFile = FilePath | None
 
 
-def _maybe_relative(value: Any, info: Any) -> Any:
-    return None if value is None else relative_to_config(value, info)
-
-
 def _file_or_sequence(table: Any) -> Any:
     if (table.sequence is None) == (table.file is None):
         raise ValueError(f"a {table.form} has a `sequence` or a `file`: give just one of them")
@@ -89,7 +85,7 @@ class ProteinConfig(Table):
     sequence: str | None = None
     force_field: Annotated[list[str], Field(min_length=1)] = ["amber14-all.xml", "implicit/gbn2.xml"]
 
-    _path = field_validator("file")(_maybe_relative)
+    _path = field_validator("file")(relative_to_config)
     _one = model_validator(mode="after")(_file_or_sequence)
 
     @property
@@ -106,7 +102,7 @@ class PeptideConfig(Table):
     sequence: str | None = None
     file: MaybeFile = None
 
-    _path = field_validator("file")(_maybe_relative)
+    _path = field_validator("file")(relative_to_config)
     _one = model_validator(mode="after")(_file_or_sequence)
 
     @property
@@ -206,7 +202,7 @@ class StartConfig(Table):
         "temperature": ("md",), "duration": ("md",),
     }  # fmt: skip
 
-    _path = field_validator("file")(_maybe_relative)
+    _path = field_validator("file")(relative_to_config)
 
     @property
     def files(self) -> dict[str, Path]:
@@ -249,9 +245,7 @@ class ModesConfig(Table):
 
     _OF_HESSIANS: ClassVar[tuple[str, ...]] = ("samples", "samples_from", "spread", "average", "cap")
 
-    _path = field_validator("samples_from")(
-        lambda value, info: None if value is None else relative_to_config(value, info)
-    )
+    _path = field_validator("samples_from")(relative_to_config)
 
     @model_validator(mode="after")
     def _has_effect(self) -> ModesConfig:
@@ -410,7 +404,7 @@ class StructureConfig(ProblemTable):
         own = {} if self.reference is None else {"reference": self.reference}
         return own | {f"{name} {key}": path for name, table in tables.items() for key, path in table.files.items()}
 
-    _path = field_validator("reference")(lambda value, info: None if value is None else relative_to_config(value, info))
+    _path = field_validator("reference")(relative_to_config)
 
     @model_validator(mode="after")
     def _names(self) -> StructureConfig:

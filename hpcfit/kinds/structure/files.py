@@ -11,6 +11,7 @@ import numpy as np
 from hpcfit.runs.files import RunFiles
 
 REPLICAS, TRACES, STRUCTURES, MODES = "replicas.csv", "traces.csv", "structures.h5", "modes.h5"
+ENDS = "structures"  # a folder, with a file for each method
 REPLICA_COLUMNS = (
     *("method", "replica", "energy", "gradients", "contacts", "possible_contacts", "pieces", "overlaps", "seconds"),
     *("converged", "stopped", "rmsd"),

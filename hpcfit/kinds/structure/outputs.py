@@ -13,6 +13,7 @@ from hpcfit.kinds.structure.case import StructureCase
 from hpcfit.kinds.structure.config import ModesConfig
 from hpcfit.kinds.structure.deviations import Reference
 from hpcfit.kinds.structure.files import (
+    ENDS,
     MODES,
     REPLICA_COLUMNS,
     REPLICAS,
@@ -72,7 +73,9 @@ def write_ends(directory: RunDirectory, landscape: Landscape, one: Found, writte
     chosen = np.argsort(one.energy)[:written]
     title = f"{one.name}, replica {', '.join(map(str, chosen))}, energy {one.energy[one.best]:.12g} {landscape.unit}"
     suffix, text = structure_text(landscape, one.positions[chosen], title.strip())
-    write_text(directory.path / f"{one.name}{suffix}", text)
+    folder = directory.path / ENDS
+    folder.mkdir(exist_ok=True)
+    write_text(folder / f"{one.name}{suffix}", text)
 
 
 def _shown(case: StructureCase) -> np.ndarray:

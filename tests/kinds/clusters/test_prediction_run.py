@@ -23,7 +23,7 @@ from hpcfit.testsystems import beads_in_clusters
 from tests.command import ROOT, here, sets
 from tests.conftest import assert_one_clear_error
 from tests.kinds.clusters.golden_library import RIDGE, ROLES, golden_folder, table
-from tests.kinds.clusters.test_clusters_run import ARRAYS, CONFIG, everything, rows
+from tests.kinds.clusters.test_clusters_run import ARRAYS, CONFIG, copied, everything, rows
 
 
 def prepared(folder, source, more=""):
@@ -182,12 +182,6 @@ def whole(beads):
     done = here("optimize", beads / "config.toml", *sets("run.report=true"))
     assert done.returncode == 0, done.stderr
     return beads / "run"
-
-
-def copied(beads, folder):
-    shutil.copytree(beads / "store", folder / "store")
-    shutil.copy(beads / "config.toml", folder)
-    return folder / "config.toml"
 
 
 def test_s5_114_observed_and_predicted_clusters_stand_in_one_table(beads, whole):

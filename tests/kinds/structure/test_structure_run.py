@@ -105,7 +105,7 @@ def test_the_files_tell_of_the_structures_that_they_hold(whole):
         assert one["median"] == pytest.approx(np.median(energies))
         assert f"{one['method']}: best" in log
     best = next(one for one in metrics["methods"] if one["method"] == metrics["of"])
-    lines = (folder / f"run/{metrics['of']}.xyz").read_text().splitlines()
+    lines = (folder / f"run/structures/{metrics['of']}.xyz").read_text().splitlines()
     assert len(lines) == 26
     assert float(lines[1].split()[-1]) == pytest.approx(best["best"])
     assert loop.independent(np.array([line.split()[1:] for line in lines[2:]], float)) == pytest.approx(
@@ -227,7 +227,7 @@ def test_ends_are_compared_with_a_reference_and_written_as_pdb(tmp_path):
     best = min(rows, key=lambda row: float(row["energy"]))
     assert method["rmsd"]["best"] == float(best["rmsd"])
     assert method["rmsd"]["median"] == pytest.approx(np.median(away))
-    models = gemmi.read_structure(str(tmp_path / "run/L-BFGS.pdb"))
+    models = gemmi.read_structure(str(tmp_path / "run/structures/L-BFGS.pdb"))
     alphas = np.array([[cra.atom.pos.tolist() for cra in model.all() if cra.atom.name == "CA"] for model in models])
     named = np.array([name == "CA" for name in peptide.particles().names])
     assert len(models) == 2

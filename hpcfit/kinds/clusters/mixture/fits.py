@@ -39,7 +39,7 @@ from hpcfit.kinds.clusters.mixture.problem import (
     Prior,
     Spheres,
 )
-from hpcfit.observables.pair_moments import b_factor, pairs_of
+from hpcfit.observables.pair_moments import pairs_of
 from hpcfit.ranks import Ranks
 from hpcfit.readers.scattering_curves import ScatteringCurve, at_momenta
 from hpcfit.store.stream import Chunk
@@ -300,13 +300,6 @@ class Mixture:
             contributions.sum(axis=0) + solvent + linear[2], weights @ curves, contributions, at.params,
             fitted.stopped,
         )  # fmt: skip
-
-    def b_factors(self, result: MixtureResult) -> dict[str, np.ndarray]:
-        """B of each refined pair in every component, [C] A^2, by the name of the pair."""
-        pairs = {"-".join(pair): n for n, pair in enumerate(pairs_of(self.species))}
-        names = {f"B {'-'.join(p)}": "-".join(p if "-".join(p) in pairs else p[::-1]) for p in self.options.pairs}
-        of = lambda name: np.array([b_factor(one.sigma[pairs[name]]) for one in self.components])  # noqa: E731
-        return {name: of(name) * result.parameters[key] for key, name in names.items()}
 
 
 # ---- fits ----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class LibraryConfig(Table):
     representative: Literal["medoid", "first"] = "medoid"
     through_nodes: Count | None = None
 
-    _path = field_validator("folder")(lambda value, info: None if value is None else relative_to_config(value, info))
+    _path = field_validator("folder")(relative_to_config)
 
 
 class PlacementConfig(Table):

@@ -11,12 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.sparse import csr_array
 
-from hpcfit.errors import InputError, NumericalError
 from hpcfit.store.particles import Particles
 
 CONTACT = (0.8, 1.5)  # distances of a pair that is in contact, in units of its sigma
 OVERLAP = 0.6  # of sigma, below which a pair overlaps: there the softened core is nearly flat, and holds who is inside
-NAMED = 5  # particles that an error names
 
 
 class Stiff(NamedTuple):
@@ -137,31 +135,3 @@ def capped(potential: Callable[[jax.Array], jax.Array], r: jax.Array, start: Any
     edge = jnp.where(start > 0, start, 1.0)
     slope = jax.jvp(potential, (edge,), (jnp.ones_like(edge),))[1]
     return potential(jnp.maximum(r, start)) + slope * jnp.minimum(r - start, 0.0)
-
-
-def require_coordinates(landscape: Landscape, x: np.ndarray, source: str = "the start") -> None:
-    """Raises InputError for coordinates that are not [n, d] or not finite, and NumericalError for an energy or a
-    gradient that is not finite there; particles are named."""
-    x = np.asarray(x)
-    if x.shape != (landscape.n, landscape.d):
-        raise InputError(
-            f"{source} has coordinates of shape {list(x.shape)}, the energy takes [{landscape.n}, {landscape.d}]",
-            remedy="give coordinates of this very system",
-        )
-    bad = np.flatnonzero(~np.all(np.isfinite(x), axis=1))
-    if len(bad):
-        raise InputError(f"{source}: {_named(landscape, bad)} have no finite coordinates", remedy="correct them")
-    value, slope = jax.jit(jax.value_and_grad(lambda one, x: one.energy(x), argnums=1))(landscape, jnp.asarray(x))
-    if np.isfinite(value) and np.all(np.isfinite(slope)):
-        return
-    bad = np.flatnonzero(~np.all(np.isfinite(np.asarray(slope)), axis=1))
-    whom = _named(landscape, bad) if len(bad) else "it cannot be told which particles"
-    raise NumericalError(
-        f"{source}: the energy is {float(value)}, its gradient is not finite at {len(bad)} particles: {whom}",
-        remedy="move apart what lies on each other, or begin with a cap on pair potentials",
-    )
-
-
-def _named(landscape: Landscape, particles: np.ndarray) -> str:
-    more = f" and {len(particles) - NAMED} more" if len(particles) > NAMED else ""
-    return ", ".join(landscape.label(int(one)) for one in particles[:NAMED]) + more

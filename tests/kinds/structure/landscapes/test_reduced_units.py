@@ -7,10 +7,10 @@ import pytest
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from hpcfit.errors import InputError, NumericalError
+from hpcfit.errors import InputError
 from hpcfit.kinds.structure.landscapes import all_pairs
 from hpcfit.kinds.structure.landscapes.clusters import Cluster
-from hpcfit.kinds.structure.landscapes.landscape import capped, require_coordinates
+from hpcfit.kinds.structure.landscapes.landscape import capped
 from hpcfit.kinds.structure.landscapes.loops import Loops
 from hpcfit.kinds.structure.landscapes.thomson import Thomson
 
@@ -206,16 +206,3 @@ def test_contacts_overlaps_and_pieces_of_a_broken_chain():
 def test_too_few_particles_are_an_input_error(make):
     with pytest.raises(InputError, match="no pair"):
         make()
-
-
-def test_bad_coordinates_are_named():
-    cluster = Cluster.of(3)
-    with pytest.raises(InputError, match=r"\[3, 2\].*\[3, 3\]"):
-        require_coordinates(cluster, np.zeros((3, 2)))
-    x = np.eye(3)
-    x[1, 2] = np.nan
-    with pytest.raises(InputError, match="particle 1"):
-        require_coordinates(cluster, x)
-    with pytest.raises(NumericalError, match="energy is"):
-        require_coordinates(cluster, np.zeros((3, 3)))
-    require_coordinates(cluster, np.eye(3))
