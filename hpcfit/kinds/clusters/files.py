@@ -53,7 +53,7 @@ PREDICTION_COLUMNS = (
 )
 CANDIDATE_COLUMNS = (
     *("nodes", "label", "route", "source_label", "fate", "rank", "score", "share", "mean_count", "mean_count_low"),
-    *("mean_count_high", "weight", "observed_mean_count"),
+    *("mean_count_high", "mean_count_outer_low", "mean_count_outer_high", "weight", "observed_mean_count"),
 )
 DEBYE_WALLER_COLUMNS = (
     *("Type", "Method", "Nodes", "Candidate Rank", "Label", "Pair", "Sigma (Å)", "Sigma² (Å²)", "B (Å²)", "Support"),

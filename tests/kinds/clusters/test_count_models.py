@@ -10,11 +10,13 @@ from hpcfit.kinds.clusters.prediction.populations import (
     MODELS,
     Blocks,
     Foretold,
+    Interval,
     best_model,
     fit_counts,
     interval_of,
     leave_largest_size_out,
     resampled_counts,
+    with_errors_of_the_model,
 )
 from hpcfit.kinds.clusters.prediction.predict import Options, predict
 from hpcfit.kinds.clusters.prediction.rows import Observed, Row
@@ -94,6 +96,17 @@ def test_a_resample_without_a_model_is_left_out():
     found = interval_of(np.array([[1.0, 2.0], [np.nan, np.nan], [3.0, 4.0]]), 0.5)
     np.testing.assert_allclose(found, [[1.5, 2.5], [2.5, 3.5]])
     assert np.isnan(interval_of(np.full((2, 3), np.nan), 0.9)).all()
+
+
+def test_the_errors_of_a_model_widen_its_intervals_by_students_t():
+    factors = [2.0, 2.0, 2.0]
+    off = 2.3533634348018264 * np.log(2)  # t of 3 degrees of freedom at 0.95
+    exact = with_errors_of_the_model(5.0, Interval(np.array(5.0), np.array(5.0)), factors, 0.9)
+    np.testing.assert_allclose(exact, 5.0 * np.exp([-off, off]), rtol=1e-9)
+    both = with_errors_of_the_model(5.0, Interval(np.array(5.0 / np.e), np.array(5.0 * np.e**2)), factors, 0.9)
+    np.testing.assert_allclose(np.log(np.array(both) / 5.0), [-np.hypot(off, 1), np.hypot(off, 2)], rtol=1e-9)
+    for unknown in ([], [2.0, np.inf]):
+        assert np.isnan(with_errors_of_the_model(5.0, Interval(np.array(4.0), np.array(6.0)), unknown, 0.9)).all()
 
 
 def test_intervals_cover_the_truth_and_shrink_with_the_data():

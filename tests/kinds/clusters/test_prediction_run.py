@@ -207,6 +207,8 @@ def test_s5_017_067_predicted_clusters_are_larger_and_have_intervals_and_reasons
     fates = {row["fate"].partition(":")[0] for row in rows(beads, "candidates.csv")}
     assert fates >= {"predicted", "rejected"}
     assert found["largest_size_left_out"]
+    for one in found["largest_size_left_out"]:
+        assert one["interval"] is not None
     assert {one["model"] for one in found["largest_size_left_out"]} == {
         *("ridge", "elastic_net", "mass_action", "gaussian_process")
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -72,18 +72,25 @@ def histograms(labels: Sequence[str], alone: Mapping[str, float], combined: Mapp
 
 
 @drawn
-def foretold(labels: Sequence[str], observed: np.ndarray, models: Mapping[str, np.ndarray]):
-    """Mean counts of the largest size, by models that did not see it, against what was observed; zeros at the edge."""
+def foretold(
+    labels: Sequence[str], observed: np.ndarray, error: np.ndarray, models: Mapping[str, Sequence[Mapping[str, Any]]]
+):
+    """Mean counts of the largest size, by models that did not see it (label by label: predicted, interval), against
+    what was observed [n] with its error [n]; zeros at the edge."""
     figure, axis = plt.subplots(figsize=(9, 3.2))
-    every = np.concatenate([observed, *models.values()])
+    every = np.concatenate([observed, *([one["predicted"] for one in rows] for rows in models.values())])
     floor = every[every > 0].min() / 3
     x = np.arange(len(labels))
-    for value, at in zip(observed, x):
+    for value, off, at in zip(observed, np.nan_to_num(error), x):
+        axis.fill_between([at - 0.4, at + 0.4], max(value - off, floor), value + off, color=INK, alpha=0.2, lw=0)
         axis.plot([at - 0.4, at + 0.4], [value, value], color=INK, label="observed" if at == 0 else None)
-    for n, (name, values) in enumerate(models.items()):
+    for n, (name, rows) in enumerate(models.items()):
         mark, colour = MARKS[n % len(MARKS)]
-        axis.plot(x + 0.16 * (n - (len(models) - 1) / 2), np.maximum(values, floor), mark, color=colour,
-                  label=name.replace("_", " "))  # fmt: skip
+        values = np.maximum([one["predicted"] for one in rows], floor)
+        bounds = np.array([one["interval"] or (np.nan, np.nan) for one in rows], float).T
+        reach = np.abs(np.maximum(bounds, floor) - values)
+        axis.errorbar(x + 0.16 * (n - (len(models) - 1) / 2), values, yerr=np.nan_to_num(reach), fmt=mark, color=colour,
+                      capsize=2, label=name.replace("_", " "))  # fmt: skip
     axis.set(yscale="log", ylabel="clusters a frame")
     axis.set_xticks(x, [shortened(one, 16) for one in labels])
     legend_above(figure, axis)

@@ -80,10 +80,10 @@ def candidate_rows(foreseen: Foreseen) -> Iterator[tuple[Any, ...]]:
     for raw in found.candidates:
         start, seen = (raw.n_node, raw.label, raw.route, raw.source), foreseen.mean_counts.get(raw.label)
         if raw.rejected:
-            yield (*start, f"rejected: {raw.rejected}", *(None,) * 7, seen)
+            yield (*start, f"rejected: {raw.rejected}", *(None,) * 9, seen)
             continue
         one = scored[raw.n_node, raw.label]
-        bounds = one.interval or (None, None)
+        bounds = (*(one.interval or (None, None)), *(one.outer or (None, None)))
         rank, share, weight = (one.rank, one.share, one.weight) if one.fate == "predicted" else (None,) * 3
         counts = (one.values["mean_count"], *map(_finite, bounds))
         yield (*start, one.fate, rank, one.score, share, *counts, weight, seen)

@@ -36,12 +36,13 @@ class CountModel(NamedTuple):
 
 class Foretold(NamedTuple):
     """A label of the largest size, by a model that did not see that size. factor: how many times off, infinite where 0
-    was predicted of a label that occurs."""
+    was predicted of a label that occurs. interval: of the prediction, by resampled blocks of frames."""
 
     model: ModelName
     label: str
     observed: float
     predicted: float
+    interval: tuple[float, float] | None = None
 
     @property
     def factor(self) -> float:
@@ -93,10 +94,8 @@ def fit_counts(name: ModelName, rows: Sequence[Row], roles: Roles, weighting: We
     return _LOGARITHMIC[name]([row.counts for row in seen], y, weights, roles, others)
 
 
-def leave_largest_size_out(
-    rows: Sequence[Row], roles: Roles, models: Sequence[ModelName] = MODELS, weighting: Weighting = "saxshell"
-) -> list[Foretold]:
-    """The labels of the largest size with at least ten instances, predicted by models of all smaller sizes. Empty
+def without_largest_size(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows of all sizes below the largest one with at least ten instances, and those of that size. Both are empty
     where fewer than three sizes were seen, as a single size cannot train."""
     seen = [row for row in rows if row.observed.mean_count > 0]
     instances = Counter[int]()
@@ -105,10 +104,18 @@ def leave_largest_size_out(
     largest = max((n for n, total in instances.items() if total >= ENOUGH), default=0)
     smaller = [row for row in rows if row.n_node < largest]
     held_out = [row for row in seen if row.n_node == largest]
-    if len({row.n_node for row in smaller if row.observed.mean_count > 0}) < 2:
-        return []
+    trains = len({row.n_node for row in smaller if row.observed.mean_count > 0}) > 1
+    return (smaller, held_out) if trains else ([], [])
+
+
+def leave_largest_size_out(
+    rows: Sequence[Row], roles: Roles, models: Sequence[ModelName] = MODELS, weighting: Weighting = "saxshell"
+) -> list[Foretold]:
+    """The labels of the largest size, predicted by models of all smaller sizes, model by model; see
+    ``without_largest_size``."""
+    smaller, held_out = without_largest_size(rows)
     found = []
-    for name in models:
+    for name in models if held_out else ():
         predicted = fit_counts(name, smaller, roles, weighting).predict([row.counts for row in held_out])
         found += [Foretold(name, row.label, row.observed.mean_count, float(p)) for row, p in zip(held_out, predicted)]
     return found
@@ -125,6 +132,24 @@ def best_model(foretold: Sequence[Foretold]) -> tuple[ModelName, str]:
         return WITHOUT_CHECK, f"{WITHOUT_CHECK}: every model predicts 0 for a label of the largest size that occurs"
     off = f"off by a factor {np.exp(min(errors)):.2g} (geometric mean)"
     return best, f"{best}: {off} where the largest size is left out"
+
+
+def with_errors_of_the_model(count: float, interval: Interval, factors: Sequence[float], level: float) -> Interval:
+    """An interval that also has how far the model was off where its answer was known.
+
+    interval: of one count, by resamples. factors: of the labels of the size that was left out. Their logarithms are
+    taken as normal with mean 0, so that the spread of k of them gives bounds by Student's t with k degrees of freedom;
+    both parts add in squares. It holds as far as the next sizes are as hard to foretell as the one left out. NaN
+    without any label, or where a factor is infinite.
+    """
+    from scipy.stats import t
+
+    logs = np.log(factors)
+    if not len(logs) or not np.all(np.isfinite(logs)) or count <= 0:
+        return Interval(np.array(np.nan), np.array(np.nan))
+    off = t.ppf((1 + level) / 2, len(logs)) * np.sqrt(np.mean(logs**2))
+    low, high = (np.log(np.maximum(bound, np.finfo(float).tiny) / count) for bound in interval)
+    return Interval(count * np.exp(-np.hypot(off, low)), count * np.exp(np.hypot(off, high)))
 
 
 def resampled_counts(

@@ -12,24 +12,32 @@ from hpcfit.kinds.clusters.composition import Roles
 from hpcfit.kinds.clusters.files import CANDIDATES, CHECKS, COMBINED, DEBYE_WALLER, OBSERVED_ONLY, ClustersRun
 from hpcfit.kinds.clusters.library import read_structure
 from hpcfit.kinds.clusters.prediction.predict import LIMITATIONS
-from hpcfit.report.page import Figure, Section, Table, Text, number, percent, significant
+from hpcfit.report.page import Figure, Section, Table, Text, number, percent, plus_minus, significant
 
 PREDICTED = (
     "Mean count with its 90 % interval by resampled blocks of frames, which tells how sure the fitted model is of its"
-    " numbers, not whether it is right. Share: of all predicted clusters. Observed: in the frames, of a label that"
-    " trained nothing. Radii and lifetimes are regressions. Source: the label whose structure it grows from. Rates,"
-    " weights and all digits are in predictions.csv and candidates.csv."
+    " numbers, not whether it is right; and the interval that also has how far this model was off where the largest"
+    " size was left out, as if the next sizes were as hard to foretell. Share: of all predicted clusters. Observed: in"
+    " the frames, of a label that trained nothing. Radii and lifetimes are regressions. Source: the label whose"
+    " structure it grows from. Rates, weights and all digits are in predictions.csv and candidates.csv."
 )
-COUNTS = "Mean counts of observed labels, with standard errors, and of predicted ones, with 90 % intervals."
+COUNTS = (
+    "Mean counts of observed labels, with standard errors, and of predicted ones, with 90 % intervals: with the errors"
+    " of the model where a size could be left out."
+)
 VIEWS = (
     "Structures by medians of bonds, angles and contacts; lines: pairs within 1.15 cut-offs. A label with fewer linkers"
     " than it takes to join all nodes is in pieces."
 )
 LEFT_OUT = (
     "The largest size that was seen at least ten times, predicted by models of all smaller sizes: mean counts, and how"
-    " many times they are off. The last row is the geometric mean."
+    " many times they are off. Errors of observed counts are standard errors, intervals 90 % by resampled blocks of"
+    " frames. The last row is the geometric mean."
 )
-JUDGED = "The largest size by models of all smaller sizes; a model that predicts 0 stands at the lower edge."
+JUDGED = (
+    "The largest size by models of all smaller sizes, with 90 % intervals by resampled blocks of frames; a model that"
+    " predicts 0 stands at the lower edge."
+)
 ROWS = "Labels that train the models. Weight: of a label in regressions; population: its weight in mixtures."
 TERMS = "Coefficients of the regressions. Those of quantities marked ln are of ln(1 + value)."
 ALL = "Every composition that was proposed, in its order, and what became of it."
@@ -61,7 +69,8 @@ def predicted(run: ClustersRun) -> Section | None:
         blocks.append(Text(f"No room for all atoms: {', '.join(m['crowded'])} have pairs that are too close.", True))
     if not found["predicted"]:
         return Section("Predicted clusters", [*blocks, Text("No candidate is left.", warning=True)])
-    head = ("label", "nodes, rank", "share", "mean count (90 % interval)", "observed", "lifetime, fs", "Rg, Rmax, Å",
+    head = ("label", "nodes, rank", "share", "mean count (90 % interval)",
+            "with the model's errors", "observed", "lifetime, fs", "Rg, Rmax, Å",
             "score", "source")  # fmt: skip
     blocks.append(Table(head, [_predicted_row(one) for one in found["predicted"]], PREDICTED))
     drawn = figures.counts(_observed_counts(run), _predicted_counts(found))
@@ -71,12 +80,10 @@ def predicted(run: ClustersRun) -> Section | None:
 
 
 def _predicted_row(one: Mapping[str, Any]) -> list[Any]:
-    values, count = one["values"], significant(one["values"]["mean_count"])
-    if one["interval"] is not None and None not in one["interval"]:
-        low, high = one["interval"]
-        count = Markup("{} ({} – {})").format(count, significant(low), significant(high))
+    values, outer = one["values"], _bounds(one["outer"])
     return [
-        one["candidate"]["label"], f"{one['candidate']['n_node']}, {one['rank']}", percent(one["share"]), count,
+        one["candidate"]["label"], f"{one['candidate']['n_node']}, {one['rank']}", percent(one["share"]),
+        _with_bounds(values["mean_count"], one["interval"]), outer or number(None, ""),
         significant(one["observed_mean_count"]),
         significant(values["mean_lifetime"]),
         Markup("{}, {}").format(significant(values["rg"]), significant(values["rmax"])), significant(one["score"]),
@@ -84,11 +91,28 @@ def _predicted_row(one: Mapping[str, Any]) -> list[Any]:
     ]  # fmt: skip
 
 
+def _bounds(interval: Sequence[float | None] | None) -> Markup | None:
+    """An interval in words, None where there is none."""
+    if interval is None or None in interval:
+        return None
+    return Markup("{} – {}").format(*map(significant, interval))
+
+
+def _with_bounds(value: float, interval: Sequence[float | None] | None) -> Markup:
+    bounds = _bounds(interval)
+    return significant(value) if bounds is None else Markup("{} ({})").format(significant(value), bounds)
+
+
+def _count_errors(run: ClustersRun) -> dict[str, float]:
+    """The standard errors of mean counts by label."""
+    rows = (row for row in run.rows("kinetics.csv") if row["by"] == "label")
+    return {row["of"]: float(row["mean_count_error"] or "nan") for row in rows}
+
+
 def _observed_counts(run: ClustersRun):
     from hpcfit.kinds.clusters.prediction.figures import Counts
 
-    errors = {row["of"]: float(row["mean_count_error"] or "nan") for row in run.rows("kinetics.csv")
-              if row["by"] == "label"}  # fmt: skip
+    errors = _count_errors(run)
     rows = run.prediction["training"]
     mean = np.array([row["observed"]["mean_count"] for row in rows])
     error = np.array([errors.get(row["label"], np.nan) for row in rows])
@@ -100,10 +124,14 @@ def _predicted_counts(found: Mapping[str, Any]):
     from hpcfit.kinds.clusters.prediction.figures import Counts
 
     rows = found["predicted"]
-    bounds = np.array([row["interval"] or (None, None) for row in rows], float)
+    bounds = np.array([_outer(row) or row["interval"] or (None, None) for row in rows], float)
     nodes = np.array([row["candidate"]["n_node"] for row in rows])
     mean = np.array([row["values"]["mean_count"] for row in rows])
     return Counts([row["candidate"]["label"] for row in rows], nodes, mean, bounds[:, 0], bounds[:, 1])
+
+
+def _outer(row: Mapping[str, Any]) -> Sequence[float] | None:
+    return None if row["outer"] is None or None in row["outer"] else row["outer"]
 
 
 def _views(run: ClustersRun, found: Mapping[str, Any]) -> Figure:
@@ -130,11 +158,13 @@ def models(run: ClustersRun) -> Section | None:
         names = list(dict.fromkeys(one["model"] for one in left_out))
         of = {(one["model"], one["label"]): one for one in left_out}
         seen = np.array([of[names[0], label]["observed"] for label in labels])
-        values = {name: np.array([of[name, label]["predicted"] for label in labels]) for name in names}
-        drawn = figures.foretold(labels, seen, values)
+        values = {name: [of[name, label] for label in labels] for name in names}
+        errors = _count_errors(run)
+        drawn = figures.foretold(labels, seen, np.array([errors[label] for label in labels]), values)
         blocks.append(Figure(drawn, "the largest size by models that did not see it", JUDGED))
         rows = [
-            [label, significant(one), *(_off(of[name, label]) for name in names)] for label, one in zip(labels, seen)
+            [label, plus_minus(significant(one), errors[label]), *(_off(of[name, label]) for name in names)]
+            for label, one in zip(labels, seen)
         ]
         factors = run.metrics["prediction"]["factors"]
         rows.append(["all", "", *(_times(factors[name]) for name in names)])
@@ -157,7 +187,7 @@ def models(run: ClustersRun) -> Section | None:
 
 
 def _off(one: Mapping[str, Any]) -> Markup:
-    return Markup("{} ({})").format(significant(one["predicted"]), _times(one["factor"]))
+    return Markup("{}, {}").format(_with_bounds(one["predicted"], one["interval"]), _times(one["factor"]))
 
 
 def _times(factor: float | None) -> Markup:

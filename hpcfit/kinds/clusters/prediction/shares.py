@@ -19,7 +19,8 @@ class Predicted(NamedTuple):
     """A candidate with its predicted quantities by name (mean_count, occupancy, mean_lifetime fs, rates 1/ps, radii A).
 
     distance: of its composition from the first candidate of its size; source: the observed label whose structure it
-    grows from; rank: within its size, from 1; fate: "predicted", or why it is not; interval: of the mean count.
+    grows from; rank: within its size, from 1; fate: "predicted", or why it is not; interval: of the mean count, by
+    resampled frames; outer: with the errors that its model made of the largest observed size as well.
     """
 
     candidate: Candidate
@@ -32,6 +33,7 @@ class Predicted(NamedTuple):
     weight: float = 0.0
     fate: str = "predicted"
     interval: tuple[float, float] | None = None
+    outer: tuple[float, float] | None = None
 
     @property
     def label(self) -> str:

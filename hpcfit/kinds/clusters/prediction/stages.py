@@ -4,6 +4,7 @@ after another. Neither depends on who does a unit."""
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from hpcfit.kinds.clusters.library import Library
 from hpcfit.kinds.clusters.placement import Bridging, Placed, Terms, conformer, molecules_in, place
 from hpcfit.kinds.clusters.prediction.populations import (
     Blocks,
+    CountModel,
     Interval,
     ModelName,
     fit_counts,
@@ -29,7 +31,7 @@ RESAMPLES = 5  # of a unit
 
 
 class Fitted(NamedTuple):
-    """The model of mean counts whose intervals are asked for, with the rows that it was fitted to and the compositions
+    """A model of mean counts whose intervals are asked for, with the rows that it was fitted to and the compositions
     that it predicts."""
 
     model: ModelName
@@ -40,26 +42,24 @@ class Fitted(NamedTuple):
 
 
 class Resampled(ArraysOfUnits):
-    """Mean counts [R, m] that a model predicts from resampled blocks of frames; see ``fit.stages.Work``."""
+    """Mean counts [R, m] that each of several models predicts from resampled blocks of frames, the same for all of
+    them; see ``fit.stages.Work``."""
 
-    def __init__(self, fitted: Fitted, blocks: Blocks, resamples: int, ranks: Ranks):
+    def __init__(self, fitted: Sequence[Fitted], blocks: Blocks, resamples: int, ranks: Ranks):
         super().__init__(ranks)
         self.n_units = -(-resamples // RESAMPLES)
         self._fitted, self._blocks, self._resamples = fitted, blocks, resamples
 
     def run(self, units: Sequence[int]) -> Generator[int | None]:
         """See ``Work``."""
-        given = self._fitted
-
-        def fit(rows: Sequence[Row]):
-            return fit_counts(given.model, rows, given.roles, given.weighting)
-
         for unit in units:
-            found = []
-            for number in range(unit * RESAMPLES, min((unit + 1) * RESAMPLES, self._resamples)):
-                found.append(resampled_counts(fit, given.rows, self._blocks, given.of, number))
-                yield None
-            self._done[f"counts {unit:08d}"] = np.array(found)
+            for turn, one in enumerate(self._fitted):
+                fit = partial(_fit, one)
+                found = []
+                for number in range(unit * RESAMPLES, min((unit + 1) * RESAMPLES, self._resamples)):
+                    found.append(resampled_counts(fit, one.rows, self._blocks, one.of, number))
+                    yield None
+                self._done[f"{_counts_of(turn)}{unit:08d}"] = np.array(found)
             yield unit
 
     def product(self) -> dict[str, np.ndarray]:
@@ -67,9 +67,18 @@ class Resampled(ArraysOfUnits):
         return self.kept()
 
 
-def intervals(arrays: Mapping[str, np.ndarray], level: float) -> Interval:
-    """The intervals of all resamples of a stage ``Resampled``."""
-    return interval_of(np.concatenate([arrays[name] for name in sorted(arrays)]), level)
+def intervals(arrays: Mapping[str, np.ndarray], turn: int, level: float) -> Interval:
+    """The intervals of all resamples of a stage ``Resampled``, of the model that stands there in its list."""
+    mine = sorted(name for name in arrays if name.startswith(_counts_of(turn)))
+    return interval_of(np.concatenate([arrays[name] for name in mine]), level)
+
+
+def _fit(one: Fitted, rows: Sequence[Row]) -> CountModel:
+    return fit_counts(one.model, rows, one.roles, one.weighting)
+
+
+def _counts_of(turn: int) -> str:
+    return f"counts {turn} "
 
 
 class Growing(NamedTuple):

@@ -17,7 +17,7 @@ import numpy as np
 
 from hpcfit.fit.stages import Fits
 from hpcfit.kinds.clusters.case import ClustersCase
-from hpcfit.kinds.clusters.composition import Structure
+from hpcfit.kinds.clusters.composition import Roles, Structure
 from hpcfit.kinds.clusters.debye_waller import (
     DebyeWallerRow,
     Estimator,
@@ -37,10 +37,15 @@ from hpcfit.kinds.clusters.mixture.components import single
 from hpcfit.kinds.clusters.placement import Terms
 from hpcfit.kinds.clusters.prediction.candidates import Charges
 from hpcfit.kinds.clusters.prediction.config import SAXSHELL
-from hpcfit.kinds.clusters.prediction.populations import Blocks
+from hpcfit.kinds.clusters.prediction.populations import (
+    Blocks,
+    Interval,
+    with_errors_of_the_model,
+    without_largest_size,
+)
 from hpcfit.kinds.clusters.prediction.predict import Options, Prediction, predict
 from hpcfit.kinds.clusters.prediction.ridge import Regression
-from hpcfit.kinds.clusters.prediction.rows import Observed, training_rows
+from hpcfit.kinds.clusters.prediction.rows import Observed, Weighting, training_rows
 from hpcfit.kinds.clusters.prediction.stages import (
     Fitted,
     Growing,
@@ -92,7 +97,7 @@ class Foreseen(NamedTuple):
 class _Begun(NamedTuple):
     """What all ranks must know of a prediction to do the units of its stages."""
 
-    fitted: Fitted
+    fitted: list[Fitted]
     blocks: Blocks
     growing: Growing
     predicted: list
@@ -125,8 +130,7 @@ def foresee(
         rows = training_rows(library, {label: seen(one) for label, one in kinetics.items()})
         prediction, geometry = predict(rows, case.roles, options_of(case)), geometry_of(library, reached)
         held.append((library, prediction, geometry))
-        of = [one.candidate.counts for one in prediction.predicted]
-        fitted = Fitted(prediction.model.name, options_of(case).weighting, rows, case.roles, of)
+        fitted = _whose_intervals(prediction, case.roles, options_of(case).weighting)
         return _Begun(fitted, _blocks(case, counted), _growing(case, library, geometry), prediction.predicted)
 
     begun: _Begun = fits.on_root(begin)
@@ -140,9 +144,7 @@ def foresee(
     def end() -> None:
         library, prediction, geometry = held[0]
         if drawn:
-            low, high = intervals(drawn, begun.blocks.level)
-            bounds = zip(prediction.predicted, low.tolist(), high.tolist())
-            prediction = prediction._replace(predicted=[one._replace(interval=(a, b)) for one, a, b in bounds])
+            prediction = _with_intervals(prediction, drawn, begun.blocks.level)
         structures = grown(arrays, prediction.predicted)
         counts = {label: one.mean_count for label, one in kinetics.items()}
         found.append(
@@ -201,6 +203,33 @@ def seen(one: Kinetics) -> Observed:
     )
 
 
+def _whose_intervals(prediction: Prediction, roles: Roles, weighting: Weighting) -> list[Fitted]:
+    """The chosen model with the predicted clusters, then every model that was judged, of the size left out."""
+    of = [one.candidate.counts for one in prediction.predicted]
+    smaller, held_out = without_largest_size(prediction.rows)
+    judged = dict.fromkeys(one.model for one in prediction.foretold)
+    counts = [row.counts for row in held_out]
+    return [
+        Fitted(prediction.model.name, weighting, prediction.rows, roles, of),
+        *(Fitted(name, weighting, smaller, roles, counts) for name in judged),
+    ]
+
+
+def _with_intervals(prediction: Prediction, drawn: Mapping[str, np.ndarray], level: float) -> Prediction:
+    """The prediction with the intervals of its clusters and of the labels of the size left out."""
+    factors = [one.factor for one in prediction.foretold if one.model == prediction.model.name]
+    predicted = []
+    for one, low, high in zip(prediction.predicted, *intervals(drawn, 0, level)):
+        outer = with_errors_of_the_model(one.values["mean_count"], Interval(low, high), factors, level)
+        predicted.append(one._replace(interval=(float(low), float(high)), outer=(float(outer.low), float(outer.high))))
+    foretold = []
+    for turn, name in enumerate(dict.fromkeys(one.model for one in prediction.foretold), start=1):
+        mine = [one for one in prediction.foretold if one.model == name]
+        bounds = zip(mine, *intervals(drawn, turn, level))
+        foretold += [one._replace(interval=(float(low), float(high))) for one, low, high in bounds]
+    return prediction._replace(predicted=predicted, foretold=foretold)
+
+
 def _blocks(case: ClustersCase, counted: Counted) -> Blocks:
     rows = case.axis.rows
     sums = block_sums(counted.counts[rows], case.axis)
@@ -217,7 +246,7 @@ def _growing(case: ClustersCase, library: Library, geometry: Geometry) -> Growin
     )  # fmt: skip
 
 
-def _digest(fitted: Fitted, growing: Growing) -> str:
+def _digest(fitted: Sequence[Fitted], growing: Growing) -> str:
     """A digest of what the stages depend on: rows, model, compositions, medians and quartiles."""
     text = repr((fitted, growing.geometry, growing.terms, growing.bridging, growing.conformers, growing.seed))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
