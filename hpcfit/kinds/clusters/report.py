@@ -225,8 +225,8 @@ def cutoffs(run: ClustersRun) -> Section | None:
 
 def limitations(run: ClustersRun) -> Section:
     """The limits of these numbers."""
-    predicted = run.prediction is not None
-    return Section("Limitations", list(prediction.limitations()) if predicted else [Text(text) for text in LIMITATIONS])
+    texts = [Text(text) for text in LIMITATIONS]
+    return Section("Limitations", texts if run.prediction is None else list(prediction.limitations(run)))
 
 
 def time(run: ClustersRun) -> Section:

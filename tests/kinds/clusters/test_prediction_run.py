@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from hpcfit.kinds.clusters.files import (
@@ -313,6 +314,25 @@ def test_nothing_is_predicted_without_its_table(beads, tmp_path):
     assert all(not row[name] for row in rows(tmp_path, "lifetimes.csv") for name in columns)
 
 
+def test_s5_129_structures_are_relaxed_where_it_is_asked_for_and_flagged(beads, whole, tmp_path):
+    config = copied(beads, tmp_path)
+    energy = "sigma={Pb=3.0,I=3.6},epsilon={Pb=0.5,I=0.5},charges={Pb=2,I=-1},permittivity=20.0"
+    done = here("optimize", config, *sets(f"problem.placement={{relax={{{energy}}}}}", "run.report=true"))
+    assert done.returncode == 0, done.stderr
+    found = read_dataset(tmp_path / "run/dataset.json")["prediction"]["predicted"]
+    before = {one["file"]: read_structure(whole / "predicted" / one["file"], ROLES) for one in found}
+    for one in found:
+        path = tmp_path / "run/predicted" / one["file"]
+        structure, told = read_structure(path, ROLES), one["relaxed"]
+        assert told["after"] < told["before"]
+        moved = structure.positions - before[one["file"]].positions
+        expected = told["moved"] if told["whole"] else 0.0
+        assert np.sqrt(np.mean(np.sum(moved**2, axis=1))) == pytest.approx(expected, abs=1e-6)
+        assert ("relaxed=yes" if told["whole"] else "relaxed=no") in path.read_text()
+    assert any(one["relaxed"]["whole"] for one in found)
+    assert "Structures relaxed in a simple energy" in (tmp_path / "run/report.html").read_text()
+
+
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 BAD = [
@@ -328,6 +348,14 @@ BAD = [
     (["problem.prediction={mass='modelled',decay_clip=[0.1,0.5]}"], ["decay_clip", "no effect with mass = 'modelled'"]),
     (["problem.prediction={charge_per_node=1.0}"], ["charge_per_node = 1 has no effect without charges"]),
     (["problem.prediction={charges={Pb=2}}"], ["prediction.charges lacks I"]),
+    (
+        ["problem.placement={relax={sigma={Pb=3},epsilon={Pb=1}}}"],
+        ["placement.relax.sigma is given of Pb, the structures have I, Pb", "add I = ..."],
+    ),
+    (
+        ["problem.placement={relax={sigma={Pb=3,I=3},epsilon={Pb=1,I=1},permittivity=9}}"],
+        ["relax.permittivity = 9 has no effect without charges"],
+    ),
     (["problem.prediction={charges={Pb=2,I=-1,Cl=-1}}"], ["prediction.charges has Cl"]),
     (["problem.prediction={model='forest'}"], ["model", "gaussian_process"]),
     (["problem.placement={terms={colour=1.0}}"], ["terms", "colour"]),

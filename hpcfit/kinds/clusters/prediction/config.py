@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.table import Count, FilePath, Loose, NonNegative, Table, changed, relative_to_config
+from hpcfit.config.table import Count, FilePath, Loose, NonNegative, Positive, Table, changed, relative_to_config
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Clip = Annotated[tuple[NonNegative, NonNegative], Loose]
@@ -25,15 +25,36 @@ class LibraryConfig(Table):
     _path = field_validator("folder")(relative_to_config)
 
 
+class RelaxConfig(Table):
+    """An energy in which predicted structures are relaxed: Lennard-Jones between atoms of different molecules, with the
+    rules of Lorentz and Berthelot, and charges in a continuum. sigma: A, epsilon: kJ/mol, charges: e, by element (0
+    where none is given); permittivity: relative, of the continuum."""
+
+    sigma: Annotated[dict[str, Positive], Field(min_length=1)]
+    epsilon: Annotated[dict[str, NonNegative], Field(min_length=1)]
+    charges: dict[str, float] = {}
+    permittivity: Annotated[float, Field(ge=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> RelaxConfig:
+        if "permittivity" in changed(self) and not any(self.charges.values()):
+            raise ValueError(f"relax.permittivity = {self.permittivity:g} has no effect without charges: leave it out")
+        if idle := sorted(set(self.charges) - set(self.sigma)):
+            raise ValueError(f"relax.charges has {idle[0]}, which has no sigma: add it there, or leave it out")
+        return self
+
+
 class PlacementConfig(Table):
     """The growth of predicted structures. conformers: further structures of each label, with lengths, angles and
     sources drawn; terms: factors of the terms of the cost (length, angle, contact, coordination, collision, outward),
     0 leaves one out; bridging: "connect": linkers join nodes that are in pieces, "median": they join two nodes only
-    where they do so in the median."""
+    where they do so in the median. relax: an energy in which all structures are relaxed; those that come apart in it
+    stay as they were grown."""
 
     conformers: Annotated[int, Field(ge=0)] = 0
     terms: dict[Literal["length", "angle", "contact", "coordination", "collision", "outward"], NonNegative] = {}
     bridging: Literal["connect", "median"] = "connect"
+    relax: RelaxConfig | None = None
 
 
 class DebyeWallerConfig(Table):
@@ -145,7 +166,7 @@ def check_tables(problem: Table) -> None:
     if prediction.compatible is not None:
         fixed = [
             f"{name}.{key}"
-            for name, keys in (("library", {"representative"}), ("placement", {"bridging"}),
+            for name, keys in (("library", {"representative"}), ("placement", {"bridging", "relax"}),
                                ("debye_waller", {"pairs", "estimator", "ddof"}))
             for key in sorted(keys & changed(getattr(problem, name)))
         ]  # fmt: skip

@@ -53,7 +53,7 @@ def write_prediction(directory: RunDirectory, foreseen: Foreseen) -> None:
     directory.write_csv(COMBINED, HISTOGRAM_COLUMNS, histogram_rows(foreseen, with_predicted=True))
     for one, structures in zip(foreseen.prediction.predicted, foreseen.grown):
         name = file_name(one.n_node, one.rank, one.label)
-        text = xyz_text(structures.first, one.label, one.n_node, one.rank, one.source)
+        text = xyz_text(structures.first, one.label, one.n_node, one.rank, one.source, structures.relaxed)
         write_text(_folder(directory, PREDICTED) / name, text)
         if structures.others:
             text = xyz(structures.others, f"label={one.label} rank={one.rank}")
@@ -189,7 +189,9 @@ def _with_structure(one: Predicted, grown: Grown, foreseen: Foreseen) -> dict[st
     name = file_name(one.n_node, one.rank, one.label)
     seen = foreseen.mean_counts.get(one.label)
     crowded = [[*pair] for pair in grown.crowded]
-    return one._asdict() | {"file": name, "crowded": crowded, "bonds": bonds, "observed_mean_count": seen}
+    relaxed = None if grown.relaxed is None else grown.relaxed._asdict() | {"structure": name}
+    found = {"file": name, "crowded": crowded, "bonds": bonds, "observed_mean_count": seen, "relaxed": relaxed}
+    return one._asdict() | found
 
 
 def plain(value: Any) -> Any:

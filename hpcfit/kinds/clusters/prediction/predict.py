@@ -55,6 +55,8 @@ LIMITATIONS = {
     "S5-133": "Coefficients, weights and rejected candidates with their reasons are part of the report.",
 }
 
+IN_SIMPLE_ENERGY = "Predicted structures are minimised in a simple energy, not in that of the simulation."
+
 
 class Options(NamedTuple):
     """Choices of a prediction. The defaults extrapolate; ``compatible`` gives those of SAXSShell.

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from hpcfit.kinds.clusters.composition import Roles
 from hpcfit.kinds.clusters.files import CANDIDATES, CHECKS, COMBINED, DEBYE_WALLER, OBSERVED_ONLY, ClustersRun
 from hpcfit.kinds.clusters.library import read_structure
-from hpcfit.kinds.clusters.prediction.predict import LIMITATIONS
+from hpcfit.kinds.clusters.prediction.predict import IN_SIMPLE_ENERGY, LIMITATIONS
 from hpcfit.report.page import Figure, Section, Table, Text, number, percent, plus_minus, significant
 
 PREDICTED = (
@@ -28,6 +28,10 @@ COUNTS = (
 VIEWS = (
     "Structures by medians of bonds, angles and contacts; lines: pairs within 1.15 cut-offs. A label with fewer linkers"
     " than it takes to join all nodes is in pieces."
+)
+RELAXED = (
+    "Structures relaxed in a simple energy (Lennard-Jones, charges; kJ/mol), which is not that of the simulation. One"
+    " that comes apart stays as it was grown."
 )
 LEFT_OUT = (
     "The largest size that was seen at least ten times, predicted by models of all smaller sizes: mean counts, and how"
@@ -76,6 +80,8 @@ def predicted(run: ClustersRun) -> Section | None:
     drawn = figures.counts(_observed_counts(run), _predicted_counts(found))
     blocks.append(Figure(drawn, "mean counts by size", COUNTS))
     blocks.append(_views(run, found))
+    if any(one["relaxed"] for one in found["predicted"]):
+        blocks.append(Table(("label", "before", "after", "moved, Å", ""), _relaxed_rows(found), RELAXED))
     return Section("Predicted clusters", blocks)
 
 
@@ -128,6 +134,14 @@ def _predicted_counts(found: Mapping[str, Any]):
     nodes = np.array([row["candidate"]["n_node"] for row in rows])
     mean = np.array([row["values"]["mean_count"] for row in rows])
     return Counts([row["candidate"]["label"] for row in rows], nodes, mean, bounds[:, 0], bounds[:, 1])
+
+
+def _relaxed_rows(found: Mapping[str, Any]) -> Iterator[list[Any]]:
+    for one in found["predicted"]:
+        of = one["relaxed"]
+        said = "came apart" if not of["whole"] else "" if of["converged"] else "not at a minimum"
+        energies = (significant(of[key], 5) for key in ("before", "after"))
+        yield [one["candidate"]["label"], *energies, significant(of["moved"]), said]
 
 
 def _outer(row: Mapping[str, Any]) -> Sequence[float] | None:
@@ -253,9 +267,11 @@ def histograms(run: ClustersRun) -> Section | None:
     return Section("Weights of labels", [Figure(drawn, "weights of labels", WEIGHTS)])
 
 
-def limitations() -> Iterator[Text]:
+def limitations(run: ClustersRun) -> Iterator[Text]:
     """The limits of a prediction, one sentence each."""
-    yield from (Text(text) for text in LIMITATIONS.values())
+    relaxed = any(one["relaxed"] for one in run.prediction["predicted"])
+    of = LIMITATIONS | ({"S5-129": IN_SIMPLE_ENERGY} if relaxed else {})
+    yield from (Text(text) for text in of.values())
 
 
 def _shown(text: str) -> Markup:

@@ -25,6 +25,7 @@ from hpcfit.kinds.clusters.prediction.populations import (
 )
 from hpcfit.kinds.clusters.prediction.rows import Counts, Row, Weighting
 from hpcfit.kinds.clusters.prediction.shares import Predicted
+from hpcfit.kinds.clusters.relaxation import Relaxed, SimpleEnergy, molecule_of, relax
 from hpcfit.ranks import Ranks
 
 RESAMPLES = 5  # of a unit
@@ -82,7 +83,7 @@ def _counts_of(turn: int) -> str:
 
 
 class Growing(NamedTuple):
-    """The library and the options that structures are grown from."""
+    """The library and the options that structures are grown from. energy: in which they are relaxed."""
 
     library: Library
     geometry: Geometry
@@ -90,13 +91,14 @@ class Growing(NamedTuple):
     bridging: Bridging
     conformers: int
     seed: int
+    energy: SimpleEnergy | None
 
 
 class Structures(ArraysOfUnits):
     """The structures of predicted clusters; a unit is a cluster. See ``fit.stages.Work``.
 
     Each leaves positions [1 + conformers, n, 3] A, those by medians first, species and elements [1 + conformers, n],
-    and the pairs of sites of the first that are crowded [c, 2].
+    the pairs of sites of the first that are crowded [c, 2], and what became of it where it was relaxed.
     """
 
     def __init__(self, growing: Growing, predicted: Sequence[Predicted], ranks: Ranks):
@@ -108,11 +110,16 @@ class Structures(ArraysOfUnits):
         """See ``Work``."""
         growing = self._growing
         for unit in units:
-            found = []
+            found, relaxed = [], []
             for number in range(1 + growing.conformers):
                 found.append(self._placed(self._predicted[unit], number))
                 yield None
-            structures = [one.structure for one in found]
+                if growing.energy is not None:
+                    relaxed.append(self._relaxed(found[-1].structure))
+                    yield None
+            structures = [one.structure for one in relaxed or found]
+            if relaxed:
+                self._done[f"relaxed {unit:08d}"] = np.array(relaxed[0][1:], float)
             self._done |= {
                 f"positions {unit:08d}": np.stack([one.positions for one in structures]),
                 f"species {unit:08d}": _bytes(one.species for one in structures),
@@ -130,6 +137,11 @@ class Structures(ArraysOfUnits):
             return place(counts, ensemble.structures[ensemble.representative], growing.geometry, **options)
         return conformer(counts, ensemble.structures, growing.geometry, number - 1, growing.seed, **options)
 
+    def _relaxed(self, one: Structure) -> Relaxed:
+        growing = self._growing
+        sizes = {name: len(molecule.species) for name, molecule in molecules_in(growing.library).items()}
+        return relax(one, molecule_of(one.species, sizes), growing.energy, growing.geometry.cutoffs)
+
     def product(self) -> dict[str, np.ndarray]:
         """See ``Work``."""
         return self.kept()
@@ -137,11 +149,12 @@ class Structures(ArraysOfUnits):
 
 class Grown(NamedTuple):
     """The structures of a predicted cluster. first: by medians; others: conformers; crowded: pairs of its sites that
-    are closer than they may be."""
+    are closer than they may be, as it was grown; relaxed: what became of the first where it was relaxed."""
 
     first: Structure
     others: tuple[Structure, ...]
     crowded: list[tuple[int, int]]
+    relaxed: Relaxed | None = None
 
 
 def grown(arrays: Mapping[str, np.ndarray], predicted: Sequence[Predicted]) -> list[Grown]:
@@ -153,7 +166,9 @@ def grown(arrays: Mapping[str, np.ndarray], predicted: Sequence[Predicted]) -> l
             Structure(_text(species), _text(elements), x, f"grown from {one.source}") for species, elements, x in rows
         )
         crowded = [(int(i), int(j)) for i, j in arrays[f"crowded {unit:08d}"]]
-        found.append(Grown(first, tuple(others), crowded))
+        of_first = arrays.get(f"relaxed {unit:08d}")
+        relaxed = None if of_first is None else Relaxed(first, *of_first[:3].tolist(), *map(bool, of_first[3:]))
+        found.append(Grown(first, tuple(others), crowded, relaxed))
     return found
 
 

@@ -55,6 +55,7 @@ from hpcfit.kinds.clusters.prediction.stages import (
     grown,
     intervals,
 )
+from hpcfit.kinds.clusters.relaxation import SimpleEnergy, check_elements
 from hpcfit.observables.form_factors import amplitudes
 from hpcfit.observables.pair_moments import pairs_of
 
@@ -240,15 +241,20 @@ def _blocks(case: ClustersCase, counted: Counted) -> Blocks:
 def _growing(case: ClustersCase, library: Library, geometry: Geometry) -> Growing:
     """The library and the options by which structures are grown."""
     given, compatible = case.choice.placement, case.choice.prediction.compatible == SAXSHELL
+    energy = None
+    if given.relax is not None:
+        energy = SimpleEnergy(given.relax.sigma, given.relax.epsilon, given.relax.charges, given.relax.permittivity)
+        structures = (one for ensemble in library.ensembles.values() for one in ensemble.structures)
+        check_elements(energy, sorted({name for one in structures for name in one.elements}))
     return Growing(
         library, geometry, Terms(**given.terms), "median" if compatible else given.bridging, given.conformers,
-        case.config.run.seed,
+        case.config.run.seed, energy,
     )  # fmt: skip
 
 
 def _digest(fitted: Sequence[Fitted], growing: Growing) -> str:
-    """A digest of what the stages depend on: rows, model, compositions, medians and quartiles."""
-    text = repr((fitted, growing.geometry, growing.terms, growing.bridging, growing.conformers, growing.seed))
+    """A digest of what the stages depend on: rows, model, compositions, medians and quartiles, options."""
+    text = repr((fitted, *growing[1:]))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
