@@ -153,7 +153,7 @@ def xyz_text(
     """A structure as an XYZ file with what it is in its comment; positions in A to 1e-8."""
     comment = f"label={label} target_node_count={n_node} rank={rank} source_label={source_label}"
     if relaxed is not None:
-        comment += f" relaxed={'yes' if relaxed.whole else 'no,it_came_apart'}"
+        comment += f" relaxed={'yes' if relaxed.whole else 'no,in_pieces'}"
     rows = zip(structure.elements, np.round(structure.positions, 8) + 0.0)
     return (
         "\n".join([str(len(structure.elements)), comment, *(f"{e} {x:.8f} {y:.8f} {z:.8f}" for e, (x, y, z) in rows)])

@@ -4,7 +4,7 @@
 
 σ_ij and ε_ij by Lorentz and Berthelot. Molecules keep their shape by springs between all of their atoms, which have no
 other energy among each other. It is not the energy of the simulation: a structure that was relaxed is one guess for
-another, and what came apart stays as it was grown.
+another, and what is in several pieces at the end stays as it was grown.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SimpleEnergy(NamedTuple):
 
 class Relaxed(NamedTuple):
     """structure: relaxed, or as it was where it came apart; before, after: energies, kJ/mol; moved: root mean square
-    over atoms, A, after superposition of centres; whole: it has no more pieces than before; converged: at a minimum."""
+    over atoms, A, after superposition of centres; whole: the end is one piece; converged: at a minimum."""
 
     structure: Structure
     before: float
@@ -87,7 +87,7 @@ def relax(structure: Structure, molecule: np.ndarray, energy: SimpleEnergy, cuto
     found = minimize(value_and_gradient, x.ravel(), jac=True, method="L-BFGS-B", options=options)
     end = found.x.reshape(n, 3)
     end = end - end.mean(axis=0) + x.mean(axis=0)
-    whole = _pieces(structure.species, end, molecule, cutoffs) <= _pieces(structure.species, x, molecule, cutoffs)
+    whole = _pieces(structure.species, end, molecule, cutoffs) == 1
     moved = float(np.sqrt(np.mean(np.sum((end - x) ** 2, axis=1))))
     gradient = value_and_gradient(end.ravel())[1]
     kept = structure._replace(positions=end) if whole else structure

@@ -30,8 +30,8 @@ VIEWS = (
     " than it takes to join all nodes is in pieces."
 )
 RELAXED = (
-    "Structures relaxed in a simple energy (Lennard-Jones, charges; kJ/mol), which is not that of the simulation. One"
-    " that comes apart stays as it was grown."
+    "Structures relaxed in a simple energy (Lennard-Jones, charges; kJ/mol), which is not that of the simulation. What"
+    " is in pieces at its minimum stays as it was grown."
 )
 LEFT_OUT = (
     "The largest size that was seen at least ten times, predicted by models of all smaller sizes: mean counts, and how"
@@ -75,13 +75,13 @@ def predicted(run: ClustersRun) -> Section | None:
         return Section("Predicted clusters", [*blocks, Text("No candidate is left.", warning=True)])
     head = ("label", "nodes, rank", "share", "mean count (90 % interval)",
             "with the model's errors", "observed", "lifetime, fs", "Rg, Rmax, Å",
-            "score", "source")  # fmt: skip
+            "source")  # fmt: skip
     blocks.append(Table(head, [_predicted_row(one) for one in found["predicted"]], PREDICTED))
     drawn = figures.counts(_observed_counts(run), _predicted_counts(found))
     blocks.append(Figure(drawn, "mean counts by size", COUNTS))
     blocks.append(_views(run, found))
     if any(one["relaxed"] for one in found["predicted"]):
-        blocks.append(Table(("label", "before", "after", "moved, Å", ""), _relaxed_rows(found), RELAXED))
+        blocks.append(Table(("label", "before", "after", "moved, Å", ""), [*_relaxed_rows(found)], RELAXED))
     return Section("Predicted clusters", blocks)
 
 
@@ -92,8 +92,7 @@ def _predicted_row(one: Mapping[str, Any]) -> list[Any]:
         _with_bounds(values["mean_count"], one["interval"]), outer or number(None, ""),
         significant(one["observed_mean_count"]),
         significant(values["mean_lifetime"]),
-        Markup("{}, {}").format(significant(values["rg"]), significant(values["rmax"])), significant(one["score"]),
-        one["source"],
+        Markup("{}, {}").format(significant(values["rg"]), significant(values["rmax"])), one["source"],
     ]  # fmt: skip
 
 
@@ -139,9 +138,10 @@ def _predicted_counts(found: Mapping[str, Any]):
 def _relaxed_rows(found: Mapping[str, Any]) -> Iterator[list[Any]]:
     for one in found["predicted"]:
         of = one["relaxed"]
-        said = "came apart" if not of["whole"] else "" if of["converged"] else "not at a minimum"
-        energies = (significant(of[key], 5) for key in ("before", "after"))
-        yield [one["candidate"]["label"], *energies, significant(of["moved"]), said]
+        said = "in pieces" if not of["whole"] else "" if of["converged"] else "not at a minimum"
+        energies = (significant(of[key], 4) for key in ("before", "after"))
+        moved = significant(of["moved"]) if of["whole"] else number(None, "")
+        yield [one["candidate"]["label"], *energies, moved, said]
 
 
 def _outer(row: Mapping[str, Any]) -> Sequence[float] | None:
