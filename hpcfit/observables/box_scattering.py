@@ -5,8 +5,9 @@
     S_ab(q) = Re rho_a(q) rho_b(q)* / sqrt(N_a N_b)
     S(q) = |sum over a of f_a(q) rho_a(q)|^2 / sum over a of N_a f_a(q)^2
 
-S_aa goes to 1 and S_ab to 0 at large q (Ashcroft and Langreth 1967, 10.1103/PhysRev.156.685). At any other q the edges of
-the box would scatter; the least q is that of the longest edge, and q = 0 is left out. All is averaged in shells of |q|.
+S_aa goes to 1 and S_ab to 0 at large q (Ashcroft and Langreth 1967, 10.1103/PhysRev.156.685). At any other q the edges
+of the box would scatter; the least q is that of the longest edge, and q = 0 is left out. All is averaged in shells of
+|q|.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def lattice_vectors(box: np.ndarray, q_max: float, width: float, most: int) -> V
     whole = (1, 1, 1)
     hkl = reciprocal.sphere(cell, whole, 2 * np.pi / q_max)
     q = 2 * np.pi * np.sqrt(reciprocal.inverse_d2(hkl, whole, cell))
-    shell = (q / width + ON_EDGE).astype(int)
+    shell = np.minimum((q / width + ON_EDGE).astype(int), n_shells(q_max, width) - 1)
     order = np.lexsort((np.random.default_rng(0).random(len(q)), shell))
     place = np.arange(len(order)) - np.searchsorted(shell[order], shell[order])
     kept = np.sort(order[place < most])

@@ -73,8 +73,8 @@ def write_lipf6(folder: Path, package: Path, cutoffs: Mapping[str, float | str],
 
 
 class Found(NamedTuple):
-    """The numbers of a run. networks: clusters of each label in all frames; contacts: of Li with PF6 in each frame, from
-    the labels of two and three ions."""
+    """The numbers of a run. networks: clusters of each label in all frames; contacts: of Li with PF6 in each frame,
+    from the labels of two and three ions."""
 
     coordination: dict[str, float]
     states: dict[str, float]

@@ -64,14 +64,15 @@ def test_rock_salt_has_partial_peaks_of_both_signs():
     corners = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2
     cells = np.stack(np.meshgrid(*[np.arange(2)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3)
     na = (cells + corners).reshape(-1, 3) * 10.0
-    x = np.concatenate([na, na + [5.0, 0, 0]])
+    x = np.concatenate([na, na + np.array([5.0, 0, 0])])
     n = len(na)
     vectors = lattice_vectors(CUBE, 2.5, 0.01, EVERY)
     rho = densities(x, CUBE, np.array([0, n, 2 * n]), vectors.hkl)
     cross = (rho[0] * rho[1].conj()).real / n
     cell, on = vectors.hkl // 2, np.all(vectors.hkl % 2 == 0, axis=1)
     odd, even = on & np.all(cell % 2 == 1, axis=1), on & np.all(cell % 2 == 0, axis=1)
-    assert odd.any() and even.any()
+    assert odd.any()
+    assert even.any()
     np.testing.assert_allclose(cross, n * (even * 1.0 - odd), atol=n * 2 * np.pi * 12 * 2**-52)
 
 

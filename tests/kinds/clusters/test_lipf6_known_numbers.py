@@ -6,7 +6,15 @@ Not proved: anything without solvation_analysis 0.4.2, whose test trajectory it 
 import pytest
 
 from hpcfit.testsystems import electrolytes
-from hpcfit.testsystems.electrolytes import COORDINATION, NETWORKS, RADII, STATES, found_lipf6, package_folder, write_lipf6
+from hpcfit.testsystems.electrolytes import (
+    COORDINATION,
+    NETWORKS,
+    RADII,
+    STATES,
+    found_lipf6,
+    package_folder,
+    write_lipf6,
+)
 from tests.command import here, sets
 
 HALF_A_DIGIT = 0.5e-4  # the known shares are written with four decimals

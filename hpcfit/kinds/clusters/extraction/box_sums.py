@@ -1,5 +1,5 @@
-"""The stage of the static structure factor of the box: sums over the vectors of its reciprocal lattice, by shells of |q|
-and statistical blocks of frames. All atoms of the frames scatter, also those that take no part in clusters."""
+"""The stage of the static structure factor of the box: sums over the vectors of its reciprocal lattice, by shells of
+|q| and statistical blocks of frames. All atoms of the frames scatter, also those that take no part in clusters."""
 
 from __future__ import annotations
 
@@ -134,6 +134,4 @@ def box_scattering(sums: np.ndarray, species: tuple[str, ...], frames: int) -> B
         there = share[:, shell] > 0
         if np.count_nonzero(there) > 1:
             errors[:, shell] = weighted_error(means[there, :, shell], share[there, shell])
-    return BoxScattering(
-        species, whole[-1], count.sum(axis=0) / frames, whole[-2], errors[-2], whole[:-2], errors[:-2]
-    )
+    return BoxScattering(species, whole[-1], count.sum(axis=0) / frames, whole[-2], errors[-2], whole[:-2], errors[:-2])

@@ -19,9 +19,9 @@ AVERAGED = (
 )
 OF_BOX = (
     "S(q) of all atoms of the periodic box, without solvent displaced, on the vectors of its reciprocal lattice: total"
-    " = ⟨|Σ f exp(iq·r)|²⟩ / Σ f², and partial ones (Ashcroft and Langreth) of pairs of elements, which go to 1 for like"
-    " and 0 for unlike ones. Bands: standard errors over blocks of frames. The clusters above are parts of it; the order"
-    " between them and of the solvent is here alone."
+    " = ⟨|Σ f exp(iq·r)|²⟩ / Σ f², and partial ones (Ashcroft and Langreth) of pairs of elements, which go to 1 for"
+    " like and 0 for unlike ones. Bands: standard errors over blocks of frames. The clusters above are parts of it; the"
+    " order between them and of the solvent is here alone."
 )
 FIT = (
     "Minimised: χ²/2 + prior × KL(w‖w₀) over populations w of sum 1, where w₀ are the counted (and predicted) ones;"
@@ -108,8 +108,8 @@ def _box(run: ClustersRun, m: Mapping[str, Any]) -> Figure:
         found.setdefault(row["of"], []).append(tuple(_float(row[key]) for key in ("q", "S", "error")))
     curves = {name: np.array(rows).T for name, rows in found.items()}
     said = (
-        f" {m['vectors']:.4g} vectors a frame in {m['shells']} shells from q = {m['q_min']:.3g} to {m['q_max']:.3g} 1/Å;"
-        f" the largest total is {m['peak']:.4g} at {m['peak_q']:.3g} 1/Å."
+        f" {m['vectors']:,.0f} vectors a frame in {m['shells']} shells from q = {m['q_min']:.3g} to"
+        f" {m['q_max']:.3g} 1/Å; the largest total is {m['peak']:.4g} at {m['peak_q']:.3g} 1/Å."
     )
     return Figure(figures.box(curves), "structure factor of the box", OF_BOX + said)
 
