@@ -110,8 +110,13 @@ def test_arrays_metrics_and_report_have_it(whole):
     assert "structure factor of the box" in (whole / "report.html").read_text()
 
 
-def test_without_box_there_is_none(beads, tmp_path):
-    done = here("optimize", copied(beads, tmp_path), *sets("problem.scattering={q_max=1.2,points=20}"))
+def test_without_box_there_is_none_and_that_of_another_run_is_gone(beads, tmp_path):
+    config = copied(beads, tmp_path)
+    (tmp_path / "run").mkdir()
+    for name in ("box_scattering.csv", "metrics.json"):
+        (tmp_path / "run" / name).write_text("of another run")
+    words = sets("problem.scattering={q_max=1.2,points=20}")
+    done = here("optimize", config, "--overwrite", *words)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "run/box_scattering.csv").exists()
 
