@@ -12,6 +12,7 @@ from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.simulation.dynamics import CALMER
 from hpcfit.simulation.replica_run import Failed, Simulated, attempt_replica, is_finished
 from hpcfit.simulation.replicas import Replica, all_replicas
+from hpcfit.simulation.solution import write_solutions
 from hpcfit.store.pieces import check_finished, write_settings
 from hpcfit.workflow.cluster.crew import Crew
 from hpcfit.workflow.cluster.opening import open_cluster
@@ -53,6 +54,8 @@ def simulate_all(simulations: Sequence[SimulateConfig], cluster: ClusterConfig) 
 def _replicas(simulations: Sequence[SimulateConfig]) -> tuple[list[Replica], list[Replica]]:
     """All replicas, each with its folder begun, and those that lack frames."""
     import_openmm()
+    for one in simulations:
+        write_solutions(one)
     replicas = [replica for one in simulations for replica in all_replicas(one)]
     for replica in replicas:
         write_settings(replica.folder, replica.settings)

@@ -100,15 +100,37 @@ class ClusterConfig(Table):
         return self
 
 
+class SolutionConfig(Table):
+    """A cube of water in which ions take the places of molecules drawn at random, as OpenMM's Modeller makes it.
+
+    edge: A; salt: mol/L, by 55.4 mol/L of molecules before; cation, anion: of one charge each; water: the model, which
+    the force field must have.
+    """
+
+    edge: Positive
+    salt: NonNegative = 0.0
+    cation: Literal["Li+", "Na+", "K+", "Rb+", "Cs+"] = "Na+"
+    anion: Literal["F-", "Cl-", "Br-", "I-"] = "Cl-"
+    water: Literal["tip3p", "spce", "tip4pew", "tip5p"] = "tip3p"
+
+    @model_validator(mode="after")
+    def _ions_of_a_salt(self) -> SolutionConfig:
+        if not self.salt and (given := changed(self) & {"cation", "anion"}):
+            raise ValueError(f"{', '.join(sorted(given))} would have no effect without salt")
+        return self
+
+
 class SystemConfig(Table):
     """One system with its energy function: a structure and force-field files, or a System that OpenMM has serialized.
 
-    topology: PDB or mmCIF, which says the elements, and the positions where `state` (an OpenMM State) does not.
-    force_field: files beside the config, or names that OpenMM knows. cutoff: A.
+    topology: PDB or mmCIF, which says the elements, and the positions where `state` (an OpenMM State) does not;
+    solution: in its place a structure that is made, directory/NAME.pdb. force_field: files beside the config, or names
+    that OpenMM knows. cutoff: A.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
-    topology: FilePath
+    topology: FilePath | None = None
+    solution: SolutionConfig | None = None
     force_field: list[str] = []
     system: FilePath | None = None
     state: FilePath | None = None
@@ -126,6 +148,14 @@ class SystemConfig(Table):
     def _files_or_known_names(cls, value: list[str], info: ValidationInfo) -> list[str]:
         files = [relative_to_config(Path(name), info) for name in value]
         return [str(file) if file.is_file() else name for file, name in zip(files, value)]
+
+    @model_validator(mode="after")
+    def _one_structure(self) -> SystemConfig:
+        if (self.topology is None) == (self.solution is None):
+            raise ValueError("a system has either `topology` (a structure) or `solution` (one that is made)")
+        if self.solution is not None and (self.system or self.state):
+            raise ValueError("a `solution` has a structure of its own: leave `system` and `state` out")
+        return self
 
     @model_validator(mode="after")
     def _one_energy_function(self) -> SystemConfig:
@@ -175,6 +205,8 @@ class SimulateConfig(Table):
     @model_validator(mode="after")
     def _distinct(self) -> SimulateConfig:
         check_are_unique("[[simulate.system]]", [system.name for system in self.system])
+        if self.directory is None and any(system.solution for system in self.system):
+            raise ValueError("a `solution` is written to `directory`: add it")
         temperatures = [temperature_name(temperature) for temperature in self.temperatures]
         if len(set(temperatures)) < len(temperatures):
             raise ValueError(f"temperatures = {self.temperatures} names one twice; replicas = 2 gives two of each")

@@ -234,6 +234,7 @@ KINDS = {
             *("dataset.json", "structures/*.xyz", "predictions.csv", "candidates.csv", "debye_waller.csv"),
             *("self_check.csv", "histogram_observed.csv", "histogram_combined.csv", "predicted/*.xyz"),
             *("conformers/*.xyz", "saxs_traces.csv", "saxs_components.csv", "mixture.csv", "scattering.h5"),
+            "box_scattering.csv",
         ),
         metrics=(
             Metric("aggregation", "nodes of a node's cluster", digits=4, brief=True),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hpcfit.config import SimulateConfig, SystemConfig
 from hpcfit.config.workflow import temperature_name
 from hpcfit.errors import InputError
+from hpcfit.simulation.solution import with_structure
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.pieces import Settings
 
@@ -49,7 +51,7 @@ def all_replicas(simulate: SimulateConfig) -> list[Replica]:
     """Every replica of the config. Raises InputError for a file that does not exist."""
     return [
         Replica(simulate, system, temperature, number, _settings(simulate, decided, temperature, number))
-        for system in simulate.system
+        for system in map(partial(with_structure, simulate), simulate.system)
         for decided in [_of_system(system)]
         for temperature in simulate.temperatures
         for number in range(simulate.replicas)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,14 @@ from hpcfit.kinds.clusters.axis import Asked, Axis, Origins, axis_of
 from hpcfit.kinds.clusters.composition import Roles
 from hpcfit.kinds.clusters.config import MINIMUM, ClustersConfig
 from hpcfit.kinds.clusters.energies import read_energies
+from hpcfit.kinds.clusters.extraction.box_sums import Scatterers, Shells, scatterers
 from hpcfit.kinds.clusters.extraction.cutoffs import Cutoffs, cutoff_matrices
 from hpcfit.kinds.clusters.extraction.frame import Finder
 from hpcfit.kinds.clusters.extraction.pair_sums import elements_of
 from hpcfit.kinds.clusters.extraction.participants import Participants, participants_of
 from hpcfit.kinds.clusters.extraction.stages import Frames, Guard, Wanted
 from hpcfit.kinds.clusters.library import check_folder, digest_of_folder
-from hpcfit.kinds.clusters.mixture.curves import Measured, form_factors, measured_of, said_of
+from hpcfit.kinds.clusters.mixture.curves import Measured, form_factors, form_factors_of_box, measured_of, said_of
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.store.catalog import Block
 from hpcfit.store.files import sha256_of_file
@@ -64,6 +65,8 @@ class ClustersCase:
             check_folder(choice.library.folder)
         if choice.scatters:
             case.form_factors  # noqa: B018 (reads the curve, and raises what is wrong with it)
+        if choice.of_scattering.box:
+            case.check_scattering_of_box()
         return case
 
     # ---- what follows from the config ------------------------------------------------------------------------------
@@ -110,7 +113,28 @@ class ClustersCase:
     @cached_property
     def form_factors(self) -> np.ndarray:
         """f(q) of these, [S, Q]."""
-        return form_factors(self.choice.of_scattering, self.elements, self.measured.q)
+        chosen, elements = self.choice.of_scattering, self.elements
+        return form_factors(chosen, elements, self.measured.q, self.box_scatterers.species if chosen.box else ())
+
+    @cached_property
+    def box_scatterers(self) -> Scatterers:
+        """The atoms of the box, which all scatter."""
+        return scatterers(self.store.particles.elements, partial(form_factors_of_box, self.choice.of_scattering))
+
+    @property
+    def box_shells(self) -> Shells:
+        """The shells of |q| of the box's scattering."""
+        chosen = self.choice.of_scattering
+        return Shells(chosen.box_q_max or float(self.measured.q[-1]), chosen.box_width, chosen.box_vectors)
+
+    def check_scattering_of_box(self) -> None:
+        """Raise InputError where the frames have no box, or atoms that do not scatter."""
+        if not self.frames.periodic:
+            raise InputError(
+                "[problem.scattering] box = true asks for the scattering of a periodic box, and there is none",
+                remedy="give periodic = true with a box, or leave it out",
+            )
+        self.box_scatterers.form_factors(np.array([0.0, self.box_shells.q_max]))
 
     def cutoffs(self, by_level: Mapping[str, Mapping[int, float]]) -> Cutoffs:
         """The matrices of cut-offs, by pair and level."""

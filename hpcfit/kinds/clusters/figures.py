@@ -115,12 +115,14 @@ def sizes(nodes: np.ndarray, mean: np.ndarray, mean_error: np.ndarray, share: np
 
 @drawn
 def in_time(time: np.ndarray, curves: Mapping[str, np.ndarray], radius: np.ndarray):
-    """Aggregation numbers and radii against time (ps)."""
+    """Aggregation numbers and radii against time (ps). Where time falls another trajectory begins, and another line."""
     figure, axes = panels(2, columns=1, row=1.9, sharex=True)
+    begins = np.flatnonzero(np.diff(time) <= 0) + 1
+    parted = lambda values: np.insert(np.asarray(values, float), begins, np.nan)  # noqa: E731
     for (name, values), colour in zip(curves.items(), (BLUE, ORANGE, SOFT)):
-        axes[0].plot(time, values, color=colour, label=name, linewidth=1)
+        axes[0].plot(parted(time), parted(values), color=colour, label=name, linewidth=1)
     axes[0].set_ylabel("nodes of a cluster")
-    axes[1].plot(time, radius, color=GREEN, linewidth=1)
+    axes[1].plot(parted(time), parted(radius), color=GREEN, linewidth=1)
     axes[1].set(xlabel="time, ps", ylabel="radius of gyration, Å")
     legend_above(figure, axes[0])
     return figure

@@ -24,7 +24,7 @@ DEBYE_WALLER, CHECKS = "debye_waller.csv", "self_check.csv"
 OBSERVED_ONLY, COMBINED = "histogram_observed.csv", "histogram_combined.csv"
 PREDICTED, CONFORMERS = "predicted/*.xyz", "conformers/*.xyz"
 TRACES, PROFILES, MIXTURE = "saxs_traces.csv", "saxs_components.csv", "mixture.csv"
-SCATTERING_ARRAYS = "scattering.h5"
+SCATTERING_ARRAYS, BOX = "scattering.h5", "box_scattering.csv"
 VERSION = 1  # of DATASET
 
 COLORMAP_COLUMNS = (
@@ -70,6 +70,7 @@ TRACE_COLUMNS = (
     *("trace", "q", "raw", "fitted", "experimental", "sigma", "residual", "residual_in_sigma", "least_squares"),
     "structure_factor",
 )
+BOX_COLUMNS = ("of", "q", "vectors", "S", "error")
 PROFILE_COLUMNS = ("label", "source", "nodes", "population", "q", "intensity", "contribution")
 MIXTURE_COLUMNS = (
     *("kind", "name", "start", "value", "bootstrap_error", "posterior_mean", "posterior_error", "posterior_5"),

@@ -50,7 +50,9 @@ class ScatteringConfig(Table):
     """The scattering of clusters. q_min, q_max: 1/A, by default those of the curve, or 0.02 to 1.2; points: of q,
     without a curve. ions: scatter in place of elements. solvent_density: of the solvent that atoms displace,
     electrons/A^3 (X-rays) or fm/A^3 (neutrons); volumes: A^3, by element; volume_scale: of all. populations: "number",
-    mean counts, or "occupancy", these times the share of frames (at least 0.05). linkers: free ones scatter too.
+    mean counts, or "occupancy", these times the share of frames (at least 0.05). linkers: free ones scatter too. box:
+    S(q) of all atoms of the periodic box as well, in vacuum, up to box_q_max (1/A, by default that of the clusters), in
+    shells of |q| of box_width (1/A), from at most box_vectors vectors of each.
     stitch_scaled: whether segments are scaled to those before them; stitch_tolerance: relative difference that is left.
     guinier_q_min: 1/A, guinier_q_rg: largest q Rg of Guinier's fit."""
 
@@ -64,6 +66,10 @@ class ScatteringConfig(Table):
     volume_scale: Positive = 1.0
     populations: Literal["number", "occupancy"] = "number"
     linkers: bool = False
+    box: bool = False
+    box_q_max: Positive | None = None
+    box_width: Positive = 0.05
+    box_vectors: Count = 500
     stitch_scaled: bool = True
     stitch_tolerance: Positive = 0.05
     guinier_q_min: NonNegative = 0.0
@@ -73,6 +79,8 @@ class ScatteringConfig(Table):
     def _no_option_without_effect(self) -> ScatteringConfig:
         if self.solvent_density is None and (given := {"volumes", "volume_scale"} & changed(self)):
             raise ValueError(f"{sorted(given)[0]} has no effect without solvent_density: leave it out")
+        if not self.box and (given := {"box_q_max", "box_width", "box_vectors"} & changed(self)):
+            raise ValueError(f"{sorted(given)[0]} has no effect without box = true: leave it out")
         if self.ions and self.radiation == "neutron":
             raise ValueError("ions have no effect on radiation = 'neutron': nuclei scatter, leave them out")
         if None not in (self.q_min, self.q_max) and self.q_min >= self.q_max:

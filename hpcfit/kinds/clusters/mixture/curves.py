@@ -81,17 +81,25 @@ def _guinier(curve: ScatteringCurve, chosen: ScatteringConfig) -> tuple[GuinierF
         return None, error.what
 
 
-def form_factors(chosen: ScatteringConfig, species: Sequence[str], q: np.ndarray) -> np.ndarray:
-    """f(q) of elements, [S, Q], as [problem.scattering] says. Raises InputError for an element that does not scatter
-    here."""
-    for table in ("ions", "volumes"):
-        if wrong := sorted(getattr(chosen, table).keys() - set(species)):
+def form_factors(
+    chosen: ScatteringConfig, species: Sequence[str], q: np.ndarray, of_box: Sequence[str] = ()
+) -> np.ndarray:
+    """f(q) of elements of clusters, [S, Q], as [problem.scattering] says. of_box: elements that scatter in the box.
+    Raises InputError for an element that does not scatter here."""
+    known = {"ions": sorted({*species, *of_box}), "volumes": list(species)}
+    for table, names in known.items():
+        if wrong := sorted(getattr(chosen, table).keys() - set(names)):
+            where = "nodes, linkers and shells have" if names == list(species) else "the frames have"
             raise InputError(
-                f"[problem.scattering] {table}.{wrong[0]} has no effect: nodes, linkers and shells have"
-                f" {', '.join(species)}",
-                remedy="name elements of the clusters, or leave it out",
+                f"[problem.scattering] {table}.{wrong[0]} has no effect: {where} {', '.join(names)}",
+                remedy="name elements that scatter, or leave it out",
             )
     solvent = None
     if chosen.solvent_density is not None:
         solvent = Solvent(chosen.solvent_density, chosen.volumes, chosen.volume_scale)
     return amplitudes(species, q, chosen.radiation, chosen.ions, solvent)
+
+
+def form_factors_of_box(chosen: ScatteringConfig, species: Sequence[str], q: np.ndarray) -> np.ndarray:
+    """f(q) of elements of the box, [S, Q], whose solvent is there: nothing is taken off."""
+    return amplitudes(species, q, chosen.radiation, chosen.ions)

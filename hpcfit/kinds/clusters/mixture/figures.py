@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from hpcfit.report.drawing import BLUE, GREEN, INK, ORANGE, PALE, SOFT, drawn, shortened
-from hpcfit.report.figures import legend_over, panels
+from hpcfit.report.figures import band, legend_over, panels
 
 COLOURS = {"all": BLUE, "observed": ORANGE}
 LEAST = 1e-5  # of the fit, the smallest part that is drawn
@@ -95,6 +95,25 @@ def factor(q: np.ndarray, values: np.ndarray):
     axis.plot(q, values, color=GREEN)
     axis.axhline(1, color=INK, linewidth=0.6)
     axis.set(xlabel="q, 1/Å", ylabel="S(q)")
+    return figure
+
+
+@drawn
+def box(curves: Mapping[str, np.ndarray]):
+    """S(q) of the box above, partial ones below; curves: q, S, error [3, B] by name, "total" first."""
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(9, 5.4), sharex=True)
+    q, total, error = curves["total"]
+    band(upper, q, total, error, BLUE, "total")
+    upper.set_ylabel("S(q)")
+    partial = {name: curve for name, curve in curves.items() if name != "total"}
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(partial)))
+    for (name, (q, values, error)), colour in zip(partial.items(), colours):
+        band(lower, q, values, error, colour, name)
+    for axis in (upper, lower):
+        axis.axhline(1, color=INK, linewidth=0.6)
+    lower.axhline(0, color=INK, linewidth=0.6)
+    lower.set(xlabel="q, 1/Å", ylabel="partial S(q)")
+    legend_over(lower, ncols=8)
     return figure
 
 

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from hpcfit.kinds.clusters.extraction.box_sums import BoxScattering
 from hpcfit.kinds.clusters.files import (
+    BOX,
+    BOX_COLUMNS,
     MIXTURE,
     MIXTURE_COLUMNS,
     PROFILE_COLUMNS,
@@ -17,6 +20,7 @@ from hpcfit.kinds.clusters.files import (
     TRACES,
 )
 from hpcfit.kinds.clusters.mixture.study import OBSERVED, Scattering, Trace
+from hpcfit.observables.pair_moments import pairs_of
 from hpcfit.runs.directory import RunDirectory
 
 LEVELS = (0.05, 0.95)  # quantiles of draws beside each parameter
@@ -28,6 +32,8 @@ def write_scattering(directory: RunDirectory, found: Scattering) -> dict[str, An
     directory.write_csv(PROFILES, PROFILE_COLUMNS, profile_rows(found))
     if found.result is not None:
         directory.write_csv(MIXTURE, MIXTURE_COLUMNS, parameter_rows(found))
+    if found.box is not None:
+        directory.write_csv(BOX, BOX_COLUMNS, box_rows(found.box))
     directory.write_h5(SCATTERING_ARRAYS, _arrays(found), {"q": "1/A", "intensity": "square of form factors"})
     return _metrics(found)
 
@@ -63,6 +69,17 @@ def profile_rows(found: Scattering) -> Iterator[tuple[Any, ...]]:
         added = [None] * len(q) if result is None else result.contributions[number].tolist()
         for row in zip(q.tolist(), moved.intensity(q).tolist(), added):
             yield (one.label, one.source, one.nodes, float(share), *row)
+
+
+def box_rows(box: BoxScattering) -> Iterator[tuple[Any, ...]]:
+    """A row for each shell of |q| of "total", and of each pair of elements."""
+    names = ["total", *("-".join(pair) for pair in pairs_of(box.species))]
+    values, errors = (np.concatenate([one[None], more]) for one, more in
+                      ((box.total, box.partial), (box.total_error, box.partial_error)))  # fmt: skip
+    for name, value, error in zip(names, values.tolist(), errors):
+        told = [None if np.isnan(one) else one for one in error.tolist()]
+        for row in zip(box.q.tolist(), box.vectors.tolist(), value, told):
+            yield (name, *row)
 
 
 def _shares(found: Scattering) -> np.ndarray:
@@ -109,6 +126,9 @@ def _arrays(found: Scattering) -> dict[str, Any]:
         if trace.result is not None:
             arrays |= {f"{name}/fitted": trace.result.model, f"{name}/weights": trace.result.weights,
                        f"{name}/contributions": trace.result.contributions}  # fmt: skip
+    if (box := found.box) is not None:
+        arrays |= {f"box/{name}": values for name, values in box._asdict().items() if name != "species"}
+        arrays["box/pairs"] = ["-".join(pair) for pair in pairs_of(box.species)]
     if curve is not None:
         arrays |= {"measured/intensity": curve.intensity, "measured/sigma": curve.sigma}
     for name, drawn in (("bootstrap", found.bootstrap), ("posterior", found.posterior)):
@@ -126,6 +146,13 @@ def _metrics(found: Scattering) -> dict[str, Any]:
         "q_min": float(measured.q[0]), "q_max": float(measured.q[-1]), "points": len(measured.q),
         "traces": {name: _of_trace(trace) for name, trace in found.traces.items()},
     }  # fmt: skip
+    if (box := found.box) is not None:
+        peak = int(np.argmax(box.total))
+        metrics["box"] = {
+            "elements": list(box.species), "shells": len(box.q), "vectors": float(box.vectors.sum()),
+            "q_min": float(box.q[0]), "q_max": float(box.q[-1]), "peak_q": float(box.q[peak]),
+            "peak": float(box.total[peak]),
+        }  # fmt: skip
     if curve is None or result is None:
         return metrics
     metrics |= {

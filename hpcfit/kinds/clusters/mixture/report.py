@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.kinds.clusters.files import MIXTURE, PROFILES, TRACES, ClustersRun
+from hpcfit.kinds.clusters.files import BOX, MIXTURE, PROFILES, TRACES, ClustersRun
 from hpcfit.report.page import Card, Cards, Figure, Section, Table, Text, number, plural, plus_minus, significant
 
 MOST = 12  # components that are drawn
@@ -16,6 +16,12 @@ NUMBERS = ("start", "value", "bootstrap_error", "posterior_mean", "posterior_err
 AVERAGED = (
     "Averaged components are means over all clusters of a label in all frames of the window: their spread is in them,"
     " and no Debye–Waller factor is applied to them. Shells of a cluster scatter with it."
+)
+OF_BOX = (
+    "S(q) of all atoms of the periodic box, without solvent displaced, on the vectors of its reciprocal lattice: total"
+    " = ⟨|Σ f exp(iq·r)|²⟩ / Σ f², and partial ones (Ashcroft and Langreth) of pairs of elements, which go to 1 for"
+    " like and 0 for unlike ones. Bands: standard errors over blocks of frames. The clusters above are parts of it; the"
+    " order between them and of the solvent is here alone."
 )
 FIT = (
     "Minimised: χ²/2 + prior × KL(w‖w₀) over populations w of sum 1, where w₀ are the counted (and predicted) ones;"
@@ -53,6 +59,8 @@ def scattering(run: ClustersRun) -> Section | None:
     shown = figures.traces(traces)
     blocks.append(Figure(shown, "scattering curves", caption if measured else "Mean over components by population."))
     blocks.append(_components(run, traces, measured))
+    if run.has(BOX):
+        blocks.append(_box(run, m["box"]))
     if measured and m["spheres"] != "none":
         one = traces["all"]
         text = f"S(q) of the fit, {m['spheres']} spheres: {_values(m['parameters'], ('radius', 'fraction', 'charge'))}."
@@ -90,6 +98,20 @@ def _components(run: ClustersRun, traces: Mapping[str, Mapping[str, np.ndarray]]
     more = f" The {MOST} largest of {len(values)}." if len(values) > MOST else ""
     text = "Scale × S(q) × population × intensity of each component." if measured else "Intensity of each component."
     return Figure(shown, "components", text + more)
+
+
+def _box(run: ClustersRun, m: Mapping[str, Any]) -> Figure:
+    from hpcfit.kinds.clusters.mixture import figures
+
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for row in run.rows(BOX):
+        found.setdefault(row["of"], []).append(tuple(_float(row[key]) for key in ("q", "S", "error")))
+    curves = {name: np.array(rows).T for name, rows in found.items()}
+    said = (
+        f" {m['vectors']:,.0f} vectors a frame in {m['shells']} shells from q = {m['q_min']:.3g} to"
+        f" {m['q_max']:.3g} 1/Å; the largest total is {m['peak']:.4g} at {m['peak_q']:.3g} 1/Å."
+    )
+    return Figure(figures.box(curves), "structure factor of the box", OF_BOX + said)
 
 
 def mixture(run: ClustersRun) -> Section | None:

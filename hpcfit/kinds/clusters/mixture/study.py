@@ -1,6 +1,7 @@
 """Scattering of the clusters that were found and predicted, and the mixture of them that agrees with a curve.
 
 pair sums              a stage over all frames of the window: averaged components, by blocks of frames
+box sums               where it is asked for, another: S(q) of the whole box
 mixture                the fit; where clusters are predicted, "observed mixture" is that without them
 left out, resample     fits that are compared: without segments of q; of drawn points and drawn blocks of frames
 posterior              on root
@@ -20,6 +21,7 @@ from hpcfit.errors import InputError
 from hpcfit.fit.stages import Fits
 from hpcfit.kinds.clusters.case import ClustersCase
 from hpcfit.kinds.clusters.composition import Structure
+from hpcfit.kinds.clusters.extraction.box_sums import SUMS, BoxScattering, BoxSums, box_scattering
 from hpcfit.kinds.clusters.extraction.pair_sums import PairSums, sums_by_composition
 from hpcfit.kinds.clusters.kinetics import blocks
 from hpcfit.kinds.clusters.mixture.components import (
@@ -46,7 +48,7 @@ from hpcfit.kinds.clusters.mixture.fits import (
 from hpcfit.kinds.clusters.mixture.posterior import Posterior, sample
 from hpcfit.observables.pair_moments import pairs_of
 
-PAIRS, OBSERVED, ALL = "pair sums", "observed mixture", "mixture"
+PAIRS, BOX, OBSERVED, ALL = "pair sums", "box sums", "observed mixture", "mixture"
 AT_BOUND = 1e-3  # of the width between bounds: nearer than that a parameter of S(q) is at its bound
 POOR = 2.0  # reduced chi2, above which the model does not explain the curve
 MORE_THAN_ALL = 1.1  # of the fit, that clusters may be: some noise about a small offset
@@ -78,7 +80,8 @@ class Trace(NamedTuple):
 
 class Scattering(NamedTuple):
     """The scattering of all components. components: observed, then predicted ones; traces: by name, OBSERVED and, with
-    predicted ones, ALL, the last being the result; mixture: of the result; the others as far as they were asked for."""
+    predicted ones, ALL, the last being the result; mixture: of the result; the others as far as they were asked for,
+    box on root alone."""
 
     measured: Measured
     components: tuple[Component, ...]
@@ -87,6 +90,7 @@ class Scattering(NamedTuple):
     left_out: LeftOut | None = None
     bootstrap: Bootstrap | None = None
     posterior: Posterior | None = None
+    box: BoxScattering | None = None
 
     @property
     def result(self) -> MixtureResult | None:
@@ -97,7 +101,8 @@ class Scattering(NamedTuple):
 def names_of(case: ClustersCase, predicted: bool = False) -> list[str]:
     """The stage and the fits that are to come, without those that are only compared."""
     fits = ([OBSERVED] if predicted else []) + [ALL]
-    return [PAIRS, *(fits if case.choice.curve else [])] if case.choice.scatters else []
+    box = [BOX] if case.choice.of_scattering.box else []
+    return [PAIRS, *box, *(fits if case.choice.curve else [])] if case.choice.scatters else []
 
 
 def scattering(
@@ -108,6 +113,7 @@ def scattering(
     those of predicted ones; labels without one do not scatter."""
     species, f, measured = case.elements, case.form_factors, case.measured
     sums = _pair_sums(case, fits, by_level)
+    box = _box_sums(case, fits) if case.choice.of_scattering.box else None
     observed, by_block = _averaged(case, sums, weights, f)
     grown = [_given(one, species, f, measured.q) for one in predicted if one.weight > 0]
     traces, last = {}, None
@@ -115,7 +121,7 @@ def scattering(
     for name, components in sets.items():
         last = None if measured.curve is None else _mixture(case, components, species, name == ALL)
         traces[name] = _trace(name, components, measured, last, fits)
-    found = Scattering(measured, tuple(sets[ALL]), traces, last)
+    found = Scattering(measured, tuple(sets[ALL]), traces, last, box=box)
     if last is not None:
         found = _with_errors(found, fits, case.choice.of_mixture, by_block, case.config.run.seed)
     fits.warn(warnings(found))
@@ -134,6 +140,16 @@ def _pair_sums(case: ClustersCase, fits: Fits, by_level: Mapping[str, Mapping[in
     digest = hashlib.sha256(q.tobytes()).hexdigest()[:16]
     product = fits.stage(PAIRS, work, {"cutoffs": json.dumps(by_level, sort_keys=True), "q": digest})
     return sums_by_composition(world.bcast(product if world.is_root else None))
+
+
+def _box_sums(case: ClustersCase, fits: Fits) -> BoxScattering | None:
+    """S(q) of the box, on root."""
+    group, of = groups(case), case.box_scatterers
+    work = BoxSums(case.frames, of, case.box_shells, group, fits.grid.frames, case.config.run.reductions)
+    product = fits.stage(BOX, work, {"shells": str(tuple(case.box_shells))})
+    if not fits.grid.world.is_root:
+        return None
+    return box_scattering(product[SUMS], of.species, int(np.count_nonzero(group >= 0)))
 
 
 def groups(case: ClustersCase) -> np.ndarray:
