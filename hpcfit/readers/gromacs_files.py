@@ -52,7 +52,7 @@ def _index(path: Path, _modified: int, size: int) -> Index:
             except ValueError as error:
                 raise InputError(
                     f"trajectory {path} cannot be opened: frame {begun - 1}, at byte {place}: {error}",
-                    remedy="check that it is whole; of one that was damaged, gmx check and gmx trjconv keep the frames before",
+                    remedy="check that it is whole (gmx check)",
                 ) from None
             atoms = atoms or n_atoms
             if n_atoms != atoms:

@@ -18,6 +18,7 @@ from hpcfit.physics.scattering import orthogonalization
 from hpcfit.readers import dcd_files, gromacs_files, h5md_files
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.frame_folders import folder_frames, is_frame_folder, open_frame_folder
+from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
 from hpcfit.store.pieces import open_pieces, piece_frames, read_settings
 
@@ -182,18 +183,15 @@ def _pdb_topology(path: Path) -> Topology:
 
     with quiet(), reading(f"topology {path} cannot be read as PDB", "check the file"):
         universe = MDAnalysis.Universe(str(path), to_guess=())
-        try:
-            elements = tuple(str(e).capitalize() for e in universe.atoms.elements)
-        except MDAnalysis.NoDataError:
-            elements = ("",)
-    if not all(elements):
-        raise InputError(
-            f"topology {path} has no element for atom {elements.index('') + 1} (columns 77-78)",
-            remedy="write the elements, for instance with gemmi convert",
-        )
-    cell = cell_or_none(universe.dimensions)
-    universe.trajectory.close()
-    return Topology(elements, cell)
+        cell = cell_or_none(universe.dimensions)
+        universe.trajectory.close()
+        columns = pdb_columns(path)
+    if not all(columns.elements):
+        number = columns.elements.index("")
+        said, remedy = without_element(path, number, columns.names[number])
+        raise InputError(said, remedy=remedy)
+    warn_of_alternates(path, columns.alternates)
+    return Topology(columns.elements, cell, columns.space_group)
 
 
 def _mmcif_topology(path: Path) -> Topology:
@@ -204,9 +202,10 @@ def _mmcif_topology(path: Path) -> Topology:
         # The hierarchy of gemmi would regroup atoms by chain; the trajectory follows the rows of the file.
         table = block.find("_atom_site.", ["type_symbol", "?pdbx_PDB_model_num"])
         rows = [(row.str(0), row.str(1) if row.has(1) else "1") for row in table]
-        cell = gemmi.make_structure_from_block(block).cell
-    elements = tuple(symbol.capitalize() for symbol, model in rows if model == rows[0][1])
-    return Topology(elements, cell_or_none(cell.parameters if cell.is_crystal() else None))
+        structure = gemmi.make_structure_from_block(block)
+    elements = tuple(element_named(symbol) for symbol, model in rows if model == rows[0][1])
+    cell = cell_or_none(structure.cell.parameters if structure.cell.is_crystal() else None)
+    return Topology(elements, cell, structure.spacegroup_hm)
 
 
 def cell_or_none(cell) -> tuple[float, ...] | None:

@@ -145,13 +145,13 @@ def _check_box(box, cell, path: Path, row: int) -> None:
     same = np.allclose(found[:3], cell[:3], rtol=LARGEST_BOX_CHANGE)
     if same and np.allclose(found[3:], cell[3:], rtol=0, atol=LARGEST_ANGLE_CHANGE):
         return
-    what, limit = (
-        ("lengths", f"{100 * LARGEST_BOX_CHANGE:g} %") if not same else ("angles", f"{LARGEST_ANGLE_CHANGE:g}")
-    )
-    part, unit = (slice(0, 3), "A") if not same else (slice(3, 6), "degrees")
+    what, part, unit, limit = (
+        ("angles", slice(3, 6), "degrees", f"{LARGEST_ANGLE_CHANGE:g} degrees") if same
+        else ("lengths", slice(0, 3), "A", f"{100 * LARGEST_BOX_CHANGE:g} %")
+    )  # fmt: skip
     raise InputError(
         f"{path}, frame {row}: the box has {what} {np.round(found[part], 3).tolist()} {unit}, cell x supercell has"
-        f" {np.round(cell[part], 3).tolist()} {unit}; they may differ by {limit}{' degrees' * same}",
+        f" {np.round(cell[part], 3).tolist()} {unit}; they may differ by {limit}",
         remedy="correct [prepare] cell or supercell, or leave the frame out with start and stop of its source",
     )
 

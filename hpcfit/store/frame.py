@@ -32,7 +32,9 @@ class Frame(NamedTuple):
 
 
 class Topology(NamedTuple):
-    """Elements of the n atoms, which no frame changes, and the cell of the box (A, degrees) if the file has one."""
+    """Elements of the n atoms, which no frame changes, and the cell of the box (A, degrees) if the file has one;
+    space_group: that it names, or ""."""
 
     elements: tuple[str, ...]
     cell: tuple[float, ...] | None
+    space_group: str = ""
