@@ -32,7 +32,7 @@ from hpcfit.readers.trajectory import ReaderSource, check_finite, chosen_rows, o
 from hpcfit.readers.units import Units, check_plausible
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.forces import ForceContent
-from hpcfit.store.frame import NOT_PERIODIC, PBC, Frame, Topology
+from hpcfit.store.frame import NOT_PERIODIC, PBC, Frame, Topology, opened_box
 from hpcfit.store.particles import Particles
 from hpcfit.store.pieces import pieces_digest, read_settings
 from hpcfit.store.positions import PositionContent
@@ -312,8 +312,9 @@ def _guessed(source: ParticleSource, found: Particles | None) -> Particles:
     if not source.forces:
         return found or particles_of_elements(source.reader.elements)
     if found is None:
-        (first,) = source.read(0, 1)
-        found = guessed_particles(source.reader.elements, first.positions, first.box)
+        first = source.within(next(iter(source.read(0, 1))))
+        box = None if first.box is None else opened_box(first.box, first.pbc)
+        found = guessed_particles(source.reader.elements, first.positions, box)
     return found if source.of.system is None else with_system(found, read_system(source.of.system))
 
 

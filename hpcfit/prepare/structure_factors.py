@@ -34,7 +34,7 @@ from hpcfit.readers.lunus import LunusSource
 from hpcfit.readers.other_store import StoreSource, reflections_of_stores
 from hpcfit.readers.positions import cell_of
 from hpcfit.readers.reflections import SAME_CELL, Presence, agree, merged, survey
-from hpcfit.readers.trajectory import TrajectorySource
+from hpcfit.readers.trajectory import LARGEST_BOX_CHANGE, TrajectorySource
 from hpcfit.store.files import sha256_of_file, write_csv
 from hpcfit.store.reference import Encoding, Reference, Reflections
 from hpcfit.store.structure_factors import FactorContent, read_reference
@@ -121,7 +121,7 @@ def _reflections(prepare: PrepareConfig, folder: Path, sources, dealer: Dealer) 
     given = [source for source in sources if not is_simulation(source)]
     if not given:
         cells = dealer.dealt(sampled_cells, sources)
-        dealer.on_root(lambda: _report_spread(sources, cells))
+        dealer.on_root(lambda: _check_spread(sources, cells))
         return dealer.on_all(lambda: _sphere(prepare, sources, _mean_cell(cells)))
     files = [file for source in given for file in source.reflection_files]
     surveys = dealer.dealt(survey, batches(files, SURVEYED))
@@ -171,12 +171,23 @@ def _mean_cell(cells: Sequence[np.ndarray]) -> tuple[float, ...] | None:
     return tuple(map(float, every[0] if not np.ptp(every, axis=0).any() else every.mean(axis=0)))
 
 
-def _report_spread(sources: Sequence[Source], cells: Sequence[np.ndarray]) -> None:
-    """Say how much the boxes of each source vary, where they do."""
+def _check_spread(sources: Sequence[Source], cells: Sequence[np.ndarray]) -> None:
+    """Say how much the boxes of each source vary, where they do; InputError where lengths vary by more than 5 %."""
     for source, found in zip(sources, cells):
         if len(found) < 2 or not np.ptp(found, axis=0).any():
             continue
         mean = found.mean(axis=0)
+        axis = int(np.argmax(np.ptp(found[:, :3], axis=0) / mean[:3]))
+        low, high = (int(pick(found[:, axis])) for pick in (np.argmin, np.argmax))
+        if np.ptp(found[:, axis]) > LARGEST_BOX_CHANGE * mean[axis]:
+            rows = np.linspace(0, source.n_frames - 1, len(found)).round().astype(int)
+            frames = [source.rows[int(rows[one])] for one in (low, high)]
+            raise InputError(
+                f"{source.path}: the box is {np.round(found[low, :3], 3).tolist()} A in frame {frames[0]} and"
+                f" {np.round(found[high, :3], 3).tolist()} A in frame {frames[1]}; it may vary by"
+                f" {100 * LARGEST_BOX_CHANGE:g} %",
+                remedy="use the frames of one box, with start and stop of the source",
+            )
         spread = 100 * np.ptp(found[:, :3], axis=0) / mean[:3] / 2
         log = logger.warning if spread.max() > 100 * NOTABLE_SPREAD else logger.info
         log(

@@ -83,7 +83,7 @@ def _layout(path: Path, group: str | None, _modified: int) -> Layout:
                 f"{path}: particles/{name} has positions {list(shape)} and forces {list(file[forces.value].shape)}",
                 remedy="write both for the same particles",
             )
-        box, pbc = _box(path, particles)
+        box, pbc = _box(path, particles, _unit(file[positions.value]))
         return Layout(name, shape[1], positions, forces, box, pbc)
 
 
@@ -193,8 +193,9 @@ def _series(path: Path, node: h5py.Group, name: str, n: int) -> np.ndarray | Non
     return data[:]
 
 
-def _box(path: Path, particles: h5py.Group) -> tuple[Element | None, PBC]:
-    """The edges of the box, and where it repeats. Without a boundary in all directions there is none."""
+def _box(path: Path, particles: h5py.Group, unit: str | None) -> tuple[Element | None, PBC]:
+    """The edges of the box, in their own unit or else that of positions, and where it repeats. One that repeats along
+    no vector is none."""
     if "box" not in particles:
         return None, NOT_PERIODIC
     group = particles["box"]
@@ -212,7 +213,7 @@ def _box(path: Path, particles: h5py.Group) -> tuple[Element | None, PBC]:
             remedy="give a file in three dimensions",
         )
     steps, times = (None, None) if fixed else _steps(path, node, len(data))
-    return Element(data.name, steps, times, _scale(path, data)), pbc
+    return Element(data.name, steps, times, _scale(path, data, unit)), pbc
 
 
 def _unit(data: h5py.Dataset) -> str | None:
@@ -220,9 +221,9 @@ def _unit(data: h5py.Dataset) -> str | None:
     return unit.decode() if isinstance(unit, bytes) else None if unit is None else str(unit)
 
 
-def _scale(path: Path, data: h5py.Dataset) -> float:
+def _scale(path: Path, data: h5py.Dataset, default: str | None = None) -> float:
     """The factor from the unit of a dataset to A, or kJ/mol/A: a product of powers, as `kJ mol-1 nm-1`."""
-    written = _unit(data)
+    written = _unit(data) or default
     if written is None:
         raise InputError(
             f"{path}: {data.name} has no unit", remedy="give it the attribute unit, for instance nm or kJ mol-1 nm-1"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcfit.log import logger
+from hpcfit.physics.scattering import SITE
 
-SITES = ("X", "M", "Mw", "Ep", "Lp")  # elements that programs write for virtual sites
-SITE = "X"
+SITES = (SITE, "M", "Mw", "Ep", "Lp")  # elements that programs write for virtual sites
 
 
 class Columns(NamedTuple):

@@ -221,7 +221,7 @@ def _with_topology(path: Path, topology: Path | Topology | None, n_atoms: int, n
     atoms = topology if isinstance(topology, Topology) else read_topology(topology)
     if n_atoms != len(atoms.elements):
         raise InputError(
-            f"{path} has {n_atoms} atoms, {_named(topology)} has {len(atoms.elements)}",
+            f"{path} has {n_atoms} atoms, {_named(topology)} has {len(atoms.elements)} atoms",
             remedy="give the topology of this trajectory",
         )
     return atoms, n_frames

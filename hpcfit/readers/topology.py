@@ -13,10 +13,10 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.log import logger
-from hpcfit.physics.scattering import orthogonalization
+from hpcfit.physics.scattering import SITE, orthogonalization
 from hpcfit.readers.bonding import IONS, formula, guessed_bonds, molecules
 from hpcfit.readers.boundary import reading
-from hpcfit.readers.pdb_columns import SITE, element_named, pdb_columns, warn_of_alternates, without_element
+from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
 from hpcfit.readers.positions import cell_or_none, quiet
 from hpcfit.store.particles import Particles
 
@@ -168,7 +168,7 @@ def _masses(elements: Sequence[str]) -> np.ndarray:
     """[n] amu; particles without an element have none."""
     import gemmi
 
-    known = {element: gemmi.Element(element).weight if element else 0.0 for element in set(elements)}
+    known = {element: gemmi.Element(element).weight if element not in ("", SITE) else 0.0 for element in set(elements)}
     return np.array([known[element] for element in elements])
 
 

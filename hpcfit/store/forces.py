@@ -15,11 +15,9 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from hpcfit.store.catalog import opened_store
-from hpcfit.store.frame import NOT_PERIODIC, PBC, PERIODIC, Frame
+from hpcfit.store.frame import NOT_PERIODIC, PBC, PERIODIC, Frame, opened_box
 from hpcfit.store.particles import Particles
 from hpcfit.store.positions import ParticleStore, PositionContent, PositionShard
-
-FAR = 1e4  # A
 
 
 class ForceFrames(NamedTuple):
@@ -33,7 +31,7 @@ class ForceFrames(NamedTuple):
 
 class ForceShard(PositionShard):
     """An open shard of positions and forces. What reads its frames takes every box as one that repeats along all of its
-    vectors; along those that do not repeat they are FAR long, so that nothing meets an image of its own there."""
+    vectors: see ``opened_box``."""
 
     format = "hpcfit force shard"
     quantities: ClassVar = ("positions", "forces", "box")
@@ -44,8 +42,7 @@ class ForceShard(PositionShard):
         found = super().read(block)
         if found.box is None or all(self.pbc):
             return found
-        longer = np.where(self.pbc, 1.0, FAR / np.linalg.norm(found.box.astype(float), axis=2))
-        return found._replace(box=(found.box * longer[..., None]).astype(np.float32))
+        return found._replace(box=opened_box(found.box, self.pbc).astype(np.float32))
 
 
 @dataclass(frozen=True)
