@@ -222,20 +222,22 @@ def _unit(data: h5py.Dataset) -> str | None:
 
 
 def _scale(path: Path, data: h5py.Dataset, default: str | None = None) -> float:
-    """The factor from the unit of a dataset to A, or kJ/mol/A: a product of powers, as `kJ mol-1 nm-1`."""
+    """The factor from the unit of a dataset to A, or kJ/mol/A: a product of powers, as `kJ mol-1 nm-1`, or with
+    slashes, as `kJ/mol/nm`."""
     written = _unit(data) or default
     if written is None:
         raise InputError(
             f"{path}: {data.name} has no unit", remedy="give it the attribute unit, for instance nm or kJ mol-1 nm-1"
         )
     factor = 1.0
-    for name, power in re.findall(r"([A-Za-z]+)\s*\^?([+-]?\d+)?", written):
-        if name not in _BASES:
-            raise InputError(
-                f"{path}: {data.name} is in '{written}', of which '{name}' is unknown",
-                remedy=f"write it in {', '.join(sorted(_LENGTH | _ENERGY))}",
-            )
-        factor *= _BASES[name] ** int(power or 1)
+    for sign, part in zip([1, *[-1] * written.count("/")], written.split("/")):
+        for name, power in re.findall(r"([A-Za-z]+)\s*\^?([+-]?\d+)?", part):
+            if name not in _BASES:
+                raise InputError(
+                    f"{path}: {data.name} is in '{written}', of which '{name}' is unknown",
+                    remedy=f"write it in {', '.join(sorted(_LENGTH | _ENERGY))}",
+                )
+            factor *= _BASES[name] ** (sign * int(power or 1))
     return factor
 
 
