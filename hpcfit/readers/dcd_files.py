@@ -33,7 +33,7 @@ def opened(path: Path) -> Iterator:
 
 
 def announced(path: Path) -> int:
-    """How many frames the header says; libdcd counts whole ones, and so drops a last one that is cut."""
+    """The number of frames that the header says; libdcd counts whole ones, and so drops a last one that is cut."""
     header = np.fromfile(path, "<i4", 3)
     # The first word is the length of the header record, 84: it tells the byte order; NSET follows "CORD".
     return int(header[2] if header[0] == 84 else header.byteswap()[2])

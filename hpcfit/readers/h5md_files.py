@@ -30,7 +30,7 @@ _BASES = _LENGTH | _ENERGY | {"mol": 1.0, "N": 6.02214076e10, "Newton": 6.022140
 
 
 class Element(NamedTuple):
-    """Where a quantity of the particles lies. value: path of its dataset; steps: [T] of its rows, None where it does
+    """A quantity of the particles in a file. value: path of its dataset; steps: [T] of its rows, None where it does
     not change in time; times: [T] ps, or None; scale: to A, or kJ/mol/A."""
 
     value: str
@@ -40,7 +40,7 @@ class Element(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What a file holds of its group of particles. pbc: along which vectors of the box it repeats."""
+    """The quantities of a group of particles. pbc: along which vectors of the box it repeats."""
 
     group: str
     n_atoms: int
@@ -56,7 +56,7 @@ class Layout(NamedTuple):
 
 
 def layout_of(path: Path, group: str | None) -> Layout:
-    """What an H5MD file holds; group: of its particles, needed where it has several.
+    """The layout of an H5MD file; group: of its particles, needed where it has several.
 
     Raises InputError for a file that is no H5MD, for groups that are not there or not chosen, and for elements whose
     shapes, steps or units do not go together.

@@ -13,7 +13,7 @@ SITES = (SITE, "M", "Mw", "Ep", "Lp")  # elements that programs write for virtua
 
 
 class Columns(NamedTuple):
-    """What the atoms of the first model are. elements: "D" is deuterium, SITE a site without electrons, "" where none
+    """The atoms of the first model as written. elements: "D" is deuterium, SITE a site without electrons, "" where none
     is written; names; alternates: how many atoms have an alternate location; space_group: of CRYST1, or ""."""
 
     elements: tuple[str, ...]
