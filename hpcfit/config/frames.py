@@ -57,7 +57,7 @@ class SourceConfig(Table):
 
     arrays (NumPy .npz or HDF5, no structure factors), with their units and the names of arrays in `keys`; of forces
     deepmd: folders of DeePMD-kit (A and eV unless said otherwise); topology and `system` (an OpenMM System in XML:
-    masses, constraints).
+    masses, constraints). group: of the particles of an H5MD that has several.
     """
 
     label: str = ""
@@ -68,6 +68,7 @@ class SourceConfig(Table):
     topology: FilePath | None = None
     system: FilePath | None = None
     trajectory: list[str] = []
+    group: str | None = None
     arrays: list[str] = []
     deepmd: list[str] = []
     keys: ArrayKeys = Field(default_factory=ArrayKeys)
@@ -110,6 +111,8 @@ class SourceConfig(Table):
             raise ValueError("`columns` names the columns of MTZ files; this source has none")
         if self.topology is not None and given[0] not in SOURCE_KINDS["forces"]:
             raise ValueError("`topology` belongs to a trajectory; this source has none")
+        if self.group is not None and not self.trajectory:
+            raise ValueError("`group` chooses particles of a trajectory in H5MD; this source has none")
         return self
 
     @model_validator(mode="after")

@@ -53,6 +53,9 @@ def form_factor(element: str, inv_d2) -> np.ndarray:
     return np.exp(np.multiply.outer(np.asarray(inv_d2, float), -b / 4)) @ a + c
 
 
+SITE = "X"  # the element of a virtual site, which has no electrons
+
+
 def structure_factors_direct(elements, fractional, hkl, inv_d2) -> np.ndarray:
     """F(h) = sum_j f_j(s_h) exp(2 pi i h . x_j), complex128 [H], for atoms at fractional [N, 3] of the box.
 
@@ -60,7 +63,7 @@ def structure_factors_direct(elements, fractional, hkl, inv_d2) -> np.ndarray:
     """
     elements, fractional = np.asarray(elements), np.asarray(fractional, float)
     total = np.zeros(len(hkl), complex)
-    for element in np.unique(elements):
+    for element in np.unique(elements[elements != SITE]):
         x_j = fractional[elements == element]
         phases = np.array([np.exp(2j * np.pi * (x_j @ h)).sum() for h in np.asarray(hkl, float)])
         total += form_factor(str(element), inv_d2) * phases
@@ -70,9 +73,10 @@ def structure_factors_direct(elements, fractional, hkl, inv_d2) -> np.ndarray:
 class DensityFFT:
     """Structure factors of frames with the same atoms and box, at a fixed list of reflections.
 
-    elements: N symbols; cell: of the BOX (A, degrees); hkl [H, 3]: indices of the box, d >= d_min. Calling it with
-    fractional coordinates [N, 3] gives F complex128 [H]. A frame whose box differs a little (constant pressure) is
-    taken at the same fractional coordinates, so that hkl and f(s) are those of the reference box.
+    elements: N symbols, of which "X" is a site without electrons; cell: of the BOX (A, degrees); hkl [H, 3]: indices of
+    the box, d >= d_min. Calling it with fractional coordinates [N, 3] gives F complex128 [H]. A frame whose box differs
+    a little (constant pressure) is taken at the same fractional coordinates, so that hkl and f(s) are those of the
+    reference box.
     """
 
     def __init__(self, elements, cell, hkl, d_min: float, oversampling: float = 1.5):
@@ -88,9 +92,11 @@ class DensityFFT:
                 f"a reflection at {self.inv_d2.max() ** -0.5:.4f} A lies beyond d_min = {d_min} A",
                 remedy="lower d_min or the list of reflections",
             )
-        for element in set(self.elements):
+        self._scatters = np.array([element != SITE for element in self.elements], bool)
+        scattering = [element for element in self.elements if element != SITE]
+        for element in set(scattering):
             element_coefficients(element)
-        self._flat, self._orthogonal = _flat_structure(self.elements, self.cell), orthogonalization(self.cell)
+        self._flat, self._orthogonal = _flat_structure(scattering, self.cell), orthogonalization(self.cell)
         self._calculator = _calculator(d_min, oversampling)
         # Convolving with exp(-blur s^2 / 4) is undone on F.
         self._unblur = np.exp(self._calculator.blur / 4 * self.inv_d2)
@@ -105,7 +111,7 @@ class DensityFFT:
                 f"{len(self.elements)} atoms have elements, the coordinates have shape {fractional.shape}",
                 remedy="give topology and trajectory of the same atoms",
             )
-        self._flat.pos[:] = fractional @ self._orthogonal.T
+        self._flat.pos[:] = fractional[self._scatters] @ self._orthogonal.T
         structure = self._flat.generate_structure()
         self._calculator.set_grid_cell_and_spacegroup(structure)
         self._calculator.put_model_density_on_grid(structure[0])

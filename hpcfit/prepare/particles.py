@@ -32,7 +32,7 @@ from hpcfit.readers.trajectory import ReaderSource, check_finite, chosen_rows, o
 from hpcfit.readers.units import Units, check_plausible
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.forces import ForceContent
-from hpcfit.store.frame import NOT_PERIODIC, PBC, Frame, Topology
+from hpcfit.store.frame import NOT_PERIODIC, PBC, Frame, Topology, opened_box
 from hpcfit.store.particles import Particles
 from hpcfit.store.pieces import pieces_digest, read_settings
 from hpcfit.store.positions import PositionContent
@@ -44,6 +44,8 @@ NO_FORCES = (
     "have the simulation write forces ([simulate] forces = true, GROMACS: nstfout), or choose frames that have them"
     " with start, stop and stride"
 )
+FURTHEST = 1e6  # A, from the origin: a tenth of a millimetre
+STRONGEST = 1e5  # kJ/mol/A: atoms that lie on each other
 
 
 class OfFiles(NamedTuple):
@@ -87,13 +89,40 @@ class ParticleSource(ReaderSource):
     def _checked(self, frame: Frame) -> Frame:
         if self.forces and frame.forces is None:
             raise InputError(f"{self.path}, frame {frame.row}: no forces", remedy=NO_FORCES)
+        frame = self.within(frame)
         found, first = _box_of(frame.box is not None, frame.pbc), _box_of(self.has_box, self.pbc)
         if found != first:
             raise InputError(
                 f"{self.path}, frame {frame.row} has {found}, frame {self.rows[0]} has {first}",
                 remedy="repair the trajectory, or leave the frame out with start, stop and stride",
             )
-        return frame if self.forces else frame._replace(forces=None)
+        return self._plausible(frame) if self.forces else frame._replace(forces=None)
+
+    def within(self, frame: Frame) -> Frame:
+        """A frame whose atoms are where atoms can be; a box that repeats along no vector is none where forces are."""
+        furthest = float(np.abs(frame.positions).max(initial=0.0))
+        if furthest > FURTHEST:
+            atom = int(np.abs(frame.positions).max(axis=1).argmax())
+            raise InputError(
+                f"{self.path}, frame {frame.row}: atom {atom} is at {frame.positions[atom].tolist()} A",
+                remedy="repair the trajectory, or leave the frame out with start, stop and stride",
+            )
+        return frame._replace(box=None) if self.forces and not any(frame.pbc) else frame
+
+    def _plausible(self, frame: Frame) -> Frame:
+        """A frame with forces that a simulation can have given."""
+        strongest = np.linalg.norm(frame.forces, axis=1)
+        if len(strongest) and (not strongest.any() or strongest.max() > STRONGEST):
+            atom = int(strongest.argmax())
+            said = (
+                "all forces are zero" if not strongest.any()
+                else f"the force on atom {atom} is {strongest[atom]:.3g} kJ/mol/A; more than {STRONGEST:g} is no atom's"
+            )  # fmt: skip
+            raise InputError(
+                f"{self.path}, frame {frame.row}: {said}",
+                remedy="leave the frame out with start, stop and stride, or have the simulation write its forces",
+            )
+        return frame
 
 
 def _box_of(has_box: bool, pbc: PBC) -> str:
@@ -164,7 +193,7 @@ def _open_trajectory(entry: Entry, of: OfFiles, forces: bool) -> ParticleSource:
     (config, path), atoms = entry, None
     if not has_elements(path) and of.topology is not None:  # without one, opening says what is missing
         atoms = Topology(_particles_of(of).elements, None)
-    reader, rows = opened_rows(path, atoms, slice(config.start, config.stop, config.stride))
+    reader, rows = opened_rows(path, atoms, slice(config.start, config.stop, config.stride), config.group)
     if is_frame_folder(path):
         first = frame_files(path)[0]
         if of.topology is None and first.suffix.lower() == ".pdb":
@@ -177,7 +206,7 @@ def _open_trajectory(entry: Entry, of: OfFiles, forces: bool) -> ParticleSource:
 
 
 def _looked_at(source: ParticleSource, units: Units) -> ParticleSource:
-    (first,) = source.read(0, 1)
+    first = source.within(next(iter(source.read(0, 1))))
     source = replace(source, has_box=first.box is not None, pbc=first.pbc)
     frame = next(source.frames(0, 1))
     check_finite(source.path, frame.row, "position", frame.positions)
@@ -219,7 +248,7 @@ def agreed_content(
             )
     particles = _agreed_particles(sources, simulated)
     if name == ForceContent.name:
-        return ForceContent.of(particles, first.has_box)
+        return ForceContent.of(particles, first.has_box, pbc=first.pbc)
     return PositionContent(particles, first.has_box, first.pbc)
 
 
@@ -283,8 +312,9 @@ def _guessed(source: ParticleSource, found: Particles | None) -> Particles:
     if not source.forces:
         return found or particles_of_elements(source.reader.elements)
     if found is None:
-        (first,) = source.read(0, 1)
-        found = guessed_particles(source.reader.elements, first.positions, first.box)
+        first = source.within(next(iter(source.read(0, 1))))
+        box = None if first.box is None else opened_box(first.box, first.pbc)
+        found = guessed_particles(source.reader.elements, first.positions, box)
     return found if source.of.system is None else with_system(found, read_system(source.of.system))
 
 

@@ -74,7 +74,7 @@ def open_sources(prepare: PrepareConfig, entry: Entry) -> list[Source]:
     if source.store is not None:
         opened = open_store_sources(source.store, source.label, frames)
     else:
-        opened = [open_trajectory(entry.path, source.topology, source.label, frames)]
+        opened = [open_trajectory(entry.path, source.topology, source.label, frames, source.group)]
     return [replace(one, keep_positions=prepare.positions, keep_forces=prepare.forces) for one in opened]
 
 

@@ -32,13 +32,17 @@ from hpcfit.prepare.sources import (
 )
 from hpcfit.readers.lunus import LunusSource
 from hpcfit.readers.other_store import StoreSource, reflections_of_stores
+from hpcfit.readers.positions import cell_of
 from hpcfit.readers.reflections import SAME_CELL, Presence, agree, merged, survey
+from hpcfit.readers.trajectory import LARGEST_BOX_CHANGE, TrajectorySource
 from hpcfit.store.files import sha256_of_file, write_csv
 from hpcfit.store.reference import Encoding, Reference, Reflections
 from hpcfit.store.structure_factors import FactorContent, read_reference
 
 LUNUS_WEIGHTS = "lunus_weights.csv"
 FFT_SAMPLE = 200  # reflections
+SAMPLED_BOXES = 64  # of a trajectory
+NOTABLE_SPREAD = 0.005  # relative, half of the range of a length
 SURVEYED = 50  # files in one task: so many are read again if its worker dies
 
 
@@ -116,7 +120,9 @@ def _reflections(prepare: PrepareConfig, folder: Path, sources, dealer: Dealer) 
     """Those common to all files of structure factors; without such files, the sphere to d_min."""
     given = [source for source in sources if not is_simulation(source)]
     if not given:
-        return dealer.on_all(lambda: _sphere(prepare, sources))
+        cells = dealer.dealt(sampled_cells, sources)
+        dealer.on_root(lambda: _check_spread(sources, cells))
+        return dealer.on_all(lambda: _sphere(prepare, sources, _mean_cell(cells)))
     files = [file for source in given for file in source.reflection_files]
     surveys = dealer.dealt(survey, batches(files, SURVEYED))
     reflections, presence = dealer.on_all(lambda: agree(merged(surveys), prepare.supercell, prepare.d_min))
@@ -149,18 +155,69 @@ def _report_missing(folder: Path, presence: Sequence[Presence], common: int) -> 
         log("  %s lacks %d of %d", row.file, row.missing, row.reflections + row.missing)
 
 
-def _sphere(prepare: PrepareConfig, sources: Sequence[Source]) -> Reflections:
-    """All reflections of the supercell to d_min; the cell is the config's, or that of the first source."""
+def sampled_cells(source: TrajectorySource) -> np.ndarray:
+    """The boxes of frames spread evenly over a trajectory as lengths (A) and angles, [at most 64, 6]; none where frames
+    have none."""
+    rows = np.unique(np.linspace(0, source.n_frames - 1, min(SAMPLED_BOXES, source.n_frames)).round().astype(int))
+    boxes = (next(iter(source.read(row, row + 1))).box for row in rows.tolist())
+    return np.array([cell_of(np.asarray(box, float)) for box in boxes if box is not None]).reshape(-1, 6)
+
+
+def _mean_cell(cells: Sequence[np.ndarray]) -> tuple[float, ...] | None:
+    """The mean over the boxes of all sources; None where they have none."""
+    every = np.concatenate(cells)
+    if not len(every):
+        return None
+    return tuple(map(float, every[0] if not np.ptp(every, axis=0).any() else every.mean(axis=0)))
+
+
+def _check_spread(sources: Sequence[Source], cells: Sequence[np.ndarray]) -> None:
+    """Say how much the boxes of each source vary, where they do; InputError where lengths vary by more than 5 %."""
+    for source, found in zip(sources, cells):
+        if len(found) < 2 or not np.ptp(found, axis=0).any():
+            continue
+        mean = found.mean(axis=0)
+        axis = int(np.argmax(np.ptp(found[:, :3], axis=0) / mean[:3]))
+        low, high = (int(pick(found[:, axis])) for pick in (np.argmin, np.argmax))
+        if np.ptp(found[:, axis]) > LARGEST_BOX_CHANGE * mean[axis]:
+            rows = np.linspace(0, source.n_frames - 1, len(found)).round().astype(int)
+            frames = [source.rows[int(rows[one])] for one in (low, high)]
+            raise InputError(
+                f"{source.path}: the box is {np.round(found[low, :3], 3).tolist()} A in frame {frames[0]} and"
+                f" {np.round(found[high, :3], 3).tolist()} A in frame {frames[1]}; it may vary by"
+                f" {100 * LARGEST_BOX_CHANGE:g} %",
+                remedy="use the frames of one box, with start and stop of the source",
+            )
+        spread = 100 * np.ptp(found[:, :3], axis=0) / mean[:3] / 2
+        log = logger.warning if spread.max() > 100 * NOTABLE_SPREAD else logger.info
+        log(
+            "%s: the box varies, its lengths by +-%s %% of %s A: a reflection h is then a band of s, and F are those of"
+            " fractional coordinates",
+            source.path, ", ".join(f"{one:.2g}" for one in spread), ", ".join(f"{one:.3f}" for one in mean[:3]),
+        )  # fmt: skip
+
+
+def _sphere(prepare: PrepareConfig, sources: Sequence[Source], mean: tuple[float, ...] | None) -> Reflections:
+    """All reflections of the supercell to d_min. The cell is the config's, or that of the mean box, or of the topology;
+    the space group is the config's, or that which the topology names for one cell."""
     if prepare.d_min is None:
         raise InputError("[prepare] d_min is not set", remedy="set d_min in A: structure factors are computed to there")
-    cell, box = prepare.cell, sources[0].topology.cell
+    cell, box = prepare.cell, mean or sources[0].topology.cell
     if cell is None and box is None:
         raise InputError(f"{sources[0].path} has no box and its topology no cell", remedy="set [prepare] cell")
     if cell is None:
         cell = (*(length / n for length, n in zip(box[:3], prepare.supercell)), *box[3:])
-    group = prepare.space_group or "P 1"
+    group = prepare.space_group or _named_group(prepare, sources[0])
     reciprocal.laue_operations(group)  # an unknown name is an error now, not at the fit
     return Reflections(reciprocal.sphere(cell, prepare.supercell, prepare.d_min), prepare.supercell, cell, group)
+
+
+def _named_group(prepare: PrepareConfig, source: TrajectorySource) -> str:
+    """The space group that a topology of one unit cell names, else P 1."""
+    import gemmi
+
+    name = source.topology.space_group if tuple(prepare.supercell) == (1, 1, 1) else ""
+    return name if name and gemmi.find_spacegroup_by_name(name) is not None else "P 1"
 
 
 def _sampled(sources: Sequence[Source], number: int, dealer: Dealer) -> list[np.ndarray] | None:

@@ -9,6 +9,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from hpcfit.physics.scattering import SITE
+
 REACH = 1.2  # of the sum of two covalent radii: below it atoms are bonded, thermal motion included
 # Atoms of these elements are ions in what is simulated: near to others, but not bonded.
 IONS = {"Li", "Na", "K", "Rb", "Cs", "Be", "Mg", "Ca", "Sr", "Ba"}
@@ -25,8 +27,8 @@ def guessed_bonds(elements: Sequence[str], positions: np.ndarray, box: np.ndarra
     from ase.data import atomic_numbers, covalent_radii
     from ase.neighborlist import neighbor_list
 
-    bonding = np.array([bool(element) and element not in IONS for element in elements])
-    numbers = [atomic_numbers[element] if element else 0 for element in elements]
+    bonding = np.array([bool(element) and element not in {*IONS, SITE} for element in elements])
+    numbers = [atomic_numbers["H" if element == "D" else element] if element else 0 for element in elements]
     atoms = Atoms(numbers, positions, cell=box, pbc=box is not None)
     reach = np.where(bonding, REACH * covalent_radii[numbers], 0.0)
     first, second = neighbor_list("ij", atoms, reach)

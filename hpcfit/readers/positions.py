@@ -11,18 +11,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import h5py
 import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.physics.scattering import orthogonalization
+from hpcfit.readers import dcd_files, gromacs_files, h5md_files
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.frame_folders import folder_frames, is_frame_folder, open_frame_folder
+from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
 from hpcfit.store.pieces import open_pieces, piece_frames, read_settings
 
-H5MD = (".h5", ".h5md")
-WITH_TOPOLOGY = (".dcd", ".xtc", ".trr", ".nc", ".ncdf", *H5MD)
+WITH_TOPOLOGY = {
+    ".dcd": "dcd", ".xtc": "gromacs", ".trr": "gromacs", ".nc": "netcdf", ".ncdf": "netcdf",
+} | dict.fromkeys(h5md_files.SUFFIXES, "h5md")  # fmt: skip
 WITHOUT_TOPOLOGY = ("XDATCAR", "XDATCAR.gz", ".extxyz", ".extxyz.gz", ".xyz", ".xyz.gz")
 MODELS = (".pdb", ".ent")  # a model a frame
 WHOLE = "check that it is whole"
@@ -46,12 +48,13 @@ class Reader(Protocol):
 
 class TrajectoryReader(NamedTuple):
     """A Reader of a trajectory: a file, a folder of pieces, or one with a file for each frame. topology: its
-    elements, and the cell of its box."""
+    elements, and the cell of its box; group: of its particles, of an H5MD with several."""
 
     path: Path
     topology: Topology
     n_frames: int
     announced: int | None = None
+    group: str | None = None
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -65,24 +68,25 @@ class TrajectoryReader(NamedTuple):
             return piece_frames(self.path, rows)
         if kind == "frames":
             return folder_frames(self.path, rows, self.topology.elements)
-        if kind == "ase":
-            return _ase_frames(self.path, rows)
-        found = _md_frames(self.path, rows, len(self.topology.elements))
-        return _in_one_box(found, self.topology.cell) if kind == "models" else found
+        if kind == "models":
+            return _in_one_box(_md_frames(self.path, rows), self.topology.cell)
+        if kind == "h5md":
+            return h5md_files.frames(self.path, self.group, rows)
+        return _FRAMES[kind](self.path, rows)
 
 
 def _kind(path: Path) -> str:
     if path.is_dir():
         return "frames" if is_frame_folder(path) else "pieces"
     if path.suffix.lower() in WITH_TOPOLOGY:
-        return "mdanalysis"
+        return WITH_TOPOLOGY[path.suffix.lower()]
     if path.suffix.lower() in MODELS:
         return "models"
     if path.name.endswith(WITHOUT_TOPOLOGY) or path.name.startswith("XDATCAR"):
         return "ase"
     raise InputError(
         f"{path} is not a trajectory format that hpcfit reads",
-        remedy=f"give one of {', '.join(WITH_TOPOLOGY + WITHOUT_TOPOLOGY + MODELS)}",
+        remedy=f"give one of {', '.join((*WITH_TOPOLOGY, *WITHOUT_TOPOLOGY, *MODELS))}",
     )
 
 
@@ -95,8 +99,9 @@ def has_elements(path: Path) -> bool:
     return _kind(path) in ("ase", "frames", "pieces", "models")
 
 
-def open_positions(path: Path, topology: Path | Topology | None) -> TrajectoryReader:
-    """Open a trajectory; `topology`, read or not, where the format has no elements.
+def open_positions(path: Path, topology: Path | Topology | None, group: str | None = None) -> TrajectoryReader:
+    """Open a trajectory; `topology`, read or not, where the format has no elements; group: of the particles of an H5MD
+    that has several.
 
     Raises InputError for files that are missing, damaged, of unknown format, or of other atoms than the topology.
     """
@@ -111,25 +116,44 @@ def open_positions(path: Path, topology: Path | Topology | None) -> TrajectoryRe
     if kind == "ase":
         atoms, n_frames = _ase_topology(path)
     elif kind == "models":
-        atoms, n_frames = _with_topology(path, read_topology(path))
+        atoms, n_frames = _with_topology(path, read_topology(path), *_counted_by_mdanalysis(path))
         atoms = atoms._replace(cell=_cell_of_models(path))
     else:
-        atoms, n_frames = _with_topology(path, topology)
+        atoms, n_frames = _with_topology(path, topology, *_counted(kind, path, group))
+        reader = TrajectoryReader(path, atoms, n_frames, _announced(path), group)
+        first = next(reader.frames(range(1))) if n_frames else None
+        box = None if first is None or first.box is None else cell_or_none(cell_of(first.box))
+        return reader._replace(topology=atoms._replace(cell=box or atoms.cell))
     return TrajectoryReader(path, atoms, n_frames, _announced(path))
+
+
+def _counted(kind: str, path: Path, group: str | None) -> tuple[int, int]:
+    """The atoms and the whole frames of a file that has no elements."""
+    if kind == "gromacs":
+        index = gromacs_files.index_of(path)
+        return index.n_atoms, len(index.offsets)
+    if kind == "dcd":
+        with dcd_files.opened(path) as file:
+            return file.header["natoms"], file.n_frames
+    if kind == "h5md":
+        layout = h5md_files.layout_of(path, group)
+        return layout.n_atoms, layout.n_frames
+    return _counted_by_mdanalysis(path)
+
+
+def _counted_by_mdanalysis(path: Path) -> tuple[int, int]:
+    with _md_reader(path) as reader:
+        return reader.n_atoms, reader.n_frames
 
 
 def _announced(path: Path) -> int | None:
     """How many frames a file must hold; None where its format does not say."""
-    if path.suffix.lower() == ".dcd":
-        return _frames_of_dcd(path)
+    kind = _kind(path)
+    if kind == "gromacs":
+        return gromacs_files.index_of(path).begun
+    if kind == "dcd":
+        return dcd_files.announced(path)
     return _frames_of_xdatcar(path) if _is_xdatcar(path) else None
-
-
-def _frames_of_dcd(path: Path) -> int:
-    """What the header of a DCD says: MDAnalysis counts whole frames, and so drops a last one that is cut."""
-    header = np.fromfile(path, "<i4", 3)
-    # The first word is the length of the header record, 84: it tells the byte order; NSET follows "CORD".
-    return int(header[2] if header[0] == 84 else header.byteswap()[2])
 
 
 def _frames_of_xdatcar(path: Path) -> int | None:
@@ -159,18 +183,15 @@ def _pdb_topology(path: Path) -> Topology:
 
     with quiet(), reading(f"topology {path} cannot be read as PDB", "check the file"):
         universe = MDAnalysis.Universe(str(path), to_guess=())
-        try:
-            elements = tuple(str(e).capitalize() for e in universe.atoms.elements)
-        except MDAnalysis.NoDataError:
-            elements = ("",)
-    if not all(elements):
-        raise InputError(
-            f"topology {path} has no element for atom {elements.index('') + 1} (columns 77-78)",
-            remedy="write the elements, for instance with gemmi convert",
-        )
-    cell = cell_or_none(universe.dimensions)
-    universe.trajectory.close()
-    return Topology(elements, cell)
+        cell = cell_or_none(universe.dimensions)
+        universe.trajectory.close()
+        columns = pdb_columns(path)
+    if not all(columns.elements):
+        number = columns.elements.index("")
+        said, remedy = without_element(path, number, columns.names[number])
+        raise InputError(said, remedy=remedy)
+    warn_of_alternates(path, columns.alternates)
+    return Topology(columns.elements, cell, columns.space_group)
 
 
 def _mmcif_topology(path: Path) -> Topology:
@@ -181,9 +202,10 @@ def _mmcif_topology(path: Path) -> Topology:
         # The hierarchy of gemmi would regroup atoms by chain; the trajectory follows the rows of the file.
         table = block.find("_atom_site.", ["type_symbol", "?pdbx_PDB_model_num"])
         rows = [(row.str(0), row.str(1) if row.has(1) else "1") for row in table]
-        cell = gemmi.make_structure_from_block(block).cell
-    elements = tuple(symbol.capitalize() for symbol, model in rows if model == rows[0][1])
-    return Topology(elements, cell_or_none(cell.parameters if cell.is_crystal() else None))
+        structure = gemmi.make_structure_from_block(block)
+    elements = tuple(element_named(symbol) for symbol, model in rows if model == rows[0][1])
+    cell = cell_or_none(structure.cell.parameters if structure.cell.is_crystal() else None)
+    return Topology(elements, cell, structure.spacegroup_hm)
 
 
 def cell_or_none(cell) -> tuple[float, ...] | None:
@@ -193,19 +215,25 @@ def cell_or_none(cell) -> tuple[float, ...] | None:
     return tuple(map(float, cell))
 
 
-def _with_topology(path: Path, topology: Path | Topology | None) -> tuple[Topology, int]:
+def _with_topology(path: Path, topology: Path | Topology | None, n_atoms: int, n_frames: int) -> tuple[Topology, int]:
     if topology is None:
         raise InputError(f"{path} holds no elements", remedy="give topology = a PDB or mmCIF file of the same atoms")
     atoms = topology if isinstance(topology, Topology) else read_topology(topology)
-    with _md_reader(path, len(atoms.elements)) as reader:
-        if reader.n_atoms != len(atoms.elements):
-            raise InputError(
-                f"{path} has {reader.n_atoms} atoms, {_named(topology)} has {len(atoms.elements)}",
-                remedy="give the topology of this trajectory",
-            )
-        first = reader[0] if reader.n_frames else None
-        box = None if first is None else cell_or_none(first.dimensions)
-        return atoms._replace(cell=box or atoms.cell), reader.n_frames
+    if n_atoms != len(atoms.elements):
+        raise InputError(
+            f"{path} has {n_atoms} atoms, {_named(topology)} has {len(atoms.elements)} atoms",
+            remedy="give the topology of this trajectory",
+        )
+    return atoms, n_frames
+
+
+def cell_of(box: np.ndarray) -> tuple[float, ...]:
+    """Lengths (A) and angles (degrees) of a box [3, 3], whatever its orientation."""
+    lengths = np.linalg.norm(box, axis=1)
+    pairs = ((1, 2), (0, 2), (0, 1))
+    cosines = [np.dot(box[i], box[j]) / max(lengths[i] * lengths[j], 1e-300) for i, j in pairs]
+    # 90 - asin is 90 exactly for a right angle
+    return (*map(float, lengths), *(90.0 - float(np.degrees(np.arcsin(np.clip(one, -1, 1)))) for one in cosines))
 
 
 def _cell_of_models(path: Path) -> tuple[float, ...] | None:
@@ -236,21 +264,19 @@ def _named(topology: Path | Topology) -> str:
 
 
 @contextlib.contextmanager
-def _md_reader(path: Path, n_atoms: int) -> Iterator:
+def _md_reader(path: Path) -> Iterator:
+    """AMBER NetCDF and PDB by MDAnalysis, whose boxes are lengths and angles in these formats themselves."""
     from MDAnalysis.coordinates.core import reader
 
-    is_h5md = path.suffix.lower() in H5MD
-    if is_h5md and not h5py.is_hdf5(path):
-        raise InputError(f"trajectory {path} is no HDF5 file", remedy=WHOLE)
     with quiet():
         with reading(f"trajectory {path} cannot be opened", WHOLE):
-            opened = reader(str(path), "H5MD" if is_h5md else None, n_atoms=n_atoms)
+            opened = reader(str(path))
         with opened:
             yield opened
 
 
-def _md_frames(path: Path, rows: range, n_atoms: int) -> Iterator[Frame]:
-    with _md_reader(path, n_atoms) as reader:
+def _md_frames(path: Path, rows: range) -> Iterator[Frame]:
+    with _md_reader(path) as reader:
         for row in rows:
             remedy = "the file is truncated: repair it, or use the frames before with stop"
             with reading(f"{path}, frame {row} cannot be read", remedy):
@@ -264,7 +290,6 @@ def _md_frame(row: int, step) -> Frame:
         row,
         step.positions.astype(float),
         step.forces.copy() if step.has_forces else None,
-        # MDAnalysis keeps lengths and angles: a matrix that is not lower triangular comes back turned.
         step.triclinic_dimensions.astype(float) if has_box else None,
         float(step.time),
         pbc=PERIODIC if has_box else NOT_PERIODIC,
@@ -330,3 +355,6 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+_FRAMES = {"ase": _ase_frames, "dcd": dcd_files.frames, "gromacs": gromacs_files.frames, "netcdf": _md_frames}

@@ -13,9 +13,10 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.log import logger
-from hpcfit.physics.scattering import orthogonalization
+from hpcfit.physics.scattering import SITE, orthogonalization
 from hpcfit.readers.bonding import IONS, formula, guessed_bonds, molecules
 from hpcfit.readers.boundary import reading
+from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
 from hpcfit.readers.positions import cell_or_none, quiet
 from hpcfit.store.particles import Particles
 
@@ -95,6 +96,7 @@ def read_structure(path: Path, system: SystemFacts | None = None) -> Structure:
             remedy="give the files of one system; virtual sites stand in the structure too",
         )
     _check_elements(path, atoms, system)
+    atoms = atoms._replace(elements=tuple("" if element == SITE else element for element in atoms.elements))
     particles = Particles(*atoms[:6], _masses(atoms.elements), _bonds(path, atoms))
     particles = particles if system is None else with_system(particles, system)
     return Structure(particles, atoms.positions, atoms.box)
@@ -166,7 +168,7 @@ def _masses(elements: Sequence[str]) -> np.ndarray:
     """[n] amu; particles without an element have none."""
     import gemmi
 
-    known = {element: gemmi.Element(element).weight if element else 0.0 for element in set(elements)}
+    known = {element: gemmi.Element(element).weight if element not in ("", SITE) else 0.0 for element in set(elements)}
     return np.array([known[element] for element in elements])
 
 
@@ -174,11 +176,8 @@ def _check_elements(path: Path, atoms: _Atoms, system: SystemFacts | None) -> No
     sites = set() if system is None else set(system.sites.tolist())
     for number, element in enumerate(atoms.elements):
         if not element and number not in sites:
-            raise InputError(
-                f"topology {path} has no element for atom {number} ({atoms.names[number]})",
-                remedy="write the elements, for instance with gemmi convert; if it is a virtual site, give system ="
-                " the System of OpenMM that says so",
-            )
+            said, remedy = without_element(path, number, atoms.names[number])
+            raise InputError(said, remedy=f"{remedy}; or give system = the System of OpenMM, which knows its sites")
 
 
 def _read_atoms(path: Path) -> _Atoms:
@@ -200,17 +199,15 @@ def _pdb_atoms(path: Path) -> _Atoms:
     with quiet():
         universe = MDAnalysis.Universe(str(path), to_guess=())
         atoms, residues = universe.atoms, universe.residues
-        try:
-            elements = tuple(str(element).capitalize() for element in atoms.elements)
-        except MDAnalysis.NoDataError:
-            elements = ("",) * len(atoms)
+        columns = pdb_columns(path)
         chains = tuple(str(residue.atoms[0].chainID).strip() for residue in residues)
         box = _box(universe.dimensions)
         positions = atoms.positions.astype(float)
         universe.trajectory.close()
     names, residue_names = tuple(map(str, atoms.names)), tuple(map(str, residues.resnames))
     numbers = tuple(map(int, residues.resids))
-    return _Atoms(names, elements, atoms.resindices, residue_names, numbers, chains, positions, box)
+    warn_of_alternates(path, columns.alternates)
+    return _Atoms(names, columns.elements, atoms.resindices, residue_names, numbers, chains, positions, box)
 
 
 # For each field the columns of mmCIF, the author's first: they are what a PDB file has.
@@ -235,7 +232,7 @@ def _mmcif_atoms(path: Path) -> _Atoms:
     numbers, names, chains, _ = zip(*(of[start] for start in starts)) if starts else ((),) * 4
     cell = gemmi.make_structure_from_block(block).cell
     positions = np.array([[float(value) for value in row[11:]] for row in rows]).reshape(-1, 3)
-    elements = tuple("" if row[0] in ("", "X") else row[0].capitalize() for row in rows)
+    elements = tuple(element_named(row[0]) for row in rows)
     return _Atoms(
         tuple(row[1] or row[2] for row in rows), elements, residue, names,
         tuple(int(number) if number else 0 for number in numbers), chains, positions,

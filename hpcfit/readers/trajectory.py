@@ -16,13 +16,14 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.physics.scattering import DensityFFT, FFTError, fractional_coordinates, orthogonalization
 from hpcfit.readers.frame_folders import folder_digest, is_frame_folder
-from hpcfit.readers.positions import Reader, TrajectoryReader, has_elements, open_positions
+from hpcfit.readers.positions import Reader, TrajectoryReader, cell_of, has_elements, open_positions
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.frame import Frame, Topology
 from hpcfit.store.pieces import check_finished, pieces_digest
 from hpcfit.store.reference import Reflections
 
 LARGEST_BOX_CHANGE = 0.05  # relative; more is another supercell or another unit, not constant pressure
+LARGEST_ANGLE_CHANGE = 3.0  # degrees
 
 
 class Scattering(NamedTuple):
@@ -140,27 +141,38 @@ def check_finite(path: Path, row: int, what: str, values: np.ndarray) -> None:
 
 
 def _check_box(box, cell, path: Path, row: int) -> None:
-    lengths = np.linalg.norm(box, axis=1)
-    if not np.allclose(lengths, cell[:3], rtol=LARGEST_BOX_CHANGE):
-        raise InputError(
-            f"{path}, frame {row}: the box has lengths {np.round(lengths, 3).tolist()} A, cell x supercell has"
-            f" {np.round(cell[:3], 3).tolist()} A",
-            remedy="correct [prepare] cell or supercell",
-        )
+    found = np.array(cell_of(np.asarray(box, float)))
+    same = np.allclose(found[:3], cell[:3], rtol=LARGEST_BOX_CHANGE)
+    if same and np.allclose(found[3:], cell[3:], rtol=0, atol=LARGEST_ANGLE_CHANGE):
+        return
+    what, part, unit, limit = (
+        ("angles", slice(3, 6), "degrees", f"{LARGEST_ANGLE_CHANGE:g} degrees") if same
+        else ("lengths", slice(0, 3), "A", f"{100 * LARGEST_BOX_CHANGE:g} %")
+    )  # fmt: skip
+    raise InputError(
+        f"{path}, frame {row}: the box has {what} {np.round(found[part], 3).tolist()} {unit}, cell x supercell has"
+        f" {np.round(cell[part], 3).tolist()} {unit}; they may differ by {limit}",
+        remedy="correct [prepare] cell or supercell, or leave the frame out with start and stop of its source",
+    )
 
 
-def open_trajectory(path: Path, topology: Path | None, label: str, frames: slice) -> TrajectorySource:
-    """Open one trajectory file, with its topology where the format has no elements, cut to a range of frames.
+def open_trajectory(
+    path: Path, topology: Path | None, label: str, frames: slice, group: str | None = None
+) -> TrajectorySource:
+    """Open one trajectory file, with its topology where the format has no elements, cut to a range of frames; group:
+    of its particles, of an H5MD that has several.
 
     Raises InputError for files that are missing, damaged, of unknown format, of other atoms, or without frames.
     """
-    reader, rows = opened_rows(path, topology, frames)
+    reader, rows = opened_rows(path, topology, frames, group)
     return TrajectorySource(path.name, label, reader, rows, _digests(path, topology, rows))
 
 
-def opened_rows(path: Path, topology: Path | Topology | None, frames: slice) -> tuple[TrajectoryReader, range]:
+def opened_rows(
+    path: Path, topology: Path | Topology | None, frames: slice, group: str | None = None
+) -> tuple[TrajectoryReader, range]:
     """The reader of a trajectory, and which of its frames are used; raises as `open_trajectory`."""
-    reader = open_positions(path, topology)
+    reader = open_positions(path, topology, group)
     rows = chosen_rows(path, reader.n_frames, frames)
     _check_count(reader, frames.stop)
     next(reader.frames(rows[-1:]))  # a truncated file is found before hours are spent on its first frames

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from hpcfit.store.catalog import opened_store
-from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame
+from hpcfit.store.frame import NOT_PERIODIC, PBC, PERIODIC, Frame, opened_box
 from hpcfit.store.particles import Particles
 from hpcfit.store.positions import ParticleStore, PositionContent, PositionShard
 
@@ -30,11 +30,19 @@ class ForceFrames(NamedTuple):
 
 
 class ForceShard(PositionShard):
-    """An open shard of positions and forces."""
+    """An open shard of positions and forces. What reads its frames takes every box as one that repeats along all of its
+    vectors: see ``opened_box``."""
 
     format = "hpcfit force shard"
     quantities: ClassVar = ("positions", "forces", "box")
     frames: ClassVar[type] = ForceFrames
+
+    def read(self, block: int) -> ForceFrames:
+        """See ``PositionShard``."""
+        found = super().read(block)
+        if found.box is None or all(self.pbc):
+            return found
+        return found._replace(box=opened_box(found.box, self.pbc).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -47,25 +55,33 @@ class ForceContent(PositionContent):
     stored: ClassVar = "positions (A) and forces (kJ/mol/A) in float32, H5MD"
 
     @classmethod
-    def of(cls, particles: Particles, periodic: bool, made_from: dict[str, Any] | None = None) -> Self:
-        """The content of frames whose box, where they have one, repeats along all its vectors."""
-        return cls(particles, periodic, PERIODIC if periodic else NOT_PERIODIC, made_from or {})
+    def of(
+        cls, particles: Particles, periodic: bool, made_from: dict[str, Any] | None = None, pbc: PBC = PERIODIC
+    ) -> Self:
+        """The content of frames whose box, where they have one, repeats along these of its vectors."""
+        return cls(particles, periodic, pbc if periodic else NOT_PERIODIC, made_from or {})
 
     def in_catalog(self) -> dict[str, Any]:
         """The digest of the particles, whether frames are periodic, and what they were made from."""
         return {
             "content": self.name, "particles": self.particles.digest(), "periodic": self.has_box,
             "made_from": self.made_from,
-        }  # fmt: skip
+        } | self._partial  # fmt: skip
+
+    @property
+    def _partial(self) -> dict[str, Any]:
+        """The vectors along which a box repeats, where it does so along some only."""
+        return {"pbc": list(self.pbc)} if self.has_box and not all(self.pbc) else {}
 
     @staticmethod
     def _from_catalog(catalog: dict[str, Any]) -> tuple:
         periodic = catalog["periodic"]
-        return periodic, PERIODIC if periodic else NOT_PERIODIC, catalog["made_from"]
+        pbc = tuple(catalog.get("pbc", PERIODIC)) if periodic else NOT_PERIODIC
+        return periodic, pbc, catalog["made_from"]
 
     def store_digest(self, shards: str) -> str:
         """The digest of particles, the list of shards, and what the frames were made from."""
-        parts = [self.particles.digest(), self.has_box, self.made_from, shards]
+        parts = [self.particles.digest(), self.has_box, self.made_from, shards, *self._partial.values()]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def facts(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 PBC = tuple[bool, bool, bool]
 NOT_PERIODIC: PBC = (False, False, False)
 PERIODIC: PBC = (True, True, True)
+FAR = 1e4  # A
 
 
 class Frame(NamedTuple):
@@ -31,8 +32,17 @@ class Frame(NamedTuple):
     structure_factors: np.ndarray | None = None
 
 
+def opened_box(box: np.ndarray, pbc: PBC) -> np.ndarray:
+    """Boxes [..., 3, 3] whose vectors are FAR long where they do not repeat: for all that takes a box as one that
+    repeats along all of its vectors, so that nothing meets an image of its own there."""
+    lengths = np.linalg.norm(np.asarray(box, float), axis=-1)
+    return box * np.where(pbc, 1.0, FAR / lengths)[..., None]
+
+
 class Topology(NamedTuple):
-    """Elements of the n atoms, which no frame changes, and the cell of the box (A, degrees) if the file has one."""
+    """Elements of the n atoms, which no frame changes, and the cell of the box (A, degrees) if the file has one;
+    space_group: that it names, or ""."""
 
     elements: tuple[str, ...]
     cell: tuple[float, ...] | None
+    space_group: str = ""

@@ -233,7 +233,7 @@ def test_topology_without_elements_is_refused(tmp_path, topology):
         for line in topology.read_text().splitlines(keepends=True)
     ]
     (tmp_path / "old.pdb").write_text("".join(lines))
-    with pytest.raises(InputError, match=r"old.pdb has no element for atom 1"):
+    with pytest.raises(InputError, match=r"old.pdb has no element for atom 0"):
         read_topology(tmp_path / "old.pdb")
 
 

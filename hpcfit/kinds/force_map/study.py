@@ -90,7 +90,7 @@ class ForceMapStudy:
         """All of it."""
         case, world = self.case, self.fits.grid.world
         self.fits.announce(self._planned())
-        mapping = Mapping.of(case.reduced.beads.M)
+        mapping = Mapping.of(case.reduced.beads.M, case.particles.bonds)
         sums = self._first_pass(mapping)
         ranges = world.bcast(ranges_in(sums) if world.is_root else None)
         found = self.fits.on_root(lambda: self._maps(sums["total"], sums.get("features")))

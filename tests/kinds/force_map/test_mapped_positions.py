@@ -47,6 +47,33 @@ def test_a_bead_as_large_as_half_the_box_is_an_error_that_names_its_atoms():
         Mapping.of(M)(r, np.broadcast_to(np.diag([8.7, 8.7, 20]), (1, 3, 3)))
 
 
+CHAIN = np.array([[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 6]])
+
+
+@pytest.mark.parametrize("order", [range(7), (3, 0, 6, 1, 5, 2, 4)], ids=["in order", "mixed"])
+def test_a_bead_longer_than_half_the_box_is_whole_along_its_bonds(order):
+    place = np.array(order)  # of each site of the chain in the list of atoms
+    chain = np.zeros((2, 7, 3))
+    chain[:, place] = np.arange(7)[:, None] * np.array([2.0, 0.3, -0.2])
+    boxes = np.stack([np.diag([12.0, 9.0, 9.0]), np.diag([11.0, 9.0, 9.0])])
+    wrapped = chain + np.einsum("tai,tij->taj", np.random.default_rng(6).integers(-2, 3, (2, 7, 3)), boxes)
+    whole = scipy.sparse.csr_array(np.full((1, 7), 1 / 7))
+    found = Mapping.of(whole, place[CHAIN])(wrapped, boxes)
+    turns = np.einsum("tIx,txy->tIy", found - chain.mean(axis=1, keepdims=True), np.linalg.inv(boxes))
+    np.testing.assert_allclose(turns, np.rint(turns), atol=1e-12)
+    np.testing.assert_allclose(
+        Mapping.of(whole, place[CHAIN])(chain, None), chain.mean(axis=1, keepdims=True), atol=1e-12
+    )
+
+
+def test_bonds_that_leave_a_bead_are_not_followed():
+    pair = scipy.sparse.csr_array(np.array([[0.5, 0, 0.5]]))
+    r = np.array([[[0.0, 0, 0], [4.0, 0, 0], [8.0, 0, 0]]])
+    box = np.diag([10.0, 10.0, 10.0])[None]
+    found = Mapping.of(pair, np.array([[0, 1], [1, 2]]))(r, box)
+    np.testing.assert_allclose(found, [[[-1.0, 0, 0]]], atol=1e-12)  # the nearest image of atom 2 is at -2
+
+
 def test_the_nearest_image_is_the_nearest_of_all():
     random = np.random.default_rng(5)
     half = 0.5 / np.linalg.norm(np.linalg.inv(BOX), axis=0).max()

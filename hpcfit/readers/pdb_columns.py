@@ -1,0 +1,64 @@
+"""The columns of a PDB file that say what an atom is: MDAnalysis keeps elements that it knows, and no other."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import NamedTuple
+
+from hpcfit.log import logger
+from hpcfit.physics.scattering import SITE
+
+SITES = (SITE, "M", "Mw", "Ep", "Lp")  # elements that programs write for virtual sites
+
+
+class Columns(NamedTuple):
+    """The atoms of the first model as written. elements: "D" is deuterium, SITE a site without electrons, "" where none
+    is written; names; alternates: how many atoms have an alternate location; space_group: of CRYST1, or ""."""
+
+    elements: tuple[str, ...]
+    names: tuple[str, ...]
+    alternates: int
+    space_group: str
+
+
+def pdb_columns(path: Path) -> Columns:
+    """Elements (columns 77 and 78), names and alternate locations of the atoms of a PDB file, in its order."""
+    elements, names, alternates, group = [], [], 0, ""
+    opens = gzip.open if path.suffix == ".gz" else open
+    with opens(path, "rt", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith(("ATOM  ", "HETATM")):
+                elements.append(element_named(line[76:78]))
+                names.append(line[12:16].strip())
+                alternates += line[16:17] not in (" ", "A", "1", "")
+            elif line.startswith("CRYST1"):
+                group = group or line[55:66].strip()
+            elif line.startswith("ENDMDL"):
+                break
+    return Columns(tuple(elements), tuple(names), alternates, group)
+
+
+def element_named(text: str) -> str:
+    """An element as it is written, SITE for what virtual sites are called, "" for nothing."""
+    element = text.strip().strip("0123456789+-").capitalize()
+    return SITE if element in SITES else element
+
+
+def warn_of_alternates(path: Path, alternates: int) -> None:
+    """Say that both locations of an atom count in full."""
+    if alternates:
+        logger.warning(
+            "%s: %d atoms are at an alternate location of another; each counts in full, occupancies are not read: leave"
+            " one of each, with their trajectory",
+            path, alternates,
+        )  # fmt: skip
+
+
+def without_element(path: Path, number: int, name: str) -> tuple[str, str]:
+    """The words of an error and its remedy, for an atom without an element."""
+    return (
+        f"topology {path} has no element for atom {number} ({name}; columns 77-78 of a PDB file)",
+        f"write it there: from names alone CA is calcium or carbon, POT potassium or polonium. {SITE} stands for a"
+        " virtual site, which has no electrons",
+    )
