@@ -24,7 +24,7 @@ FEW = 9  # atoms, up to which XTC does not compress
 
 
 class Index(NamedTuple):
-    """The frames of a file. offsets: bytes [T] at which whole ones begin; begun: how many begin, with one that is cut."""
+    """The frames of a file. offsets: bytes [T] at which whole ones begin; begun: their number with one that is cut."""
 
     offsets: np.ndarray
     n_atoms: int
