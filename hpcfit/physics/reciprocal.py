@@ -132,6 +132,28 @@ def laue_operations(name: str) -> np.ndarray:
     return np.array(_rotations(name), np.int64)
 
 
+SAME_METRIC = 0.03  # of the reciprocal metric, relative: 1.5 % of a length
+
+
+def keeps_metric(operations: np.ndarray, cell) -> bool:
+    """True if a cell (A, degrees) has the symmetry of operations on hkl: M^T G* M = G*, to SAME_METRIC."""
+    g = np.linalg.inv(metric(cell))
+    scale = np.sqrt(np.outer(np.diag(g), np.diag(g)))
+    moved = np.einsum("nij,ik,nkl->njl", operations, g, operations)
+    return bool(np.all(np.abs(moved - g) <= SAME_METRIC * scale))
+
+
+def check_metric(name: str, cell, what: str) -> None:
+    """Raise InputError unless a cell has the symmetry of a Laue class or space group. what: that it is the cell of."""
+    if keeps_metric(laue_operations(name), cell):
+        return
+    fitting = [one for one in LAUE_CLASSES if keeps_metric(laue_operations(one), cell)]
+    raise InputError(
+        f"'{name}' makes axes equal that the cell of {what} has not: {tuple(round(float(one), 3) for one in cell)}",
+        remedy=f"its cell has {', '.join(fitting)}: choose one of them, or correct the cell",
+    )
+
+
 def laue_orbits(hkl, operations, ndiv) -> tuple[np.ndarray, np.ndarray]:
     """Symmetry mates: (orbit [H] int64, size [n_orbits] int64).
 

@@ -22,7 +22,8 @@ def read_archive(path: Path, experiment: ExperimentConfig) -> RawMap:
     """An archive; raises InputError when it is damaged, or when an array is missing or of another length."""
     arrays = _loaded(path)
     hkl = _array(arrays, "hkl", path)
-    if hkl.ndim != 2 or hkl.shape[1] != 3 or not np.array_equal(hkl, np.rint(hkl)):
+    numbers = hkl.dtype.kind in "fiu"
+    if not numbers or hkl.ndim != 2 or hkl.shape[1] != 3 or not np.array_equal(hkl, np.rint(hkl)):
         raise InputError(
             f"{path}: hkl of shape {hkl.shape} are not integers [N, 3]",
             remedy="multiply fractional indices by ndiv, and store ndiv",
@@ -30,10 +31,32 @@ def read_archive(path: Path, experiment: ExperimentConfig) -> RawMap:
     intensity = _array(arrays, experiment.intensity or "intensity", path, len(hkl))
     has_sigma = experiment.sigma is not None or "sigma" in arrays
     sigma = _array(arrays, experiment.sigma or "sigma", path, len(hkl)) if has_sigma else None
-    use = _array(arrays, "mask", path, len(hkl)).astype(bool) if "mask" in arrays else np.ones(len(hkl), bool)
+    use = _mask(arrays, path, len(hkl))
     group = str(arrays["space_group"]) if "space_group" in arrays else None
-    ndiv, cell = (tuple(arrays[name].tolist()) if name in arrays else None for name in ("ndiv", "cell"))
+    ndiv, cell = (_few(arrays, name, path) for name in ("ndiv", "cell"))
     return RawMap(hkl, intensity, sigma, use, ndiv, cell, group, _halves(arrays, experiment, path, len(hkl)))
+
+
+def _mask(arrays: dict, path: Path, length: int) -> np.ndarray:
+    """Which voxels are used, [N] bool; all without a mask."""
+    if "mask" not in arrays:
+        return np.ones(length, bool)
+    mask = _array(arrays, "mask", path, length)
+    if mask.dtype.kind not in "biuf" or not np.all((mask == 0) | (mask == 1)):
+        strange = next(value for value in mask.tolist() if value not in (0, 1))
+        raise InputError(
+            f"{path}: mask of type {mask.dtype} has {strange!r}", remedy="store True and False, or 0 and 1"
+        )
+    return mask.astype(bool)
+
+
+def _few(arrays: dict, name: str, path: Path) -> tuple[float, ...] | None:
+    """The numbers of ndiv or cell."""
+    if name not in arrays:
+        return None
+    if arrays[name].dtype.kind not in "fiu":
+        raise InputError(f"{path}: {name} of type {arrays[name].dtype}", remedy="store numbers")
+    return tuple(np.ravel(arrays[name]).tolist())
 
 
 def _loaded(path: Path) -> dict[str, np.ndarray]:

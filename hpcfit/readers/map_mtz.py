@@ -8,8 +8,9 @@ import numpy as np
 
 from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
+from hpcfit.log import inputs
 from hpcfit.readers.map_raw import RawMap
-from hpcfit.readers.mtz import column, open_mtz
+from hpcfit.readers.mtz import INTENSITIES, column, indices, open_mtz
 
 INTENSITY_COLUMNS = ("I", "IMEAN", "IOBS", "I-obs", "Idiff", "sqrtIdiff")
 
@@ -20,8 +21,7 @@ def read_mtz_map(path: Path, experiment: ExperimentConfig) -> RawMap:
     Raises InputError for an unmerged file and for columns that are not there.
     """
     mtz = open_mtz(path)
-    if mtz.batches:
-        raise InputError(f"{path} is unmerged ({len(mtz.batches)} batches)", remedy="merge it first")
+    _warn_of_bragg_data(mtz, path)
     name = experiment.intensity or _intensity_column(mtz, path)
     intensity, sigma = _intensity(mtz, name, path), _sigma(mtz, name, experiment.sigma, path)
     halves = experiment.halves and np.stack([_intensity(mtz, half, path) for half in experiment.halves], axis=1)
@@ -30,7 +30,18 @@ def read_mtz_map(path: Path, experiment: ExperimentConfig) -> RawMap:
     cell = (*(np.array(mtz.cell.parameters[:3]) / ndiv), *mtz.cell.parameters[3:])
     group = mtz.spacegroup.hm if mtz.spacegroup else None
     use = np.ones(len(intensity), bool)
-    return RawMap(mtz.make_miller_array(), intensity, sigma, use, None, cell, group, halves)
+    return RawMap(indices(mtz, path), intensity, sigma, use, None, cell, group, halves)
+
+
+def _warn_of_bragg_data(mtz, path: Path) -> None:
+    """Say so where a file has what only a refinement against Bragg reflections has."""
+    flags = [one.label for one in mtz.columns if one.type == "I" and "free" in one.label.lower()]
+    phases = [one.label for one in mtz.columns if one.type in "PA"]
+    signs = [*(f"free flags ({label})" for label in flags[:1]), *(f"phases ({label})" for label in phases[:1])]
+    if signs:
+        inputs.warning(
+            "%s has %s, as Bragg data of a refinement have: a diffuse map has neither", path, " and ".join(signs)
+        )
 
 
 def _intensity_column(mtz, path: Path) -> str:
@@ -46,7 +57,7 @@ def _intensity_column(mtz, path: Path) -> str:
 
 
 def _intensity(mtz, name: str, path: Path) -> np.ndarray:
-    value = column(mtz, name, path)
+    value = column(mtz, name, path, INTENSITIES)
     return value**2 if _is_root(name) else value
 
 

@@ -71,6 +71,7 @@ def _reader(path: Path) -> Callable[[Path, ExperimentConfig], RawMap]:
 
 def _cleaned(raw: RawMap, path: Path, experiment: ExperimentConfig) -> DiffuseMap:
     """Leave out what cannot be used, count it, and let the config override the file."""
+    _check(raw, path)
     good = raw.use & np.isfinite(raw.intensity)
     keep = good if raw.sigma is None else good & np.isfinite(raw.sigma) & (raw.sigma > 0)
     masked, sigma_invalid = int((~good).sum()), int((good & ~keep).sum())
@@ -99,6 +100,36 @@ def _cleaned(raw: RawMap, path: Path, experiment: ExperimentConfig) -> DiffuseMa
         sigma_invalid,
         None if raw.halves is None else _halves(raw.halves[keep].astype(np.float64), path),
     )
+
+
+LARGEST_INDEX = 2**15
+
+
+def _check(raw: RawMap, path: Path) -> None:
+    """Raise InputError, with array and value, for what can be no map: text, complex numbers, indices that are no
+    integers or out of range, a mask that is none, ndiv and cells that are none."""
+    for name, array, kinds, wanted in (
+        ("intensity", raw.intensity, "fiu", "real numbers"), ("sigma", raw.sigma, "fiu", "real numbers"),
+        ("half-sets", raw.halves, "fiu", "real numbers"), ("mask", raw.use, "biu", "True and False, or 0 and 1"),
+        ("hkl", raw.hkl, "fiu", "integers"),
+    ):  # fmt: skip
+        if array is not None and np.asarray(array).dtype.kind not in kinds:
+            raise InputError(
+                f"{path}: {name} of type {np.asarray(array).dtype}, for instance {np.asarray(array).ravel()[0]}",
+                remedy=f"store {wanted}",
+            )
+    largest = np.abs(np.asarray(raw.hkl, float)).max(initial=0)
+    if not largest <= LARGEST_INDEX:
+        raise InputError(f"{path}: hkl reach {largest:g}", remedy=f"indices are at most {LARGEST_INDEX}")
+    if raw.ndiv is not None:
+        ndiv = np.ravel(np.asarray(raw.ndiv, float))
+        if ndiv.shape != (3,) or not np.all((ndiv >= 1) & (ndiv == np.rint(ndiv)) & (ndiv <= LARGEST_INDEX)):
+            raise InputError(f"{path}: ndiv = {ndiv.tolist()}", remedy="give three positive integers")
+    if raw.cell is not None:
+        cell = np.ravel(np.asarray(raw.cell, float))
+        numbers = cell.shape == (6,) and np.all(np.isfinite(cell)) and cell.min() > 0
+        if not numbers or not np.linalg.det(metric(cell)) > 0:
+            raise InputError(f"{path}: cell = {cell.tolist()}", remedy="give lengths (A) and angles of a cell")
 
 
 def _operator(text: str) -> np.ndarray:

@@ -10,24 +10,67 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.readers.boundary import reading
 
-KNOWN_COLUMNS = (("FC", "PHIC"), ("FMODEL", "PHIFMODEL"), ("F-model", "PHIF-model"), ("FCALC", "PHICALC"))
+# Of many programs; of Phenix; of REFMAC with the solvent.
+KNOWN_COLUMNS = (
+    ("FC", "PHIC"), ("FMODEL", "PHIFMODEL"), ("F-model", "PHIF-model"), ("FCALC", "PHICALC"), ("FC_ALL", "PHIC_ALL"),
+)  # fmt: skip
+# Types of columns of CCP4, by what they are not.
+TYPES = {
+    "J": "an intensity", "Q": "a standard deviation", "H": "an index", "Y": "M/ISYM", "B": "a batch number",
+    "I": "an integer", "P": "a phase", "F": "an amplitude", "W": "a weight", "D": "an anomalous difference",
+    "G": "an amplitude of one Friedel mate", "K": "an intensity of one Friedel mate", "A": "a phase coefficient",
+    "L": "a standard deviation of one Friedel mate", "M": "a standard deviation of one Friedel mate",
+}  # fmt: skip
+AMPLITUDES, PHASES, INTENSITIES = "FGER", "PR", "JKFGER"
 
 
 def open_mtz(path: Path):
-    """A gemmi.Mtz; InputError when the file is missing, damaged or not an MTZ."""
+    """A gemmi.Mtz of merged reflections; InputError when the file is missing, damaged, not an MTZ, or unmerged."""
     import gemmi
 
     with reading(f"{path} cannot be read as MTZ", "check the file, or leave it out"):
-        return gemmi.read_mtz_file(str(path))
+        mtz = gemmi.read_mtz_file(str(path))
+    of_rows = [column.label for column in mtz.columns if column.type in "YB"]
+    if mtz.batches or of_rows:
+        said = f"{len(mtz.batches)} batches" if mtz.batches else f"columns {', '.join(of_rows)}"
+        raise InputError(f"{path} is unmerged ({said})", remedy="merge it first, for instance with AIMLESS")
+    hkl = indices(mtz, path)
+    different = len(np.unique(hkl, axis=0))
+    if different < len(hkl):
+        raise InputError(
+            f"{path} is unmerged: {len(hkl)} rows have {different} different indices", remedy="merge it first"
+        )
+    return mtz
 
 
-def column(mtz, label: str, path: Path) -> np.ndarray:
-    """A column by its label, float64; InputError that lists the columns there are."""
+def indices(mtz, path: Path) -> np.ndarray:
+    """The indices hkl [n, 3] int32, by the type of their columns, which need not be the first ones."""
+    found = [one for one in mtz.columns if one.type == "H"]
+    named = {one.label: one for one in found}
+    chosen = [named[name] for name in "HKL"] if set("HKL") <= set(named) else found
+    if len(chosen) != 3:
+        raise InputError(
+            f"{path} has {len(found)} columns of indices (type H): {', '.join(named) or 'none'}",
+            remedy="give a file whose columns H, K and L have the type H",
+        )
+    return np.stack([np.rint(np.array(one.array)) for one in chosen], axis=1).astype(np.int32)
+
+
+def column(mtz, label: str, path: Path, types: str = "") -> np.ndarray:
+    """A column by its label, float64; InputError that lists the columns there are, and for one of another type than
+    these where any are asked for."""
     found = mtz.column_with_label(label)
     if found is None:
         raise InputError(
             f"{path} has no column '{label}'; it has {', '.join(mtz.column_labels())}",
             remedy="name one of these columns in the config",
+        )
+    if types and found.type not in types:
+        wanted = " or ".join(f"{TYPES[one]} ({one})" for one in types if one in TYPES)
+        raise InputError(
+            f"{path}: column '{label}' has type {found.type}, {TYPES.get(found.type, 'another quantity')}; {wanted} is"
+            " wanted",
+            remedy=f"choose another of {', '.join(f'{one.label} ({one.type})' for one in mtz.columns)}",
         )
     return np.array(found.array, np.float64)
 
@@ -42,7 +85,7 @@ def amplitude_and_phase(mtz, given: tuple[str, str] | None, path: Path) -> tuple
             f"{path} has no amplitude and phase columns ({known}); it has {', '.join(labels)}",
             remedy="set columns = ['amplitude', 'phase'] in this [[prepare.source]]",
         )
-    return column(mtz, pair[0], path), column(mtz, pair[1], path)
+    return column(mtz, pair[0], path, AMPLITUDES), column(mtz, pair[1], path, PHASES)
 
 
 class MtzData(NamedTuple):
@@ -69,7 +112,7 @@ def read_mtz(path: Path, columns: tuple[str, str] | None = None) -> MtzData:
     mtz = open_mtz(path)
     amplitude, phase = amplitude_and_phase(mtz, columns, path)
     present = np.isfinite(amplitude) & np.isfinite(phase)
-    hkl = np.asarray(mtz.make_miller_array(), np.int32)
+    hkl = indices(mtz, path)
     if not present.all():
         hkl, amplitude, phase = hkl[present], amplitude[present], phase[present]
     return MtzData(hkl, amplitude, phase, tuple(mtz.cell.parameters), _space_group(mtz, path))

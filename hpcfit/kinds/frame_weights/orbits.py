@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.log import logger
 from hpcfit.physics import reciprocal
+
+SAME_VALUE, MOSTLY = 1e-5, 0.99  # of the standard deviation of a map; of its reflections
 
 if TYPE_CHECKING:
     from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
@@ -47,6 +50,7 @@ def match_orbits(reflections: Reflections, measured: DiffuseMap, choice: FrameWe
     y. Raises InputError if nothing is common, or the map has no variance.
     """
     common = np.lcm(reflections.ndiv, measured.ndiv)
+    reciprocal.check_metric(choice.laue, reflections.cell, "the frames")
     both = np.concatenate([_on_lattice(reflections, common), _on_lattice(measured, common)])
     orbit, size = reciprocal.laue_orbits(both, reciprocal.laue_operations(choice.laue), common)
     store_orbit, map_orbit = orbit[: len(reflections)], orbit[len(reflections) :]
@@ -78,17 +82,52 @@ def match_orbits(reflections: Reflections, measured: DiffuseMap, choice: FrameWe
     halves = _half_sets(measured, used_voxels, voxel_orbit)
     return OrbitMap(
         column, column_orbit, observed, sigma, halves, size[in_both], shell, hkl, np.sqrt(inverse_d2),
-        _mates(hkl, reflections.ndiv, measured.space_group), left_out,
+        _mates(hkl, observed, reflections, measured), left_out,
     )  # fmt: skip
 
 
-def _mates(hkl: np.ndarray, ndiv: tuple, space_group: str) -> np.ndarray:
-    """Which orbits the map's own symmetry makes equal, [n], by first appearance: where a fit averages over less of it
-    than the map has, an orbit has copies."""
-    operations = reciprocal.laue_operations(space_group)
-    if not reciprocal.maps_lattice(operations, ndiv):
-        return np.arange(len(hkl))
-    return reciprocal.laue_orbits(hkl, operations, ndiv)[0]
+def _mates(hkl: np.ndarray, observed: np.ndarray, reflections: Reflections, measured: DiffuseMap) -> np.ndarray:
+    """Which orbits symmetry makes equal, [n], by first appearance: where a fit averages over less of it than the map
+    has, an orbit has copies. The symmetry is that of the group that the map names, or else of the store's group or of
+    the values, whichever joins more."""
+    named = [measured.space_group] if measured.space_group != "P 1" else [reflections.space_group]
+    if measured.space_group == "P 1":
+        named += [name for name in [_symmetry_of(hkl, observed, reflections)] if name]
+    found = np.arange(len(hkl))
+    for name in named:
+        operations = reciprocal.laue_operations(name)
+        if not reciprocal.maps_lattice(operations, reflections.ndiv):
+            continue
+        joined = reciprocal.laue_orbits(hkl, operations, reflections.ndiv)[0]
+        found = joined if joined.max(initial=0) < found.max(initial=0) else found
+    return found
+
+
+def _symmetry_of(hkl: np.ndarray, observed: np.ndarray, reflections: Reflections) -> str | None:
+    """The largest Laue class that the cell has and whose mates have equal values: one that the map was averaged over
+    without saying so. None where there is none."""
+    least = SAME_VALUE * np.std(observed)
+    best, number = None, len(hkl)
+    for name in reciprocal.LAUE_CLASSES:
+        operations = reciprocal.laue_operations(name)
+        if not reciprocal.keeps_metric(operations, reflections.cell):
+            continue
+        if not reciprocal.maps_lattice(operations, reflections.ndiv):
+            continue
+        orbit = reciprocal.laue_orbits(hkl, operations, reflections.ndiv)[0]
+        count = np.bincount(orbit)
+        mean = np.bincount(orbit, observed) / count
+        mates = count[orbit] > 1
+        equal = np.abs(observed - mean[orbit])[mates] <= least
+        if mates.any() and np.mean(equal) > MOSTLY and len(count) < number:
+            best, number = name, len(count)
+    if best is not None:
+        logger.info(
+            "the map names no space group, but its values are equal over the Laue class %s: %d orbits are %d different"
+            " ones, whose mates are held out together",
+            best, len(hkl), number,
+        )  # fmt: skip
+    return best
 
 
 def _half_sets(measured: DiffuseMap, used_voxels: np.ndarray, voxel_orbit: np.ndarray) -> np.ndarray | None:

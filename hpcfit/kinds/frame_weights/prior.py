@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def _by_group(choice: str, store: Store, blocks: Sequence[Block]) -> np.ndarray:
 def _from_file(path: Path, ids: np.ndarray) -> np.ndarray:
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            found = {int(row["frame"]): float(row["weight"]) for row in csv.DictReader(file)}
+            rows = [(int(row["frame"]), float(row["weight"])) for row in csv.DictReader(file)]
     except OSError as error:
         raise InputError(f"[problem] prior {path}: {error.strerror}", remedy="give a CSV file, or 'uniform'") from None
     except (KeyError, ValueError, TypeError) as error:
@@ -70,6 +71,15 @@ def _from_file(path: Path, ids: np.ndarray) -> np.ndarray:
             f"[problem] prior {path}: no columns of numbers named frame and weight ({error})",
             remedy="write a header line with frame,weight, as in the weights.csv of a run",
         ) from None
+    found = dict(rows)
+    if len(found) < len(rows):
+        frame = next(frame for frame, times in Counter(frame for frame, _ in rows).items() if times > 1)
+        weights = [weight for other, weight in rows if other == frame]
+        raise InputError(
+            f"[problem] prior {path} has frame {frame} {len(weights)} times, with the weights"
+            f" {', '.join(f'{weight:g}' for weight in weights)}",
+            remedy="leave one row for each frame",
+        )
     missing = [i for i in ids.tolist() if i not in found]
     if missing:
         raise InputError(
