@@ -214,6 +214,61 @@ def test_s5_089_118_a_structure_of_each_predicted_cluster(reference):
         assert {name: found.elements.count(name) for name in set(found.elements)} == one["element_counts"]
 
 
+def irregular(folder, golden):
+    """A library of all that a folder may hold, from the golden one; the files of label PbI by where they lie."""
+    files = {one.name: sorted(one.glob("*.xyz")) for one in golden.iterdir()}
+    content = {
+        "PbI/motif_1": files["PbI"][:3], "PbI/motif_b": files["PbI"][3:], "PbI": files["PbI2"][:1],
+        "representative_Pb": files["Pb"][:1], "Pb2I3": files["Pb2I3"][:1], "Pb": files["Pb"], "I": files["I"],
+        "PbI3": [*files["PbI2"][:4], files["PbI3"][0]], "Pb2I2": files["Pb2I2"], "Pb9": [],
+    }  # fmt: skip
+    for name, some in content.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for one in some:
+            shutil.copy(one, folder / name)
+    never = "".join(f"Pb {4 * k} 0 0\n" for k in range(4)) + "".join(f"I {1.5 * k} 3 {0.1 * k}\n" for k in range(9))
+    for name, text in (("Pb4I9/only.xyz", f"13\n\n{never}"), ("representative_Pb/broken.xyz", "no structure"),
+                       ("stray.xyz", "1\n\nPb 0 0 0\n"), ("Pb/notes.md", "notes")):  # fmt: skip
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize("choices", ['compatible = "saxshell"', ""], ids=["saxshell", "own"])
+def test_s5_008_035_036_103_irregular_libraries_from_end_to_end(frames, tmp_path, choices):
+    """Motif folders with a file beside them, representatives, labels of one file, a folder of another label, a label
+    that the frames never have, an empty folder, and files that are none of it."""
+    store, golden = frames
+    irregular(tmp_path / "library", golden / "library")
+    shutil.copytree(store / "store", tmp_path / "store")
+    text = f'[problem.prediction]\n{choices}\n[problem.library]\nfolder = "library"\n[problem.cutoffs]'
+    (tmp_path / "config.toml").write_text((store / "config.toml").read_text().replace("[problem.cutoffs]", text))
+    done = here("optimize", tmp_path / "config.toml")
+    assert done.returncode == 0, done.stderr
+    found = read_dataset(tmp_path / "run/dataset.json")["prediction"]
+    mine = {row["label"]: row for row in found["training"]}
+    assert {label: (row["counts"], row["n_structures"]) for label, row in mine.items()} == {
+        "Pb": ({"Pb": 1}, 6), "PbI": ({"Pb": 1, "I": 1}, 6), "PbI3": ({"Pb": 1, "I": 2}, 5),
+        "Pb2I2": ({"Pb": 2, "I": 2}, 6), "Pb2I3": ({"Pb": 2, "I": 3}, 1), "Pb4I9": ({"Pb": 4, "I": 9}, 1),
+    }  # fmt: skip
+    assert found["without_nodes"] == ["I"]
+    told = {one["label"]: one for one in json.loads((golden / "kinetics.json").read_text())["by_label"]}
+    for label, row in mine.items():
+        expected = told[label]["mean_count_per_frame"] if label in told else 0.0
+        assert row["observed"]["mean_count"] == pytest.approx(expected, rel=1e-12)
+    assert mine["Pb4I9"]["observed"]["mean_lifetime"] is None
+    notes = {row["Label"]: row["Notes"] for row in rows(tmp_path, "lifetimes.csv") if row["Type"] == "Observed"}
+    assert notes["Pb4I9"] == "not seen in the frames"
+    assert notes["PbI2"] == "not in the library"
+    methods = {}
+    for row in rows(tmp_path, "debye_waller.csv"):
+        methods.setdefault((row["Type"], row["Label"]), set()).add((row["Method"], row["Support"]))
+    assert ("Ensemble", "7") in methods["Observed", "PbI"]  # with the file beside the motifs
+    for label in ("Pb2I3", "Pb4I9"):
+        assert {method for method, _ in methods["Observed", label]} == {"Ridge"}
+    assert {one["candidate"]["n_node"] for one in found["predicted"]} <= {5, 6}
+    assert len(list((tmp_path / "run/predicted").iterdir())) == len(found["predicted"]) > 0
+
+
 # ---- the trajectory's own structures ---------------------------------------------------------------------------------
 
 ASKED = """
