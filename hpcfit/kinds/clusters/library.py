@@ -20,6 +20,7 @@ from hpcfit.store.files import sha256_of_file
 
 Choice = Literal["medoid", "first"]
 SUFFIXES = (".xyz", ".pdb")
+FURTHEST = 1e6  # A, from the origin, beyond which no place of an atom can be meant
 TIE = 1e-6  # A, differences of mean distances that do not tell a medoid from another
 
 
@@ -181,7 +182,7 @@ def check_folder(folder: Path) -> None:
     """Raise InputError where there is no such folder."""
     if not folder.is_dir():
         raise InputError(
-            f"the folder of structures {folder} does not exist",
+            f"the folder of structures {folder} {'is a file' if folder.exists() else 'does not exist'}",
             remedy="correct [problem.library] folder, or leave it out: the trajectory's own structures are then taken",
         )
 
@@ -204,7 +205,10 @@ def read_structure(path: Path, roles: Roles) -> Structure:
     if not atoms:
         raise InputError(f"{path} holds no atoms", remedy="give a structure, or remove the file")
     species, elements, positions = zip(*atoms)
-    return Structure(species, elements, np.array(positions, float), str(path))
+    x = np.array(positions, float)
+    if len(np.unique(x, axis=0)) < len(x):
+        raise InputError(f"{path}: two of its {len(x)} atoms are at one place", remedy="repair or remove the file")
+    return Structure(species, elements, x, str(path))
 
 
 def _atoms_of_xyz(path: Path, lines: Sequence[str]) -> list[tuple[str, str, list[float]]]:
@@ -242,7 +246,7 @@ def _coordinates(path: Path, number: int, line: str, element: str, values: Seque
         position = [float(value) for value in values]
     except ValueError:
         position = []
-    if not element.isalpha() or len(position) != 3 or not np.all(np.isfinite(position)):
+    if not element.isalpha() or len(position) != 3 or not np.all(np.abs(position) <= FURTHEST):
         raise InputError(
             f"{path}, line {number}: '{line.strip()}' is no element with three coordinates", remedy="correct this line"
         )

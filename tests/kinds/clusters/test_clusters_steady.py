@@ -194,8 +194,23 @@ def ended(step, ranks, number, config, gate, mpiexec):
 
 
 @pytest.mark.mpi
+def test_s5_140_fits_that_ended_on_two_ranks_are_remembered_on_one(beads, whole, tmp_path, mpiexec):
+    """Their grid, all ranks along q, is another than that of the stages, all ranks along the frames."""
+    config = moved(beads, tmp_path)
+    code, said = ended("left out 2", 2, signal.SIGKILL, config, Gate(tmp_path / "gate 0"), mpiexec)
+    assert code not in (0, 75), said
+    done = here("optimize", config, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert all(f"stage '{name}' has ended before" in done.stderr for name in STAGES)
+    assert all(f"fit {name} has ended before" in done.stderr for name in ("observed mixture", "mixture", "left out 1"))
+    assert_same(tmp_path / "run", whole)
+
+
+@pytest.mark.mpi
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["ended", "killed"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.nightly)], ids=["ended", "killed"]
+)
 def test_s5_140_jobs_that_end_in_every_step_find_the_same(beads, whole, tmp_path, number, hpcfit, mpiexec):
     config = moved(beads, tmp_path)
     for job, (step, ranks) in enumerate(STEPS):
