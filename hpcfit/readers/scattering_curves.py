@@ -118,9 +118,7 @@ def _longest_block(rows: list[tuple[int, list[str]]], columns: int) -> tuple[int
     return best
 
 
-def _check_beside(
-    path: Path, rows: list[tuple[int, list[str]]], start: int, stop: int, columns: Sequence[int]
-) -> None:
+def _check_beside(path: Path, rows: list[tuple[int, list[str]]], start: int, stop: int, columns: Sequence[int]) -> None:
     """Raise InputError where rows beside the table go on with it: as many numbers, q before or behind, I not 0. The
     line between them cannot be read, and they would be lost."""
 

@@ -110,10 +110,10 @@ def _times(one: Origins, asked: Asked) -> tuple[np.ndarray, str]:
         _compare_with_store(one, time, asked.timestep)
     if not np.all(np.diff(time) > 0):
         row = int(np.argmin(np.diff(time) > 0))
-        names = [f" ({PurePath(file).name})" * (len(set(one.file)) > 1) for file in one.file[row : row + 2]]
+        files = dict.fromkeys(PurePath(file).name for file in one.file[row : row + 2])
         raise InputError(
-            f"{one.name}: frame {row}{names[0]} is at {time[row]:g} fs, frame {row + 1}{names[1]} at"
-            f" {time[row + 1]:g} fs",
+            f"{one.name}: frame {row} is at {time[row]:g} fs, frame {row + 1} at {time[row + 1]:g} fs"
+            f" ({', '.join(files)})",
             remedy="times must increase: set timestep_fs where the files have none, or correct their names",
         )
     _compare_with_folder(one, time, asked)

@@ -206,10 +206,7 @@ def read_structure(path: Path, roles: Roles) -> Structure:
     if not atoms:
         raise InputError(f"{path} holds no atoms", remedy="give a structure, or remove the file")
     species, elements, positions = zip(*atoms)
-    x = np.array(positions, float)
-    if len(np.unique(x, axis=0)) < len(x):
-        raise InputError(f"{path}: two of its {len(x)} atoms are at one place", remedy="repair or remove the file")
-    return Structure(species, elements, x, str(path))
+    return Structure(species, elements, np.array(positions, float), str(path))
 
 
 def _atoms_of_xyz(path: Path, lines: Sequence[str]) -> list[tuple[str, str, list[float]]]:

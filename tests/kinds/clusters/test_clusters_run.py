@@ -249,8 +249,8 @@ KINETICS = {
 # of the golden folders: what the config has more than that without shells
 GROWTH = {
     "": "",
-    "shell_level0": 'Pb-O = 3.3\n[problem.shells]\nin_labels = true\n',
-    "shell_unshared": 'Pb-O = { 1 = 3.3 }\n[problem.shells]\nlevels = [1]\nin_labels = true\n',
+    "shell_level0": "Pb-O = 3.3\n[problem.shells]\nin_labels = true\n",
+    "shell_unshared": "Pb-O = { 1 = 3.3 }\n[problem.shells]\nlevels = [1]\nin_labels = true\n",
 }
 
 

@@ -218,7 +218,9 @@ def test_s5_140_jobs_that_end_in_every_step_find_the_same(beads, whole, tmp_path
         assert (code == 75) is (number == signal.SIGTERM), (step, code, said)
         names = [name for name, _ in STEPS[:job] if name in STAGES]
         going_on = names[-1:] if job and STEPS[job - 1][0] in STAGES else []  # from the job before, in this stage
-        assert [name for name in names if f"stage '{name}' has ended before" in said] == names[: len(names) - len(going_on)]
+        assert [name for name in names if f"stage '{name}' has ended before" in said] == names[
+            : len(names) - len(going_on)
+        ]
         assert all((f"stage '{name}' goes on" in said) is (number == signal.SIGTERM) for name in going_on), said
     done = hpcfit("optimize", config, "--resume", ranks=3)
     assert done.returncode == 0, done.stderr

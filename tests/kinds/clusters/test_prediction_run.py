@@ -123,7 +123,9 @@ def test_s5_042_133_rows_and_candidates_with_reasons_are_in_the_data_set(referen
 def test_s5_045_to_059_067_110_all_candidates_have_the_values_and_fates_of_the_reference(reference):
     folder, told, tolerance = reference
     found = read_dataset(folder / "run/dataset.json")["prediction"]
-    mine = {(one["candidate"]["n_node"], one["candidate"]["label"]): one for one in (*found["predicted"], *found["out"])}
+    mine = {
+        (one["candidate"]["n_node"], one["candidate"]["label"]): one for one in (*found["predicted"], *found["out"])
+    }
     assert len(mine) == len(told["training"]["scored_candidates"])
     for one in told["training"]["scored_candidates"]:
         row = mine[one["target_node_count"], one["label"]]
@@ -158,12 +160,17 @@ def test_s5_092_117_the_mixtures_of_the_reference_follow_from_the_files_of_a_run
     saxs, variant = told["saxs"], told["training"]["variant"]
     q = np.array(saxs["q"])
     f = amplitudes(("I", "Pb"), q)
-    sigma = {(row["Type"], row["Label"], row["Pair"]): float(row["Sigma (Å)"]) for row in rows(folder, "debye_waller.csv")}
+    sigma = {
+        (row["Type"], row["Label"], row["Pair"]): float(row["Sigma (Å)"]) for row in rows(folder, "debye_waller.csv")
+    }
     stands = {row["label"]: row["representative"] for row in
               read_dataset(folder / "run/dataset.json")["prediction"]["training"]}  # fmt: skip
     shell = partial(first_shell_pairs, roles=ROLES, cutoffs=CUTOFFS)
     entries = {(one["kind"], one["label"]): one for one in saxs["single_structure"]}
-    for name, raw in (("histogram_observed.csv", "observed_raw_model"), ("histogram_combined.csv", "combined_raw_model")):
+    for name, raw in (
+        ("histogram_observed.csv", "observed_raw_model"),
+        ("histogram_combined.csv", "combined_raw_model"),
+    ):
         mean = np.zeros(len(q))
         for row in rows(folder, name):
             kind, label, weight = row["source"], row["label"], float(row["normalized_weight"])
