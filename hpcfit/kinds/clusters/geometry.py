@@ -191,6 +191,7 @@ def first_shell_pairs(structure: Structure, roles: Roles, cutoffs: Cutoffs) -> n
     return among
 
 
+
 def geometry_of(library: Library, cutoffs: Cutoffs) -> Geometry:
     """The geometry of all structures of a library that have a node; cutoffs: A by pair of species, in any order."""
     roles, cutoffs = library.roles, {pair_of(*pair): float(value) for pair, value in cutoffs.items()}

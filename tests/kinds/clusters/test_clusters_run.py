@@ -297,7 +297,7 @@ def test_s5_013_014_022_024_025_026_032_golden_data_from_end_to_end(shared_data,
 
 def assert_kinetics(found, expected, name):
     """All kinetics of a golden table, with its lists of lifetimes."""
-    assert list(sorted(found)) == sorted(row[name] for row in expected)
+    assert sorted(found) == sorted(row[name] for row in expected)
     for row in expected:
         one = found[row[name]]
         for mine, told in KINETICS.items():

@@ -16,7 +16,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.command import ROOT, WIDE, here, sets
+from tests.command import ROOT, WIDE, here
 from tests.conftest import wait_for
 from tests.kinds.clusters.mixtures import components, measured
 from tests.kinds.clusters.test_clusters_run import ARRAYS, CONFIG, copied, everything
