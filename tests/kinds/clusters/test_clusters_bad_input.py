@@ -67,7 +67,7 @@ BAD_FRAMES = {
     "no text": ([("frame_0002.xyz", b"\xff\xfe\x00")], ["frame_0002.xyz cannot be read"]),
     "no number": ([("frame_0002.xyz", "6\n\n" + 5 * LINE + "I 1 x 0\n")], ["frame_0002.xyz, line 8: 'I 1 x 0'"]),
     "NaN": ([("frame_0002.xyz", "6\n\nI 0 nan 0\n" + 5 * LINE)], ["frame_0002.xyz, line 3"]),
-    "fewer atoms": ([("frame_0002.xyz", "5\n\n" + "".join(ROWS[:5]))], ["frame_0002.xyz has 5 atoms, frame_0000.xyz has 6"]),
+    "fewer atoms": ([("frame_0002.xyz", "5\n\n" + "".join(ROWS[:5]))], ["frame_0002.xyz has 5 atoms", "0000.xyz has 6"]),
     "other atoms": ([("frame_0002.xyz", "6\n\n" + 6 * LINE)], ["frame_0002.xyz has Pb as atom 1", "has I"]),
     "two formats": ([("frame_0006.pdb", "END\n")], ["two formats", "frame_0000.xyz and frame_0006.pdb"]),
     "a number twice": ([("frame_2.xyz", "6\n\n" + "".join(ROWS))],

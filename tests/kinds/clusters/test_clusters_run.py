@@ -121,7 +121,7 @@ def copied(beads, folder):
     return folder / "config.toml"
 
 
-def test_the_tables_agree_with_each_other(beads, whole):
+def test_s5_027_028_029_136_the_tables_agree_with_each_other(beads, whole):
     counts, kinetics = (
         rows(beads, "counts.csv"),
         {row["of"]: row for row in rows(beads, "kinetics.csv") if row["by"] == "label"},
@@ -132,6 +132,7 @@ def test_the_tables_agree_with_each_other(beads, whole):
     n = np.array([[int(row[label]) for label in labels] for row in counts])
     with h5py.File(whole / "clusters.h5") as file:
         np.testing.assert_array_equal(file["counts"][:], n)
+        assert file["counts"].dtype == np.int32
         compositions = file["compositions"][:]
         assert file["labels"].asstr()[:].tolist() == labels
         assert file["trajectory"][:].tolist() == [0] * 70 + [1] * 70
@@ -259,7 +260,7 @@ GROWTH = {
     [("arrays", ""), ("folder", ""), ("arrays", "shell_level0"), ("folder", "shell_unshared")],
     ids=["arrays", "folder", "level0", "unshared"],
 )
-def test_s5_013_014_022_024_025_026_032_golden_data_from_end_to_end(shared_data, tmp_path, source, shells):
+def test_s5_003_005_013_014_020_022_024_025_026_032_golden_data_from_end_to_end(shared_data, tmp_path, source, shells):
     """From the HDF5 file, whose times begin at 1000 fs, and from files frame_<i>.xyz, whose times are i x 1000 fs."""
     folder = shared_data / "clusters/pbi64_golden"
     if source == "arrays":
@@ -336,7 +337,7 @@ def test_s5_010_033_energies_stand_below_the_colormap(beads, tmp_path):
     assert_one_clear_error(here("check", config, *sets("problem.energy_file=run-1.ener")), ["run-1.ener, line 1"])
 
 
-def test_the_demo_is_made_in_seconds_and_runs(tmp_path, monkeypatch):
+def test_s5_123_the_demo_is_made_in_seconds_and_is_summed_up(tmp_path, monkeypatch):
     brief = beads_in_clusters.Beads(frames=70, equilibration=200)
     monkeypatch.setattr(beads_in_clusters, "Beads", lambda: brief)
     done = here("init", "clusters", "--demo", tmp_path / "demo")

@@ -151,7 +151,7 @@ def assert_same(run, whole):
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
-def test_s5_024_the_run_has_every_stage_and_a_label_of_one_block(beads, whole):
+def test_s5_011_024_the_run_has_every_stage_and_a_label_of_one_block(beads, whole):
     """Without which the tests below would show little."""
     study = json.loads((beads / "run/study.json").read_text())
     names = {name for name, _ in STEPS} - {"kinetics", "posterior"}
@@ -163,6 +163,8 @@ def test_s5_024_the_run_has_every_stage_and_a_label_of_one_block(beads, whole):
     assert any(len(of_label) == 1 for of_label in blocks.values())
     assert {"predictions.csv", "mixture.csv", "saxs_components.csv", "rdf.csv", "tracked.csv"} <= whole.keys()
     assert any(name.startswith("predicted/") for name in whole)
+    inputs = {"config.toml", "curve.dat", "part1.npz", "part2.npz", "store"}
+    assert {path.name for path in beads.iterdir()} == inputs | {"run"}
 
 
 @pytest.mark.mpi

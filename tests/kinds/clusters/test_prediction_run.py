@@ -120,7 +120,7 @@ def test_s5_042_133_rows_and_candidates_with_reasons_are_in_the_data_set(referen
     assert found["without_nodes"] == (["I"] if len(mine) > 5 else [])
 
 
-def test_s5_045_to_059_067_110_all_candidates_have_the_values_and_fates_of_the_reference(reference):
+def test_s5_019_045_to_059_067_110_all_candidates_have_the_values_and_fates_of_the_reference(reference):
     folder, told, tolerance = reference
     found = read_dataset(folder / "run/dataset.json")["prediction"]
     mine = {
@@ -144,9 +144,10 @@ def test_s5_045_to_059_067_110_all_candidates_have_the_values_and_fates_of_the_r
             assert row["shape"][name] == pytest.approx(one[SHAPE[name]], rel=1e-12, abs=2e-8), name
 
 
-def test_s5_069_to_081_medians_of_the_library_are_those_of_the_reference(reference):
+def test_s5_021_069_to_081_medians_of_the_library_are_those_of_the_reference(reference):
     folder, told, _ = reference
     found = read_dataset(folder / "run/dataset.json")["prediction"]["geometry"]
+    assert found["cutoffs"] == {"I-Pb": 4.0}
     assert found["node_bond"]["median"] == pytest.approx(told["geometry"]["node_bond_length"], rel=1e-14)
     for name, (column, between) in MEDIANS.items():
         medians = {key.replace("-", between): one["median"] for key, one in found[name].items()}
