@@ -67,7 +67,7 @@ BAD_FRAMES = {
     "no text": ([("frame_0002.xyz", b"\xff\xfe\x00")], ["frame_0002.xyz cannot be read"]),
     "no number": ([("frame_0002.xyz", "6\n\n" + 5 * LINE + "I 1 x 0\n")], ["frame_0002.xyz, line 8: 'I 1 x 0'"]),
     "NaN": ([("frame_0002.xyz", "6\n\nI 0 nan 0\n" + 5 * LINE)], ["frame_0002.xyz, line 3"]),
-    "fewer atoms": ([("frame_0002.xyz", "5\n\n" + "".join(ROWS[:5]))], ["frame_0002.xyz has 5 atoms", "0000.xyz has 6"]),
+    "fewer atoms": ([("frame_0002.xyz", "5\n\n" + "".join(ROWS[:5]))], ["frame_0002.xyz has 5 atoms", "has 6"]),
     "other atoms": ([("frame_0002.xyz", "6\n\n" + 6 * LINE)], ["frame_0002.xyz has Pb as atom 1", "has I"]),
     "two formats": ([("frame_0006.pdb", "END\n")], ["two formats", "frame_0000.xyz and frame_0006.pdb"]),
     "a number twice": ([("frame_2.xyz", "6\n\n" + "".join(ROWS))],
@@ -199,6 +199,25 @@ def test_s5_003_006_012_options(boxless, fault):
     setting, words = BAD_OPTIONS[fault]
     done = here("check", boxless / "config.toml", *sets("problem.timestep_fs=10.0", setting))
     assert_one_clear_error(done, words)
+
+
+def test_s5_124_runs_are_compared(boxless, tmp_path):
+    """The result of each, the one setting that differs, and a run that has not ended."""
+    for name, cutoff in (("near", 3.0), ("far", 6.0)):
+        change = (f"run.directory='{tmp_path}/{name}'", f"problem.cutoffs={{Pb-I={cutoff}}}")
+        done = here("optimize", boxless / "config.toml", *sets("problem.timestep_fs=10.0", *change))
+        assert done.returncode == 0, done.stderr
+    done = here("runs", tmp_path)
+    assert done.returncode == 0, done.stderr
+    results, _, settings = done.stdout.partition("\n\n")
+    assert [line.partition(": ")[0] for line in results.splitlines()] == ["far", "near"]
+    assert all("clusters a frame" in line for line in results.splitlines())
+    assert settings.splitlines() == ["problem.cutoffs.Pb-I", "  far: 6.0", "  near: 3.0"]
+    (tmp_path / "near/metrics.json").unlink()
+    assert "near: clusters: has not ended" in here("runs", tmp_path).stdout
+    (tmp_path / "none").mkdir()
+    assert_one_clear_error(here("runs", tmp_path / "none"), ["none has no run directory", "config.toml"])
+    assert_one_clear_error(here("runs", tmp_path / "nowhere"), ["nowhere is no folder"])
 
 
 # ---- curves ----------------------------------------------------------------------------------------------------------
