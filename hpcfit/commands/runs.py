@@ -36,7 +36,7 @@ def found_runs(folder: Path) -> list[RunFiles]:
 
 
 def outcomes(folder: Path, runs: Sequence[RunFiles]) -> Iterator[str]:
-    """Of each run a line with its kind, or that it has not ended, and its result in words."""
+    """A line for each run: its kind and its result in words, or that it has not ended."""
     for run in runs:
         yield f"{_name(folder, run)}: {run.kind}: {'; '.join(_result(run))}"
 
