@@ -179,8 +179,7 @@ def test_s5_134_135_139_everything_has_the_same_bytes_on_ranks(beads, whole, ran
 def ended(step, ranks, number, config, gate, mpiexec):
     """The end of a job that waits at a gate in this step of the study, and is sent a signal there."""
     launcher = [mpiexec, "-n", str(ranks)] if ranks > 1 else []
-    more = [] if gate.folder.name == "gate 0" else ["--resume"]
-    command = [*launcher, sys.executable, "-c", HELD, gate.folder, step, "optimize", config, *more]
+    command = [*launcher, sys.executable, "-c", HELD, gate.folder, step, "optimize", config, "--resume", "auto"]
     job = subprocess.Popen(
         list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | WIDE
     )  # fmt: skip
