@@ -261,6 +261,15 @@ def report(
 
 
 @app.command
+def runs(folder: Annotated[Path, Parameter(help="A folder with run directories, at any depth.")]) -> int:
+    """Show the runs below a folder beside each other: the result of each, and the settings in which they differ."""
+    _start_logging()
+    from hpcfit.commands.runs import run_runs
+
+    return run_runs(folder)
+
+
+@app.command
 def doctor() -> int:
     """Print what hpcfit stands on: versions, MPI library, launcher, nodes, cores, devices, HDF5.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -142,7 +142,7 @@ class Run:
         evaluate = evaluate or self.evaluate
         self._begin(name)
         self.recorder.next_fit(evaluate)
-        record = self.records.load(name, start, no_rows_of(evaluate))
+        record = self._records_of(evaluate).load(name, start, no_rows_of(evaluate))
         if record is not None:
             self.recorder.fit_ended(record.facts["steps"])
             return self._remembered(name, record)
@@ -160,7 +160,7 @@ class Run:
         fitted = self._ended(name, evaluate, outcome)
         self.recorder.fit_ended(fitted.steps)
         self.study.end(name)
-        self._keep(fitted)
+        self._keep(fitted, evaluate)
         one.checkpoints.save(outcome.last)
         return fitted
 
@@ -176,7 +176,8 @@ class Run:
         for name in names:
             self._begin(name)
         numbers = self.recorder.next_fits(len(names))
-        found = {name: self.records.load(name, start, NO_ROWS) for name, start in zip(names, starts)}
+        records = self._records_of(gradients[0])
+        found = {name: records.load(name, start, NO_ROWS) for name, start in zip(names, starts)}
         fits = {name: self._remembered(name, record) for name, record in found.items() if record is not None}
         left = [n for n, name in enumerate(names) if name not in fits]
         for part in batches(len(left)):
@@ -201,7 +202,7 @@ class Run:
         self.counted = self.recorder.count
         for fitted in ended:
             self.study.end(fitted.name)
-            self._keep(fitted)
+            self._keep(fitted, gradients[0])
         return ended
 
     @property
@@ -220,9 +221,14 @@ class Run:
         logger.info("%d evaluations of '%s': %s", evaluations, name, words)
         return Fitted(name, at.params, metrics, outcome.last.number, evaluations, outcome.stop.reason, at.rows)
 
-    def _keep(self, fitted: Fitted) -> None:
+    def _records_of(self, evaluate: Gradient) -> Records:
+        """The records of fits by this gradient, whose grid, which may be another than the run's, says who holds which
+        rows."""
+        return replace(self.records, grid=evaluate.grid)
+
+    def _keep(self, fitted: Fitted, evaluate: Gradient) -> None:
         facts = {key: value for key, value in fitted._asdict().items() if key not in ("params", "rows", "name")}
-        self.records.save(fitted.name, Record(fitted.params, fitted.rows, facts, self.recorder.count))
+        self._records_of(evaluate).save(fitted.name, Record(fitted.params, fitted.rows, facts, self.recorder.count))
 
     def _remembered(self, name: str, record: Record) -> Fitted:
         self.counted = record.evaluations

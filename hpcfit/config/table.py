@@ -46,9 +46,11 @@ def file_of_function(name: str) -> Path | None:
 
 
 class Table(BaseModel):
-    """A table of the config: frozen, and a key that it does not know is an error."""
+    """A table of the config: frozen; a key that it does not know, and a number that is not finite, is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False
+    )  # fmt: skip
 
     @property
     def files(self) -> dict[str, Path]:

@@ -68,10 +68,20 @@ class ArrayFile(NamedTuple):
 
     def _boxes(self, chosen: slice, frames: int) -> np.ndarray:
         if (shape := _shape(self.path, self.box)) in ((3, 3), (9,), (3,)):
-            box = _read(self.path, self.box, slice(None)).astype(float)
+            box = self._lengths_above_0(_read(self.path, self.box, slice(None)).astype(float))
             return np.broadcast_to(np.diag(box) if shape == (3,) else box.reshape(3, 3), (frames, 3, 3))
-        box = _read(self.path, self.box, chosen).astype(float)
+        box = self._lengths_above_0(_read(self.path, self.box, chosen).astype(float))
         return box[:, None, :] * np.eye(3) if box.shape[1:] == (3,) else box.reshape(frames, 3, 3)
+
+    def _lengths_above_0(self, box: np.ndarray) -> np.ndarray:
+        """The array as it is. Raises InputError for lengths [3] or [T, 3] that are 0 or negative."""
+        if box.shape[-1:] == (3,) and box.shape[-2:] != (3, 3) and np.any(box <= 0):
+            wrong = box.reshape(-1, 3)[np.any(box.reshape(-1, 3) <= 0, axis=1)][0]
+            raise InputError(
+                f"{self.path}: {self.box} has a box of lengths {wrong.tolist()}, which are not all above 0",
+                remedy="repair the array; without periodic boxes leave it out",
+            )
+        return box
 
 
 def open_arrays(path: Path, keys: ArrayKeys, units: Units, n_atoms: int | None, *, forces: bool = True,

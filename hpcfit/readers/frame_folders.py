@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,10 +93,16 @@ def _export_times(path: Path, files: list[Path]) -> list[float] | None:
         return None
     try:
         written = json.loads(export.read_text(encoding="utf-8"))["written_frames"]
-        times = {Path(one["filename"]).name: float(one["time_fs"]) / 1000 for one in written
-                 if one.get("time_fs") is not None}  # fmt: skip
-    except (ValueError, KeyError, TypeError) as error:
+        told = [(Path(one["filename"]).name, float(one["time_fs"])) for one in written
+                if one.get("time_fs") is not None]  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{export} cannot be read: {error!r}", remedy="repair it, or remove it") from None
+    times: dict[str, float] = {}
+    for name, time in told:
+        if not math.isfinite(time) or times.get(name, time / 1000) != time / 1000:
+            before = f", before that {1000 * times[name]:g}" if name in times else ""
+            raise InputError(f"{export}: time_fs of {name} is {time:g}{before}", remedy="repair it, or remove it")
+        times[name] = time / 1000
     missing = [file.name for file in files if file.name not in times]
     if missing:
         inputs.warning("%s has no time of %d of %d frames, %s among them: its times are not used", export, len(missing),

@@ -20,7 +20,7 @@ from hpcfit.readers.boundary import reading
 from hpcfit.readers.frame_folders import folder_frames, is_frame_folder, open_frame_folder
 from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
-from hpcfit.store.pieces import open_pieces, piece_frames, read_settings
+from hpcfit.store.pieces import SETTINGS, open_pieces, piece_frames, read_settings
 
 WITH_TOPOLOGY = {
     ".dcd": "dcd", ".xtc": "gromacs", ".trr": "gromacs", ".nc": "netcdf", ".ncdf": "netcdf",
@@ -77,6 +77,12 @@ class TrajectoryReader(NamedTuple):
 
 def _kind(path: Path) -> str:
     if path.is_dir():
+        if not is_frame_folder(path) and not (path / SETTINGS).exists():
+            raise InputError(
+                f"the folder {path} has no frames: no file *.xyz or *.pdb; nor is it a trajectory of `hpcfit simulate`,"
+                f" which has {SETTINGS}",
+                remedy="correct [[prepare.source]] trajectory; of simulated replicas give DIRECTORY/*",
+            )
         return "frames" if is_frame_folder(path) else "pieces"
     if path.suffix.lower() in WITH_TOPOLOGY:
         return WITH_TOPOLOGY[path.suffix.lower()]

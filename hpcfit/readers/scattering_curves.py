@@ -20,8 +20,10 @@ from hpcfit.readers.tables import number
 
 PER_ANGSTROM = {"1/A": 1.0, "1/nm": 0.1}
 LARGEST_Q = 50.0  # 1/A, beyond which no instrument measures
+LARGEST = 1e100  # of intensities and errors, whose squares are to be finite
 CANSAS, NXCANSAS = (".xml",), (".h5", ".hdf", ".hdf5", ".nxs")
 RULE = "measured"
+DECIMAL_COMMAS = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?(\s+[+-]?\d+,\d+([eE][+-]?\d+)?)+")
 SigmaRule = Literal["measured", "drop"] | float  # see `read_scattering_curve`
 
 
@@ -60,13 +62,15 @@ def read_scattering_curve(
     if unit not in PER_ANGSTROM:
         raise InputError(f"unit = '{unit}' is none of q", remedy=nearest(unit, PER_ANGSTROM))
     if not path.is_file():
-        raise InputError(f"{path} does not exist", remedy="correct the path in the config")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{path} {what}", remedy="correct the path in the config")
     by_library = path.suffix.lower() in CANSAS + NXCANSAS
     values, lines = _by_sasdata(path) if by_library else _of_text(path, columns, sigma)
     if not by_library:
         values[:, 0] *= PER_ANGSTROM[unit]
     values, lines, dropped = _with_sigma(path, values, lines, sigma)
     _check_q(path, values[:, 0], lines, unit)
+    _check_sizes(path, values, lines)
     return ScatteringCurve(*values.T.copy(), str(path), dropped)
 
 
@@ -79,7 +83,10 @@ def _of_text(path: Path, columns: Sequence[int], sigma: SigmaRule) -> tuple[np.n
         text = path.read_text(encoding="utf-8", errors="replace")
     lines = [(n, line.partition("#")[0].strip()) for n, line in enumerate(text.splitlines(), 1)]
     rows = [(n, re.split(r"[\s,;]+", line.strip(",; \t"))) for n, line in lines if line]
+    if rows and all(DECIMAL_COMMAS.fullmatch(line) for _, line in lines if line):
+        raise InputError(f"{path} has numbers with decimal commas: '{lines[0][1]}'", remedy="write them with points")
     start, stop = _longest_block(rows, max(columns[:2]) + 1)
+    _check_beside(path, rows, start, stop, columns)
     rows = rows[start:stop]
     if not rows:
         raise InputError(f"{path} has no rows of numbers", remedy="give rows of q, intensity and sigma")
@@ -111,6 +118,30 @@ def _longest_block(rows: list[tuple[int, list[str]]], columns: int) -> tuple[int
     return best
 
 
+def _check_beside(path: Path, rows: list[tuple[int, list[str]]], start: int, stop: int, columns: Sequence[int]) -> None:
+    """Raise InputError where rows beside the table go on with it: as many numbers, q before or behind, I not 0. The
+    line between them cannot be read, and they would be lost."""
+
+    def of(place: int) -> list[float] | None:
+        fields = rows[place][1]
+        values = [number(fields[c]) for c in columns if c < len(fields)]
+        fits = len(fields) == len(rows[start][1]) and None not in values and np.all(np.isfinite(values))
+        return values if fits and values[1] else None
+
+    if stop - start < 2:
+        return
+    first, last = of(start), of(stop - 1)
+    for place in (*range(start), *range(stop, len(rows))):
+        there = of(place)
+        if there and first and last and (0 <= there[0] < first[0] if place < start else there[0] > last[0]):
+            n, fields = rows[start - 1] if place < start else rows[stop]
+            raise InputError(
+                f"{path}: line {n}: '{' '.join(fields)[:60]}' cannot be read, between line {rows[min(place, start)][0]}"
+                f" and line {rows[max(place, stop - 1)][0]} of the table",
+                remedy="correct or remove the line",
+            )
+
+
 def _by_sasdata(path: Path) -> tuple[np.ndarray, list[str]]:
     """The first one-dimensional data of a file of canSAS or NXcanSAS."""
     try:
@@ -120,7 +151,7 @@ def _by_sasdata(path: Path) -> tuple[np.ndarray, list[str]]:
             f"{path} is of canSAS, and sasdata is not installed", remedy="pip install 'hpcfit[clusters]'"
         ) from None
     with reading(f"{path} cannot be read by sasdata", "write it as canSAS 1.0, 1.1 or NXcanSAS, or as three columns"):
-        found = [data for data in Loader().load(str(path)) if hasattr(data, "x") and len(data.x)]
+        found = [data for data in Loader().load(str(path)) if np.size(getattr(data, "x", None)) > 1]
         if not found:
             raise ValueError("no one-dimensional data in it")
         data = found[0]
@@ -168,6 +199,24 @@ def _check_q(path: Path, q: np.ndarray, lines: list[str], unit: str) -> None:
         raise InputError(
             f"{path}: q from {q[0]:g} to {q[-1]:g} 1/A cannot be: 0 to {LARGEST_Q:g} can",
             remedy=f"correct unit = '{unit}', or the columns",
+        )
+
+
+def _check_sizes(path: Path, values: np.ndarray, lines: list[str]) -> None:
+    """Raise InputError for numbers whose squares are none, and for a curve without an intensity above 0."""
+    sizes = np.abs(values[:, 1:])
+    wrong = np.any(sizes > LARGEST, axis=1) | (sizes[:, 1] < 1 / LARGEST)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(
+            f"{path}: {lines[row]}: I = {values[row, 1]:g} and sigma = {values[row, 2]:g} cannot be measured",
+            remedy=f"give sizes between {1 / LARGEST:g} and {LARGEST:g}, or correct the columns",
+        )
+    if not np.any(values[:, 1] > 0):
+        raise InputError(
+            f"{path}: no intensity is above 0, from I = {values[0, 1]:g} at {lines[0]} to {values[-1, 1]:g} at"
+            f" {lines[-1]}",
+            remedy="check the subtraction of the solvent, or correct the columns",
         )
 
 

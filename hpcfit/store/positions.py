@@ -43,6 +43,9 @@ from hpcfit.store.shard import (
 from hpcfit.store.writer import ShardWriter
 
 NOUNS = {"positions": "the position", "forces": "the force", "box": "the box vector"}
+FURTHEST = 1e6  # A: beyond, float32 keeps places to 0.06 A only
+FLAT = 1e-6  # volume of a box over that of one with the same lengths and right angles, below which it has none
+REPAIR = "repair the trajectory, or leave the frame out with start, stop and stride"
 
 
 class PositionFrames(NamedTuple):
@@ -236,7 +239,7 @@ class PositionContent(Content):
         if (frame.box is not None) != self.has_box:
             raise InputError(
                 f"{where} has {'no ' * (frame.box is None)}box, unlike those before it",
-                remedy="repair the trajectory, or leave the frame out with start, stop and stride",
+                remedy=REPAIR,
             )
         for name in self._quantities:
             self._check_values(where, name, getattr(frame, name))
@@ -256,7 +259,27 @@ class PositionContent(Content):
             what = f"row {row}" if name == "box" else self.particles.label(row)
             raise InputError(
                 f"{where}: {NOUNS[name]} of {what} is {found[row].tolist()}",
-                remedy="repair the trajectory, or leave the frame out with start, stop and stride",
+                remedy=REPAIR,
+            )
+        if name == "positions" and np.abs(found).max(initial=0.0) > FURTHEST:
+            row = int(np.argmax(np.abs(found).max(axis=1)))
+            raise InputError(
+                f"{where}: {NOUNS[name]} of {self.particles.label(row)} is {found[row].tolist()} A, beyond {FURTHEST:g}"
+                " A, where a store keeps no places",
+                remedy="correct length_unit, or put the particles back into their box",
+            )
+        if name == "box":
+            self._check_volume(where, found)
+
+    def _check_volume(self, where: str, box: np.ndarray) -> None:
+        """Raise InputError where the vectors that the frame repeats along are 0, or lie in one plane."""
+        vectors = np.asarray(box, float)[list(self.pbc)]
+        lengths = np.linalg.norm(vectors, axis=1)
+        size = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0)) if len(vectors) else 1.0
+        if not size > FLAT * np.prod(lengths):
+            raise InputError(
+                f"{where}: the box has no volume: its vectors are {np.asarray(box, float).tolist()} A",
+                remedy=f"{REPAIR}; a system without a box has none in its file",
             )
 
     def write_view(self, folder: Path, plans: Sequence[ShardPlan]) -> None:

@@ -110,8 +110,10 @@ def _times(one: Origins, asked: Asked) -> tuple[np.ndarray, str]:
         _compare_with_store(one, time, asked.timestep)
     if not np.all(np.diff(time) > 0):
         row = int(np.argmin(np.diff(time) > 0))
+        files = dict.fromkeys(PurePath(file).name for file in one.file[row : row + 2])
         raise InputError(
-            f"{one.name}: frame {row} is at {time[row]:g} fs, frame {row + 1} at {time[row + 1]:g} fs",
+            f"{one.name}: frame {row} is at {time[row]:g} fs, frame {row + 1} at {time[row + 1]:g} fs"
+            f" ({', '.join(files)})",
             remedy="times must increase: set timestep_fs where the files have none, or correct their names",
         )
     _compare_with_folder(one, time, asked)
@@ -160,6 +162,11 @@ def _in_window(one: Origins, rows: np.ndarray, time: np.ndarray, step: float, as
     start = float(time[0]) if asked.start is None else asked.start
     stop = float(time[-1]) + step if asked.stop is None else asked.stop
     inside = (time >= start) & ((time < stop) if asked.stop is None else (time <= stop))
+    if len(time) == 1:
+        raise InputError(
+            f"{one.name} has one frame, at {time[0]:g} fs: births, deaths and lifetimes need two at least",
+            remedy="give a trajectory, or all frames of it in one source",
+        )
     if inside.sum() < 2:
         raise InputError(
             f"{one.name}: {inside.sum()} of its frames lie between {start:g} and {stop:g} fs; they are at"

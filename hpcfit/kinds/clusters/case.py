@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -30,6 +30,7 @@ from hpcfit.store.catalog import Block
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.positions import ParticleStore, open_position_store
 
+FLAT = 1e-6  # squared volume of a box of edges of length 1, below which it has none
 LARGEST, LARGEST_SHARE = 256, 0.1  # units of a cluster: beyond both it is taken for a percolating one
 
 
@@ -214,6 +215,8 @@ def _origins(store: ParticleStore, blocks: list[Block]) -> list[Origins]:
 def _check_box(choice: ClustersConfig, store: ParticleStore) -> None:
     """Raise InputError where a box is missing, is said twice, or repeats along some of its vectors only."""
     content = store.content
+    if choice.box is not None and len(choice.box) == 6:
+        _check_angles(choice.box)
     if choice.box is not None and content.has_box:
         raise InputError(
             f"[problem] box = {choice.box}, and the frames of {store.folder} have boxes of their own",
@@ -228,4 +231,14 @@ def _check_box(choice: ClustersConfig, store: ParticleStore) -> None:
         raise InputError(
             f"the frames of {store.folder} repeat along {sum(content.pbc)} of the 3 vectors of their box",
             remedy="set periodic = true to take all three, or false for none",
+        )
+
+
+def _check_angles(box: Sequence[float]) -> None:
+    """Raise InputError where three vectors cannot be at these angles, each to the other two, degrees."""
+    a, b, c = np.cos(np.radians(box[3:]))
+    if not (max(box[3:]) < 180 and 1 - a**2 - b**2 - c**2 + 2 * a * b * c > FLAT):
+        raise InputError(
+            f"[problem] box = {list(box)}: no box has the angles {', '.join(f'{angle:g}' for angle in box[3:])}",
+            remedy="give the angles between b and c, a and c, a and b, each below the sum of the others, all below 360",
         )

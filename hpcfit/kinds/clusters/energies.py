@@ -33,11 +33,16 @@ def read_energies(path: Path) -> Energies:
             rows.append([float(word) for word in line.split()[1:5]])
         except ValueError:
             rows.append([])
-        if len(rows[-1]) < 4:
+        if len(rows[-1]) < 4 or not np.all(np.isfinite(rows[-1])):
             raise InputError(
-                f"{path}, line {number}: '{line.strip()[:60]}' has not the five numbers of CP2K's .ener: step,"
+                f"{path}, line {number}: '{line.strip()[:60]}' has not the five finite numbers of CP2K's .ener: step,"
                 " time (fs), kinetic energy, temperature, potential energy",
                 remedy="repair the line",
+            )
+        if len(rows) > 1 and rows[-1][0] < rows[-2][0]:
+            raise InputError(
+                f"{path}, line {number}: its time is {rows[-1][0]:g} fs, that of the row before {rows[-2][0]:g} fs",
+                remedy="times may not fall: join the files of restarted runs without what both have",
             )
     if not rows:
         raise InputError(f"energies {path} has no rows", remedy="correct [problem] energy_file")

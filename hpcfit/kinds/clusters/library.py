@@ -5,6 +5,7 @@ The composition of a label is the most frequent one among its structures, whatev
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from hpcfit.store.files import sha256_of_file
 
 Choice = Literal["medoid", "first"]
 SUFFIXES = (".xyz", ".pdb")
+FURTHEST = 1e6  # A, from the origin, beyond which no place of an atom can be meant
 TIE = 1e-6  # A, differences of mean distances that do not tell a medoid from another
 
 
@@ -181,7 +183,7 @@ def check_folder(folder: Path) -> None:
     """Raise InputError where there is no such folder."""
     if not folder.is_dir():
         raise InputError(
-            f"the folder of structures {folder} does not exist",
+            f"the folder of structures {folder} {'is a file' if folder.exists() else 'does not exist'}",
             remedy="correct [problem.library] folder, or leave it out: the trajectory's own structures are then taken",
         )
 
@@ -215,6 +217,12 @@ def _atoms_of_xyz(path: Path, lines: Sequence[str]) -> list[tuple[str, str, list
         raise InputError(f"{path}, line 1: '{first}' is no number of atoms", remedy="correct this line") from None
     if len(lines) < n + 2:
         raise InputError(f"{path} has {len(lines)} lines for {n} atoms, not {n + 2}", remedy="give the whole file")
+    behind = next((k for k, line in enumerate(lines[n + 2 :], n + 3) if line.strip()), None)
+    if behind is not None and not lines[behind - 1].strip().isdecimal():  # where another frame would begin
+        raise InputError(
+            f"{path}, line 1 announces {n} atoms, and line {behind} is '{lines[behind - 1].strip()}'",
+            remedy="correct the number of atoms",
+        )
     atoms = []
     for number, line in enumerate(lines[2 : n + 2], 3):
         name, *rest = line.split() or [""]
@@ -242,8 +250,17 @@ def _coordinates(path: Path, number: int, line: str, element: str, values: Seque
         position = [float(value) for value in values]
     except ValueError:
         position = []
-    if not element.isalpha() or len(position) != 3 or not np.all(np.isfinite(position)):
+    if not element.isalpha() or len(position) != 3 or not np.all(np.abs(position) <= FURTHEST):
         raise InputError(
             f"{path}, line {number}: '{line.strip()}' is no element with three coordinates", remedy="correct this line"
         )
+    if not _is_element(element):
+        raise InputError(f"{path}, line {number}: '{element}' is no element", remedy="correct this line")
     return position
+
+
+@functools.cache
+def _is_element(name: str) -> bool:
+    import gemmi
+
+    return gemmi.Element(name).atomic_number > 0

@@ -19,6 +19,17 @@ TIMESTEP = 1000.0
 # Of predictions by ridges; subset3 and subset2 have features of rank 3 and 2.
 RIDGE = {"main": 1e-9, "subset5": 1e-9, "subset3": 1e-6, "subset2": 1e-6}
 
+COLUMNS = {  # of predicted quantities, `predicted_` before them in the tables of predictions
+    "mean_count": "mean_count_per_frame",
+    "occupancy": "occupancy_fraction",
+    "mean_lifetime": "mean_lifetime_fs",
+    "association_rate": "association_rate_per_ps",
+    "dissociation_rate": "dissociation_rate_per_ps",
+    "rg": "mean_radius_of_gyration",
+    "rmax": "mean_max_radius",
+    **{axis: f"mean_semiaxis_{axis}" for axis in "abc"},
+}
+
 
 def golden_folder(shared_data: Path) -> Path:
     """The folder of golden data, skipped where it is absent."""

@@ -121,7 +121,7 @@ def copied(beads, folder):
     return folder / "config.toml"
 
 
-def test_the_tables_agree_with_each_other(beads, whole):
+def test_s5_027_028_029_136_the_tables_agree_with_each_other(beads, whole):
     counts, kinetics = (
         rows(beads, "counts.csv"),
         {row["of"]: row for row in rows(beads, "kinetics.csv") if row["by"] == "label"},
@@ -132,6 +132,7 @@ def test_the_tables_agree_with_each_other(beads, whole):
     n = np.array([[int(row[label]) for label in labels] for row in counts])
     with h5py.File(whole / "clusters.h5") as file:
         np.testing.assert_array_equal(file["counts"][:], n)
+        assert file["counts"].dtype == np.int32
         compositions = file["compositions"][:]
         assert file["labels"].asstr()[:].tolist() == labels
         assert file["trajectory"][:].tolist() == [0] * 70 + [1] * 70
@@ -240,8 +241,26 @@ def test_s5_140_jobs_of_one_unit_find_the_same(beads, whole, tmp_path):
 # ---- the golden data through the whole program -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source", ["arrays", "folder"])
-def test_s5_024_025_026_golden_data_from_end_to_end(shared_data, tmp_path, source):
+KINETICS = {
+    "observations": "total_observations", "occupied": "occupied_frames", "mean_count": "mean_count_per_frame",
+    "occupancy": "occupancy_fraction", "births": "association_events", "deaths": "dissociation_events",
+    "association_rate": "association_rate_per_ps", "dissociation_rate": "dissociation_rate_per_ps",
+    "mean_lifetime": "mean_lifetime_fs", "std_lifetime": "std_lifetime_fs",
+}  # fmt: skip
+# of the golden folders: what the config has more than that without shells
+GROWTH = {
+    "": "",
+    "shell_level0": "Pb-O = 3.3\n[problem.shells]\nin_labels = true\n",
+    "shell_unshared": "Pb-O = { 1 = 3.3 }\n[problem.shells]\nlevels = [1]\nin_labels = true\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "shells"),
+    [("arrays", ""), ("folder", ""), ("arrays", "shell_level0"), ("folder", "shell_unshared")],
+    ids=["arrays", "folder", "level0", "unshared"],
+)
+def test_s5_003_005_013_014_020_022_024_025_026_032_golden_data_from_end_to_end(shared_data, tmp_path, source, shells):
     """From the HDF5 file, whose times begin at 1000 fs, and from files frame_<i>.xyz, whose times are i x 1000 fs."""
     folder = shared_data / "clusters/pbi64_golden"
     if source == "arrays":
@@ -253,26 +272,40 @@ def test_s5_024_025_026_golden_data_from_end_to_end(shared_data, tmp_path, sourc
             write_xyz(tmp_path / f"frames/frame_{k:04d}.xyz", frame, elements)
         text = CONFIG.format(source='trajectory = "frames"\n')
         text = text.replace("frames_per_bin", f"box = {np.diag(box).tolist()}\ntimestep_fs = 1000.0\nframes_per_bin")
+    if shells:
+        text = text.replace("frames_per_bin", 'shell = ["O"]\nframes_per_bin') + GROWTH[shells]
     (tmp_path / "config.toml").write_text(text)
     for command in ("prepare", "optimize"):
         done = here(command, tmp_path / "config.toml")
         assert done.returncode == 0, done.stderr
-    labels, counts = golden.counts_of(folder)
+    labels, counts = golden.counts_of(folder / shells)
     found = rows(tmp_path, "counts.csv")
     assert set(found[0]) - {"frame", "time_fs"} == set(labels)
     np.testing.assert_array_equal([[int(row[label]) for label in labels] for row in found], counts)
     start = 1000.0 if source == "arrays" else 0.0
     assert [float(row["time_fs"]) for row in found] == [start + 1000 * k for k in range(100)]
-    told = {row["label"]: row for row in read_dataset(tmp_path / "run/dataset.json")["labels"]}
-    for row in golden.kinetics_of(folder)["by_label"]:
-        one = told[row["label"]]
-        np.testing.assert_allclose(one["completed_fs"], row["completed_lifetimes_fs"], rtol=1e-12)
-        assert len(one["truncated_fs"]) == row["window_truncated_lifetime_count"]
-        assert one["mean_count"] == pytest.approx(row["mean_count_per_frame"], rel=1e-12)
-        assert one["association_rate"] == pytest.approx(row["association_rate_per_ps"], rel=1e-12)
-    bins = json.loads((folder / "bins.json").read_text())
-    for row in rows(tmp_path, "colormap.csv"):
-        assert int(row["raw_count"]) == bins["raw_count"][row["label"]][int(row["bin_index"])]
+    dataset, told = read_dataset(tmp_path / "run/dataset.json"), golden.kinetics_of(folder / shells)
+    assert_kinetics({row["label"]: row for row in dataset["labels"]}, told["by_label"], "label")
+    assert_kinetics({row["size"]: row for row in dataset["sizes"]}, told["by_size"], "cluster_size")
+    if not shells:
+        bins = json.loads((folder / "bins.json").read_text())
+        for row in rows(tmp_path, "colormap.csv"):
+            label, number = row["label"], int(row["bin_index"])
+            assert int(row["raw_count"]) == bins["raw_count"][label][number]
+            assert float(row["fraction"]) == pytest.approx(bins["fraction"][label][number], rel=1e-12)
+            assert float(row["mean_count_per_frame"]) == pytest.approx(bins["mean_count"][label][number], rel=1e-12)
+
+
+def assert_kinetics(found, expected, name):
+    """All kinetics of a golden table, with its lists of lifetimes."""
+    assert sorted(found) == sorted(row[name] for row in expected)
+    for row in expected:
+        one = found[row[name]]
+        for mine, told in KINETICS.items():
+            assert one[mine] == (None if row[told] is None else pytest.approx(row[told], rel=1e-12)), (row[name], mine)
+        for mine, told in (("completed_fs", "completed"), ("truncated_fs", "window_truncated")):
+            lifetimes = sorted(row[f"{told}_lifetimes_fs"])
+            np.testing.assert_allclose(sorted(one[mine]), lifetimes, rtol=1e-12, err_msg=f"{row[name]} {mine}")
 
 
 def test_cutoffs_from_the_first_minimum_are_written_and_shown(beads, tmp_path):
@@ -304,7 +337,7 @@ def test_s5_010_033_energies_stand_below_the_colormap(beads, tmp_path):
     assert_one_clear_error(here("check", config, *sets("problem.energy_file=run-1.ener")), ["run-1.ener, line 1"])
 
 
-def test_the_demo_is_made_in_seconds_and_runs(tmp_path, monkeypatch):
+def test_s5_123_the_demo_is_made_in_seconds_and_is_summed_up(tmp_path, monkeypatch):
     brief = beads_in_clusters.Beads(frames=70, equilibration=200)
     monkeypatch.setattr(beads_in_clusters, "Beads", lambda: brief)
     done = here("init", "clusters", "--demo", tmp_path / "demo")

@@ -24,6 +24,7 @@ from hpcfit.kinds.clusters.prediction.ridge import LAMBDA, Target, fit_ridge
 from hpcfit.kinds.clusters.prediction.rows import Observed, Row, features, small_data, training_rows
 from hpcfit.kinds.clusters.prediction.shares import Predicted, observed_weights, pruned, tail, with_shares
 from tests.kinds.clusters.golden_library import (
+    COLUMNS,
     RIDGE,
     ROLES,
     TIMESTEP,
@@ -35,17 +36,6 @@ from tests.kinds.clusters.golden_library import (
     rows_of,
     table,
 )
-
-COLUMNS = {
-    "mean_count": "mean_count_per_frame",
-    "occupancy": "occupancy_fraction",
-    "mean_lifetime": "mean_lifetime_fs",
-    "association_rate": "association_rate_per_ps",
-    "dissociation_rate": "dissociation_rate_per_ps",
-    "rg": "mean_radius_of_gyration",
-    "rmax": "mean_max_radius",
-    **{axis: f"mean_semiaxis_{axis}" for axis in "abc"},
-}
 
 
 @pytest.fixture(scope="module")

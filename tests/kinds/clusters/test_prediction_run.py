@@ -7,6 +7,8 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +21,14 @@ from hpcfit.kinds.clusters.files import (
     read_dataset,
     write_dataset,
 )
+from hpcfit.kinds.clusters.geometry import first_shell_pairs
 from hpcfit.kinds.clusters.library import read_structure
+from hpcfit.kinds.clusters.mixture.components import single
+from hpcfit.observables.form_factors import amplitudes
 from hpcfit.testsystems import beads_in_clusters
 from tests.command import ROOT, here, sets
 from tests.conftest import assert_one_clear_error
-from tests.kinds.clusters.golden_library import RIDGE, ROLES, golden_folder, table
+from tests.kinds.clusters.golden_library import COLUMNS, CUTOFFS, RIDGE, ROLES, VARIANTS, golden_folder, table
 from tests.kinds.clusters.test_clusters_run import ARRAYS, CONFIG, copied, everything, rows
 
 
@@ -47,25 +52,35 @@ def frames(shared_data, tmp_path_factory):
 
 # ---- the reference program -------------------------------------------------------------------------------------------
 
+SHAPE = {name: COLUMNS[name] for name in ("rmax", "a", "b", "c")}
+MEDIANS = {  # of the data set: name in the reference, and what joins its pairs
+    "bonds": ("bond_length_medians", "-"), "contacts": ("contact_distance_medians", "-"),
+    "role_contacts": ("geometry_contact_distance_medians", "-"), "angles": ("node_angle_medians", "-"),
+    "node_coordination": ("node_coordination_medians", "-"), "nodes_of": ("non_node_node_coordination_medians", "-"),
+    "coordination": ("atom_coordination_medians", " around-> "),
+}  # fmt: skip
+PAIRS = (("I", "I"), ("I", "Pb"), ("Pb", "Pb"))
 
-@pytest.fixture(scope="module", params=["main", "subset5"])
+
+@pytest.fixture(scope="module", params=VARIANTS)
 def reference(request, frames, tmp_path_factory):
     """A run with the choices of the reference program: its folder, tables of the reference, tolerance of ridges."""
     store, golden = frames
     folder = tmp_path_factory.mktemp(request.param)
-    labels = json.loads((golden / "settings.json").read_text())["variants"][request.param]["library_labels"]
+    chosen = json.loads((golden / "settings.json").read_text())["variants"][request.param]
+    labels, sizes = chosen["library_labels"], chosen["target_node_counts"]
     for one in sorted((golden / "library").iterdir()):
         if labels == "all" or one.name in labels:
             shutil.copytree(one, folder / "library" / one.name)
     shutil.copytree(store / "store", folder / "store")
     text = (store / "config.toml").read_text().replace("[problem.cutoffs]", (
-        '[problem.prediction]\ncompatible = "saxshell"\nfrom_nodes = 4\nthrough_nodes = 5\n'
+        f'[problem.prediction]\ncompatible = "saxshell"\nfrom_nodes = {sizes[0]}\nthrough_nodes = {sizes[-1]}\n'
         '[problem.library]\nfolder = "library"\n[problem.cutoffs]'
     ))  # fmt: skip
     (folder / "config.toml").write_text(text)
     done = here("optimize", folder / "config.toml")
     assert done.returncode == 0, done.stderr
-    told = {name: table(golden, request.param, name) for name in ("training", "dw")}
+    told = {name: table(golden, request.param, name) for name in ("training", "dw", "geometry", "saxs")}
     return folder, told, RIDGE[request.param]
 
 
@@ -105,6 +120,71 @@ def test_s5_042_133_rows_and_candidates_with_reasons_are_in_the_data_set(referen
     assert found["without_nodes"] == (["I"] if len(mine) > 5 else [])
 
 
+def test_s5_019_045_to_059_067_110_all_candidates_have_the_values_and_fates_of_the_reference(reference):
+    folder, told, tolerance = reference
+    found = read_dataset(folder / "run/dataset.json")["prediction"]
+    mine = {
+        (one["candidate"]["n_node"], one["candidate"]["label"]): one for one in (*found["predicted"], *found["out"])
+    }
+    assert len(mine) == len(told["training"]["scored_candidates"])
+    for one in told["training"]["scored_candidates"]:
+        row = mine[one["target_node_count"], one["label"]]
+        for name, column in COLUMNS.items():
+            # axes that are 0, which the reference has as 1e-8
+            near = 1e-7 if name in ("b", "c") else 1e-12
+            assert row["values"][name] == pytest.approx(one[f"predicted_{column}"], rel=tolerance, abs=near), name
+        assert row["score"] == pytest.approx(one["predicted_stability_score"], rel=tolerance)
+        assert (row["source"], row["fate"]) == (one["source_label"], one["fate"])
+    assert found["largest"] == told["training"]["max_predicted_node_count"]
+    for one in told["training"]["training"]:
+        row = next(row for row in found["training"] if row["label"] == one["label"])
+        assert row["stability"] == pytest.approx(one["stability_weight"], rel=1e-12)
+        assert row["population_weight"] == pytest.approx(one["population_weight"], rel=1e-12)
+        for name in ("rmax", "a", "b", "c"):
+            assert row["shape"][name] == pytest.approx(one[SHAPE[name]], rel=1e-12, abs=2e-8), name
+
+
+def test_s5_021_069_to_081_medians_of_the_library_are_those_of_the_reference(reference):
+    folder, told, _ = reference
+    found = read_dataset(folder / "run/dataset.json")["prediction"]["geometry"]
+    assert found["cutoffs"] == {"I-Pb": 4.0}
+    assert found["node_bond"]["median"] == pytest.approx(told["geometry"]["node_bond_length"], rel=1e-14)
+    for name, (column, between) in MEDIANS.items():
+        medians = {key.replace("-", between): one["median"] for key, one in found[name].items()}
+        assert medians == pytest.approx(told["geometry"][column], rel=1e-13), name
+
+
+def test_s5_092_117_the_mixtures_of_the_reference_follow_from_the_files_of_a_run(reference, frames):
+    """Weights, widths and representatives are those of the run, predicted structures the reference's, whose places
+    nothing can reproduce."""
+    folder, told, tolerance = reference
+    saxs, variant = told["saxs"], told["training"]["variant"]
+    q = np.array(saxs["q"])
+    f = amplitudes(("I", "Pb"), q)
+    sigma = {
+        (row["Type"], row["Label"], row["Pair"]): float(row["Sigma (Å)"]) for row in rows(folder, "debye_waller.csv")
+    }
+    stands = {row["label"]: row["representative"] for row in
+              read_dataset(folder / "run/dataset.json")["prediction"]["training"]}  # fmt: skip
+    shell = partial(first_shell_pairs, roles=ROLES, cutoffs=CUTOFFS)
+    entries = {(one["kind"], one["label"]): one for one in saxs["single_structure"]}
+    for name, raw in (
+        ("histogram_observed.csv", "observed_raw_model"),
+        ("histogram_combined.csv", "combined_raw_model"),
+    ):
+        mean = np.zeros(len(q))
+        for row in rows(folder, name):
+            kind, label, weight = row["source"], row["label"], float(row["normalized_weight"])
+            golden = frames[1] / ("" if variant == "main" else variant) / entries[kind, label]["structure"]
+            one = read_structure(Path(stands[label]) if kind == "observed" else golden, ROLES)
+            spread = np.array([sigma.get((kind.capitalize(), label, "-".join(pair)), 0.0) for pair in PAIRS])
+            intensity = single(label, 1.0, one, ("I", "Pb"), f, q, spread, shell(one)).intensity(q)
+            # sigma of ridges is known to `tolerance`, and damps by exp(-q^2 sigma^2 / 2) with q sigma up to some 3
+            np.testing.assert_allclose(intensity, entries[kind, label]["intensity"], rtol=1e-7 + 10 * tolerance)
+            mean += weight * intensity
+        np.testing.assert_allclose(mean, saxs[raw], rtol=1e-6)
+
+
 def test_s5_115_widths_are_those_of_the_reference(reference):
     folder, told, tolerance = reference
     found = rows(folder, "debye_waller.csv")
@@ -140,6 +220,61 @@ def test_s5_089_118_a_structure_of_each_predicted_cluster(reference):
     for one in told["training"]["predictions"]:
         found = read_structure(folder / "run" / one["file"], ROLES)
         assert {name: found.elements.count(name) for name in set(found.elements)} == one["element_counts"]
+
+
+def irregular(folder, golden):
+    """A library of all that a folder may hold, from the golden one; the files of label PbI by where they lie."""
+    files = {one.name: sorted(one.glob("*.xyz")) for one in golden.iterdir()}
+    content = {
+        "PbI/motif_1": files["PbI"][:3], "PbI/motif_b": files["PbI"][3:], "PbI": files["PbI2"][:1],
+        "representative_Pb": files["Pb"][:1], "Pb2I3": files["Pb2I3"][:1], "Pb": files["Pb"], "I": files["I"],
+        "PbI3": [*files["PbI2"][:4], files["PbI3"][0]], "Pb2I2": files["Pb2I2"], "Pb9": [],
+    }  # fmt: skip
+    for name, some in content.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for one in some:
+            shutil.copy(one, folder / name)
+    never = "".join(f"Pb {4 * k} 0 0\n" for k in range(4)) + "".join(f"I {1.5 * k} 3 {0.1 * k}\n" for k in range(9))
+    for name, text in (("Pb4I9/only.xyz", f"13\n\n{never}"), ("representative_Pb/broken.xyz", "no structure"),
+                       ("stray.xyz", "1\n\nPb 0 0 0\n"), ("Pb/notes.md", "notes")):  # fmt: skip
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize("choices", ['compatible = "saxshell"', ""], ids=["saxshell", "own"])
+def test_s5_008_035_036_103_irregular_libraries_from_end_to_end(frames, tmp_path, choices):
+    """Motif folders with a file beside them, representatives, labels of one file, a folder of another label, a label
+    that the frames never have, an empty folder, and files that are none of it."""
+    store, golden = frames
+    irregular(tmp_path / "library", golden / "library")
+    shutil.copytree(store / "store", tmp_path / "store")
+    text = f'[problem.prediction]\n{choices}\n[problem.library]\nfolder = "library"\n[problem.cutoffs]'
+    (tmp_path / "config.toml").write_text((store / "config.toml").read_text().replace("[problem.cutoffs]", text))
+    done = here("optimize", tmp_path / "config.toml")
+    assert done.returncode == 0, done.stderr
+    found = read_dataset(tmp_path / "run/dataset.json")["prediction"]
+    mine = {row["label"]: row for row in found["training"]}
+    assert {label: (row["counts"], row["n_structures"]) for label, row in mine.items()} == {
+        "Pb": ({"Pb": 1}, 6), "PbI": ({"Pb": 1, "I": 1}, 6), "PbI3": ({"Pb": 1, "I": 2}, 5),
+        "Pb2I2": ({"Pb": 2, "I": 2}, 6), "Pb2I3": ({"Pb": 2, "I": 3}, 1), "Pb4I9": ({"Pb": 4, "I": 9}, 1),
+    }  # fmt: skip
+    assert found["without_nodes"] == ["I"]
+    told = {one["label"]: one for one in json.loads((golden / "kinetics.json").read_text())["by_label"]}
+    for label, row in mine.items():
+        expected = told[label]["mean_count_per_frame"] if label in told else 0.0
+        assert row["observed"]["mean_count"] == pytest.approx(expected, rel=1e-12)
+    assert mine["Pb4I9"]["observed"]["mean_lifetime"] is None
+    notes = {row["Label"]: row["Notes"] for row in rows(tmp_path, "lifetimes.csv") if row["Type"] == "Observed"}
+    assert notes["Pb4I9"] == "not seen in the frames"
+    assert notes["PbI2"] == "not in the library"
+    methods = {}
+    for row in rows(tmp_path, "debye_waller.csv"):
+        methods.setdefault((row["Type"], row["Label"]), set()).add((row["Method"], row["Support"]))
+    assert ("Ensemble", "7") in methods["Observed", "PbI"]  # with the file beside the motifs
+    for label in ("Pb2I3", "Pb4I9"):
+        assert {method for method, _ in methods["Observed", label]} == {"Ridge"}
+    assert {one["candidate"]["n_node"] for one in found["predicted"]} <= {5, 6}
+    assert len(list((tmp_path / "run/predicted").iterdir())) == len(found["predicted"]) > 0
 
 
 # ---- the trajectory's own structures ---------------------------------------------------------------------------------

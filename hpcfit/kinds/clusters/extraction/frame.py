@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
+from hpcfit.errors import InputError
 from hpcfit.kinds.clusters.composition import Structure
 from hpcfit.kinds.clusters.extraction.cutoffs import Cutoffs
 from hpcfit.kinds.clusters.extraction.neighbours import Pairs, minimum_image, pairs_within
@@ -104,6 +105,12 @@ class Finder:
         asking = nodes + (len(of.roles.linker) if cutoff[nodes:, nodes:].any() else 0)
         kind = of.kind[of.unit]
         pairs = pairs_within(x, box, cutoff, kind, kind < asking, where)
+        if np.any(same := pairs.distance == 0):
+            a, b = (of.particle[ends[np.argmax(same)]] for ends in (pairs.i, pairs.j))
+            raise InputError(
+                f"{where}: atoms {a} and {b} are at one place ({int(same.sum())} such pairs)",
+                remedy="repair the frame in its source; a frame of zeros was perhaps never written",
+            )
         return pairs.chosen(of.unit[pairs.i] != of.unit[pairs.j])
 
     def _within_shell(self, pairs: Pairs) -> np.ndarray:

@@ -25,6 +25,12 @@ class FileConfig(Table):
 
     _path = field_validator("file")(relative_to_config)
 
+    @model_validator(mode="after")
+    def _different_columns(self) -> FileConfig:
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"columns = {self.columns} names a column twice: q, I and sigma have one each")
+        return self
+
 
 class CurveConfig(FileConfig):
     """A measured curve, or the segment of one detector. q_min, q_max: the rows that are used, 1/A."""

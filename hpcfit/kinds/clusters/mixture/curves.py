@@ -52,6 +52,11 @@ def measured_of(choice: ScatteringTables) -> Measured:
     solvent = None if choice.background is None else _read(choice.background)
     if solvent is not None and choice.background.use == "subtract":
         curve, solvent = without_background(curve.between(*_window(chosen)), solvent, choice.background.factor), None
+        if not np.any(curve.intensity > 0):
+            raise InputError(
+                f"{curve.source}: no intensity is above 0, the largest is {curve.intensity.max():g}",
+                remedy="correct [problem.background] factor, or fit the solvent: use = 'fit'",
+            )
     region, why = _guinier(curve, chosen)
     curve = curve.between(*_window(chosen))
     if solvent is not None:

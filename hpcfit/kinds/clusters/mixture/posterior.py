@@ -108,7 +108,7 @@ def _sample(mixture: Mixture, result: MixtureResult, draws: int, burn: int, seed
     )  # fmt: skip
     before = np.random.get_state()  # noqa: NPY002 (bumps draws from NumPy's global numbers)
     try:
-        np.random.seed(seed)  # noqa: NPY002
+        _seed(seed)
         state = sampler.sample()
     finally:
         np.random.set_state(before)  # noqa: NPY002
@@ -116,6 +116,15 @@ def _sample(mixture: Mixture, result: MixtureResult, draws: int, burn: int, seed
     drawn = state.draw()
     r = np.atleast_1d(np.asarray(state.gelman(), float))
     return _posterior(mixture, coordinates, np.asarray(drawn.points), r, float(-np.max(drawn.logp)), random)
+
+
+def _seed(seed: int) -> None:
+    """Seed the numbers that bumps draws: NumPy's global ones, and those that numba has for compiled code, in which
+    bumps makes its proposals; they would begin at another place in each process."""
+    from numba import njit
+
+    np.random.seed(seed)  # noqa: NPY002
+    njit(lambda number: np.random.seed(number))(seed)  # noqa: NPY002
 
 
 class _Model:
