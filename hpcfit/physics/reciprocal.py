@@ -43,7 +43,7 @@ def metric(cell) -> np.ndarray:
     g = np.outer(lengths, lengths) * cosines
     if not np.all(lengths > 0) or not np.linalg.det(cosines) > 0:
         raise InputError(
-            f"cell {tuple(cell)} is not a cell: lengths must be positive and angles span a volume",
+            f"cell {tuple(map(float, cell))} is not a cell: lengths must be positive and angles span a volume",
             remedy="give a, b, c in A and alpha, beta, gamma in degrees",
         )
     return g

@@ -127,9 +127,18 @@ def _check(raw: RawMap, path: Path) -> None:
             raise InputError(f"{path}: ndiv = {ndiv.tolist()}", remedy="give three positive integers")
     if raw.cell is not None:
         cell = np.ravel(np.asarray(raw.cell, float))
-        numbers = cell.shape == (6,) and np.all(np.isfinite(cell)) and cell.min() > 0
-        if not numbers or not np.linalg.det(metric(cell)) > 0:
-            raise InputError(f"{path}: cell = {cell.tolist()}", remedy="give lengths (A) and angles of a cell")
+        if not _is_cell(cell):
+            raise InputError(f"{path}: cell = {cell.tolist()}", remedy="give lengths (A) and angles that span a volume")
+
+
+def _is_cell(cell: np.ndarray) -> bool:
+    if cell.shape != (6,) or not np.all(np.isfinite(cell)):
+        return False
+    try:
+        metric(cell)
+    except InputError:
+        return False
+    return True
 
 
 def _operator(text: str) -> np.ndarray:

@@ -131,6 +131,92 @@ def test_archives_that_cannot_be_used(tmp_path, arrays, words):
         read(tmp_path / "map.npz")
 
 
+GOOD = {"hkl": HKL, "intensity": np.arange(1.0, 6), "cell": CELL}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"ndiv": (-1, 1, 1)}, r"ndiv = \[-1.0, 1.0, 1.0\]"),
+        ({"ndiv": (0, 1, 1)}, "ndiv = "),
+        ({"ndiv": (1.5, 1, 1)}, r"ndiv = \[1.5"),
+        ({"ndiv": (1, 1)}, r"ndiv = \[1.0, 1.0\]"),
+        ({"ndiv": np.array(["1", "1", "1"])}, "ndiv of type <U1"),
+        ({"cell": (np.nan, *CELL[1:])}, r"cell = \[nan"),
+        ({"cell": (-5.0, *CELL[1:])}, r"cell = \[-5"),
+        ({"cell": (10, 10, 10, 10, 90, 170)}, "cell = "),
+        ({"cell": CELL[:3]}, "cell = "),
+        ({"mask": np.array(["False"] * 5)}, "mask of type <U5 has 'False'"),
+        ({"mask": np.array([0, 1, 2, 1, 1])}, "mask of type int64 has 2"),
+        ({"mask": np.array([0, 1, np.nan, 1, 1])}, "mask of type float64 has nan"),
+        ({"hkl": HKL.astype(np.int64) + 2**32}, "hkl reach 4.29"),
+        ({"hkl": np.array([["1", "2", "3"]] * 5)}, "not integers"),
+        ({"intensity": np.arange(1.0, 6) * (1 + 1j)}, "intensity of type complex128"),
+        ({"intensity": np.array(["a"] * 5)}, "intensity of type <U1"),
+        ({"sigma": np.array(["a"] * 5)}, "sigma of type <U1"),
+        ({"half1": np.ones(5) * 1j, "half2": np.ones(5)}, "half-sets of type complex128"),
+    ],
+    ids=["negative", "zero", "fraction", "two", "text of ndiv", "nan", "length", "angles", "half a cell", "words",
+         "twos", "nan of mask", "wrapped", "text of hkl", "complex", "text", "text of sigma", "complex halves"],
+)  # fmt: skip
+def test_what_can_be_no_map_names_the_array_and_its_value(tmp_path, changed, words):
+    np.savez(tmp_path / "map.npz", **GOOD | changed)
+    with pytest.raises(InputError, match=words):
+        read(tmp_path / "map.npz")
+
+
+@pytest.mark.parametrize("mask", [[0, 1, 1, 0, 1], [False, True, True, False, True], [0.0, 1, 1, 0, 1]],
+                         ids=["integers", "booleans", "numbers"])  # fmt: skip
+def test_masks_of_zeros_and_ones_are_read(tmp_path, mask):
+    np.savez(tmp_path / "map.npz", **GOOD, mask=np.array(mask))
+    np.testing.assert_array_equal(read(tmp_path / "map.npz").intensity, [2, 3, 5])
+
+
+def test_columns_of_an_mtz_may_stand_in_any_order(tmp_path):
+    import gemmi
+
+    usual = write_mtz(tmp_path / "map.mtz", I=("J", [1, 2, 3, 4, 5]), SIGI=("Q", [0.1] * 5))
+    file = gemmi.read_mtz_file(str(usual))
+    other = gemmi.Mtz()
+    other.spacegroup = file.spacegroup
+    other.set_cell_for_all(file.cell)
+    order = ["I", "SIGI", "L", "H", "K"]
+    other.add_dataset("data")
+    for label in order:
+        other.add_column(label, file.column_with_label(label).type)
+    other.set_data(np.column_stack([np.array(file.column_with_label(label).array) for label in order]))
+    other.write_to_file(str(tmp_path / "other.mtz"))
+    np.testing.assert_array_equal(read(tmp_path / "other.mtz").hkl, read(usual).hkl)
+    np.testing.assert_array_equal(read(tmp_path / "other.mtz").intensity, read(usual).intensity)
+
+
+def test_a_column_of_another_type_is_no_intensity(tmp_path):
+    path = write_mtz(tmp_path / "map.mtz", I=("J", np.ones(5)), PHI=("P", np.ones(5)), SIGI=("Q", np.ones(5)))
+    for label, kind in (("PHI", "P, a phase"), ("SIGI", "Q, a standard deviation")):
+        with pytest.raises(InputError, match=f"'{label}' has type {kind}; an intensity"):
+            read(path, intensity=label)
+
+
+def test_what_a_refinement_leaves_is_said_to_be_bragg_data(tmp_path, caplog):
+    columns = {"I": ("J", np.arange(1, 6)), "FreeR_flag": ("I", [0, 1, 0, 0, 1]), "PHIC": ("P", np.ones(5))}
+    read(write_mtz(tmp_path / "map.mtz", **columns))
+    assert "has free flags (FreeR_flag) and phases (PHIC), as Bragg data" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["batch column", "rows twice"])
+def test_unmerged_reflections_are_refused(tmp_path, how):
+    import gemmi
+
+    more = {"M_ISYM": ("Y", np.ones(5))} if how == "batch column" else {}
+    path = write_mtz(tmp_path / "map.mtz", I=("J", np.ones(5)), **more)
+    if how == "rows twice":
+        file = gemmi.read_mtz_file(str(path))
+        file.set_data(np.vstack([np.array(file)] * 2))
+        file.write_to_file(str(path))
+    with pytest.raises(InputError, match=r"map.mtz is unmerged \(columns M_ISYM\)|10 rows have 5 different indices"):
+        read(path)
+
+
 def test_mtz_keeps_indices_group_and_sigma(tmp_path):
     path = write_mtz(tmp_path / "map.mtz", I=("J", [1, 2, np.nan, 4, 5]), SIGI=("Q", [0.1, 0.2, 0.3, 0, 0.5]))
     found = read(path)

@@ -49,6 +49,16 @@ def write(path, group, *, d_min=2.5, leave_out=(), columns=("FC", "PHIC"), cell=
     return path
 
 
+@pytest.mark.parametrize(("columns", "words"), [
+    (("PHIC", "FC"), r"'PHIC' has type P, a phase; an amplitude \(F\)"),
+    (("FC", "FC"), r"'FC' has type F, an amplitude; a phase \(P\) is wanted"),
+    (("H", "PHIC"), "'H' has type H, an index"),
+], ids=["swapped", "no phase", "index"])  # fmt: skip
+def test_columns_of_other_types_are_refused(tmp_path, columns, words):
+    with pytest.raises(InputError, match=words):
+        mtz.read_mtz(write(tmp_path / "a.mtz", "P 41"), columns)
+
+
 @pytest.mark.parametrize("group", list(CELLS))
 def test_expansion_to_p1_is_direct_summation_of_the_whole_cell(tmp_path, group):
     data = mtz.read_mtz(write(tmp_path / "a.mtz", group))

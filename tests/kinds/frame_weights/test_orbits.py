@@ -116,3 +116,57 @@ def test_copies_of_an_orbit_are_held_out_with_it():
     assert None not in turned
     assert np.array_equal(fold[turned], fold)
     assert len(np.unique(fold)) == 4
+
+
+ORTHORHOMBIC = (9.0, 10.0, 11.0, 90.0, 90.0, 90.0)
+
+
+@pytest.mark.parametrize("laue", ["4/m", "m-3m", "6/mmm", "P 4", "-3m"])
+def test_a_class_that_the_cell_has_not_is_refused_with_those_that_it_has(laue):
+    store = reflections(3.0, cell=ORTHORHOMBIC)
+    values = measured(store.hkl, np.arange(len(store)), cell=ORTHORHOMBIC)
+    with pytest.raises(InputError, match=rf"'{laue}' makes axes equal .*9.0, 10.0, 11.0") as found:
+        match_orbits(store, values, choice(laue=laue))
+    assert "its cell has -1, 2/m, mmm:" in str(found.value)
+    match_orbits(store, values, choice(laue="mmm"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "good", "bad"),
+    [
+        ((10.0, 10.1, 12.0, 90.0, 90.2, 90.0), "4/mmm", "m-3m"),  # constant pressure: nearly tetragonal
+        ((10.0, 10.0, 12.0, 90.0, 90.0, 120.0), "6/mmm", "4/m"),
+        ((10.0, 11.0, 12.0, 90.0, 100.0, 90.0), "2/m", "mmm"),
+    ],
+    ids=["nearly", "hexagonal", "monoclinic"],
+)
+def test_a_class_fits_a_cell_to_its_own_spread(cell, good, bad):
+    store = reflections(4.0, cell=cell)
+    values = measured(store.hkl, np.arange(len(store)), cell=cell)
+    match_orbits(store, values, choice(laue=good))
+    with pytest.raises(InputError, match="makes axes equal"):
+        match_orbits(store, values, choice(laue=bad))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-7, 0.1])
+def test_mates_of_a_symmetrised_map_without_a_group_are_found_by_their_values(noise, caplog):
+    caplog.set_level("INFO", logger="hpcfit")
+    store = reflections(3.0)
+    random = measured(store.hkl, np.random.default_rng(3).random(len(store)))
+    symmetrised = match_orbits(store, random, choice(laue="4/m"))
+    values = symmetrised.observed[symmetrised.orbit[np.argsort(symmetrised.column)]]
+    values = values + noise * np.random.default_rng(4).normal(size=len(values))
+    found = match_orbits(store, measured(store.hkl, values), choice(laue="P1"))
+    joined = len(np.unique(found.mates))
+    if noise == 0.1:
+        assert joined == len(store)
+    else:
+        assert joined == len(symmetrised.observed)
+        assert "equal over the Laue class 4/m" in caplog.text
+
+
+def test_mates_by_the_group_of_the_store_are_held_out_together():
+    store = Reflections(reflections(3.0).hkl, (1, 1, 1), CELL, "P 4")
+    found = match_orbits(store, measured(store.hkl, np.random.default_rng(3).random(len(store))), choice(laue="P1"))
+    four = match_orbits(store, measured(store.hkl, np.arange(len(store))), choice(laue="4/m"))
+    assert len(np.unique(found.mates)) == len(four.observed)
