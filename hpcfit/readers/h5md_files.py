@@ -113,11 +113,6 @@ def frames(path: Path, group: str | None, rows: range) -> Iterator[Frame]:
             )
 
 
-def fixed_box(path: Path, group: str | None) -> np.ndarray | None:
-    """The box [3, 3] A of the first frame, None without one."""
-    return next(iter(frames(path, group, range(1)))).box if layout_of(path, group).n_frames else None
-
-
 # ---- what the file says --------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """`hpcfit prepare` with content = "positions": what the file says comes back, for particles known by elements alone.
 
-Not proved: that a box which MDAnalysis turns into lengths and angles keeps its orientation.
+That boxes of other formats keep their orientation: tests/readers/test_files_as_written.py.
 """
 
 import gzip
