@@ -44,7 +44,6 @@ NO_FORCES = (
     "have the simulation write forces ([simulate] forces = true, GROMACS: nstfout), or choose frames that have them"
     " with start, stop and stride"
 )
-FURTHEST = 1e6  # A, from the origin: a tenth of a millimetre
 STRONGEST = 1e5  # kJ/mol/A: atoms that lie on each other
 
 
@@ -89,7 +88,7 @@ class ParticleSource(ReaderSource):
     def _checked(self, frame: Frame) -> Frame:
         if self.forces and frame.forces is None:
             raise InputError(f"{self.path}, frame {frame.row}: no forces", remedy=NO_FORCES)
-        frame = self.within(frame)
+        frame = self.taken(frame)
         found, first = _box_of(frame.box is not None, frame.pbc), _box_of(self.has_box, self.pbc)
         if found != first:
             raise InputError(
@@ -98,15 +97,8 @@ class ParticleSource(ReaderSource):
             )
         return self._plausible(frame) if self.forces else frame._replace(forces=None)
 
-    def within(self, frame: Frame) -> Frame:
-        """A frame whose atoms are where atoms can be; a box that repeats along no vector is none where forces are."""
-        furthest = float(np.abs(frame.positions).max(initial=0.0))
-        if furthest > FURTHEST:
-            atom = int(np.abs(frame.positions).max(axis=1).argmax())
-            raise InputError(
-                f"{self.path}, frame {frame.row}: atom {atom} is at {frame.positions[atom].tolist()} A",
-                remedy="repair the trajectory, or leave the frame out with start, stop and stride",
-            )
+    def taken(self, frame: Frame) -> Frame:
+        """A frame as it is taken: a box that repeats along no vector is none where forces are."""
         return frame._replace(box=None) if self.forces and not any(frame.pbc) else frame
 
     def _plausible(self, frame: Frame) -> Frame:
@@ -206,7 +198,7 @@ def _open_trajectory(entry: Entry, of: OfFiles, forces: bool) -> ParticleSource:
 
 
 def _looked_at(source: ParticleSource, units: Units) -> ParticleSource:
-    first = source.within(next(iter(source.read(0, 1))))
+    first = source.taken(next(iter(source.read(0, 1))))
     source = replace(source, has_box=first.box is not None, pbc=first.pbc)
     frame = next(source.frames(0, 1))
     check_finite(source.path, frame.row, "position", frame.positions)
@@ -312,7 +304,7 @@ def _guessed(source: ParticleSource, found: Particles | None) -> Particles:
     if not source.forces:
         return found or particles_of_elements(source.reader.elements)
     if found is None:
-        first = source.within(next(iter(source.read(0, 1))))
+        first = source.taken(next(iter(source.read(0, 1))))
         box = None if first.box is None else opened_box(first.box, first.pbc)
         found = guessed_particles(source.reader.elements, first.positions, box)
     return found if source.of.system is None else with_system(found, read_system(source.of.system))
