@@ -226,7 +226,7 @@ def test_other_settings_in_the_same_folder_name_key_and_both_values(folder):
 
 
 def test_folders_and_files_that_are_no_pieces(folder, tmp_path):
-    with pytest.raises(InputError, match=r"has no settings\.json"):
+    with pytest.raises(InputError, match=r"has no frames: .*`hpcfit simulate`, which has settings\.json"):
         opened(tmp_path)
     for name in ("catalog.h5", "piece_00002.h5"):
         with h5py.File(folder / name, "w") as file:
