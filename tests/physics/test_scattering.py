@@ -112,10 +112,20 @@ def test_a_supercell_of_equal_cells_scatters_at_whole_indices_only(crystal):
     assert np.abs(f[~whole]).max() < 1e-4 * scale
 
 
-@pytest.mark.parametrize("element", ["X", "Qq", "", "1H", "Es"])
+@pytest.mark.parametrize("element", ["Xx", "Qq", "", "1H", "Es"])
 def test_an_unknown_element_is_named(element):
     with pytest.raises(InputError, match=f"'{element}' is not an element"):
         scattering.DensityFFT([element], CELL, [[1, 0, 0]], 2.0)
+
+
+def test_a_site_without_electrons_does_not_scatter(crystal):
+    elements, x = crystal
+    hkl = [[1, 0, 0], [0, 2, 1], [3, 1, 2]]
+    alone = scattering.DensityFFT(elements, CELL, hkl, 2.0)(x)
+    sites = scattering.DensityFFT(["X", *elements, "X"], CELL, hkl, 2.0)(
+        np.vstack([[0.1, 0.2, 0.3], x, [0.5, 0.5, 0.5]])
+    )
+    np.testing.assert_array_equal(sites, alone)
 
 
 def test_impossible_requests_are_said(crystal):
