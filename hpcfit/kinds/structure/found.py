@@ -61,8 +61,10 @@ class Found:
 
     @property
     def converged(self) -> np.ndarray:
-        """True for each that has come to a minimum, as far as its energy can tell, without overlaps."""
-        return np.isin(self.status, CONVERGED) & (self.overlaps == 0)
+        """True for each that has come to a minimum, as far as its energy can tell, without overlaps; walks of basin
+        hopping keep minima alone, so that one that has done all its quenches is at one."""
+        at_minima = CONVERGED if self.quenches is None else (*CONVERGED, MAX_STEPS)
+        return np.isin(self.status, at_minima) & (self.overlaps == 0)
 
     def told(self, reference: float | None) -> dict[str, Any]:
         """Numbers of the method: quartiles over replicas, what it cost, and the share of successes with the standard
@@ -116,7 +118,8 @@ def warnings(found: Sequence[Found], budget: int) -> list[str]:
     """Sentences that a reader must know: replicas that are at no minimum, overlaps, energies that disagree."""
     said = []
     for one in found:
-        spent, clash = int(np.sum(np.isin(one.status, (BUDGET, MAX_STEPS)))), int(np.sum(one.overlaps > 0))
+        too_early = (BUDGET, MAX_STEPS) if one.quenches is None else (BUDGET,)
+        spent, clash = int(np.sum(np.isin(one.status, too_early))), int(np.sum(one.overlaps > 0))
         R, energy = len(one.energy), one.energy[one.best]
         if spent:
             said.append(

@@ -9,7 +9,7 @@ from hpcfit.errors import InputError
 from hpcfit.fit.inner import OfRows
 from hpcfit.fit.lbfgs import Ends, Lbfgs
 from hpcfit.kinds.structure import minimisations
-from hpcfit.kinds.structure.found import CONVERGED
+from hpcfit.kinds.structure.found import CONVERGED, Found, warnings
 from hpcfit.kinds.structure.hopping import Hopping, Hops
 from hpcfit.kinds.structure.landscapes.clusters import Cluster
 from hpcfit.kinds.structure.minimisations import (
@@ -179,3 +179,13 @@ def test_walks_end_with_their_budget():
     product = done(hopping(10**6, budget=200))
     assert product["evaluations"].tolist() == [200] * 4
     assert np.all(product["status"] == BUDGET)
+
+
+@pytest.mark.parametrize(
+    ("quenches", "budget", "at_minima"), [(3, 10**6, 4), (10**6, 200, 0)], ids=["quenches", "budget"]
+)
+def test_a_walk_that_has_done_its_quenches_is_at_a_minimum(quenches, budget, at_minima):
+    found = Found.of("hopping", LJ7, done(hopping(quenches, budget=budget)))
+    assert found.told(None)["converged"] == at_minima
+    said = [f"hopping: {4 - at_minima} of 4 replicas were not at a minimum when their {budget} gradients ended"]
+    assert warnings([found], budget) == ([] if at_minima else said)
