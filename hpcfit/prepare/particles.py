@@ -79,7 +79,7 @@ class ParticleSource(ReaderSource):
     @property
     def digest(self) -> str:
         """SHA-256 of what it reads, and how."""
-        return hashlib.sha256("".join([*self.inputs.values(), self.reading]).encode()).hexdigest()
+        return hashlib.sha256("".join([*self.inputs.values(), self.group, self.reading]).encode()).hexdigest()
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:
         """Frames start to stop - 1 of `rows`. Raises InputError, naming file and frame, where one lacks forces."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 from pathlib import Path
 from typing import NamedTuple
@@ -40,9 +41,17 @@ def pdb_columns(path: Path) -> Columns:
 
 
 def element_named(text: str) -> str:
-    """An element as it is written, SITE for what virtual sites are called, "" for nothing."""
+    """An element as it is written, SITE for what virtual sites are called, "" for nothing and for what is none."""
     element = text.strip().strip("0123456789+-").capitalize()
-    return SITE if element in SITES else element
+    return SITE if element in SITES else element if is_element(element) else ""
+
+
+@functools.cache
+def is_element(name: str) -> bool:
+    """True for the symbol of an element."""
+    import gemmi
+
+    return gemmi.Element(name).atomic_number > 0
 
 
 def warn_of_alternates(path: Path, alternates: int) -> None:

@@ -112,6 +112,11 @@ def open_positions(path: Path, topology: Path | Topology | None, group: str | No
     Raises InputError for files that are missing, damaged, of unknown format, or of other atoms than the topology.
     """
     kind = _kind(path)
+    if group is not None and kind != "h5md":
+        raise InputError(
+            f"{path} is no H5MD: group = '{group}' would have no effect",
+            remedy="leave [[prepare.source]] group out, or give this trajectory a source of its own",
+        )
     if kind == "pieces":
         atoms, n_frames = open_pieces(path)
         return TrajectoryReader(path, atoms, n_frames, read_settings(path).frames)

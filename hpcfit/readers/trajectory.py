@@ -56,6 +56,11 @@ class ReaderSource:
         return self.reader.path
 
     @property
+    def group(self) -> str:
+        """The group of particles of an H5MD that has several, which decides what is read as its bytes do."""
+        return (self.reader.group or "") if isinstance(self.reader, TrajectoryReader) else ""
+
+    @property
     def n_frames(self) -> int:
         """Frames after start, stop and stride."""
         return len(self.rows)
@@ -63,7 +68,7 @@ class ReaderSource:
     @property
     def digest(self) -> str:
         """SHA-256 over all inputs."""
-        return hashlib.sha256("".join(self.inputs.values()).encode()).hexdigest()
+        return hashlib.sha256("".join([*self.inputs.values(), self.group]).encode()).hexdigest()
 
     def read(self, start: int, stop: int) -> Iterator[Frame]:
         """Frames start to stop - 1 of `rows` as the file has them."""

@@ -78,6 +78,14 @@ def test_an_atom_without_an_element_is_named_and_no_tool_is_that_guesses(tmp_pat
     assert "gemmi convert" not in done.stderr
 
 
+@pytest.mark.parametrize("content", ["structure-factors", "positions"])
+def test_a_symbol_that_is_no_element_is_none(tmp_path, content):
+    write_pdb(tmp_path / "top.pdb", [("CL", "CL", (1, 2, 3)), ("C1", "QQ", (4, 4, 4))])
+    write_dcd(tmp_path / "run.dcd", np.ones((2, 2, 3)), (10.0, 10.0, 10.0))
+    done = here("prepare", write_config(tmp_path, 'trajectory = "run.dcd"\ntopology = "top.pdb"', content))
+    assert_one_clear_error(done, ["top.pdb has no element for atom 1 (C1", "columns 77-78"])
+
+
 def test_alternate_locations_are_said(tmp_path):
     write_pdb(tmp_path / "top.pdb", [("CA", "C", (1, 2, 3)), ("CB", "C", (4, 4, 4), "ALA", "A"),
                                      ("CB", "C", (4, 4, 5), "ALA", "B")])  # fmt: skip

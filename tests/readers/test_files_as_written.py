@@ -10,6 +10,7 @@ import pytest
 from hpcfit.errors import InputError
 from hpcfit.readers import dcd_files, gromacs_files, h5md_files
 from hpcfit.readers.positions import cell_of, open_positions
+from hpcfit.readers.trajectory import open_trajectory
 from hpcfit.store.frame import Topology
 
 N, T = 12, 5
@@ -161,6 +162,26 @@ def test_a_group_of_several_is_chosen_by_name(tmp_path, fractions):
     np.testing.assert_allclose(found[0].positions, fractions[0] @ STANDARD, rtol=1e-12)
     with pytest.raises(InputError, match=r"no group of particles 'other' with positions, but average"):
         open_positions(path, ATOMS, group="other")
+
+
+def test_the_chosen_group_is_part_of_what_a_source_is(tmp_path, fractions):
+    path = write_h5md(tmp_path / "run.h5md", fractions @ STANDARD, STANDARD, group="solute")
+    write_h5md(path, fractions @ STANDARD + 1, STANDARD, group="average")
+    rows = "".join(
+        f"HETATM{n:5d}  C   UNK A   1    {0:8.3f}{0:8.3f}{n:8.3f}  1.00  0.00           C\n" for n in range(N)
+    )
+    (tmp_path / "top.pdb").write_text(rows + "END\n")
+    one, other = (
+        open_trajectory(path, tmp_path / "top.pdb", "", slice(None), group) for group in ("solute", "average")
+    )
+    assert one.inputs == other.inputs
+    assert one.digest != other.digest
+
+
+def test_a_group_of_what_is_no_h5md_has_no_effect_and_is_refused(tmp_path, fractions):
+    path = write_gromacs(tmp_path / "run.xtc", fractions @ STANDARD, STANDARD)
+    with pytest.raises(InputError, match="run.xtc is no H5MD: group = 'solute' would have no effect"):
+        open_positions(path, ATOMS, group="solute")
 
 
 @pytest.mark.parametrize("unit", ["nm", "Angstrom", "pm"])

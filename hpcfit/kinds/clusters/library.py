@@ -5,7 +5,6 @@ The composition of a label is the most frequent one among its structures, whatev
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.clusters.composition import Roles, Structure
+from hpcfit.readers.pdb_columns import is_element
 from hpcfit.store.files import sha256_of_file
 
 Choice = Literal["medoid", "first"]
@@ -254,13 +254,6 @@ def _coordinates(path: Path, number: int, line: str, element: str, values: Seque
         raise InputError(
             f"{path}, line {number}: '{line.strip()}' is no element with three coordinates", remedy="correct this line"
         )
-    if not _is_element(element):
+    if not is_element(element):
         raise InputError(f"{path}, line {number}: '{element}' is no element", remedy="correct this line")
     return position
-
-
-@functools.cache
-def _is_element(name: str) -> bool:
-    import gemmi
-
-    return gemmi.Element(name).atomic_number > 0

@@ -243,7 +243,7 @@ def _growing(case: ClustersCase, library: Library, geometry: Geometry) -> Growin
     given, compatible = case.choice.placement, case.choice.prediction.compatible == SAXSHELL
     energy = None
     if given.relax is not None:
-        energy = SimpleEnergy(given.relax.sigma, given.relax.epsilon, given.relax.charges, given.relax.permittivity)
+        energy = SimpleEnergy(**given.relax.model_dump())
         structures = (one for ensemble in library.ensembles.values() for one in ensemble.structures)
         check_elements(energy, sorted({name for one in structures for name in one.elements}))
     return Growing(
