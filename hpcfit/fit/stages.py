@@ -20,6 +20,7 @@ from hpcfit.fit.grid import Grid, share
 from hpcfit.fit.loop import Hook, Stop
 from hpcfit.fit.optimizers import MakeOptimizer
 from hpcfit.fit.problem import Params
+from hpcfit.fit.running_sum import BlockSums
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
 from hpcfit.store.files import sha256_of_file
@@ -108,6 +109,26 @@ class ArraysOfUnits:
     def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
         """See ``Work``."""
         self._before = dict(kept)
+
+    def files(self) -> Sequence[Path]:
+        """See ``Work``; there are none."""
+        return ()
+
+
+class SumsOfUnits:
+    """The half of a ``Work`` whose units add to one ``BlockSums``."""
+
+    def __init__(self, sums: BlockSums, ranks: Ranks):
+        self.ranks, self._sums = ranks, sums
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """See ``Work``."""
+        return self._sums.kept(self.ranks)
+
+    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
+        """See ``Work``."""
+        if self.ranks.is_root:
+            self._sums.take_up(kept)
 
     def files(self) -> Sequence[Path]:
         """See ``Work``; there are none."""

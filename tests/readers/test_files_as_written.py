@@ -180,7 +180,7 @@ def test_the_chosen_group_is_part_of_what_a_source_is(tmp_path, fractions):
 
 def test_a_group_of_what_is_no_h5md_has_no_effect_and_is_refused(tmp_path, fractions):
     path = write_gromacs(tmp_path / "run.xtc", fractions @ STANDARD, STANDARD)
-    with pytest.raises(InputError, match="run.xtc is no H5MD: group = 'solute' would have no effect"):
+    with pytest.raises(InputError, match=r"run\.xtc is no H5MD: group = 'solute' would have no effect"):
         open_positions(path, ATOMS, group="solute")
 
 

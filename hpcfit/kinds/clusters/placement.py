@@ -10,7 +10,6 @@ No pair comes closer than 0.9 of the closest one of its species in the library, 
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,7 +32,6 @@ from hpcfit.kinds.clusters.geometry import (
     sites,
 )
 from hpcfit.kinds.clusters.library import Library
-from hpcfit.kinds.clusters.relaxation import Relaxed
 
 COST_TIE = 1e-3  # of costs, which are about degrees
 LENGTH_TIE = 1e-4  # A
@@ -140,25 +138,6 @@ def molecules_in(library: Library) -> dict[str, Structure]:
                 if library.roles.of(species):
                     found[species] = _first_molecule(one, species, library)
     return found
-
-
-def file_name(n_node: int, rank: int, label: str) -> str:
-    """The name of the file of a predicted structure."""
-    return f"{n_node:02d}_rank{rank:02d}_{re.sub('[^A-Za-z0-9._-]+', '_', label).strip('._')}.xyz"
-
-
-def xyz_text(
-    structure: Structure, label: str, n_node: int, rank: int, source_label: str, relaxed: Relaxed | None = None
-) -> str:
-    """A structure as an XYZ file with what it is in its comment; positions in A to 1e-8."""
-    comment = f"label={label} target_node_count={n_node} rank={rank} source_label={source_label}"
-    if relaxed is not None:
-        comment += f" relaxed={'yes' if relaxed.whole else 'no,in_pieces'}"
-    rows = zip(structure.elements, np.round(structure.positions, 8) + 0.0)
-    return (
-        "\n".join([str(len(structure.elements)), comment, *(f"{e} {x:.8f} {y:.8f} {z:.8f}" for e, (x, y, z) in rows)])
-        + "\n"
-    )
 
 
 class _Growth:

@@ -16,13 +16,12 @@ from hpcfit.kinds.clusters.library import Library, read_structure
 from hpcfit.kinds.clusters.placement import (
     Terms,
     conformer,
-    file_name,
     least_distance,
     molecules_in,
     order_of_growth,
     place,
-    xyz_text,
 )
+from hpcfit.kinds.clusters.prediction.outputs import file_name, xyz_text
 from tests.kinds.clusters.golden_library import CUTOFFS, ROLES, VARIANTS, compatible, disturbed, golden_folder, library
 
 

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.fit.running_sum import BlockSums, Reductions
+from hpcfit.fit.stages import SumsOfUnits
 from hpcfit.kinds.clusters.extraction.stages import Frames
 from hpcfit.observables.box_scattering import Vectors, densities, lattice_vectors, n_shells, shell_sums
 from hpcfit.ranks import Ranks
@@ -61,19 +61,19 @@ def scatterers(elements: Sequence[str], form_factors: Callable[[Sequence[str], n
     return Scatterers(species, order, starts, partial(form_factors, species))
 
 
-class BoxSums:
+class BoxSums(SumsOfUnits):
     """The sums of all frames; see ``fit.stages.Work``. Its product has `sums` [G, P + 3, shells] (``shell_sums``) of
     each of G groups of frames. group: [T], of each frame, -1 for those left out."""
 
     def __init__(
         self, frames: Frames, of: Scatterers, shells: Shells, group: np.ndarray, ranks: Ranks, reductions: Reductions
     ):
-        self.n_units, self.ranks = len(frames.blocks), ranks
+        self.n_units = len(frames.blocks)
         self._frames, self._of, self._shells, self._group = frames, of, shells, group
         self._first = np.concatenate([[0], np.cumsum([block.frames for block in frames.blocks])])
         self._bins, S = n_shells(shells.q_max, shells.width), len(of.species)
         shape = (S * (S + 1) // 2 + 3, self._bins)
-        self._sums = BlockSums(int(group.max()) + 1, shape, reductions)
+        super().__init__(BlockSums(int(group.max()) + 1, shape, reductions), ranks)
         self._lattice: tuple[np.ndarray, Vectors, np.ndarray] | None = None
 
     def run(self, units: Sequence[int]) -> Generator[int | None]:
@@ -101,23 +101,10 @@ class BoxSums:
             self._lattice = box, vectors, self._of.form_factors(vectors.q)
         return self._lattice[1:]
 
-    def kept(self) -> dict[str, np.ndarray]:
-        """See ``Work``."""
-        return self._sums.kept(self.ranks)
-
-    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
-        """See ``Work``."""
-        if self.ranks.is_root:
-            self._sums.take_up(kept)
-
     def product(self) -> dict[str, np.ndarray]:
         """See ``Work``."""
         total = self._sums.total(self.ranks)
         return {SUMS: total} if self.ranks.is_root else {}
-
-    def files(self) -> Sequence[Path]:
-        """See ``Work``; there are none."""
-        return ()
 
 
 def box_scattering(sums: np.ndarray, species: tuple[str, ...], frames: int) -> BoxScattering:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from hpcfit.kinds.clusters.composition import Structure
 from hpcfit.kinds.clusters.files import (
     CANDIDATE_COLUMNS,
     CANDIDATES,
@@ -26,12 +28,12 @@ from hpcfit.kinds.clusters.files import (
     xyz,
 )
 from hpcfit.kinds.clusters.geometry import BOND_REACH, cutoffs_between
-from hpcfit.kinds.clusters.placement import file_name, xyz_text
 from hpcfit.kinds.clusters.prediction.ridge import Regression
 from hpcfit.kinds.clusters.prediction.rows import feature_names, features, others_in
 from hpcfit.kinds.clusters.prediction.shares import Predicted
 from hpcfit.kinds.clusters.prediction.stages import Grown
 from hpcfit.kinds.clusters.prediction.study import Foreseen
+from hpcfit.kinds.clusters.relaxation import Relaxed
 from hpcfit.runs.directory import RunDirectory
 from hpcfit.store.files import write_text
 
@@ -58,6 +60,25 @@ def write_prediction(directory: RunDirectory, foreseen: Foreseen) -> None:
         if structures.others:
             text = xyz(structures.others, f"label={one.label} rank={one.rank}")
             write_text(_folder(directory, CONFORMERS) / name, text)
+
+
+def file_name(n_node: int, rank: int, label: str) -> str:
+    """The name of the file of a predicted structure."""
+    return f"{n_node:02d}_rank{rank:02d}_{re.sub('[^A-Za-z0-9._-]+', '_', label).strip('._')}.xyz"
+
+
+def xyz_text(
+    structure: Structure, label: str, n_node: int, rank: int, source_label: str, relaxed: Relaxed | None = None
+) -> str:
+    """A structure as an XYZ file with what it is in its comment; positions in A to 1e-8."""
+    comment = f"label={label} target_node_count={n_node} rank={rank} source_label={source_label}"
+    if relaxed is not None:
+        comment += f" relaxed={'yes' if relaxed.whole else 'no,in_pieces'}"
+    rows = zip(structure.elements, np.round(structure.positions, 8) + 0.0)
+    return (
+        "\n".join([str(len(structure.elements)), comment, *(f"{e} {x:.8f} {y:.8f} {z:.8f}" for e, (x, y, z) in rows)])
+        + "\n"
+    )
 
 
 def _folder(directory: RunDirectory, pattern: str):

@@ -10,9 +10,8 @@ that overlap have norms of 10²⁰, beyond what reproducible sums can hold.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ from scipy.sparse import coo_array, csr_array
 from hpcfit.energies.normal_modes import columns
 from hpcfit.errors import NumericalError
 from hpcfit.fit.running_sum import BlockSums, Reductions
+from hpcfit.fit.stages import SumsOfUnits
 from hpcfit.kinds.structure.landscapes.landscape import Landscape
 from hpcfit.ranks import Ranks
 
@@ -44,7 +44,7 @@ def partners_in(pattern: csr_array) -> np.ndarray:
     return found
 
 
-class BlockNorms:
+class BlockNorms(SumsOfUnits):
     """The average as the work of a stage (``fit.stages.Work``).
 
     samples: [K, n, d]. partners: [n, M], those of each particle that norms are kept of, -1 in empty slots
@@ -62,13 +62,13 @@ class BlockNorms:
         cap: float = 0.0,
         reductions: Reductions = "reproducible",
     ):
-        self.ranks, self.partners = ranks, np.asarray(partners)
+        self.partners = np.asarray(partners)
         self._landscape, self._samples = landscape, np.asarray(samples, float)
         self._squared, self._cap = squared, cap
         self._slices = -(-landscape.n // SLICE)
         self._scale = self._largest()
         # Behind the norms of partners stands the sum of all others.
-        self._sums = BlockSums(self._slices, (SLICE, self.partners.shape[1] + 1), reductions)
+        super().__init__(BlockSums(self._slices, (SLICE, self.partners.shape[1] + 1), reductions), ranks)
 
     @property
     def n_units(self) -> int:
@@ -87,24 +87,11 @@ class BlockNorms:
             self._sums.add(part, norms / self._scale)
             yield unit
 
-    def kept(self) -> dict[str, np.ndarray]:
-        """See ``fit.stages.Work``."""
-        return self._sums.kept(self.ranks)
-
-    def take_up(self, kept: Mapping[str, np.ndarray]) -> None:
-        """See ``fit.stages.Work``."""
-        if self.ranks.is_root:
-            self._sums.take_up(kept)
-
     def product(self) -> dict[str, np.ndarray]:
         """norms: [n, M], averages for the partners; others: [n], the sums of averages over all other particles."""
         total = self._sums.total(self.ranks).reshape(self._slices * SLICE, -1)[: self._landscape.n]
         average = total * (self._scale / len(self._samples))
         return {"norms": average[:, :-1], "others": average[:, -1]} if self.ranks.is_root else {}
-
-    def files(self) -> Sequence[Path]:
-        """See ``fit.stages.Work``; there are none."""
-        return ()
 
     def _largest(self) -> float:
         """A power of two near the largest norm, as products with vectors of random signs show it."""
