@@ -125,17 +125,19 @@ def scan(tried: Sequence[Scan], labels: tuple[str, str], height: float = 2.7):
 
 
 class Value(NamedTuple):
-    """A value beside its baseline; errors: of two kinds, None where unknown."""
+    """A value beside its baseline; errors: of two kinds, None where unknown. marks: further estimates of it."""
 
     name: str
     baseline: float
     value: float
     errors: tuple[float | None, float | None]
+    marks: Sequence[float] = ()
 
 
 @drawn
-def values_with_errors(rows: Sequence[Value], errors: tuple[str, str], label: str):
-    """Values from top to bottom, each with a bar for each kind of error, and its baseline. label: of the values."""
+def values_with_errors(rows: Sequence[Value], errors: tuple[str, str], label: str, marks: Sequence[str] = ()):
+    """Values from top to bottom, each with a bar for each kind of error, and its baseline. label: of the values. marks:
+    what the marks of every value are."""
     figure, axis = plt.subplots(figsize=(9, 1.0 + 0.36 * len(rows)))
     y = np.arange(len(rows))
     value, baseline = (np.array([getattr(row, name) for row in rows]) for name in ("value", "baseline"))
@@ -146,6 +148,8 @@ def values_with_errors(rows: Sequence[Value], errors: tuple[str, str], label: st
                           label=f"error by {kind}")  # fmt: skip
     axis.plot(value, y, "o", color=BLUE, label="fitted")
     axis.plot(baseline, y, "|", color=SOFT, markersize=13, markeredgewidth=2, label="before the fit")
+    for number, (name, marker) in enumerate(zip(marks, "dx")):
+        axis.plot([row.marks[number] for row in rows], y, marker, color=ORANGE, markersize=6, label=name)
     axis.set_yticks(y, [shortened(row.name, 36) for row in rows])
     axis.set(ylim=(len(rows) - 0.4, -0.6), xlabel=label)
     axis.set_xlim(left=min(0.0, axis.get_xlim()[0]))

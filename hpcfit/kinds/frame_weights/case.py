@@ -192,6 +192,7 @@ class FrameWeightsCase:
             self._tiles(grid), self.observed.objective, regularisers, self.n_frames, choice.shells,
             self.tiling.most_shells(self.orbits.shell), len(self.observed.radial), WEIGHT_KINDS[choice.weights],
             self.config.run.precision, neighbours=choice.smoothness > 0,
+            n_groups=int(self.free_groups.max(initial=-1)) + 1,
         )  # fmt: skip
         return self.with_orbits(problem, self.chosen, grid)
 
@@ -246,7 +247,14 @@ class FrameWeightsCase:
                 grid.frames.size,
             )
         ids = np.stack([block.ids() for block in blocks]) if blocks else np.zeros((0, BLOCK_FRAMES), np.int64)
-        return FrameRows(ids, self.n_frames, PriorRows(self.prior.log_weights(blocks), self._follows()[grid.blocks]))
+        log_prior, follows = self.prior.log_weights(blocks), self._follows()[grid.blocks]
+        return FrameRows(ids, self.n_frames, PriorRows(log_prior, follows, self.free_groups[grid.blocks]))
+
+    @property
+    def free_groups(self) -> np.ndarray:
+        """The group of each frame whose sum of weights theta leaves free, [all blocks, 64]; -1 where there is none."""
+        none = np.full(self.groups.number.shape, -1)
+        return self.groups.free if self.config.problem.divergence == "within-groups" else none
 
     def _follows(self) -> np.ndarray:
         """Which frames come next to that of the row before, [all blocks, 64]."""

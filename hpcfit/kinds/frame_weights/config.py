@@ -52,6 +52,7 @@ class FrameWeightsConfig(ProblemTable):
     shells: Annotated[int, Field(ge=1, le=1000)] = 20
     weights: Literal["simplex", "sigmoid", "free", "binary"] = "simplex"
     theta: Literal["auto"] | NonNegative | Annotated[list[NonNegative], Field(min_length=1)] = "auto"
+    divergence: Literal["within-groups", "total"] = "within-groups"
     l1: NonNegative = 0.0
     l2: NonNegative = 0.0
     smoothness: NonNegative = 0.0
@@ -168,6 +169,8 @@ class FrameWeightsConfig(ProblemTable):
                 f"theta = {self.theta} prices a divergence from the prior, which weights = '{self.weights}' do not"
                 " have: use l2, or weights = 'simplex'"
             )
+        if self.weights != "simplex" and "divergence" in changed(self):
+            raise ValueError(f"divergence has no effect on weights = '{self.weights}', which have no theta")
         if self.weights in ("simplex", "binary") and self.l1:
             raise ValueError(f"l1 = {self.l1} has no effect on weights = '{self.weights}', whose sum is 1")
         if self.weights == "binary":

@@ -37,6 +37,18 @@ class FrameGroups:
         """The number of frames in each group."""
         return np.bincount(self.number[self.number >= 0], minlength=len(self.names))
 
+    @property
+    def free(self) -> np.ndarray:
+        """The group of each frame among those whose sum of weights can be free, [blocks, 64]; -1 where there is none.
+
+        Those are the groups of two frames or more, where there are several groups: within a group of one frame there is
+        nothing that a divergence could price.
+        """
+        several = np.flatnonzero(self.frames >= 2) if len(self.names) > 1 else np.empty(0, int)
+        place = np.full(len(self.names) + 1, -1)  # the last is of rows without a frame
+        place[several] = np.arange(len(several))
+        return place[self.number]
+
 
 def group_frames(choice: FrameWeightsConfig, store: FactorStore, blocks: Sequence[Block], seed: int) -> FrameGroups:
     """The groups that the config names; one group of all frames where there are too many labels, or only one."""

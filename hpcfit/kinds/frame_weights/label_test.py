@@ -21,6 +21,7 @@ from hpcfit.ranks import Ranks
 MAX_LABELS, MAX_PARTS = 8, 5  # a pass over the frames for each part
 MIN_FRAMES = 4  # of a label: it is cut into two parts at least, and one frame alone has no diffuse intensity
 ROUNDING = 1e-5  # a hundred units of float32
+NO_BETTER = 3.0  # standard deviations of a CC of unrelated numbers
 TINY = 1e-300  # a weight that is 0 beside any other
 
 
@@ -143,6 +144,18 @@ def inseparable(fits: Sequence[LabelFit]) -> list[str]:
         for a, b in pairs
         if (why := _noise(a, b) or _overlap(a, b))
     ]
+
+
+def undetermined(fits: Sequence[LabelFit], n_orbits: int) -> list[str]:
+    """The labels whose shares no correlation can find, in order; none, or at least two.
+
+    Of two states that fluctuate alike any mixture has the intensity a + b |F_A - F_B|^2, whose correlation with a map
+    does not depend on the shares. Alone, such states agree with the map no better than chance: a correlation of n
+    unrelated orbits has a standard deviation of n^-1/2, of which three are allowed.
+    """
+    chance = NO_BETTER / np.sqrt(n_orbits)
+    mute = [fit.label for fit in fits if fit.defined and abs(fit.cc) < chance]
+    return mute if len(mute) > 1 else []
 
 
 def _noise(a: LabelFit, b: LabelFit) -> str:

@@ -50,6 +50,9 @@ class WeightSums(NamedTuple):
     w0w0: jax.Array  # sum w0^2
     absolute: jax.Array  # sum |w|
     steps: jax.Array  # sum of (l_t - l_(t-1))^2 along the trajectories
+    of_groups: jax.Array  # sum w of each group whose sum is free, [groups]
+    of_groups0: jax.Array  # sum w0 of each, [groups]
+    w0: jax.Array  # sum w0
 
 
 class Moments(NamedTuple):
@@ -110,9 +113,10 @@ class Tiles(NamedTuple):
 class Regularisers:
     """The cost of leaving the prior weights w0, added to the misfit:
 
-        theta KL(w || w0) + l1 sum |w| + l2 T sum (w - w0)^2 + smoothness / T sum (l_t - l_(t-1))^2
+        theta D(w || w0) + l1 sum |w| + l2 T sum (w - w0)^2 + smoothness / T sum (l_t - l_(t-1))^2
 
-    The last runs over successive frames of each trajectory, l = ln(w / w0) on the simplex and u of other weights.
+    D is the Kullback-Leibler divergence, or the part of it within groups (``FrameWeights.priced``). The last runs over
+    successive frames of each trajectory, l = ln(w / w0) on the simplex and u of other weights.
     """
 
     theta: float = 0.0
@@ -126,11 +130,13 @@ class PriorRows(NamedTuple):
 
     log_prior: ln of the frames' weights before any data, whose sum over all ranks is 1; 0 where there is no frame.
     follows: bool, whether a frame comes next to that of the row before it in one trajectory; the row before the first
-    of a block is the last of the block before.
+    of a block is the last of the block before. group: int, which group of free sum the frame is of, -1 where
+    there is none (``FrameWeights.priced``).
     """
 
     log_prior: np.ndarray
     follows: np.ndarray
+    group: np.ndarray
 
 
 @pytree
@@ -142,7 +148,8 @@ class FrameWeights:
     Parameters: one u a frame, local, from which ``kind`` makes its weight; the nuisances of the objective, shared.
     total: frames of the data set. tile_shells: the most resolution shells that one tile has. n_radial: splines of the
     anisotropic CC. parts: 2 if some orbits are held out of the fit and judged apart, else 1. neighbours: whether they
-    are compared along trajectories (``Regularisers.smoothness``).
+    are compared along trajectories (``Regularisers.smoothness``). n_groups: groups of frames whose sums of weights
+    are free.
     """
 
     tiles: Tiles
@@ -156,6 +163,7 @@ class FrameWeights:
     precision: str = field(default="float32", metadata={"static": True})
     parts: int = field(default=1, metadata={"static": True})
     neighbours: bool = field(default=False, metadata={"static": True})
+    n_groups: int = field(default=0, metadata={"static": True})
 
     def init(self, seed: int, frames: FrameRows) -> Params:
         """The prior weights."""
@@ -215,8 +223,10 @@ class FrameWeights:
         w, level = self.weights(params, block), self.kind.level(params.local["u"])
         w0 = jnp.where(block.ids >= 0, jnp.exp(block.more.log_prior), 0.0)
         steps = self._steps(level, block) if self.neighbours else jnp.zeros(())
-        sums = (w, w * w, w * level, w * w0, w0 * w0, jnp.abs(w))
-        return WeightSums(*(jnp.sum(values) for values in sums), steps)
+        sums = (jnp.sum(values) for values in (w, w * w, w * level, w * w0, w0 * w0, jnp.abs(w)))
+        inside = block.more.group == jnp.arange(self.n_groups)[:, None]
+        of_groups = (jnp.sum(jnp.where(inside, values, 0.0), axis=1) for values in (w, w0))
+        return WeightSums(*sums, steps, *of_groups, jnp.sum(w0))
 
     def edges(self, params: Params, frames: FrameRows) -> tuple[Any, Any]:
         """u of the first row of each block, with whether it follows the row before, and u of the last row."""
@@ -253,7 +263,8 @@ class FrameWeights:
 
     def equal_weights(self, n: jax.Array) -> WeightSums:
         """The sums of n weights of 1."""
-        return WeightSums(n, n, *(jnp.zeros(()),) * 5)
+        none = (jnp.zeros(self.n_groups),) * 2
+        return WeightSums(n, n, *(jnp.zeros(()),) * 5, *none, jnp.zeros(()))
 
     def misfit_sums(self, statistics: Statistics, shared: dict, tile: Tiles) -> Any:
         """The sums over the orbits of a tile that the objective needs."""
@@ -263,6 +274,15 @@ class FrameWeights:
         """The misfit of the fitted orbits."""
         fitted = part_of(sums, 0)
         return self.objective.misfit(fitted, fitted, shared)
+
+    def misfit_at(self, x_h: jax.Array, ess: jax.Array, shared: dict) -> jax.Array:
+        """The misfit of the fitted orbits at calculated intensities [tiles, width] of reflections, in units of s^2."""
+
+        def sums(tile, x_h):
+            x = jax.ops.segment_sum(x_h * tile.share, tile.orbit, x_h.shape[0])
+            return self.objective.sums(self._terms(tile, x, tile.weight, ess), shared, self.parts)
+
+        return self.misfit_of(jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), jax.vmap(sums)(self.tiles, x_h)), shared)
 
     # ---- sums over reflections -----------------------------------------------------------------------------------
 
@@ -348,7 +368,7 @@ class FrameWeights:
         """See ``Regularisers``."""
         r, W = self.regularisers, common.w if self.kind.normalised else 1.0
         distance = common.ww / W**2 - 2 * common.ww0 / W + common.w0w0
-        kl = self.divergence(common) if self.kind.normalised else 0.0
+        kl = self.priced(common) if self.kind.normalised else 0.0
         smooth = r.smoothness / self.total * common.steps
         return r.theta * kl + r.l1 * common.absolute / W + r.l2 * self.total * distance + smooth
 
@@ -356,9 +376,27 @@ class FrameWeights:
         """KL(p || w0) = sum p ln(p / w0) with p = w / sum w."""
         return common.wl / common.w - jnp.log(common.w)
 
+    def priced(self, common: WeightSums) -> jax.Array:
+        """The divergence that theta prices, at least 0.
+
+        With P_g the weight of group g, KL(p || w0) = KL(P || P0) + sum_g P_g KL(p / P_g || w0 / P0_g), each term of the
+        second sum within one group. The first would pull populations towards those of the simulation, which the map
+        is to judge: only the second is priced. Frames in no group have sum p ln(p / w0) - p + w0 (Csiszar 1991,
+        10.1214/aos/1176348385), which no group sum takes part in. Without groups it is KL(p || w0).
+        """
+        kl = self.divergence(common)
+        if not self.n_groups:
+            return kl
+        P, P0 = common.of_groups / common.w, common.of_groups0
+        held = (P > 0) & (P0 > 0)  # a resample of frames may leave a group out
+        between = jnp.where(held, P * jnp.log(jnp.where(held, P, 1.0) / jnp.where(held, P0, 1.0)), 0.0)
+        alone = (common.w0 - jnp.sum(P0)) - (1 - jnp.sum(P))
+        return kl - jnp.sum(between) + alone
+
     def metrics(self, sums: FitSums, common: WeightSums, shared: dict) -> dict[str, jax.Array]:
         """CC, total and anisotropic, also of held-out orbits; the misfit where it is none of them; Kish's effective
-        sample size; KL divergence, or where weights need not sum to 1 their sum and the Bragg leakage."""
+        sample size; KL divergence, and that within groups, or where weights need not sum to 1 their sum and the Bragg
+        leakage."""
         names = {"cc": 0, "cc_free": 1} if self.parts == 2 else {"cc": 0}
         ccs = {}
         for name, part in names.items():
@@ -369,7 +407,8 @@ class FrameWeights:
         if self.parts == 2:
             found["misfit_free"] = self.misfit(sums, shared, 1)
         if self.kind.normalised:
-            return found | {"kl": jnp.maximum(self.divergence(common), 0.0)}  # rounding may leave -1e-16
+            kl = {"kl": self.divergence(common)} | ({"kl_within": self.priced(common)} if self.n_groups else {})
+            return found | {name: jnp.maximum(value, 0.0) for name, value in kl.items()}  # rounding may leave -1e-16
         return found | {"sum_w": common.w, "bragg_leakage": sums.leakage / sums.total}
 
     # ---- value and gradient in one pass --------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from hpcfit.report.page import (
     Section,
     Table,
     bar,
+    change,
     correlation,
     grouped,
     near_zero,
@@ -40,6 +41,7 @@ SUMS = (
     "before the fit, the baseline. A population has moved where its stroke lies outside both bars. The error by frames "
     "says how well the simulation sampled, that by orbits how far the noise of the map reaches."
 )
+MARKS = " Diamonds: without the bias of finite sampling; crosses: at theta = 0, where nothing pulls to the prior."
 GROUPS = (
     "Groups of frames. ΔG = −kT ln(weight / prior) at {temperature:g} K is what the map adds to the free energy of the "
     "group in the simulation; 0 is the baseline.{errors}"
@@ -48,6 +50,14 @@ GROUP_ERRORS = (
     " ± frames and ± orbits: standard deviations over {resamples}; of ΔG both together, as kT times the relative error "
     "of the weight."
 )
+POPULATIONS = (
+    "Populations and what biases them. Total: the fitted share less the bias of finite sampling, ± both errors. "
+    "Sampling: means over few frames differ from each other by chance, which reads as diffuse intensity between "
+    "groups; it is the difference of the shares that suit the map best with and without the variance of the means, by "
+    "successive parts of each group. Theta: the fitted share less that of theta = 0. Resamples: their mean less the "
+    "fit. Groups alone: the shares where nothing moves within groups, the limit of large theta.{undetermined}"
+)
+UNDETERMINED = " Not determined: alone {names} agree with the map no better than chance; no errors are given."
 INDEPENDENT = (
     " Independent: the number of frames n over the statistical inefficiency g = 1 + 2 Σ (1 − t/n) C(t) of the fitted "
     f"weights along the source. Errors by frames draw {BLOCKS} blocks of a source as if these were independent: they "
@@ -63,7 +73,8 @@ def weights(run: FrameWeightsRun) -> Section:
     caption = _weights_caption(grouped(n_frames), figures_weights.weights_drawn(run.weights, n_frames))
     svg = figures_weights.weights(run.weights, n_frames)
     picture = Figure(svg, "Fitted weight of each frame along its source", caption)
-    tables = [*_group_table(run), *_label_table(run), *_separability(run), _source_table(run), _heaviest(run)]
+    of_groups = [*_group_table(run), *_population_table(run), *_label_table(run), *_separability(run)]
+    tables = [*of_groups, _source_table(run), _heaviest(run)]
     return Section("Weights", [picture, *_sums_figures(run), *tables])
 
 
@@ -94,9 +105,12 @@ def _sums_figure(run: FrameWeightsRun, what: str, rows: Sequence[tuple[str, floa
     from hpcfit.report.figures import Value, values_with_errors
 
     errors = [tuple(error_by(run.metrics, kind, what, name) for kind in KINDS_OF_ERRORS) for name, _, _ in rows]
-    drawn = [Value(*row, error) for row, error in zip(rows, errors, strict=True)]
-    caption = SUMS.format(what=what, resamples=resamples(run.metrics))
-    svg = values_with_errors(drawn, tuple(f"resampling {kind}" for kind in KINDS_OF_ERRORS), "summed weight")
+    marks = {row["group"]: (row["corrected"], row["without_theta"]) for row in run.metrics.get("populations", [])}
+    marked = bool(marks) and all(name in marks for name, _, _ in rows)
+    drawn = [Value(*row, error, marks.get(row[0], ())) for row, error in zip(rows, errors, strict=True)]
+    caption = SUMS.format(what=what, resamples=resamples(run.metrics)) + (MARKS if marked else "")
+    kinds = tuple(f"resampling {kind}" for kind in KINDS_OF_ERRORS)
+    svg = values_with_errors(drawn, kinds, "summed weight", ("without sampling bias", "theta = 0") if marked else ())
     return Figure(svg, f"Summed weight of each of the {what} with its errors", caption)
 
 
@@ -111,6 +125,26 @@ def _group_table(run: FrameWeightsRun) -> list[Table]:
     errors = GROUP_ERRORS.format(resamples=resamples(run.metrics)) if kinds else ""
     caption = GROUPS.format(temperature=run.metrics["temperature"], errors=errors)
     return [Table(head, [_group_cells(run.metrics, row, kinds, largest) for row in rows], caption)]
+
+
+def _population_table(run: FrameWeightsRun) -> list[Table]:
+    """The shares of groups with their biases, where there are several groups and errors were asked for."""
+    rows = run.metrics.get("populations", [])
+    if not rows:
+        return []
+    kinds = [kind for kind in KINDS_OF_ERRORS if "bias" in run.metrics["errors"].get(kind, {})]
+    resampled = (f"resamples of {kind}" for kind in kinds)
+    head = ("group", "total", "fitted", "sampling", "theta", *resampled, "groups alone")
+    table = [
+        [row["group"], plus_minus(share(row["corrected"]), error_of(run.metrics, "groups", row["group"]))
+         if row.get("determined", True) else "not determined",
+         share(row["fitted"]), change(row["fitted"] - row["corrected"]), change(row["fitted"] - row["without_theta"]),
+         *(change(error_by(run.metrics, kind, "bias", row["group"])) for kind in kinds), share(row["groups_alone"])]
+        for row in rows
+    ]  # fmt: skip
+    names = " and ".join(f"'{row['group']}'" for row in rows if not row.get("determined", True))
+    said = UNDETERMINED.format(names=names) if names else ""
+    return [Table(head, table, POPULATIONS.format(undetermined=said))]
 
 
 def _group_cells(m: dict[str, Any], row: dict[str, Any], kinds: Sequence[str], largest: float) -> list[str]:

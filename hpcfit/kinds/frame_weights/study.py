@@ -31,13 +31,16 @@ from hpcfit.kinds.frame_weights.conclusions import (
     theta_row,
     undecided,
 )
-from hpcfit.kinds.frame_weights.label_test import LabelFit, LabelTest, inseparable
+from hpcfit.kinds.frame_weights.group_shares import GroupMoments
+from hpcfit.kinds.frame_weights.label_test import LabelFit, LabelTest, inseparable, undetermined
 from hpcfit.kinds.frame_weights.orbit_choice import folds
 from hpcfit.kinds.frame_weights.problem import FrameWeights, PriorRows
 from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, resampled_sources
 
 LABELS = "labels alone"  # the stage that asks whether the map tells labels apart
+GROUPS = "groups alone"  # the stage of the populations that groups have where nothing moves within them
 IN_GROUP = 0.98  # of the weight, at a start in a group of frames
+WITHOUT_THETA = "theta 0"
 ENOUGH = 1e-6  # relative tolerance of fits that are only compared: far below the errors they are compared by
 
 
@@ -241,6 +244,30 @@ class Study:
             fitted = self.fits.fit(f"dropping {number}", start, evaluate, tolerance=ENOUGH)
             yield int(kept.sum()), fitted
 
+    # ---- how far populations are biased ----------------------------------------------------------------------------
+
+    def populations(self, final: Fitted, theta: float, curve: dict[float, Fitted]) -> list[dict[str, Any]]:
+        """The shares of each group beside the fitted one: those without theta, and of the groups alone, with and
+        without the bias of finite sampling; none where there is one group. curve: fits at other thetas."""
+        case, rows = self.case, self._rows
+        if len(case.groups.names) < 2 or not self._problem.kind.normalised:
+            return []
+        free = final if theta == 0 else curve.get(0.0)
+        if free is None:
+            [free] = self.fits.fit_many([WITHOUT_THETA], [final.params], [self.at(0.0)], tolerance=ENOUGH)
+        fitted = self.group_sums(self.weights(final, rows))
+        work, world = GroupMoments(case, self.at(theta)), self.fits.grid.world
+        sums = self.fits.stage(GROUPS, work, {})
+        found = world.bcast(work.shares(sums, fitted, final.params.shared) if world.is_root else None)
+        columns = {
+            "group": case.groups.names,
+            "fitted": fitted.tolist(),
+            "without_theta": self.group_sums(self.weights(free, rows)).tolist(),
+            "groups_alone": found.alone.tolist(),
+            "corrected": (fitted - found.bias).tolist(),
+        }
+        return [dict(zip(columns, row)) for row in zip(*columns.values())]
+
     # ---- what the map says of the labels ---------------------------------------------------------------------------
 
     def compare_labels(self, theta: float) -> list[LabelFit]:
@@ -313,7 +340,7 @@ def _drawn(rows: FrameRows, counts: np.ndarray) -> FrameRows:
     that was not drawn takes no part. The total of the prior weights need not be 1: it is divided out."""
     taking_part = (rows.ids >= 0) & (counts > 0)
     log_prior = np.where(taking_part, rows.more.log_prior + np.log(np.where(taking_part, counts, 1.0)), 0.0)
-    more = PriorRows(log_prior, rows.more.follows & taking_part)
+    more = PriorRows(log_prior, rows.more.follows & taking_part, rows.more.group)
     return FrameRows(np.where(taking_part, rows.ids, -1), rows.total, more)
 
 
@@ -328,6 +355,7 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     starts = _start_rows(work, [fitted for _, fitted in ranked])
     fits.warn(undecided(starts))
     found: dict[str, Any] = {"starts": starts}
+    curve: dict[float, Fitted] = {}
     theta: float | None = thetas[0]
     if case.config.problem.n_folds:
         rows, curve = work.over_thetas(work.without_details(start, best), best)
@@ -344,10 +372,12 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     fits.final(final, work.at(theta or 0.0))
     if case.config.problem.resamples and theta is not None and case.config.problem.weights != "binary":
         found["errors"] = errors(work, final, theta)
+        found["populations"] = work.populations(final, theta, curve)
     if case.config.problem.dropping_rounds:
         found["dropping"] = [{"frames": kept, **fitted.metrics} for kept, fitted in work.drop(final, theta or 0.0)]
     labels = work.compare_labels(theta or 0.0)
     fits.warn(inseparable(labels))
+    fits.warn(_withheld(found, undetermined(labels, len(case.orbits.observed))))
     return found | {"labels": [fit._asdict() for fit in labels if fit.defined]}
 
 
@@ -369,8 +399,9 @@ def _start_rows(work: Study, fits: list[Fitted]) -> list[dict[str, Any]]:
 
 
 def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:
-    """Standard deviations over resamples of frames and of orbits: of sums of weights and of the metrics."""
-    found = {}
+    """Standard deviations over resamples of frames and of orbits, of sums of weights and of the metrics; and ``bias``:
+    by how much the sums of groups of the resamples are larger on average than those of the fit."""
+    found, fitted = {}, work.group_sums(work.weights(final, work.fits.evaluate.frames.rows))
     for name, fits in work.resample(final, theta).items():
         if len(fits) < 2:
             continue
@@ -382,10 +413,23 @@ def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:
         found[name] = {
             "resamples": len(fits),
             "groups": dict(zip(work.case.groups.names, groups.std(axis=0, ddof=1).tolist())),
+            "bias": dict(zip(work.case.groups.names, (groups.mean(axis=0) - fitted).tolist())),
             "sources": dict(zip(work.source_names, sources.std(axis=0, ddof=1).tolist())),
             "metrics": {key: float(np.std(values, ddof=1)) for key, values in metrics.items()},
         }
     return found
+
+
+def _withheld(found: dict[str, Any], names: list[str]) -> list[str]:
+    """Take back the errors of shares that no correlation can find, in ``found``, and say so: with an error they would
+    be read as populations."""
+    for row in found.get("populations", ()):
+        row["determined"] = row["group"] not in names
+    for kind in found.get("errors", {}).values():
+        kind["groups"] = {name: None if name in names else error for name, error in kind["groups"].items()}
+    listed = " and ".join(f"'{name}'" for name in names)
+    why = "alone they agree with it no better than chance, so that a mixture of any shares agrees alike"
+    return [f"the map does not determine the shares of {listed}: {why}; no errors are given for them"] if names else []
 
 
 def _middle(thetas: tuple[float, ...]) -> float:

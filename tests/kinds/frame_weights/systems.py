@@ -20,6 +20,7 @@ from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.reduction import ReproducibleSum
 from hpcfit.kinds.frame_weights.case import FrameWeightsCase
 from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
+from hpcfit.kinds.frame_weights.groups import FrameGroups
 from hpcfit.kinds.frame_weights.observed import observe
 from hpcfit.kinds.frame_weights.orbit_choice import OrbitChoice
 from hpcfit.kinds.frame_weights.orbits import OrbitMap
@@ -35,6 +36,9 @@ T, SHELLS = 90, 6
 IDS = np.where(np.arange(128) < T, np.arange(128), -1).reshape(2, 64)
 # The second trajectory begins at frame 40; the first row of the second block follows the last one of the first.
 FOLLOWS = (IDS > 0) & (IDS != 40)
+# Three groups, the last of one frame.
+GROUPS = FrameGroups(("a", "b", "c"), np.where(IDS >= 0, np.searchsorted([40, 89], IDS, side="right"), -1))
+ONE_GROUP = FrameGroups(("all frames",), np.where(IDS >= 0, 0, -1))
 BELOW = 1 - 1e-9  # of the range of 1/d: splines end a little below its upper end
 MANY = 20_000  # frames of which a cache holds narrow strips: several in a tile of 64
 
@@ -83,7 +87,7 @@ class System:
     def rows(self, log_prior: np.ndarray | None = None) -> FrameRows:
         """Uniform prior weights unless ``log_prior`` [2, 64] says otherwise."""
         uniform = np.where(IDS >= 0, -np.log(T), 0.0)
-        return FrameRows(IDS, T, PriorRows(uniform if log_prior is None else log_prior, FOLLOWS))
+        return FrameRows(IDS, T, PriorRows(uniform if log_prior is None else log_prior, FOLLOWS, self.case.free_groups))
 
     def reverse(self, log_prior: np.ndarray | None = None) -> Reverse:
         """In two passes, all frames in one chunk."""
@@ -180,13 +184,24 @@ class System:
         theta = choice.thetas[0] if normalised else 0.0
         level = np.log(u_t**2) if normalised else u_t
         steps = (level[1:] - level[:-1])[FOLLOWS.ravel()[1:T]]
-        kl = np.sum(w_t * np.log(w_t / w0_t)) if normalised else 0.0
         return (
-            theta * kl
+            theta * (self.divergence(w_t, w0_t) if normalised else 0.0)
             + choice.l1 * np.abs(w_t).sum()
             + choice.l2 * T * np.sum((w_t - w0_t) ** 2)
             + choice.smoothness / T * np.sum(steps**2)
         )
+
+    def divergence(self, w_t: np.ndarray, w0_t: np.ndarray) -> float:
+        """What theta prices: each group's own, weighted by the group, and that of frames in no group."""
+        number = self.case.free_groups.ravel()[:T]
+        if number.max() < 0:
+            return np.sum(w_t * np.log(w_t / w0_t))
+        within = 0.0
+        for group in range(number.max() + 1):
+            p, p0 = w_t[number == group], w0_t[number == group]
+            within += np.sum(p * np.log(p / p.sum() / (p0 / p0.sum())))
+        p, p0 = w_t[number < 0], w0_t[number < 0]
+        return within + np.sum(p * np.log(p / p0) - p + p0)
 
     def y(self) -> tuple[np.ndarray, np.ndarray]:
         """Observed intensities and their variances, in the units of the objective."""
@@ -245,8 +260,9 @@ def _frames_and_orbits() -> tuple[np.ndarray, OrbitMap]:
 
 
 def system(
-    precision: str = "float64", encoding: str = "complex128", *, orbits: OrbitMap | None = None, **options
-) -> System:
+    precision: str = "float64", encoding: str = "complex128", *, orbits: OrbitMap | None = None,
+    groups: FrameGroups = ONE_GROUP, **options,
+) -> System:  # fmt: skip
     """A fifth of the orbits held out, the others drawn 0 to 3 times; several strips a tile. options: of [problem]."""
     F_th, usual = _frames_and_orbits()
     orbits = usual if orbits is None else orbits
@@ -260,7 +276,7 @@ def system(
     config = SimpleNamespace(problem=choice, run=SimpleNamespace(precision=precision))
     blocks = [SimpleNamespace(frames=64), SimpleNamespace(frames=T - 64)]
     store = SimpleNamespace(reference=reference)
-    case = FrameWeightsCase(config, store, None, orbits, tiling, observed, chosen, blocks, None, None)
+    case = FrameWeightsCase(config, store, None, orbits, tiling, observed, chosen, blocks, None, groups)
     return System(F_th, case, precision, encoding)
 
 

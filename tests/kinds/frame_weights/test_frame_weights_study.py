@@ -63,7 +63,7 @@ def test_the_prior_weights_are_kept_where_nothing_is_better():
 
 def test_frames_that_are_drawn_twice_have_twice_the_prior_weight():
     ids = np.r_[np.arange(60), [-1] * 4].reshape(1, 64)
-    rows = FrameRows(ids, 60, PriorRows(np.where(ids >= 0, -np.log(60), 0.0), ids > 0))
+    rows = FrameRows(ids, 60, PriorRows(np.where(ids >= 0, -np.log(60), 0.0), ids > 0, np.full(ids.shape, -1)))
     counts = np.where(ids >= 0, np.arange(64) % 3, 0).astype(float)
     drawn = _drawn(rows, counts)
     w0 = np.where(drawn.ids >= 0, np.exp(drawn.more.log_prior), 0.0)

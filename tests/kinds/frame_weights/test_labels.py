@@ -5,7 +5,7 @@ import pytest
 
 from hpcfit.commands.session import open_session
 from hpcfit.fit.reduction import FastSum
-from hpcfit.kinds.frame_weights.label_test import LabelFit, LabelTest, _starts, inseparable
+from hpcfit.kinds.frame_weights.label_test import LabelFit, LabelTest, _starts, inseparable, undetermined
 from hpcfit.kinds.table import load_config
 from hpcfit.physics.scattering import diffuse_intensity
 from hpcfit.ranks import Ranks
@@ -27,6 +27,14 @@ def test_labels_that_differ_less_than_halves_of_one_are_named():
     a, b = fit("a", 0.5, 0.52, cc=0.9, halves=(0.8, 0.85)), fit("b", 0.6, 0.62, cc=0.94)
     assert "two halves of one label differ by 0.0500" in inseparable([a, b])[0]
     assert inseparable([a._replace(cc_halves=(0.8, 0.83)), b]) == []
+
+
+def test_shares_of_labels_that_agree_with_the_map_by_chance_alone_are_undetermined():
+    """Three standard deviations of a CC of 400 orbits are 0.15; one such label beside another that agrees is found."""
+    mute, also, agrees = fit("a", 0.1, 0.0, cc=0.14), fit("b", 0.1, 0.0, cc=-0.14), fit("c", 0.5, 0.6, cc=0.6)
+    assert undetermined([mute, also, agrees], 400) == ["a", "b"]
+    assert undetermined([mute, also, agrees], 10_000) == []
+    assert undetermined([mute, agrees], 400) == []
 
 
 def test_parts_do_not_overlap_and_lie_within_the_label():

@@ -19,7 +19,7 @@ def rows():
     """Four blocks, the last one half full, with uniform prior weights."""
     ids = np.arange(256).reshape(4, 64)
     ids[3, 32:] = -1
-    return FrameRows(ids, 224, PriorRows(np.where(ids >= 0, -np.log(224), 0.0), ids >= 0))
+    return FrameRows(ids, 224, PriorRows(np.where(ids >= 0, -np.log(224), 0.0), ids >= 0, np.full(ids.shape, -1)))
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_rank_without_frames_reports_nothing_of_weight(rows, params):
 def test_many_labels_are_summed_as_one_but_for_the_most_common():
     blocks = MAX_GROUPS + 10
     ids = np.arange(64 * blocks).reshape(blocks, 64)
-    rows = FrameRows(ids, ids.size, PriorRows(np.full(ids.shape, -np.log(ids.size)), ids >= 0))
+    rows = FrameRows(ids, ids.size, PriorRows(np.full(ids.shape, -np.log(ids.size)), ids >= 0, np.full(ids.shape, -1)))
     labels = [f"source {number}" for number in range(blocks)]
     report = LiveWeights.of(problem(), rows, labels, range(blocks))(Params({}, {"u": np.ones(ids.shape)}))
     assert len(report["groups"]) == MAX_GROUPS + 1

@@ -124,6 +124,43 @@ def test_regularisers_and_their_gradients_are_those_of_the_definitions(name):
     assert np.all(gradient[T:] == 0)
 
 
+@pytest.mark.parametrize("prior", ["uniform", "other"])
+def test_theta_prices_the_divergence_within_groups_and_of_frames_alone(prior):
+    """Value and gradient are those of the definition, group by group, also where prior weights do not sum to 1."""
+    w0_t = np.full(T, 1 / T)
+    if prior == "other":
+        w0_t = np.random.default_rng(9).random(T) + 0.1
+        w0_t /= w0_t.sum()
+    made = system(theta=0.3, groups=systems.GROUPS)
+    u_t, evaluate = flat(made), made.reverse(np.pad(np.log(w0_t), (0, 128 - T)).reshape(2, 64))
+    found, w_t = evaluate(params_of(u_t)), made.weights(u_t, w0_t)
+    assert found.loss == pytest.approx(made.loss(u_t, w0_t=w0_t), rel=1e-10, abs=1e-11)
+    metrics = evaluate.metrics(found)
+    assert metrics["kl_within"] == pytest.approx(made.divergence(w_t, w0_t), rel=1e-9)
+    assert metrics["kl"] == pytest.approx(np.sum(w_t * np.log(w_t / w0_t)), rel=1e-9)
+    u_t = found.params.local["u"].ravel()[:T]  # gauged: its gradient is the one that is given
+    for t in (*FRAMES, T - 1):
+        expected = difference(lambda u, t=t: made.loss(np.where(np.arange(T) == t, u, u_t), w0_t=w0_t), u_t[t], 1e-5)
+        # As above: the rounding of the loss over 2e-5.
+        assert found.gradient.local["u"].ravel()[t] == pytest.approx(expected, rel=1e-6, abs=3e-8)
+
+
+def test_sums_of_groups_are_free_of_the_price_of_leaving_the_prior():
+    """Moving a group as a whole costs nothing where its frames keep their shares; a frame alone costs as it moves."""
+    plain, priced = system(groups=systems.GROUPS).reverse(), system(theta=5.0, groups=systems.GROUPS).reverse()
+    number = systems.GROUPS.number.ravel()[:T]
+
+    def cost(w_t):
+        params = params_of(np.sqrt(w_t * T))
+        return priced.value(params).loss - plain.value(params).loss
+
+    alone = 1 / T
+    moved = np.where(number == 0, 0.7 * (1 - alone) / 40, np.where(number == 1, 0.3 * (1 - alone) / 49, alone))
+    assert cost(moved) == pytest.approx(0, abs=1e-12)
+    w = np.where(number == 2, 3 * alone, (1 - 3 * alone) / (T - 1))
+    assert cost(w) == pytest.approx(5 * (3 * alone * np.log(3) - 2 * alone), rel=1e-9)
+
+
 def test_smoothness_is_closed_for_a_ramp():
     """Steps of ln w of equal size within trajectories: 88 frames of 90 follow another one (0 and 40 begin)."""
     ramp = np.exp(0.005 * np.arange(T))
@@ -228,9 +265,9 @@ def test_partial_is_additive(made, evaluate, u_t):
     data, ids = chunk.data[0, 0], IDS[0]
     params = Params({}, {"u": u_t[:64]})
     halves = [np.where(np.arange(64) < 20, ids, -1), np.where(np.arange(64) >= 20, ids, -1)]
+    prior = [PriorRows(np.full(64, -np.log(T)), rows > 0, np.full(64, -1)) for rows in (ids, *halves)]
     whole, *parts = (
-        evaluate.problem.partial(params, Cell(data, rows, PriorRows(np.full(64, -np.log(T)), rows > 0)))
-        for rows in (ids, *halves)
+        evaluate.problem.partial(params, Cell(data, rows, more)) for rows, more in zip((ids, *halves), prior)
     )
     added = jax.tree.map(lambda a, b: a + b, *parts)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11), whole, added)
