@@ -34,7 +34,7 @@ def written_whole(path: Path, publish: Callable[[Path, Path], None] = os.replace
     A full disk, a read-only folder or a missing right becomes one error that names the file.
     """
     # A name of its own for each attempt, since two at one file may run at once; it says who writes.
-    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{host_name()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -71,24 +71,28 @@ def remove_leftovers(folder: Path, pattern: str = "*") -> list[Path]:
 
 def _is_being_written(path: Path) -> bool:
     before, _, process = path.name.removesuffix(".tmp").rpartition(".")[0].rpartition(".")
-    if before.endswith(f".{_host()}"):
-        return _lives(process)
+    if before.endswith(f".{host_name()}"):
+        return bool(process_started(process))
     try:
         return time.time() - path.stat().st_mtime < 86400
     except FileNotFoundError:
         return False
 
 
-def _lives(process: str) -> bool:
-    """Whether a process of this machine runs; one that was killed may stay listed until its parent asks for it."""
+def process_started(process: int | str) -> str:
+    """The time at which a process of this machine began, in ticks since the machine did; "" where there is none.
+
+    One that was killed may stay listed until its parent asks for it.
+    """
     try:
-        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        after_name = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in ("Z", "X")
+        return ""
+    return "" if after_name[0] in ("Z", "X") else after_name[19]
 
 
-def _host() -> str:
+def host_name() -> str:
+    """The name of this machine, without its domain."""
     return socket.gethostname().partition(".")[0]
 
 

@@ -79,7 +79,7 @@ def check_seal(path: Path, expected: Seal, remedy: str = START_ANEW) -> None:
 
 
 def read_seal(path: Path, expected: Seal, remedy: str = START_ANEW) -> dict[str, Any]:
-    """Read what the seal of a whole file says, its digest as sha256. Raises as ``check_seal``, but not for another name."""
+    """Read what the seal of a whole file says, its digest as sha256; raises as ``check_seal``, not for another name."""
     check_is_file(path)
     with open(path, "rb") as file:
         stamp = file.read(SEAL_BYTES)
