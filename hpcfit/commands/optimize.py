@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
 
 from hpcfit.commands.monitoring import monitored
 from hpcfit.commands.run import Run
-from hpcfit.commands.session import log_session, open_session
+from hpcfit.commands.session import Session, log_session, open_session
 from hpcfit.config import Config, RunConfig
 from hpcfit.errors import EXIT_REQUEUE, InputError, together
 from hpcfit.fit import hooks
@@ -15,11 +17,12 @@ from hpcfit.fit.stages import Interrupted
 from hpcfit.fit.stop import Stop
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.base import SteppedCase
-from hpcfit.kinds.table import Kind, files_left
+from hpcfit.kinds.table import Kind, files_left, kind_of
 from hpcfit.log import Warned, logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks, keep_exit_code
 from hpcfit.runs.directory import RunDirectory, check_is_writable
+from hpcfit.store.locks import locked
 
 
 def run_optimize(
@@ -31,7 +34,8 @@ def run_optimize(
     ended.
     Returns the exit code: 0, or 75 if it is to be continued.
     """
-    with Warned() as warned:
+    world.on_root(lambda: check_is_writable(config.run.directory))
+    with Warned() as warned, locked(config.run.directory, world):
         return _optimize(config, world, resume, overwrite, warned)
 
 
@@ -41,7 +45,7 @@ def _optimize(
     phases, signals = Stopwatch(), hooks.Signals(world)
     with phases("open and check inputs"):
         directory = RunDirectory(config.run.directory)
-        world.on_root(lambda: check_is_writable(directory.path))
+        world.on_root(lambda: directory.recover(files_left(kind_of(config))))
         if not (resume or overwrite):
             world.on_root(directory.check_is_free)
         session = open_session(config, world, "optimize")
@@ -61,16 +65,17 @@ def _optimize(
         kept = _evaluations_kept(run, directory, resume) if resume else None
         run.recorder.begin(directory, kept or 0)
         if kept is None:
-            # Only now: what could be wrong with the new run has been found.
-            world.on_root(lambda: directory.clear(files_left(session.kind)))
+            world.on_root(lambda: directory.set_aside(files_left(session.kind)))
+    with _taken_back(directory, session):
         world.on_root(lambda: directory.open(config, run.recorder.count))
-    with monitored(run) as monitor, phases("fit"):
-        run.clock, run.more = _wall_clock(config, world), monitor
-        try:
-            found = session.kind.part("study")(session.case, run)
-        except Interrupted as interruption:
-            world.on_root(partial(directory.close, interruption.stop))
-            return _interrupted(interruption.stop)
+        with monitored(run) as monitor, phases("fit"):
+            run.clock, run.more = _wall_clock(config, world), monitor
+            try:
+                found = session.kind.part("study")(session.case, run)
+            except Interrupted as interruption:
+                world.on_root(partial(directory.close, interruption.stop))
+                return _interrupted(interruption.stop)
+    world.on_root(directory.forget_earlier)
     world.on_root(run.study.close)
     world.on_root(lambda: directory.close(Stop(run.stopped)))
     with phases("results"):
@@ -79,6 +84,20 @@ def _optimize(
         metrics = session.kind.part("write_results")(directory, session.case, run.result, facts)
     world.on_root(lambda: _finish(directory, session.kind, metrics, config.run, warned))
     return 0
+
+
+@contextlib.contextmanager
+def _taken_back(directory: RunDirectory, session: Session) -> Iterator[None]:
+    """Where an error ends a run before its first step, what was there before is put back."""
+    try:
+        yield
+    except Exception as error:
+        take_back = partial(directory.take_back, files_left(session.kind))
+        if getattr(error, "on_all_ranks", False):
+            session.world.on_root(take_back)
+        elif session.world.size == 1:  # of several, one rank alone ends the job: the next one finds what was there
+            take_back()
+        raise
 
 
 def _wall_clock(config: Config, world: Ranks) -> list[hooks.WallClock]:

@@ -16,8 +16,9 @@ from hpcfit.kinds.base import Rounds
 from hpcfit.kinds.table import kind_of, load_config
 from hpcfit.log import logger
 from hpcfit.prepare.command import run_prepare_on_cluster
-from hpcfit.ranks import check_one_process
+from hpcfit.ranks import Ranks, check_one_process
 from hpcfit.store.files import write_csv, write_text
+from hpcfit.store.locks import locked
 from hpcfit.workflow.launch import in_slurm, run_hpcfit
 from hpcfit.workflow.stopping import stopped_by_signals
 
@@ -66,6 +67,11 @@ def _run_rounds(config: Config, rounds: int, ranks: int) -> int:
         )
     plan: Rounds = kind.part("rounds")(config)
     plan.check()
+    with locked(config.run.directory, Ranks()):
+        return _rounds(config, plan, rounds, ranks)
+
+
+def _rounds(config: Config, plan: Rounds, rounds: int, ranks: int) -> int:
     rows = []
     for number in range(1, rounds + 1):
         if code := _made(plan, number, ranks):

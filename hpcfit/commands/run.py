@@ -116,8 +116,19 @@ class Run:
     def _stop(self, progressed: bool) -> Stop | None:
         """What ends the run now; collective. progressed: whether something was done that is kept; a job remembers."""
         self.progressed = self.progressed or progressed
+        if progressed:
+            self._forget_earlier()
         every = [self.signals, *(self.clock if self.progressed else ())]
         return next((stop for stop in [hook(None) for hook in every] if stop), None)
+
+    def _step_taken(self, step: Step) -> None:
+        """As a hook: from the first step on this run replaces the one that was there."""
+        if step.number > 0:
+            self._forget_earlier()
+
+    def _forget_earlier(self) -> None:
+        if self.session.world.is_root and self.recorder.directory is not None:
+            self.recorder.directory.forget_earlier()
 
     def _begin(self, name: str) -> None:
         self.names.append(name)
@@ -150,7 +161,7 @@ class Run:
         also = [] if also is None else [also]
         if not tolerance:
             logger.info("fit '%s'", name)
-        outcome = one.loop(one.restart(start) or one.first_step(start), also)
+        outcome = one.loop(one.restart(start) or one.first_step(start), [self._step_taken, *also])
         self.progressed = True
         if outcome.stop.interrupted:
             one.checkpoints.save(outcome.last)
@@ -193,7 +204,7 @@ class Run:
     ) -> list[Fitted]:  # fmt: skip
         """The fits that have not ended before. They are kept when all have ended; until then a checkpoint has them."""
         checkpoints = self._checkpoints("; ".join(names), self.grid, self.evaluate.frames.rows.ids)
-        heed = [self.signals, *self.clock, *self.more]
+        heed = [self._step_taken, self.signals, *self.clock, *self.more]
         together = ManyFits.of(self.session, self.recorder, checkpoints, heed, names, gradients, numbers, tolerance)
         ended, stop = together.run(starts)
         self.progressed = True

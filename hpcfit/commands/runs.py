@@ -10,7 +10,7 @@ from typing import Any
 
 from hpcfit.errors import InputError
 from hpcfit.kinds.table import kind_named
-from hpcfit.runs.files import CONFIG, ENVIRONMENT, RunFiles
+from hpcfit.runs.files import CONFIG, EARLIER, ENVIRONMENT, RunFiles
 
 OF_EACH = ("run.directory",)  # settings in which runs always differ
 
@@ -26,13 +26,18 @@ def found_runs(folder: Path) -> list[RunFiles]:
     """The run directories below a folder, or itself, by name. Raises InputError where there are none."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder", remedy="give a folder with run directories")
-    places = sorted(path.parent for path in folder.rglob(ENVIRONMENT) if (path.parent / CONFIG).is_file())
+    places = sorted(path.parent for path in folder.rglob(ENVIRONMENT) if _is_run(path.parent))
     if not places:
         raise InputError(
             f"{folder} has no run directory: none of its folders has {CONFIG} and {ENVIRONMENT}",
             remedy="give the folder that [run] directory of your configs lies in",
         )
     return [RunFiles(path) for path in places]
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder is that of a run, and not where one waits that is being replaced."""
+    return (path / CONFIG).is_file() and not path.name.startswith(EARLIER)
 
 
 def outcomes(folder: Path, runs: Sequence[RunFiles]) -> Iterator[str]:

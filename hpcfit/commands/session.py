@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hpcfit.config import Config
 from hpcfit.fit.grid import Grid, make_grid
+from hpcfit.fit.optimizers import check_options
 from hpcfit.kinds.base import Case
 from hpcfit.kinds.table import Kind, check_config, kind_of, open_case
 from hpcfit.log import logger
@@ -40,6 +41,8 @@ class Session:
 def open_session(config: Config, world: Ranks, command: str) -> Session:
     """Choose the device, open and check the inputs, and lay out the grid; collective."""
     world.on_root(lambda: check_config(config, command))
+    chosen = config.optimizer
+    world.on_root(lambda: check_options(chosen.name, chosen.options, chosen.clip_norm))
     device = choose_device(config.run, world)
     case = open_case(config, world)
     shape = world.on_root(lambda: case.shape(world.size, config.grid))

@@ -13,6 +13,8 @@ from hpcfit.simulation.dynamics import CALMER
 from hpcfit.simulation.replica_run import Failed, Simulated, attempt_replica, is_finished
 from hpcfit.simulation.replicas import Replica, all_replicas
 from hpcfit.simulation.solution import write_solutions
+from hpcfit.ranks import Ranks
+from hpcfit.store.locks import check_free, locked
 from hpcfit.store.pieces import check_finished, write_settings
 from hpcfit.workflow.cluster.crew import Crew
 from hpcfit.workflow.cluster.opening import open_cluster
@@ -46,7 +48,7 @@ def simulate_all(simulations: Sequence[SimulateConfig], cluster: ClusterConfig) 
     if not missing:
         logger.info("simulate %s: %s", first.directory, said)
         return []
-    with open_cluster(cluster, "simulate") as crew:
+    with open_cluster(cluster, "simulate") as crew, locked(first.directory, Ranks()):
         logger.info("simulate %s: %s", first.directory, said)
         return _simulated(crew, missing)
 
@@ -54,6 +56,7 @@ def simulate_all(simulations: Sequence[SimulateConfig], cluster: ClusterConfig) 
 def _replicas(simulations: Sequence[SimulateConfig]) -> tuple[list[Replica], list[Replica]]:
     """All replicas, each with its folder begun, and those that lack frames."""
     import_openmm()
+    check_free(simulations[0].directory)
     for one in simulations:
         write_solutions(one)
     replicas = [replica for one in simulations for replica in all_replicas(one)]

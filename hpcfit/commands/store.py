@@ -45,7 +45,7 @@ def run_verify(folder: Path, cluster: ClusterConfig | None = None) -> int:
         logger.error("%s", problem)
     if problems:
         logger.error(
-            "%d damaged parts in %s: delete the shards named above and run `hpcfit prepare` again",
+            "%d damaged parts in %s: delete the files named above and run `hpcfit prepare` again",
             len(problems),
             folder,
         )
@@ -55,11 +55,11 @@ def run_verify(folder: Path, cluster: ClusterConfig | None = None) -> int:
 
 
 def _problems(store: Store, cluster: ClusterConfig | None) -> list[str]:
-    numbers = range(len(store.shards))
+    numbers, of_view = range(len(store.shards)), filter(None, [store.content.view_objection(store.folder, store.id)])
     if cluster is None:
-        return [problem for number in numbers for problem in verify_shard(store, number)]
+        return [*of_view, *(problem for number in numbers for problem in verify_shard(store, number))]
     from hpcfit.workflow.cluster.opening import open_cluster
 
     with open_cluster(cluster, "verify") as crew:
         found = crew.map(partial(verify_shard, crew.share(store)), numbers)
-    return [problem for problems in found for problem in problems]
+    return [*of_view, *(problem for problems in found for problem in problems)]

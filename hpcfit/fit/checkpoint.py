@@ -25,7 +25,8 @@ from hpcfit.fit.problem import Params
 from hpcfit.fit.state import Arrays, check_agreement, from_arrays, gather_rows, to_arrays
 from hpcfit.log import logger
 from hpcfit.ranks import Ranks
-from hpcfit.store.files import Seal, check_seal, hdf5_sealed, sha256_of_file
+from hpcfit.store.files import sha256_of_file
+from hpcfit.store.seals import Seal, check_seal, hdf5_opened, hdf5_sealed
 
 CHECKPOINT, RECORD, STAGE = "checkpoint", "record of a fit", "stage"
 STAGE_ENDING = ".stage"  # HDF5 too, but no record of a fit, which is what *.h5 finds
@@ -143,7 +144,7 @@ class Checkpoints:
         path = self.grid.world.on_root(self._newest_whole)
         if path is None:
             return None
-        with h5py.File(path, "r") as file:
+        with hdf5_opened(path) as file:
             if file.attrs["fit"] != self.fit:
                 return None
             self._begun = True
@@ -168,7 +169,7 @@ class Checkpoints:
             path = self._newest_whole()
             if path is None:
                 return None
-            with h5py.File(path, "r") as file:
+            with hdf5_opened(path) as file:
                 return int(file.attrs["evaluations"])
 
         return self.grid.world.on_root(read)
@@ -176,7 +177,7 @@ class Checkpoints:
     def _newest_whole(self) -> Path | None:
         for path in self._paths():
             if _is_whole(path, CHECKPOINT):
-                with h5py.File(path, "r") as file:
+                with hdf5_opened(path) as file:
                     _check_is_ours(path, file, self.identity)
                 return path
         return None
@@ -219,7 +220,7 @@ class Records:
         path = self._path(name)
         if not self.grid.world.on_root(lambda: self._holds(path, name)):
             return None
-        with h5py.File(path, "r") as file:
+        with hdf5_opened(path) as file:
             found = from_arrays({"params": params, "rows": rows}, _read(file, self.grid.blocks))
             facts, evaluations = json.loads(file.attrs["facts"]), int(file.attrs["evaluations"])
             return Record(found["params"], found["rows"], facts, evaluations)
@@ -244,7 +245,7 @@ class Records:
         """Whether a file is a record that this run can use, of the fit of that name."""
         if self._evaluations(path) is None:
             return False
-        with h5py.File(path, "r") as file:
+        with hdf5_opened(path) as file:
             if file.attrs["fit"] != name:
                 return False
         logger.info("fit %s has ended before: %s", name, path)
@@ -254,7 +255,7 @@ class Records:
         """What a record of this run counts; None where there is none that can be used."""
         if not path.exists() or not _is_whole(path, RECORD):
             return None
-        with h5py.File(path, "r") as file:
+        with hdf5_opened(path) as file:
             _check_is_ours(path, file, self.identity)
             return int(file.attrs["evaluations"]) if file.attrs["limits"] == self.limits else None
 
@@ -296,7 +297,7 @@ class Stages:
         if not self.world.on_root(lambda: self._holds(path, name, inputs)):
             yield None
             return
-        with h5py.File(path, "r") as file:
+        with hdf5_opened(path) as file:
             facts = json.loads(file.attrs["facts"])
             yield Progress(bool(file.attrs["ended"]), facts["done"], _Lazy(file), facts["files"])
 
@@ -310,7 +311,7 @@ class Stages:
     def _is_ours(self, path: Path) -> bool:
         if not path.exists() or not _is_whole(path, STAGE):
             return False
-        with h5py.File(path, "r") as file:
+        with hdf5_opened(path) as file:
             _check_is_ours(path, file, self.identity)
         return True
 
@@ -318,7 +319,7 @@ class Stages:
         """Whether a file is of that stage, with these inputs, and the files that it has left are as it left them."""
         if not self._is_ours(path):
             return False
-        with h5py.File(path, "r") as file:
+        with hdf5_opened(path) as file:
             facts = json.loads(file.attrs["facts"])
             if file.attrs["stage"] != name or facts["inputs"] != dict(inputs):
                 logger.info("stage '%s' begins again: %s was made from something else", name, path)

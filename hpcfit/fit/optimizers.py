@@ -172,6 +172,22 @@ def choose_optimizer(
     return Optax(_optax_chain(name, options), inner, clip_norm)
 
 
+def check_options(name: str, options: dict[str, Any], clip_norm: float | None) -> None:
+    """Raise InputError for an optimizer that would not come to its first step."""
+    optimizer = choose_optimizer(name, options, clip_norm, None)
+    if not isinstance(optimizer, Optax):
+        return
+    remedy = "correct [optimizer] options"
+    try:
+        updates, _ = optimizer.chain.update(np.ones(2), optimizer.chain.init(np.ones(2)), np.ones(2))
+        step = np.asarray(updates, float)
+    except Exception as error:  # of optax and JAX, which look at an option when they use it
+        said = str(error).splitlines()[0]
+        raise InputError(f"'{name}' does not take the options {options}: {said}", remedy=remedy) from None
+    if not np.all(np.isfinite(step)):
+        raise InputError(f"'{name}' with the options {options} takes steps of {step[0]}", remedy=remedy)
+
+
 def _optax_chain(name: str, options: dict[str, Any]) -> Any:
     import inspect
 
@@ -202,6 +218,11 @@ def _built(factory: Callable, name: str, options: dict[str, Any], keys: tuple[st
         if key not in keys:
             raise InputError(
                 f"'{name}' has no option '{key}' = {options[key]!r}: {nearest(key, keys)}",
+                remedy="correct [optimizer] options",
+            )
+        if isinstance(options[key], float) and not np.isfinite(options[key]):
+            raise InputError(
+                f"'{name}' does not take the option '{key}' = {options[key]}: it must be a finite number",
                 remedy="correct [optimizer] options",
             )
     try:

@@ -22,6 +22,7 @@ from hpcfit.prepare.structure_factors import begin_factors
 from hpcfit.ranks import Ranks
 from hpcfit.store.catalog import write_catalog
 from hpcfit.store.content import Content
+from hpcfit.store.locks import check_free, locked
 from hpcfit.store.shard import ShardPlan
 from hpcfit.store.writer import ShardWriter
 from hpcfit.workflow.stopping import stopped_by_signals
@@ -58,7 +59,8 @@ def run_prepare(config: Config, ranks: Ranks) -> Prepared:
 
     Raises InputError for inputs that cannot be used, and for a store that was begun with other settings.
     """
-    with stopped_by_signals():
+    ranks.on_root(lambda: config.require("frames", command="prepare"))
+    with stopped_by_signals(), locked(config.frames.store, ranks):
         return _prepared(config, OverRanks(ranks))
 
 
@@ -67,7 +69,8 @@ def run_prepare_on_cluster(config: Config) -> Prepared:
     from hpcfit.workflow.cluster.opening import open_cluster
 
     config.require("frames", "cluster", command="prepare")
-    with open_cluster(config.cluster, "prepare") as crew:
+    check_free(config.frames.store)
+    with open_cluster(config.cluster, "prepare") as crew, locked(config.frames.store, Ranks()):
         return _prepared(config, OverCrew(crew, "prepare"))
 
 
@@ -86,7 +89,6 @@ class Work:
 
 
 def _prepared(config: Config, dealer: Dealer) -> Prepared:
-    config.require("frames", command="prepare")
     began = time.monotonic()
     folder, prepare = config.frames.store, config.prepare
     sources, content, store, decided_by, error = BEGIN[prepare.content](config, dealer)

@@ -15,7 +15,7 @@ from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
 from hpcfit.readers.reflections import FactorSource
 from hpcfit.readers.trajectory import chosen_rows
-from hpcfit.store.catalog import check_place
+from hpcfit.store.catalog import ShardEntry, check_place
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reference, Reflections, restored
 from hpcfit.store.shard import open_shard
@@ -23,13 +23,12 @@ from hpcfit.store.structure_factors import FactorShard, FactorStore, open_store,
 
 
 class Place(NamedTuple):
-    """A shard by its file, number and plan, and where its frames lie in their source."""
+    """A shard by its file, number and entry of the catalog, and where its frames lie in their source."""
 
     path: Path
     number: int
-    plan: str
+    entry: ShardEntry
     first: int
-    frames: int
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,11 @@ class StoreSource(FactorSource):
     def frames(self, start: int, stop: int) -> Iterator[Frame]:
         """Frames start to stop - 1 of `rows`; every chunk that is read is compared with its checksum."""
         for place in self.places:
-            inside = [row - place.first for row in self.rows[start:stop] if 0 <= row - place.first < place.frames]
+            frames = place.entry.frames
+            inside = [row - place.first for row in self.rows[start:stop] if 0 <= row - place.first < frames]
             if inside:
                 with open_shard(place.path, FactorShard) as shard:
-                    check_place(shard, self.store_id, place.number, place.plan)
-                    shard.check_header()
+                    check_place(shard, self.store_id, place.number, place.entry)
                     yield from self._frames(shard, inside)
 
     def _frames(self, shard: FactorShard, rows: Sequence[int]) -> Iterator[Frame]:
@@ -102,10 +101,7 @@ def _source(store: FactorStore, name: str, label: str, frames: slice) -> StoreSo
     shards = [(number, shard) for number, shard in enumerate(store.shards) if shard.source == name]
     firsts = np.cumsum([0, *(shard.frames for _, shard in shards)]).tolist()
     rows = chosen_rows(store.folder / name, firsts[-1], frames)
-    places = tuple(
-        Place(store.path(number), number, shard.plan, first, shard.frames)
-        for (number, shard), first in zip(shards, firsts)
-    )
+    places = tuple(Place(store.path(number), number, shard, first) for (number, shard), first in zip(shards, firsts))
     digests = [store.reference.digest(), *(shard.plan for _, shard in shards)]
     digest = hashlib.sha256("".join(digests).encode()).hexdigest()
     label = label or shards[0][1].label

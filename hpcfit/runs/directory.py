@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import socket
 import sys
 import tempfile
@@ -23,7 +24,8 @@ from hpcfit import __version__
 from hpcfit.config import Config
 from hpcfit.errors import InputError
 from hpcfit.fit.stop import Stop
-from hpcfit.runs.files import CONFIG, ENVIRONMENT, HISTORY, LEFT, METRICS, STOPPED, RunFiles
+from hpcfit.log import logger
+from hpcfit.runs.files import CONFIG, EARLIER, ENVIRONMENT, HISTORY, LEFT, METRICS, STOPPED, RunFiles
 from hpcfit.store.files import disk_errors, hdf5_written_whole, write_csv, write_text, written_whole
 
 KEPT = ("checkpoints/step_*.h5", "fits/*.h5", "fits/*.stage")  # what a run goes on from
@@ -61,12 +63,63 @@ class RunDirectory:
                 remedy="continue it with --resume, replace it with --overwrite, or choose another [run] directory",
             )
 
-    def clear(self, left: Iterable[str] = ()) -> None:
-        """Remove what makes a run, so that a new one is not taken for its continuation. left: the files that runs of
-        its kind leave."""
+    def set_aside(self, left: Iterable[str] = ()) -> None:
+        """Move what makes a run out of the way, so that a new one is not taken for its continuation.
+
+        left: the files that runs of its kind leave. What was set aside before, for a run that took no step, stays, and
+        what that run left is removed.
+        """
         with disk_errors(self.path / HISTORY):
-            for old in [old for name in (*KEPT, *LEFT, *left) for old in self.path.glob(name)]:
-                old.unlink(missing_ok=True)
+            old = self._files(left)
+            if self._earlier.exists():
+                for path in old:
+                    path.unlink(missing_ok=True)
+                return
+            for path in old:
+                _moved(path, self.path, self._on_the_way)
+            if self._on_the_way.exists():
+                os.replace(self._on_the_way, self._earlier)
+
+    def forget_earlier(self) -> None:
+        """Remove for good what was set aside: the new run has taken its first step."""
+        if self._earlier.exists():
+            with disk_errors(self.path / HISTORY):
+                shutil.rmtree(self._earlier)
+
+    def take_back(self, left: Iterable[str] = ()) -> None:
+        """Put back what was set aside, in place of what the new run has left; nothing where nothing was."""
+        if self._history is not None:
+            self._history.close()
+        with disk_errors(self.path / HISTORY):
+            if self._earlier.exists():
+                for path in self._files(left):
+                    path.unlink(missing_ok=True)
+                os.replace(self._earlier, self._on_the_way)
+            if self._on_the_way.exists():
+                for path in [path for path in self._on_the_way.rglob("*") if path.is_file()]:
+                    _moved(path, self._on_the_way, self.path)
+                shutil.rmtree(self._on_the_way)
+                logger.info("the earlier run in %s is back: the new one took no step", self.path)
+
+    def recover(self, left: Iterable[str] = ()) -> None:
+        """Put back what a job set aside that was killed before it had anything to go on from."""
+        begun = any(path for name in KEPT for path in self.path.glob(name))
+        if self._on_the_way.exists() or (self._earlier.exists() and not begun):
+            self.take_back(left)
+
+    @property
+    def _earlier(self) -> Path:
+        return self.path / EARLIER
+
+    @property
+    def _on_the_way(self) -> Path:
+        """The same while files are moved there or back."""
+        return self.path / f"{EARLIER}.part"
+
+    def _files(self, left: Iterable[str]) -> list[Path]:
+        """What makes a run."""
+        names = (*KEPT, *LEFT, *left, CONFIG, ENVIRONMENT)
+        return [path for name in names for path in self.path.glob(name) if path.is_file()]
 
     def open(self, config: Config, kept_evaluations: int = 0) -> None:
         """Create it, or continue one: the history is cut to the evaluations that the checkpoint has seen."""
@@ -130,6 +183,13 @@ class RunDirectory:
             except ValueError:  # the last line of a run that was killed while writing it
                 break
         return rows
+
+
+def _moved(path: Path, folder: Path, to: Path) -> None:
+    """Move a file of one folder to the same place of another."""
+    place = to / path.relative_to(folder)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(path, place)
 
 
 def environment() -> dict[str, Any]:

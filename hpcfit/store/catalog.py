@@ -1,14 +1,15 @@
 """The catalog of a store, whatever it holds: which frames lie in which shard, in which blocks, of what size.
 
 A store is a folder: ``catalog.json`` beside the shards and the file of what all frames share (``reference.h5`` or
-``particles.h5``). Every run compares the catalog with the files before it starts.
+``particles.h5``). The catalog has a checksum of itself and the seal of every shard. Before a run starts it compares
+the catalog, the shared file and the sizes of the shards; the seal of a shard when it opens it, and the values of frames
+while it reads them. `hpcfit store verify` compares all of that at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fnmatch
-import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,9 +24,11 @@ from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.store.content import Content
 from hpcfit.store.files import write_text
-from hpcfit.store.shard import Shard, ShardPlan, open_shard
+from hpcfit.store.seals import is_as_sealed, read_json, sealed_json
+from hpcfit.store.shard import Shard, ShardPlan, open_shard, place_name
 
 CATALOG = "catalog.json"
+SCHEMA = 2  # of a catalog; 2: with a checksum of itself, and the seals of shards
 UNNAMED = "structure-factors"  # the content of a catalog that names none
 AnyContent = TypeVar("AnyContent", bound=Content)
 AnyStore = TypeVar("AnyStore", bound="Store")
@@ -42,6 +45,7 @@ class ShardEntry:
     frames: int
     bytes: int
     plan: str  # digest of what decides its content
+    seal: str  # its digest, of all but the values of frames and their like
 
 
 class Block(NamedTuple):
@@ -61,10 +65,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Store(Generic[AnyContent]):
-    """An opened store: its catalog, and what all frames share; the frames stay on the disk.
-
-    id: empty for a store that was begun before stores had ids.
-    """
+    """An opened store: its catalog, and what all frames share; the frames stay on the disk."""
 
     folder: Path
     shards: tuple[ShardEntry, ...]
@@ -103,7 +104,7 @@ class Store(Generic[AnyContent]):
     def shard(self, number: int) -> Iterator[Any]:
         """Open a shard by its number; raises InputError or DamagedFile, also for one that is not of this place."""
         with open_shard(self.path(number), self.content.shard) as shard:
-            check_place(shard, self.id, number, self.shards[number].plan)
+            check_place(shard, self.id, number, self.shards[number])
             yield shard
 
     def digest(self) -> str:
@@ -127,13 +128,13 @@ class Store(Generic[AnyContent]):
                 )
 
 
-def check_place(shard: Shard, store: str, number: int, plan: str) -> None:
-    """Raise InputError unless a shard is that of this store, number and plan."""
-    if shard.plan == plan and shard.stands(store, number):
+def check_place(shard: Shard, store: str, number: int, entry: ShardEntry) -> None:
+    """Raise InputError unless a shard is that of this store, number and entry of its catalog."""
+    if shard.plan == entry.plan and shard.stands(store, number) and shard.seal == entry.seal:
         return
     raise InputError(
-        f"shard {shard.path} says that it is {shard.place}; {CATALOG} has number {number} of store"
-        f" {store or 'without id'}, plan {plan[:16]} there",
+        f"shard {shard.path} says that it is {shard.place}, seal {shard.seal[:16]}; {CATALOG} has"
+        f" {place_name(store, number)}, plan {entry.plan[:16]}, seal {entry.seal[:16]} there",
         remedy="put the store's own file back, or delete this one and run `hpcfit prepare` again",
     )
 
@@ -154,54 +155,71 @@ def opened_store(folder: Path, content: type[AnyContent], store: type[AnyStore] 
     naming the file.
     """
     found = _read(folder)
-    _check_readable(folder, found, content)
-    shards = tuple(ShardEntry(**row) for row in found["shards"])
-    opened = store(folder, shards, content.opened(folder, found), found.get("store", ""))
-    opened.check_files()
-    return opened
-
-
-def _check_readable(folder: Path, found: dict[str, Any], content: type[Content]) -> None:
-    path, kind = folder / CATALOG, found.get("content", UNNAMED)
+    kind = found.get("content", UNNAMED)
     if kind != content.name:
         raise InputError(
             f"{folder} is a store of {kind}; this needs one of {content.name}",
             remedy=f"give another store, or prepare one with [prepare] content = '{content.name}'",
         )
-    if found["schema"] > content.shard.schema:
+    shards = tuple(ShardEntry(**row) for row in found["shards"])
+    opened = store(folder, shards, content.opened(folder, found), found["store"])
+    if content.begun_with(folder)[0] != opened.id:
         raise InputError(
-            f"{path} has schema {found['schema']} (hpcfit {found['hpcfit_version']});"
-            f" hpcfit {__version__} reads up to {content.shard.schema}",
-            remedy="update hpcfit, or prepare the store again with this version",
+            f"{folder / content.shared.name} is of store {content.begun_with(folder)[0]}, {CATALOG} of {opened.id}",
+            remedy="put the store's own file back",
         )
+    opened.check_files()
+    return opened
 
 
 def _read(folder: Path) -> dict[str, Any]:
+    """What a catalog holds, compared with its checksum."""
     path = folder / CATALOG
+    _check_is_folder(folder)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except FileNotFoundError:
         raise InputError(
             f"{folder} is not a complete store: {path} does not exist", remedy="run `hpcfit prepare`"
         ) from None
-    except ValueError as error:
-        raise DamagedFile(
-            f"{path} is not valid JSON ({error})", remedy="run `hpcfit prepare` again: it rewrites it"
-        ) from None
+    except DamagedFile as error:
+        raise DamagedFile(error.what, remedy=REWRITTEN) from None
+    if found.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path} has schema {found.get('schema', 'of no number')!r} (hpcfit {found.get('hpcfit_version')});"
+            f" hpcfit {__version__} reads schema {SCHEMA}",
+            remedy="update hpcfit, or prepare the store again with this version, into another folder",
+        )
+    if not is_as_sealed(found):
+        raise DamagedFile(f"{path} is damaged: it differs from its checksum", remedy=REWRITTEN)
+    return found
+
+
+REWRITTEN = "run `hpcfit prepare` again: it rewrites it"
+
+
+def _check_is_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file, and a store is a folder", remedy="give the folder of a store")
 
 
 def write_catalog(folder: Path, plans: Sequence[ShardPlan], content: Content) -> None:
     """Write the catalog over the complete shards of ``plans``, in their order, and the content's view of them."""
-    entries = [
-        ShardEntry(p.file, p.source, p.label, p.first_id, p.n_frames, (folder / p.file).stat().st_size, p.digest)
-        for p in plans
-    ]
+    entries = [_entry(folder, plan, content) for plan in plans]
     content.write_view(folder, plans)
     found = {
-        "schema": content.shard.schema, "hpcfit_version": __version__, "command": shlex.join(sys.argv),
+        "schema": SCHEMA, "hpcfit_version": __version__, "command": shlex.join(sys.argv),
         "store": plans[0].store, **content.in_catalog(), "shards": [asdict(entry) for entry in entries],
     }  # fmt: skip
-    write_text(folder / CATALOG, json.dumps(found, indent=1))
+    write_text(folder / CATALOG, sealed_json(found))
+
+
+def _entry(folder: Path, plan: ShardPlan, content: Content) -> ShardEntry:
+    path = folder / plan.file
+    with open_shard(path, content.shard) as shard:
+        seal = shard.seal
+    numbers = plan.first_id, plan.n_frames, path.stat().st_size
+    return ShardEntry(plan.file, plan.source, plan.label, *numbers, plan.digest, seal)
 
 
 class FrameRows(NamedTuple):
@@ -219,7 +237,6 @@ def frame_rows(store: Store, blocks: Sequence[Block]) -> FrameRows:
     ids, sources, labels, files, indices = [], [], [], [], []
     for number in sorted({block.shard for block in blocks}):
         with store.shard(number) as shard:
-            shard.check_header()
             frame_id, source_file, source_index = shard.frame_rows()
         ids.append(frame_id)
         indices.append(source_index)
@@ -235,7 +252,6 @@ def verify_shard(store: Store, number: int) -> list[str]:
     try:
         with store.shard(number) as shard:
             problems += shard.verify()
-            shard.check_header()
             problems += filter(None, [store.content.objection(shard)])
     except InputError as error:
         problems.append(str(error).splitlines()[0])

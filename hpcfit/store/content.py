@@ -16,9 +16,10 @@ import h5py
 import numpy as np
 
 from hpcfit import __version__
-from hpcfit.errors import DamagedFile, InputError
-from hpcfit.store.files import NONSENSE, hdf5_written_whole
+from hpcfit.errors import DamagedFile, HpcfitError, InputError
+from hpcfit.store.files import NONSENSE
 from hpcfit.store.frame import Frame
+from hpcfit.store.seals import Seal, check_seal, hdf5_opened, hdf5_sealed
 from hpcfit.store.shard import Shard, ShardPlan
 
 
@@ -98,6 +99,10 @@ class Content(ABC):
     def write_view(self, folder: Path, plans: Sequence[ShardPlan]) -> None:
         """Write what else a complete store has beside the shards of these plans."""
 
+    @abstractmethod
+    def view_objection(self, folder: Path, store: str) -> str:
+        """Say what is wrong with that in the folder of a store of this id; empty if nothing is."""
+
     # ---- the file of what all frames share
 
     def store_id(self, settings: dict[str, str]) -> str:
@@ -114,7 +119,7 @@ class Content(ABC):
         settings: what decided the store, which a later `prepare` must have the same.
         """
         store = self.store_id(settings)
-        with hdf5_written_whole(folder / self.shared.name) as file:
+        with hdf5_sealed(folder / self.shared.name, self._shared_seal()) as file:
             file.attrs.update(
                 format=self.shared.format, schema=self.shard.schema, hpcfit_version=__version__,
                 settings=json.dumps(settings), store=store,
@@ -129,16 +134,21 @@ class Content(ABC):
 
     @classmethod
     def begun_with(cls, folder: Path) -> tuple[str, dict[str, str]]:
-        """The id of a store ("" where it was begun before stores had ids) and its settings."""
-        return cls.read_shared(folder, lambda file: (file.attrs.get("store", ""), json.loads(file.attrs["settings"])))
+        """The id of a store and its settings."""
+        return cls.read_shared(folder, lambda file: (file.attrs["store"], json.loads(file.attrs["settings"])))
 
     @classmethod
     def read_shared(cls, folder: Path, read) -> Any:
         """Return read(file) of the shared file; raises InputError or DamagedFile that names it."""
         path = folder / cls.shared.name
         try:
-            with h5py.File(path, "r", locking=False) as file:
+            check_seal(path, cls._shared_seal(), "update hpcfit, or prepare the store anew, into another folder")
+            with hdf5_opened(path) as file:
                 return read(file)
+        except DamagedFile as error:
+            raise DamagedFile(error.what, remedy="prepare the store anew, into another folder") from None
+        except HpcfitError:
+            raise
         except FileNotFoundError:
             raise InputError(
                 f"{folder} is not a store of {cls.name}: {path} does not exist", remedy="run `hpcfit prepare`"
@@ -146,3 +156,7 @@ class Content(ABC):
         except NONSENSE as error:
             why = (str(error) or repr(error)).splitlines()[0]
             raise DamagedFile(f"{path} is damaged: {why}", remedy="prepare the store again") from None
+
+    @classmethod
+    def _shared_seal(cls) -> Seal:
+        return Seal(cls.shared.format, cls.shard.schema, cls.shared.name)

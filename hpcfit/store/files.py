@@ -1,8 +1,4 @@
-"""Files that are there whole or not at all: written under another name, flushed to the disk, then renamed.
-
-A sealed file also says in its first bytes what it is, of which schema, under which name it was written, and the SHA-256
-of the rest: it is read only where all of that is true.
-"""
+"""Files that are there whole or not at all: written under another name, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -10,24 +6,21 @@ import contextlib
 import csv
 import hashlib
 import io
-import json
 import os
 import secrets
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 
-from hpcfit import __version__
-from hpcfit.errors import DamagedFile, HpcfitError, InputError
+from hpcfit.errors import HpcfitError, InputError
 
 Buffer = Any  # bytes, or what gives a memoryview
 LIBVER = ("earliest", "v110")  # newer formats cannot be read by the HDF5 1.10 that many clusters still have
-SEAL_BYTES = 512  # of a seal: the user block of an HDF5 file, which HDF5 passes over
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # What h5py raises when the bytes of a header make no sense.
 NONSENSE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
 
@@ -41,7 +34,7 @@ def written_whole(path: Path, publish: Callable[[Path, Path], None] = os.replace
     A full disk, a read-only folder or a missing right becomes one error that names the file.
     """
     # A name of its own for each attempt, since two at one file may run at once; it says who writes.
-    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{host_name()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -78,24 +71,28 @@ def remove_leftovers(folder: Path, pattern: str = "*") -> list[Path]:
 
 def _is_being_written(path: Path) -> bool:
     before, _, process = path.name.removesuffix(".tmp").rpartition(".")[0].rpartition(".")
-    if before.endswith(f".{_host()}"):
-        return _lives(process)
+    if before.endswith(f".{host_name()}"):
+        return bool(process_started(process))
     try:
         return time.time() - path.stat().st_mtime < 86400
     except FileNotFoundError:
         return False
 
 
-def _lives(process: str) -> bool:
-    """Whether a process of this machine runs; one that was killed may stay listed until its parent asks for it."""
+def process_started(process: int | str) -> str:
+    """The time at which a process of this machine began, in ticks since the machine did; "" where there is none.
+
+    One that was killed may stay listed until its parent asks for it.
+    """
     try:
-        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        after_name = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in ("Z", "X")
+        return ""
+    return "" if after_name[0] in ("Z", "X") else after_name[19]
 
 
-def _host() -> str:
+def host_name() -> str:
+    """The name of this machine, without its domain."""
     return socket.gethostname().partition(".")[0]
 
 
@@ -121,81 +118,6 @@ def hdf5_written_whole(path: Path, publish: Callable[[Path, Path], None] = os.re
         with h5py.File(raw, "w", libver=LIBVER) as file:
             yield file
         raw.check()
-
-
-class Seal(NamedTuple):
-    """A seal says what a file is (a record of a fit, say), its schema, and the name it is written under."""
-
-    format: str
-    schema: int
-    name: str
-
-
-@contextlib.contextmanager
-def hdf5_sealed(path: Path, seal: Seal) -> Iterator[h5py.File]:
-    """Yield an HDF5 file that appears at ``path``, whole and sealed, when the block ends without an error."""
-    with written_whole(path) as temporary:
-        with PatientFile(temporary) as raw:
-            with h5py.File(raw, "w", libver=LIBVER, userblock_size=SEAL_BYTES) as file:
-                yield file
-            raw.check()
-        said = {**seal._asdict(), "hpcfit_version": __version__}
-        with open(temporary, "r+b") as file:
-            digest = _sealing_digest(said, file)
-            file.seek(0)
-            file.write(_stamp({**said, "sha256": digest}))
-
-
-def check_seal(path: Path, expected: Seal) -> None:
-    """Raise unless ``path`` is whole and what ``expected`` says, without HDF5 seeing a byte of it.
-
-    Raises DamagedFile where bytes were changed or lost, or the file is another one than its name says. Raises
-    InputError where it is whole, but of another schema.
-    """
-    with open(path, "rb") as file:
-        stamp = file.read(SEAL_BYTES)
-        said = _said(stamp)
-        whole = said is not None and said.pop("sha256") == _sealing_digest(said, file)
-    if stamp.startswith(HDF5_SIGNATURE):
-        raise _other_schema(path, "no seal: it is older than seals are", expected)
-    if not whole:
-        raise DamagedFile(f"{path} is damaged: it differs from its checksum")
-    if (said["format"], said["name"]) != (expected.format, expected.name):
-        raise DamagedFile(
-            f"{path} is the {said['format']} '{said['name']}', not the {expected.format} '{expected.name}'"
-        )
-    if said["schema"] != expected.schema:
-        raise _other_schema(path, f"schema {said['schema']} (hpcfit {said['hpcfit_version']})", expected)
-
-
-def _sealing_digest(said: dict[str, Any], file: Any) -> str:
-    """The SHA-256 of what a seal says, and of all that follows it."""
-    file.seek(SEAL_BYTES)
-    digest = hashlib.sha256(json.dumps(said).encode())
-    while piece := file.read(1 << 20):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _stamp(said: dict[str, Any]) -> bytes:
-    return json.dumps(said).encode().ljust(SEAL_BYTES - 1) + b"\n"
-
-
-def _said(stamp: bytes) -> dict[str, Any] | None:
-    """What a seal says; None where it is not, to the byte, as a seal is written."""
-    try:
-        said = json.loads(stamp)
-        whole = _stamp(said) == stamp and {*Seal._fields, "hpcfit_version", "sha256"} == set(said)
-    except (ValueError, TypeError):
-        return None
-    return said if whole else None
-
-
-def _other_schema(path: Path, found: str, expected: Seal) -> InputError:
-    return InputError(
-        f"{path} has {found}; hpcfit {__version__} reads schema {expected.schema} of a {expected.format}",
-        remedy="go on with the version of hpcfit that wrote it, or start anew with --overwrite",
-    )
 
 
 class PatientFile(io.FileIO):
@@ -262,6 +184,27 @@ class PatientFile(io.FileIO):
         super().__exit__(kind, error, trace)
         if error is not None:
             self.check()  # what failed first explains what HDF5 or the caller stumbled over
+
+
+def check_is_file(path: Path) -> None:
+    """Raise InputError for what is there and no file: a folder, a pipe that nobody writes into, a device."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {_reason(error)}", remedy="correct the path") from None
+    if not stat.S_ISREG(mode):
+        raise InputError(
+            f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, and a file was expected",
+            remedy="correct the path, or put the file back",
+        )
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
 
 
 def hdf5_facts() -> str:

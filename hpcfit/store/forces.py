@@ -1,6 +1,6 @@
 """Positions and forces as the content of a store: positions.py, with forces in kJ/mol/A beside them.
 
-A shard (schema 1) has /particles/trajectory/force too, and checksums [blocks, 2 or 3] of positions, forces and box. A
+A shard (schema 2) has /particles/trajectory/force too, and checksums [blocks, 2 or 3] of positions, forces and box. A
 coarse-grained store is the same, of beads; it says what it was ``made_from``.
 """
 

@@ -23,9 +23,10 @@ import h5py
 import numpy as np
 
 from hpcfit import __version__
-from hpcfit.errors import DamagedFile, InputError
+from hpcfit.errors import DamagedFile, HpcfitError, InputError
 from hpcfit.store.files import NONSENSE, hdf5_written_whole, keep_first
 from hpcfit.store.h5md import PARTICLES, Rows, TrajectoryWriter, read_rows
+from hpcfit.store.seals import hdf5_opened
 
 SCHEMA = 1
 START = -1  # the number of the piece without frames that stands before the first
@@ -132,9 +133,13 @@ def read_piece(path: Path) -> Piece:
 
 def _read(path: Path, read) -> Any:
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with hdf5_opened(path) as file:
             _check_format(path, file)
             return read(file)
+    except DamagedFile as error:
+        raise DamagedFile(error.what, remedy=REPAIR) from None
+    except HpcfitError:
+        raise
     except (*NONSENSE, zlib.error) as error:
         raise _damaged(path, f"HDF5 cannot read it ({(str(error) or repr(error)).splitlines()[0]})") from error
 
@@ -142,11 +147,11 @@ def _read(path: Path, read) -> Any:
 def _check_format(path: Path, file: h5py.File) -> None:
     if file.attrs.get("format") != "hpcfit piece":
         raise InputError(f"{path} is not a piece of a simulation by hpcfit", remedy="remove it from this folder")
-    if file.attrs["schema"] > SCHEMA:
+    if file.attrs["schema"] != SCHEMA:
         raise InputError(
             f"{path} has schema {file.attrs['schema']} (written by hpcfit {file.attrs['hpcfit_version']});"
-            f" hpcfit {__version__} reads up to {SCHEMA}",
-            remedy="update hpcfit",
+            f" hpcfit {__version__} reads schema {SCHEMA}",
+            remedy="read it with the version that wrote it, or simulate anew, into another folder",
         )
 
 

@@ -1,6 +1,6 @@
 """Positions alone as the content of a store, and what every content of particles has.
 
-A shard (schema 1) has, beside what all shards have (shard.py):
+A shard (schema 2) has, beside what all shards have (shard.py):
 
     /particles/trajectory/{position,box/edges}/{value,step,time}, /h5md     H5MD 1.1, float32, A; MDAnalysis opens it
     /hpcfit/checksums  [blocks, 1 or 2]     CRC-32 of the positions and the box of each block
@@ -38,7 +38,6 @@ from hpcfit.store.shard import (
     create_checksums,
     damaged,
     rows_of_block,
-    small_datasets_digest,
 )
 from hpcfit.store.writer import ShardWriter
 
@@ -58,24 +57,17 @@ class PositionFrames(NamedTuple):
 class PositionShard(Shard):
     """An open shard of particles. What is read is also checked to be finite."""
 
-    format, schema = "hpcfit position shard", 1
+    format, schema = "hpcfit position shard", 2
+    values: ClassVar = tuple(f"{ELEMENTS[name].path}/value" for name in ("positions", "forces", "box"))
     # A chunk that does not fit the cache would be read in many pieces where a block has several chunks.
     options: ClassVar = {"rdcc_nbytes": 2 * CHUNK_BYTES}
     quantities: ClassVar = ("positions", "box")  # in the order of the checksums of a block
     frames: ClassVar[type] = PositionFrames
 
-    def __init__(self, path: Path, file: h5py.File):
-        super().__init__(path, file)
+    def __init__(self, path: Path, file: h5py.File, seal: str):
+        super().__init__(path, file, seal)
         names = [name for name in self.quantities if ELEMENTS[name].path in file]
         self._values = {name: file[ELEMENTS[name].path]["value"] for name in names}
-
-    @staticmethod
-    def header_digest(file: h5py.File) -> str:
-        """SHA-256 of the small datasets of a shard: particles, frames, steps, times and checksums."""
-        group = file["hpcfit"]
-        own = small_datasets_digest(group, ("frame_id", "source_index", "checksums"))
-        rows = (np.ascontiguousarray(file[PARTICLES][name][:]) for name in ("step", "time"))
-        return "-".join([own, group.attrs["particles"], *(f"{crc32_of(row):08x}" for row in rows)])
 
     @property
     def has_box(self) -> bool:
@@ -284,6 +276,10 @@ class PositionContent(Content):
 
     def write_view(self, folder: Path, plans: Sequence[ShardPlan]) -> None:
         """Write nothing: MDAnalysis opens the shards."""
+
+    def view_objection(self, folder: Path, store: str) -> str:
+        """There is none."""
+        return ""
 
     def objection(self, shard: PositionShard) -> str:
         """Say so where a shard is of other particles, or of another box."""

@@ -1,19 +1,19 @@
 """One shard: a range of frames of one source in one immutable HDF5 file, with a checksum for every chunk.
 
-Layout. Root attributes: format, schema, hpcfit_version, command, inputs (JSON), plan, source, label, complete; and as
-store and place the id of the store and the number of the shard in it (not where it was begun before stores had ids).
+Layout. Root attributes: format, schema, hpcfit_version, command, inputs (JSON), plan, source, label; and as store and
+place the id of the store and the number of the shard in it.
 
     /hpcfit/frame_id  /hpcfit/source_file  /hpcfit/source_index     [frames]
     /hpcfit/checksums  [blocks, ...]                                CRC-32, as many a block as the content has
-    /hpcfit  attribute header_digest                                of the small datasets
 
-What else it holds is the content's: structure_factors.py, positions.py, forces.py.
+What else it holds is the content's: structure_factors.py, positions.py, forces.py. A shard is sealed (seals.py) under
+its number and store. The seal covers all but the values of frames, which are compared with their checksums block by
+block while they are read; it is compared whenever a shard is opened, and the catalog has the seal of each.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -25,10 +25,10 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import h5py
 import numpy as np
 
-from hpcfit import __version__
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.errors import DamagedFile, InputError
+from hpcfit.errors import DamagedFile, HpcfitError, InputError
 from hpcfit.store.files import NONSENSE
+from hpcfit.store.seals import Seal, hdf5_opened, read_seal
 
 AnyShard = TypeVar("AnyShard", bound="Shard")
 
@@ -46,8 +46,13 @@ class ShardPlan:
     stop: int
     digest: str  # of everything that decides the bytes: inputs, reference, encoding, range
     inputs: dict[str, str] = field(default_factory=dict)  # file -> SHA-256
-    store: str = ""  # the id of the store; empty for one that was begun before stores had ids
+    store: str = ""  # the id of the store
     place: int = 0  # the number of the shard in the store
+
+    @property
+    def name(self) -> str:
+        """The name that the shard is sealed under."""
+        return place_name(self.store, self.place)
 
     @property
     def n_frames(self) -> int:
@@ -74,22 +79,21 @@ def crc32_of(values: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
 
 
-def small_datasets_digest(group: h5py.Group, names: Sequence[str]) -> str:
-    """SHA-256 of the small datasets of a shard: these, and the source files of its frames."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(np.ascontiguousarray(group[name][:]).tobytes())
-    digest.update("\n".join(group["source_file"].asstr()[:]).encode())
-    return digest.hexdigest()
+def place_name(store: str, place: int) -> str:
+    """The place of a shard in words."""
+    return f"number {place} of store {store}"
 
 
 @contextlib.contextmanager
 def open_shard(path: Path, kind: type[AnyShard]) -> Iterator[AnyShard]:
-    """Open a complete shard for reading; raises DamagedFile or InputError that says what is wrong with which file."""
+    """Open a shard for reading, compared with its seal; raises DamagedFile or InputError that says what is wrong with
+    which file."""
     try:
-        with h5py.File(path, "r", locking=False, **kind.options) as file:
-            _check_is_readable(path, file, kind)
-            yield kind(path, file)
+        seal = _seal(path, kind)
+        with hdf5_opened(path, **kind.options) as file:
+            yield kind(path, file, seal)
+    except HpcfitError:
+        raise
     except FileNotFoundError:
         raise InputError(
             f"shard {path} does not exist", remedy="run `hpcfit prepare` again: it makes what is missing"
@@ -98,48 +102,40 @@ def open_shard(path: Path, kind: type[AnyShard]) -> Iterator[AnyShard]:
         raise damaged(path, f"HDF5 cannot read it ({(str(error) or repr(error)).splitlines()[0]})") from error
 
 
-def _check_is_readable(path: Path, file: h5py.File, kind: type[Shard]) -> None:
-    found = file.attrs.get("format")
-    if found != kind.format:
-        raise InputError(
-            f"{path} is not an {kind.format}, but {'an ' + found if found else 'a file of another program'}",
-            remedy="remove it from the store's folder",
-        )
-    if file.attrs["schema"] > kind.schema:
-        raise InputError(
-            f"shard {path} has schema {file.attrs['schema']} (written by hpcfit {file.attrs['hpcfit_version']});"
-            f" hpcfit {__version__} reads up to schema {kind.schema}",
-            remedy="update hpcfit, or prepare the store again with this version",
-        )
-    if not file.attrs["complete"]:
-        raise damaged(path, "it has no completion mark, so its writing was interrupted")
+def _seal(path: Path, kind: type[Shard]) -> str:
+    """The digest of the seal of a shard, which has been compared."""
+    again = "update hpcfit, or prepare the store again with this version"
+    try:
+        return read_seal(path, Seal(kind.format, kind.schema, ""), again)["sha256"]
+    except DamagedFile as error:
+        raise DamagedFile(f"shard {error.what}", remedy=AGAIN) from None
+
+
+AGAIN = "delete this file and run `hpcfit prepare` again: it makes what is missing"
 
 
 def damaged(path: Path, why: str) -> DamagedFile:
     """The error for a shard that does not hold what was written."""
     return DamagedFile(
         f"shard {path} is damaged: {why}",
-        remedy="delete this file and run `hpcfit prepare` again: it makes what is missing",
+        remedy=AGAIN,
     )
 
 
 class Shard(ABC):
     """An open shard. Everything that is read is checked against its checksum.
 
-    options: those of h5py that its files are opened with.
+    values: the datasets that have checksums of their own. options: those of h5py that its files are opened with. seal:
+    the digest of its seal.
     """
 
     format: ClassVar[str]
     schema: ClassVar[int]
+    values: ClassVar[Sequence[str]]
     options: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, path: Path, file: h5py.File):
-        self.path, self._file, self._group = path, file, file["hpcfit"]
-
-    @staticmethod
-    @abstractmethod
-    def header_digest(file: h5py.File) -> str:
-        """The digest of the small datasets."""
+    def __init__(self, path: Path, file: h5py.File, seal: str):
+        self.path, self.seal, self._file, self._group = path, seal, file, file["hpcfit"]
 
     @abstractmethod
     def verify(self) -> list[str]:
@@ -151,15 +147,14 @@ class Shard(ABC):
         return self._file.attrs["plan"]
 
     def stands(self, store: str, place: int) -> bool:
-        """Return True if the shard says that it belongs there, or was written before stores had ids."""
-        found = self._file.attrs.get("store", "")
-        return not (store and found) or (found, int(self._file.attrs["place"])) == (store, place)
+        """Return True if the shard says that it belongs there."""
+        return (self._file.attrs["store"], int(self._file.attrs["place"])) == (store, place)
 
     @property
     def place(self) -> str:
         """Its number, store and plan, as an error says them."""
         found = self._file.attrs
-        return f"number {found.get('place', '?')} of store {found.get('store', 'without id')}, plan {self.plan[:16]}"
+        return f"{place_name(found['store'], found['place'])}, plan {self.plan[:16]}"
 
     @property
     def n_frames(self) -> int:
@@ -170,11 +165,6 @@ class Shard(ABC):
     def n_blocks(self) -> int:
         """Blocks of at most 64 frames."""
         return -(-self.n_frames // BLOCK_FRAMES)
-
-    def check_header(self) -> None:
-        """Raise DamagedFile unless the small datasets, rows of frames among them, are as they were written."""
-        if self.header_digest(self._file) != self._group.attrs["header_digest"]:
-            raise damaged(self.path, "its header, frame rows or checksums differ from their checksum")
 
     def frame_rows(self) -> tuple[np.ndarray, list[str], np.ndarray]:
         """Frame ids, source files and rows in these files, one of each a frame."""

@@ -1,10 +1,12 @@
 """Structure factors as the content of a store: (F - F0) / s as real pairs, with positions beside them where asked for.
 
-A shard (schema 1) has, beside what all shards have (shard.py):
+A shard (schema 2) has, beside what all shards have (shard.py):
 
     /hpcfit/structure_factors  [frames, H, 2]   (F - F0) / s as real pairs, chunks of 64 frames x 2048 reflections
     /hpcfit/F0 [H, 2]  /hpcfit/scale [H]  /hpcfit/hkl [H, 3] (attributes ndiv, cell, space_group)
+    /hpcfit  attribute reference                                    digest of F0, scale and hkl
     /hpcfit/checksums  [row chunks, column chunks]                  CRC-32 of each chunk's values
+    /hpcfit/carried  [row chunks, quantities]                       CRC-32 of what is carried beside them, in order
     /particles/trajectory/{position,force,box/edges}/{value,step,time}, /h5md     H5MD 1.1, where asked for
 
 ``reference.h5`` holds reflections, F0 and s; ``store.h5`` is a virtual view [frames, reflections, 2] for h5py and
@@ -28,11 +30,12 @@ from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.store.catalog import CATALOG, Store, opened_store
 from hpcfit.store.content import Content, SharedFile
-from hpcfit.store.files import hdf5_written_whole, write_rows
+from hpcfit.store.files import write_rows
 from hpcfit.store.frame import Frame
-from hpcfit.store.h5md import Rows, TrajectoryWriter, read_rows, rows_of
+from hpcfit.store.h5md import ELEMENTS, Rows, TrajectoryWriter, read_rows, rows_of
 from hpcfit.store.reference import Encoding, Reference, centred_pairs, read_datasets, write_datasets
-from hpcfit.store.shard import Shard, ShardPlan, create_checksums, damaged, rows_of_block, small_datasets_digest
+from hpcfit.store.seals import Seal, check_seal, hdf5_sealed
+from hpcfit.store.shard import Shard, ShardPlan, crc32_of, create_checksums, damaged, rows_of_block
 
 CHUNK_REFLECTIONS = 2048
 VIEW = "store.h5"
@@ -41,27 +44,34 @@ VIEW = "store.h5"
 class FactorShard(Shard):
     """An open shard of structure factors."""
 
-    format, schema = "hpcfit shard", 1
+    format, schema = "hpcfit shard", 2
+    values: ClassVar = (
+        *(f"hpcfit/{name}" for name in ("structure_factors", "hkl", "F0", "scale")),
+        *(f"{element.path}/value" for element in ELEMENTS.values()),
+    )
 
-    def __init__(self, path: Path, file: h5py.File):
+    def __init__(self, path: Path, file: h5py.File, seal: str):
         import hdf5plugin  # noqa: F401  (its import is what lets HDF5 read compressed chunks)
 
-        super().__init__(path, file)
+        super().__init__(path, file, seal)
         self._data = self._group["structure_factors"]
 
-    @staticmethod
-    def header_digest(file: h5py.File) -> str:
-        """SHA-256 of the small datasets of a shard: reflections, reference, frames and checksums."""
-        names = ("hkl", "F0", "scale", "frame_id", "source_index", "checksums")
-        return small_datasets_digest(file["hpcfit"], names)
-
     def reference(self) -> Reference:
-        """The reflections, F0 and s."""
-        return read_datasets(self._group)
+        """The reflections, F0 and s; raises DamagedFile where they differ from their checksum."""
+        found = read_datasets(self._group)
+        if found.digest() != self._group.attrs["reference"]:
+            raise damaged(self.path, "its reflections, F0 or scale differ from their checksum")
+        return found
 
     def trajectory(self) -> Rows | None:
-        """Positions and what else of H5MD the shard holds, of all frames; None without."""
-        return read_rows(self._file) if "h5md" in self._file else None
+        """Positions and what else of H5MD the shard holds, of all frames; None without. Raises DamagedFile."""
+        if "h5md" not in self._file:
+            return None
+        rows = read_rows(self._file)
+        for block, column in np.argwhere(self._group["carried"][:] != _carried_checksums(rows)).tolist():
+            (first_id, last_id), name = self._ids(block), list(rows.values)[column]
+            raise damaged(self.path, f"{name} of frames {first_id} to {last_id} differ from their checksum")
+        return rows
 
     def read(self, block: int, columns: slice) -> np.ndarray:
         """One block of at most 64 frames, ``columns`` aligned to chunks: [frames, columns, 2] in the stored type."""
@@ -86,6 +96,10 @@ class FactorShard(Shard):
                 self.read(block, slice(start, min(start + CHUNK_REFLECTIONS, self._data.shape[1])))
             except DamagedFile as error:
                 problems.append(str(error).splitlines()[0])
+        try:
+            self.trajectory()
+        except DamagedFile as error:
+            problems.append(str(error).splitlines()[0])
         return problems
 
     def _check(self, tile: np.ndarray, block: int, chunk: int) -> None:
@@ -165,6 +179,7 @@ class FactorContent(Content):
         """Create the datasets of a shard."""
         n, H, group = plan.n_frames, self.width, file["hpcfit"]
         write_datasets(group, self.reference)
+        group.attrs["reference"] = self.reference.digest()
         create_checksums(file, plan, -(-H // CHUNK_REFLECTIONS))
         chunks = (min(n, BLOCK_FRAMES), min(H, CHUNK_REFLECTIONS), 2)
         data = group.create_dataset(
@@ -184,7 +199,15 @@ class FactorContent(Content):
         rows = rows_of(frames)
         if rows is not None:
             TrajectoryWriter(file, plan.n_frames).write(start, rows)
+            self._note_carried(file["hpcfit"], plan, start, rows)
         return np.array([zlib.crc32(tile.tobytes()) for tile in _column_tiles(pairs)], "<u4")
+
+    def _note_carried(self, group: h5py.Group, plan: ShardPlan, start: int, rows: Rows) -> None:
+        """Write the checksums of what frames from row `start` on carry beside structure factors."""
+        checksums = _carried_checksums(rows)
+        if "carried" not in group:
+            group.create_dataset("carried", (-(-plan.n_frames // BLOCK_FRAMES), checksums.shape[1]), "<u4")
+        group["carried"][start // BLOCK_FRAMES] = checksums[0]
 
     def objection(self, shard: FactorShard) -> str:
         """Say so where a shard was written with another reference."""
@@ -199,10 +222,31 @@ class FactorContent(Content):
             layout[end - plan.n_frames : end] = h5py.VirtualSource(
                 plan.file, "hpcfit/structure_factors", (plan.n_frames, self.width, 2), dtype
             )
-        with hdf5_written_whole(folder / VIEW) as file:
+        with hdf5_sealed(folder / VIEW, self._view_seal(plans[0].store)) as file:
             file.attrs.update(format="hpcfit view", schema=self.shard.schema, hpcfit_version=__version__)
             file.create_virtual_dataset("structure_factors", layout, fillvalue=dtype.type(np.nan))
             file["hkl"] = self.reference.reflections.hkl
+
+    def view_objection(self, folder: Path, store: str) -> str:
+        """Say what is wrong with the virtual array."""
+        try:
+            check_seal(folder / VIEW, self._view_seal(store))
+        except FileNotFoundError:
+            return f"{folder / VIEW} does not exist"
+        except InputError as error:
+            return error.what
+        return ""
+
+    def _view_seal(self, store: str) -> Seal:
+        return Seal("hpcfit view", self.shard.schema, f"of store {store}")
+
+
+def _carried_checksums(rows: Rows) -> np.ndarray:
+    """CRC-32 of the values of rows, [blocks, quantities], as they are stored."""
+    starts = range(0, len(rows.step), BLOCK_FRAMES)
+    stored = {name: np.asarray(values, ELEMENTS[name].dtype) for name, values in rows.values.items()}
+    parts = [[crc32_of(values[start : start + BLOCK_FRAMES]) for values in stored.values()] for start in starts]
+    return np.array(parts, "<u4").reshape(len(starts), len(stored))
 
 
 def _filters(encoding: Encoding) -> dict:

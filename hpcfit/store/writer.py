@@ -16,8 +16,8 @@ from hpcfit import __version__
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
 from hpcfit.store.content import Content
-from hpcfit.store.files import hdf5_written_whole
 from hpcfit.store.frame import Frame
+from hpcfit.store.seals import Seal, hdf5_sealed
 from hpcfit.store.shard import ShardPlan, open_shard
 
 
@@ -35,7 +35,9 @@ class ShardWriter:
         self._written = 0
 
     def __enter__(self) -> ShardWriter:
-        self._file = self._stack.enter_context(hdf5_written_whole(self.path))
+        kind = self.content.shard
+        seal = Seal(kind.format, kind.schema, self.plan.name)
+        self._file = self._stack.enter_context(hdf5_sealed(self.path, seal, kind.values))
         try:
             self._create()
             self.content.create(self._file, self.plan)
@@ -67,11 +69,10 @@ class ShardWriter:
     def _create(self) -> None:
         plan, n, kind = self.plan, self.plan.n_frames, self.content.shard
         self._file.attrs.update(
-            format=kind.format, schema=kind.schema, hpcfit_version=__version__, command=self._command, complete=False,
-            inputs=json.dumps(plan.inputs), plan=plan.digest, source=plan.source, label=plan.label,
+            format=kind.format, schema=kind.schema, hpcfit_version=__version__, command=self._command,
+            inputs=json.dumps(plan.inputs), plan=plan.digest, source=plan.source, label=plan.label, store=plan.store,
+            place=plan.place,
         )  # fmt: skip
-        if plan.store:
-            self._file.attrs.update(store=plan.store, place=plan.place)
         group = self._file.create_group("hpcfit")
         group["frame_id"] = np.arange(plan.first_id, plan.first_id + n, dtype="<i8")
         group.create_dataset("source_index", (n,), "<i8")
@@ -93,8 +94,6 @@ class ShardWriter:
             self._write_block()
         if self._written != self.plan.n_frames:
             raise self._other_number(str(self._written))
-        self._file["hpcfit"].attrs["header_digest"] = self.content.shard.header_digest(self._file)
-        self._file.attrs["complete"] = True
 
     def _other_number(self, found: str) -> InputError:
         return InputError(
@@ -108,5 +107,5 @@ def has_shard(content: Content, folder: Path, plan: ShardPlan) -> bool:
     if not (folder / plan.file).exists():
         return False
     with open_shard(folder / plan.file, content.shard) as shard:
-        shard.check_header()
-        return shard.plan == plan.digest and shard.stands(plan.store, plan.place)
+        mine = shard.plan == plan.digest and shard.stands(plan.store, plan.place)
+        return mine and not content.objection(shard)

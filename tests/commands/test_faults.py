@@ -8,13 +8,13 @@ import os
 import shutil
 import subprocess
 
-import h5py
 import numpy as np
 import pytest
 
 from hpcfit.testsystems import synthetic
 from tests.command import sets
 from tests.conftest import also_on_ranks, assert_one_clear_error, name_of
+from tests.store.changed import changed_shard, resealed
 from tests.store.test_shard import flip_byte
 
 RANKS = [1, pytest.param(3, marks=[pytest.mark.mpi, pytest.mark.nightly])]
@@ -65,14 +65,15 @@ def different_cell(folder):
 
 
 def nan_in_a_frame(folder):
-    """NaN that is not damage: the checksum agrees with it."""
+    """NaN that is not damage: the checksums agree with it."""
     import zlib
 
-    path = folder / "frames.store/first.000000.h5"
-    with h5py.File(path, "r+") as file:
+    def change(file):
         data = file["hpcfit/structure_factors"]
         data[3, 5, 0] = np.nan
         file["hpcfit/checksums"][0, 0] = zlib.crc32(data[:64].tobytes())
+
+    changed_shard(folder / "frames.store/first.000000.h5", change)
     return ["first.000000.h5", "frame 3", "not a finite number"]
 
 
@@ -89,9 +90,8 @@ def truncated_shard(folder):
 
 
 def newer_schema(folder):
-    with h5py.File(folder / "frames.store/first.000000.h5", "r+") as file:
-        file.attrs["schema"] = 2
-    return ["first.000000.h5", "schema 2", "reads up to schema 1", "update hpcfit"]
+    resealed(folder / "frames.store/first.000000.h5", schema=3)
+    return ["first.000000.h5", "schema 3", "reads schema 2", "update hpcfit"]
 
 
 def zero_variance_of_the_map(folder):

@@ -1,9 +1,8 @@
 """Records of fits that have ended are believed only where they are whole, of this run, and what their name says.
 
-Run by the command line, and changed as files: nothing here knows how a record is written but ``resealed``.
+Run by the command line, and changed as files: nothing here knows how a record is written but ``tests.store.changed``.
 """
 
-import hashlib
 import json
 import shutil
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.command import here, sets
 from tests.conftest import assert_one_clear_error
+from tests.store.changed import resealed
 
 SETTINGS = ("problem.starts=['prior', 'uniform', 'random']", "problem.random_starts=2", "problem.theta=0.01",
             "optimizer.max_steps=6", "run.report=false")  # fmt: skip
@@ -43,15 +43,6 @@ def killed(whole, tmp_path):
     (run / "metrics.json").unlink()
     shutil.rmtree(run / "checkpoints")
     return run
-
-
-def resealed(path, **changes):
-    """Change what the seal of a file says, and seal it again: 512 bytes of JSON, then the content."""
-    stamp, content = path.read_bytes()[:512], path.read_bytes()[512:]
-    said = json.loads(stamp) | changes
-    del said["sha256"]
-    digest = hashlib.sha256(json.dumps(said).encode() + content).hexdigest()
-    path.write_bytes(json.dumps(said | {"sha256": digest}).encode().ljust(511) + b"\n" + content)
 
 
 def test_records_that_were_changed_or_swapped_are_not_believed(hpcfit, two_sources, whole, killed):

@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from tests.command import here, sets
-from tests.commands.test_records import resealed
 from tests.conftest import assert_one_clear_error, fingerprint
+from tests.store.changed import resealed
 
 
 def words(config, directory, *settings, steps=12):

@@ -78,11 +78,11 @@ def test_what_is_missing_or_damaged_is_made_again(config, expected, caplog):
     (store / "run.npz.0000064-0000128.h5").unlink()
     (store / "run.h5.0000000-0000064.h5").write_bytes(b"rubbish")
     with h5py.File(store / "run.trr.0000128-0000140.h5", "r+") as file:
-        file.attrs["complete"] = False
+        file["hpcfit/frame_id"][0] = 7
     (store / "catalog.json").unlink()
     again = run_prepare(settings, world_ranks())
     assert (again.computed, again.kept) == (64 + 64 + 12, 420 - 140)
-    assert "it has no completion mark" in caplog.text
+    assert "run.trr.0000128-0000140.h5 is damaged: it differs from its checksum; it is made again" in caplog.text
     assert checksums(store) == before
     assert run_prepare(settings, world_ranks()).computed == 0
 

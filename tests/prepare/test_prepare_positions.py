@@ -17,7 +17,6 @@ from hpcfit.errors import InputError
 from hpcfit.kinds.table import load_config
 from hpcfit.prepare.command import run_prepare
 from hpcfit.ranks import Ranks
-from hpcfit.store.contents import open_any_store
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.positions import open_position_store, read_block
 from hpcfit.store.stream import block_frames
@@ -249,14 +248,6 @@ def test_shards_know_their_store_and_place(config):
             InputError, match=f"says that it is number [01] of store .*has number 0 of store {store.id}"
         ):
             read_block(store, store.blocks()[0])
-
-
-def test_shards_of_before_ids_are_read(config):
-    store = prepared(config)
-    for number in range(3):
-        with h5py.File(store.path(number), "r+") as file:
-            del file.attrs["store"], file.attrs["place"]
-    assert everything(open_any_store(store.folder))[0].shape == (T, N, 3)
 
 
 def test_a_fit_of_forces_refuses_the_store(config, hpcfit):

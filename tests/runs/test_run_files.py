@@ -43,14 +43,26 @@ def test_what_is_missing_or_broken_is_named(tmp_path, text, said):
 
 def test_overwriting_removes_what_runs_of_any_known_kind_leave_and_nothing_else(tmp_path):
     kind = Kind(*["text"] * 7, files=("offsets.csv",))
-    mine = ("notes.txt", "config.toml", "environment.json")
-    made = {"fits/a.h5", "fits/a.stage", "checkpoints/step_1.h5", "weights.csv", "maps.h5", "offsets.csv", *LEFT}
+    mine = ("notes.txt",)
+    made = {
+        "config.toml",
+        "environment.json",
+        "fits/a.h5",
+        "fits/a.stage",
+        "checkpoints/step_1.h5",
+        "weights.csv",
+        "maps.h5",
+        "offsets.csv",
+        *LEFT,
+    }
     for name in (*mine, *made):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    RunDirectory(tmp_path).clear(files_left(kind))
-    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(mine)
+    directory = RunDirectory(tmp_path)
+    directory.set_aside(files_left(kind))
+    directory.forget_earlier()
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {"notes.txt"}
 
 
 def test_the_files_of_each_kind_lie_in_the_run_directory_or_in_a_folder_of_it():

@@ -11,8 +11,9 @@ from hpcfit.errors import InputError
 from hpcfit.store.catalog import frame_rows, opened_store, verify_shard, write_catalog
 from hpcfit.store.content import Content, SharedFile
 from hpcfit.store.frame import Frame
-from hpcfit.store.shard import Shard, ShardPlan, crc32_of, create_checksums, rows_of_block, small_datasets_digest
+from hpcfit.store.shard import Shard, ShardPlan, crc32_of, create_checksums, rows_of_block
 from hpcfit.store.writer import ShardWriter, has_shard
+from tests.store.changed import changed_shard
 
 T = 100
 
@@ -20,11 +21,7 @@ T = 100
 class TimeShard(Shard):
     """A shard of nothing but the times of frames."""
 
-    format, schema = "test shard of times", 3
-
-    @staticmethod
-    def header_digest(file):
-        return small_datasets_digest(file["hpcfit"], ("frame_id", "source_index", "checksums"))
+    format, schema, values = "test shard of times", 3, ("times",)
 
     def read(self, block):
         return self._file["times"][rows_of_block(block)]
@@ -77,6 +74,9 @@ class TimeContent(Content):
     def write_view(self, folder, plans):
         (folder / "view").write_text(f"{sum(plan.n_frames for plan in plans)} frames")
 
+    def view_objection(self, folder, store):
+        return ""
+
 
 @pytest.fixture
 def store(tmp_path):
@@ -110,8 +110,8 @@ def test_damage_and_foreign_shards_are_found(store):
     with h5py.File(store.path(1), "r+") as file:
         file["times"][3] += 1
     assert verify_shard(store, 1) == ["block 0"]
-    with h5py.File(store.path(0), "r+") as file:
-        file.attrs["store"] = "of another"
+    changed_shard(store.path(0), lambda file: file.attrs.modify("store", "of another"))
+    store = opened_store(store.folder, TimeContent)
     with pytest.raises(InputError, match="number 0 of store of another, plan plan 0"), store.shard(0):
         pass
 

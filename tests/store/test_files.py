@@ -10,7 +10,8 @@ import h5py
 import pytest
 
 from hpcfit.errors import DamagedFile, InputError
-from hpcfit.store.files import Seal, check_seal, hdf5_sealed, keep_first, remove_leftovers, written_whole
+from hpcfit.store.files import keep_first, remove_leftovers, written_whole
+from hpcfit.store.seals import Seal, check_seal, hdf5_sealed
 from tests.prepare.test_prepare import half_written_by_a_killed_process
 
 

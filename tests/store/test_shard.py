@@ -17,6 +17,7 @@ from hpcfit.store.structure_factors import FactorContent, FactorShard, open_stor
 from hpcfit.store.writer import ShardWriter
 from hpcfit.testsystems.synthetic import Source, cubic_reflections, gaussian_frames, write_store
 from tests.command import apart
+from tests.store.changed import resealed
 
 H = 2500
 CELL = (30.0, 31.0, 32.0, 90.0, 90.0, 90.0)
@@ -166,7 +167,7 @@ def test_a_truncated_shard_is_named_with_both_sizes(store):
     os.truncate(store.path(0), size // 2)
     with pytest.raises(DamagedFile, match=f"{size // 2} bytes, catalog.json says {size}"):
         open_store(store.folder)
-    with pytest.raises(DamagedFile, match="cannot read it"), open_shard(store.path(0), FactorShard):
+    with pytest.raises(DamagedFile, match="differs from its checksum"), open_shard(store.path(0), FactorShard):
         pass
 
 
@@ -176,17 +177,11 @@ def test_a_changed_header_is_found(store):
     assert any("differ from their checksum" in problem for problem in verified(open_store(store.folder)))
 
 
-def test_a_newer_schema_says_to_update(store):
-    with h5py.File(store.path(0), "r+") as file:
-        file.attrs["schema"] = 99
-    with pytest.raises(InputError, match=r"schema 99.*\n.*update hpcfit"), open_shard(store.path(0), FactorShard):
-        pass
-
-
-def test_without_its_completion_mark_a_shard_is_not_read(store):
-    with h5py.File(store.path(0), "r+") as file:
-        file.attrs["complete"] = False
-    with pytest.raises(DamagedFile, match="completion mark"), open_shard(store.path(0), FactorShard):
+@pytest.mark.parametrize("schema", [1, 99, "two"])
+def test_another_schema_names_both_and_says_to_update(store, schema):
+    resealed(store.path(0), schema=schema)
+    both = rf"schema {schema} .* reads schema 2 of a hpcfit shard\n.*update hpcfit"
+    with pytest.raises(InputError, match=both), open_shard(store.path(0), FactorShard):
         pass
 
 
