@@ -9,9 +9,12 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+from distributed.core import rpc
+from distributed.security import Security
+
 _interrupt = signal.getsignal(signal.SIGINT)
 from dask_jobqueue import SLURMCluster  # noqa: E402
-from dask_jobqueue.slurm import SLURMJob  # noqa: E402
+from dask_jobqueue.slurm import SLURMJob, SLURMRunner  # noqa: E402
 
 signal.signal(signal.SIGINT, _interrupt)
 
@@ -26,7 +29,22 @@ class WorkerJob(SLURMJob):
         return await SLURMJob._call(cmd, env=environment(), **options)
 
 
+class TasksOfAStep(SLURMRunner):
+    """The tasks of an srun as scheduler, driver and workers, which speak to each other by TLS."""
+
+    def __init__(self, security: Security, *, scheduler_options: dict, worker_options: dict, **options: Any):
+        self.security, own = security, {"security": security}
+        super().__init__(scheduler_options=scheduler_options | own, worker_options=worker_options | own, **options)
+
+    async def before_client_start(self) -> None:
+        """Dask's hook, after it has opened a connection of its own that knows no certificates."""
+        self.scheduler_comm = rpc(self.scheduler_address, connection_args=self.security.get_connection_args("client"))
+
+
 class WorkerJobs(SLURMCluster):
-    """A cluster of such jobs."""
+    """A cluster of such jobs. Certificates of its workers are given as `worker_extra_args`."""
 
     job_cls = WorkerJob
+
+    def _get_worker_security(self, security: Security | None) -> None:
+        """Dask's hook; its own would put the paths into the script unquoted."""

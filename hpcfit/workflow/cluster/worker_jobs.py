@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed import Client
+from distributed.security import Security
 
 from hpcfit.config import ClusterConfig
 from hpcfit.log import logger
 from hpcfit.store.files import disk_errors
 from hpcfit.workflow import slurm
 from hpcfit.workflow.cluster import replacing
-from hpcfit.workflow.cluster.dashboard import dashboard_address
+from hpcfit.workflow.cluster.dashboard import NO_PAGES, dashboard_address
+from hpcfit.workflow.cluster.encryption import PROTOCOL, as_files, made_for_a_run, words
 from hpcfit.workflow.cluster.replacing import Jobs, Replacing
 from hpcfit.workflow.cluster.watching import watched
 from hpcfit.workflow.cluster.workers import wait_for_workers
@@ -34,7 +36,10 @@ def worker_jobs(config: ClusterConfig, what: str) -> Iterator[Client]:
     logs = config.logs or Path.cwd() / "cluster-logs"
     with disk_errors(logs / "log"):
         logs.mkdir(parents=True, exist_ok=True)
-    with _cluster(config, what, logs) as cluster, Client(cluster) as client:
+    with (
+        as_files(made_for_a_run(), logs) as files, _cluster(config, what, logs, files) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
         _check_script(cluster.job_script())
         jobs = Jobs(cluster, logs)
         jobs.submit(config.jobs)
@@ -46,7 +51,7 @@ def worker_jobs(config: ClusterConfig, what: str) -> Iterator[Client]:
             yield client
 
 
-def _cluster(config: ClusterConfig, what: str, logs: Path) -> SLURMCluster:
+def _cluster(config: ClusterConfig, what: str, logs: Path, files: Security) -> SLURMCluster:
     from hpcfit.workflow.cluster.jobqueue import WorkerJobs
 
     job, log = f"hpcfit-{what}".replace(" ", "-"), f"{literally(logs)}/%x-%J"
@@ -65,7 +70,8 @@ def _cluster(config: ClusterConfig, what: str, logs: Path) -> SLURMCluster:
         job_extra_directives=lines, job_directives_skip=["#SBATCH -t "], job_script_prologue=config.prologue,
         interface=config.interface, python=shlex.quote(config.python or sys.executable),
         # Slurm limits the job; Dask would spill and pause before. The scheduler's dashboard shows all workers.
-        worker_extra_args=["--memory-limit", "0", "--no-dashboard"],
+        worker_extra_args=["--memory-limit", "0", *NO_PAGES, *map(shlex.quote, words(files))],
+        security=files, protocol=PROTOCOL,
         scheduler_options={"dashboard_address": dashboard_address(config)}, silence_logs="critical",
     )  # fmt: skip
 
