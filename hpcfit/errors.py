@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from hpcfit.characters import printable
+
 EXIT_FAILED = 1
 EXIT_INPUT = 2
 EXIT_REQUEUE = 75  # EX_TEMPFAIL: stopped by a signal after a checkpoint; job scripts requeue on it
@@ -17,8 +19,8 @@ class HpcfitError(Exception):
     on_all_ranks = False  # whether every rank raises it at the same place: then root alone prints it
 
     def __init__(self, what: str, *, remedy: str = ""):
-        self.what, self.remedy = what, remedy
-        super().__init__(what if not remedy else f"{what}\n  remedy: {remedy}")
+        self.what, self.remedy = printable(what), printable(remedy)  # both may quote names from files of others
+        super().__init__(self.what if not remedy else f"{self.what}\n  remedy: {self.remedy}")
 
 
 class InputError(HpcfitError):

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from hpcfit.characters import in_one_line, printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -36,6 +38,14 @@ class Warned(logging.Handler):
         inputs.removeHandler(self)
 
 
+class Printable(logging.Formatter):
+    """Lines of the log without control characters, whatever the names in them: a terminal would obey some."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text of a record."""
+        return printable(super().format(record))
+
+
 def span(seconds: float) -> str:
     """A time as a person says it: 3.2 ms, 12.4 s, 3 min 05 s, 2 h 07 min; a dash where it is not known."""
     if not math.isfinite(seconds):
@@ -49,7 +59,8 @@ def span(seconds: float) -> str:
 
 
 def in_columns(table: Sequence[Sequence[str]]) -> list[str]:
-    """The rows of a table as lines whose columns stand below each other."""
+    """The rows of a table as lines whose columns stand below each other, without control characters."""
+    table = [[in_one_line(cell) for cell in row] for row in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]
 
@@ -58,8 +69,9 @@ def set_up(rank: int, size: int) -> None:
     """Send root's INFO and everyone's warnings to standard error, tagged with the rank where there are several."""
     handler = _terminal_handler() if sys.stderr.isatty() and size == 1 else logging.StreamHandler(sys.stderr)
     tag = f" [rank {rank}/{size}]" if size > 1 else ""
-    if not sys.stderr.isatty() or size > 1:
-        handler.setFormatter(logging.Formatter(f"%(asctime)s{tag} %(levelname)s %(message)s", "%H:%M:%S"))
+    plain = not sys.stderr.isatty() or size > 1
+    layout = f"%(asctime)s{tag} %(levelname)s %(message)s" if plain else None
+    handler.setFormatter(Printable(layout, "%H:%M:%S"))
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     logger.propagate = False

@@ -7,7 +7,11 @@ submit() {
     local script
     script=$(hpcfit job config.toml --site generic-cpu --time 01:00:00 \
         "$@") || exit
-    sbatch --parsable <<< "$script" | cut --delimiter=';' --fields=1
+    # Started from a job, sbatch would take that job's settings for its own.
+    (for name in ${!SLURM_@} ${!SBATCH_@} ${!PMI@} ${!OMPI_@}; do
+        case $name in SLURM_CONF | SLURM_JWT) ;; *) unset "$name" ;; esac
+    done
+    sbatch --parsable <<< "$script") | cut --delimiter=';' --fields=1
 }
 
 prepare=$(submit --kind prepare)

@@ -31,7 +31,7 @@ ROWS = (
     ("readers",),
     ("store",),
     ("physics",),
-    ("config", "ranks", "machine", "progress", "pytrees", "log", "errors", ""),  # "" is hpcfit/__init__.py itself
+    ("config", "ranks", "machine", "progress", "pytrees", "log", "errors", "characters", ""),  # "": hpcfit/__init__.py
 )
 HEIGHT = {room: len(ROWS) - row for row, rooms in enumerate(ROWS) for room in rooms}
 # Beside the rows. It knows what is below the kinds; of hpcfit only one file knows it.
@@ -61,7 +61,7 @@ LIGHT = {
             for room in ("commands", "sweep", "scaling", "workflow/jobs")
             for name in ("options.py", "*_options.py")
         ),
-        ("cyclopts", "hpcfit.errors"),
+        ("cyclopts", "hpcfit.characters", "hpcfit.errors"),
     ),
 }
 KIND_NAMES = {"frame-weights", "force-map", "force-field", "frame_weights", "force_map", "force_field"}

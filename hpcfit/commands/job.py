@@ -11,8 +11,17 @@ from pathlib import Path
 from hpcfit.config import ClusterConfig, Config
 from hpcfit.errors import InputError
 from hpcfit.kinds.table import load_config
-from hpcfit.workflow.jobs.job import POINT_CONFIG, Job, Points, check_time, program, render, template
-from hpcfit.workflow.jobs.options import JobOptions
+from hpcfit.workflow.jobs.job import (
+    POINT_CONFIG,
+    Job,
+    Points,
+    check_jobs,
+    check_time,
+    program,
+    render,
+    template,
+)
+from hpcfit.workflow.jobs.options import JobOptions, check_line
 from hpcfit.workflow.jobs.site import Site, chosen_site, load_site, site_names
 
 # The jobs of a chain that spread over nodes, by the kind of the [cluster]; elsewhere only the fit does.
@@ -68,6 +77,11 @@ def _check(request: Request) -> None:
         if value < 1:
             raise InputError(f"{option} {value}: a job takes one at least", remedy=f"for example {option} 4")
     check_time(request.time)
+    check_line("--name", request.name or "")
+    check_line("the config", str(request.config.absolute()))
+    check_jobs(request.after or ())
+    for text in request.sets:
+        check_line("--set", text)
     if request.kind == "sweep":
         _check_unused({"--set": request.sets}, "--kind sweep, whose points have configs of their own")
     else:

@@ -53,18 +53,20 @@ def monitored(run: Run) -> Iterator[list[Hook]]:
 
 
 def _place(chosen: MonitorConfig, directory: Path, world: Ranks) -> Place | None:
-    """Where the ranks meet, as root finds it; None, with a warning, where there is no such place. Collective."""
+    """Where the ranks meet, as root finds it, with the certificates by which they know each other; None, with a
+    warning, where there is no such place. Collective."""
     one_node = world.node().size == world.size
-    return world.bcast(_open_place(chosen, directory, one_node) if world.is_root else None)
+    return world.on_root(lambda: _open_place(chosen, directory, one_node))
 
 
 def _open_place(chosen: MonitorConfig, directory: Path, one_node: bool) -> Place | None:
     from hpcfit.workflow.cluster.addresses import tunnel
+    from hpcfit.workflow.cluster.encryption import security_of
     from hpcfit.workflow.pages.monitor import Place, choose_place
 
     if chosen.address:
         logger.info("reporting to the scheduler %s: page /hpcfit of its dashboard", chosen.address)
-        return Place(chosen.address, None)
+        return Place(chosen.address, None, security_of(chosen, "[monitor]"))
     try:
         place = choose_place(chosen.dashboard, one_node=one_node)
         address = {"dashboard": f"http://{place.dashboard}", "tunnel": tunnel(place.dashboard)}

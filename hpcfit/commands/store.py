@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from hpcfit.characters import in_one_line
 from hpcfit.config import ClusterConfig
 from hpcfit.errors import EXIT_INPUT
 from hpcfit.log import logger
@@ -16,6 +17,7 @@ def run_info(folder: Path) -> None:
     """Print what is in a store: frames of each source, bytes, and reflections, cell and encoding, or particles."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     store = open_any_store(folder)
     console = Console()
@@ -25,14 +27,15 @@ def run_info(folder: Path) -> None:
         **store.content.facts(),
     }
     for name, value in facts.items():
-        console.print(f"{name:<14} {value}", highlight=False)
+        console.print(f"{name:<14} {in_one_line(value)}", highlight=False, markup=False)
     table = Table("source", "label", "frames", "frame ids", "shards", "MB")
     for source in dict.fromkeys(shard.source for shard in store.shards):
         shards = [shard for shard in store.shards if shard.source == source]
         frames, last = sum(s.frames for s in shards), shards[-1]
         ids = f"{shards[0].first_id} to {last.first_id + last.frames - 1}"
         table.add_row(
-            source, shards[0].label, str(frames), ids, str(len(shards)), f"{sum(s.bytes for s in shards) / 1e6:.1f}"
+            *(Text(in_one_line(name)) for name in (source, shards[0].label)),
+            *(str(frames), ids, str(len(shards)), f"{sum(s.bytes for s in shards) / 1e6:.1f}"),
         )
     console.print(table)
 

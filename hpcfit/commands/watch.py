@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hpcfit.characters import in_one_line
 from hpcfit.errors import InputError
 from hpcfit.kinds.table import kind_named
 from hpcfit.log import span
@@ -51,7 +52,7 @@ def _as_lines(watched: Watched, console: Console, every: float) -> None:
     """A line where the evaluations or the state are others than in the last one; a log keeps each."""
     for _ in watched.looks(every):
         if watched.has_news():
-            console.print(watched.line())
+            console.print(watched.line(), markup=False)
 
 
 class Watched:
@@ -88,15 +89,17 @@ class Watched:
         for width in (18, 20, None):
             table.add_column(no_wrap=True, min_width=width)
         for name, value, more in [*self._metrics(), *self._times(), *self._ending(state)]:
-            table.add_row(Text(name, style="dim"), value, Text(more, style="dim"))
-        return Group(Text.assemble((str(self.run.path), "bold"), "  ", (state.text, STYLES[state.name])), table)
+            shown = [in_one_line(text) for text in (name, value, more)]
+            table.add_row(Text(shown[0], style="dim"), Text(shown[1]), Text(shown[2], style="dim"))
+        path, said = in_one_line(str(self.run.path)), in_one_line(state.text)
+        return Group(Text.assemble((path, "bold"), "  ", (said, STYLES[state.name])), table)
 
     def line(self) -> str:
         """The newest evaluation in a line."""
         parts = [f"{name} {value}" for name, value, _ in [*self._metrics(), *self._times()] if name != "checkpoint"]
         state = self.run.state()
         ending = [f"ends {value}" for _, value, _ in self._ending(state)]
-        return "  ".join([time.strftime("%H:%M:%S"), state.text, *parts, *ending])
+        return in_one_line("  ".join([time.strftime("%H:%M:%S"), state.text, *parts, *ending]))
 
     def _metrics(self) -> Iterator[tuple[str, str, str]]:
         rows, study = self.run.rows, self.run.study

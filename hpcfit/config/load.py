@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, create_model
 
+from hpcfit.characters import control_in
 from hpcfit.config.fit import CheckpointConfig, GridConfig, OptimizerConfig, RunConfig
 from hpcfit.config.frames import FramesConfig, PrepareConfig
 from hpcfit.config.table import ProblemTable, Table
@@ -121,11 +122,33 @@ def read_toml(path: Path, what: str, *, examples: str) -> dict:
 
 def validated(kind: type[AnyTable], values: dict, path: Path, what: str) -> AnyTable:
     """The table that a file's values make. Raises InputError that lists every mistake, with file, key and value."""
+    _check_characters(values, path, what)
     try:
         return kind.model_validate(values, context={"folder": path.resolve().parent})
     except ValidationError as error:
         lines = [_sentence(item, kind) for item in error.errors()]
         raise InputError(f"{what} {path}:\n  " + "\n  ".join(lines), remedy="correct the keys named above") from None
+
+
+def _check_characters(values: dict, path: Path, what: str) -> None:
+    """Raise InputError for text with a control character: its values are labels, names, paths and lines of scripts."""
+    for key, text in _texts(values):
+        if found := control_in(text):
+            raise InputError(
+                f"{what} {path}: '{key}' = {text!r} holds the control character {found}",
+                remedy="leave it out: what ends a line or steers a terminal has no place in names, paths and lines",
+            )
+
+
+def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in tables and lists, keys too, with its place: prepare.source.0.label."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            at = f"{place}.{key}" if place else str(key)
+            yield at, str(key)
+            yield from _texts(item, at)
 
 
 def _override(tables: dict, text: str) -> None:

@@ -27,7 +27,7 @@ CLUSTER_KEYS = {
         "directives", "prologue", "interface", "python", "logs", "dashboard",
     },
     "allocation": {"workers", "interface", "dashboard"},
-    "address": {"address"},
+    "address": {"address", "ca", "cert", "key", "trust"},
 }  # fmt: skip
 
 
@@ -47,7 +47,49 @@ def _with_a_port(value: str) -> str:
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
 
 
-class ClusterConfig(Table):
+class SchedulerTable(Table):
+    """A table that may name a Dask scheduler which runs already, by its `address`.
+
+    ca, cert, key: PEM files by which it and hpcfit know each other (TLS), all three. trust = true: none, since nobody
+    else can reach its ports or the workers': whoever does runs code as this user.
+    """
+
+    address: str | None = None
+    ca: FilePath | None = None
+    cert: FilePath | None = None
+    key: FilePath | None = None
+    trust: bool = False
+
+    _paths = field_validator("ca", "cert", "key")(relative_to_config)
+
+    @model_validator(mode="after")
+    def _known_or_trusted(self) -> SchedulerTable:
+        files = {name: getattr(self, name) is not None for name in ("ca", "cert", "key")}
+        if self.address is None:
+            if given := [*(name for name, there in files.items() if there), *["trust"] * self.trust]:
+                raise ValueError(f"{', '.join(given)} would have no effect without address: hpcfit makes its own")
+            return self
+        if self.trust and any(files.values()):
+            raise ValueError("trust = true is for a scheduler without certificates: leave it out, or ca, cert and key")
+        missing = [name for name, there in files.items() if not there]
+        if missing and not self.trust:
+            raise ValueError(
+                f"address = '{self.address}' needs certificates, {', '.join(missing)} is missing: whoever reaches a"
+                " Dask port without them runs code as you. Give ca, cert and key (PEM files, as `dask scheduler"
+                " --tls-ca-file --tls-cert --tls-key` has them), or trust = true where nobody else reaches its ports"
+            )
+        self.check_protocol(self.address)
+        return self
+
+    def check_protocol(self, address: str) -> None:
+        """Raise ValueError where a scheduler's address is of another protocol than certificates or trust are for."""
+        protocol = address.partition("://")[0] if "://" in address else ""
+        if protocol and (protocol == "tls") != (self.ca is not None):
+            wanted = "trust = true is for tcp://" if self.trust else "certificates are for tls://"
+            raise ValueError(f"{wanted}, and the scheduler's address is {address}")
+
+
+class ClusterConfig(SchedulerTable):
     """The place of Dask tasks: processes here, worker jobs, this Slurm job, or the workers of a scheduler.
 
     workers: processes of one core (local: default the cores here; allocation: the tasks of the job). jobs, cores,
@@ -56,7 +98,6 @@ class ClusterConfig(Table):
     """
 
     kind: Literal["local", "slurm", "allocation", "address"] = "local"
-    address: str | None = None
     workers: Count | None = None
     jobs: Count = 2
     maximum_jobs: Count | None = None
@@ -94,7 +135,7 @@ class ClusterConfig(Table):
                 f" its keys are {', '.join(sorted(CLUSTER_KEYS[self.kind]))}, patience"
             )
         if self.kind == "address" and not self.address:
-            raise ValueError("kind = 'address' needs address: tcp://host:port of a running scheduler, or its file")
+            raise ValueError("kind = 'address' needs address: tls://host:port of a running scheduler, or its file")
         if self.maximum_jobs is not None and self.maximum_jobs < self.jobs:
             raise ValueError(f"maximum_jobs = {self.maximum_jobs} is smaller than jobs = {self.jobs}")
         return self
@@ -232,14 +273,13 @@ class SimulateConfig(Table):
         return round(self.interval / self.step)
 
 
-class MonitorConfig(Table):
+class MonitorConfig(SchedulerTable):
     """Showing a fit live on a Dask dashboard: its own at `dashboard`, or that of the scheduler at `address`.
 
     every: seconds between two reports of a rank.
     """
 
     dask: bool = False
-    address: str | None = None
     dashboard: HostAndPort = "127.0.0.1:8787"
     every: Positive = 1.0
 
@@ -247,7 +287,7 @@ class MonitorConfig(Table):
     @classmethod
     def _of_a_scheduler(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"\w+://\S+:\d{1,5}", value):
-            raise ValueError("must be the address of a Dask scheduler, for example tcp://node7:8786")
+            raise ValueError("must be the address of a Dask scheduler, for example tls://node7:8786")
         return value if value is None else _with_a_port(value)
 
     @model_validator(mode="after")

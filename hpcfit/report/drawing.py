@@ -20,6 +20,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from hpcfit.characters import in_one_line, printable
+
 # Drawn colour -> (name, on paper, in the dark). The drawn ones only mark the place in the SVG.
 PALETTE = {
     "#101010": ("ink", "#1b2530", "#e6eaee"),
@@ -76,7 +78,7 @@ def drawn(draw: Callable) -> Callable[..., bytes]:
                 return buffer.getvalue()
             figure.savefig(buffer, format="svg", dpi=DPI, metadata={"Date": None, "Creator": "hpcfit"})
             plt.close(figure)
-        return _themed(buffer.getvalue().decode()).encode()
+        return _themed(printable(buffer.getvalue().decode())).encode()
 
     return wrapper
 
@@ -101,6 +103,8 @@ def index_axis(axis, index: np.ndarray) -> None:
 
 
 def shortened(name: str, length: int) -> str:
-    """The name with its middle left out, if it is longer than that; no mathematics is read into a dollar sign."""
+    """The name with its middle left out, if it is longer than that; no mathematics is read into a dollar sign, and
+    escapes stand for control characters."""
+    name = in_one_line(name)
     text = name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 + 1 :]}"
     return text.replace("$", r"\$")

@@ -7,9 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
+from hpcfit.characters import printable
 from hpcfit.log import span
 
 RUN_DIRECTORY = Markup("from the files of the run directory; <code>hpcfit report</code> writes it anew")
@@ -94,11 +96,19 @@ def render(title: str, subtitle: str, sections: Sequence[Section], origin: str =
         loader=jinja2.FileSystemLoader(here),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_without_controls,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     template = environment.get_template("page.html.j2")
     return template.render(title=title, subtitle=subtitle, sections=sections, version=__version__, origin=origin)
+
+
+def _without_controls(value: Any) -> Any:
+    """What a template writes, without the control characters of names."""
+    if isinstance(value, Markup):
+        return Markup(printable(value))
+    return printable(value) if isinstance(value, str) else value
 
 
 def number(value: float | None, shown: str) -> Markup:

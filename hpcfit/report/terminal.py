@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from hpcfit.characters import in_one_line
 from hpcfit.report.page import Table
 
 WIDTH = 128  # columns that the widest table needs
@@ -25,4 +26,4 @@ def print_table(title: str, table: Table) -> None:
 
 
 def _plain(cell: str) -> str:
-    return cell.striptags() if isinstance(cell, Markup) else cell
+    return in_one_line(cell.striptags() if isinstance(cell, Markup) else cell)

@@ -17,6 +17,7 @@ from typing import Any
 
 import h5py
 
+from hpcfit.characters import cell, text_of
 from hpcfit.errors import HpcfitError, InputError
 
 Buffer = Any  # bytes, or what gives a memoryview
@@ -230,11 +231,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a CSV file, whole: a line of names, then the rows. Floats have all their digits, None is an empty cell."""
+    """Write a CSV file, whole: a line of names, then the rows. Floats have all their digits, None is an empty cell.
+
+    Text has no control characters, and no cell of it begins as a formula of spreadsheet programs (``characters.cell``);
+    ``read_csv`` gives the text as it was.
+    """
     with written_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerow(map(cell, columns))
+        writer.writerows(map(cell, row) for row in rows)
+
+
+def csv_lines(path: Path) -> list[list[str]]:
+    """The cells of a CSV file that ``write_csv`` wrote, as text, line by line; the first has the names of columns."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [[text_of(one) for one in row] for row in csv.reader(file)]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file that ``write_csv`` wrote, by the name of the column; what a short row lacks is None."""
+    head, *rows = csv_lines(path) or [[]]
+    return [dict(itertools.zip_longest(head, row[: len(head)])) for row in rows if row]
 
 
 def sha256_of_file(path: Path) -> str:

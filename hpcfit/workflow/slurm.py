@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -15,8 +16,26 @@ ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT",
     "GONE",
 }  # fmt: skip
+# What tells Slurm's commands and MPI of the job that calls them, or changes their options and output. KEPT: which
+# cluster it is, and who asks.
+OF_THE_CALLER = (
+    "SLURM", "SBATCH_", "SALLOC_", "SQUEUE_", "SCANCEL_", "SCONTROL_", "SACCT_", "PMI", "OMPI_", "PRTE_", "PALS_",
+    "MPI_LOCAL", "HYDRA",
+)  # fmt: skip
+KEPT = ("SLURM_CONF", "SLURM_JWT")
 SECONDS = 120  # for an answer of Slurm
 FORGOTTEN = "Invalid job id specified"  # in Slurm's words
+
+
+def environment() -> dict[str, str]:
+    """This process's environment for Slurm's commands: without what the job that calls them, if any, was told.
+
+    A job takes the environment of its sbatch along, and SBATCH_ variables win over the lines of its script. What a job
+    is to ask for stands in its script: account, partition and the like are options of hpcfit and keys of its tables.
+    """
+    return {
+        name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(OF_THE_CALLER)
+    }
 
 
 def submit(script: Path, *options: str) -> str:
@@ -87,7 +106,7 @@ def _field(job: str, name: str) -> list[str]:
 
 def _slurm(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS, env=environment())
     except FileNotFoundError:
         raise InputError(
             f"`{command[0]}` is not on PATH: there is no Slurm here",

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from hpcfit.errors import InputError
 from hpcfit.kinds.table import load_config
 from hpcfit.workflow.cluster import opening as cluster
 from hpcfit.workflow.cluster import workers
+from hpcfit.workflow.cluster.encryption import as_files, made_for_a_run
 from hpcfit.workflow.cluster.opening import open_cluster
 from tests.conftest import ROOT, wait_for
 from tests.workflow import crew_tasks
@@ -27,6 +29,7 @@ from tests.workflow import crew_tasks
 pytestmark = pytest.mark.programs
 
 ANY_PORT = "127.0.0.1:0"
+FILES = "".join(f'{name} = "{name}.pem"\n' for name in ("ca", "cert", "key"))
 
 
 @pytest.fixture(autouse=True)
@@ -110,9 +113,12 @@ def test_a_signal_closes_the_cluster_with_code_75(number, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def running():
-    """A crew whose scheduler others may join."""
-    with local() as crew:
+def running(tmp_path_factory):
+    """A crew whose scheduler others may join who have its certificates: `joined` are the keys of a config for that."""
+    with local() as crew, as_files(crew.client.security, tmp_path_factory.mktemp("running")) as files:
+        named = {"ca": files.tls_ca_file, "cert": files.tls_client_cert, "key": files.tls_client_key}
+        crew.joined = {"kind": "address", "address": crew.client.scheduler.address}
+        crew.joined |= {name: Path(value) for name, value in named.items()}
         yield crew
 
 
@@ -122,7 +128,7 @@ def test_a_running_scheduler_is_used_and_left_running(running, tmp_path, as_file
     if as_file:
         (tmp_path / "scheduler.json").write_text(json.dumps({"address": address}))
     given = str(tmp_path / "scheduler.json") if as_file else address
-    with open_cluster(ClusterConfig(kind="address", address=given), "test") as crew:
+    with open_cluster(ClusterConfig(**running.joined | {"address": given}), "test") as crew:
         assert crew.map(crew_tasks.square, range(3)) == [0, 1, 4]
     assert running.map(crew_tasks.square, [5]) == [25]
 
@@ -137,7 +143,9 @@ def test_a_running_scheduler_is_used_and_left_running(running, tmp_path, as_file
 )
 def test_an_address_that_does_not_answer_is_one_error_with_the_address(monkeypatch, address, reason):
     monkeypatch.setattr(cluster, "ANSWER_SECONDS", 0.5)
-    with pytest.raises(InputError) as caught, open_cluster(ClusterConfig(kind="address", address=address), "test"):
+    with pytest.raises(InputError) as caught, open_cluster(
+        ClusterConfig(kind="address", address=address, trust=True), "test"
+    ):  # fmt: skip
         pass
     assert f"address = {address}" in str(caught.value)
     assert reason in str(caught.value)
@@ -147,7 +155,7 @@ def test_an_address_that_does_not_answer_is_one_error_with_the_address(monkeypat
 def test_no_worker_within_the_patience_is_an_error(running):
     from distributed import LocalCluster
 
-    config = {"kind": "address", "patience": 0.3}
+    config = {"kind": "address", "patience": 0.3, "trust": True}
     with (
         LocalCluster(n_workers=0, dashboard_address=ANY_PORT, loop=running.client.loop) as empty,
         pytest.raises(InputError, match=r"no worker came within 0.3 s \(\[cluster\] patience\)"),
@@ -165,10 +173,9 @@ def test_no_worker_within_the_patience_is_an_error(running):
 )
 def test_a_worker_of_another_version_is_refused(running, monkeypatch, name, value, words):
     monkeypatch.setattr(workers, name, value)
-    address = running.client.scheduler.address
-    with pytest.raises(InputError) as caught, open_cluster(ClusterConfig(kind="address", address=address), "test"):
+    with pytest.raises(InputError) as caught, open_cluster(ClusterConfig(**running.joined), "test"):
         pass
-    for text in ("worker tcp://", *words, "[cluster] python or prologue"):
+    for text in ("worker tls://", *words, "[cluster] python or prologue"):
         assert text in str(caught.value)
 
 
@@ -184,7 +191,7 @@ def test_a_worker_that_cannot_import_hpcfit_is_refused(running, tmp_path):
             command, env=environment | {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path, stderr=subprocess.DEVNULL
         )
         try:
-            config = ClusterConfig(kind="address", address=empty.scheduler_address)
+            config = ClusterConfig(kind="address", address=empty.scheduler_address, trust=True)
             with pytest.raises(InputError, match=r"worker tcp:.*cannot import hpcfit \(not installed here\)"), (
                 open_cluster(config, "test")
             ):  # fmt: skip
@@ -250,7 +257,13 @@ def test_what_this_machine_does_not_have_is_an_error(keys, words):
         ('dashboard = "8787"', "'cluster.dashboard' = '8787'"),
         ('kind = "slurm"\nworkers = 3', "with kind = 'slurm' workers would have no effect"),
         ('kind = "slurm"\njobs = 3\nmaximum_jobs = 2', "maximum_jobs = 2 is smaller than jobs = 3"),
-        ('kind = "address"', "needs address: tcp://host:port of a running scheduler, or its file"),
+        ('kind = "address"', "needs address: tls://host:port of a running scheduler, or its file"),
+        ('kind = "address"\naddress = "tcp://a:1"', "needs certificates, ca, cert, key is missing: whoever reaches a"),
+        ('kind = "address"\naddress = "s.json"', "needs certificates"),
+        ('kind = "address"\naddress = "tls://a:1"\ntrust = true', "trust = true is for tcp://, and the scheduler's"),
+        (f'kind = "address"\naddress = "tls://a:1"\n{FILES}trust = true', "is for a scheduler without certificates"),
+        (f'kind = "address"\naddress = "tcp://a:1"\n{FILES}', "certificates are for tls://, and the scheduler's"),
+        (FILES, "ca, cert, key would have no effect without address"),
     ],
 )
 def test_what_a_cluster_cannot_be_is_an_error_of_the_config(tmp_path, table, words):
@@ -260,5 +273,32 @@ def test_what_a_cluster_cannot_be_is_an_error_of_the_config(tmp_path, table, wor
 
 
 def test_a_scheduler_file_lies_beside_the_config(tmp_path):
-    (tmp_path / "config.toml").write_text('[cluster]\nkind = "address"\naddress = "scheduler.json"\n')
-    assert load_config(tmp_path / "config.toml").cluster.address == str(tmp_path / "scheduler.json")
+    (tmp_path / "config.toml").write_text(f'[cluster]\nkind = "address"\naddress = "scheduler.json"\n{FILES}')
+    cluster = load_config(tmp_path / "config.toml").cluster
+    assert cluster.address == str(tmp_path / "scheduler.json")
+    assert (cluster.ca, cluster.key) == (tmp_path / "ca.pem", tmp_path / "key.pem")
+
+
+def test_certificates_that_are_none_are_one_error(running, tmp_path):
+    config = {**running.joined, "ca": tmp_path / "nowhere.pem"}
+    with pytest.raises(InputError, match=r"nowhere.pem.* cannot be used: No such file"), open_cluster(
+        ClusterConfig(**config), "test"
+    ):  # fmt: skip
+        pass
+    (tmp_path / "other.pem").write_text("no certificate\n")
+    config = {**running.joined, "key": tmp_path / "other.pem"}
+    with pytest.raises(InputError, match=r"other.pem cannot be used: \[SSL"), open_cluster(
+        ClusterConfig(**config), "test"
+    ):  # fmt: skip
+        pass
+
+
+def test_a_scheduler_with_other_certificates_is_one_error(running, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 1.0)
+    with as_files(made_for_a_run(), tmp_path) as files:
+        named = {"ca": files.tls_ca_file, "cert": files.tls_client_cert, "key": files.tls_client_key}
+        config = {**running.joined, **{name: Path(value) for name, value in named.items()}}
+        with pytest.raises(InputError, match=r"no Dask scheduler answers at \[cluster\] address = tls://"), (
+            open_cluster(ClusterConfig(**config), "test")
+        ):  # fmt: skip
+            pass

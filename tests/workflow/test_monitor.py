@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pickle
 import re
 import signal
 import socket
@@ -18,7 +19,7 @@ from distributed import Client, rpc
 from hpcfit.workflow.cluster.addresses import free_address, loopback_of, tunnel
 from hpcfit.workflow.pages.monitor import Monitor, Place
 from hpcfit.workflow.pages.style import COLORS
-from tests.command import HPCFIT, ROOT, apart, here, sets
+from tests.command import ROOT, apart, here, sets
 from tests.conftest import history, wait_for
 from tests.workflow import browser
 from tests.workflow.browser import columns, get, needs_chromium, photograph, share_of, text
@@ -40,12 +41,14 @@ def arguments(config, directory, *settings):
 @contextlib.contextmanager
 def running(mpiexec, config, directory, *settings):
     """A monitored fit of two ranks in the background; ended with SIGTERM, if it has not ended itself."""
-    command = [mpiexec, "-n", "2", *HPCFIT, *arguments(config, directory, *settings), "--monitor"]
+    known = [sys.executable, "-m", "tests.workflow.known", "hpcfit", directory.parent / "place"]
+    command = [mpiexec, "-n", "2", *known, *arguments(config, directory, *settings), "--monitor"]
     (scratch := directory.parent / "scratch").mkdir()
     with open(directory.parent / f"{directory.name}.log", "w+", encoding="utf-8") as log:
         job = subprocess.Popen(command, cwd=ROOT, stderr=log, stdout=log, env=os.environ | {"TMPDIR": str(scratch)})
         job.scratch = lambda: list(scratch.glob("hpcfit-monitor-*"))
         job.log = lambda: Path(log.name).read_text(encoding="utf-8")
+        job.place = lambda: pickle.loads((directory.parent / "place").read_bytes())
         try:
             yield job
         finally:
@@ -66,11 +69,12 @@ def losses(directory):
     return [row["loss"] for row in history(directory)]
 
 
-def ask(scheduler: str, operation: str, **parameters):
-    """One message to a Dask server, and its answer."""
+def ask(place: Place, operation: str, *, address: str = "", **parameters):
+    """One message to a scheduler, or to another server of its run, by who has the certificates; and the answer."""
 
     async def call():
-        async with rpc(scheduler) as server:
+        args = place.security.get_connection_args("client")
+        async with rpc(address or place.scheduler, connection_args=args) as server:
             return await getattr(server, operation)(**parameters)
 
     return asyncio.run(asyncio.wait_for(call(), 300))
@@ -84,23 +88,22 @@ def fit(mpiexec, two_sources, tmp_path_factory):
     with running(mpiexec, two_sources, directory, *settings) as job:
         wait_for((directory / "monitor.json").exists)
         dashboard = json.loads((directory / "monitor.json").read_text())["dashboard"]
-        wait_for(lambda: [worker["status"] for worker in workers(dashboard).values()] == ["paused", "paused"])
+        wait_for(lambda: [worker["status"] for worker in workers(job).values()] == ["paused", "paused"])
         for words in ("hpcfit_checkpoint_age_seconds{", 'part="read",rank="0"', 'part="read",rank="1"'):
             wait_for(lambda words=words: words in get(f"{dashboard}/metrics"))
         yield job, directory, dashboard
 
 
-def workers(dashboard):
+def workers(job):
     """The names of the workers, and what the scheduler says of each."""
     with contextlib.suppress(OSError):
-        identity = json.loads(get(f"{dashboard}/json/identity.json"))
-        return {worker["name"]: worker for worker in identity["workers"].values()}
+        return {worker["name"]: worker for worker in ask(job.place(), "identity")["workers"].values()}
     return {}
 
 
 def test_every_rank_is_seen_as_a_worker_that_no_task_is_dealt_to(fit):
-    _, _, dashboard = fit
-    found = workers(dashboard)
+    job, _, dashboard = fit
+    found = workers(job)
     assert set(found) == {"rank-0", "rank-1"}
     assert {worker["status"] for worker in found.values()} == {"paused"}
     assert 'dask_scheduler_workers{state="paused"} 2.0' in get(f"{dashboard}/metrics")
@@ -108,13 +111,14 @@ def test_every_rank_is_seen_as_a_worker_that_no_task_is_dealt_to(fit):
 
 
 def test_code_sent_to_the_scheduler_or_a_worker_is_refused(fit):
-    _, _, dashboard = fit
-    identity = json.loads(get(f"{dashboard}/json/identity.json"))
+    """Even by who has the certificates."""
+    place = fit[0].place()
+    identity = ask(place, "identity")
     for address, operation in ((identity["address"], "run_function"), (next(iter(identity["workers"])), "run")):
         with pytest.raises(ValueError, match=f"'{operation}' handler has been explicitly disallowed"):
-            ask(address, operation, function=b"")
+            ask(place, operation, address=address, function=b"")
     with pytest.raises(ValueError, match="'register-client' handler has been explicitly disallowed"):
-        ask(identity["address"], "register-client", client="c", versions={})
+        ask(place, "register-client", client="c", versions={})
 
 
 def test_the_page_follows_the_fit(fit):
@@ -174,10 +178,9 @@ def test_a_real_browser_draws_dasks_page_of_workers(fit, tmp_path):
 
 def test_the_fit_outlives_its_dashboard(fit):
     """The last of the tests with this fit: its scheduler ends, from then on the fit is alone."""
-    job, directory, dashboard = fit
-    scheduler = json.loads(get(f"{dashboard}/json/identity.json"))["address"]
+    job, directory, _ = fit
     with contextlib.suppress(OSError):
-        ask(scheduler, "terminate")
+        ask(job.place(), "terminate")
     wait_for(lambda: "goes on without its dashboard" in job.log())
     seen = len(history(directory))
     wait_for(lambda: len(history(directory)) > seen + 100)
@@ -233,7 +236,7 @@ def test_a_fit_joins_a_scheduler_that_deals_it_no_task_and_is_killed(
     mpiexec, two_sources, scheduler, unwatched, tmp_path
 ):
     (process, address), directory = scheduler, tmp_path / "run"
-    with running(mpiexec, two_sources, directory, *ENDLESS, f"monitor.address={address}") as job:
+    with running(mpiexec, two_sources, directory, *ENDLESS, f"monitor.address={address}", "monitor.trust=true") as job:
         with Client(address) as client:
             wait_for(lambda: len(client.scheduler_info()["workers"]) == 2)
             port = client.scheduler_info()["services"]["dashboard"]
@@ -264,7 +267,7 @@ def deaf():
 
 
 def test_an_address_that_does_not_answer_is_one_warning(hpcfit, two_sources, deaf, unwatched, tmp_path):
-    settings = (*FINITE, f"monitor.address={deaf}", "monitor.dask=true")
+    settings = (*FINITE, f"monitor.address={deaf}", "monitor.trust=true", "monitor.dask=true")
     done = hpcfit(*arguments(two_sources, tmp_path / "run", *settings), ranks=2)
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "run") == unwatched

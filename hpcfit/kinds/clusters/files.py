@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.kinds.clusters.composition import Structure
 from hpcfit.runs.files import RunFiles
-from hpcfit.store.files import write_text
+from hpcfit.store.files import read_csv, write_text
 
 COUNTS, COLORMAP, LIFETIMES, KINETICS = "counts.csv", "colormap.csv", "lifetimes.csv", "kinetics.csv"
 SPECIATION, SERIES, SIZES, TRACKED, RDF = "speciation.csv", "series.csv", "sizes.csv", "tracked.csv", "rdf.csv"
@@ -93,10 +92,7 @@ class ClustersRun(RunFiles):
 
     def rows(self, name: str) -> list[dict[str, str]]:
         """The rows of a CSV file, by column; none where there is no such file."""
-        if not self.has(name):
-            return []
-        with self.path(name).open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return read_csv(self.path(name)) if self.has(name) else []
 
     def columns(self, name: str) -> dict[str, np.ndarray]:
         """The columns of a CSV file of numbers; empty ones are NaN."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.runs.files import RunFiles
 from hpcfit.runs.history import AGAIN
+from hpcfit.store.files import csv_lines
 
 PARAMETERS, OBSERVABLES, WEIGHTS = "parameters.csv", "observables.csv", "weights.csv"
 DERIVATIVES = "derivatives.csv"
@@ -122,8 +122,7 @@ class ForceFieldRun(RunFiles):
 
     def _rows(self, name: str, columns: tuple[str, ...]) -> list[list[str]]:
         path = self.path(name)
-        with path.open(newline="", encoding="utf-8") as file:
-            head, *rows = list(csv.reader(file)) or [[]]
+        head, *rows = csv_lines(path) or [[]]
         if tuple(head) != columns or any(len(row) != len(columns) for row in rows):
             raise InputError(f"{path} is damaged: its columns are not {', '.join(columns)}", remedy=AGAIN)
         return rows

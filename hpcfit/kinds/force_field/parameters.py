@@ -9,7 +9,6 @@ of their own: they follow others, so that net charges stay (``net_charge``). Cur
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from hpcfit.kinds.force_field.curves import Curve, curve_of
 from hpcfit.kinds.force_field.net_charge import counts, followed, how_kept
 from hpcfit.pytrees import pytree
 from hpcfit.readers.boundary import reading
+from hpcfit.store.files import read_csv
 
 UNDETERMINED = 1e-6  # of the largest curvature, or below: a combination that the data say nothing of
 SHOWN = 0.25  # least part of a parameter in a combination that is named, of the largest
@@ -202,8 +202,8 @@ def values_of_run(path: Path, labels: Sequence[str]) -> list[float]:
     """The values in parameters.csv of a run. Raises InputError unless they are of these parameters."""
     if not path.is_file():
         raise InputError(f"{path} does not exist", remedy="give parameters.csv of a run that has ended")
-    with reading(f"{path} cannot be read", "give parameters.csv of a run"), open(path, newline="") as file:
-        found = {row["name"]: float(row["value"]) for row in csv.DictReader(file)}
+    with reading(f"{path} cannot be read", "give parameters.csv of a run"):
+        found = {row["name"]: float(row["value"]) for row in read_csv(path)}
     if found.keys() != set(labels):
         raise InputError(
             f"{path} has the parameters {', '.join(found)}; this fit has {', '.join(labels)}",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from hpcfit.characters import in_one_line
 from hpcfit.errors import InputError
 from hpcfit.runs.files import RunFiles
 from hpcfit.runs.hdf5 import texts
 from hpcfit.runs.history import AGAIN
+from hpcfit.store.files import read_csv
 
 WEIGHT_COLUMNS = ("frame", "source", "index", "label", "weight", "log_weight", "delta_G_kJ_mol", "file")
 SOURCE_COLUMNS = ("source", "label", "frames", "uniform_weight", "weight")
@@ -51,8 +52,7 @@ class FrameWeightsRun(RunFiles):
         """Rows of sources.csv: source, label (str), frames (int), uniform_weight, weight (float)."""
         path = self.path("sources.csv")
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                return [_typed(row) for row in csv.DictReader(file)]
+            return [_typed(row) for row in read_csv(path)]
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(f"{path} is damaged: {error!r}", remedy=AGAIN) from None
 
@@ -60,7 +60,7 @@ class FrameWeightsRun(RunFiles):
     def weights(self) -> list[SourceWeights]:
         """The weights by source, in the order of sources.csv."""
         table = self.datasets("weights.h5", ("source", "index", "label", "weight"))
-        source, label = (np.array(texts(table[key])) for key in ("source", "label"))
+        source, label = (np.array([*map(in_one_line, texts(table[key]))]) for key in ("source", "label"))
         names, group = np.unique(source, return_inverse=True)
         order = np.lexsort((table["index"], group))
         parts = np.split(order, np.cumsum(np.bincount(group))[:-1])

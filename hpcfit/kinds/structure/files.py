@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 from typing import NamedTuple
 
 import numpy as np
 
 from hpcfit.runs.files import RunFiles
+from hpcfit.store.files import csv_lines, read_csv
 
 REPLICAS, TRACES, STRUCTURES, MODES = "replicas.csv", "traces.csv", "structures.h5", "modes.h5"
 ENDS = "structures"  # a folder, with a file for each method
@@ -37,8 +37,7 @@ class StructureRun(RunFiles):
     @functools.cached_property
     def traces(self) -> dict[str, Trace]:
         """By method."""
-        with self.path(TRACES).open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[1:]
+        rows = csv_lines(self.path(TRACES))[1:]
         names = dict.fromkeys(row[0] for row in rows)
         return {name: Trace(*np.array([row[1:] for row in rows if row[0] == name], float).T) for name in names}
 
@@ -60,8 +59,7 @@ class StructureRun(RunFiles):
 
     @functools.cached_property
     def _replicas(self) -> list[dict[str, str]]:
-        with self.path(REPLICAS).open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return read_csv(self.path(REPLICAS))
 
     def best(self, method: str) -> np.ndarray:
         """The positions [n, d] of the replica of least energy of a method."""

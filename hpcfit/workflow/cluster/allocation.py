@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,19 +14,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distributed import Client, LocalCluster
+from distributed.security import Security
 
 from hpcfit.config import ClusterConfig
 from hpcfit.errors import HpcfitError, InputError, together
 from hpcfit.log import logger
 from hpcfit.workflow.cluster.addresses import own_address
-from hpcfit.workflow.cluster.dashboard import dashboard_address
+from hpcfit.workflow.cluster.dashboard import HTTP, NO_PAGES, dashboard_address
+from hpcfit.workflow.cluster.encryption import PREFIX, PROTOCOL, as_files, made_for_a_run, publish, published, words
 from hpcfit.workflow.cluster.watching import watched
 from hpcfit.workflow.cluster.workers import wait_for_workers
 from hpcfit.workflow.launch import child_environment, in_slurm
 
 TAIL_BYTES = 2000  # of what the workers said, in an error
 STEP_LOOK = 2.0  # seconds between two looks whether the workers' srun has ended
-WORKER = ("--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--death-timeout", "60")
+WORKER = ("--nthreads", "1", "--memory-limit", "0", *NO_PAGES, "--death-timeout", "60")
 
 
 def allocation(config: ClusterConfig) -> contextlib.AbstractContextManager[Client]:
@@ -51,31 +54,44 @@ def _tasks_of_a_step(config: ClusterConfig, tasks: int) -> Iterator[Client]:
                 remedy="start two tasks more than workers, or start hpcfit in the batch script without srun",
             )
         )
-    interrupt = signal.getsignal(signal.SIGINT)
-    from dask_jobqueue.slurm import SLURMRunner
+    from hpcfit.workflow.cluster.jobqueue import TasksOfAStep
 
     dashboard = dashboard_address(config) if os.environ["SLURM_PROCID"] == "0" else config.dashboard
     place = [os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")]
-    runner = SLURMRunner(
-        scheduler_file=f".hpcfit-scheduler-{'-'.join(place)}.json", worker_class="distributed.Nanny",
-        scheduler_options={"dashboard_address": dashboard, "interface": config.interface},
-        worker_options={"nthreads": 1, "memory_limit": 0, "interface": config.interface},
-    )  # fmt: skip
-    signal.signal(signal.SIGINT, interrupt)  # the runner ends its other tasks by SIGINT; here Ctrl-C is Ctrl-C
-    with runner, Client(runner) as client:
-        logger.info("cluster: %d workers in this step", tasks - 2)
-        wait_for_workers(client, config.patience)
-        yield client
+    certificates = Path.cwd() / f"{PREFIX}{'-'.join(place)}"
+    if os.environ["SLURM_PROCID"] == "0":
+        publish(made_for_a_run(), certificates)
+    try:
+        security = published(certificates, config.patience)
+        interrupt = signal.signal(signal.SIGINT, lambda *_: sys.exit())  # the runner so ends its other tasks
+        runner = TasksOfAStep(
+            security, scheduler_file=f".hpcfit-scheduler-{'-'.join(place)}.json", worker_class="distributed.Nanny",
+            scheduler_options={"dashboard_address": dashboard, "interface": config.interface, "protocol": PROTOCOL},
+            worker_options={"nthreads": 1, "memory_limit": 0, "interface": config.interface, "dashboard_address": HTTP},
+        )  # fmt: skip
+        signal.signal(signal.SIGINT, interrupt)
+        with runner, Client(runner, security=security) as client:
+            logger.info("cluster: %d workers in this step", tasks - 2)
+            wait_for_workers(client, config.patience)
+            yield client
+    finally:
+        if os.environ["SLURM_PROCID"] == "1":  # the driver, which is the last: others read them when they begin
+            shutil.rmtree(certificates, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _step_of_workers(config: ClusterConfig) -> Iterator[Client]:
     """The scheduler in this process, and the workers as the tasks of an srun that ends with it."""
+    security = made_for_a_run()
     scheduler = LocalCluster(
         n_workers=0, interface=config.interface, host=None if config.interface else own_address(),
-        dashboard_address=dashboard_address(config), silence_logs=logging.CRITICAL,
+        dashboard_address=dashboard_address(config), silence_logs=logging.CRITICAL, security=security,
+        protocol=PROTOCOL,
     )  # fmt: skip
-    with scheduler, Client(scheduler) as client, _Step(scheduler.scheduler_address, config) as step:
+    with (
+        as_files(security, Path.cwd()) as files, scheduler, Client(scheduler) as client,
+        _Step(scheduler.scheduler_address, files, config) as step,
+    ):  # fmt: skip
         wait_for_workers(client, config.patience, last_words=step.last_words, all_ended=step.ended)
         with watched(client, step.look, STEP_LOOK):
             yield client
@@ -84,8 +100,8 @@ def _step_of_workers(config: ClusterConfig) -> Iterator[Client]:
 class _Step:
     """The srun of the workers, while the ``with`` block lasts."""
 
-    def __init__(self, address: str, config: ClusterConfig):
-        self._address, self._interface = address, config.interface
+    def __init__(self, address: str, security: Security, config: ClusterConfig):
+        self._address, self._security, self._interface = address, security, config.interface
         self._tasks, cores = (int(os.environ.get(name, 1)) for name in ("SLURM_NTASKS", "SLURM_CPUS_PER_TASK"))
         self._workers = config.workers or self._tasks
         self._cores = max(1, self._tasks * cores // self._workers)
@@ -100,7 +116,7 @@ class _Step:
 
     def _command(self) -> list[str]:
         layout = ["--overlap", f"--ntasks={self._workers}", f"--cpus-per-task={self._cores}", "--cpu-bind=none"]
-        worker = [sys.executable, "-m", "distributed.cli.dask_worker", self._address, *WORKER]
+        worker = [sys.executable, "-m", "distributed.cli.dask_worker", self._address, *WORKER, *words(self._security)]
         interface = ["--interface", self._interface] if self._interface else []
         # One worker that dies is not to take the others along; and none of them is a rank.
         return ["srun", *layout, "--kill-on-bad-exit=0", "--mpi=none", *worker, *interface]

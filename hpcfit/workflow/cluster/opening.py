@@ -20,6 +20,7 @@ from hpcfit.workflow.cluster.addresses import check_interface
 from hpcfit.workflow.cluster.allocation import allocation
 from hpcfit.workflow.cluster.crew import Crew
 from hpcfit.workflow.cluster.dashboard import dashboard_address, say_dashboard
+from hpcfit.workflow.cluster.encryption import PROTOCOL, made_for_a_run, security_of
 from hpcfit.workflow.cluster.worker_jobs import worker_jobs
 from hpcfit.workflow.cluster.workers import wait_for_workers
 from hpcfit.workflow.pages.hooks import add_work_page
@@ -65,7 +66,7 @@ def _processes_here(config: ClusterConfig) -> Iterator[Client]:
     workers = config.workers or len(os.sched_getaffinity(0))
     cluster = LocalCluster(
         n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=dashboard_address(config),
-        silence_logs=logging.CRITICAL,
+        silence_logs=logging.CRITICAL, security=made_for_a_run(), protocol=PROTOCOL,
     )  # fmt: skip
     with cluster, Client(cluster) as client:
         logger.info("cluster: %d processes here", workers)
@@ -76,13 +77,15 @@ def _processes_here(config: ClusterConfig) -> Iterator[Client]:
 @contextlib.contextmanager
 def _running_scheduler(config: ClusterConfig) -> Iterator[Client]:
     """The scheduler at an address, or one that wrote a scheduler file; it is left running."""
+    security = security_of(config, "[cluster]")
     try:
         address = config.address if "://" in config.address else _address_in(Path(config.address))
-        client = Client(address, timeout=ANSWER_SECONDS, set_as_default=False)
+        config.check_protocol(address)
+        client = Client(address, timeout=ANSWER_SECONDS, set_as_default=False, security=security)
     except (OSError, ValueError, KeyError) as error:  # a missing or bad file, a bad address, no answer
         raise InputError(
             f"no Dask scheduler answers at [cluster] address = {config.address}: {error}",
-            remedy="start one (`dask scheduler`), or give its address tcp://host:port or its scheduler file",
+            remedy="start one (`dask scheduler`), or give its address tls://host:port or its scheduler file",
         ) from None
     with client:
         wait_for_workers(client, config.patience)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import signal
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed import Client
+from distributed.security import Security
 
 from hpcfit.config import ClusterConfig
 from hpcfit.log import logger
 from hpcfit.store.files import disk_errors
 from hpcfit.workflow import slurm
 from hpcfit.workflow.cluster import replacing
-from hpcfit.workflow.cluster.dashboard import dashboard_address
+from hpcfit.workflow.cluster.dashboard import NO_PAGES, dashboard_address
+from hpcfit.workflow.cluster.encryption import PROTOCOL, as_files, made_for_a_run, words
 from hpcfit.workflow.cluster.replacing import Jobs, Replacing
 from hpcfit.workflow.cluster.watching import watched
 from hpcfit.workflow.cluster.workers import wait_for_workers
+from hpcfit.workflow.jobs.job import literally, quote_for_sbatch
+from hpcfit.workflow.jobs.options import check_line
 
 if TYPE_CHECKING:
     from dask_jobqueue import SLURMCluster
@@ -32,7 +36,10 @@ def worker_jobs(config: ClusterConfig, what: str) -> Iterator[Client]:
     logs = config.logs or Path.cwd() / "cluster-logs"
     with disk_errors(logs / "log"):
         logs.mkdir(parents=True, exist_ok=True)
-    with _cluster(config, what, logs) as cluster, Client(cluster) as client:
+    with (
+        as_files(made_for_a_run(), logs) as files, _cluster(config, what, logs, files) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
         _check_script(cluster.job_script())
         jobs = Jobs(cluster, logs)
         jobs.submit(config.jobs)
@@ -44,21 +51,27 @@ def worker_jobs(config: ClusterConfig, what: str) -> Iterator[Client]:
             yield client
 
 
-def _cluster(config: ClusterConfig, what: str, logs: Path) -> SLURMCluster:
-    interrupt = signal.getsignal(signal.SIGINT)
-    from dask_jobqueue import SLURMCluster
+def _cluster(config: ClusterConfig, what: str, logs: Path, files: Security) -> SLURMCluster:
+    from hpcfit.workflow.cluster.jobqueue import WorkerJobs
 
-    signal.signal(signal.SIGINT, interrupt)  # importing dask_jobqueue makes Ctrl-C end the process with exit code 0
-    chosen = {"constraint": config.constraint, "qos": config.qos}
-    directives = [f"--{name}={value}" for name, value in chosen.items() if value]
-    return SLURMCluster(
-        queue=config.partition, account=config.account, walltime=config.walltime, cores=config.cores,
-        processes=config.cores, memory=config.memory, job_name=f"hpcfit-{what}", log_directory=str(logs),
-        # A job that Slurm ran again would be one more beside the one that replaced it.
-        job_extra_directives=["--no-requeue", *directives, *config.directives], job_script_prologue=config.prologue,
-        interface=config.interface, python=config.python or sys.executable,
+    job, log = f"hpcfit-{what}".replace(" ", "-"), f"{literally(logs)}/%x-%J"
+    asked = {
+        **{name: getattr(config, name) for name in ("partition", "account", "constraint", "qos")},
+        "time": config.walltime, "error": f"{log}.err", "output": f"{log}.out",
+    }  # fmt: skip
+    # Dask's own lines for these would hold them unquoted.
+    lines = [f"--{name}={quote_for_sbatch(value)}" for name, value in asked.items() if value]
+    # A job that Slurm ran again would be one more beside the one that replaced it.
+    lines = ["--no-requeue", *lines, *config.directives]
+    for line in [*lines, *config.prologue]:
+        check_line("[cluster]", line)
+    return WorkerJobs(
+        cores=config.cores, processes=config.cores, memory=config.memory, job_name=job,
+        job_extra_directives=lines, job_directives_skip=["#SBATCH -t "], job_script_prologue=config.prologue,
+        interface=config.interface, python=shlex.quote(config.python or sys.executable),
         # Slurm limits the job; Dask would spill and pause before. The scheduler's dashboard shows all workers.
-        worker_extra_args=["--memory-limit", "0", "--no-dashboard"],
+        worker_extra_args=["--memory-limit", "0", *NO_PAGES, *map(shlex.quote, words(files))],
+        security=files, protocol=PROTOCOL,
         scheduler_options={"dashboard_address": dashboard_address(config)}, silence_logs="critical",
     )  # fmt: skip
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hpcfit.errors import InputError
+from hpcfit.workflow.jobs.options import check_line
 from hpcfit.workflow.jobs.site import Site, jobs_folder
 
 WARNING_SECONDS = 120  # before the time limit: long enough to end a step and write a checkpoint
 MOST_RESTARTS = 100
+JOB_ID = re.compile(r"\d+([_+]\d+)?", re.ASCII)  # also of one task of an array, and of one part of a job of parts
 TIME_LIMIT = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}", re.ASCII)
 POINT_CONFIG = "$point/config.toml"  # in the command of an array job: the config of this task's point
 
@@ -64,9 +66,12 @@ class Job:
 def render(job: Job, site: Site) -> str:
     """The sbatch script of a job on a site.
 
-    Raises InputError where the ranks do not fit on its nodes, or the time is none of Slurm's.
+    Raises InputError where the ranks do not fit on its nodes, the time or the id of a job is none of Slurm's, or a word
+    cannot stand in a line of the script.
     """
     check_time(job.time)
+    check_line("--name", job.name)
+    check_jobs(job.after)
     layout = _layout(job, site)
     return template("job.sh.j2").render(
         job=job,
@@ -89,6 +94,13 @@ def check_time(time: str) -> None:
         )
 
 
+def check_jobs(after: Sequence[str]) -> None:
+    """Raise InputError unless each of these is the id of a job as Slurm prints it."""
+    for job in after:
+        if not JOB_ID.fullmatch(job):
+            raise InputError(f"--after {job!r} is no id of a job", remedy="give a number that sbatch printed")
+
+
 def literally(path: Path) -> str:
     """A path as part of an output pattern, where Slurm puts names and numbers in the place of %x and the like."""
     return str(path).replace("%", "%%")
@@ -106,14 +118,26 @@ def template(name: str):
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(jobs_folder()),
         undefined=jinja2.StrictUndefined,
+        finalize=_within_a_line,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters["quote"] = lambda word: shlex.quote(str(word))
-    # sbatch reads quotes as a shell does, but a backslash inside single quotes as well
-    environment.filters["quote_for_sbatch"] = lambda word: shlex.quote(str(word)).replace("\\", "\\\\")
+    environment.filters["quote_for_sbatch"] = quote_for_sbatch
     return environment.get_template(name)
+
+
+def quote_for_sbatch(word: object) -> str:
+    """A word as sbatch reads it in its lines: quotes as in a shell, a backslash inside single quotes as well."""
+    return shlex.quote(str(word)).replace("\\", "\\\\")
+
+
+def _within_a_line(value: object) -> object:
+    """Whatever a template writes, in one line; an error for what would begin another one."""
+    if isinstance(value, str):
+        check_line("in a job script:", value)
+    return value
 
 
 class Layout(NamedTuple):

@@ -8,9 +8,22 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from hpcfit.characters import control_in
 from hpcfit.errors import InputError
 
 JobKind = Literal["optimize", "simulate", "prepare", "pipeline", "sweep", "scaling", "report", "chain"]
+
+
+def check_line(what: str, text: str) -> None:
+    """Raise InputError where text that is to stand in a line of a script has a line break or another control character.
+
+    what: names the text in the error.
+    """
+    if found := control_in(text):
+        raise InputError(
+            f"{what} {text!r} holds the control character {found}, which no line of a job script can hold",
+            remedy="leave it out",
+        )
 
 
 @dataclass(frozen=True)

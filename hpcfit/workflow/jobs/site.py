@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hpcfit.config.load import read_toml, validated
 from hpcfit.config.table import Count, Table
 from hpcfit.errors import InputError, nearest
-from hpcfit.workflow.jobs.options import SiteOptions
+from hpcfit.workflow.jobs.options import SiteOptions, check_line
 from hpcfit.workflow.shipped import shipped
 
 TEMPLATE = "job.sh.j2"
+COMMANDS = re.compile(r"[;&|<>()`\n#]")  # what begins or ends a command of a shell, $( among it, or leads elsewhere
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 class Site(Table):
-    """A cluster, as jobs ask for its nodes. None and empty stand for the cluster's own default."""
+    """A cluster, as jobs ask for its nodes. None and empty stand for the cluster's own default.
+
+    Every value stands in the script as the words it is, quoted; `setup` alone is lines of shell, and `program` words in
+    which variables are expanded. No value has a line break.
+    """
 
     name: str
     description: str
@@ -45,6 +53,22 @@ class Site(Table):
     gpu_bind: str | None = None
     srun: list[str] = []
 
+    @field_validator("program")
+    @classmethod
+    def _words_only(cls, value: str) -> str:
+        if found := COMMANDS.search(value):
+            raise ValueError(f"{found[0]!r} would make more than one command of it; other commands belong into `setup`")
+        shlex.split(value)  # a ValueError for a quotation that does not end
+        return value
+
+    @field_validator("environment")
+    @classmethod
+    def _names_of_variables(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if not VARIABLE.fullmatch(name):
+                raise ValueError(f"'{name}' is no name of a variable: letters, digits and _")
+        return value
+
     @model_validator(mode="after")
     def _gpus_where_there_are_some(self) -> Site:
         if self.gpu_bind and not self.gpus_per_node:
@@ -65,6 +89,8 @@ def site_names() -> list[str]:
 def chosen_site(options: SiteOptions) -> Site:
     """The site that the options name, with the keys that they give; raises InputError as ``load_site`` does."""
     given = {name: value for name, value in options.given() if name != "site"}
+    for name, value in given.items():
+        check_line(f"--{name}", value)
     return load_site(options.site).model_copy(update=given)
 
 

@@ -20,10 +20,13 @@ import dask
 from distributed import Scheduler, Worker
 from distributed.core import Status
 from distributed.protocol.pickle import dumps
+from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
 
 from hpcfit.log import logger
 from hpcfit.workflow.cluster.addresses import free_address, loopback_of, own_address, unused_port
+from hpcfit.workflow.cluster.dashboard import HTTP
+from hpcfit.workflow.cluster.encryption import PROTOCOL, made_for_a_run
 from hpcfit.workflow.pages.collector import FIT_TOPIC
 from hpcfit.workflow.pages.hooks import HpcfitPage
 
@@ -46,7 +49,7 @@ SETTINGS = {
     },
 }  # fmt: skip
 
-# What runs code that is sent from elsewhere. A scheduler of ours has no use for it, and its port has no lock.
+# What runs code that is sent from elsewhere, by who has the certificates too: a scheduler of ours has no use for it.
 BLOCKED_IN_SCHEDULER = [
     "run_function", "feed", "broadcast", "register-client", "register_scheduler_plugin", "register_worker_plugin",
     "register_nanny_plugin", "unregister_scheduler_plugin", "unregister_worker_plugin", "scatter", "restart",
@@ -58,11 +61,13 @@ MUTED = ("distributed", "tornado", "bokeh", "asyncio")
 
 @dataclass(frozen=True)
 class Place:
-    """The place where the ranks of a run meet. scheduler: tcp://host:port; dashboard: host:port of a scheduler of our
-    own, None for one that was there before."""
+    """The place where the ranks of a run meet. scheduler: tls://host:port; dashboard: host:port of a scheduler of our
+    own, None for one that was there before; security: by which they know each other, None for one that is trusted
+    without."""
 
     scheduler: str
     dashboard: str | None
+    security: Security | None = None
 
 
 class RankWorker(Worker):
@@ -159,7 +164,8 @@ class Monitor:
         with tempfile.TemporaryDirectory(prefix="hpcfit-monitor-", ignore_cleanup_errors=True) as scratch:
             worker = RankWorker(
                 self._place.scheduler, every=min(self._every, LONGEST_SILENCE), name=self._name, nthreads=1,
-                memory_limit=MEMORY_LIMIT, local_directory=scratch,
+                memory_limit=MEMORY_LIMIT, local_directory=scratch, security=self._place.security,
+                dashboard=False, dashboard_address=HTTP,
                 host=loopback_of(self._rank) if self._place.dashboard is not None else None,
                 blocked_handlers=BLOCKED_IN_WORKER,
             )  # fmt: skip
@@ -188,14 +194,15 @@ def choose_place(dashboard: str, *, one_node: bool) -> Place:
     Other nodes must reach the scheduler; where there are none, it is for this node alone.
     """
     host = "127.0.0.1" if one_node else own_address()
-    return Place(f"tcp://{host}:{unused_port(host)}", free_address(dashboard))
+    return Place(f"{PROTOCOL}{host}:{unused_port(host)}", free_address(dashboard), made_for_a_run())
 
 
 @asynccontextmanager
 async def _scheduler(place: Place) -> AsyncIterator[Scheduler]:
-    host, _, port = place.scheduler.removeprefix("tcp://").rpartition(":")
+    host, _, port = place.scheduler.removeprefix(PROTOCOL).rpartition(":")
     scheduler = Scheduler(
-        host=host, port=int(port), dashboard_address=place.dashboard, dashboard=True, plugins=[HpcfitPage()],
+        host=host, port=int(port), protocol=PROTOCOL, security=place.security, dashboard_address=place.dashboard,
+        dashboard=True, plugins=[HpcfitPage()],
         blocked_handlers=BLOCKED_IN_SCHEDULER,
     )  # fmt: skip
     try:

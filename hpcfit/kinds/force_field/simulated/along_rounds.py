@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from hpcfit.kinds.force_field.simulated.averages import SUMMED, Windows
 from hpcfit.kinds.force_field.simulated.case import SimulatedCase
 from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.statistics.blocks import jackknife_error, parts_of
-from hpcfit.store.files import write_csv
+from hpcfit.store.files import csv_lines, write_csv
 
 Rows = dict[str, np.ndarray]
 
@@ -41,8 +40,7 @@ class AlongRounds:
         if self._written is None:
             self._written = []
             if number and path.is_file():
-                with path.open(newline="", encoding="utf-8") as file:
-                    self._written = [row for row in list(csv.reader(file))[1:] if int(row[0]) < number]
+                self._written = [row for row in csv_lines(path)[1:] if int(row[0]) < number]
         at = self._case, self._evaluate.problem, u, rows
         left_out = without(*at)
         columns = (without(*at, lambda n: [[]])[0], jackknife_error(left_out)) if len(left_out) else ([], [])
