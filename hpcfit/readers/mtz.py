@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.readers.boundary import reading
 
 # Of many programs; of Phenix; of REFMAC with the solvent.
@@ -28,6 +28,7 @@ def open_mtz(path: Path):
     """A gemmi.Mtz of merged reflections; InputError when the file is missing, damaged, not an MTZ, or unmerged."""
     import gemmi
 
+    check_is_file(path)
     with reading(f"{path} cannot be read as MTZ", "check the file, or leave it out"):
         mtz = gemmi.read_mtz_file(str(path))
     of_rows = [column.label for column in mtz.columns if column.type in "YB"]

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.readers import dcd_files, gromacs_files, h5md_files
 from hpcfit.readers.boundary import reading
@@ -122,8 +122,7 @@ def open_positions(path: Path, topology: Path | Topology | None, group: str | No
         return TrajectoryReader(path, atoms, n_frames, read_settings(path).frames)
     if kind == "frames":
         return TrajectoryReader(path, *open_frame_folder(path))
-    if not path.is_file():
-        raise InputError(f"trajectory {path} does not exist", remedy="correct [[prepare.source]] trajectory")
+    check_is_file(path, "trajectory", "correct [[prepare.source]] trajectory")
     if kind == "ase":
         atoms, n_frames = _ase_topology(path)
     elif kind == "models":
@@ -177,8 +176,7 @@ def _frames_of_xdatcar(path: Path) -> int | None:
 
 def read_topology(path: Path) -> Topology:
     """Elements and cell of a PDB (MDAnalysis) or mmCIF (gemmi) file, atoms in the order of the file."""
-    if not path.is_file():
-        raise InputError(f"topology {path} does not exist", remedy="correct [[prepare.source]] topology")
+    check_is_file(path, "topology", "correct [[prepare.source]] topology")
     readers = {".pdb": _pdb_topology, ".ent": _pdb_topology, ".cif": _mmcif_topology, ".mmcif": _mmcif_topology}
     reader = readers.get(path.suffix.lower())
     if reader is None:
