@@ -77,7 +77,7 @@ class RunLog(logging.Handler):
 
 
 class OfLibraries(logging.Handler):
-    """What other libraries log or warn of, as lines of hpcfit's log that name them, each once."""
+    """Lines of the log for what other libraries log, warn of or ignore: each names its library, and comes once."""
 
     def __init__(self):
         super().__init__(logging.WARNING)

@@ -19,6 +19,7 @@ from hpcfit.readers import dcd_files, gromacs_files, h5md_files
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.frame_folders import folder_frames, is_frame_folder, open_frame_folder
 from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
+from hpcfit.readers.text_layout import check_layout
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
 from hpcfit.store.pieces import SETTINGS, open_pieces, piece_frames, read_settings
 
@@ -337,6 +338,7 @@ def read_images(what: str, path: Path | str, form: str, images: str, remedy: str
     remedy: that of a file which cannot be read."""
     import ase.io
 
+    check_layout(Path(path), form)
     with reading(f"{what} cannot be read by ASE as {form}", remedy):
         # With mpi4py loaded ASE reads on one rank and sends its file to all, who asked for other files: parallel=False.
         found = ase.io.read(path, index=":", format=form, parallel=False, do_not_split_by_at_sign=True)
