@@ -66,8 +66,8 @@ def _is_config(found: Found, said: Found, expected: Found, was: Found) -> bool:
     before = {place: str(value) for place, value in was.items() if not place.endswith("#")}
     touched = {place for place in values.keys() | before.keys() if values.get(place) != before.get(place)}
     tables = {place.rpartition(".")[0] for place in touched} | {place.rstrip("#") for place in said.keys() ^ was.keys()}
-    changed = {place for place in expected if str(expected[place]) != str(found.get(place, ""))}
-    return all(any(place.startswith(table) for table in tables) for place in changed)
+    changed = {place.rstrip("#") for place in expected if str(expected[place]) != str(found.get(place, ""))}
+    return all(any(place.startswith(table) or table.startswith(place) for table in tables) for place in changed)
 
 
 def _means(written: str, found: Found, place: str) -> bool:

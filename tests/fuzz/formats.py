@@ -287,17 +287,15 @@ def _factor_store(folder: Path) -> None:
 
 def _read_factor_store(folder: Path) -> Found:
     from hpcfit.store.catalog import frame_rows
-    from hpcfit.store.reference import restored
+    from hpcfit.store.stream import StructureFactors
     from hpcfit.store.structure_factors import open_store
 
     store = open_store(folder / "store")
-    blocks, read = store.blocks(), []
-    for block in blocks:
-        with store.shard(block.shard) as shard:
-            shard.check_header()
-            read.append(restored(shard.read(block.index, slice(0, len(store.reference.reflections))), store.reference))
+    blocks, reference = store.blocks(), store.reference
+    stored = StructureFactors(store, blocks, np.arange(len(reference.reflections))[None]).read_all()
     rows = frame_rows(store, blocks)
-    return {"F": np.concatenate(read), "hkl": store.reference.reflections.hkl, "id": rows.id, "index": rows.index,
+    return {"stored": stored, "mean": reference.mean, "scale": reference.scale, "hkl": reference.reflections.hkl,
+            "id": rows.id, "index": rows.index,
             "source": np.array(rows.source), "label": np.array(rows.label)}  # fmt: skip
 
 
