@@ -9,7 +9,7 @@ import atexit
 import gc
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -392,6 +392,13 @@ def _with_value_of_resume(words: list[str]) -> list[str]:
     return [f"{word}=newest" if bare else word for word, bare in zip(words, alone)]
 
 
+def _ignored(of: Any) -> None:
+    """Log what Python would print as "Exception ignored in", of objects whose end fails."""
+    from hpcfit import log
+
+    log.libraries.ignored(of)
+
+
 def collect_rarely() -> None:
     """Have Python look for cycles of garbage rarely, and not once more when the process ends.
 
@@ -405,6 +412,7 @@ def collect_rarely() -> None:
 def main() -> None:
     """The console script."""
     collect_rarely()
+    sys.unraisablehook = _ignored
     try:
         sys.exit(app(_with_value_of_resume(sys.argv[1:])))
     except Exception as error:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
+import stat
 from collections.abc import Iterable
+from pathlib import Path
 
 from hpcfit.characters import printable
 
@@ -41,6 +44,34 @@ def together(error: HpcfitError) -> HpcfitError:
     """The error, marked as one that every rank raises at the same place."""
     error.on_all_ranks = True
     return error
+
+
+NO_FILE = {
+    stat.S_IFDIR: "is a folder", stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket",
+    stat.S_IFCHR: "is a device", stat.S_IFBLK: "is a device",
+}  # fmt: skip
+
+
+def check_is_file(path: str | Path, what: str = "", remedy: str = "") -> None:
+    """Raise InputError unless a path is a file that may be read. what: the words before the path, in the error.
+
+    It is not opened: to open a named pipe waits for whoever writes into it.
+    """
+    said = f"{what} {path}".lstrip()
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except FileNotFoundError:
+        raise InputError(f"{said} does not exist", remedy=remedy or "correct the path in the config") from None
+    except (OSError, ValueError) as error:  # a loop of links, a folder that may not be read; a NUL in the name
+        raise InputError(f"{said} is no file: {_reason(error)}", remedy=remedy or "correct the path") from None
+    if kind in NO_FILE:
+        raise InputError(f"{said} {NO_FILE[kind]}, not a file", remedy=remedy or "give the path of a file")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{said} may not be read", remedy="have its owner give you the right to read it")
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcfit.characters import in_one_line, printable
@@ -46,6 +48,80 @@ class Printable(logging.Formatter):
         return printable(super().format(record))
 
 
+class RunLog(logging.Handler):
+    """The lines of root's log, from when it is entered; from ``begin`` on in a file, behind what that has already."""
+
+    def __init__(self):
+        super().__init__()
+        self.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        self._waiting: list[str] = []
+        self._path: Path | None = None
+
+    def begin(self, path: Path) -> None:
+        """Write what was logged so far, and from now on each line at once."""
+        self._path, waiting, self._waiting = path, self._waiting, []
+        for line in waiting:
+            self._write(line)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, or keep it until there is a file."""
+        line = self.format(record)
+        if self._path is None:
+            self._waiting.append(line)
+        else:
+            self._write(line)
+
+    def _write(self, line: str) -> None:
+        try:
+            with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(line + "\n")
+        except OSError:  # a full disk ends a run where something that it needs is written
+            pass
+
+    def __enter__(self) -> RunLog:
+        logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logger.removeHandler(self)
+
+
+class OfLibraries(logging.Handler):
+    """Lines of the log for what other libraries log, warn of or ignore: each names its library, and comes once."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one."""
+        try:
+            self.say(record.name.partition(".")[0], record.getMessage())
+        except (TypeError, ValueError):  # a message that does not fit its arguments
+            self.say(record.name.partition(".")[0], str(record.msg))
+
+    def say(self, library: str, message: str) -> None:
+        """The first line of a message, unless it has been said."""
+        line = f"{library}: {(message.strip().splitlines() or [''])[0]}"
+        if line not in self._said:
+            self._said.add(line)
+            logger.info("%s", line)
+
+    def warned(self, message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object) -> None:
+        """Stand in for `warnings.showwarning`, which writes to the terminal."""
+        parts = Path(filename).parts
+        after = parts.index("site-packages") + 1 if "site-packages" in parts else len(parts) - 1
+        self.say(f"{Path(parts[after]).stem}, {category.__name__}", str(message))
+
+    def ignored(self, of: object) -> None:
+        """Stand in for `sys.unraisablehook`, which writes "Exception ignored in" to the terminal."""
+        error = of.exc_value
+        self.say("python", f"an exception was ignored, {type(error).__name__}: {error}")
+
+
+libraries = OfLibraries()
+
+
 def span(seconds: float) -> str:
     """A time as a person says it: 3.2 ms, 12.4 s, 3 min 05 s, 2 h 07 min; a dash where it is not known."""
     if not math.isfinite(seconds):
@@ -75,6 +151,9 @@ def set_up(rank: int, size: int) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     logger.propagate = False
+    if libraries not in logging.getLogger().handlers:
+        logging.getLogger().addHandler(libraries)
+    warnings.showwarning = libraries.warned
 
 
 def _terminal_handler() -> logging.Handler:

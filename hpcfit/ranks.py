@@ -253,7 +253,7 @@ def _say(error: Exception, where: str = "") -> None:
     if isinstance(error, HpcfitError):
         sys.stderr.write(f"hpcfit: error{where}: {error}\n")
     else:
-        sys.stderr.write(f"hpcfit: failed{where}:\n")
+        sys.stderr.write(f"hpcfit: failed{where}, by a fault in hpcfit and not in its input. Please report this:\n")
         traceback.print_exception(error)
     sys.stderr.flush()
 

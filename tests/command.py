@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 from hpcfit.cli import main
-from hpcfit.log import logger
+from hpcfit.log import libraries, logger
 
 ROOT = Path(__file__).resolve().parents[1]
 HPCFIT = [sys.executable, "-m", "hpcfit"]
@@ -58,7 +59,7 @@ def _undone() -> Iterator[None]:
     """Give the process back its cores, signals, environment, folder and logging."""
     cores, signals = os.sched_getaffinity(0), {number: signal.getsignal(number) for number in SIGNALS}
     gc.freeze()  # garbage is looked for among what the command made, not in all that JAX has compiled before
-    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    handlers, level, propagate, hook = list(logger.handlers), logger.level, logger.propagate, sys.unraisablehook
     try:
         with mock.patch.dict(os.environ, WIDE), contextlib.chdir(ROOT):
             yield
@@ -69,3 +70,5 @@ def _undone() -> Iterator[None]:
             signal.signal(number, handler)
         logger.handlers[:], logger.propagate = handlers, propagate
         logger.setLevel(level)
+        sys.unraisablehook = hook
+        logging.getLogger().removeHandler(libraries)

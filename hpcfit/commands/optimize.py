@@ -18,10 +18,11 @@ from hpcfit.fit.stop import Stop
 from hpcfit.fit.stopwatch import Stopwatch
 from hpcfit.kinds.base import SteppedCase
 from hpcfit.kinds.table import Kind, files_left, kind_of
-from hpcfit.log import Warned, logger
+from hpcfit.log import RunLog, Warned, logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks, keep_exit_code
 from hpcfit.runs.directory import RunDirectory, check_is_writable
+from hpcfit.runs.files import LOG
 from hpcfit.store.locks import locked
 
 
@@ -35,12 +36,17 @@ def run_optimize(
     Returns the exit code: 0, or 75 if it is to be continued.
     """
     world.on_root(lambda: check_is_writable(config.run.directory))
-    with Warned() as warned, locked(config.run.directory, world):
-        return _optimize(config, world, resume, overwrite, warned)
+    with Warned() as warned, RunLog() as lines, locked(config.run.directory, world):
+        return _optimize(config, world, resume, overwrite, warned, lines)
 
 
 def _optimize(
-    config: Config, world: Ranks, resume: Literal["newest", "auto"] | None, overwrite: bool, warned: Warned
+    config: Config,
+    world: Ranks,
+    resume: Literal["newest", "auto"] | None,
+    overwrite: bool,
+    warned: Warned,
+    lines: RunLog,
 ) -> int:
     phases, signals = Stopwatch(), hooks.Signals(world)
     with phases("open and check inputs"):
@@ -68,6 +74,7 @@ def _optimize(
             world.on_root(lambda: directory.set_aside(files_left(session.kind)))
     with _taken_back(directory, session):
         world.on_root(lambda: directory.open(config, run.recorder.count))
+        world.on_root(lambda: lines.begin(directory.path / LOG))
         with monitored(run) as monitor, phases("fit"):
             run.clock, run.more = _wall_clock(config, world), monitor
             try:

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from hpcfit.config.table import Count, FilePath, NonNegative, Positive, Table, relative_to_config
+from hpcfit.config.table import Count, FilePath, NonNegative, Positive, Table, Whole, relative_to_config
 
 
 class RunConfig(Table):
     directory: FilePath = Path("run")
-    seed: int = 0
+    seed: Whole = 0
     precision: Literal["float32", "float64"] = "float32"
     reductions: Literal["reproducible", "fast"] = "reproducible"
     gradient: Literal["auto", "reverse"] = "auto"
@@ -40,6 +40,6 @@ class GridConfig(Table):
 
 
 class CheckpointConfig(Table):
-    every_steps: Annotated[int, Field(ge=0)] = 20
+    every_steps: Whole = 20
     every_minutes: Positive | None = None
     keep: Count = 3

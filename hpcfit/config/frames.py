@@ -14,8 +14,9 @@ from hpcfit.config.table import (
     Divisions,
     FilePath,
     Loose,
-    Positive,
+    Resolution,
     Table,
+    Whole,
     changed,
     relative_to_config,
 )
@@ -75,7 +76,7 @@ class SourceConfig(Table):
     length_unit: Literal["A", "nm", "bohr"] | None = None
     energy_unit: Literal["kJ/mol", "kcal/mol", "eV", "hartree"] | None = None
     time_unit: Literal["fs", "ps"] | None = None
-    start: Annotated[int, Field(ge=0)] = 0
+    start: Whole = 0
     stop: Count | None = None
     stride: Count = 1
 
@@ -145,7 +146,7 @@ class PrepareConfig(Table):
 
     content: Literal["structure-factors", "forces", "positions"] = "structure-factors"
     source: list[SourceConfig] = []
-    d_min: Positive | None = None
+    d_min: Resolution | None = None
     cell: Cell | None = None
     space_group: str | None = None
     supercell: Divisions = (1, 1, 1)
@@ -154,8 +155,8 @@ class PrepareConfig(Table):
     compression: Literal["none", "bitshuffle-lz4"] = "none"
     positions: bool = False
     forces: bool = False
-    shard_frames: Annotated[int, Field(ge=BLOCK_FRAMES, multiple_of=BLOCK_FRAMES)] = 512
-    sample: Annotated[int, Field(ge=2)] = 64
+    shard_frames: Annotated[int, Field(ge=BLOCK_FRAMES, le=2**20, multiple_of=BLOCK_FRAMES)] = 512
+    sample: Annotated[int, Field(ge=2, le=2**20)] = 64
     oversampling: Annotated[float, Field(ge=1.25, le=4)] = 1.5
 
     @model_validator(mode="after")

@@ -14,8 +14,11 @@ from hpcfit.config.fit import CheckpointConfig, GridConfig, OptimizerConfig, Run
 from hpcfit.config.frames import FramesConfig, PrepareConfig
 from hpcfit.config.table import ProblemTable, Table
 from hpcfit.config.workflow import ClusterConfig, MonitorConfig, SimulateConfig
-from hpcfit.errors import InputError, nearest
+from hpcfit.errors import InputError, check_is_file, nearest
 
+OUT_OF_RANGE = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+SHOWN = 100  # characters of a value in an error
 AnyTable = TypeVar("AnyTable", bound=Table)
 # The tables of the kind that a [problem] names, itself among them, by name; of None the further tables of all kinds.
 TablesOfKind = Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
@@ -112,11 +115,14 @@ def _model(tables: dict, tables_of: TablesOfKind) -> type[CommonTables]:
 
 def read_toml(path: Path, what: str, *, examples: str) -> dict:
     """The tables of a TOML file. Raises InputError that calls it ``what`` and points to examples."""
+    check_is_file(path, what, "give the path of a TOML file")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{what} {path} does not exist", remedy="give the path of a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {error.strerror}", remedy="give another file") from None
+    except RecursionError:
+        raise InputError(f"{what} {path} is not TOML: too many brackets", remedy=f"see {examples}") from None
+    except ValueError as error:  # not TOML, not UTF-8, or an integer of thousands of digits
         raise InputError(f"{what} {path} is not TOML: {error}", remedy=f"see {examples} for examples") from None
 
 
@@ -126,7 +132,7 @@ def validated(kind: type[AnyTable], values: dict, path: Path, what: str) -> AnyT
     try:
         return kind.model_validate(values, context={"folder": path.resolve().parent})
     except ValidationError as error:
-        lines = [_sentence(item, kind) for item in error.errors()]
+        lines = [_sentence(item, kind) for item in _of_one_member(error.errors())]
         raise InputError(f"{what} {path}:\n  " + "\n  ".join(lines), remedy="correct the keys named above") from None
 
 
@@ -169,7 +175,7 @@ def _override(tables: dict, text: str) -> None:
         )
     try:
         tables[name] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         tables[name] = value.strip()
 
 
@@ -183,24 +189,76 @@ def _of_list(tables: list, number: str, where: str, text: str) -> object:
     return tables[int(number)]
 
 
+def _of_one_member(errors: list[dict]) -> list[dict]:
+    """The errors of pydantic. Of those that all members of a union raise about one key, or about a list and a number
+    in it, those of the number's range."""
+    out = [_key(item["loc"]) for item in errors if item["type"] in OUT_OF_RANGE]
+    beside = lambda key: any(key == one[: len(key)] for one in out)  # noqa: E731
+    return [item for item in errors if item["type"] in OUT_OF_RANGE or not beside(_key(item["loc"]))]
+
+
+def _key(location: Sequence[str | int]) -> list[str]:
+    """The keys of a place; pydantic adds the names of a union's members, which are no keys."""
+    return [str(part) for part in location if str(part).isdigit() or str(part).isidentifier()]
+
+
+def _shown(value: object) -> str:
+    """A value of the config in an error, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
 def _sentence(item: dict, kind: type[Table]) -> str:
     """One pydantic error in words: key, value, what is wrong, nearest valid name."""
-    # pydantic adds the names of a union's members, which are no keys
-    location = [str(part) for part in item["loc"] if str(part).isdigit() or str(part).isidentifier()]
-    key = ".".join(location)
+    location = _key(item["loc"])
+    key, value = ".".join(location), _shown(item["input"])
     if item["type"] == "extra_forbidden":
-        return f"unknown key '{key}' = {item['input']!r}: {nearest(location[-1], _fields(item['loc'][:-1], kind))}"
+        key = ".".join([*_key(item["loc"][:-1]), str(item["loc"][-1])])
+        return f"unknown key {_shown(key)} = {value}: {nearest(str(item['loc'][-1]), _fields(item['loc'][:-1], kind))}"
     if item["type"] == "missing":
         return f"missing key '{key}'"
     if item["type"] == "literal_error":
-        return f"'{key}' = {item['input']!r}: must be {item['ctx']['expected']}; {_nearest(item, 'expected')}"
+        return f"'{key}' = {value}: must be {item['ctx']['expected']}; {_nearest(item, 'expected')}"
+    if item["type"] in OUT_OF_RANGE and (wanted := _range(item, kind)):
+        return f"'{key}' = {value}: must be {wanted}"
     message = item["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
+    shown = "" if isinstance(item["input"], dict) else f" = {value}"
     return f"'{key}'{shown}: {message[0].lower()}{message[1:]}"
 
 
+def _range(item: dict, kind: type[Table]) -> str:
+    """The range of the number that an error of pydantic is about, in words; of several kinds of numbers in one place
+    that with the bound that was crossed."""
+    inside, found = [kind], []
+    for part in map(str, item["loc"]):
+        field = next((table.model_fields[part] for table in inside if part in table.model_fields), None)
+        if field is not None:
+            found, inside = _ranges(field.annotation, field.metadata), _tables_in(field.annotation) or inside
+    crossed = (item.get("ctx") or {}).items()
+    fitting = [one for one in found if crossed <= one.items()]
+    return _in_words(fitting[0]) if fitting else ""
+
+
+def _ranges(annotation: object, metadata: Sequence[Any] = ()) -> list[dict[str, float]]:
+    """The ranges (bounds by the names ge, gt, le, lt) of the numbers that a field may hold, alone or in a list."""
+    own = [part for one in metadata for part in getattr(one, "metadata", [one])]
+    range_ = {name: getattr(part, name) for part in own for name in BOUNDS if hasattr(part, name)}
+    if annotation in (int, float):
+        return [range_] if range_ else []
+    if hasattr(annotation, "__metadata__"):
+        return _ranges(annotation.__origin__, [*metadata, *annotation.__metadata__])
+    return [one for part in get_args(annotation) for one in _ranges(part, metadata)]
+
+
+def _in_words(bounds: Mapping[str, float]) -> str:
+    return " and ".join(f"{words} {bounds[name]:.10g}" for name, words in BOUNDS.items() if name in bounds)
+
+
 def _nearest(item: dict, among: str) -> str:
-    return nearest(str(item["input"]), _names(item["ctx"][among]))
+    return nearest(_shown(item["input"]).strip("'"), _names(item["ctx"][among]))
 
 
 def _names(words: str) -> list[str]:

@@ -10,13 +10,26 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 
 from hpcfit.errors import InputError
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+# Every number has a range. These are for quantities without one of their own: squares and inverses stay finite.
+LEAST, LARGEST, MOST = 1e-15, 1e15, 2**31 - 1
+Positive = Annotated[float, Field(ge=LEAST, le=LARGEST)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Real = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Whole = Annotated[int, Field(ge=0, le=MOST)]
+Integer = Annotated[int, Field(ge=-MOST, le=MOST)]
+Repeats = Annotated[int, Field(ge=0, le=100_000)]  # of a resampling, or of a fit
+Folds = Annotated[int, Field(ge=2, le=10_000)]
+Kelvin = Annotated[float, Field(ge=1e-3, le=1e6)]
+Resolution = Annotated[float, Field(ge=0.05, le=1e4)]  # A
+Edge = Annotated[float, Field(ge=1e-3, le=1e6)]  # A
+Angle = Annotated[float, Field(gt=0, lt=180)]  # degrees
 Loose = Field(strict=False)  # TOML has no paths and no tuples
 FilePath = Annotated[Path, Loose]
-Cell = Annotated[tuple[Positive, Positive, Positive, Positive, Positive, Positive], Loose]
-Divisions = Annotated[tuple[Count, Count, Count], Loose]
+Cell = Annotated[tuple[Edge, Edge, Edge, Angle, Angle, Angle], Loose]
+Division = Annotated[int, Field(ge=1, le=2**15)]
+Divisions = Annotated[tuple[Division, Division, Division], Loose]
 
 # What an optimizer moves: vectors of parameters, weights that sum to 1, or choices of frames.
 Space = Literal["vectors", "simplex", "selections"]

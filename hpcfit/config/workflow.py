@@ -11,9 +11,11 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from hpcfit.config.table import (
     Count,
     FilePath,
+    Kelvin,
     NonNegative,
     Positive,
     Table,
+    Whole,
     changed,
     check_are_unique,
     relative_to_config,
@@ -225,7 +227,7 @@ class SimulateConfig(Table):
 
     directory: FilePath | None = None
     system: list[SystemConfig] = []
-    temperatures: Annotated[list[Positive], Field(min_length=1)] = [300.0]
+    temperatures: Annotated[list[Kelvin], Field(min_length=1)] = [300.0]
     replicas: Count = 1
     frames: Count = 1000
     piece: Count = 100
@@ -239,7 +241,7 @@ class SimulateConfig(Table):
     energies: bool = False
     platform: Literal["auto", "CUDA", "HIP", "OpenCL", "CPU", "Reference"] = "auto"
     threads: Count = 1
-    seed: int = 0
+    seed: Whole = 0
 
     _path = field_validator("directory")(lambda path, info: None if path is None else relative_to_config(path, info))
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hpcfit.errors import InputError, nearest
+from hpcfit.errors import InputError, check_is_file, nearest
 from hpcfit.pytrees import pytree
 
 TAKES = "it must be a JAX function of (positions, parameters, box) that gives one number, kJ/mol"
@@ -129,8 +129,7 @@ def _called(call: Callable, name: str, what: str, remedy: str) -> Any:
 
 
 def _file(path: Path, name: str, what: str) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"there is no file {path}, which the {what} {name!r} names", remedy="check the path")
+    check_is_file(path, f"the {what} {name!r}: file")
     return _loaded(path.resolve(), path.stat().st_mtime_ns)
 
 

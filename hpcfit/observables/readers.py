@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.errors import InputError, nearest
+from hpcfit.errors import InputError, check_is_file, nearest
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.tables import number
 from hpcfit.readers.units import LENGTHS
@@ -199,8 +199,7 @@ def _check_apart(path: Path, inside: np.ndarray, given: np.ndarray, unit: str) -
 
 
 def _text(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist", remedy="correct the path in the config")
+    check_is_file(path)
     with reading(f"{path} cannot be read as text", "write it as UTF-8 text"):
         return path.read_text(encoding="utf-8")
 

@@ -35,7 +35,7 @@ from hpcfit.store.forces import ForceContent
 from hpcfit.store.frame import NOT_PERIODIC, PBC, Frame, Topology, opened_box
 from hpcfit.store.particles import Particles
 from hpcfit.store.pieces import pieces_digest, read_settings
-from hpcfit.store.positions import PositionContent
+from hpcfit.store.positions import PositionContent, check_volume
 
 if TYPE_CHECKING:
     from hpcfit.simulation.replicas import Replica
@@ -95,6 +95,8 @@ class ParticleSource(ReaderSource):
                 f"{self.path}, frame {frame.row} has {found}, frame {self.rows[0]} has {first}",
                 remedy="repair the trajectory, or leave the frame out with start, stop and stride",
             )
+        if frame.box is not None:
+            check_volume(f"{self.path}, frame {frame.row}", frame.box, frame.pbc)
         return self._plausible(frame) if self.forces else frame._replace(forces=None)
 
     def taken(self, frame: Frame) -> Frame:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.config.frames import ArrayKeys
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.readers.boundary import loaded_archive, reading
 from hpcfit.readers.foreign_hdf5 import dataset, opened
 from hpcfit.readers.units import Units
@@ -90,8 +90,7 @@ def open_arrays(path: Path, keys: ArrayKeys, units: Units, n_atoms: int | None, 
 
     Raises InputError for a file that cannot be read, lacks an array, or has one of another shape.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist", remedy="correct [[prepare.source]] arrays")
+    check_is_file(path, remedy="correct [[prepare.source]] arrays")
     if path.suffix.lower() not in (".npz", *HDF5):
         raise InputError(f"{path} is no file of arrays", remedy=f"give one of .npz, {', '.join(HDF5)}")
     shape = _shape(path, keys.positions)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.errors import HpcfitError, InputError
+from hpcfit.errors import HpcfitError, InputError, check_is_file
 
 
 @contextlib.contextmanager
@@ -33,6 +33,7 @@ def loaded_archive(path: str | Path) -> Any:
 
     NumPy itself leaves such a file open, until somebody collects it.
     """
+    check_is_file(path)
     if not zipfile.is_zipfile(path):
         raise zipfile.BadZipFile("it is no whole archive")
     return np.load(path, allow_pickle=False)

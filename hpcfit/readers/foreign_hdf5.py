@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.readers.boundary import reading
 
 SHOWN = 12  # names of datasets in an error
@@ -18,8 +18,7 @@ SHOWN = 12  # names of datasets in an error
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
     """The file; InputError when it is missing, truncated or not HDF5, also when that is found while it is read."""
-    if not path.exists():
-        raise InputError(f"{path} does not exist", remedy="correct the path in the config")
+    check_is_file(path)
     whole = "check that it was written and copied to its end"
     with reading(f"{path} cannot be read as HDF5", whole), h5py.File(path, "r", locking=False) as file:
         yield file

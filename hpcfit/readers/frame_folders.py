@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.log import inputs
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.readers.patterns import in_natural_order
@@ -113,6 +113,7 @@ def _export_times(path: Path, files: list[Path]) -> list[float] | None:
 
 def read_frame(path: Path) -> OneFrame:
     """Read a file of one frame. Raises InputError that names file and line."""
+    check_is_file(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.readers.boundary import loaded_archive, reading
 from hpcfit.readers.positions import elements_of, read_images
 from hpcfit.readers.units import ENERGIES, LENGTHS
@@ -30,8 +30,7 @@ def read_geometries(path: Path, length: str, energy: str | None, force: str | No
 
     Raises InputError for what is missing, of another shape, or not finite.
     """
-    if not path.is_file():
-        raise InputError(f"geometries {path} do not exist", remedy="correct the path")
+    check_is_file(path, "geometries")
     wanted = ["positions", *(["energies"] if energy else []), *(["forces"] if force else [])]
     elements, found = _of_archive(path, wanted) if path.suffix == ".npz" else _of_extxyz(path, wanted)
     shape = np.shape(found["positions"])

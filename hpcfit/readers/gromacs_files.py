@@ -17,9 +17,11 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.readers.boundary import reading
+from hpcfit.readers.xtc_streams import Stream, check_bounds, check_stream
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame
 
 XTC, LARGE_XTC, TRR = 1995, 2023, 1993  # magic numbers
+COORDINATES = 4 * (4 + 9)  # bytes before them: magic, atoms, step, time; box
 FEW = 9  # atoms, up to which XTC does not compress
 
 
@@ -41,7 +43,8 @@ def index_of(path: Path) -> Index:
 def _index(path: Path, _modified: int, size: int) -> Index:
     end_of = _end_of_xtc if path.suffix.lower() == ".xtc" else _end_of_trr
     offsets, atoms, begun, place = [], 0, 0, 0
-    with open(path, "rb") as file:
+    whole = reading(f"trajectory {path} cannot be opened", "check that it is whole (gmx check)")
+    with whole, open(path, "rb") as file:
         while place < size:
             begun += 1
             try:
@@ -78,12 +81,17 @@ def frames(path: Path, rows: range) -> Iterator[Frame]:
     remedy = "the file is damaged: repair it, or leave the frame out with start, stop and stride"
     with reading(f"trajectory {path} cannot be opened", "check that it is whole"):
         file = of_file(str(path))
-    with file:
+    compressed = path.suffix.lower() == ".xtc" and index.n_atoms > FEW
+    with file, open(path, "rb") as raw:
         file.set_offsets(index.offsets)
         for row in rows:
             with reading(f"{path}, frame {row} cannot be read", remedy):
+                head = _checked_stream(raw, int(index.offsets[row])) if compressed else None
                 file.seek(row)
-                found = convert(path, row, file.read())
+                one = file.read()
+                if head is not None:
+                    check_bounds(head, one.x)
+                found = convert(path, row, one)
             yield found
 
 
@@ -114,6 +122,14 @@ def _frame(row: int, x, f, one) -> Frame:
     )
 
 
+def _checked_stream(file: BinaryIO, begin: int) -> Stream:
+    """The head of the compressed coordinates of the frame that begins here, which were found to be whole."""
+    file.seek(begin)
+    magic, n_atoms = struct.unpack(">2i", file.read(8))
+    file.seek(begin + COORDINATES + 4)
+    return check_stream(file, n_atoms, 8 if magic == LARGE_XTC else 4)
+
+
 # ---- headers -------------------------------------------------------------------------------------------------------
 
 
@@ -123,15 +139,19 @@ def _end_of_xtc(file: BinaryIO) -> tuple[int, int]:
     magic, n_atoms = struct.unpack(">2i", file.read(8))
     if magic not in (XTC, LARGE_XTC):
         raise ValueError(f"a frame of XTC begins with {XTC}, this one with {magic}")
-    coordinates = begin + 4 * (4 + 9)  # magic, atoms, step, time; box
+    coordinates = begin + COORDINATES
+    file.seek(coordinates)
+    (again,) = struct.unpack(">i", file.read(4))
+    if not 0 < n_atoms == again:
+        raise ValueError(f"it has {n_atoms} atoms by its head, {again} by its coordinates")
     if n_atoms <= FEW:
         return n_atoms, coordinates + 4 + 12 * n_atoms
     # Number of atoms, precision, least and largest integers, index of a table; then the length of the data.
     file.seek(coordinates + 4 * (1 + 1 + 3 + 3 + 1))
     length = 8 if magic == LARGE_XTC else 4
     (n_bytes,) = struct.unpack(">q" if length == 8 else ">i", file.read(length))
-    if n_bytes < 0:
-        raise ValueError(f"its coordinates have {n_bytes} bytes")
+    if not 0 < n_bytes <= 14 * n_atoms:  # the room that libmdaxdr gives them
+        raise ValueError(f"its coordinates have {n_bytes} bytes for {n_atoms} atoms")
     return n_atoms, file.tell() + -(-n_bytes // 4) * 4
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit.config import ExperimentConfig
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.log import inputs, logger
 from hpcfit.physics.reciprocal import metric
 from hpcfit.readers.map_archive import read_archive
@@ -54,8 +54,7 @@ def read_map(experiment: ExperimentConfig) -> DiffuseMap:
     """
     path = Path(experiment.file)
     reader = _reader(path)
-    if not path.is_file():
-        raise InputError(f"[experiment] file {path} does not exist", remedy="give the path of a measured map")
+    check_is_file(path, "[experiment] file", "give the path of a measured map")
     return _cleaned(reader(path, experiment), path, experiment)
 
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.readers.boundary import reading
+from hpcfit.readers.tables import number
 
 # Of many programs; of Phenix; of REFMAC with the solvent.
 KNOWN_COLUMNS = (
@@ -21,6 +22,12 @@ TYPES = {
     "G": "an amplitude of one Friedel mate", "K": "an intensity of one Friedel mate", "A": "a phase coefficient",
     "L": "a standard deviation of one Friedel mate", "M": "a standard deviation of one Friedel mate",
 }  # fmt: skip
+LARGEST_INDEX = 2**15
+# The words that a record of the head may begin with, by their first four letters.
+RECORDS = {
+    "VERS", "TITL", "NCOL", "CELL", "SORT", "SYMI", "SYMM", "RESO", "VALM", "COLU", "COLS", "COLG", "NDIF", "PROJ",
+    "CRYS", "DATA", "DCEL", "DWAV", "BATC", "END",
+}  # fmt: skip
 AMPLITUDES, PHASES, INTENSITIES = "FGER", "PR", "JKFGER"
 
 
@@ -28,8 +35,10 @@ def open_mtz(path: Path):
     """A gemmi.Mtz of merged reflections; InputError when the file is missing, damaged, not an MTZ, or unmerged."""
     import gemmi
 
+    check_is_file(path)
     with reading(f"{path} cannot be read as MTZ", "check the file, or leave it out"):
         mtz = gemmi.read_mtz_file(str(path))
+    _check_head(mtz, path)
     of_rows = [column.label for column in mtz.columns if column.type in "YB"]
     if mtz.batches or of_rows:
         said = f"{len(mtz.batches)} batches" if mtz.batches else f"columns {', '.join(of_rows)}"
@@ -43,6 +52,28 @@ def open_mtz(path: Path):
     return mtz
 
 
+def _head(path: Path) -> list[str]:
+    """The records of the head, each of 80 characters, to its end."""
+    raw = path.read_bytes()
+    records = raw[max(raw.rfind(b"VERS MTZ"), 0) :].decode("ascii", "replace")
+    lines = [records[k : k + 80] for k in range(0, len(records), 80)]
+    return lines[: next((k for k, line in enumerate(lines) if line.split() == ["END"]), len(lines))]
+
+
+def _check_head(mtz, path: Path) -> None:
+    """Raise InputError for a record that is none, and for a cell that gemmi did not take: it passes over both."""
+    for line in _head(path):
+        if line[:4].strip() not in RECORDS:
+            raise InputError(f"{path}: its head has the record {line.strip()!r:.70}", remedy="write the file again")
+        if line.startswith("CELL"):
+            cell = [number(word) for word in line.split()[1:7]]
+            if None in cell or not np.allclose(cell, mtz.cell.parameters, rtol=1e-6):
+                raise InputError(
+                    f"{path}: its head has {line.strip()!r}, read as the cell {mtz.cell.parameters}",
+                    remedy="write the file again",
+                )
+
+
 def indices(mtz, path: Path) -> np.ndarray:
     """The indices hkl [n, 3] int32, by the type of their columns, which need not be the first ones."""
     found = [one for one in mtz.columns if one.type == "H"]
@@ -53,7 +84,14 @@ def indices(mtz, path: Path) -> np.ndarray:
             f"{path} has {len(found)} columns of indices (type H): {', '.join(named) or 'none'}",
             remedy="give a file whose columns H, K and L have the type H",
         )
-    return np.stack([np.rint(np.array(one.array)) for one in chosen], axis=1).astype(np.int32)
+    hkl = np.stack([np.array(one.array, float) for one in chosen], axis=1)
+    wrong = ~np.all((np.abs(hkl) <= LARGEST_INDEX) & (hkl == np.rint(hkl)), axis=1)
+    if wrong.any():
+        raise InputError(
+            f"{path}: row {np.argmax(wrong)} has the index {hkl[wrong][0].tolist()}",
+            remedy=f"indices are integers of at most {LARGEST_INDEX}: repair the file, or write it again",
+        )
+    return hkl.astype(np.int32)
 
 
 def column(mtz, label: str, path: Path, types: str = "") -> np.ndarray:
@@ -122,10 +160,7 @@ def _space_group(mtz, path: Path) -> str:
     """The group whose operations the header lists: its name alone ('F d -3 m') does not say the choice of origin."""
     import gemmi
 
-    raw = path.read_bytes()
-    header = raw[raw.rfind(b"VERS MTZ") :].decode("ascii", "replace")
-    records = (header[i : i + 80] for i in range(0, len(header), 80))
-    triplets = [record[5:].strip() for record in records if record.startswith("SYMM ")]
+    triplets = [record[5:].strip() for record in _head(path) if record.startswith("SYMM ")]
     group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps(list(map(gemmi.Op, triplets)))) if triplets else mtz.spacegroup
     if group is None:
         raise InputError(

@@ -7,7 +7,7 @@ import gzip
 from pathlib import Path
 from typing import NamedTuple
 
-from hpcfit.log import logger
+from hpcfit.log import inputs
 from hpcfit.physics.scattering import SITE
 
 SITES = (SITE, "M", "Mw", "Ep", "Lp")  # elements that programs write for virtual sites
@@ -57,7 +57,7 @@ def is_element(name: str) -> bool:
 def warn_of_alternates(path: Path, alternates: int) -> None:
     """Say that both locations of an atom count in full."""
     if alternates:
-        logger.warning(
+        inputs.warning(
             "%s: %d atoms are at an alternate location of another; each counts in full, occupancies are not read: leave"
             " one of each, with their trajectory",
             path, alternates,

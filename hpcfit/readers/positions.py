@@ -13,12 +13,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.readers import dcd_files, gromacs_files, h5md_files
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.frame_folders import folder_frames, is_frame_folder, open_frame_folder
 from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
+from hpcfit.readers.text_layout import check_layout
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
 from hpcfit.store.pieces import SETTINGS, open_pieces, piece_frames, read_settings
 
@@ -122,8 +123,7 @@ def open_positions(path: Path, topology: Path | Topology | None, group: str | No
         return TrajectoryReader(path, atoms, n_frames, read_settings(path).frames)
     if kind == "frames":
         return TrajectoryReader(path, *open_frame_folder(path))
-    if not path.is_file():
-        raise InputError(f"trajectory {path} does not exist", remedy="correct [[prepare.source]] trajectory")
+    check_is_file(path, "trajectory", "correct [[prepare.source]] trajectory")
     if kind == "ase":
         atoms, n_frames = _ase_topology(path)
     elif kind == "models":
@@ -177,8 +177,7 @@ def _frames_of_xdatcar(path: Path) -> int | None:
 
 def read_topology(path: Path) -> Topology:
     """Elements and cell of a PDB (MDAnalysis) or mmCIF (gemmi) file, atoms in the order of the file."""
-    if not path.is_file():
-        raise InputError(f"topology {path} does not exist", remedy="correct [[prepare.source]] topology")
+    check_is_file(path, "topology", "correct [[prepare.source]] topology")
     readers = {".pdb": _pdb_topology, ".ent": _pdb_topology, ".cif": _mmcif_topology, ".mmcif": _mmcif_topology}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -339,6 +338,7 @@ def read_images(what: str, path: Path | str, form: str, images: str, remedy: str
     remedy: that of a file which cannot be read."""
     import ase.io
 
+    check_layout(Path(path), form)
     with reading(f"{what} cannot be read by ASE as {form}", remedy):
         # With mpi4py loaded ASE reads on one rank and sends its file to all, who asked for other files: parallel=False.
         found = ase.io.read(path, index=":", format=form, parallel=False, do_not_split_by_at_sign=True)

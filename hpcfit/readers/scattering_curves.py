@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from hpcfit.errors import InputError, nearest
+from hpcfit.errors import InputError, check_is_file, nearest
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.tables import number
 
@@ -61,9 +61,7 @@ def read_scattering_curve(
     path = Path(path)
     if unit not in PER_ANGSTROM:
         raise InputError(f"unit = '{unit}' is none of q", remedy=nearest(unit, PER_ANGSTROM))
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path} {what}", remedy="correct the path in the config")
+    check_is_file(path)
     by_library = path.suffix.lower() in CANSAS + NXCANSAS
     values, lines = _by_sasdata(path) if by_library else _of_text(path, columns, sigma)
     if not by_library:

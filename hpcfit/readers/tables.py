@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.readers.boundary import reading
 
 CSV, NPY = ".csv", ".npy"
@@ -54,8 +54,7 @@ def check_all(table: NumberTable, good: np.ndarray, what: str, remedy: str) -> N
 
 def _read(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """Values [rows, columns], of .npy files mapped and not read, and names of the columns."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist", remedy="correct the path in the config")
+    check_is_file(path)
     if path.suffix == CSV:
         return _read_csv(path)
     if path.suffix != NPY:

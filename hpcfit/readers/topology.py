@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.log import logger
 from hpcfit.physics.scattering import SITE, orthogonalization
 from hpcfit.readers.bonding import IONS, formula, guessed_bonds, molecules
@@ -33,8 +33,7 @@ class SystemFacts(NamedTuple):
 
 def read_system(path: Path) -> SystemFacts:
     """The facts of a System that OpenMM serialized to a file. Raises InputError for another file."""
-    if not path.is_file():
-        raise InputError(f"system {path} does not exist", remedy="correct its path")
+    check_is_file(path, "system")
     return parse_system(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 
@@ -181,8 +180,7 @@ def _check_elements(path: Path, atoms: _Atoms, system: SystemFacts | None) -> No
 
 
 def _read_atoms(path: Path) -> _Atoms:
-    if not path.is_file():
-        raise InputError(f"topology {path} does not exist", remedy="correct [[prepare.source]] topology")
+    check_is_file(path, "topology", "correct [[prepare.source]] topology")
     suffix = path.suffix.lower()
     if suffix not in PDB + MMCIF:
         raise InputError(f"topology {path}: '{suffix}' is not read", remedy=f"give one of {', '.join(PDB + MMCIF)}")

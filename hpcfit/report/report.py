@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcfit.log import logger
-from hpcfit.report.page import Section, render
+from hpcfit.report.page import Section, Text, render
 from hpcfit.report.slides import write_slides
 from hpcfit.runs.files import DECK, REPORT, RunFiles
 from hpcfit.store.files import write_text
@@ -59,7 +59,14 @@ def _built(run_directory: Path, contents: Contents) -> tuple[RunFiles, list[Sect
     for name in contents.files if run.finished else ():
         run.path(name)  # a missing file is said before any figure is drawn
     builders = contents.finished if run.finished else contents.unfinished
-    return run, [section for build in builders if (section := build(run)) is not None]
+    first, *others = [section for build in builders if (section := build(run)) is not None]
+    return run, [first, *_warnings(run), *others]
+
+
+def _warnings(run: RunFiles) -> list[Section]:
+    """The section with the warnings of a run that has ended, if there are any."""
+    found = run.metrics.get("warnings", []) if run.finished else []
+    return [Section("Warnings", [Text(sentence, warning=True) for sentence in found])] if found else []
 
 
 def _title(run: RunFiles) -> str:

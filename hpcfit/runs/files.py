@@ -20,12 +20,13 @@ from hpcfit.runs.study import STUDY, StudyProgress, read_study
 
 CONFIG, ENVIRONMENT, HISTORY = "config.toml", "environment.json", "history.jsonl"
 STOPPED, METRICS = "stopped.json", "metrics.json"
+LOG = "run.log"  # what was logged, by root
 MONITOR = "monitor.json"  # where the dashboard of a run is, as long as it has one
 EARLIER = ".earlier"  # where a run that is being replaced waits for the first step of the new one
 REPORT = "report.html"
 DECK = "report.pptx"  # its slides, where they were asked for
 # What a run of any kind leaves beside its config and its environment; an entry of kinds/table names what its kind does.
-LEFT = (METRICS, STOPPED, HISTORY, MONITOR, STUDY, "history.h5", REPORT, DECK)
+LEFT = (METRICS, STOPPED, HISTORY, MONITOR, STUDY, LOG, "history.h5", REPORT, DECK)
 
 
 class RunFiles:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hpcfit.config import SimulateConfig, SystemConfig
-from hpcfit.errors import HpcfitError, InputError
+from hpcfit.errors import HpcfitError, InputError, check_is_file
 from hpcfit.log import logger
 from hpcfit.physics.openmm_library import import_openmm
 
@@ -58,6 +58,7 @@ def build_model(config: SystemConfig, temperature: float, pressure: float | None
 
 
 def _structure(path: Path) -> Any:
+    check_is_file(path, "structure")
     app = import_openmm().app
     reader = app.PDBxFile if path.suffix.lower() in (".cif", ".mmcif") else app.PDBFile
     with (
@@ -85,6 +86,7 @@ def _system(config: SystemConfig, topology: Any) -> Any:
 
 def deserialized(path: Path, kind: type) -> Any:
     """The object of this class of OpenMM that was serialized to a file. Raises InputError for another file."""
+    check_is_file(path)
     openmm = import_openmm()
     with refused(f"{path} cannot be read as an XML file of OpenMM"):
         found = openmm.XmlSerializer.deserialize(path.read_text(encoding="utf-8"))

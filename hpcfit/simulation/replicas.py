@@ -11,7 +11,7 @@ from typing import Any
 
 from hpcfit.config import SimulateConfig, SystemConfig
 from hpcfit.config.workflow import temperature_name
-from hpcfit.errors import InputError
+from hpcfit.errors import check_is_file
 from hpcfit.simulation.solution import with_structure
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.pieces import Settings
@@ -75,6 +75,5 @@ def _of_system(system: SystemConfig) -> dict[str, Any]:
 
 
 def _identity(path: Path, key: str) -> str:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist", remedy=f"correct {key} in [[simulate.system]]")
+    check_is_file(path, remedy=f"correct {key} in [[simulate.system]]")
     return f"SHA-256 {sha256_of_file(path)}"

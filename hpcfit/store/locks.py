@@ -54,9 +54,9 @@ class Owner(NamedTuple):
     @property
     def has_ended(self) -> bool:
         """True where it can be seen from here that the process does not run any more."""
-        if self.job and self.job == os.environ.get("SLURM_JOB_ID"):
-            if self.restarts != os.environ.get("SLURM_RESTART_COUNT", "0"):
-                return True
+        same_job = self.job and self.job == os.environ.get("SLURM_JOB_ID")
+        if same_job and self.restarts != os.environ.get("SLURM_RESTART_COUNT", "0"):
+            return True
         return self.is_seen and process_started(self.pid) != self.started
 
     @property

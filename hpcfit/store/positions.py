@@ -140,6 +140,18 @@ class PositionShard(Shard):
         return problems
 
 
+def check_volume(where: str, box: np.ndarray, pbc: PBC) -> None:
+    """Raise InputError where the vectors of a box that a frame repeats along are not finite, 0, or lie in one plane."""
+    vectors = np.asarray(box, float)[list(pbc)]
+    lengths = np.linalg.norm(vectors, axis=1)
+    size = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0)) if len(vectors) else 1.0
+    if not np.all(np.isfinite(box)) or not size > FLAT * np.prod(lengths):
+        raise InputError(
+            f"{where}: the box has no volume: its vectors are {np.asarray(box, float).tolist()} A",
+            remedy=f"{REPAIR}; a system without a box has none in its file",
+        )
+
+
 @dataclass(frozen=True)
 class PositionContent(Content):
     """Positions of particles, with a box where frames have one; pbc: along which of its vectors they repeat."""
@@ -261,18 +273,7 @@ class PositionContent(Content):
                 remedy="correct length_unit, or put the particles back into their box",
             )
         if name == "box":
-            self._check_volume(where, found)
-
-    def _check_volume(self, where: str, box: np.ndarray) -> None:
-        """Raise InputError where the vectors that the frame repeats along are 0, or lie in one plane."""
-        vectors = np.asarray(box, float)[list(self.pbc)]
-        lengths = np.linalg.norm(vectors, axis=1)
-        size = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0)) if len(vectors) else 1.0
-        if not size > FLAT * np.prod(lengths):
-            raise InputError(
-                f"{where}: the box has no volume: its vectors are {np.asarray(box, float).tolist()} A",
-                remedy=f"{REPAIR}; a system without a box has none in its file",
-            )
+            check_volume(where, found, self.pbc)
 
     def write_view(self, folder: Path, plans: Sequence[ShardPlan]) -> None:
         """Write nothing: MDAnalysis opens the shards."""

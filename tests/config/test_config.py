@@ -52,7 +52,7 @@ def test_resolved_config_reads_back_the_same(tmp_path):
     [
         ("thetaa = 1\n", "unknown key 'problem.thetaa' = 1: did you mean 'theta'"),
         ("[optimiser]\n", "unknown key 'optimiser'.*did you mean 'optimizer'"),
-        ("theta = -1\n", "'problem.theta' = -1: input should be greater than or equal to 0"),
+        ("theta = -1\n", "'problem.theta' = -1: must be at least 0 and at most 1e.15"),
         ("theta = 'big'\n", "'problem.theta.*' = 'big'"),
         ("theta = []\n", "'problem.theta.*' = \\[\\]"),
         ("theta = [0.1, -1]\n", "'problem.theta.*' = -1"),

@@ -20,7 +20,7 @@ from hpcfit.config.observables.measured import (
 )
 from hpcfit.config.table import Count, NonNegative, Positive, file_of_function, function_beside_config
 
-Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
+Pair = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
 
 class RadiusOfGyrationConfig(MeasuredLengths):
@@ -50,7 +50,7 @@ class TorsionSharesConfig(ObservableConfig):
 
     observable: Literal["torsion-shares"]
     quadruples: Quadruples
-    parts: Annotated[int, Field(ge=2)]
+    parts: Annotated[int, Field(ge=2, le=10_000)]
     width: Positive
 
 

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.table import FilePath, NonNegative, Positive, Table, relative_to_config
+from hpcfit.config.table import FilePath, Integer, NonNegative, Positive, Real, Table, Whole, relative_to_config
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
-Number = Annotated[int, Field(ge=0)]
+Number = Whole
+Finite = Real
 Atoms = Name | Annotated[list[Number], Field(min_length=1)]
-Triple = Annotated[list[int], Field(min_length=3, max_length=3)]
-Quadruples = Annotated[list[Annotated[list[int], Field(min_length=4, max_length=4)]], Field(min_length=1)]
+Triple = Annotated[list[Integer], Field(min_length=3, max_length=3)]
+Quadruples = Annotated[list[Annotated[list[Integer], Field(min_length=4, max_length=4)]], Field(min_length=1)]
 Vector = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 Range = Annotated[list[NonNegative], Field(min_length=2, max_length=2)]
 OneOrMore = Finite | Annotated[list[Finite], Field(min_length=1)]

@@ -7,7 +7,18 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.table import Count, FilePath, NonNegative, Positive, Table, changed, relative_to_config
+from hpcfit.config.table import (
+    Count,
+    FilePath,
+    NonNegative,
+    Positive,
+    Real,
+    Repeats,
+    Table,
+    Whole,
+    changed,
+    relative_to_config,
+)
 from hpcfit.kinds.clusters.mixture.config import ScatteringTables
 from hpcfit.kinds.clusters.prediction.config import (
     DebyeWallerConfig,
@@ -62,16 +73,16 @@ class ClustersConfig(ScatteringTables):
     box: Lengths | None = None
     timestep_fs: Positive | None = None
     first_time_fs: NonNegative | None = None
-    start_fs: float | None = None
-    stop_fs: float | None = None
+    start_fs: Real | None = None
+    stop_fs: Real | None = None
     frames_per_bin: Count = 1
     percolation: Literal["error", "flag"] = "error"
     largest: Count | None = None
     structures: Count = 24
     identity: bool = False
     residence: bool = False
-    dwell: Annotated[int, Field(ge=0)] = 0
-    resamples: Annotated[int, Field(ge=0)] = 200
+    dwell: Whole = 0
+    resamples: Repeats = 200
     energy_file: FilePath | None = None
     prediction: PredictionConfig | None = None
     library: LibraryConfig = LibraryConfig()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 
 
 class Energies(NamedTuple):
@@ -22,6 +22,7 @@ class Energies(NamedTuple):
 def read_energies(path: Path) -> Energies:
     """Read a file of energies. Raises InputError that names file and line."""
     rows = []
+    check_is_file(path, "energies", "correct [problem] energy_file")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.kinds.clusters.composition import Roles, Structure
 from hpcfit.readers.pdb_columns import is_element
 from hpcfit.store.files import sha256_of_file
@@ -198,6 +198,7 @@ def digest_of_folder(folder: Path) -> str:
 def read_structure(path: Path, roles: Roles) -> Structure:
     """The structure of an XYZ file (its first frame) or a PDB file (its first model). Residues that have a role are
     species of their own. Raises InputError that names file and line."""
+    check_is_file(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:

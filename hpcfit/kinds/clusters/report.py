@@ -61,7 +61,7 @@ LIMITATIONS = (
 
 
 def outcome(run: ClustersRun) -> Section:
-    """The headline numbers, and warnings."""
+    """The headline numbers."""
     m = run.metrics
     units = ", ".join(f"{n} {name}" for name, n in m["units"].items())
     cards = [
@@ -75,7 +75,7 @@ def outcome(run: ClustersRun) -> Section:
         f"{m['frames']} frames of {trajectories}, {m['time_step_fs']:g} fs apart ({m['times']});"
         f" cut-offs {_cutoffs(m['cutoffs'])}."
     )
-    return Section("Outcome", [Cards(cards), Text(said), *(Text(text, warning=True) for text in m["warnings"])])
+    return Section("Outcome", [Cards(cards), Text(said)])
 
 
 def _cutoffs(by_pair: Mapping[str, Mapping[str, float]]) -> str:

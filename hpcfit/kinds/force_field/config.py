@@ -12,7 +12,9 @@ from hpcfit.config.observables.experiments import CurveConfig
 from hpcfit.config.observables.measured import Finite, Length, Name, Number, OneOrMore, Vector
 from hpcfit.config.table import (
     FilePath,
+    Kelvin,
     Positive,
+    Share,
     Table,
     check_are_unique,
     file_of_function,
@@ -135,9 +137,9 @@ class GeometriesConfig(Table):
     energy_sigma: Positive | None = None
     force_sigma: Positive | None = None
     weights: Literal["equal", "boltzmann"] = "equal"
-    temperature: Positive | None = None
+    temperature: Kelvin | None = None
     cutoff: Positive | None = None
-    held_out: bool | Annotated[float, Field(gt=0, lt=1)] | Annotated[list[Number], Field(min_length=1)] = False
+    held_out: bool | Share | Annotated[list[Number], Field(min_length=1)] = False
 
     _path = field_validator("file")(relative_to_config)
 

@@ -20,7 +20,7 @@ import numpy as np
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
-from hpcfit.errors import InputError, nearest
+from hpcfit.errors import InputError, check_is_file, nearest
 from hpcfit.kinds.force_field.config import MovingCurveConfig, ParameterConfig
 from hpcfit.kinds.force_field.curves import Curve, curve_of
 from hpcfit.kinds.force_field.net_charge import counts, followed, how_kept
@@ -200,8 +200,7 @@ class Moving:
 
 def values_of_run(path: Path, labels: Sequence[str]) -> list[float]:
     """The values in parameters.csv of a run. Raises InputError unless they are of these parameters."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist", remedy="give parameters.csv of a run that has ended")
+    check_is_file(path, remedy="give parameters.csv of a run that has ended")
     with reading(f"{path} cannot be read", "give parameters.csv of a run"):
         found = {row["name"]: float(row["value"]) for row in read_csv(path)}
     if found.keys() != set(labels):

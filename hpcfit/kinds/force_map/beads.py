@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import scipy.sparse
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.kinds.force_map.bead_choice import Beads
 from hpcfit.kinds.force_map.config import BeadsConfig
 from hpcfit.store.particles import Particles
@@ -116,6 +116,7 @@ def _of_matrix(path: Path, particles: Particles) -> Beads:
 
 def read_matrix(path: Path, what: str) -> np.ndarray:
     """A matrix of numbers, from .npy or from text (spaces or commas). Raises InputError naming ``what``."""
+    check_is_file(path, what)
     try:
         if path.suffix == ".npy":
             matrix = np.load(path, allow_pickle=False).astype(float)

@@ -11,10 +11,14 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from hpcfit.config.table import (
     Count,
     FilePath,
+    Kelvin,
     NonNegative,
     Positive,
     ProblemTable,
+    Repeats,
+    Share,
     Table,
+    Whole,
     changed,
     relative_to_config,
 )
@@ -43,7 +47,7 @@ class BeadsConfig(Table):
     residue: str | None = None
     each: str | None = None
     centers: Annotated[list[str], Field(min_length=1)] | None = None
-    atoms: Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)] | None = None
+    atoms: Annotated[list[Annotated[list[Whole], Field(min_length=1)]], Field(min_length=1)] | None = None
     matrix: FilePath | None = None
     particles: Literal[True] | None = None
     selection: str = "all"
@@ -78,7 +82,7 @@ class ConstraintsConfig(Table):
     store: bool = True
     system: FilePath | None = None
     rules: list[Literal["h-bonds", "all-bonds", "rigid-water"]] = []
-    pairs: list[Annotated[tuple[int, int], Field(strict=False)]] = []
+    pairs: list[Annotated[tuple[Whole, Whole], Field(strict=False)]] = []
     virtual_sites: Literal["redistribute", "done"] | None = None
     check: bool = True
 
@@ -113,7 +117,7 @@ class MapConfig(Table):
         list[Literal["slice", "basic", "optimal", "local", "tied", "features", "file"]], Field(min_length=1)
     ] = ["slice", "basic", "optimal"]
     use: Literal["best", "slice", "basic", "optimal", "local", "tied", "features", "file"] = "best"
-    support: Annotated[int, Field(ge=0)] = 6
+    support: Whole = 6
     tie: Literal["molecules", "residues"] = "molecules"
     ridge: Ridge = "auto"
     ridge_towards: Literal["zero", "basic", "tied"] = "zero"
@@ -157,12 +161,12 @@ class MapConfig(Table):
 class NeuralConfig(Table):
     """A neural potential beside the linear one. hold_out: of the statistical blocks, the share that is never fitted."""
 
-    width: Count = 64
+    width: Annotated[int, Field(ge=1, le=65_536)] = 64
     depth: Annotated[int, Field(ge=1, le=8)] = 2
     functions: Annotated[int, Field(ge=2, le=200)] = 20
     cutoff: Positive = 12.0
     weight_decay: NonNegative = 0.0
-    hold_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    hold_out: Share = 0.2
     compare: list[str] = []
 
 
@@ -174,7 +178,7 @@ class SimulationConfig(Table):
     interval: Positive = 0.2
     step: Positive = 0.01
     friction: Positive = 1.0
-    seed: int = 0
+    seed: Whole = 0
 
 
 class ForceMatchingConfig(Table):
@@ -191,7 +195,7 @@ class ForceMatchingConfig(Table):
     pair_functions: Annotated[int, Field(ge=4, le=400)] = 20
     pair_range: Literal["auto"] | Annotated[tuple[NonNegative, Positive], Field(strict=False)] = "auto"
     exclusions: Annotated[int, Field(ge=0, le=3)] = 2
-    bonds: Literal["auto", "none"] | list[Annotated[tuple[int, int], Field(strict=False)]] = "auto"
+    bonds: Literal["auto", "none"] | list[Annotated[tuple[Whole, Whole], Field(strict=False)]] = "auto"
     bonded_functions: Annotated[int, Field(ge=4, le=100)] = 12
     dihedrals: bool = True
     ridge: Ridge = "auto"
@@ -216,10 +220,10 @@ class ForceMapConfig(ProblemTable):
     without_effect: ClassVar = ("frames.residence",)
 
     kind: Literal["force-map"]
-    temperature: Positive = 300.0
+    temperature: Kelvin = 300.0
     unit: Literal["kJ/mol/A", "kJ/mol/nm", "kcal/mol/A", "eV/A"] = "kJ/mol/A"
     blocks: Annotated[int, Field(ge=2, le=1000)] = 10
-    bootstrap: Annotated[int, Field(ge=0)] = 200
+    bootstrap: Repeats = 200
     beads: BeadsConfig
     constraints: ConstraintsConfig = ConstraintsConfig()
     map: MapConfig = MapConfig()

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.kinds.force_map.config import ConstraintsConfig
 from hpcfit.kinds.force_map.virtual_sites import VirtualSite, sites_of_system
 from hpcfit.log import inputs
@@ -66,6 +66,7 @@ def open_constraints(choice: ConstraintsConfig, particles: Particles) -> HeldDis
 def _read_system(path: Path, particles: Particles) -> Any:
     import openmm
 
+    check_is_file(path, "[problem.constraints] system")
     try:
         system = openmm.XmlSerializer.deserialize(path.read_text(encoding="utf-8"))
         count = system.getNumParticles()

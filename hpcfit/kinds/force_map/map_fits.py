@@ -30,7 +30,7 @@ from hpcfit.kinds.force_map.maps import (
     slice_map,
     tied_map,
 )
-from hpcfit.log import logger
+from hpcfit.log import inputs
 from hpcfit.statistics.blocks import bootstrap_error, weighted_error
 
 LEARNING_SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
@@ -270,7 +270,7 @@ def choose_map(choice: MapConfig, found: Sequence[FoundMap]) -> FoundMap:
     if choice.use != "best":
         chosen = by_name[choice.use]
         if not chosen.valid:
-            logger.warning("%s", invalid(chosen))
+            inputs.warning("%s", invalid(chosen))
         return chosen
     valid = [one for one in found if one.valid]
     if not valid:

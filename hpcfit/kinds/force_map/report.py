@@ -72,11 +72,10 @@ PASSES = "What the run did with the frames; the rate where it reads each of them
 
 
 def outcome(run: RunFiles) -> Section:
-    """The section on the frames mapped and the noise of the chosen map beside that of the others, with warnings."""
+    """The section on the frames mapped and the noise of the chosen map beside that of the others."""
     m = run.metrics
-    warnings = [Text(text, warning=True) for text in m.get("warnings", [])]
     invalid = [] if all(row["valid"] for row in m["maps"]) else [Text(INVALID)]
-    return Section("Outcome", [Text(_what(m)), Cards(_cards(m)), *warnings, *invalid, Text(HELD_OUT)])
+    return Section("Outcome", [Text(_what(m)), Cards(_cards(m)), *invalid, Text(HELD_OUT)])
 
 
 def _what(m: dict[str, Any]) -> str:

@@ -12,10 +12,15 @@ from hpcfit.config.table import (
     MOVES,
     Count,
     FilePath,
+    Folds,
+    Kelvin,
     NonNegative,
     Positive,
     ProblemTable,
+    Repeats,
+    Resolution,
     Space,
+    Whole,
     changed,
     relative_to_config,
 )
@@ -44,10 +49,10 @@ class FrameWeightsConfig(ProblemTable):
     student_nu: Positive = 4.0
     model_error: bool = False
     sigmas: bool | None = None
-    resolution_power: float = 0.0
+    resolution_power: Annotated[float, Field(ge=-20, le=20)] = 0.0
     laue: str = "P1"
-    d_min: Positive | None = None
-    d_max: Positive | None = None
+    d_min: Resolution | None = None
+    d_max: Resolution | None = None
     exclude_bragg: bool = False
     shells: Annotated[int, Field(ge=1, le=1000)] = 20
     weights: Literal["simplex", "sigmoid", "free", "binary"] = "simplex"
@@ -57,23 +62,23 @@ class FrameWeightsConfig(ProblemTable):
     l2: NonNegative = 0.0
     smoothness: NonNegative = 0.0
     prior: Literal["uniform", "equal-sources", "equal-labels"] | FilePath = "uniform"
-    temperature: Positive = 300.0
+    temperature: Kelvin = 300.0
     starts: Annotated[list[Literal["prior", "uniform", "clusters", "random"]], Field(min_length=1)] = [
         "prior",
         "clusters",
     ]
-    random_starts: Count = 1
+    random_starts: Annotated[int, Field(ge=1, le=10_000)] = 1
     clusters: Literal["labels", "structure-factors"] | FilePath = "labels"
-    n_clusters: Annotated[int, Field(ge=2)] = 3
+    n_clusters: Annotated[int, Field(ge=2, le=10_000)] = 3
     hold_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
     hold_out_by: Literal["orbits", "blocks"] = "orbits"
     hold_out_block: Count = 4
-    hold_out_seed: Annotated[int, Field(ge=0)] = 0
-    folds: Annotated[int, Field(ge=2)] | None = None
-    fold: Annotated[int, Field(ge=0)] | None = None
-    resamples: Annotated[int, Field(ge=0)] = 8
-    bootstrap: Annotated[int, Field(ge=0)] = 0
-    dropping_rounds: Annotated[int, Field(ge=0)] = 0
+    hold_out_seed: Whole = 0
+    folds: Folds | None = None
+    fold: Whole | None = None
+    resamples: Repeats = 8
+    bootstrap: Repeats = 0
+    dropping_rounds: Repeats = 0
     dropping_percentile: Annotated[float, Field(gt=0, lt=100)] = 10.0
 
     def check_optimizer(self, name: str, space: Space) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 
 FRAME = "frame"
 
@@ -19,6 +19,7 @@ def read_coordinates(path: Path, ids: np.ndarray) -> tuple[list[str], np.ndarray
     The file has a header line with `frame` and the names; frames that are not in ``ids`` are passed over. Raises
     InputError that names file, frame and column where one is missing, twice there, or not a finite number.
     """
+    check_is_file(path, "frame coordinates", "give a CSV file")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
@@ -26,7 +27,7 @@ def read_coordinates(path: Path, ids: np.ndarray) -> tuple[list[str], np.ndarray
             rows = dict(_rows(path, reader))
     except OSError as error:
         raise InputError(f"frame coordinates {path}: {error.strerror}", remedy="give a CSV file") from None
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, csv.Error):
         raise InputError(f"frame coordinates {path}: not a text file", remedy="give a CSV file in UTF-8") from None
     missing = [i for i in ids.tolist() if i not in rows]
     if missing:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.store.catalog import Block, Store
 
 
@@ -61,12 +61,13 @@ def _by_group(choice: str, store: Store, blocks: Sequence[Block]) -> np.ndarray:
 
 
 def _from_file(path: Path, ids: np.ndarray) -> np.ndarray:
+    check_is_file(path, "[problem] prior", "give a CSV file, or 'uniform'")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = [(int(row["frame"]), float(row["weight"])) for row in csv.DictReader(file)]
     except OSError as error:
         raise InputError(f"[problem] prior {path}: {error.strerror}", remedy="give a CSV file, or 'uniform'") from None
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError(
             f"[problem] prior {path}: no columns of numbers named frame and weight ({error})",
             remedy="write a header line with frame,weight, as in the weights.csv of a run",

@@ -67,12 +67,11 @@ UNFINISHED = (
 
 
 def outcome(run: FrameWeightsRun) -> Section:
-    """The section on the data fitted, the headline numbers beside the baseline, the end of the fit, and warnings."""
+    """The section on the data fitted, the headline numbers beside the baseline, and the end of the fit."""
     m = run.metrics
-    warnings = [Text(text, warning=True) for text in m.get("warnings", [])]
     judged = HOLD_OUT if "cc_free" in m["fitted"] else NO_HOLD_OUT
     said = [*_theta(m), Text(_ending(m)), *_errors(m), Text(judged)]
-    return Section("Outcome", [Text(_what(run)), Cards(_cards(m)), *warnings, *said])
+    return Section("Outcome", [Text(_what(run)), Cards(_cards(m)), *said])
 
 
 def _cards(m: dict[str, Any]) -> list[Card]:

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hpcfit.config.table import (
+    MOST,
     Count,
     FilePath,
+    Kelvin,
     NonNegative,
     Positive,
     ProblemTable,
+    Repeats,
+    Share,
     Table,
+    Whole,
     changed,
     check_are_unique,
     file_of_function,
@@ -41,9 +46,9 @@ class LoopsConfig(Table):
     """
 
     form: Literal["loops"]
-    n: Annotated[int, Field(ge=12)]
+    n: Annotated[int, Field(ge=12, le=MOST)]
     bonded: bool = False
-    permuted: int = 0
+    permuted: Whole = 0
     cutoff: Positive | None = None
 
 
@@ -51,14 +56,14 @@ class ClusterConfig(Table):
     """The energy of n Lennard-Jones particles, in units of the depth of a pair, sigma = 1."""
 
     form: Literal["lennard-jones"]
-    n: Annotated[int, Field(ge=2)]
+    n: Annotated[int, Field(ge=2, le=MOST)]
 
 
 class ThomsonConfig(Table):
     """The energy of n equal charges on a sphere of radius 1."""
 
     form: Literal["thomson"]
-    n: Annotated[int, Field(ge=2)]
+    n: Annotated[int, Field(ge=2, le=MOST)]
 
 
 class SystemEnergyConfig(Table):
@@ -135,15 +140,15 @@ class SiliconConfig(Table):
     """Stillinger-Weber silicon of cells^3 cubic cells with vacancies, one in each of so many cells on the diagonal."""
 
     form: Literal["silicon"]
-    cells: Count = 2
-    vacancies: Annotated[int, Field(ge=0)] = 1
+    cells: Annotated[int, Field(ge=1, le=1000)] = 2
+    vacancies: Whole = 1
 
 
 class StokesConfig(Table):
     """Creeping flow in a cavity with a moving lid, the minimum of dissipation, on a grid of so many points a side."""
 
     form: Literal["stokes"]
-    side: Count
+    side: Annotated[int, Field(ge=1, le=100_000)]
 
 
 class FunctionConfig(Table):
@@ -152,7 +157,7 @@ class FunctionConfig(Table):
     form: Literal["function"]
     function: str
     n: Count
-    d: Count = 3
+    d: Annotated[int, Field(ge=1, le=1000)] = 3
 
     _function = field_validator("function")(function_beside_config)
 
@@ -194,7 +199,7 @@ class StartConfig(Table):
     scale: Positive | None = None
     file: MaybeFile = None
     noise: NonNegative = 0.0
-    temperature: Positive = 300.0
+    temperature: Kelvin = 300.0
     duration: Positive = 10.0
 
     _WITH: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -239,7 +244,7 @@ class ModesConfig(Table):
     average: Literal["absolute", "squared"] = "absolute"
     cap: Annotated[float, Field(ge=0, lt=1.12)] = 0.0
     number: Count = 20
-    trajectories: Annotated[int, Field(ge=0)] = 3
+    trajectories: Repeats = 3
     amplitude: Positive = 1.0
     solver: Literal["auto", "dense", "shift-invert", "lobpcg", "slepc"] = "auto"
 
@@ -299,12 +304,12 @@ class MethodConfig(Table):
     parametrisation: Literal["direct", "linear", "precond", "gauss-newton", "gnn"] = "direct"
     optimizer: Optimizer = "lbfgs"
     modes: Count | Literal["filter"] | None = None
-    passed: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
-    degree: Annotated[int, Field(ge=2)] = 60
+    passed: Share = 1 / 3
+    degree: Annotated[int, Field(ge=2, le=100_000)] = 60
     network: Literal["gcn", "attention", "mlp"] = "gcn"
-    widths: list[Count] = [8, 4]
+    widths: list[Annotated[int, Field(ge=1, le=65_536)]] = [8, 4]
     shared: bool = False
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    share: Share = 0.5
     homotopy: bool = False
     cap: Annotated[float, Field(ge=0, lt=1.12)] | None = None
     rate: Positive = 0.02
@@ -388,7 +393,7 @@ class StructureConfig(ProblemTable):
     kind: Literal["structure"]
     replicas: Count = 10
     block: Count | None = None
-    budget: Annotated[int, Field(ge=1)] = 2000
+    budget: Count = 2000
     reference: MaybeFile = None
     reference_atoms: str | None = None
     written: Count = 1

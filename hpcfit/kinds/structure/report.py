@@ -47,11 +47,10 @@ SIDES = (
 
 
 def outcome(run: StructureRun) -> Section:
-    """The methods in a table, and warnings."""
+    """The methods in a table."""
     m = run.metrics
-    warnings = [Text(text, warning=True) for text in m["warnings"]]
     if not m["methods"]:
-        return Section("Outcome", [Text(f"{plural(m['particles'], 'particle')}; no method was asked for."), *warnings])
+        return Section("Outcome", [Text(f"{plural(m['particles'], 'particle')}; no method was asked for.")])
     said = (
         f"{plural(m['particles'], 'particle')}, {plural(m['frames'], 'replica')} by each of"
         f" {plural(len(m['methods']), 'method')}. The least energy is {m['fitted']['least_energy']:.8g}"
@@ -64,7 +63,7 @@ def outcome(run: StructureRun) -> Section:
     head += ["succeed"] if known else []
     head += ["RMSD of the best", "least RMSD"] if m["compared_with"] else []
     rows = [_row(one, graph, known) for one in m["methods"]]
-    return Section("Outcome", [Text(said), *warnings, Table(head, rows, METHODS)])
+    return Section("Outcome", [Text(said), Table(head, rows, METHODS)])
 
 
 def _row(one: dict[str, Any], graph: bool, known: bool) -> list[Any]:

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 from scipy.spatial.transform import Rotation
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.kinds.structure.landscapes.system import SystemLandscape
 from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.readers.boundary import reading
@@ -123,6 +123,7 @@ def from_file(path: Path, n: int, length: str, frame: int = 0) -> np.ndarray:
     Raises InputError for files of other particles.
     """
     if path.suffix == ".npy":
+        check_is_file(path, "coordinates")
         with reading(f"coordinates {path} cannot be read by NumPy", "save them by numpy.save"):
             x = np.load(path, allow_pickle=False)
         x = x[frame] if x.ndim == 3 else x

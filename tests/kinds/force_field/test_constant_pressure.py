@@ -106,7 +106,7 @@ def result(run):
         ("friction = 1.5", 'friction = 1.5\nintegrator = "overdamped"', ["`pressure` needs velocities", "'middle'"]),
         (f"pressure = {OUTER * BAR}\n", "", ["`barostat_every` has no effect without `pressure`"]),
         (f"pressure = {OUTER * BAR}\nbarostat_every = 2\n", "", ["'density'", "needs frames of constant pressure"]),
-        ("barostat_every = 2", "barostat_every = 0", ["barostat_every' = 0", "greater than or equal to 1"]),
+        ("barostat_every = 2", "barostat_every = 0", ["barostat_every' = 0", "must be at least 1"]),
         ("pressure = 4", "pressure = 'high'# 4", ["pressure' = 'high'"]),
     ],
 )  # fmt: skip

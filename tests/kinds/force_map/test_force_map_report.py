@@ -36,7 +36,7 @@ from tests.kinds.force_map.force_map_directories import (
 from tests.report.report_page import Page
 
 SECTIONS = [
-    "Outcome", "Maps", "Coefficients", "Learning", "Correlation in time", "Validity", "Force matching",
+    "Outcome", "Warnings", "Maps", "Coefficients", "Learning", "Correlation in time", "Validity", "Force matching",
     "Coarse-grained simulation", "Time", "Settings",
 ]  # fmt: skip
 

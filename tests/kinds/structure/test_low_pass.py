@@ -96,7 +96,7 @@ def test_runs_need_no_modes(tmp_path):
     [
         ("{name='a', parametrisation='linear', passed=0.2}", ["passed", "no effect"]),
         ("{name='a', modes='filter'}", ["modes", "no effect"]),
-        ("{name='a', parametrisation='linear', modes='filter', passed=1.5}", ["passed", "less than 1"]),
+        ("{name='a', parametrisation='linear', modes='filter', passed=1.5}", ["passed", "below 1"]),
     ],
 )
 def test_one_clear_error(method, words, tmp_path):

@@ -7,11 +7,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.table import Count, FilePath, NonNegative, Positive, ProblemTable, Table, changed, relative_to_config
+from hpcfit.config.table import (
+    Count,
+    FilePath,
+    NonNegative,
+    Positive,
+    ProblemTable,
+    Real,
+    Repeats,
+    Table,
+    Whole,
+    changed,
+    relative_to_config,
+)
 
 SPHERES = {"none": (), "hard": ("radius", "fraction"), "charged": ("radius", "fraction", "charge")}
 Bounds = Annotated[list[NonNegative], Field(min_length=2, max_length=2)]
-Columns = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=3)]
+Columns = Annotated[list[Whole], Field(min_length=2, max_length=3)]
 
 
 class FileConfig(Table):
@@ -64,10 +76,10 @@ class ScatteringConfig(Table):
 
     q_min: NonNegative | None = None
     q_max: Positive | None = None
-    points: Annotated[int, Field(ge=2)] | None = None
+    points: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     radiation: Literal["xray", "neutron"] = "xray"
     ions: dict[str, str] = {}
-    solvent_density: float | None = None
+    solvent_density: Real | None = None
     volumes: dict[str, Positive] = {}
     volume_scale: Positive = 1.0
     populations: Literal["number", "occupancy"] = "number"
@@ -112,9 +124,9 @@ class MixtureConfig(Table):
     refine_b: list[str] = []
     b_width: Positive = 1.0
     folds: Annotated[int, Field(ge=0, le=50)] = 5
-    bootstrap: Annotated[int, Field(ge=0)] = 20
+    bootstrap: Repeats = 20
     neighbours: Count = 1
-    posterior: Annotated[int, Field(ge=0)] = 0
+    posterior: Whole = 0
     burn: Count = 500
 
     @model_validator(mode="after")

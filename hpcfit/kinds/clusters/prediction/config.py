@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hpcfit.config.table import Count, FilePath, Loose, NonNegative, Positive, Table, changed, relative_to_config
+from hpcfit.config.table import (
+    FilePath,
+    Loose,
+    NonNegative,
+    Positive,
+    Real,
+    Repeats,
+    Table,
+    changed,
+    relative_to_config,
+)
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Clip = Annotated[tuple[NonNegative, NonNegative], Loose]
@@ -20,7 +30,7 @@ class LibraryConfig(Table):
 
     folder: FilePath | None = None
     representative: Literal["medoid", "first"] = "medoid"
-    through_nodes: Count | None = None
+    through_nodes: Annotated[int, Field(ge=1, le=100_000)] | None = None
 
     _path = field_validator("folder")(relative_to_config)
 
@@ -32,8 +42,8 @@ class RelaxConfig(Table):
 
     sigma: Annotated[dict[str, Positive], Field(min_length=1)]
     epsilon: Annotated[dict[str, NonNegative], Field(min_length=1)]
-    charges: dict[str, float] = {}
-    permittivity: Annotated[float, Field(ge=1)] = 1.0
+    charges: dict[str, Real] = {}
+    permittivity: Annotated[float, Field(ge=1, le=1e6)] = 1.0
 
     @model_validator(mode="after")
     def _has_effect(self) -> RelaxConfig:
@@ -51,7 +61,7 @@ class PlacementConfig(Table):
     where they do so in the median. relax: an energy in which all structures are relaxed; those that come apart in it
     stay as they were grown."""
 
-    conformers: Annotated[int, Field(ge=0)] = 0
+    conformers: Repeats = 0
     terms: dict[Literal["length", "angle", "contact", "coordination", "collision", "outward"], NonNegative] = {}
     bridging: Literal["connect", "median"] = "connect"
     relax: RelaxConfig | None = None
@@ -79,9 +89,9 @@ class PredictionConfig(Table):
     """
 
     compatible: Literal["saxshell"] | None = None
-    from_nodes: Annotated[int, Field(ge=2)] | None = None
-    through_nodes: Annotated[int, Field(ge=2)] | None = None
-    candidates: Count = 3
+    from_nodes: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    through_nodes: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    candidates: Annotated[int, Field(ge=1, le=100_000)] = 3
     threshold: Share = 0.02
     model: Literal["auto", "ridge", "elastic_net", "mass_action", "gaussian_process"] = "auto"
     weighting: Literal["count", "saxshell"] = "count"
@@ -90,7 +100,7 @@ class PredictionConfig(Table):
     mixture_weight: Literal["number", "occupancy"] = "number"
     mass: Literal["tail", "modelled"] = "tail"
     decay_clip: Clip = (0.0, 0.9)
-    charges: dict[str, float] = {}
+    charges: dict[str, Real] = {}
     charge_per_node: NonNegative = 0.0
 
     @property

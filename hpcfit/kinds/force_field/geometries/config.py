@@ -30,7 +30,7 @@ class StoredConfig(ProblemTable):
     estimator: Literal["geometries"]
     solver: Literal["marquardt", "optimizer"] = "marquardt"
     block: Count = 8
-    resamples: Annotated[int, Field(ge=2)] = 200
+    resamples: Annotated[int, Field(ge=2, le=100_000)] = 200
     molecule: Annotated[list[EnergyConfig], Field(min_length=1)]
     geometries: Annotated[list[GeometriesConfig], Field(min_length=1)]
     parameter: Annotated[list[ParameterConfig], Field(min_length=1)]

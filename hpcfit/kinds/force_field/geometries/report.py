@@ -36,7 +36,7 @@ PARAMETERS_TABLE = (
 
 
 def outcome(run: ForceFieldRun) -> Section:
-    """The headline numbers beside those before the fit, and warnings."""
+    """The headline numbers beside those before the fit."""
     m, choice = run.metrics, run.config["problem"]
     held_out = sum(one["geometries"] for one in m["sets"] if one["held_out"])
     said = (
@@ -45,10 +45,9 @@ def outcome(run: ForceFieldRun) -> Section:
     )
     there = {key for one in m["sets"] for key in _keys(one)} | {"chi2"}
     meaning = {key: words for key, words in MEANING.items() if key in there}
-    warnings = [Text(text, warning=True) for text in m["warnings"]]
     stopped = Text(f"The fit stopped after {plural(m['steps'], 'step')}: {m['stopped']}.")
     numbers = cards(meaning, m["fitted"], m["before"], _errors(m["sets"]))
-    return Section("Outcome", [Text(said), numbers, *warnings, stopped])
+    return Section("Outcome", [Text(said), numbers, stopped])
 
 
 def _errors(sets: list[dict[str, Any]]) -> dict[str, float]:

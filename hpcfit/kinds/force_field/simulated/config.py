@@ -15,7 +15,10 @@ from hpcfit.config.table import (
     FilePath,
     Positive,
     ProblemTable,
+    Repeats,
+    Share,
     Space,
+    Whole,
     changed,
     check_are_unique,
     relative_to_config,
@@ -62,17 +65,17 @@ class SimulatedConfig(ProblemTable):
     kind: Literal["force-field"]
     estimator: Literal["pathwise", "fluctuation", "reweighting"]
     solver: Literal["gauss-newton", "optimizer"] = "gauss-newton"
-    rounds: Annotated[int, Field(ge=0)] = 20
+    rounds: Repeats = 20
     settled: Count | None = None
     largest_step: Positive = 1.0
     steps_a_draw: Count | None = None
-    least_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    least_share: Share = 0.3
     windows: Count = 24
     block: Count = 2
     window: Positive | None = None
     frames: Count = 10
-    skipped: Annotated[int, Field(ge=0)] | None = None
-    derivative_draws: Annotated[int, Field(ge=0)] = 1
+    skipped: Whole | None = None
+    derivative_draws: Whole = 1
     tangents: Count | Literal["auto"] | None = None
     system: Annotated[list[StateConfig], Field(min_length=1)]
     parameter: Annotated[list[ParameterConfig], Field(min_length=1)]

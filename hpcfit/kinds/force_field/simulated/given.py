@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.kinds.force_field.simulated.weighed import Drawn, drawn
 from hpcfit.readers.boundary import reading
@@ -199,6 +199,7 @@ def _opened(path: Path, size: int) -> Array | Stored | Trajectory:
 
 
 def _array(path: Path) -> Array:
+    check_is_file(path, "frames")
     with reading(f"frames {path} cannot be read by NumPy", "save them by numpy.save"):
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     if found.ndim != 3 or found.shape[2] != 3 or found.dtype.kind not in "fiu":

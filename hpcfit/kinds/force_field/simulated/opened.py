@@ -19,7 +19,7 @@ from hpcfit.energies.geometry import require_box
 from hpcfit.energies.lists import Lists, PairSource
 from hpcfit.energies.own_form import OwnForm, load_form, require_form
 from hpcfit.energies.systems import LoadedSystem, from_system
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.kinds.force_field.config import EnergyConfig
 from hpcfit.kinds.force_field.simulated.given import GivenFrames, open_frames
 from hpcfit.kinds.force_field.simulated.systems_config import StateConfig
@@ -344,8 +344,7 @@ def _positions(config: EnergyConfig, structure: Structure | None) -> np.ndarray:
     if config.positions is None:
         return structure.positions[None] / 10
     path: Path = config.positions
-    if not path.is_file():
-        raise InputError(f"positions {path} do not exist", remedy="correct the path")
+    check_is_file(path, "positions")
     with reading(f"positions {path} cannot be read by NumPy", "save them by numpy.save"):
         found = np.load(path, allow_pickle=False)
     found = found[None] if found.ndim == 2 else found

@@ -115,7 +115,7 @@ LISTED = 24  # derivatives in the table
 
 
 def outcome(run: ForceFieldRun) -> Section:
-    """The headline numbers beside those before the fit, and warnings."""
+    """The headline numbers beside those before the fit."""
     m, choice = run.metrics, run.config["problem"]
     length = f"{choice['window']:g} ps" if "window" in choice else "frames that were given"
     said = (
@@ -127,10 +127,9 @@ def outcome(run: ForceFieldRun) -> Section:
         noise = f"Of χ² of the data held out about {m['noise_of_chi2_held_out']:.2g}, of χ² {m['noise_of_chi2']:.2g}"
     noise += " are noise of the windows of the last round: their averages have errors of their own."
     stopped = f"The fit stopped after {plural(m['steps'], 'step')}: {m['stopped']}."
-    warnings = [Text(text, warning=True) for text in m["warnings"]]
     errors = {name: m[f"error_of_{name}"] for name in ("chi2", "chi2_held_out")}
     numbers = cards(MEANING, m["fitted"], m["before"], errors)
-    return Section("Outcome", [Text(said), numbers, Text(noise), *warnings, Text(stopped)])
+    return Section("Outcome", [Text(said), numbers, Text(noise), Text(stopped)])
 
 
 def data(run: ForceFieldRun) -> Section:

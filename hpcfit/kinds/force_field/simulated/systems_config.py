@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hpcfit.config.observables import AnyObservable
 from hpcfit.config.observables.measured import Finite, Name, ObservableConfig
-from hpcfit.config.table import Count, NonNegative, Positive, changed, check_are_unique, relative_to_config
+from hpcfit.config.table import Count, Kelvin, NonNegative, Positive, changed, check_are_unique, relative_to_config
 from hpcfit.kinds.force_field.config import EnergyConfig
 
 MOVES = {"integrator", "friction", "step", "equilibration", "barostat_every"}  # keys of a system that is simulated
@@ -26,7 +26,7 @@ class StateConfig(EnergyConfig):
     trajectories, folders of `hpcfit simulate`, or .npy, [T, N, 3] nm.
     """
 
-    temperature: Positive | None = None
+    temperature: Kelvin | None = None
     kT: Positive | None = None
     pressure: Finite | None = None
     barostat_every: Count | None = None

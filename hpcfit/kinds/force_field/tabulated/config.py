@@ -10,16 +10,30 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from hpcfit.config.observables.experiments import CurveConfig
-from hpcfit.config.table import FilePath, ProblemTable, Space, Table, check_are_unique, relative_to_config
+from hpcfit.config.table import (
+    MOST,
+    FilePath,
+    Folds,
+    Integer,
+    Positive,
+    ProblemTable,
+    Real,
+    Repeats,
+    Space,
+    Table,
+    Whole,
+    check_are_unique,
+    relative_to_config,
+)
 from hpcfit.errors import nearest
 from hpcfit.kinds.force_field.config import check_is_asked
 
 AUTO_FOLDS = 5
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Strength = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Real
+Strength = Positive
 Strengths = Strength | Annotated[list[Strength], Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1)]
-Column = Annotated[int, Field(ge=0)]
+Column = Whole
 Columns = Annotated[list[Column], Field(min_length=1)]
 
 
@@ -48,7 +62,7 @@ class DataConfig(Table):
     power: Literal[3, 6] | None = None
     bound: Literal["upper", "lower"] | None = None
     held_out: bool = False
-    groups: Annotated[list[Name | int], Field(min_length=1)] | None = None
+    groups: Annotated[list[Name | Integer], Field(min_length=1)] | None = None
 
     _paths = field_validator("calculated", "torsions", "measured")(
         lambda path, info: None if path is None else relative_to_config(path, info)
@@ -140,10 +154,10 @@ class TabulatedConfig(ProblemTable):
     beta: Strengths | None = None
     gamma: Strengths | None = None
     solver: Literal["newton", "optimizer"] = "newton"
-    folds: Annotated[int, Field(ge=2)] | None = None
-    fold_seed: Annotated[int, Field(ge=0)] = 0
-    resamples: Annotated[int, Field(ge=0)] = 10
-    resample_blocks: Annotated[int, Field(ge=2)] = 10
+    folds: Folds | None = None
+    fold_seed: Whole = 0
+    resamples: Repeats = 10
+    resample_blocks: Annotated[int, Field(ge=2, le=MOST)] = 10
     ensemble: Annotated[list[EnsembleConfig], Field(min_length=1)]
     curve: list[CurveConfig] = []
     correction: list[CorrectionConfig] = []

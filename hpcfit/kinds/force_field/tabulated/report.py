@@ -65,7 +65,7 @@ WEIGHT_FIGURE = (
 
 
 def outcome(run: ForceFieldRun) -> Section:
-    """The headline numbers beside those before the fit, the prices, and warnings."""
+    """The headline numbers beside those before the fit, and the prices."""
     m = run.metrics
     prices = ", ".join(f"{name} = {value:g}" for name, value in m["prices"].items())
     chosen = " (chosen by cross-validation)" if len(m.get("cross_validation", ())) > 2 else ""
@@ -75,8 +75,7 @@ def outcome(run: ForceFieldRun) -> Section:
         f" {prices}{chosen}."
     )
     stopped = f"The fit stopped after {plural(m['steps'], 'step')}: {m['stopped']}."
-    warnings = [Text(text, warning=True) for text in m["warnings"]]
-    return Section("Outcome", [Text(said), cards(MEANING, m["fitted"], m["before"]), *warnings, Text(stopped)])
+    return Section("Outcome", [Text(said), cards(MEANING, m["fitted"], m["before"]), Text(stopped)])
 
 
 def data(run: ForceFieldRun) -> Section:

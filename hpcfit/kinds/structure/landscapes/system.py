@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 
 from hpcfit.energies.energy import Energy
 from hpcfit.energies.systems import from_system
-from hpcfit.errors import InputError
+from hpcfit.errors import InputError, check_is_file
 from hpcfit.kinds.structure.landscapes import contact_graph
 from hpcfit.kinds.structure.landscapes.landscape import OVERLAP, Landscape, Stiff, Stiffnesses
 from hpcfit.kinds.structure.landscapes.soft_terms import CAP, soft
@@ -101,16 +101,14 @@ class SystemLandscape(Landscape):
         cls, path: Path, positions: np.ndarray, *, names: Sequence[str] = (), particles: Particles | None = None
     ) -> SystemLandscape:
         """The landscape of a System that OpenMM serialized to a file."""
-        if not path.is_file():
-            raise InputError(f"system {path} does not exist", remedy="correct its path")
+        check_is_file(path, "system")
         system = deserialized(path, import_openmm().System)
         return cls.of(system, positions, names=names, source=f"the System in {path}", particles=particles)
 
     @classmethod
     def of_structure(cls, path: Path, force_field: Sequence[str] = AMBER) -> SystemLandscape:
         """The landscape of the first model of a PDB or mmCIF file; see ``of_topology``."""
-        if not path.is_file():
-            raise InputError(f"structure {path} does not exist", remedy="correct its path")
+        check_is_file(path, "structure")
         app = import_openmm().app
         reader = app.PDBxFile if path.suffix.lower() in (".cif", ".mmcif") else app.PDBFile
         with reading(f"structure {path} cannot be read by OpenMM", "give a PDB or mmCIF file"):
