@@ -70,7 +70,7 @@ class ReaderSource:
 
     @property
     def chosen_by(self) -> str:
-        """Words of the config that decide what is read, as the bytes of files do: the group of an H5MD that has several,
+        """Words of the config that decide what is read, as the bytes of files do: the group of an H5MD with several,
         columns and units, a selection of atoms."""
         if not isinstance(self.reader, TrajectoryReader):
             return ""
