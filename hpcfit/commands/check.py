@@ -8,7 +8,7 @@ from hpcfit.commands.rank_map import rank_map
 from hpcfit.commands.session import Session, log_session, open_session
 from hpcfit.config import Config
 from hpcfit.fit.cost import ASSUMED, STREAM_SHARE, step_cost
-from hpcfit.kinds.base import PricedCase, SteppedCase
+from hpcfit.kinds.base import InspectedCase, PricedCase, SteppedCase
 from hpcfit.log import logger
 from hpcfit.machine import memory_bandwidth
 from hpcfit.ranks import Ranks
@@ -27,6 +27,9 @@ def run_check(config: Config, world: Ranks) -> None:
         _log_step(session)
     if isinstance(session.case, PricedCase):
         for name, words in session.case.predicted(session.grid).items():
+            logger.info("%-12s %s", name, words)
+    if isinstance(session.case, InspectedCase):
+        for name, words in world.on_root(session.case.inspect).items():
             logger.info("%-12s %s", name, words)
     logger.info("this config is ready to run")
 

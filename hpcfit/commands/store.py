@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hpcfit.characters import in_one_line
 from hpcfit.config import ClusterConfig
+from hpcfit.config.frames import LATER
 from hpcfit.errors import EXIT_INPUT
 from hpcfit.log import logger
 from hpcfit.store.catalog import Store, verify_shard
@@ -25,6 +26,7 @@ def run_info(folder: Path) -> None:
         "store": f"{store.folder}, {store.bytes / 1e6:.1f} MB in {len(store.shards)} shards",
         "frames": str(store.n_frames),
         **store.content.facts(),
+        **{key: value for key, value in store.content.begun_with(store.folder)[1].items() if key in LATER},
     }
     for name, value in facts.items():
         console.print(f"{name:<14} {in_one_line(value)}", highlight=False, markup=False)

@@ -29,8 +29,10 @@ SOURCE_KINDS = {
 }
 OF_STRUCTURE_FACTORS = {
     "d_min", "cell", "space_group", "supercell", "dtype", "mantissa_bits", "compression", "positions", "forces",
-    "sample", "oversampling",
+    "sample", "oversampling", "radiation", "charges",
 }  # fmt: skip
+# Keys that stores were begun without; at their defaults they are no setting of a store.
+LATER = ("radiation", "charges", "selection")
 
 
 class FramesConfig(Table):
@@ -58,7 +60,8 @@ class SourceConfig(Table):
 
     arrays (NumPy .npz or HDF5, no structure factors), with their units and the names of arrays in `keys`; of forces
     deepmd: folders of DeePMD-kit (A and eV unless said otherwise); topology and `system` (an OpenMM System in XML:
-    masses, constraints). group: of the particles of an H5MD that has several.
+    masses, constraints). group: of the particles of an H5MD that has several. keys: of a trajectory, the names of the
+    columns of extended XYZ; units: of it, or of a dump of LAMMPS that does not say them.
     """
 
     label: str = ""
@@ -120,13 +123,17 @@ class SourceConfig(Table):
     def _keys_of_this_kind(self) -> SourceConfig:
         if self.time_unit is not None and not self.arrays:
             raise ValueError(f"the times of {self.kind} are known: time_unit = {self.time_unit!r} would have no effect")
-        if not (self.arrays or self.deepmd) and (self.length_unit or self.energy_unit):
+        if not (self.arrays or self.deepmd or self.trajectory) and (self.length_unit or self.energy_unit):
             raise ValueError(
                 f"the units of {self.kind} are known: length_unit = {self.length_unit!r}, energy_unit ="
                 f" {self.energy_unit!r} would have no effect"
             )
-        if self.keys != ArrayKeys() and not self.arrays:
-            raise ValueError("`keys` names arrays of `arrays`; this source has none")
+        if self.keys != ArrayKeys() and not (self.arrays or self.trajectory):
+            raise ValueError("`keys` names arrays of `arrays` or columns of extended XYZ; this source has none")
+        if self.trajectory and (others := sorted(changed(self.keys) - {"positions", "forces"})):
+            raise ValueError(
+                f"keys of a trajectory are positions and forces, columns of extended XYZ; not {', '.join(others)}"
+            )
         return self
 
     @property
@@ -149,6 +156,9 @@ class PrepareConfig(Table):
     d_min: Resolution | None = None
     cell: Cell | None = None
     space_group: str | None = None
+    radiation: Literal["xray", "neutron", "electron"] = "xray"
+    charges: dict[str, Annotated[int, Field(ge=-8, le=8)]] = {}
+    selection: str | None = None
     supercell: Divisions = (1, 1, 1)
     dtype: Literal["float16", "complex64"] = "float16"
     mantissa_bits: Annotated[int, Field(ge=4, le=23)] | None = None
@@ -165,7 +175,7 @@ class PrepareConfig(Table):
         if self.content != "structure-factors" and without_effect:
             raise ValueError(
                 f"with content = '{self.content}' {', '.join(without_effect)} would have no effect;"
-                " its keys are source, shard_frames"
+                f" its keys are source, shard_frames{', selection' if self.content == 'positions' else ''}"
             )
         for source in self.source:
             if source.kind not in SOURCE_KINDS[self.content]:
@@ -177,6 +187,33 @@ class PrepareConfig(Table):
             if source.system is not None and self.content != "forces":
                 raise ValueError("`system` has an effect with content = 'forces' only")
         return self
+
+    @model_validator(mode="after")
+    def _charges_of_xrays(self) -> PrepareConfig:
+        if self.charges and self.radiation != "xray":
+            raise ValueError(f"`charges` choose X-ray form factors; radiation = '{self.radiation}' knows none")
+        return self
+
+    @model_validator(mode="after")
+    def _atoms_of_trajectories(self) -> PrepareConfig:
+        kinds = {source.kind for source in self.source}
+        if self.selection is not None and (self.content == "forces" or kinds - {"trajectory"}):
+            raise ValueError(
+                "`selection` chooses atoms of trajectories, of structure factors and of positions; this config has"
+                f" content = '{self.content}' and sources of {', '.join(sorted(kinds)) or 'nothing'}"
+            )
+        without_effect = sorted(changed(self) & {"radiation", "charges"})
+        if self.content == "structure-factors" and without_effect and kinds and "trajectory" not in kinds:
+            raise ValueError(
+                f"{', '.join(without_effect)} would have no effect: the structure factors of"
+                f" {', '.join(sorted(kinds))} are computed already"
+            )
+        return self
+
+    @property
+    def later(self) -> dict[str, Any]:
+        """The keys that stores were begun without, where they are not at their default."""
+        return {name: getattr(self, name) for name in LATER if name in changed(self)}
 
     @model_validator(mode="after")
     def _mantissa_of_float32(self) -> PrepareConfig:

@@ -76,6 +76,14 @@ class WeighedCase(Case, Protocol):
         the fit (see ``frame_weights.live_weights``)."""
 
 
+@runtime_checkable
+class InspectedCase(Case, Protocol):
+    """A kind whose data can be looked at before a fit, for little: `hpcfit check` does."""
+
+    def inspect(self) -> dict[str, str]:
+        """Lines by name that `hpcfit check` prints of the data; what is wrong with them is logged as a warning."""
+
+
 class Rounds(Protocol):
     """A fit in rounds, counted from 1, each of a simulation by `hpcfit pipeline` and a run on what it made."""
 

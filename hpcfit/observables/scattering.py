@@ -16,7 +16,7 @@ from hpcfit.errors import InputError
 from hpcfit.observables.geometry import AsAveraged
 from hpcfit.observables.observable import fixed, observable
 from hpcfit.physics import internal_coordinates
-from hpcfit.physics.scattering import element_coefficients
+from hpcfit.physics.scattering import XRAY
 from hpcfit.readers.units import LENGTHS
 
 RADIATIONS = ("xray", "neutron", "electron")
@@ -153,7 +153,7 @@ def density_gaussians(elements: Sequence[str], blur: float, length: str = "nm") 
     if not blur > 0:
         raise InputError(f"blur = {blur} of an electron density", remedy="give it in A^2, such as 20")
     kinds, where = np.unique(np.asarray(elements, str), return_inverse=True)
-    known = [element_coefficients(str(kind)) if kind else (np.zeros(4), np.zeros(4), 0.0) for kind in kinds]
+    known = [XRAY.coefficients(str(kind)) if kind else (np.zeros(4), np.zeros(4), 0.0) for kind in kinds]
     a = np.array([[*of_four, constant] for of_four, _, constant in known])
     b = np.array([[*of_four, 0.0] for _, of_four, _ in known]) + blur
     return a[where], b[where] / LENGTHS[length] ** 2

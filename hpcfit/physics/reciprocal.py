@@ -177,6 +177,29 @@ def laue_orbits(hkl, operations, ndiv) -> tuple[np.ndarray, np.ndarray]:
     return rank[inverse], len(operations) // fixed[np.sort(first)]
 
 
+class Lookup:
+    """A list of reflections in which the images of some are looked up, up to Friedel mates."""
+
+    def __init__(self, hkl, ndiv):
+        self._hkl, self._ndiv = np.asarray(hkl, np.int64), ndiv
+        # An operation has sums of up to three indices.
+        self._weights = _weights(3 * _largest(self._hkl))
+        keys = np.abs(_keys(self._hkl, self._weights))
+        self._order = np.argsort(keys, kind="stable")
+        self._keys = keys[self._order]
+
+    def mates(self, some: np.ndarray, operations) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs of a reflection of `some` (numbers in the list) and another one of the list that is an image of it."""
+        here, there = [], []
+        for operation in _on_lattice(operations, self._ndiv):
+            image = np.abs(_keys(self._hkl[some], self._weights @ operation))
+            place = np.minimum(np.searchsorted(self._keys, image), len(self._keys) - 1)
+            found = (self._keys[place] == image) & (self._order[place] != some)
+            here.append(some[found])
+            there.append(self._order[place[found]])
+        return np.concatenate(here), np.concatenate(there)
+
+
 def maps_lattice(operations, ndiv) -> bool:
     """True where operations map the lattice of fractional indices hkl / ndiv to itself."""
     n = np.asarray(ndiv, np.int64)

@@ -1,9 +1,11 @@
 """Structure factors of one frame, by density FFT (gemmi) and by direct summation, and the diffuse intensity of many.
 
 Everything is in P1 and without displacement factors: a frame of a simulation is one arrangement of atoms in its box.
-F is in electrons; form factors are the IT92 sums of four Gaussians and a constant (International Tables C, 6.1.1).
+`FormFactors` says what scatters: X-rays (F in electrons), neutrons (fm) or electrons (A).
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -32,31 +34,86 @@ class FFTError(NamedTuple):
     reflections: int  # size of the sample
 
 
-def element_coefficients(element: str) -> tuple[np.ndarray, np.ndarray, float]:
-    """IT92 coefficients (a [4], b [4] A^2, c) of a neutral element; InputError where there are none."""
+class FormFactors(NamedTuple):
+    """The form factors of atoms, f(s) = sum_i a_i exp(-b_i / (4 d^2)) + c.
+
+    radiation: "xray", four Gaussians and a constant (International Tables C, 6.1.1, in electrons); "neutron", coherent
+    scattering lengths (10.1080/10448639208218770, in fm); "electron", five Gaussians (International Tables C, 4.3.2.2,
+    in A). charges: (element, charge) of elements whose atoms are all ions, of X-rays alone; others are neutral.
+    """
+
+    radiation: str = "xray"
+    charges: tuple[tuple[str, int], ...] = ()
+
+    def charge(self, element: str) -> int:
+        """The charge whose form factor an element has."""
+        return dict(self.charges).get(element, 0)
+
+    def coefficients(self, element: str) -> tuple[np.ndarray, np.ndarray, float]:
+        """The a [n], b [n] A^2 and c of an element; InputError where the tables have none."""
+        import gemmi
+
+        known = gemmi.Element(element)
+        table = getattr(known, {"xray": "it92", "neutron": "neutron92", "electron": "c4322"}[self.radiation])
+        # gemmi reads any unknown text as element X, whose coefficients are those of oxygen.
+        if known.atomic_number == 0 or known.name.upper() != element.strip().upper() or not _is_there(table):
+            raise InputError(
+                f"'{element}' is not an element with {RADIATIONS[self.radiation]} form factor",
+                remedy="correct the element column of the topology",
+            )
+        if charge := self.charge(element):
+            table = _charged(known, charge)
+        found = table.get_coefs()
+        n = len(found) // 2
+        return np.array(found[:n]), np.array(found[n : 2 * n]), found[-1] if len(found) % 2 else 0.0
+
+
+RADIATIONS = {"xray": "an X-ray", "neutron": "a neutron", "electron": "an electron"}
+XRAY = FormFactors()
+
+
+def _is_there(table) -> bool:
+    return table is not None and any(table.get_coefs())
+
+
+def _charged(element, charge: int):
+    """The IT92 coefficients of an ion; InputError that lists the charges there are."""
     import gemmi
 
-    known = gemmi.Element(element)
-    # gemmi reads any unknown text as element X, whose coefficients are those of oxygen.
-    if known.atomic_number == 0 or known.name.upper() != element.strip().upper() or known.it92 is None:
+    with _charges_count():
+        found = {q: gemmi.IT92_get_exact(element, q) for q in range(-4, 9)}
+    if found.get(charge) is None:
+        there = ", ".join(f"{q:+d}" for q, table in found.items() if q and table is not None)
         raise InputError(
-            f"'{element}' is not an element with an X-ray form factor",
-            remedy="correct the element column of the topology",
+            f"there is no X-ray form factor of {element.name} with charge {charge:+d}; there are {there or 'none'}",
+            remedy="correct [prepare] charges",
         )
-    *ab, c = known.it92.get_coefs()
-    return np.array(ab[:4]), np.array(ab[4:]), c
+    return found[charge]
 
 
-def form_factor(element: str, inv_d2) -> np.ndarray:
-    """f(s) = sum_i a_i exp(-b_i / (4 d^2)) + c, float64 [H], electrons."""
-    a, b, c = element_coefficients(element)
+@contextlib.contextmanager
+def _charges_count() -> Iterator[None]:
+    """With the charges of atoms heeded by gemmi, which leaves them out unless it is told."""
+    import gemmi
+
+    before = gemmi.IT92_get_ignore_charge()
+    gemmi.IT92_set_ignore_charge(False)
+    try:
+        yield
+    finally:
+        gemmi.IT92_set_ignore_charge(before)
+
+
+def form_factor(element: str, inv_d2, form_factors: FormFactors = XRAY) -> np.ndarray:
+    """f(s) of an element, float64 [H], at 1/d^2 in A^-2."""
+    a, b, c = form_factors.coefficients(element)
     return np.exp(np.multiply.outer(np.asarray(inv_d2, float), -b / 4)) @ a + c
 
 
 SITE = "X"  # the element of a virtual site, which has no electrons
 
 
-def structure_factors_direct(elements, fractional, hkl, inv_d2) -> np.ndarray:
+def structure_factors_direct(elements, fractional, hkl, inv_d2, form_factors: FormFactors = XRAY) -> np.ndarray:
     """F(h) = sum_j f_j(s_h) exp(2 pi i h . x_j), complex128 [H], for atoms at fractional [N, 3] of the box.
 
     hkl [H, 3] are indices of the box; inv_d2 [H] in A^-2. One term an atom and reflection: for checks.
@@ -66,7 +123,7 @@ def structure_factors_direct(elements, fractional, hkl, inv_d2) -> np.ndarray:
     for element in np.unique(elements[elements != SITE]):
         x_j = fractional[elements == element]
         phases = np.array([np.exp(2j * np.pi * (x_j @ h)).sum() for h in np.asarray(hkl, float)])
-        total += form_factor(str(element), inv_d2) * phases
+        total += form_factor(str(element), inv_d2, form_factors) * phases
     return total
 
 
@@ -79,7 +136,7 @@ class DensityFFT:
     reference box.
     """
 
-    def __init__(self, elements, cell, hkl, d_min: float, oversampling: float = 1.5):
+    def __init__(self, elements, cell, hkl, d_min: float, oversampling: float = 1.5, form_factors: FormFactors = XRAY):
         if oversampling < MINIMUM_OVERSAMPLING:
             raise InputError(
                 f"oversampling = {oversampling} leaves no room between the signal and its aliases",
@@ -95,9 +152,11 @@ class DensityFFT:
         self._scatters = np.array([element != SITE for element in self.elements], bool)
         scattering = [element for element in self.elements if element != SITE]
         for element in set(scattering):
-            element_coefficients(element)
-        self._flat, self._orthogonal = _flat_structure(scattering, self.cell), orthogonalization(self.cell)
-        self._calculator = _calculator(d_min, oversampling)
+            form_factors.coefficients(element)
+        self._form_factors = form_factors
+        self._flat = _flat_structure(scattering, self.cell, form_factors)
+        self._orthogonal = orthogonalization(self.cell)
+        self._calculator = _calculator(d_min, oversampling, form_factors.radiation)
         # Convolving with exp(-blur s^2 / 4) is undone on F.
         self._unblur = np.exp(self._calculator.blur / 4 * self.inv_d2)
         self._index = None
@@ -114,7 +173,8 @@ class DensityFFT:
         self._flat.pos[:] = fractional[self._scatters] @ self._orthogonal.T
         structure = self._flat.generate_structure()
         self._calculator.set_grid_cell_and_spacegroup(structure)
-        self._calculator.put_model_density_on_grid(structure[0])
+        with _charges_count() if self._form_factors.charges else contextlib.nullcontext():
+            self._calculator.put_model_density_on_grid(structure[0])
         grid = gemmi.transform_map_to_f_phi(self._calculator.grid, half_l=True).array
         return self._pick(grid)
 
@@ -132,7 +192,8 @@ class DensityFFT:
     def error(self, fractional, sample: int = 200, seed: int = 0) -> FFTError:
         """Compare with direct summation on `sample` reflections drawn at random."""
         pick = np.random.default_rng(seed).permutation(len(self.hkl))[:sample]
-        exact = structure_factors_direct(self.elements, fractional, self.hkl[pick], self.inv_d2[pick])
+        exact = structure_factors_direct(self.elements, fractional, self.hkl[pick], self.inv_d2[pick],
+                                         self._form_factors)  # fmt: skip
         error, scale = np.abs(self(fractional)[pick] - exact), np.sqrt(np.mean(np.abs(exact) ** 2))
         # |F| near zero would make any method look bad: those reflections count at a thousandth of the rms.
         relative = error / np.maximum(np.abs(exact), 1e-3 * scale)
@@ -162,17 +223,20 @@ def diffuse_intensity(f_th, w_t) -> np.ndarray:
     return w_t @ (deviation.real**2 + deviation.imag**2)
 
 
-def _calculator(d_min: float, oversampling: float):
+def _calculator(d_min: float, oversampling: float, radiation: str):
     import gemmi
 
-    calculator = gemmi.DensityCalculatorX()
+    made = {
+        "xray": gemmi.DensityCalculatorX, "neutron": gemmi.DensityCalculatorN, "electron": gemmi.DensityCalculatorE,
+    }  # fmt: skip
+    calculator = made[radiation]()
     calculator.d_min, calculator.rate, calculator.cutoff = d_min, oversampling, DENSITY_CUTOFF
     # The grid folds s' = (2 rate - 1)/d onto s = 1/d: exp(-blur (s'^2 - s^2)/4) = exp(-blur rate (rate - 1)/d^2).
     calculator.blur = ALIAS_EXPONENT * d_min**2 / (oversampling * (oversampling - 1))
     return calculator
 
 
-def _flat_structure(elements, cell):
+def _flat_structure(elements, cell, form_factors: FormFactors):
     """A gemmi.FlatStructure of single atoms in P1: its positions are one array, so that a frame is one assignment."""
     import gemmi
 
@@ -182,6 +246,7 @@ def _flat_structure(elements, cell):
     atoms = {name: gemmi.Atom() for name in set(elements)}
     for name, atom in atoms.items():
         atom.name, atom.element, atom.occ, atom.b_iso = name, gemmi.Element(name), 1.0, 0.0
+        atom.charge = form_factors.charge(name)
     for name in elements:
         residue.add_atom(atoms[name])
     chain.add_residue(residue)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,10 +17,11 @@ from hpcfit.config import Config, PrepareConfig, SimulateConfig, SourceConfig
 from hpcfit.errors import InputError
 from hpcfit.prepare.dealing import Dealer
 from hpcfit.prepare.shards import Begun, begun
-from hpcfit.prepare.sources import Entry, described, entries, sharing_elements, with_unique_names
+from hpcfit.prepare.sources import Entry, described, entries, given_of, sharing_elements, with_unique_names
 from hpcfit.readers.arrays import open_arrays, open_deepmd
-from hpcfit.readers.frame_folders import folder_digest, frame_files, is_frame_folder
-from hpcfit.readers.positions import has_elements
+from hpcfit.readers.frame_folders import frame_files, is_frame_folder
+from hpcfit.readers.positions import TrajectoryReader, has_elements
+from hpcfit.readers.selection import chosen_atoms
 from hpcfit.readers.topology import (
     guessed_particles,
     parse_system,
@@ -28,13 +30,12 @@ from hpcfit.readers.topology import (
     read_system,
     with_system,
 )
-from hpcfit.readers.trajectory import ReaderSource, check_finite, chosen_rows, opened_rows
+from hpcfit.readers.trajectory import ReaderSource, check_finite, chosen_rows, digests_of, opened_rows
 from hpcfit.readers.units import Units, check_plausible
-from hpcfit.store.files import sha256_of_file
 from hpcfit.store.forces import ForceContent
 from hpcfit.store.frame import NOT_PERIODIC, PBC, Frame, Topology, opened_box
 from hpcfit.store.particles import Particles
-from hpcfit.store.pieces import pieces_digest, read_settings
+from hpcfit.store.pieces import read_settings
 from hpcfit.store.positions import PositionContent, check_volume
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class ParticleSource(ReaderSource):
     @property
     def digest(self) -> str:
         """SHA-256 of what it reads, and how."""
-        return hashlib.sha256("".join([*self.inputs.values(), self.group, self.reading]).encode()).hexdigest()
+        return hashlib.sha256("".join([*self.inputs.values(), self.chosen_by, self.reading]).encode()).hexdigest()
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:
         """Frames start to stop - 1 of `rows`. Raises InputError, naming file and frame, where one lacks forces."""
@@ -134,7 +135,7 @@ def begin_particles(config: Config, dealer: Dealer) -> Begun:
     """
     prepare, folder = config.prepare, config.frames.store
     forces = prepare.content == ForceContent.name
-    opened = dealer.dealt(partial(open_source, forces), dealer.on_root(lambda: entries(prepare)))
+    opened = dealer.dealt(partial(open_source, forces, prepare.selection), dealer.on_root(lambda: entries(prepare)))
     sources = dealer.on_all(lambda: with_unique_names(sharing_elements(opened)))
     content = dealer.on_root(lambda: agreed_content(prepare.content, sources, _Simulations(config.simulate)))
     settings = _settings(prepare, sources, content.particles)
@@ -146,10 +147,11 @@ def _settings(prepare: PrepareConfig, sources: Sequence[ParticleSource], particl
     """Everything that decides the bytes of a store, as text: what a restart must find unchanged."""
     chosen = {"content": prepare.content, "shard_frames": str(prepare.shard_frames)}
     of = f"{len(particles)} particles, SHA-256 {particles.digest()}"
-    return chosen | described(sources) | {"topology": of}
+    later = {key: json.dumps(value) for key, value in prepare.later.items()}
+    return chosen | later | described(sources) | {"topology": of}
 
 
-def open_source(forces: bool, entry: Entry) -> ParticleSource:
+def open_source(forces: bool, selection: str | None, entry: Entry) -> ParticleSource:
     """Open one input and look at its first frame: with forces, whether it has them, in the units it is said to be.
 
     Raises InputError that names the file, and the frame or both values that disagree.
@@ -157,7 +159,7 @@ def open_source(forces: bool, entry: Entry) -> ParticleSource:
     config, path = entry
     of, units = OfFiles(config.topology, config.system), _units(config)
     if config.kind == "trajectory":
-        return _looked_at(_open_trajectory(entry, of, forces), units)
+        return _looked_at(_open_trajectory(entry, of, forces, selection), units)
     if config.kind == "deepmd":
         reader = open_deepmd(path, units)
     else:
@@ -183,20 +185,20 @@ def _units(config: SourceConfig) -> Units:
     return Units(config.length_unit or defaults.length, config.energy_unit or defaults.energy)
 
 
-def _open_trajectory(entry: Entry, of: OfFiles, forces: bool) -> ParticleSource:
+def _open_trajectory(entry: Entry, of: OfFiles, forces: bool, selection: str | None) -> ParticleSource:
     (config, path), atoms = entry, None
     if not has_elements(path) and of.topology is not None:  # without one, opening says what is missing
         atoms = Topology(_particles_of(of).elements, None)
-    reader, rows = opened_rows(path, atoms, slice(config.start, config.stop, config.stride), config.group)
+    frames = slice(config.start, config.stop, config.stride)
+    reader, rows = opened_rows(path, atoms, frames, config.group, given_of(config))
     if is_frame_folder(path):
         first = frame_files(path)[0]
         if of.topology is None and first.suffix.lower() == ".pdb":
             of = of._replace(topology=first)  # which has residues
-        return ParticleSource(path.name, config.label, reader, rows, {str(path): folder_digest(path)}, of, forces)
-    if path.is_dir() and forces:
+    elif path.is_dir() and forces:
         of = of._replace(simulated=read_settings(path).digest)
-    inputs = {str(path): pieces_digest(path, rows[-1]) if path.is_dir() else sha256_of_file(path)}
-    return ParticleSource(path.name, config.label, reader, rows, inputs, of, forces)
+    chosen = None if selection is None else chosen_atoms(selection, reader, of.topology)
+    return ParticleSource(path.name, config.label, reader, rows, digests_of(path, rows), of, forces, chosen=chosen)
 
 
 def _looked_at(source: ParticleSource, units: Units) -> ParticleSource:
@@ -206,8 +208,15 @@ def _looked_at(source: ParticleSource, units: Units) -> ParticleSource:
     check_finite(source.path, frame.row, "position", frame.positions)
     if source.forces:
         check_finite(source.path, frame.row, "force", frame.forces)
-        check_plausible(f"{source.path}, frame {frame.row}", frame.positions, frame.forces, frame.box, units)
+        check_plausible(f"{source.path}, frame {frame.row}", frame, _elements_of(source), units)
     return source
+
+
+def _elements_of(source: ParticleSource) -> tuple[str, ...]:
+    """The elements of the atoms of a source, those of its topology where it names none itself."""
+    reader = source.reader
+    named = reader.topology.elements if isinstance(reader, TrajectoryReader) else reader.elements
+    return named or _particles_of(source.of).elements
 
 
 def _particles_of(of: OfFiles) -> Particles:
@@ -258,6 +267,7 @@ def _agreed_particles(sources: Sequence[ParticleSource], simulated: Callable[[st
             known[key] = _described(source, simulated) or _guessed(source, found)
         particles = known[key]
         _compare_elements(source, particles)
+        particles = particles if source.chosen is None else particles.subset(source.chosen.atoms)
         found = found or particles
         if difference := found.difference(particles):
             raise InputError(
@@ -304,7 +314,8 @@ def _guessed(source: ParticleSource, found: Particles | None) -> Particles:
     """Those of the sources before. Else of the elements alone, or, where forces are to be mapped, with bonds by the
     distances in the first frame and with the System of the source."""
     if not source.forces:
-        return found or particles_of_elements(source.reader.elements)
+        whole = None if source.chosen is not None else found
+        return whole or particles_of_elements(source.reader.elements)
     if found is None:
         first = source.taken(next(iter(source.read(0, 1))))
         box = None if first.box is None else opened_box(first.box, first.pbc)

@@ -13,8 +13,11 @@ from typing import NamedTuple, Protocol
 
 from hpcfit.config import PrepareConfig, SourceConfig
 from hpcfit.config.frames import SOURCE_KINDS
+from hpcfit.config.table import changed
 from hpcfit.errors import InputError
 from hpcfit.physics import reciprocal
+from hpcfit.physics.scattering import FormFactors
+from hpcfit.readers.ase_files import Given
 from hpcfit.readers.lunus import lunus_files, open_lunus
 from hpcfit.readers.mtz_frames import MtzSource, open_mtz_source
 from hpcfit.readers.other_store import StoreSource, open_store_sources
@@ -74,8 +77,16 @@ def open_sources(prepare: PrepareConfig, entry: Entry) -> list[Source]:
     if source.store is not None:
         opened = open_store_sources(source.store, source.label, frames)
     else:
-        opened = [open_trajectory(entry.path, source.topology, source.label, frames, source.group)]
+        given, selection = given_of(source), prepare.selection
+        opened = [open_trajectory(entry.path, source.topology, source.label, frames, source.group, given, selection)]
     return [replace(one, keep_positions=prepare.positions, keep_forces=prepare.forces) for one in opened]
+
+
+def given_of(source: SourceConfig) -> Given:
+    """Columns and units that a source gives, for a trajectory whose format leaves them open."""
+    named = changed(source.keys)  # a config that is resolved has all of them
+    positions, forces = (getattr(source.keys, name) if name in named else None for name in ("positions", "forces"))
+    return Given(positions, forces, source.length_unit, source.energy_unit)
 
 
 def sharing_elements(sources: Sequence[Source]) -> list[Source]:
@@ -129,8 +140,13 @@ def all_on_store(sources: Sequence[Source], reflections: Reflections, prepare: P
     """The sources, giving their frames on the reflections of a store."""
     furthest = reciprocal.inverse_d2(reflections.hkl, reflections.ndiv, reflections.cell).max() ** -0.5
     d_min = min(prepare.d_min or furthest, furthest)
-    scattering = Scattering(reflections, d_min, prepare.oversampling)
+    scattering = Scattering(reflections, d_min, prepare.oversampling, form_factors(prepare))
     return [source.on(scattering if is_simulation(source) else reflections) for source in sources]
+
+
+def form_factors(prepare: PrepareConfig) -> FormFactors:
+    """The form factors that the config chooses."""
+    return FormFactors(prepare.radiation, tuple(sorted(prepare.charges.items())))
 
 
 def with_unique_names(sources: Sequence[Source]) -> list[Source]:

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit.config import Config, PrepareConfig
+from hpcfit.config.frames import LATER
 from hpcfit.config.table import changed
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.physics import reciprocal
-from hpcfit.physics.scattering import FFTError
+from hpcfit.physics.scattering import SITE, FFTError
 from hpcfit.prepare.dealing import Dealer, batches
 from hpcfit.prepare.shards import Begun, begun, check_same_settings
 from hpcfit.prepare.sources import (
@@ -30,6 +31,7 @@ from hpcfit.prepare.sources import (
     with_checksums,
     with_unique_names,
 )
+from hpcfit.readers.bonding import ION_ELEMENTS, formula
 from hpcfit.readers.lunus import LunusSource
 from hpcfit.readers.other_store import StoreSource, reflections_of_stores
 from hpcfit.readers.positions import cell_of
@@ -43,6 +45,10 @@ LUNUS_WEIGHTS = "lunus_weights.csv"
 FFT_SAMPLE = 200  # reflections
 SAMPLED_BOXES = 64  # of a trajectory
 NOTABLE_SPREAD = 0.005  # relative, half of the range of a length
+TABLES = {
+    "xray": "X-rays (IT92), F in electrons", "neutron": "neutrons (Neutron92), F in fm",
+    "electron": "electrons (C4322), F in A",
+}  # fmt: skip
 SURVEYED = 50  # files in one task: so many are read again if its worker dies
 
 
@@ -53,13 +59,15 @@ def begin_factors(config: Config, dealer: Dealer) -> Begun:
     """
     prepare, folder = config.prepare, config.frames.store
     opened = _open_sources(prepare, dealer)
-    settings = _settings(prepare, opened)
+    dealer.on_root(lambda: _log_form_factors(prepare, opened))
+    settings = dealer.on_root(lambda: _settings(prepare, opened))
     encoding = Encoding(prepare.dtype, prepare.mantissa_bits, prepare.compression)
     reference = dealer.on_root(lambda: _existing(folder, settings)) or _agreed(config, opened, dealer)
     content = FactorContent(reference, encoding)
     store = dealer.on_root(lambda: begun(folder, content, settings))
     sources = dealer.on_all(lambda: all_on_store(opened, reference.reflections, prepare))
     decided_by = [reference.digest(), encoding, [prepare.positions, prepare.forces, prepare.oversampling]]
+    decided_by += [prepare.later] if prepare.later else []
     dealer.on_root(lambda: _write_given_weights(folder, sources))
     return Begun(tuple(sources), content, store, decided_by, dealer.on_root(lambda: _fft_error(sources)))
 
@@ -80,8 +88,45 @@ def _open_sources(prepare: PrepareConfig, dealer: Dealer) -> list[Source]:
 
 def _settings(prepare: PrepareConfig, sources: Sequence[Source]) -> dict[str, str]:
     """Everything that decides the bytes of a store, as text: what a restart must find unchanged."""
-    chosen = prepare.model_dump(mode="json", exclude={"source", "content"})
-    return {key: json.dumps(value) for key, value in chosen.items()} | described(sources)
+    chosen = prepare.model_dump(mode="json", exclude={"source", "content", *LATER}) | prepare.later
+    return {key: json.dumps(value) for key, value in chosen.items()} | _of_other_stores(sources) | described(sources)
+
+
+def _of_other_stores(sources: Sequence[Source]) -> dict[str, str]:
+    """What scatters in the stores among the sources, as their settings say it; InputError where they differ."""
+    said: dict[Path, dict[str, str]] = {}
+    for source in sources:
+        if isinstance(source, StoreSource) and source.store not in said:
+            before = FactorContent.begun_with(source.store)[1]
+            said[source.store] = {key: before[key] for key in LATER if key in before}
+    first = next(iter(said), None)
+    for folder, settings in said.items():
+        for key in LATER:
+            if settings.get(key) != said[first].get(key):
+                raise InputError(
+                    f"store {first} has {key} = {said[first].get(key, 'its default')}, store {folder} has"
+                    f" {settings.get(key, 'its default')}",
+                    remedy="prepare them into different stores",
+                )
+    return said.get(first, {})
+
+
+def _log_form_factors(prepare: PrepareConfig, sources: Sequence[Source]) -> None:
+    """Say which atoms scatter how: of the ions, that they count as neutral atoms where the config says no charges."""
+    simulated = [source for source in sources if is_simulation(source)]
+    for source in {source.topology.elements: source for source in simulated}.values():
+        elements = [one for one in source.topology.elements if one != SITE]
+        logger.info("%s: %s atoms scatter, %s", source.path, len(elements), formula(elements))
+    there = {element for source in simulated for element in source.topology.elements}
+    if absent := sorted(set(prepare.charges) - there) if simulated else []:
+        raise InputError(
+            f"[prepare] charges name {', '.join(absent)}; the sources have {', '.join(sorted(there - {SITE}))}",
+            remedy="correct charges: the charge of all atoms of an element, such as charges = {Na = 1, Cl = -1}",
+        )
+    if simulated:
+        ions = sorted(there & ION_ELEMENTS | set(prepare.charges))
+        words = "".join(f", {ion} {prepare.charges.get(ion, 0):+d}" for ion in ions).replace("+0", "neutral")
+        logger.info("form factors: %s%s", TABLES[prepare.radiation], words)
 
 
 def _existing(folder: Path, settings: dict[str, str]) -> Reference | None:
@@ -107,7 +152,7 @@ def _agreed(config: Config, sources: Sequence[Source], dealer: Dealer) -> Refere
 
 def _of_stores(prepare: PrepareConfig, stores: Sequence[StoreSource]) -> tuple[Reflections, Reference | None]:
     """What `reflections_of_stores` finds; InputError for settings that mean nothing there."""
-    of_inputs = sorted(changed(prepare) & {"cell", "supercell", "space_group", "oversampling"})
+    of_inputs = sorted(changed(prepare) & {"cell", "supercell", "space_group", "oversampling", *LATER})
     if of_inputs:
         raise InputError(
             f"[prepare] {', '.join(of_inputs)} would have no effect: the source is the store {stores[0].store}",

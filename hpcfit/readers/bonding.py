@@ -14,6 +14,8 @@ from hpcfit.physics.scattering import SITE
 REACH = 1.2  # of the sum of two covalent radii: below it atoms are bonded, thermal motion included
 # Atoms of these elements are ions in what is simulated: near to others, but not bonded.
 IONS = {"Li", "Na", "K", "Rb", "Cs", "Be", "Mg", "Ca", "Sr", "Ba"}
+# Elements of atoms that are a residue by themselves, and ions there.
+ION_ELEMENTS = {*IONS, "F", "Cl", "Br", "I", "Zn", "Mn", "Fe", "Co", "Ni", "Cu", "Cd", "Al", "Ag", "Hg", "La"}
 SAMPLE = 200  # atoms whose nearest neighbour is looked for
 
 
@@ -53,13 +55,14 @@ def formula(elements: Sequence[str]) -> str:
     return "".join(f"{element}{counts[element] if counts[element] > 1 else ''}" for element in order)
 
 
-def nearest_distances(positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
-    """Distance of some evenly chosen atoms to the atom, or image of one, nearest to them."""
-    n = len(positions)
+def nearest_distances(positions: np.ndarray, box: np.ndarray | None, among: np.ndarray | None = None) -> np.ndarray:
+    """Distance of some atoms, evenly chosen of all or among these, to the atom, or image of one, nearest to them."""
+    among = np.arange(len(positions)) if among is None else among
+    n = len(among)
     positions = np.asarray(positions, float)
     inverse = None if box is None else np.linalg.inv(np.asarray(box, float))
     found = []
-    for atom in np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).round().astype(int)):
+    for atom in among[np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).round().astype(int))]:
         apart = np.delete(positions, atom, axis=0) - positions[atom]
         if inverse is not None:
             # Rounding gives the nearest image wherever it is nearer than half the least width of the cell.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,3 +38,11 @@ def loaded_archive(path: str | Path) -> Any:
     if not zipfile.is_zipfile(path):
         raise zipfile.BadZipFile("it is no whole archive")
     return np.load(path, allow_pickle=False)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings of MDAnalysis on what a PDB lacks, or on its plans; what hpcfit needs it checks itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

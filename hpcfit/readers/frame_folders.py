@@ -1,11 +1,13 @@
-"""Folders with a file for each frame, all XYZ or all PDB, and the times that `mdtrajectory_export.json` has of them."""
+"""Folders with a file for each frame, all XYZ, PDB or mmCIF, and the times that `mdtrajectory_export.json` has."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +17,12 @@ import numpy as np
 from hpcfit.errors import InputError, check_is_file
 from hpcfit.log import inputs
 from hpcfit.physics.scattering import orthogonalization
-from hpcfit.readers.patterns import in_natural_order
+from hpcfit.readers.cif_models import read_models
+from hpcfit.readers.patterns import in_natural_order, suffix_of
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
 
-FORMATS = (".xyz", ".pdb")
+FORMATS = (".xyz", ".pdb", ".ent", ".cif", ".mmcif")
 EXPORT = "mdtrajectory_export.json"
 LATTICE = re.compile(r'Lattice="([^"]*)"', re.IGNORECASE)
 REPAIR = "repair the file, or leave the frame out with start, stop and stride"
@@ -39,13 +42,13 @@ def is_frame_folder(path: Path) -> bool:
 
 
 def _named(path: Path) -> Iterator[Path]:
-    return (file for file in path.iterdir() if file.suffix.lower() in FORMATS)
+    return (file for file in path.iterdir() if suffix_of(file) in FORMATS)
 
 
 def frame_files(path: Path) -> list[Path]:
     """The files of a folder, numbers in their names by value. Raises InputError where formats are mixed."""
     files = in_natural_order(_named(path))
-    other = next((file for file in files if file.suffix.lower() != files[0].suffix.lower()), None)
+    other = next((file for file in files if suffix_of(file) != suffix_of(files[0])), None)
     if other is not None:
         raise InputError(
             f"{path} has frames of two formats: {files[0].name} and {other.name}",
@@ -114,11 +117,16 @@ def _export_times(path: Path, files: list[Path]) -> list[float] | None:
 def read_frame(path: Path) -> OneFrame:
     """Read a file of one frame. Raises InputError that names file and line."""
     check_is_file(path)
+    if suffix_of(path) in (".cif", ".mmcif"):
+        found = read_models(path)
+        return OneFrame(found.elements, found.positions[0], found.box)
+    opens = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        with opens(path, "rt", encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}", remedy=REPAIR) from None
-    return _pdb(path, lines) if path.suffix.lower() == ".pdb" else _xyz(path, lines)
+    return _pdb(path, lines) if suffix_of(path) in (".pdb", ".ent") else _xyz(path, lines)
 
 
 def _xyz(path: Path, lines: list[str]) -> OneFrame:

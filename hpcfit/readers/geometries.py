@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError, check_is_file
+from hpcfit.readers.ase_files import elements_of, read_images
 from hpcfit.readers.boundary import loaded_archive, reading
-from hpcfit.readers.positions import elements_of, read_images
 from hpcfit.readers.units import ENERGIES, LENGTHS
 
 ANGSTROMS = 10.0  # in a nm

@@ -85,7 +85,7 @@ def _cleaned(raw: RawMap, path: Path, experiment: ExperimentConfig) -> DiffuseMa
     space_group = _chosen("space_group", experiment.space_group, raw.space_group, path, default="P 1")
     hkl = raw.hkl[keep]
     if experiment.reindex is not None:
-        hkl, ndiv, cell = _reindexed(hkl, ndiv, cell, _operator(experiment.reindex), path)
+        hkl, ndiv, cell = _reindexed(hkl, ndiv, cell, operator_of(experiment.reindex), path)
     logger.info("map %s: %d voxels, %d masked, %d with sigma <= 0 left out", path, keep.sum(), masked, sigma_invalid)
     return DiffuseMap(
         hkl.astype(np.int32),
@@ -140,9 +140,9 @@ def _is_cell(cell: np.ndarray) -> bool:
     return True
 
 
-def _operator(text: str) -> np.ndarray:
-    """[3, 3] integers M of an operator such as "k,h,-l": the new index is M h. Raises InputError unless it is a change
-    of axes, of determinant 1: a determinant of -1 would change the hand of the crystal."""
+def operator_of(text: str) -> np.ndarray:
+    """Matrix M [3, 3] of integers of an operator such as "k,h,-l": the new index is M h. Raises InputError unless it is
+    a change of axes, of determinant 1: a determinant of -1 would change the hand of the crystal."""
     import gemmi
 
     try:

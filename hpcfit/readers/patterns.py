@@ -21,3 +21,8 @@ def in_natural_order(paths: Iterable[Path]) -> list[Path]:
 def _natural(path: Path) -> list:
     # Text and numbers alternate, so that like is compared with like.
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix of a file, lower case, that of what is compressed where it ends in .gz."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix

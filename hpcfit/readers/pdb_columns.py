@@ -51,7 +51,8 @@ def is_element(name: str) -> bool:
     """True for the symbol of an element."""
     import gemmi
 
-    return gemmi.Element(name).atomic_number > 0
+    # gemmi reads no more of a name than it knows: "Test" is tellurium to it.
+    return len(name) <= 2 and gemmi.Element(name).atomic_number > 0
 
 
 def warn_of_alternates(path: Path, alternates: int) -> None:

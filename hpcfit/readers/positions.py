@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gzip
-import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,20 +13,30 @@ import numpy as np
 
 from hpcfit.errors import InputError, check_is_file
 from hpcfit.physics.scattering import orthogonalization
-from hpcfit.readers import dcd_files, gromacs_files, h5md_files
-from hpcfit.readers.boundary import reading
+from hpcfit.readers import ase_files, cif_models, cp2k_files, dcd_files, gromacs_files, h5md_files, lammps_dumps
+from hpcfit.readers.ase_files import NOT_GIVEN, WHOLE, Given
+from hpcfit.readers.boundary import quiet, reading
 from hpcfit.readers.frame_folders import folder_frames, is_frame_folder, open_frame_folder
+from hpcfit.readers.patterns import suffix_of
 from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
-from hpcfit.readers.text_layout import check_layout
+from hpcfit.readers.program_topologies import PROGRAMS, read_program_topology
+from hpcfit.readers.units import Units
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
 from hpcfit.store.pieces import SETTINGS, open_pieces, piece_frames, read_settings
 
 WITH_TOPOLOGY = {
     ".dcd": "dcd", ".xtc": "gromacs", ".trr": "gromacs", ".nc": "netcdf", ".ncdf": "netcdf",
 } | dict.fromkeys(h5md_files.SUFFIXES, "h5md")  # fmt: skip
-WITHOUT_TOPOLOGY = ("XDATCAR", "XDATCAR.gz", ".extxyz", ".extxyz.gz", ".xyz", ".xyz.gz")
-MODELS = (".pdb", ".ent")  # a model a frame
-WHOLE = "check that it is whole"
+WITHOUT_TOPOLOGY = ("XDATCAR", "vasprun.xml", "OUTCAR", ".extxyz", ".xyz", "*-pos-1.xyz of CP2K")
+PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")  # a model a frame
+CONVERTS = {
+    ".tng": "gmx trjconv", ".g96": "gmx trjconv", ".gro": "gmx trjconv", ".edr": "gmx trjconv, of a trajectory",
+    ".mdcrd": "cpptraj", ".crd": "cpptraj", ".rst7": "cpptraj", ".inpcrd": "cpptraj", ".binpos": "mdconvert of MDTraj",
+    ".dtr": "VMD or mdconvert of MDTraj", ".stk": "VMD or mdconvert of MDTraj", ".lh5": "mdconvert of MDTraj",
+    ".h5": "mdconvert of MDTraj", ".hdf5": "mdconvert of MDTraj", ".arc": "mdconvert of MDTraj", ".gsd": "MDAnalysis",
+    ".trz": "MDAnalysis", ".traj": "ase convert", ".db": "ase convert", ".dms": "MDAnalysis", ".coor": "VMD",
+    ".history": "MDAnalysis",
+}  # fmt: skip
 
 
 class Reader(Protocol):
@@ -49,13 +57,15 @@ class Reader(Protocol):
 
 class TrajectoryReader(NamedTuple):
     """A Reader of a trajectory: a file, a folder of pieces, or one with a file for each frame. topology: its
-    elements, and the cell of its box; group: of its particles, of an H5MD with several."""
+    elements, and the cell of its box; group: of its particles, of an H5MD with several; given: what the config says of
+    a format that leaves it open."""
 
     path: Path
     topology: Topology
     n_frames: int
     announced: int | None = None
     group: str | None = None
+    given: Given = NOT_GIVEN
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -71,6 +81,10 @@ class TrajectoryReader(NamedTuple):
             return folder_frames(self.path, rows, self.topology.elements)
         if kind == "models":
             return _in_one_box(_md_frames(self.path, rows), self.topology.cell)
+        if kind == "lammps":
+            return lammps_dumps.frames(self.path, rows, _units_of_dump(self.path, self.given))
+        if kind == "ase":
+            return ase_files.frames(self.path, rows, self.given)
         if kind == "h5md":
             return h5md_files.frames(self.path, self.group, rows)
         return _FRAMES[kind](self.path, rows)
@@ -80,35 +94,53 @@ def _kind(path: Path) -> str:
     if path.is_dir():
         if not is_frame_folder(path) and not (path / SETTINGS).exists():
             raise InputError(
-                f"the folder {path} has no frames: no file *.xyz or *.pdb; nor is it a trajectory of `hpcfit simulate`,"
-                f" which has {SETTINGS}",
+                f"the folder {path} has no frames: no file *.xyz, *.pdb or *.cif; nor is it a trajectory of `hpcfit"
+                f" simulate`, which has {SETTINGS}",
                 remedy="correct [[prepare.source]] trajectory; of simulated replicas give DIRECTORY/*",
             )
         return "frames" if is_frame_folder(path) else "pieces"
     if path.suffix.lower() in WITH_TOPOLOGY:
         return WITH_TOPOLOGY[path.suffix.lower()]
-    if path.suffix.lower() in MODELS:
+    if suffix_of(path) in PDB:
         return "models"
-    if path.name.endswith(WITHOUT_TOPOLOGY) or path.name.startswith("XDATCAR"):
+    if suffix_of(path) in MMCIF:
+        return "cif"
+    if lammps_dumps.is_dump(path):
+        return "lammps"
+    if cp2k_files.is_cp2k(path):
+        return "cp2k"
+    if ase_files.form_of(path) is not None:
         return "ase"
+    named = (*WITH_TOPOLOGY, *WITHOUT_TOPOLOGY, *PDB, *MMCIF, *lammps_dumps.SUFFIXES, "dump.*")
+    converts = CONVERTS.get(suffix_of(path), "MDAnalysis, mdconvert of MDTraj, cpptraj or VMD")
     raise InputError(
         f"{path} is not a trajectory format that hpcfit reads",
-        remedy=f"give one of {', '.join((*WITH_TOPOLOGY, *WITHOUT_TOPOLOGY, *MODELS))}",
+        remedy=f"give one of {', '.join(named)}; {converts} writes XTC or DCD of it",
     )
 
 
-def _is_xdatcar(path: Path) -> bool:
-    return not path.name.removesuffix(".gz").endswith("xyz") and _kind(path) == "ase"
+def _units_of_dump(path: Path, given: Given) -> Units:
+    return lammps_dumps.units_of(path, given.length, given.energy)
 
 
 def has_elements(path: Path) -> bool:
     """Return True if a trajectory names its elements, so that it needs no topology."""
-    return _kind(path) in ("ase", "frames", "pieces", "models")
+    kind = _kind(path)
+    return kind in ("ase", "frames", "pieces", "models", "cif", "cp2k") or (
+        kind == "lammps" and path.is_file() and bool(lammps_dumps.elements_of(path))
+    )
 
 
-def open_positions(path: Path, topology: Path | Topology | None, group: str | None = None) -> TrajectoryReader:
+def files_of(path: Path) -> list[Path]:
+    """The files of a trajectory: itself, and those that CP2K writes beside it."""
+    return cp2k_files.files_of(path) if _kind(path) == "cp2k" else [path]
+
+
+def open_positions(
+    path: Path, topology: Path | Topology | None, group: str | None = None, given: Given = NOT_GIVEN
+) -> TrajectoryReader:
     """Open a trajectory; `topology`, read or not, where the format has no elements; group: of the particles of an H5MD
-    that has several.
+    that has several; given: units of a dump of LAMMPS, units and columns of extended XYZ.
 
     Raises InputError for files that are missing, damaged, of unknown format, or of other atoms than the topology.
     """
@@ -118,24 +150,53 @@ def open_positions(path: Path, topology: Path | Topology | None, group: str | No
             f"{path} is no H5MD: group = '{group}' would have no effect",
             remedy="leave [[prepare.source]] group out, or give this trajectory a source of its own",
         )
+    _check_given(path, kind, given)
     if kind == "pieces":
         atoms, n_frames = open_pieces(path)
         return TrajectoryReader(path, atoms, n_frames, read_settings(path).frames)
     if kind == "frames":
         return TrajectoryReader(path, *open_frame_folder(path))
     check_is_file(path, "trajectory", "correct [[prepare.source]] trajectory")
-    if kind == "ase":
-        atoms, n_frames = _ase_topology(path)
-    elif kind == "models":
+    if kind == "models":
         atoms, n_frames = _with_topology(path, read_topology(path), *_counted_by_mdanalysis(path))
         atoms = atoms._replace(cell=_cell_of_models(path))
+    elif has_elements(path):
+        atoms, n_frames = _with_elements(path, kind)
     else:
         atoms, n_frames = _with_topology(path, topology, *_counted(kind, path, group))
-        reader = TrajectoryReader(path, atoms, n_frames, _announced(path), group)
-        first = next(reader.frames(range(1))) if n_frames else None
-        box = None if first is None or first.box is None else cell_or_none(cell_of(first.box))
-        return reader._replace(topology=atoms._replace(cell=box or atoms.cell))
-    return TrajectoryReader(path, atoms, n_frames, _announced(path))
+    reader = TrajectoryReader(path, atoms, n_frames, _announced(path), group, given)
+    if kind == "models":
+        return reader
+    first = next(reader.frames(range(1))) if n_frames else None
+    box = None if first is None or first.box is None else cell_or_none(cell_of(first.box))
+    return reader._replace(topology=atoms._replace(cell=box or atoms.cell))
+
+
+def _check_given(path: Path, kind: str, given: Given) -> None:
+    """Raise InputError for keys of a source that mean nothing for the format of its trajectory."""
+    of_xyz = kind == "ase" and ase_files.form_of(path) == "extxyz"
+    for name, value, means in (
+        ("keys", given.positions or given.forces, of_xyz), ("length_unit", given.length, of_xyz or kind == "lammps"),
+        ("energy_unit", given.energy, of_xyz or kind == "lammps"),
+    ):  # fmt: skip
+        if value is not None and not means:
+            raise InputError(
+                f"{path} says its columns and units itself: {name} = '{value}' would have no effect",
+                remedy=f"leave [[prepare.source]] {name} out, or give this trajectory a source of its own",
+            )
+
+
+def _with_elements(path: Path, kind: str) -> tuple[Topology, int]:
+    """The elements, and the number of whole frames, of a file that names its elements."""
+    if kind == "lammps":
+        return Topology(lammps_dumps.elements_of(path), None), len(lammps_dumps.index_of(path).offsets)
+    if kind == "cp2k":
+        index = cp2k_files.index_of(path)
+        return Topology(index.elements, None), len(index.offsets)
+    if kind == "cif":
+        return read_topology(path), len(cif_models.models_of(path).positions)
+    images = ase_files.images_of(path)
+    return Topology(ase_files.elements_of(path, images, "frame"), None), len(images)
 
 
 def _counted(kind: str, path: Path, group: str | None) -> tuple[int, int]:
@@ -146,6 +207,9 @@ def _counted(kind: str, path: Path, group: str | None) -> tuple[int, int]:
     if kind == "dcd":
         with dcd_files.opened(path) as file:
             return file.header["natoms"], file.n_frames
+    if kind == "lammps":
+        index = lammps_dumps.index_of(path)
+        return index.n_atoms, len(index.offsets)
     if kind == "h5md":
         layout = h5md_files.layout_of(path, group)
         return layout.n_atoms, layout.n_frames
@@ -164,24 +228,23 @@ def _announced(path: Path) -> int | None:
         return gromacs_files.index_of(path).begun
     if kind == "dcd":
         return dcd_files.announced(path)
-    return _frames_of_xdatcar(path) if _is_xdatcar(path) else None
-
-
-def _frames_of_xdatcar(path: Path) -> int | None:
-    """How many configurations begin in an XDATCAR; ASE ends, without a word, at the first line it does not expect."""
-    opens = gzip.open if path.suffix == ".gz" else open
-    with reading(f"trajectory {path} cannot be read", WHOLE), opens(path, "rt", errors="replace") as file:
-        # Each begins with "Direct configuration=" or with "Cartesian ..."; in those of VASP 4 with an empty line.
-        return sum(line.lstrip().lower().startswith(("direct", "cartesian")) for line in file) or None
+    if kind == "lammps":
+        return lammps_dumps.index_of(path).begun
+    if kind == "cp2k":
+        return cp2k_files.index_of(path).begun
+    return ase_files.announced(path) if kind == "ase" else None
 
 
 def read_topology(path: Path) -> Topology:
-    """Elements and cell of a PDB (MDAnalysis) or mmCIF (gemmi) file, atoms in the order of the file."""
+    """Elements and cell of a PDB (MDAnalysis), mmCIF (gemmi) or program's topology, atoms in the order of the file."""
     check_is_file(path, "topology", "correct [[prepare.source]] topology")
-    readers = {".pdb": _pdb_topology, ".ent": _pdb_topology, ".cif": _mmcif_topology, ".mmcif": _mmcif_topology}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"topology {path}: '{path.suffix}' is not read", remedy=f"give one of {', '.join(readers)}")
+    readers = dict.fromkeys(PDB, _pdb_topology) | dict.fromkeys(MMCIF, _mmcif_topology)
+    reader = (readers | dict.fromkeys(PROGRAMS, _program_topology)).get(suffix_of(path))
+    if reader is None or (reader is _program_topology and path.suffix == ".gz"):
+        raise InputError(
+            f"topology {path}: '{path.suffix}' is not read",
+            remedy=f"give one of {', '.join((*readers, *PROGRAMS))}; ParmEd, VMD or MDAnalysis write PDB of others",
+        )
     topology = reader(path)
     if not topology.elements:
         raise InputError(f"topology {path} has no atoms", remedy="give the file that the simulation started from")
@@ -202,6 +265,11 @@ def _pdb_topology(path: Path) -> Topology:
         raise InputError(said, remedy=remedy)
     warn_of_alternates(path, columns.alternates)
     return Topology(columns.elements, cell, columns.space_group)
+
+
+def _program_topology(path: Path) -> Topology:
+    found = read_program_topology(path)
+    return Topology(found.elements, cell_or_none(found.cell))
 
 
 def _mmcif_topology(path: Path) -> Topology:
@@ -227,7 +295,10 @@ def cell_or_none(cell) -> tuple[float, ...] | None:
 
 def _with_topology(path: Path, topology: Path | Topology | None, n_atoms: int, n_frames: int) -> tuple[Topology, int]:
     if topology is None:
-        raise InputError(f"{path} holds no elements", remedy="give topology = a PDB or mmCIF file of the same atoms")
+        raise InputError(
+            f"{path} holds no elements",
+            remedy="give topology = a PDB, mmCIF, GRO, TPR, PSF or PRMTOP of the same atoms",
+        )
     atoms = topology if isinstance(topology, Topology) else read_topology(topology)
     if n_atoms != len(atoms.elements):
         raise InputError(
@@ -248,7 +319,8 @@ def cell_of(box: np.ndarray) -> tuple[float, ...]:
 
 def _cell_of_models(path: Path) -> tuple[float, ...] | None:
     """The one box of all models of a PDB file; InputError where CRYST1 records differ, of which models have none."""
-    with open(path, encoding="utf-8", errors="replace") as file:
+    opens = gzip.open if path.suffix == ".gz" else open
+    with opens(path, "rt", encoding="utf-8", errors="replace") as file:
         records = {line[6:54] for line in file if line.startswith("CRYST1")}
     if len(records) > 1:
         raise InputError(
@@ -307,65 +379,7 @@ def _md_frame(row: int, step) -> Frame:
     )
 
 
-def _ase_topology(path: Path) -> tuple[Topology, int]:
-    images = _ase_images(str(path), path.stat().st_mtime_ns)
-    elements = elements_of(path, images, "frame")
-    cell = images[0].cell.cellpar() if images[0].cell.rank == 3 else None
-    return Topology(elements, cell_or_none(cell)), len(images)
-
-
-def _ase_frames(path: Path, rows: range) -> Iterator[Frame]:
-    from ase import units
-
-    images = _ase_images(str(path), path.stat().st_mtime_ns)
-    for row in rows:
-        atoms = images[row]
-        forces = atoms.calc.results.get("forces") if atoms.calc else None
-        forces = None if forces is None else forces / (units.kJ / units.mol)
-        box = atoms.cell.array if atoms.cell.rank == 3 else None
-        yield Frame(row, atoms.get_positions(), forces, box, pbc=tuple(map(bool, atoms.pbc)))
-
-
-@functools.lru_cache(maxsize=2)
-def _ase_images(path: str, _modified: int) -> list:
-    """All frames of a text trajectory; such files are read from the start, so they are kept while they are in use."""
-    form = "vasp-xdatcar" if _is_xdatcar(Path(path)) else "extxyz"
-    return read_images(f"trajectory {path}", path, form, "frames", WHOLE)
-
-
-def read_images(what: str, path: Path | str, form: str, images: str, remedy: str) -> list:
-    """All images of a text file in a format of ASE. what, images: the words of errors for the file and what it holds;
-    remedy: that of a file which cannot be read."""
-    import ase.io
-
-    check_layout(Path(path), form)
-    with reading(f"{what} cannot be read by ASE as {form}", remedy):
-        # With mpi4py loaded ASE reads on one rank and sends its file to all, who asked for other files: parallel=False.
-        found = ase.io.read(path, index=":", format=form, parallel=False, do_not_split_by_at_sign=True)
-    if not found:
-        raise InputError(f"{what} has no {images}", remedy=f"give a file with {images}")
-    return found
-
-
-def elements_of(path: Path, images: list, word: str) -> tuple[str, ...]:
-    """The elements of all images of ASE; InputError, which calls them by ``word``, where they differ."""
-    elements = tuple(images[0].get_chemical_symbols())
-    for number, image in enumerate(images):
-        if tuple(image.get_chemical_symbols()) != elements:
-            raise InputError(
-                f"{path}, {word} {number}: {image.get_chemical_formula()}, {word} 0 has"
-                f" {images[0].get_chemical_formula()}, or another order",
-                remedy="give a file of the same atoms throughout, those of other molecules in files of their own",
-            )
-    return elements
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without the warnings of MDAnalysis on what a PDB lacks, or on its plans; what hpcfit needs it checks itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-_FRAMES = {"ase": _ase_frames, "dcd": dcd_files.frames, "gromacs": gromacs_files.frames, "netcdf": _md_frames}
+_FRAMES = {
+    "cif": cif_models.frames, "cp2k": cp2k_files.frames, "dcd": dcd_files.frames, "gromacs": gromacs_files.frames,
+    "netcdf": _md_frames,
+}  # fmt: skip

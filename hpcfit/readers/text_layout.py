@@ -41,6 +41,11 @@ def _wrong(path: Path, at: int, lines: Sequence[str], why: str) -> InputError:
     return InputError(f"trajectory {path}, line {at + 1}: {said}: {why}", remedy=REPAIR)
 
 
+def _numbers(words: Sequence[str]) -> bool:
+    """Whether all words are numbers; those that are not finite are named by frame and atom when frames are checked."""
+    return all(number(word) is not None for word in words)
+
+
 def _finite(words: Sequence[str]) -> bool:
     values = [number(word) for word in words]
     return all(value is not None and math.isfinite(value) for value in values)
@@ -83,14 +88,14 @@ def _columns(path: Path, at: int, lines: Sequence[str], said: str) -> tuple[str,
 def _check_row(path: Path, at: int, lines: Sequence[str], columns: tuple[str, ...] | None) -> None:
     words = lines[at].split()
     if columns is None:
-        if len(words) < 4 or not _finite(words[1:4]):
-            raise _wrong(path, at, lines, "an element and three finite numbers are to stand here")
+        if len(words) < 4 or not _numbers(words[1:4]):
+            raise _wrong(path, at, lines, "an element and three numbers are to stand here")
         return
     if len(words) != len(columns):
         raise _wrong(path, at, lines, f"{len(words)} columns, where Properties has {len(columns)}")
-    wrong = [word for word, kind in zip(words, columns) if kind in "RI" and not _finite([word])]
+    wrong = [word for word, kind in zip(words, columns) if kind in "RI" and not _numbers([word])]
     if wrong:
-        raise _wrong(path, at, lines, f"'{wrong[0]}' is no finite number")
+        raise _wrong(path, at, lines, f"'{wrong[0]}' is no number")
 
 
 # ---- XDATCAR ---------------------------------------------------------------------------------------------------------
@@ -111,7 +116,7 @@ def _check_xdatcar(path: Path, lines: Sequence[str]) -> None:
         if at >= end or not _begins(lines[at]):
             raise _wrong(path, at, lines[:end], "a configuration is to begin here")
         for row in range(at + 1, at + 1 + n):
-            if row >= end or len(lines[row].split()) < 3 or not _finite(lines[row].split()[:3]):
+            if row >= end or len(lines[row].split()) < 3 or not _numbers(lines[row].split()[:3]):
                 raise _wrong(path, row, lines[:end], f"one of the {n} rows of the configuration of line {at + 1} is"
                              " to stand here")  # fmt: skip
         at += 1 + n

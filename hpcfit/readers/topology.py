@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import warnings
 import xml.etree.ElementTree as xml
 from collections import Counter
@@ -15,9 +16,11 @@ from hpcfit.errors import InputError, check_is_file
 from hpcfit.log import logger
 from hpcfit.physics.scattering import SITE, orthogonalization
 from hpcfit.readers.bonding import IONS, formula, guessed_bonds, molecules
-from hpcfit.readers.boundary import reading
+from hpcfit.readers.boundary import quiet, reading
+from hpcfit.readers.patterns import suffix_of
 from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
-from hpcfit.readers.positions import cell_or_none, quiet
+from hpcfit.readers.positions import cell_or_none
+from hpcfit.readers.program_topologies import PROGRAMS, read_program_topology
 from hpcfit.store.particles import Particles
 
 PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")
@@ -64,7 +67,8 @@ class Structure(NamedTuple):
 
 
 class _Atoms(NamedTuple):
-    """The atoms of a structure file in its order, and its box."""
+    """The atoms of a structure file in its order, its positions and box where it has them; bonds and masses where it
+    says them itself."""
 
     names: tuple[str, ...]
     elements: tuple[str, ...]
@@ -72,23 +76,40 @@ class _Atoms(NamedTuple):
     residue_names: tuple[str, ...]
     residue_numbers: tuple[int, ...]
     chains: tuple[str, ...]
-    positions: np.ndarray
+    positions: np.ndarray | None
     box: np.ndarray | None
+    bonds: np.ndarray | None = None
+    masses: np.ndarray | None = None
 
 
 def read_particles(path: Path, system: SystemFacts | None = None) -> Particles:
-    """The particles of a PDB or mmCIF file, with the masses and constraints of its System where there is one.
+    """The particles of a PDB, mmCIF, GRO, TPR, PSF or PRMTOP file or a data file of LAMMPS, with the masses and
+    constraints of its System where there is one.
 
-    Bonds are those that OpenMM makes for standard residues and CONECT records; atoms that it leaves alone in a residue
-    are bonded by distance. Without a System masses are those of the elements, and constraints are not known.
+    Bonds and masses are the file's own where it has them. Else bonds are those that OpenMM makes for standard residues
+    and CONECT records; atoms that it leaves alone in a residue are bonded by distance. Without a System masses are
+    those of the elements, and constraints are not known.
     Raises InputError for files that cannot be read, or that are of other particles than the System.
     """
-    return read_structure(path, system).particles
+    return _particles(path, _read_atoms(path), system)
+
+
+def read_atoms(path: Path) -> Particles:
+    """The particles of a topology (see ``read_particles``) without bonds, for which nothing needs to be found."""
+    atoms = _read_atoms(path)._replace(bonds=np.empty((0, 2), int))
+    return _particles(path, atoms, None)
 
 
 def read_structure(path: Path, system: SystemFacts | None = None) -> Structure:
-    """The particles of a PDB or mmCIF file (see ``read_particles``), and where they lie in its first model."""
+    """The particles of a topology that holds positions (see ``read_particles``), and where they lie in its first
+    model."""
     atoms = _read_atoms(path)
+    if atoms.positions is None:
+        raise InputError(f"{path} holds no positions", remedy="give a PDB, mmCIF or GRO of the same atoms")
+    return Structure(_particles(path, atoms, system), atoms.positions, atoms.box)
+
+
+def _particles(path: Path, atoms: _Atoms, system: SystemFacts | None) -> Particles:
     if system is not None and len(system.masses) != len(atoms.names):
         raise InputError(
             f"topology {path} has {len(atoms.names)} atoms, its System has {len(system.masses)} particles",
@@ -96,9 +117,9 @@ def read_structure(path: Path, system: SystemFacts | None = None) -> Structure:
         )
     _check_elements(path, atoms, system)
     atoms = atoms._replace(elements=tuple("" if element == SITE else element for element in atoms.elements))
-    particles = Particles(*atoms[:6], _masses(atoms.elements), _bonds(path, atoms))
-    particles = particles if system is None else with_system(particles, system)
-    return Structure(particles, atoms.positions, atoms.box)
+    masses = _masses(atoms.elements) if atoms.masses is None else atoms.masses
+    particles = Particles(*atoms[:6], masses, _bonds(path, atoms) if atoms.bonds is None else atoms.bonds)
+    return particles if system is None else with_system(particles, system)
 
 
 def with_system(particles: Particles, system: SystemFacts) -> Particles:
@@ -181,14 +202,23 @@ def _check_elements(path: Path, atoms: _Atoms, system: SystemFacts | None) -> No
 
 def _read_atoms(path: Path) -> _Atoms:
     check_is_file(path, "topology", "correct [[prepare.source]] topology")
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
+    if path.suffix.lower() in PROGRAMS:
+        return _program_atoms(path)
     if suffix not in PDB + MMCIF:
-        raise InputError(f"topology {path}: '{suffix}' is not read", remedy=f"give one of {', '.join(PDB + MMCIF)}")
+        known = ", ".join((*PDB, *MMCIF, *PROGRAMS))
+        raise InputError(f"topology {path}: '{suffix}' is not read", remedy=f"give one of {known}")
     with reading(f"topology {path} cannot be read", "check the file"):
         atoms = _pdb_atoms(path) if suffix in PDB else _mmcif_atoms(path)
     if not atoms.names:
         raise InputError(f"topology {path} has no atoms", remedy="give the file that the simulation started from")
     return atoms
+
+
+def _program_atoms(path: Path) -> _Atoms:
+    found = read_program_topology(path)
+    box = _box(found.cell)
+    return _Atoms(*found[:7], box, found.bonds, found.masses)
 
 
 def _pdb_atoms(path: Path) -> _Atoms:
@@ -277,11 +307,13 @@ def _openmm_bonds(path: Path, atoms: _Atoms) -> np.ndarray | None:
         from openmm import app
     except ImportError:
         return None
-    reader = app.PDBFile if path.suffix.lower() in PDB else app.PDBxFile
+    reader = app.PDBFile if suffix_of(path) in PDB else app.PDBxFile
+    opens = gzip.open if path.suffix == ".gz" else open
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            topology = reader(str(path)).topology
+            with opens(path, "rt") as file:
+                topology = reader(file).topology
         except Exception:  # it raises whatever its parsing met; the file was read already
             return None
     elements = ["" if atom.element is None else atom.element.symbol for atom in topology.atoms()]

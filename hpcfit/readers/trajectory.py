@@ -7,16 +7,25 @@ import functools
 import glob
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.physics.scattering import DensityFFT, FFTError, fractional_coordinates, orthogonalization
+from hpcfit.physics.scattering import (
+    XRAY,
+    DensityFFT,
+    FFTError,
+    FormFactors,
+    fractional_coordinates,
+    orthogonalization,
+)
+from hpcfit.readers.ase_files import NOT_GIVEN, Given
 from hpcfit.readers.frame_folders import folder_digest, is_frame_folder
-from hpcfit.readers.positions import Reader, TrajectoryReader, cell_of, has_elements, open_positions
+from hpcfit.readers.positions import Reader, TrajectoryReader, cell_of, files_of, has_elements, open_positions
+from hpcfit.readers.selection import Chosen, chosen_atoms
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.frame import Frame, Topology
 from hpcfit.store.pieces import check_finished, pieces_digest
@@ -27,11 +36,13 @@ LARGEST_ANGLE_CHANGE = 3.0  # degrees
 
 
 class Scattering(NamedTuple):
-    """Options of computed structure factors: the store's reflections, d_min (A), and a grid finer by oversampling."""
+    """Options of computed structure factors: the store's reflections, d_min (A), a grid finer by oversampling, and what
+    scatters."""
 
     reflections: Reflections
     d_min: float
     oversampling: float
+    form_factors: FormFactors = XRAY
 
     @property
     def box(self) -> tuple[float, ...]:
@@ -42,13 +53,15 @@ class Scattering(NamedTuple):
 
 @dataclass(frozen=True)
 class ReaderSource:
-    """An opened file as a source of frames. rows: the frames of it that are used, start:stop:stride of the config."""
+    """An opened file as a source of frames. rows: the frames of it that are used, start:stop:stride of the config;
+    chosen: the atoms of it that are used, None for all."""
 
     name: str
     label: str
     reader: Reader
     rows: range
     inputs: dict[str, str]  # file -> SHA-256
+    chosen: Chosen | None = field(default=None, kw_only=True)
 
     @property
     def path(self) -> Path:
@@ -56,9 +69,13 @@ class ReaderSource:
         return self.reader.path
 
     @property
-    def group(self) -> str:
-        """The group of particles of an H5MD that has several, which decides what is read as its bytes do."""
-        return (self.reader.group or "") if isinstance(self.reader, TrajectoryReader) else ""
+    def chosen_by(self) -> str:
+        """Words of the config that decide what is read, as the bytes of files do: the group of an H5MD with several,
+        columns and units, a selection of atoms."""
+        if not isinstance(self.reader, TrajectoryReader):
+            return ""
+        group, given = self.reader.group or "", self.reader.given
+        return f"{group}{'' if given == NOT_GIVEN else given}{self.chosen.selection if self.chosen else ''}"
 
     @property
     def n_frames(self) -> int:
@@ -68,12 +85,12 @@ class ReaderSource:
     @property
     def digest(self) -> str:
         """SHA-256 over all inputs."""
-        return hashlib.sha256("".join([*self.inputs.values(), self.group]).encode()).hexdigest()
+        return hashlib.sha256("".join([*self.inputs.values(), self.chosen_by]).encode()).hexdigest()
 
     def read(self, start: int, stop: int) -> Iterator[Frame]:
         """Frames start to stop - 1 of `rows` as the file has them."""
         with contextlib.closing(self.reader.frames(self.rows[start:stop])) as found:
-            yield from found
+            yield from found if self.chosen is None else map(self.chosen.of, found)
 
 
 @dataclass(frozen=True)
@@ -89,8 +106,9 @@ class TrajectorySource(ReaderSource):
 
     @property
     def topology(self) -> Topology:
-        """Elements and cell."""
-        return self.reader.topology
+        """Elements and cell, of the atoms that are used."""
+        found = self.reader.topology
+        return found if self.chosen is None else found._replace(elements=self.chosen.among(found.elements))
 
     def on(self, scattering: Scattering) -> TrajectorySource:
         """Return this source, giving these structure factors."""
@@ -125,14 +143,15 @@ class TrajectorySource(ReaderSource):
     def _fft(self) -> DensityFFT:
         s = self.scattering
         return _density_fft(
-            self.topology.elements, s.box, np.asarray(s.reflections.hkl, np.int32).tobytes(), s.d_min, s.oversampling
-        )
+            self.topology.elements, s.box, np.asarray(s.reflections.hkl, np.int32).tobytes(), s.d_min, s.oversampling,
+            s.form_factors,
+        )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=1)
-def _density_fft(elements, box, hkl: bytes, d_min: float, oversampling: float) -> DensityFFT:
+def _density_fft(elements, box, hkl: bytes, d_min: float, oversampling: float, form_factors) -> DensityFFT:
     # Shards of one topology follow each other; the model of a million atoms is not to be built for each.
-    return DensityFFT(elements, box, np.frombuffer(hkl, np.int32).reshape(-1, 3), d_min, oversampling)
+    return DensityFFT(elements, box, np.frombuffer(hkl, np.int32).reshape(-1, 3), d_min, oversampling, form_factors)
 
 
 def check_finite(path: Path, row: int, what: str, values: np.ndarray) -> None:
@@ -162,22 +181,25 @@ def _check_box(box, cell, path: Path, row: int) -> None:
 
 
 def open_trajectory(
-    path: Path, topology: Path | None, label: str, frames: slice, group: str | None = None
-) -> TrajectorySource:
-    """Open one trajectory file, with its topology where the format has no elements, cut to a range of frames; group:
-    of its particles, of an H5MD that has several.
+    path: Path, topology: Path | None, label: str, frames: slice, group: str | None = None, given: Given = NOT_GIVEN,
+    selection: str | None = None,
+) -> TrajectorySource:  # fmt: skip
+    """Open one trajectory file, with its topology where the format has no elements, cut to a range of frames and to a
+    selection of atoms; group: of its particles, of an H5MD that has several; given: see `Given`.
 
     Raises InputError for files that are missing, damaged, of unknown format, of other atoms, or without frames.
     """
-    reader, rows = opened_rows(path, topology, frames, group)
-    return TrajectorySource(path.name, label, reader, rows, _digests(path, topology, rows))
+    reader, rows = opened_rows(path, topology, frames, group, given)
+    chosen = None if selection is None else chosen_atoms(selection, reader, topology)
+    inputs = _digests(path, topology, rows, with_topology=chosen is not None)
+    return TrajectorySource(path.name, label, reader, rows, inputs, chosen=chosen)
 
 
 def opened_rows(
-    path: Path, topology: Path | Topology | None, frames: slice, group: str | None = None
+    path: Path, topology: Path | Topology | None, frames: slice, group: str | None = None, given: Given = NOT_GIVEN
 ) -> tuple[TrajectoryReader, range]:
     """The reader of a trajectory, and which of its frames are used; raises as `open_trajectory`."""
-    reader = open_positions(path, topology, group)
+    reader = open_positions(path, topology, group, given)
     rows = chosen_rows(path, reader.n_frames, frames)
     _check_count(reader, frames.stop)
     next(reader.frames(rows[-1:]))  # a truncated file is found before hours are spent on its first frames
@@ -195,14 +217,19 @@ def chosen_rows(path: Path, n_frames: int, frames: slice) -> range:
     return rows
 
 
-def _digests(path: Path, topology: Path | None, rows: range) -> dict[str, str]:
-    """What is read of a trajectory: file -> SHA-256. Of one in pieces, what the used frames follow from."""
+def _digests(path: Path, topology: Path | None, rows: range, *, with_topology: bool) -> dict[str, str]:
+    """What is read of a trajectory: file -> SHA-256. with_topology: of the topology too, where one is given."""
+    files = [topology] if topology is not None and (with_topology or not has_elements(path)) else []
+    return digests_of(path, rows) | {str(file): sha256_of_file(file) for file in files}
+
+
+def digests_of(path: Path, rows: range) -> dict[str, str]:
+    """SHA-256 of the files of a trajectory, by file; of one in pieces, of what the used frames follow from."""
     if is_frame_folder(path):
         return {str(path): folder_digest(path)}
     if path.is_dir():
         return {str(path): pieces_digest(path, rows[-1])}
-    files = [path] if has_elements(path) else [path, topology]
-    return {str(file): sha256_of_file(file) for file in files}
+    return {str(file): sha256_of_file(file) for file in files_of(path)}
 
 
 def _check_count(reader: TrajectoryReader, stop: int | None) -> None:

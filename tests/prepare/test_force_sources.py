@@ -155,7 +155,7 @@ def test_nan_names_file_frame_and_atom(tmp_path, name, part, noun, row):
 @pytest.mark.parametrize(
     ("units", "words"),
     [
-        (("A", "kJ/mol"), r"distance to the nearest atom is 0\.0\d+ A .*\n.*fit nm \(0\.\d+ A\): correct length_unit"),
+        (("A", "kJ/mol"), r"of hydrogens to the nearest atom is 0\.1 A .*\n.*fit nm \(1 A\): correct length_unit"),
         (("kcal", "kJ/mol"), "must be 'A', 'nm' or 'bohr'"),
     ],
 )
@@ -171,6 +171,32 @@ def test_nm_in_a_file_of_angstroms_are_wrong_units(tmp_path):
     write(tmp_path, "run.extxyz", what._replace(positions=what.positions / 10, box=what.box / 10))
     with pytest.raises(InputError, match=r"run.extxyz, frame 0: wrong units\?.*\n.*the numbers fit nm"):
         prepared(write_config(tmp_path, table("run.extxyz")))
+
+
+@pytest.mark.parametrize(("unit", "words"), [("A", r"is 1\.89 A .*\n.*bohr \(1 A\)"), ("bohr", r"is 0\.529 A")])
+def test_bohr_and_angstroms_are_told_apart_by_hydrogens(tmp_path, unit, words):
+    factor = 1 / BOHR if unit == "A" else 1.0
+    what = truth()
+    what = what._replace(positions=what.positions * factor, box=what.box * factor)
+    np.savez(tmp_path / "run.npz", positions=what.positions, forces=what.forces)
+    write(tmp_path, "run.trr", what)  # and the topology
+    more = f'topology = "water.pdb"\nlength_unit = "{unit}"\nenergy_unit = "kJ/mol"\n'
+    with pytest.raises(InputError, match=words):
+        prepared(write_config(tmp_path, '[[prepare.source]]\narrays = "run.npz"\n' + more))
+
+
+@pytest.mark.parametrize("element", ["Ar", "Na"])
+def test_a_dilute_gas_is_none_of_wrong_units(tmp_path, caplog, element):
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import write as write_images
+
+    image = Atoms([element] * 3, [[0, 0, 0], [0, 0, 60], [45, 0, 20]], cell=[100.0] * 3, pbc=True)
+    image.calc = SinglePointCalculator(image, forces=np.ones((3, 3)))
+    write_images(tmp_path / "gas.extxyz", image)
+    store = prepared(write_config(tmp_path, '[[prepare.source]]\ntrajectory = "gas.extxyz"\n'))
+    assert store.n_frames == 1
+    assert "gas.extxyz, frame 0: wrong units?" in caplog.text
 
 
 def test_forces_that_are_all_zero(tmp_path):
@@ -305,14 +331,21 @@ def test_a_system_of_other_particles(tmp_path):
         ("d_min = 2.0\nsample = 3\n", table("run.trr"), "with content = 'forces' d_min, sample would have no effect"),
         ("positions = true\n", table("run.trr"), "positions would have no effect"),
         ("", '[[prepare.source]]\nmtz = "*.mtz"\n', "`mtz` gives no forces"),
-        ("", table("run.trr") + 'length_unit = "nm"\n', "the units of trajectory are known"),
+        ("", '[[prepare.source]]\ndeepmd = "data"\ntime_unit = "fs"\n', "the times of deepmd are known"),
         ("", table("run.npz", 'topology = "water.pdb"\n'), "arrays say neither atoms nor units"),
-        ("", table("run.trr") + 'keys = { positions = "x" }\n', "`keys` names arrays of `arrays`"),
+        ("", table("run.trr") + 'keys = { box = "x" }\n', "keys of a trajectory are positions and forces"),
     ],
 )
 def test_keys_without_effect_are_refused(tmp_path, keys, source, words):
     with pytest.raises(InputError, match=words):
         load_config(write_config(tmp_path, source, keys=keys))
+
+
+@pytest.mark.parametrize("key", ['length_unit = "nm"', 'energy_unit = "eV"', 'keys = { positions = "x" }'])
+def test_a_format_that_says_its_units_and_columns_is_not_overruled(tmp_path, key):
+    write(tmp_path, "run.trr")
+    with pytest.raises(InputError, match=r"run.trr says its columns and units itself"):
+        prepared(write_config(tmp_path, table("run.trr") + key + "\n"))
 
 
 def test_forces_are_not_made_for_structure_factors(tmp_path):

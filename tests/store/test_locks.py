@@ -84,9 +84,13 @@ def test_the_second_is_told_who_is_the_first(tmp_path):
 
 
 def test_it_goes_with_an_error_and_what_was_written_stays(tmp_path):
-    with pytest.raises(ZeroDivisionError), locked(tmp_path / "run", Ranks()):
-        (tmp_path / "run/result").touch()
-        raise ZeroDivisionError
+    def write_and_fail():
+        with locked(tmp_path / "run", Ranks()):
+            (tmp_path / "run/result").touch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["result"]
 
 

@@ -232,7 +232,8 @@ def test_formulas_in_hills_order():
     [
         ("a.pdb", "END\n", "a.pdb"),
         ("a.cif", "nonsense", "a.cif cannot be read"),
-        ("a.gro", "", r"'\.gro' is not read"),
+        ("a.gro", "", r"a.gro cannot be read as GRO: ValueError: it is empty"),
+        ("a.mol2", "", r"'\.mol2' is not read"),
         ("none.pdb", None, "none.pdb does not exist"),
     ],
 )

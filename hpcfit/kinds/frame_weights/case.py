@@ -19,6 +19,7 @@ from hpcfit.fit.many import AT_ONCE
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
 from hpcfit.kinds.frame_weights.groups import FrameGroups, group_frames
+from hpcfit.kinds.frame_weights.indexing import as_text, indexings
 from hpcfit.kinds.frame_weights.live_weights import LiveWeights
 from hpcfit.kinds.frame_weights.observed import Observed, observe
 from hpcfit.kinds.frame_weights.orbit_choice import OrbitChoice, choose_orbits
@@ -28,7 +29,7 @@ from hpcfit.kinds.frame_weights.problem import FrameWeights, PriorRows, Regulari
 from hpcfit.kinds.frame_weights.tiling import Tiling, make_tiling
 from hpcfit.kinds.frame_weights.weight_kinds import WEIGHT_KINDS
 from hpcfit.log import inputs, logger
-from hpcfit.readers.maps import DiffuseMap, read_map
+from hpcfit.readers.maps import DiffuseMap, operator_of, read_map
 from hpcfit.store.catalog import Block
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.stream import ByFrames, ByReflections, FromDisk, InMemory, StructureFactors
@@ -85,6 +86,24 @@ class FrameWeightsCase:
         return [
             "two frames have the same CC at any weights: these weights say nothing; give several frames of each state"
         ]
+
+    def inspect(self) -> dict[str, str]:
+        """CC at uniform weights for each way to index the map, see ``indexing``."""
+        found = indexings(self.store, self.blocks, self.measured, self.config.problem.laue)
+        given = operator_of(self.config.experiment.reindex or "h,k,l")
+        texts = [as_text(one.operator @ given) for one in found]
+        best = max(range(len(found)), key=lambda number: found[number].without_rings, default=0)
+        if found and found[best].beats(found[0]):
+            inputs.warning(
+                'the map agrees better with the frames as [experiment] reindex = "%s": CC %.3f for %.3f, without rings'
+                " %.3f for %.3f, at uniform weights",
+                texts[best], found[best].cc, found[0].cc, found[best].without_rings, found[0].without_rings,
+            )  # fmt: skip
+        return {
+            f"reindex {text}": f"CC {one.cc:.3f}, {one.without_rings:.3f} without rings, at uniform weights over"
+            f" {one.orbits} orbits"
+            for text, one in zip(texts, found)
+        }
 
     def labels(self) -> list[str]:
         """The label of each block, or its source where it has none."""

@@ -12,6 +12,7 @@ from hpcfit.log import logger
 from hpcfit.physics import reciprocal
 
 SAME_VALUE, MOSTLY = 1e-5, 0.99  # of the standard deviation of a map; of its reflections
+SAMPLE, MOSTLY_OF_SOME = 2000, 0.9  # reflections whose mates are compared first; of them
 
 if TYPE_CHECKING:
     from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
@@ -104,30 +105,33 @@ def _mates(hkl: np.ndarray, observed: np.ndarray, reflections: Reflections, meas
 
 
 def _symmetry_of(hkl: np.ndarray, observed: np.ndarray, reflections: Reflections) -> str | None:
-    """The largest Laue class that the cell has and whose mates have equal values: one that the map was averaged over
-    without saying so. None where there is none."""
+    """The Laue class of most operations that the cell has and whose mates have equal values: one that the map was
+    averaged over without saying so. None where there is none."""
     least = SAME_VALUE * np.std(observed)
-    best, number = None, len(hkl)
-    for name in reciprocal.LAUE_CLASSES:
+    looked_up = reciprocal.Lookup(hkl, reflections.ndiv)
+    some = np.unique(np.linspace(0, len(hkl) - 1, min(len(hkl), SAMPLE)).round().astype(int))
+    for name in sorted(reciprocal.LAUE_CLASSES, key=lambda one: -len(reciprocal.laue_operations(one))):
         operations = reciprocal.laue_operations(name)
         if not reciprocal.keeps_metric(operations, reflections.cell):
             continue
         if not reciprocal.maps_lattice(operations, reflections.ndiv):
             continue
+        here, there = looked_up.mates(some, operations)
+        same = np.abs(observed[here] - observed[there]) <= 2 * least
+        if not len(same) or np.mean(same) < MOSTLY_OF_SOME:
+            continue
         orbit = reciprocal.laue_orbits(hkl, operations, reflections.ndiv)[0]
         count = np.bincount(orbit)
         mean = np.bincount(orbit, observed) / count
         mates = count[orbit] > 1
-        equal = np.abs(observed - mean[orbit])[mates] <= least
-        if mates.any() and np.mean(equal) > MOSTLY and len(count) < number:
-            best, number = name, len(count)
-    if best is not None:
-        logger.info(
-            "the map names no space group, but its values are equal over the Laue class %s: %d orbits are %d different"
-            " ones, whose mates are held out together",
-            best, len(hkl), number,
-        )  # fmt: skip
-    return best
+        if np.mean(np.abs(observed - mean[orbit])[mates] <= least) > MOSTLY:
+            logger.info(
+                "the map names no space group, but its values are equal over the Laue class %s: %d orbits are %d"
+                " different ones, whose mates are held out together",
+                name, len(hkl), len(count),
+            )  # fmt: skip
+            return name
+    return None
 
 
 def _half_sets(measured: DiffuseMap, used_voxels: np.ndarray, voxel_orbit: np.ndarray) -> np.ndarray | None:
