@@ -55,17 +55,14 @@ def _finite(words: Sequence[str]) -> bool:
 
 
 def _check_extxyz(path: Path, lines: Sequence[str]) -> None:
-    """The columns of every row are those that Properties name, in all frames alike; without it at least four."""
-    at, first = 0, None
+    """The columns of every row are those that Properties name; without it at least four."""
+    at = 0
     while any(line.strip() for line in lines[at:]):
         if not lines[at].strip().isdecimal() or at + 1 >= len(lines):
             raise _wrong(path, at, lines, "a number of atoms is to stand here")
         n, comment = int(lines[at]), lines[at + 1]
         named = PROPERTIES.search(comment)
         columns = None if named is None else _columns(path, at + 1, lines, named[1])
-        first = columns if at == 0 else first
-        if columns != first:
-            raise _wrong(path, at + 1, lines, "its columns (Properties) are not those of the first frame")
         wrong = [word for found in NUMBERS.findall(comment) for word in found.strip('"').split() if not _finite([word])]
         if wrong:
             raise _wrong(path, at + 1, lines, f"'{wrong[0]}' is no finite number")
