@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -39,6 +39,13 @@ class DataTables(NamedTuple):
     def width(self) -> int:
         """The number of averages it takes: two of each torsion, cos and cos^2."""
         return self.size * (1 if self.curve < 0 else 2)
+
+    def groups(self, number: int) -> list[Hashable]:
+        """The group of each datum, which folds hold out whole: itself where none is given. None: it is not fitted.
+        number: of the set, which tells its data from those of others."""
+        if self.config.held_out:
+            return [None] * self.size
+        return self.config.groups or [(number, row) for row in range(self.size)]
 
     def features(self, rows: slice) -> np.ndarray:
         """The numbers of some frames that are averaged, [n, width] (see ``averages.Data``)."""
@@ -102,6 +109,30 @@ def data_of(ensembles: Sequence[Sequence[DataTables]]) -> Data:
             )  # fmt: skip
             column += one.width
     return Data(*(np.concatenate(leaves) for leaves in zip(*parts)), Adjusted.of(adjusted))
+
+
+def groups_of(tables: Sequence[DataTables]) -> list[Hashable]:
+    """The group of each datum of the sets of one ensemble, in their order."""
+    return [group for number, one in enumerate(tables) for group in one.groups(number)]
+
+
+def dealt_folds(ensembles: Sequence[Sequence[DataTables]], n_folds: int, seed: int) -> list[np.ndarray]:
+    """The fold of each datum of each ensemble, -1 for those of a validation set: groups are dealt out in an order that
+    is drawn. Raises InputError where there are fewer groups than folds."""
+    dealt, found, random = 0, [], np.random.default_rng((n_folds, seed))
+    for tables in ensembles:
+        of_datum = groups_of(tables)
+        groups = dict.fromkeys(group for group in of_datum if group is not None)
+        order = random.permutation(len(groups))
+        folds = dict(zip(groups, ((dealt + np.argsort(order)) % n_folds).tolist()))
+        found.append(np.array([folds.get(group, -1) for group in of_datum]))
+        dealt += len(groups)
+    if n_folds > dealt:
+        raise InputError(
+            f"[problem] folds = {n_folds} of {dealt} data, or groups of them, that are fitted",
+            remedy=f"use at most {dealt} folds",
+        )
+    return found
 
 
 def check_alike(tables: Sequence[NumberTable | TextTable], whose: str) -> None:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.readers.bonding import nearest_distances
 
 # In A and kJ/mol: CODATA 2022, 10.1103/RevModPhys.97.025002 (the calorie of thermochemistry is 4.184 J by definition).
 LENGTHS = {"A": 1.0, "nm": 10.0, "bohr": 0.529177210544}
@@ -38,6 +37,8 @@ def check_plausible(
 
     where: file and frame; units: those that it was said to be in.
     """
+    from hpcfit.readers.bonding import nearest_distances  # it needs SciPy, which most readers of units do not
+
     nearest = float(np.median(nearest_distances(positions, box))) if len(positions) > 1 else NEAREST[0]
     strength = float(np.sqrt(np.mean(np.sum(np.square(forces, dtype=float), axis=1))))
     if strength == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,14 @@ from hpcfit.fit.reduction import Sum
 from hpcfit.kinds.force_field.tabulated.config import CorrectionConfig, CurveConfig, EnsembleConfig, Prices
 from hpcfit.kinds.force_field.tabulated.problem import JointFit, Prior, Scales
 from hpcfit.observables.curves import CIRCLE, whitening
-from hpcfit.observables.frame_tables import DataTables, check_alike, data_of, given_weights, open_data
+from hpcfit.observables.frame_tables import (
+    DataTables,
+    check_alike,
+    data_of,
+    dealt_folds,
+    given_weights,
+    open_data,
+)
 from hpcfit.readers.tables import NumberTable, open_table
 from hpcfit.store.files import sha256_of_file
 
@@ -46,14 +53,6 @@ class Ensemble(NamedTuple):
     def width(self) -> int:
         """The number of averages that all data take."""
         return sum(data.width for data in self.data)
-
-    def groups(self) -> list[Hashable]:
-        """The group of each datum, which folds hold out whole: itself where none is given. None: it is not fitted."""
-        return [
-            None if data.config.held_out else (number, row) if data.config.groups is None else data.config.groups[row]
-            for number, data in enumerate(self.data)
-            for row in range(data.size)
-        ]
 
     def centred_terms(self, rows: slice) -> np.ndarray:
         """The sums of terms of some frames without their means, [n, K] kT."""
@@ -91,7 +90,8 @@ class TabulatedCase:
         choice = config.problem
         found = [_open_ensemble(one, choice.correction, choice.curve) for one in choice.ensemble]
         _check_terms_vary(choice.correction, found)
-        _check_folds(choice.n_folds, found)
+        if choice.n_folds:
+            dealt_folds([one.data for one in found], choice.n_folds, choice.fold_seed)
         return cls(config, found)
 
     @property
@@ -289,12 +289,3 @@ def _check_terms_vary(corrections: Sequence[CorrectionConfig], ensembles: Sequen
                 f"correction '{one.name}': its term is the same in all frames, so that no data tell anything of it",
                 remedy="leave it out, or correct its columns",
             )
-
-
-def _check_folds(n_folds: int, ensembles: Sequence[Ensemble]) -> None:
-    groups = sum(len({group for group in one.groups() if group is not None}) for one in ensembles)
-    if n_folds > groups:
-        raise InputError(
-            f"[problem] folds = {n_folds} of {groups} data, or groups of them, that are fitted",
-            remedy=f"use at most {groups} folds",
-        )
