@@ -60,7 +60,7 @@ class Data(NamedTuple):
 
 
 class Adjustment(NamedTuple):
-    """What each adjusted set is compared by, scale c + offset, [n] each."""
+    """The factor and the constant of each adjusted set, [n] each: scale c + offset is compared."""
 
     scale: Any
     offset: Any
@@ -98,8 +98,8 @@ def half_chi2(data: Data, averages: Any, curves: Any) -> Any:
 
 
 def in_units_of_measurements(data: Data, off: np.ndarray) -> np.ndarray:
-    """What was calculated, adjusted, beside ``measured``, from the deviations [N]; distances also where intensities
-    are compared."""
+    """The calculated numbers, adjusted, in the unit of ``measured``, from the deviations [N]; distances also where
+    intensities are compared."""
     plain = data.measured + data.sigma * off
     power = np.where(data.power > 0, data.power, 1)
     # 1 - X = off p sigma / r of intensities, X = mean of (r / measured)^-p

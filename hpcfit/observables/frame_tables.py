@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class DataTables(NamedTuple):
     offset: rad, added to its torsions; curve: the number of its curve, -1 for none."""
 
     config: AveragedConfig
-    frames: NumberTable | TextTable
+    frames: Any  # a NumberTable, or what has its fields and rows
     measured: Measurements
     power: int
     intensities: bool
@@ -60,7 +61,8 @@ def open_data(config: AveragedConfig, curves: Sequence[CurveConfig]) -> DataTabl
     """Open and check the tables of a set of data. Raises InputError with file, place and remedy."""
     measured = _open_measured(config)
     labelled = any(name != str(row) for row, name in enumerate(measured.names))
-    frames = open_calculated(config.calculated or config.torsions, measured.names, labelled)
+    power = config.power or measured.power or 0
+    frames = _open_frames(config, measured, labelled, power)
     if len(measured.value) != len(frames.names):
         raise InputError(
             f"data '{config.name}': {frames.path} has {len(frames.names)} columns, {measured.path} has"
@@ -73,7 +75,6 @@ def open_data(config: AveragedConfig, curves: Sequence[CurveConfig]) -> DataTabl
             " rows",
             remedy="give the group of each datum",
         )
-    power = config.power or measured.power or 0
     if power:
         _check_lengths(measured, frames)
     if config.compared is not None and not power:
@@ -135,7 +136,7 @@ def dealt_folds(ensembles: Sequence[Sequence[DataTables]], n_folds: int, seed: i
     return found
 
 
-def check_alike(tables: Sequence[NumberTable | TextTable], whose: str) -> None:
+def check_alike(tables: Sequence[Any], whose: str) -> None:
     """Raise InputError unless all tables have a row for each of the same frames. whose: in words."""
     for other in tables[1:]:
         if other.n_rows != tables[0].n_rows:
@@ -158,6 +159,20 @@ def given_weights(table: NumberTable | None, n_frames: int) -> np.ndarray:
     return values[:, 0] / values.sum()
 
 
+def _open_frames(config: AveragedConfig, measured: Measurements, labelled: bool, power: int) -> Any:
+    """The numbers of frames: of a file, or computed of positions."""
+    if config.positions is None:
+        return open_calculated(config.calculated or config.torsions, measured.names, labelled)
+    from hpcfit.observables.computed import PositionTable  # JAX and HDF5, which files need not
+
+    return PositionTable(config, measured.names, power)
+
+
+def stores_of(tables: Sequence[DataTables]) -> dict[str, str]:
+    """The digests of the stores of positions that data are computed of, by name."""
+    return {f"positions {one.config.name}": one.frames.digest() for one in tables if one.config.positions is not None}
+
+
 def _open_measured(config: AveragedConfig) -> Measurements:
     """A table of two columns, or text; bounds that the config gives are those of all data."""
     path = config.measured
@@ -171,7 +186,7 @@ def _open_measured(config: AveragedConfig) -> Measurements:
     return found._replace(bound=np.full(len(found.value), SIDES[config.bound]))
 
 
-def _of_table(path) -> Measurements:
+def _of_table(path: Path) -> Measurements:
     table = open_table(path)
     if len(table.names) != 2:
         raise InputError(f"{path} has {len(table.names)} columns", remedy="give two: the measured value and its sigma")
@@ -181,7 +196,7 @@ def _of_table(path) -> Measurements:
     return Measurements(path, tuple(map(str, range(len(values)))), *values.T, np.zeros(len(values), int))
 
 
-def _check_lengths(measured: Measurements, frames: NumberTable | TextTable) -> None:
+def _check_lengths(measured: Measurements, frames: Any) -> None:
     lengths, remedy = "data of power are distances, above 0", "give distances, or leave power out"
     bad = np.flatnonzero(measured.value <= 0)
     if len(bad):
@@ -191,4 +206,6 @@ def _check_lengths(measured: Measurements, frames: NumberTable | TextTable) -> N
             f" {lengths}",
             remedy=remedy,
         )
+    if not isinstance(frames, NumberTable | TextTable):
+        return  # computed, of different atoms
     check_all(frames, frames.rows(slice(None)) > 0, lengths, remedy)

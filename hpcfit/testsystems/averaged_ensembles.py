@@ -7,6 +7,7 @@ BME: `exp.dat` and `calc.dat`, with a line a frame.
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,13 @@ import numpy as np
 
 from hpcfit.physics.reciprocal import sphere
 from hpcfit.physics.scattering import diffuse_intensity
+from hpcfit.store.catalog import write_catalog
+from hpcfit.store.frame import NOT_PERIODIC, Frame
+from hpcfit.store.particles import Particles
+from hpcfit.store.positions import PositionContent
 from hpcfit.store.reference import Reflections
+from hpcfit.store.shard import ShardPlan
+from hpcfit.store.writer import ShardWriter
 from hpcfit.testsystems.synthetic import Source, write_map, write_store
 
 SHARES = (0.7, 0.3)  # of the states in the true ensemble
@@ -48,7 +55,7 @@ class Ensemble(NamedTuple):
 
     @property
     def distances(self) -> np.ndarray:
-        """Of ``PAIRS``, [T, M] A."""
+        """The distances of ``PAIRS``, [T, M] A."""
         i, j = np.transpose(PAIRS)
         return np.linalg.norm(self.positions[:, i] - self.positions[:, j], axis=-1)
 
@@ -98,7 +105,7 @@ def write(folder: Path, n_frames: int = 400, n_true: int = 4000, seed: int = 0) 
 
 
 def write_joint(folder: Path, experiments: str, n_frames: int = 256, d_min: float = 6.0, seed: int = 0) -> Path:
-    """The same beside a diffuse map of the true ensemble, and a store of the candidates, a source a state; the config.
+    """Write the tables, a diffuse map of the true ensemble, and a store of the candidates, a source a state; the config.
 
     experiments: lines of [problem] and tables below it.
     """
@@ -119,6 +126,27 @@ def write_joint(folder: Path, experiments: str, n_frames: int = 256, d_min: floa
         encoding="utf-8",
     )
     return config
+
+
+def write_positions(folder: Path, positions: np.ndarray, shard_frames: int = 128) -> None:
+    """A store of positions [T, N, 3] A of carbon atoms, as `hpcfit prepare` would write it."""
+    n = positions.shape[1]
+    particles = Particles(
+        tuple(f"C{i}" for i in range(n)), ("C",) * n, np.zeros(n), ("MOL",), (1,), ("A",), np.full(n, 12.011),
+        np.zeros((0, 2), int),
+    )  # fmt: skip
+    content = PositionContent(particles, False, NOT_PERIODIC)
+    store, plans = content.begin(folder, {}), []
+    for start in range(0, len(positions), shard_frames):
+        stop, digest = min(start + shard_frames, len(positions)), hashlib.sha256(positions.tobytes()).hexdigest()
+        plan = ShardPlan(
+            f"frames.{start:06d}.h5", "frames", "", "frames", start, start, stop, digest, store=store, place=len(plans)
+        )
+        with ShardWriter(folder, plan, content) as shard:
+            for index in range(start, stop):
+                shard.append(Frame(index, positions=positions[index].astype(np.float32)))
+        plans.append(plan)
+    write_catalog(folder, plans, content)
 
 
 def structure_factors(positions: np.ndarray, reflections: Reflections) -> np.ndarray:

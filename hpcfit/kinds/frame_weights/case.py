@@ -36,7 +36,7 @@ from hpcfit.kinds.frame_weights.problem import FrameWeights, PriorRows, Regulari
 from hpcfit.kinds.frame_weights.tiling import Tiling, make_tiling
 from hpcfit.kinds.frame_weights.weight_kinds import WEIGHT_KINDS
 from hpcfit.log import inputs, logger
-from hpcfit.observables.frame_tables import DataTables
+from hpcfit.observables.frame_tables import DataTables, stores_of
 from hpcfit.readers.maps import DiffuseMap, read_map
 from hpcfit.store.catalog import Block
 from hpcfit.store.files import sha256_of_file
@@ -141,6 +141,7 @@ class FrameWeightsCase:
             "experiment.file": sha256_of_file(self.measured.source)[:16],
             "problem": self.config.problem.model_dump_json(),
             **{f"experiment {key}": sha256_of_file(path)[:16] for key, path in self._files_of_experiments()},
+            **stores_of(self.tables),
             "run": f"seed {run.seed}, {run.precision}, {run.reductions}, gradient {run.gradient}",
         }
 

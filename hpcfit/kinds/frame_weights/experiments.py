@@ -97,7 +97,7 @@ class Experiments:
         return replace(self, data=data, judged=True)
 
     def without(self, left_out: np.ndarray) -> Experiments:
-        """The same where some of the fitted data, [N] bool, are held out; a validation set takes no part."""
+        """A copy in which some of the fitted data, [N] bool, are held out; a validation set takes no part."""
         count = np.where(left_out, 0.0, self.data.count)
         held_out = np.where(left_out, self.data.count, 0.0)
         return replace(self, data=self.data._replace(count=count, of_held_out=held_out), judged=True)
@@ -163,7 +163,7 @@ def words_of(tables: Sequence[DataTables]) -> str:
 
 
 def calculated(experiments: Experiments, averages: np.ndarray, shared: dict) -> tuple[np.ndarray, np.ndarray]:
-    """What was calculated of each datum, adjusted, in the unit of its measurement, and its deviation in sigma, [N]."""
+    """The calculated number of each datum, adjusted, in the unit of its measurement, and its deviation in sigma, [N]."""
     off = np.asarray(experiments.deviations(averages, shared))
     return in_units_of_measurements(experiments.data, off), off
 
@@ -200,7 +200,7 @@ def experiment_rows(
 def experiment_metrics(
     experiments: Experiments, tables: Sequence[DataTables], before: AtWeights, after: AtWeights, facts: dict
 ) -> dict[str, Any]:
-    """What metrics.json tells of the experiments: chi2 of each set before and after the fit and of data left out of
+    """The part of metrics.json on experiments: chi2 of each set before and after the fit and of data left out of
     folds, summed over these, factors and constants of adjusted sets, and fitted curves. facts: of the study."""
     found = adjustments(experiments.data, after.averages[None], experiments.curves(after.shared))
     scanned = {row["theta"]: row for row in facts.get("cross_validation", ())}

@@ -31,8 +31,6 @@ class WithExperiments(ProblemTable):
     def _names_of_experiments(self) -> WithExperiments:
         check_are_unique("experiments", (one.name for one in self.experiment))
         check_are_unique("curves", (one.name for one in self.curve))
-        if self.experiment and all(one.held_out for one in self.experiment):
-            raise ValueError("all experiments are held out: there is nothing to fit")
         return self
 
     @model_validator(mode="after")

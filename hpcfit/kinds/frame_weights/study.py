@@ -292,7 +292,7 @@ class Study:
         return grid.world.bcast(whole["values"] if grid.world.is_root else None).ravel()
 
     def calculated(self, w: np.ndarray, fitted: Fitted) -> np.ndarray:
-        """What is calculated of each datum of the experiments at weights w [all blocks, 64] of sum 1."""
+        """The calculated number of each datum of the experiments at weights w [all blocks, 64] of sum 1."""
         parts = np.sum(w[self.fits.evaluate.grid.blocks, :, None] * self._rows.more.features, axis=1)
         averages = self.fits.evaluate.add([parts], axis=0, over="frames")
         return calculated(self._problem.experiments, averages, fitted.params.shared)[0]

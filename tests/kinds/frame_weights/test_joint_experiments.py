@@ -279,7 +279,6 @@ def test_wrong_tables_are_one_error(fault, ranks, tmp_path, hpcfit):
         ("gamma = 1.0" + FIT + NOE, ["gamma = 1 has no effect without"]),
         (FIT + COUPLINGS, ["gamma is missing"]),
         (FIT + NOE + NOE, ["experiments: the name 'noe' is given twice"]),
-        (FIT + NOE.replace("[[problem.experiment]]", "[[problem.experiment]]\nheld_out = true"), ["nothing to fit"]),
         (FIT.replace("3.0", "[1.0, 3.0]") + "folds = 7\n" + NOE, ["folds = 7 of 6 data"]),
         (FIT + 'data = "mean"' + NOE, ["'problem.data' = 'mean'", "use one of map, averages"]),
     ],

@@ -25,6 +25,7 @@ from hpcfit.observables.frame_tables import (
     dealt_folds,
     given_weights,
     open_data,
+    stores_of,
 )
 from hpcfit.readers.tables import NumberTable, open_table
 from hpcfit.store.files import sha256_of_file
@@ -147,6 +148,7 @@ class TabulatedCase:
         """The options of the problem, and what its files hold."""
         choice = self.config.problem
         files = {f"file {key}": sha256_of_file(path)[:16] for key, path in choice.files.items()}
+        files |= {f"{one.config.name} {key}": of for one in self.ensembles for key, of in stores_of(one.data).items()}
         return {"problem": choice.model_dump_json(), **files, "run": f"seed {self.config.run.seed}"}
 
     def summary(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from hpcfit.kinds.frame_weights.experiments import (
     open_experiments,
     words_of,
 )
-from hpcfit.observables.frame_tables import DataTables, check_alike, given_weights
+from hpcfit.observables.frame_tables import DataTables, check_alike, given_weights, stores_of
 from hpcfit.readers.tables import open_table
 from hpcfit.store.files import sha256_of_file
 
@@ -78,6 +78,7 @@ class AveragesCase:
         """The options of the problem, and what its files hold."""
         choice = self.config.problem
         files = {f"file {key}": sha256_of_file(path)[:16] for key, path in choice.files.items()}
+        files |= stores_of(self.tables)
         return {"problem": choice.model_dump_json(), **files, "run": f"seed {self.config.run.seed}"}
 
     def summary(self) -> dict[str, Any]:

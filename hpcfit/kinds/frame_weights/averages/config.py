@@ -52,3 +52,9 @@ class AveragesConfig(WithExperiments):
         if self.fold_seed and not self.n_folds:
             raise ValueError(f"fold_seed = {self.fold_seed} has no effect without folds")
         return self
+
+    @model_validator(mode="after")
+    def _something_is_fitted(self) -> AveragesConfig:
+        if all(one.held_out for one in self.experiment):
+            raise ValueError("all experiments are held out: there is nothing to fit")
+        return self
