@@ -164,7 +164,7 @@ class Many:
     @cached_property
     def _blocks(self) -> Alike:
         rows = [(one.frames.rows.ids, one.frames.rows.more) for one in self.gradients]
-        return Alike.of(rows, jax.tree.map(lambda leaf: None, rows[0]), AT_ONCE)
+        return Alike.of(rows, (None, self._first.problem.of_all_fits(rows[0][1])), AT_ONCE)
 
     @cached_property
     def _prepared(self) -> Tree:

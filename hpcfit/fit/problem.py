@@ -202,6 +202,9 @@ class OnePassProblem(Problem, Protocol):
         """An equal problem, whose sums have the shape that those of all fits of a batch have, with leaves of its own
         where fits may differ: all others are one object in every fit (``fit.many``)."""
 
+    def of_all_fits(self, more: Tree) -> Tree:
+        """``FrameRows.more`` of a fit with None in place of all leaves but those that are one object in every fit."""
+
     def of_loss(self, sums: Tree) -> Tree:
         """The sums that ``loss`` looks at, None in place of others: these are only reported."""
 

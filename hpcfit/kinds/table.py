@@ -61,8 +61,9 @@ class Kind:
     where slow modes can be found alone. files: the names of those that a run leaves beside what every run
     does. seeded: overrides of a config without which a seed would change nothing.
 
-    A kind that is asked in several ways has no parts itself: ``choice`` is the key of [problem] that tells them apart,
-    and ``variants`` have the parts by its values.
+    A kind that is asked in several ways has variants: ``choice`` is the key of [problem] that tells them apart, and
+    ``variants`` have the parts by its values. The kind has parts itself only where the key may be left out: for its
+    value ``usual``.
     """
 
     about: str
@@ -78,24 +79,29 @@ class Kind:
     seeded: Sequence[str] = ()
     metrics: Sequence[Metric] = ()
     choice: str = ""
+    usual: str = ""
     variants: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
     def package(self) -> str:
         """The package that the kind is kept in, with its README."""
         config = self.config or next(iter(self.variants.values())).config
-        return ".".join(config.partition(":")[0].split(".")[: -2 if self.variants else -1])
+        return ".".join(config.partition(":")[0].split(".")[: -1 if self.config else -2])
 
     def of(self, problem: Mapping[str, Any]) -> Kind:
         """The variant that a [problem] table asks for, with files and metrics of the kind. Raises InputError where the
         table does not say, or there is none."""
-        if not self.variants:
+        value = problem.get(self.choice, self.usual or None)
+        if not self.variants or (self.config and value == self.usual):
             return self
-        key, known, value = f"problem.{self.choice}", ", ".join(self.variants), problem.get(self.choice)
+        known = ", ".join([self.usual, *self.variants] if self.usual else self.variants)
+        key = f"problem.{self.choice}"
         if value is None:
             raise InputError(f"missing key '{key}'", remedy=f"add {self.choice} = one of {known}")
         if value not in self.variants:
-            raise InputError(f"'{key}' = {value!r}: {nearest(str(value), self.variants)}", remedy=f"use one of {known}")
+            raise InputError(
+                f"'{key}' = {value!r}: {nearest(str(value), known.split(', '))}", remedy=f"use one of {known}"
+            )
         return replace(self.variants[value], files=self.files, metrics=self.metrics)
 
     def part(self, name: str) -> Any:
@@ -136,6 +142,15 @@ GEOMETRIES = Kind(
     headline="hpcfit.kinds.force_field.geometries.outputs:headline",
     report="hpcfit.kinds.force_field.geometries.report:CONTENTS",
 )
+AVERAGES = Kind(
+    about="weights of frames such that averages of tables over them agree with experiments, without a map",
+    config="hpcfit.kinds.frame_weights.averages.config:AveragesConfig",
+    open="hpcfit.kinds.frame_weights.averages.case:AveragesCase.open",
+    study="hpcfit.kinds.frame_weights.averages.study:study",
+    write_results="hpcfit.kinds.frame_weights.averages.outputs:write_results",
+    headline="hpcfit.kinds.frame_weights.averages.outputs:headline",
+    report="hpcfit.kinds.frame_weights.averages.report:CONTENTS",
+)
 KINDS = {
     "frame-weights": Kind(
         about="weights of frames such that the diffuse scattering calculated from them agrees with a measured map",
@@ -145,8 +160,11 @@ KINDS = {
         write_results="hpcfit.kinds.frame_weights.outputs:write_results",
         headline="hpcfit.kinds.frame_weights.outputs:headline",
         report="hpcfit.kinds.frame_weights.report:CONTENTS",
-        files=("weights.csv", "weights.h5", "sources.csv", "map.h5"),
+        files=("weights.csv", "weights.h5", "sources.csv", "map.h5", "experiments.csv"),
         seeded=('problem.starts=["random"]',),
+        choice="data",
+        usual="map",
+        variants={"averages": AVERAGES},
         metrics=(
             Metric("cc", "CC", digits="correlation", brief=True),
             Metric("cc_anisotropic", "CC, anisotropic", digits="correlation"),
@@ -162,6 +180,7 @@ KINDS = {
             Metric("cc_free_anisotropic", digits="correlation"),
             Metric("ess", "ESS", "frames", brief=True),
             Metric("kl", "KL", "nats"),
+            Metric("chi2", "χ²", digits=4),
         ),
     ),
     "force-map": Kind(
@@ -350,8 +369,8 @@ def _check_is_unused(config: Config, name: str) -> None:
 
 
 def _with_parts(kind: Kind) -> Sequence[Kind]:
-    """The kind itself, or its variants."""
-    return list(kind.variants.values()) or [kind]
+    """The kind itself, if it has parts, and its variants."""
+    return [*([kind] if kind.config else []), *kind.variants.values()]
 
 
 @cache

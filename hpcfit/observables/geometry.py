@@ -56,6 +56,16 @@ class Angles(AsAveraged):
 
 
 @observable
+class Torsions(AsAveraged):
+    """Torsions of quadruples of atoms, [M] rad, -pi to pi; an average is that of the numbers, not of the angles."""
+
+    quadruples: Indices = fixed()
+
+    def of_frame(self, x: Any, box: Any) -> Any:
+        return internal_coordinates.dihedrals(x, np.array(self.quadruples), box)[0]
+
+
+@observable
 class Powers(AsAveraged):
     """Powers of one coordinate of an atom, [M]: the moments of a test system."""
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.log import inputs
-from hpcfit.readers.bonding import nearest_distances
 from hpcfit.store.frame import Frame
 
 # In A and kJ/mol: CODATA 2022, 10.1103/RevModPhys.97.025002 (the calorie of thermochemistry is 4.184 J by definition).
@@ -43,6 +42,8 @@ def check_plausible(where: str, frame: Frame, elements: Sequence[str], units: Un
     nothing says how near atoms are to each other: a gas may be dilute, beads are larger than atoms, and distances that
     atoms mostly do not have are a warning.
     """
+    from hpcfit.readers.bonding import nearest_distances  # it needs SciPy, which most readers of units do not
+
     positions, box = frame.positions, frame.box
     strength = float(np.sqrt(np.mean(np.sum(np.square(frame.forces, dtype=float), axis=1))))
     if strength == 0:

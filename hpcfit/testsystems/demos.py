@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hpcfit.workflow.shipped import shipped
 
@@ -20,7 +20,7 @@ class Demo(NamedTuple):
     config: Path
     write_systems: Callable[[Path], None]
     simulations: tuple[tuple[str, ...], ...]
-    observe: Callable[[Path], None]
+    observe: Callable[[Path], Any]
     prepares: bool = False
 
 
@@ -58,6 +58,14 @@ def ensembles() -> Demo:
     return Demo(shipped("config/force_field_tabulated.toml"), lambda folder: None, (), tabulated_ensembles.write)
 
 
+def averages() -> Demo:
+    """A molecule in two states whose shares scattering, distances and couplings tell; nothing is simulated."""
+    from hpcfit.testsystems import averaged_ensembles
+
+    config = shipped("config/frame_weights_averages.toml")
+    return Demo(config, lambda folder: None, (), averaged_ensembles.write)
+
+
 def geometries() -> Demo:
     """Alanine dipeptide whose torsions and charges are off, and frames with the energies of the right force field."""
     from hpcfit.testsystems import stored_geometries
@@ -79,6 +87,7 @@ def beads() -> Demo:
 
 DEMOS: dict[str, Callable[[], Demo]] = {
     "frame-weights": crystal,
+    "frame-weights/averages": averages,
     "force-map": dimer,
     "force-field": argon,
     "force-field/tabulated": ensembles,

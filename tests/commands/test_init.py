@@ -18,7 +18,7 @@ from tests.command import ROOT, here
 from tests.conftest import assert_one_clear_error
 
 KINDS = {"frame-weights", "force-map", "force-field", "structure", "clusters"}
-CONFIGS = KINDS | {"force-field/tabulated", "force-field/geometries"}
+CONFIGS = KINDS | {"force-field/tabulated", "force-field/geometries", "frame-weights/averages"}
 SIMULATED = {"frame-weights", "force-map"}  # whose demos simulate by `hpcfit simulate`
 HEAVY = ("jax", "numpy", "matplotlib", "openmm", "h5py")
 
@@ -56,7 +56,8 @@ def test_init_prints_a_config_that_is_valid(kind, tmp_path):
     (tmp_path / "config.toml").write_text(done.stdout)
     problem = load_config(tmp_path / "config.toml").problem
     assert problem.kind == kind.partition("/")[0]
-    assert kind in (problem.kind, f"{problem.kind}/{getattr(problem, 'estimator', '')}")
+    variant = getattr(problem, "estimator", "") or getattr(problem, "data", "")
+    assert kind in (problem.kind, f"{problem.kind}/{variant}")
 
 
 def test_a_variant_without_a_config_of_its_own_is_one_error():

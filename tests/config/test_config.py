@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from hpcfit import config as tables
+from hpcfit.config.observables.averages import AveragedConfig
+from hpcfit.config.observables.experiments import CurveConfig
 from hpcfit.errors import InputError
 from hpcfit.kinds.force_map import config as force_map
+from hpcfit.kinds.frame_weights.averages.config import AveragesConfig
 from hpcfit.kinds.frame_weights.config import AUTO_FOLDS, AUTO_THETA, FrameWeightsConfig
 from hpcfit.kinds.table import check_config, load_config
 
@@ -244,15 +247,20 @@ FORCE_MAP = {
     "problem.force_matching.neural": force_map.NeuralConfig,
     "problem.force_matching.simulation": force_map.SimulationConfig,
 }  # fmt: skip
+AVERAGES = {"problem": AveragesConfig, "problem.experiment": AveragedConfig, "problem.curve": CurveConfig}
 TABLES_WITHIN = {
     "source", "system", "beads", "constraints", "map", "force_matching", "features", "neural", "simulation",
+    "experiment", "curve",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("example", "kinds"),
-    [("frame_weights", COMMON | {"problem": FrameWeightsConfig}), ("force_map", FORCE_MAP)],
-)
+    [
+        ("frame_weights", COMMON | {"problem": FrameWeightsConfig}), ("force_map", FORCE_MAP),
+        ("frame_weights_averages", AVERAGES),
+    ],
+)  # fmt: skip
 def test_the_examples_show_every_key(example, kinds):
     """Each key of each table stands in an example, commented out or not."""
     text = (Path(__file__).parents[2] / f"config/{example}.toml").read_text()

@@ -11,10 +11,12 @@ from hpcfit.kinds.table import KINDS, Kind, kind_named, tables_of
 from hpcfit.report.report import Contents
 
 SOME_HAVE = ("rounds", "modes")  # parts that not every kind has
-NO_PARTS = ("about", "files", "seeded", "metrics", "package", "choice", "variants", *SOME_HAVE)
+NO_PARTS = ("about", "files", "seeded", "metrics", "package", "choice", "usual", "variants", *SOME_HAVE)
 PARTS = [one.name for one in fields(Kind) if one.name not in NO_PARTS]
 VARIANTS = [
-    (name, {kind.choice: value} if value else {}) for name, kind in KINDS.items() for value in kind.variants or [None]
+    (name, {kind.choice: value} if value else {})
+    for name, kind in KINDS.items()
+    for value in ([None] if kind.config else []) + list(kind.variants)
 ]
 
 

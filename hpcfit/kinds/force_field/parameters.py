@@ -22,8 +22,8 @@ from jax.flatten_util import ravel_pytree
 
 from hpcfit.errors import InputError, check_is_file, nearest
 from hpcfit.kinds.force_field.config import MovingCurveConfig, ParameterConfig
-from hpcfit.kinds.force_field.curves import Curve, curve_of
 from hpcfit.kinds.force_field.net_charge import counts, followed, how_kept
+from hpcfit.observables.curves import Curve, curve_of
 from hpcfit.pytrees import pytree
 from hpcfit.readers.boundary import reading
 from hpcfit.store.files import read_csv

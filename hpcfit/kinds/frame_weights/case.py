@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,13 @@ from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.many import AT_ONCE
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
+from hpcfit.kinds.frame_weights.experiments import (
+    data_folds,
+    experiments_of,
+    features_of,
+    open_experiments,
+    words_of,
+)
 from hpcfit.kinds.frame_weights.groups import FrameGroups, group_frames
 from hpcfit.kinds.frame_weights.indexing import as_text, indexings
 from hpcfit.kinds.frame_weights.live_weights import LiveWeights
@@ -29,6 +37,7 @@ from hpcfit.kinds.frame_weights.problem import FrameWeights, PriorRows, Regulari
 from hpcfit.kinds.frame_weights.tiling import Tiling, make_tiling
 from hpcfit.kinds.frame_weights.weight_kinds import WEIGHT_KINDS
 from hpcfit.log import inputs, logger
+from hpcfit.observables.frame_tables import DataTables, stores_of
 from hpcfit.readers.maps import DiffuseMap, operator_of, read_map
 from hpcfit.store.catalog import Block
 from hpcfit.store.files import sha256_of_file
@@ -55,6 +64,7 @@ class FrameWeightsCase:
     blocks: Sequence[Block]
     prior: Prior
     groups: FrameGroups
+    tables: Sequence[DataTables] = ()
 
     @classmethod
     def open(cls, config: Config) -> FrameWeightsCase:
@@ -71,7 +81,10 @@ class FrameWeightsCase:
         _warn_of_unused_symmetry(orbits, measured, choice.laue)
         prior, groups = open_prior(choice.prior, store, blocks), group_frames(choice, store, blocks, config.run.seed)
         chosen = choose_orbits(orbits, choice)
-        return cls(config, store, measured, orbits, tiling, observed, chosen, blocks, prior, groups)
+        tables = open_experiments(choice, store.n_frames, f"the store {store.folder}")
+        if tables and choice.n_folds:
+            data_folds(tables, choice.n_folds, choice.hold_out_seed)
+        return cls(config, store, measured, orbits, tiling, observed, chosen, blocks, prior, groups, tables)
 
     @property
     def n_frames(self) -> int:
@@ -146,8 +159,14 @@ class FrameWeightsCase:
             "problem.clusters": hashlib.sha256(self.groups.number.tobytes()).hexdigest()[:16],
             "experiment.file": sha256_of_file(self.measured.source)[:16],
             "problem": self.config.problem.model_dump_json(),
+            **{f"experiment {key}": sha256_of_file(path)[:16] for key, path in self._files_of_experiments()},
+            **stores_of(self.tables),
             "run": f"seed {run.seed}, {run.precision}, {run.reductions}, gradient {run.gradient}",
         }
+
+    def _files_of_experiments(self) -> Iterator[tuple[str, Path]]:
+        for one in self.config.problem.experiment:
+            yield from ((f"{one.name} {key}", path) for key, path in one.files.items())
 
     def summary(self) -> dict[str, Any]:
         """Sizes by name."""
@@ -159,6 +178,7 @@ class FrameWeightsCase:
             or "nothing",
             "map": f"{len(self.measured)} voxels of {self.measured.source.name}, {self.measured.masked} masked",
             "stored as": self.store.encoding.dtype,
+            **({"experiments": words_of(self.tables)} if self.tables else {}),
             **self._resampling(),
             "fits": self._fits_in_words(),
         }
@@ -212,6 +232,7 @@ class FrameWeightsCase:
             self.tiling.most_shells(self.orbits.shell), len(self.observed.radial), WEIGHT_KINDS[choice.weights],
             self.config.run.precision, neighbours=choice.smoothness > 0,
             n_groups=int(self.free_groups.max(initial=-1)) + 1,
+            experiments=experiments_of(choice, self.tables), map_weight=choice.map_weight or 1.0,
         )  # fmt: skip
         return self.with_orbits(problem, self.chosen, grid)
 
@@ -267,7 +288,8 @@ class FrameWeightsCase:
             )
         ids = np.stack([block.ids() for block in blocks]) if blocks else np.zeros((0, BLOCK_FRAMES), np.int64)
         log_prior, follows = self.prior.log_weights(blocks), self._follows()[grid.blocks]
-        return FrameRows(ids, self.n_frames, PriorRows(log_prior, follows, self.free_groups[grid.blocks]))
+        more = PriorRows(log_prior, follows, self.free_groups[grid.blocks], features_of(self.tables, ids))
+        return FrameRows(ids, self.n_frames, more)
 
     @property
     def free_groups(self) -> np.ndarray:

@@ -11,7 +11,9 @@ from hpcfit.statistics.blocks import mean_with_error
 
 def judged(metrics: dict[str, float]) -> dict[str, float]:
     """The metrics kept for each fold."""
-    return {name: metrics[name] for name in ("misfit", "misfit_free", "cc_free", "cc_free_anisotropic", "ess")}
+    kept = ("misfit", "misfit_free", "cc_free", "cc_free_anisotropic", "ess")
+    of_data = (name for name in metrics if name.startswith("chi2"))
+    return {name: metrics[name] for name in (*kept, *of_data)}
 
 
 def theta_row(theta: float | None, folds: list[dict[str, float]]) -> dict[str, Any]:
@@ -21,7 +23,7 @@ def theta_row(theta: float | None, folds: list[dict[str, float]]) -> dict[str, A
     means = {name: mean_with_error(values) for name, values in columns.items()}
     return (
         {"theta": theta, "folds": columns["misfit_free"]}
-        | {f"{name}_folds": columns[name] for name in ("cc_free", "cc_free_anisotropic")}
+        | {f"{name}_folds": columns[name] for name in ("cc_free", "cc_free_anisotropic") if name in columns}
         | {name: mean.value for name, mean in means.items()}
         | {f"{name}_error": mean.error for name, mean in means.items()}
     )

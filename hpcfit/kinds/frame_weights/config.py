@@ -16,7 +16,6 @@ from hpcfit.config.table import (
     Kelvin,
     NonNegative,
     Positive,
-    ProblemTable,
     Repeats,
     Resolution,
     Space,
@@ -25,6 +24,8 @@ from hpcfit.config.table import (
     relative_to_config,
 )
 from hpcfit.errors import InputError
+from hpcfit.kinds.frame_weights.experiments_config import AUTO_THETA as AUTO_THETA_OF_DATA
+from hpcfit.kinds.frame_weights.experiments_config import WithExperiments
 
 AUTO_THETA = (0.0, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
 AUTO_FOLDS = 5
@@ -38,11 +39,15 @@ ONLY_OF = {
 }
 
 
-class FrameWeightsConfig(ProblemTable):
+class FrameWeightsConfig(WithExperiments):
+    """The table [problem] of a fit to a map. map_weight: of its misfit beside chi2 / 2 of experiments."""
+
     needs: ClassVar = ("frames", "experiment")
     owns: ClassVar = {"experiment": ExperimentConfig}
 
     kind: Literal["frame-weights"]
+    data: Literal["map"] = "map"
+    map_weight: Positive | None = None
     objective: Literal["pearson", "gaussian", "student-t", "poisson", "cross-entropy"] = "pearson"
     anisotropic: bool = False
     background: Annotated[int, Field(ge=1, le=30)] = 1
@@ -101,13 +106,14 @@ class FrameWeightsConfig(ProblemTable):
         if self.weights != "simplex":
             return (0.0,)
         if self.theta == "auto":
-            return AUTO_THETA
+            return AUTO_THETA_OF_DATA if self.experiment else AUTO_THETA
         return tuple(sorted(set(self.theta))) if isinstance(self.theta, list) else (self.theta,)
 
     @property
     def files(self) -> dict[str, Path]:
         """The input files that it names, by key."""
-        return {key: value for key in ("prior", "clusters") if isinstance(value := getattr(self, key), Path)}
+        own = {key: value for key in ("prior", "clusters") if isinstance(value := getattr(self, key), Path)}
+        return own | super().files
 
     @property
     def n_folds(self) -> int:
@@ -165,6 +171,20 @@ class FrameWeightsConfig(ProblemTable):
             there, words = needs[key]
             if not there:
                 raise ValueError(f"{key} = {getattr(self, key)} has no effect without {words}")
+        return self
+
+    @model_validator(mode="after")
+    def _experiments_beside_the_map(self) -> FrameWeightsConfig:
+        if (self.map_weight is None) == bool(self.experiment):
+            wrong = "has no effect without" if self.map_weight else "is missing beside"
+            raise ValueError(
+                f"map_weight {wrong} [[problem.experiment]]: it is the number that the misfit to the map counts beside"
+                " chi2 / 2 of their data"
+            )
+        if self.experiment and self.weights != "simplex":
+            raise ValueError(
+                f"weights = '{self.weights}' with [[problem.experiment]]: averages need weights = 'simplex'"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,11 +12,17 @@ from hpcfit.errors import InputError
 from hpcfit.runs.files import RunFiles
 from hpcfit.runs.hdf5 import texts
 from hpcfit.runs.history import AGAIN
-from hpcfit.store.files import read_csv
+from hpcfit.store.files import csv_lines, read_csv
 
 WEIGHT_COLUMNS = ("frame", "source", "index", "label", "weight", "log_weight", "delta_G_kJ_mol", "file")
 SOURCE_COLUMNS = ("source", "label", "frames", "uniform_weight", "weight")
 MAP_ATTRIBUTES = ("ndiv", "cell", "laue")
+AVERAGES_WEIGHT_COLUMNS = ("frame", "prior", "weight", "log_weight", "delta_G_kJ_mol")  # of a run without a map
+EXPERIMENTS = "experiments.csv"
+EXPERIMENT_COLUMNS = (
+    *("experiment", "datum", "bound", "measured", "sigma", "before", "after"),
+    *("deviation_before", "deviation", "error", "held_out"),
+)
 
 
 class SourceWeights(NamedTuple):
@@ -44,7 +50,42 @@ class Orbits(NamedTuple):
     held_out: np.ndarray  # [n] bool, not fitted
 
 
-class FrameWeightsRun(RunFiles):
+class Datum(NamedTuple):
+    """A row of experiments.csv: a datum, calculated before and after the fit in the unit of its measurement. The
+    deviations are in sigma; error: the standard deviation of ``after`` over resamples, NaN where there are none."""
+
+    experiment: str
+    datum: str
+    bound: str
+    measured: float
+    sigma: float
+    before: float
+    after: float
+    deviation_before: float
+    deviation: float
+    error: float
+    held_out: bool
+
+
+class ExperimentsRun(RunFiles):
+    """The files of a run that may have experiments beside a map, or without one."""
+
+    @functools.cached_property
+    def experiments(self) -> dict[str, list[Datum]]:
+        """The data of each experiment; none of a run without."""
+        path, found = self.path(EXPERIMENTS), {}
+        if not path.is_file():
+            return {}
+        head, *rows = csv_lines(path) or [[]]
+        if tuple(head) != EXPERIMENT_COLUMNS or any(len(row) != len(EXPERIMENT_COLUMNS) for row in rows):
+            raise InputError(f"{path} is damaged: its columns are not {', '.join(EXPERIMENT_COLUMNS)}", remedy=AGAIN)
+        for row in rows:
+            datum = Datum(*row[:3], *(float(text or "nan") for text in row[3:10]), row[10] == "True")
+            found.setdefault(datum.experiment, []).append(datum)
+        return found
+
+
+class FrameWeightsRun(ExperimentsRun):
     """The files of a run, and those that only this kind writes."""
 
     @functools.cached_property

@@ -13,7 +13,14 @@ from hpcfit.fit.selection import ABSENT
 from hpcfit.fit.stages import Result
 from hpcfit.fit.state import gather_rows
 from hpcfit.kinds.frame_weights.case import FrameWeightsCase
-from hpcfit.kinds.frame_weights.files import MAP_ATTRIBUTES, SOURCE_COLUMNS, WEIGHT_COLUMNS
+from hpcfit.kinds.frame_weights.experiments import at_weights, experiment_metrics, experiment_rows
+from hpcfit.kinds.frame_weights.files import (
+    EXPERIMENT_COLUMNS,
+    EXPERIMENTS,
+    MAP_ATTRIBUTES,
+    SOURCE_COLUMNS,
+    WEIGHT_COLUMNS,
+)
 from hpcfit.kinds.frame_weights.objectives import part_of
 from hpcfit.kinds.frame_weights.problem import shell_correlations
 from hpcfit.kinds.frame_weights.quality import MeasuredQuality, map_quality, number_or_none
@@ -52,6 +59,11 @@ def write_results(
     intensities = [_intensities(case, problem, evaluation, grid) for evaluation in (fitted, flat)]
     w = gather_rows({"w": problem.weights_of(fitted.params, rows), "ids": rows.ids}, grid)
     metrics = _metrics(case, evaluate, fitted, flat) | facts
+    if case.tables:
+        ends = [at_weights(problem, one, evaluate.metrics(one)) for one in (flat, fitted)]
+        metrics |= experiment_metrics(problem.experiments, case.tables, *ends, facts)
+        rows = list(experiment_rows(problem.experiments, case.tables, *ends, facts.get("errors", {})))
+        grid.world.on_root(lambda: directory.write_csv(EXPERIMENTS, EXPERIMENT_COLUMNS, rows))
     grid.world.on_root(lambda: _write(directory, case, w, intensities, metrics))
     return metrics
 
@@ -166,9 +178,10 @@ def _write_map(directory: RunDirectory, case: FrameWeightsCase, calculated: np.n
 def _metrics(case: FrameWeightsCase, evaluate: Gradient, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:
     choice = case.config.problem
     quality = map_quality(case.orbits, choice.shells)
+    beside = " and experiments" if case.tables else ""
     return {
         "kind": "frame-weights",
-        "objective": f"{choice.objective}, {'anisotropic' if choice.anisotropic else 'total'}",
+        "objective": f"{choice.objective}{beside}, {'anisotropic' if choice.anisotropic else 'total'}",
         "frames": case.n_frames,
         "reflections": len(case.orbits.column),
         "orbits": len(case.orbits.observed),

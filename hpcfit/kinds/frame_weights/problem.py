@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
+from hpcfit.kinds.frame_weights.experiments import Experiments
 from hpcfit.kinds.frame_weights.moments import weighted_moments
 from hpcfit.kinds.frame_weights.objectives import (
     Directions,
@@ -53,6 +54,7 @@ class WeightSums(NamedTuple):
     of_groups: jax.Array  # sum w of each group whose sum is free, [groups]
     of_groups0: jax.Array  # sum w0 of each, [groups]
     w0: jax.Array  # sum w0
+    features: Any = ()  # sum w g [F], of what the data of experiments average
 
 
 class Moments(NamedTuple):
@@ -131,12 +133,13 @@ class PriorRows(NamedTuple):
     log_prior: ln of the frames' weights before any data, whose sum over all ranks is 1; 0 where there is no frame.
     follows: bool, whether a frame comes next to that of the row before it in one trajectory; the row before the first
     of a block is the last of the block before. group: int, which group of free sum the frame is of, -1 where
-    there is none (``FrameWeights.priced``).
+    there is none (``FrameWeights.priced``). features: [blocks, 64, F], what the data of experiments average.
     """
 
     log_prior: np.ndarray
     follows: np.ndarray
     group: np.ndarray
+    features: Any = ()
 
 
 @pytree
@@ -149,7 +152,7 @@ class FrameWeights:
     total: frames of the data set. tile_shells: the most resolution shells that one tile has. n_radial: splines of the
     anisotropic CC. parts: 2 if some orbits are held out of the fit and judged apart, else 1. neighbours: whether they
     are compared along trajectories (``Regularisers.smoothness``). n_groups: groups of frames whose sums of weights
-    are free.
+    are free. experiments: of averages over the frames; map_weight: that of the map's misfit beside chi2 / 2 of theirs.
     """
 
     tiles: Tiles
@@ -164,6 +167,8 @@ class FrameWeights:
     parts: int = field(default=1, metadata={"static": True})
     neighbours: bool = field(default=False, metadata={"static": True})
     n_groups: int = field(default=0, metadata={"static": True})
+    experiments: Experiments | None = None
+    map_weight: float = 1.0
 
     def init(self, seed: int, frames: FrameRows) -> Params:
         """The prior weights."""
@@ -171,7 +176,11 @@ class FrameWeights:
 
     def at_weights(self, w: np.ndarray, frames: FrameRows) -> Params:
         """The parameters at weights w [blocks, 64], with nuisances as they start."""
-        return Params(self.objective.start(), {"u": self.kind.parameters(w, frames)})
+        return Params(self._shared(), {"u": self.kind.parameters(w, frames)})
+
+    def _shared(self) -> dict:
+        """The shared parameters at the start."""
+        return self.objective.start() | (self.experiments.start() if self.experiments else {})
 
     def random_start(self, seed: int, frames: FrameRows) -> Params:
         """A random start, drawn by (seed, frame id)."""
@@ -186,7 +195,7 @@ class FrameWeights:
         for block, ids in enumerate(frames.ids):
             normal, uniform = (np.asarray(drawn) for drawn in draw(np.maximum(ids, 0)))
             u[block] = np.where(ids >= 0, self.kind.random(normal, uniform), 0.0)
-        return Params(self.objective.start(), {"u": u})
+        return Params(self._shared(), {"u": u})
 
     def weights_of(self, params: Params, frames: FrameRows) -> np.ndarray:
         """w of the rows of some blocks, [blocks, 64]; of the simplex at gauged parameters."""
@@ -226,7 +235,8 @@ class FrameWeights:
         sums = (jnp.sum(values) for values in (w, w * w, w * level, w * w0, w0 * w0, jnp.abs(w)))
         inside = block.more.group == jnp.arange(self.n_groups)[:, None]
         of_groups = (jnp.sum(jnp.where(inside, values, 0.0), axis=1) for values in (w, w0))
-        return WeightSums(*sums, steps, *of_groups, jnp.sum(w0))
+        features = jnp.sum(w[:, None] * block.more.features, axis=0) if self.experiments else ()
+        return WeightSums(*sums, steps, *of_groups, jnp.sum(w0), features)
 
     def edges(self, params: Params, frames: FrameRows) -> tuple[Any, Any]:
         """u of the first row of each block, with whether it follows the row before, and u of the last row."""
@@ -309,7 +319,12 @@ class FrameWeights:
         held-out orbits have one shape; with leaves of its own of all that the fits of a study differ in."""
         tiles = self.tiles._replace(part=jnp.array(self.tiles.part), drawn=jnp.array(self.tiles.drawn))
         own = jax.tree.map(lambda number: np.array(number, float), self.regularisers)
-        return replace(self, tiles=tiles, regularisers=own, parts=2)
+        experiments = self.experiments.in_a_batch() if self.experiments else None
+        return replace(self, tiles=tiles, regularisers=own, parts=2, experiments=experiments)
+
+    def of_all_fits(self, more: PriorRows) -> PriorRows:
+        """The rows that no fit of the frames changes, None in place of others."""
+        return PriorRows(None, None, None, more.features)
 
     def of_loss(self, sums: FitSums) -> FitSums:
         """The sums without those that are only reported."""
@@ -354,15 +369,22 @@ class FrameWeights:
         NaN, at which a line search turns back, where nearly all weight is on one frame: x = sum over pairs w_s w_t
         |F_s - F_t|^2 is 1 - sum w^2 of the terms whose difference it is, and would be their rounding.
         """
-        loss = self.misfit(sums, shared) + self.penalty(common)
+        misfit = self.misfit(sums, shared)
+        if self.experiments:
+            misfit = self.map_weight * misfit + self.experiments.loss(self.averages(common), shared)
+        loss = misfit + self.penalty(common)
         if not self.kind.normalised:
             return loss
         pairs = 1 - common.ww / common.w**2
         return jnp.where(pairs * KEPT_OF_DIFFERENCES > np.finfo(self.precision).eps, loss, jnp.nan)
 
     def misfit(self, sums: FitSums, shared: dict, part: int = 0) -> jax.Array:
-        """The misfit of one part, with the nuisances that suit the fitted one."""
+        """The misfit of one part to the map, with the nuisances that suit the fitted one."""
         return self.objective.misfit(part_of(sums.objective, 0), part_of(sums.objective, part), shared)
+
+    def averages(self, common: WeightSums) -> jax.Array:
+        """The averages that the data of experiments are made of, [F]."""
+        return common.features / common.w
 
     def penalty(self, common: WeightSums) -> jax.Array:
         """See ``Regularisers``."""
@@ -406,10 +428,22 @@ class FrameWeights:
         found = {**ccs, "misfit": self.misfit(sums, shared), "ess": common.w**2 / common.ww}
         if self.parts == 2:
             found["misfit_free"] = self.misfit(sums, shared, 1)
+        if self.experiments:
+            found |= self._with_experiments(found, common, shared)
         if self.kind.normalised:
             kl = {"kl": self.divergence(common)} | ({"kl_within": self.priced(common)} if self.n_groups else {})
             return found | {name: jnp.maximum(value, 0.0) for name, value in kl.items()}  # rounding may leave -1e-16
         return found | {"sum_w": common.w, "bragg_leakage": sums.leakage / sums.total}
+
+    def _with_experiments(self, of_map: dict[str, Any], common: WeightSums, shared: dict) -> dict[str, Any]:
+        """The misfit to the map and all data, beside the one to the map alone; chi2 of the data."""
+        averages, found = self.averages(common), {"map_misfit": of_map["misfit"]}
+        found["misfit"] = self.map_weight * of_map["misfit"] + self.experiments.misfit(averages, shared)
+        if self.parts == 2:
+            of_data = self.experiments.misfit_free(averages, shared)
+            found |= {"map_misfit_free": of_map["misfit_free"]}
+            found["misfit_free"] = self.map_weight * of_map["misfit_free"] + of_data
+        return found | self.experiments.metrics(averages, shared)
 
     # ---- value and gradient in one pass --------------------------------------------------------------------------
 

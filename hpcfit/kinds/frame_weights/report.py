@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from hpcfit.kinds.frame_weights.files import FrameWeightsRun
 from hpcfit.kinds.frame_weights.numbers import MISFIT, error_of, minimised, resamples
+from hpcfit.kinds.frame_weights.report_experiments import experiments
 from hpcfit.kinds.frame_weights.report_map import agreement, sections, shells
 from hpcfit.kinds.frame_weights.report_study import PRIOR_CHOSEN, dropping, starts, theta
 from hpcfit.kinds.frame_weights.report_weights import weights
@@ -36,12 +37,13 @@ MEANING = {
     "cc_free_anisotropic": ("CC free, anisotropic", "the anisotropic one over the orbits that were held out"),
     "ess": ("ESS, frames", "Kish effective sample size (Σw)²/Σw²: about how many frames carry the fit"),
     "kl": ("KL from prior", "Σw ln(w/w⁰), nats: how far the weights moved"),
+    "chi2": ("χ² of experiments", "the sum over their fitted data of ((calculated − measured) / σ)²"),
     "sum_w": ("Σw", "the weights need not sum to 1; 1 is what an ensemble has"),
     "bragg_leakage": ("Bragg leakage", "share of the calculated intensity that is Bragg intensity, as Σw is not 1"),
 }
 SHOWN = {
     "misfit": MISFIT.shown, "misfit_free": MISFIT.shown, "ess": significant, "sum_w": significant, "kl": near_zero,
-    "bragg_leakage": near_zero,
+    "bragg_leakage": near_zero, "chi2": near_zero,
 }  # fmt: skip
 CEILINGS = {"cc": "total", "cc_anisotropic": "anisotropic"}  # what CC* limits them
 NO_HOLD_OUT = (
@@ -199,7 +201,8 @@ def time(run: FrameWeightsRun) -> Section:
 
 CONTENTS = Contents(
     finished=(
-        outcome, starts, theta, weights, convergence, shells, sections, dropping, agreement, time, settings,
+        outcome, experiments, starts, theta, weights, convergence, shells, sections, dropping, agreement, time,
+        settings,
     ),
     unfinished=(so_far, convergence, settings),
     files=("config.toml", "environment.json", "history.jsonl", "sources.csv", "weights.h5", "map.h5"),

@@ -31,10 +31,12 @@ from hpcfit.kinds.frame_weights.conclusions import (
     theta_row,
     undecided,
 )
+from hpcfit.kinds.frame_weights.experiments import calculated, data_folds
 from hpcfit.kinds.frame_weights.group_shares import GroupMoments
 from hpcfit.kinds.frame_weights.label_test import LabelFit, LabelTest, inseparable, undetermined
 from hpcfit.kinds.frame_weights.orbit_choice import folds
-from hpcfit.kinds.frame_weights.problem import FrameWeights, PriorRows
+from hpcfit.kinds.frame_weights.problem import FrameWeights
+from hpcfit.observables.frame_tables import groups_of
 from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, resampled_sources
 
 LABELS = "labels alone"  # the stage that asks whether the map tells labels apart
@@ -141,9 +143,16 @@ class Study:
     def _problems_of_folds(self) -> list[FrameWeights]:
         case, choice = self.case, self.case.config.problem
         fold_of, grid = folds(case.orbits, choice, choice.n_folds), self.fits.evaluate.grid
-        return [
+        problems = [
             case.with_orbits(self._problem, case.chosen.without(fold_of == fold), grid)
             for fold in range(choice.n_folds)
+        ]
+        if not case.tables:
+            return problems
+        of_data = data_folds(case.tables, choice.n_folds, choice.hold_out_seed)
+        return [
+            replace(problem, experiments=problem.experiments.without(of_data == fold))
+            for fold, problem in enumerate(problems)
         ]
 
     def _follow(self, courses: Sequence[Course]) -> None:
@@ -204,6 +213,9 @@ class Study:
         seeds = range(1, self.case.config.problem.resamples + 1)
         chosen = [self.case.chosen.resampled(seed) for seed in seeds]
         problems = [self.case.with_orbits(self._problem, orbits, self.fits.evaluate.grid) for orbits in chosen]
+        if self.case.tables:
+            groups, of = groups_of(self.case.tables), self._problem.experiments
+            problems = [replace(one, experiments=of.drawn(groups, seed)) for seed, one in zip(seeds, problems)]
         names = [f"{what} {n}" for what, of in (("frames", rows_of), ("orbits", problems)) for n, _ in enumerate(of, 1)]
         gradients = [self.at(theta, rows=rows) for rows in rows_of] + [self.at(theta, of) for of in problems]
         fits = self.fits.fit_many(names, [final.params] * len(names), gradients, tolerance=ENOUGH)
@@ -250,8 +262,8 @@ class Study:
         """The shares of each group beside the fitted one: those without theta, and of the groups alone, with and
         without the bias of finite sampling; none where there is one group. curve: fits at other thetas."""
         case, rows = self.case, self._rows
-        if len(case.groups.names) < 2 or not self._problem.kind.normalised:
-            return []
+        if len(case.groups.names) < 2 or not self._problem.kind.normalised or self._problem.experiments:
+            return []  # with experiments groups have more in common with what was measured than their map
         free = final if theta == 0 else curve.get(0.0)
         if free is None:
             [free] = self.fits.fit_many([WITHOUT_THETA], [final.params], [self.at(0.0)], tolerance=ENOUGH)
@@ -306,6 +318,12 @@ class Study:
         whole = gather_rows({"values": of_row}, grid)
         return grid.world.bcast(whole["values"] if grid.world.is_root else None).ravel()
 
+    def calculated(self, w: np.ndarray, fitted: Fitted) -> np.ndarray:
+        """The calculated number of each datum of the experiments at weights w [all blocks, 64] of sum 1."""
+        parts = np.sum(w[self.fits.evaluate.grid.blocks, :, None] * self._rows.more.features, axis=1)
+        averages = self.fits.evaluate.add([parts], axis=0, over="frames")
+        return calculated(self._problem.experiments, averages, fitted.params.shared)[0]
+
     def group_sums(self, w: np.ndarray) -> np.ndarray:
         """Summed weight of each group of frames; w: [all blocks, 64]."""
         return _sums(self.case.groups.number, w, len(self.case.groups.names))
@@ -340,7 +358,7 @@ def _drawn(rows: FrameRows, counts: np.ndarray) -> FrameRows:
     that was not drawn takes no part. The total of the prior weights need not be 1: it is divided out."""
     taking_part = (rows.ids >= 0) & (counts > 0)
     log_prior = np.where(taking_part, rows.more.log_prior + np.log(np.where(taking_part, counts, 1.0)), 0.0)
-    more = PriorRows(log_prior, rows.more.follows & taking_part, rows.more.group)
+    more = rows.more._replace(log_prior=log_prior, follows=rows.more.follows & taking_part)
     return FrameRows(np.where(taking_part, rows.ids, -1), rows.total, more)
 
 
@@ -417,6 +435,9 @@ def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:
             "sources": dict(zip(work.source_names, sources.std(axis=0, ddof=1).tolist())),
             "metrics": {key: float(np.std(values, ddof=1)) for key, values in metrics.items()},
         }
+        if work.case.tables:
+            of_data = [work.calculated(w, fitted) for w, fitted in fits]
+            found[name]["calculated"] = np.std(of_data, axis=0, ddof=1).tolist()
     return found
 
 

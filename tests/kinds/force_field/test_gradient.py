@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hpcfit.kinds.force_field.curves import curve_of
 from hpcfit.kinds.force_field.parameters import Moving
 from hpcfit.kinds.force_field.simulated import gradient
 from hpcfit.kinds.force_field.simulated.averages import Differences, Measured
 from hpcfit.kinds.force_field.simulated.derivatives import Derivatives, by_parts
 from hpcfit.kinds.force_field.simulated.gradient import WAYS, gradients, unbiased
+from hpcfit.observables.curves import curve_of
 from hpcfit.observables.geometry import Powers
 from hpcfit.observables.motion import MeanSquareDisplacement
 from hpcfit.observables.nmr import ScalarCouplings

@@ -35,7 +35,8 @@ def weights(u, rows):
 
 def part(rows, params, blocks):
     own = slice(blocks.start, blocks.stop)
-    of_rank = FrameRows(rows.ids[own], rows.total, PriorRows(*(leaf[own] for leaf in rows.more)))
+    more = PriorRows(*(leaf[own] for leaf in rows.more[:3]))
+    of_rank = FrameRows(rows.ids[own], rows.total, more)
     return LiveWeights.of(problem(), of_rank, LABELS, blocks)(Params({}, {"u": params.local["u"][own]}))
 
 

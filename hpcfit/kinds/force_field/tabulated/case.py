@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,38 +15,23 @@ from hpcfit.fit.gradient import Frames
 from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
-from hpcfit.kinds.force_field.curves import CIRCLE, whitening
-from hpcfit.kinds.force_field.tabulated.config import CorrectionConfig, CurveConfig, DataConfig, EnsembleConfig, Prices
-from hpcfit.kinds.force_field.tabulated.problem import Data, JointFit, Prior, Scales
-from hpcfit.observables.measured import SIDES
-from hpcfit.readers.tables import NumberTable, check_all, open_table
+from hpcfit.kinds.force_field.tabulated.config import CorrectionConfig, CurveConfig, EnsembleConfig, Prices
+from hpcfit.kinds.force_field.tabulated.problem import JointFit, Prior, Scales
+from hpcfit.observables.curves import CIRCLE, whitening
+from hpcfit.observables.frame_tables import (
+    DataTables,
+    check_alike,
+    data_of,
+    dealt_folds,
+    given_weights,
+    open_data,
+    stores_of,
+)
+from hpcfit.readers.tables import NumberTable, open_table
 from hpcfit.store.files import sha256_of_file
 
 FLAT = 1e-10  # variance of a term, kT^2, below which nothing can be told of its correction
 LIGHT = 0.01  # of the mean weight: frames that weigh less move ln P in the unit of one that weighs this
-
-
-class DataTables(NamedTuple):
-    """The tables of a set of data. offset: rad, added to its torsions; curve: the number of its curve, -1 for none."""
-
-    config: DataConfig
-    frames: NumberTable
-    measured: np.ndarray  # [M, 2] value, sigma
-    offset: float
-    curve: int
-
-    @property
-    def width(self) -> int:
-        """The number of averages it takes: two of each torsion, cos and cos^2."""
-        return len(self.measured) * (1 if self.curve < 0 else 2)
-
-    def features(self, rows: slice) -> np.ndarray:
-        """The numbers of some frames that are averaged, [n, width] (see ``problem.Data``)."""
-        values, (m, sigma) = self.frames.rows(rows), self.measured.T
-        if self.curve >= 0:
-            c = np.cos(values + self.offset)
-            return np.stack([c, c**2], axis=-1).reshape(len(c), -1)
-        return (values / m) ** -float(self.config.power) if self.config.power else (values - m) / sigma
 
 
 class Ensemble(NamedTuple):
@@ -70,14 +54,6 @@ class Ensemble(NamedTuple):
     def width(self) -> int:
         """The number of averages that all data take."""
         return sum(data.width for data in self.data)
-
-    def groups(self) -> list[Hashable]:
-        """The group of each datum, which folds hold out whole: itself where none is given. None: it is not fitted."""
-        return [
-            None if data.config.held_out else (number, row) if data.config.groups is None else data.config.groups[row]
-            for number, data in enumerate(self.data)
-            for row in range(len(data.measured))
-        ]
 
     def centred_terms(self, rows: slice) -> np.ndarray:
         """The sums of terms of some frames without their means, [n, K] kT."""
@@ -115,7 +91,8 @@ class TabulatedCase:
         choice = config.problem
         found = [_open_ensemble(one, choice.correction, choice.curve) for one in choice.ensemble]
         _check_terms_vary(choice.correction, found)
-        _check_folds(choice.n_folds, found)
+        if choice.n_folds:
+            dealt_folds([one.data for one in found], choice.n_folds, choice.fold_seed)
         return cls(config, found)
 
     @property
@@ -171,6 +148,7 @@ class TabulatedCase:
         """The options of the problem, and what its files hold."""
         choice = self.config.problem
         files = {f"file {key}": sha256_of_file(path)[:16] for key, path in choice.files.items()}
+        files |= {f"{one.config.name} {key}": of for one in self.ensembles for key, of in stores_of(one.data).items()}
         return {"problem": choice.model_dump_json(), **files, "run": f"seed {self.config.run.seed}"}
 
     def summary(self) -> dict[str, Any]:
@@ -222,9 +200,8 @@ class TabulatedCase:
         coefficients = np.array([one.coefficients for one in choice.curve], float).reshape(-1, 3)
         judged = self.validated or choice.n_folds > 0  # of all fits alike: a history has one set of columns
         precision = np.array([0.0 if one.prior is None else one.prior**-2 for one in choice.correction])
-        return JointFit(
-            self._data(), prices, self._scales(), fixed, coefficients, len(self.ensembles), judged, precision
-        )
+        data = data_of([one.data for one in self.ensembles])
+        return JointFit(data, prices, self._scales(), fixed, coefficients, len(self.ensembles), judged, precision)
 
     def _rows(self, grid: Grid) -> FrameRows:
         shape = (len(grid.blocks), BLOCK_FRAMES)
@@ -253,24 +230,6 @@ class TabulatedCase:
             if low < high:
                 yield number, one, slice(low, high), slice(low - start, high - start)
 
-    def _data(self) -> Data:
-        parts = []
-        for number, one in enumerate(self.ensembles):
-            column = 0
-            for data in one.data:
-                M, (value, sigma) = len(data.measured), data.measured.T
-                full = partial(np.full, M)
-                step = 2 if data.curve >= 0 else 1
-                held_out = float(data.config.held_out)
-                parts.append(
-                    Data(
-                        full(number), column + step * np.arange(M), full(data.curve), full(data.config.power or 0),
-                        full(SIDES[data.config.bound]), value, sigma, full(1.0 - held_out), full(held_out),
-                    )
-                )  # fmt: skip
-                column += data.width
-        return Data(*(np.concatenate(leaves) for leaves in zip(*parts)))
-
     def _scales(self) -> Scales:
         choice = self.config.problem
         fitted = [one.fitted for one in choice.correction]
@@ -287,18 +246,12 @@ class TabulatedCase:
 def _open_ensemble(
     config: EnsembleConfig, corrections: Sequence[CorrectionConfig], curves: Sequence[CurveConfig]
 ) -> Ensemble:
-    data = [_open_data(one, curves) for one in config.data]
+    data = [open_data(one, curves) for one in config.data]
     tables = [one.frames for one in data]
     weights, terms = (None if path is None else open_table(path) for path in (config.weights, config.terms))
     tables += [one for one in (weights, terms) if one is not None]
-    for other in tables[1:]:
-        if other.n_rows != tables[0].n_rows:
-            raise InputError(
-                f"ensemble '{config.name}': {tables[0].path} has {tables[0].n_rows} rows, {other.path} has"
-                f" {other.n_rows}",
-                remedy="give tables with a row for each frame of the ensemble, the same frames in the same order",
-            )
-    w0 = _weights(weights, tables[0].n_rows)
+    check_alike(tables, f"ensemble '{config.name}'")
+    w0 = given_weights(weights, tables[0].n_rows)
     sums = _sums_of_terms(config, terms, corrections)
     values = np.zeros((len(w0), len(sums))) if terms is None else _summed(terms.rows(slice(None)), sums)
     mean = w0 @ values
@@ -311,19 +264,6 @@ def _summed(values: np.ndarray, sums: np.ndarray) -> np.ndarray:
     for number, column in np.argwhere(sums):
         found[:, number] += values[:, column]
     return found
-
-
-def _weights(table: NumberTable | None, n_frames: int) -> np.ndarray:
-    """w0 [T], of sum 1."""
-    if table is None:
-        return np.full(n_frames, 1 / n_frames)
-    if len(table.names) != 1:
-        raise InputError(f"{table.path} has {len(table.names)} columns", remedy="give one weight a frame")
-    values = table.rows(slice(None))
-    check_all(table, values >= 0, "a weight must not be negative", "give weights, not their logarithms")
-    if not values.sum() > 0:
-        raise InputError(f"{table.path}: all weights are 0", remedy="give weights of frames")
-    return values[:, 0] / values.sum()
 
 
 def _sums_of_terms(
@@ -351,40 +291,3 @@ def _check_terms_vary(corrections: Sequence[CorrectionConfig], ensembles: Sequen
                 f"correction '{one.name}': its term is the same in all frames, so that no data tell anything of it",
                 remedy="leave it out, or correct its columns",
             )
-
-
-def _check_folds(n_folds: int, ensembles: Sequence[Ensemble]) -> None:
-    groups = sum(len({group for group in one.groups() if group is not None}) for one in ensembles)
-    if n_folds > groups:
-        raise InputError(
-            f"[problem] folds = {n_folds} of {groups} data, or groups of them, that are fitted",
-            remedy=f"use at most {groups} folds",
-        )
-
-
-def _open_data(config: DataConfig, curves: Sequence[CurveConfig]) -> DataTables:
-    frames, measured = open_table(config.calculated or config.torsions), open_table(config.measured)
-    if len(measured.names) != 2:
-        raise InputError(
-            f"{measured.path} has {len(measured.names)} columns", remedy="give two: the measured value and its sigma"
-        )
-    if measured.n_rows != len(frames.names):
-        raise InputError(
-            f"data '{config.name}': {frames.path} has {len(frames.names)} columns, {measured.path} has"
-            f" {measured.n_rows} rows",
-            remedy="give a measurement for each column of what was calculated",
-        )
-    if config.groups is not None and len(config.groups) != measured.n_rows:
-        raise InputError(
-            f"data '{config.name}': {len(config.groups)} groups are given, {measured.path} has {measured.n_rows} rows",
-            remedy="give the group of each datum",
-        )
-    values = measured.rows(slice(None))
-    check_all(measured, np.stack([values[:, 0] < np.inf, values[:, 1] > 0], 1), "sigma must be above 0", "give sigma")
-    if config.power:
-        lengths = "of power are distances, above 0"
-        positive = np.stack([values[:, 0] > 0, values[:, 1] > 0], 1)
-        check_all(measured, positive, f"data {lengths}", "give distances, or leave power out")
-        check_all(frames, frames.rows(slice(None)) > 0, f"data {lengths}", "give distances, or leave power out")
-    number = next((n for n, curve in enumerate(curves) if curve.name == config.curve), -1)
-    return DataTables(config, frames, values, curves[number].offset if number >= 0 else 0.0, number)

@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from hpcfit.config.observables.averages import AveragedConfig
 from hpcfit.config.observables.experiments import CurveConfig
 from hpcfit.config.table import (
     MOST,
     FilePath,
     Folds,
-    Integer,
     Positive,
     ProblemTable,
     Real,
@@ -48,52 +48,13 @@ class Prices(NamedTuple):
     gamma: float
 
 
-class DataConfig(Table):
-    """A set of data: numbers of each frame [T, M], whose averages are compared with measurements [M, 2].
-
-    groups: [M], names or numbers; data of an ensemble that have one are held out together. Single data by default.
-    """
-
-    name: Name
-    calculated: FilePath | None = None
-    torsions: FilePath | None = None
-    curve: str | None = None
-    measured: FilePath
-    power: Literal[3, 6] | None = None
-    bound: Literal["upper", "lower"] | None = None
-    held_out: bool = False
-    groups: Annotated[list[Name | Integer], Field(min_length=1)] | None = None
-
-    _paths = field_validator("calculated", "torsions", "measured")(
-        lambda path, info: None if path is None else relative_to_config(path, info)
-    )
-
-    @property
-    def files(self) -> dict[str, Path]:
-        """The input files, by key."""
-        found = {"calculated": self.calculated, "torsions": self.torsions, "measured": self.measured}
-        return {key: path for key, path in found.items() if path is not None}
-
-    @model_validator(mode="after")
-    def _one_source(self) -> DataConfig:
-        if (self.calculated is None) == (self.torsions is None):
-            raise ValueError(f"data '{self.name}' need one of calculated and torsions: give just one of them")
-        if (self.torsions is None) != (self.curve is None):
-            raise ValueError(f"data '{self.name}': torsions and the curve that makes couplings of them go together")
-        if self.power is not None and self.torsions is not None:
-            raise ValueError(f"data '{self.name}': power = {self.power} is of distances, and has no effect on torsions")
-        if self.groups is not None and self.held_out:
-            raise ValueError(f"data '{self.name}': groups are of data that are fitted, and have no effect on held_out")
-        return self
-
-
 class EnsembleConfig(Table):
     """The frames of one simulation, and what was measured of the molecule in it."""
 
     name: Name
     weights: FilePath | None = None
     terms: FilePath | None = None
-    data: Annotated[list[DataConfig], Field(min_length=1)]
+    data: Annotated[list[AveragedConfig], Field(min_length=1)]
 
     _paths = field_validator("weights", "terms")(
         lambda path, info: None if path is None else relative_to_config(path, info)
@@ -236,7 +197,7 @@ class TabulatedConfig(ProblemTable):
             raise ValueError("all data are held out: there is nothing to fit")
         return self
 
-    def _data(self) -> Iterator[DataConfig]:
+    def _data(self) -> Iterator[AveragedConfig]:
         return (data for ensemble in self.ensemble for data in ensemble.data)
 
 

@@ -27,9 +27,9 @@ from hpcfit.fit.cells import each
 from hpcfit.fit.gradient import NO_ROWS, Evaluation, Gradient
 from hpcfit.fit.inner import InnerProduct, combine
 from hpcfit.fit.problem import Cell, Params
-from hpcfit.kinds.force_field.curves import CIRCLE
 from hpcfit.kinds.force_field.tabulated.problem import JointFit
 from hpcfit.kinds.force_field.tabulated.uncertainty import Moments, fitted_rows, moments, of_chi2
+from hpcfit.observables.curves import CIRCLE
 
 ARMIJO, TRIALS = 1e-4, 30
 ENDED = 1e-13  # predicted decrease relative to the loss, that of its rounding

@@ -24,6 +24,7 @@ from hpcfit.kinds.force_field.outputs import parameter_lines, parameter_rows
 from hpcfit.kinds.force_field.tabulated.case import TabulatedCase
 from hpcfit.kinds.force_field.tabulated.config import TabulatedConfig
 from hpcfit.kinds.force_field.tabulated.problem import JointFit
+from hpcfit.observables.averages import in_units_of_measurements
 from hpcfit.runs.directory import RunDirectory
 
 
@@ -115,9 +116,8 @@ def _observables(
     """A row for each datum, all in the unit of its measurement."""
     d, calculated = problem.data, []
     for at in (before, after):
-        averages = problem.averages(at.sums, at.statistics.common)
-        off = np.asarray(problem.deviations(averages, problem.curves(at.params.shared)))
-        calculated.append((d.measured + d.sigma * off).tolist())
+        off = np.asarray(problem.deviations(at.sums, at.statistics.common, at.params.shared))
+        calculated.append(in_units_of_measurements(d, off).tolist())
     bound = {1: "upper", -1: "lower", 0: ""}
     columns = (*(values.tolist() for values in (d.side, d.measured, d.sigma)), *calculated)
     for name, side, *values in zip(case.data_names(), *columns):

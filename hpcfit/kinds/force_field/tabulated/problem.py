@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.fit.problem import Block, Cell, FrameRows, Params, Reduce, Statistics
-from hpcfit.kinds.force_field.curves import CIRCLE
+from hpcfit.observables.averages import Data, deviations, half_chi2, misfits
+from hpcfit.observables.curves import mean_square_change
 from hpcfit.pytrees import pytree
 
 
@@ -36,25 +37,6 @@ class Prior(NamedTuple):
     spread: np.ndarray
     terms: np.ndarray
     ensemble: np.ndarray
-
-
-class Data(NamedTuple):
-    """The measurements, [N] each. A column is where the averages of an ensemble have the first number of a datum.
-
-    A plain datum averages (g - measured) / sigma; one of a ``power`` p averages (r / measured)^-p; one of a curve
-    averages cos in its column and cos^2 in the next. side: 1 counts only beyond an upper bound, -1 beyond a lower one,
-    0 on both sides. curve: number, -1 for none. count: how often it counts in the fit, 0 if it is held out.
-    """
-
-    ensemble: Any
-    column: Any
-    curve: Any
-    power: Any
-    side: Any
-    measured: Any
-    sigma: Any
-    count: Any
-    of_held_out: Any
 
 
 class WeightSums(NamedTuple):
@@ -176,42 +158,25 @@ class JointFit:
 
     def change_of_curves(self, shared: dict) -> Any:
         """R, Hz^2."""
-        changes = self._changes(shared)
-        return jnp.sum(changes @ CIRCLE * changes) / 2
+        return mean_square_change(self._changes(shared))
 
     def averages(self, sums: Any, common: WeightSums) -> Any:
         """The averages that the data of each ensemble are made of, [S, F]."""
         return sums / common.p[:, None]
 
-    def deviations(self, averages: Any, curves: Any) -> Any:
-        """(calculated - measured) / sigma of each datum, [N], with its sign."""
-        d = self.data
-        first = averages[d.ensemble, d.column]
-        second = averages[d.ensemble, jnp.minimum(d.column + 1, averages.shape[1] - 1)]
-        power = jnp.where(d.power > 0, d.power, 1)
-        shortened = jnp.where(d.power > 0, first, 1.0) ** (-1.0 / power)
-        of_power = (shortened - 1) * d.measured / d.sigma
-        if not len(self.coefficients):
-            return jnp.where(d.power > 0, of_power, first)
-        A, B, C = curves[d.curve].T
-        of_curve = (A * second + B * first + C - d.measured) / d.sigma
-        return jnp.where(d.curve >= 0, of_curve, jnp.where(d.power > 0, of_power, first))
-
-    def misfits(self, deviations: Any) -> Any:
-        """The square of each deviation that counts: of a bound, only beyond it, [N]."""
-        side = self.data.side
-        inside = jnp.where(side > 0, deviations < 0, jnp.where(side < 0, deviations > 0, False))
-        return jnp.where(inside, 0.0, deviations**2)
-
     def half_chi2(self, averages: Any, curves: Any) -> Any:
         """chi2 / 2 of the fitted data of all ensembles, as a function of what the data are made of."""
-        return jnp.sum(self.data.count * self.misfits(self.deviations(averages, curves))) / 2
+        return half_chi2(self.data, averages, curves)
+
+    def deviations(self, sums: Any, common: WeightSums, shared: dict) -> Any:
+        """(calculated - measured) / sigma of each datum, [N], with its sign."""
+        return deviations(self.data, self.averages(sums, common), self.curves(shared))
 
     def chi2(self, sums: Any, common: WeightSums, shared: dict, held_out: bool = False) -> Any:
         """chi2 of the data of each ensemble that are fitted, or of those that are held out, [S]."""
-        misfits = self.misfits(self.deviations(self.averages(sums, common), self.curves(shared)))
+        of_data = misfits(self.data, self.deviations(sums, common, shared))
         count = self.data.of_held_out if held_out else self.data.count
-        return jnp.zeros(self.n_ensembles).at[self.data.ensemble].add(count * misfits)
+        return jnp.zeros(self.n_ensembles).at[self.data.ensemble].add(count * of_data)
 
     def metrics(self, sums: Any, common: WeightSums, shared: dict) -> dict[str, Any]:
         """chi2 of the fitted data and of those held out, summed over ensembles, and what is priced."""

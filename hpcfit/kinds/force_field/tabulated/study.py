@@ -23,6 +23,7 @@ from hpcfit.kinds.force_field.tabulated.config import Prices
 from hpcfit.kinds.force_field.tabulated.newton import Newton
 from hpcfit.kinds.force_field.tabulated.problem import JointFit
 from hpcfit.kinds.force_field.tabulated.uncertainty import Uncertainty, fitted_rows, uncertainty, undetermined
+from hpcfit.observables.frame_tables import dealt_folds
 from hpcfit.statistics.blocks import mean_with_error
 from hpcfit.statistics.resampling import resampled_blocks
 
@@ -82,16 +83,8 @@ class Study:
 
     def _folds(self) -> np.ndarray:
         """The fold of each datum, -1 for those of the validation set: the groups of each ensemble are dealt out."""
-        data, choice = self._problem.data, self.case.config.problem
-        fold, dealt = np.full(len(data.count), -1), 0
-        random = np.random.default_rng((choice.n_folds, choice.fold_seed))
-        for ensemble, one in enumerate(self.case.ensembles):
-            groups = dict.fromkeys(group for group in one.groups() if group is not None)
-            order = random.permutation(len(groups))
-            folds = dict(zip(groups, ((dealt + np.argsort(order)) % choice.n_folds).tolist()))
-            fold[data.ensemble == ensemble] = [folds.get(group, -1) for group in one.groups()]
-            dealt += len(groups)
-        return fold
+        choice = self.case.config.problem
+        return np.concatenate(dealt_folds([one.data for one in self.case.ensembles], choice.n_folds, choice.fold_seed))
 
     def _of_fold(self, fold: int, left_out: np.ndarray) -> Iterator[tuple[float, float]]:
         """chi2 a datum of the fold and of what was fitted, of the simulated ensembles and at each choice of prices."""

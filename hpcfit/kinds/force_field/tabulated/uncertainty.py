@@ -26,9 +26,9 @@ import scipy.linalg
 from hpcfit.fit.cells import each
 from hpcfit.fit.gradient import Evaluation, Gradient
 from hpcfit.fit.problem import Cell, Params
-from hpcfit.kinds.force_field.curves import CIRCLE, whitening
 from hpcfit.kinds.force_field.parameters import in_words
 from hpcfit.kinds.force_field.tabulated.problem import JointFit, Scales
+from hpcfit.observables.curves import CIRCLE, whitening
 
 DETERMINED = 0.1  # share of what is known of a combination, below which it is the prices that say it
 SINGULAR = 1e-6  # curvature in units of that of the prices, below which there is no minimum

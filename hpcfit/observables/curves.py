@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hpcfit.pytrees import pytree
@@ -21,6 +22,11 @@ def whitening(curvature: np.ndarray) -> np.ndarray:
         return np.zeros((0, 0))
     values, vectors = np.linalg.eigh(curvature)
     return vectors / np.sqrt(np.maximum(values, LEAST * values[-1]))
+
+
+def mean_square_change(changes: Any) -> Any:
+    """The mean over the circle of the squared change of curves by changes [n, 3] of A, B and C, summed, Hz^2."""
+    return jnp.sum(changes @ CIRCLE * changes) / 2
 
 
 @pytree
