@@ -161,8 +161,8 @@ class Monitor:
     async def _worker(self) -> AsyncIterator[RankWorker]:
         """This rank's worker, not yet started, in a scratch folder of its own.
 
-        For our own scheduler it listens where nobody on the network reaches it; another's must reach it, and may ask it
-        for nothing that would run code in a rank.
+        For our own scheduler it listens where nobody on the network reaches it. Another's must reach it, by the
+        certificates of the config; without them (`trust`) whoever reaches it may run code in a rank.
         """
         with tempfile.TemporaryDirectory(prefix="hpcfit-monitor-", ignore_cleanup_errors=True) as scratch:
             worker = RankWorker(
