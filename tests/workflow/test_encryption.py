@@ -12,7 +12,8 @@ import pytest
 from cryptography import x509
 
 from hpcfit.errors import InputError
-from hpcfit.workflow.cluster.encryption import KEY, PREFIX, as_files, made_for_a_run, publish, published
+from hpcfit.workflow import slurm
+from hpcfit.workflow.cluster.encryption import KEY, PREFIX, as_files, made_for_a_run, of_step, publish, published
 from hpcfit.workflow.pages.monitor import Place, choose_place
 
 
@@ -76,8 +77,9 @@ def test_what_a_killed_run_has_left_is_removed_and_nothing_else(tmp_path):
         assert elsewhere.exists()
 
 
-def test_tasks_read_what_the_first_has_published(tmp_path):
-    security, place = made_for_a_run(), tmp_path / f"{PREFIX}7-0-0"
+def test_tasks_read_what_the_first_has_published(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "states", lambda jobs: dict.fromkeys(jobs, "RUNNING"))
+    security, place = made_for_a_run(), of_step(tmp_path, "7", "0", "0")
     publish(security, place)
     assert published(place, 0).tls_worker_key == security.tls_worker_key
     assert mode(place) == 0o700
@@ -85,9 +87,21 @@ def test_tasks_read_what_the_first_has_published(tmp_path):
     with pytest.raises(InputError, match=r"cannot write .*7-0-0"):  # somebody has been there before
         publish(security, place)
     assert [path.name for path in tmp_path.iterdir()] == [place.name]
+    (tmp_path / "link").symlink_to(place)
     place.chmod(0o750)
-    with pytest.raises(InputError, match="is not this user's alone"):
-        published(place, 0)
+    for found in (place, tmp_path / "link"):
+        with pytest.raises(InputError, match="is not this user's alone"):
+            published(found, 0)
+
+
+def test_what_a_job_has_left_is_removed_when_slurm_knows_that_it_has_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "states", lambda jobs: {job: {"7": "TIMEOUT", "8": "RUNNING"}[job] for job in jobs})
+    left, runs = of_step(tmp_path, "7", "0", "0"), of_step(tmp_path, "8", "1", "0")
+    left.mkdir()
+    runs.mkdir()
+    publish(made_for_a_run(), of_step(tmp_path, "9", "0", "0"))
+    assert not left.exists()
+    assert runs.exists()
 
 
 def test_a_task_that_waits_in_vain_says_for_what(tmp_path):
