@@ -9,6 +9,7 @@ import pytest
 from hpcfit.config import ClusterConfig
 from hpcfit.errors import HpcfitError
 from hpcfit.workflow.cluster import replacing
+from hpcfit.workflow.cluster.encryption import PREFIX
 from hpcfit.workflow.cluster.opening import open_cluster
 from tests.commands.test_pipeline import ENDLESS, SHORT, tables, write_map
 from tests.conftest import assert_one_clear_error, history
@@ -61,12 +62,21 @@ def assert_quiet(said: str) -> None:
         assert noise not in said
 
 
+def assert_no_key_stays(folder: Path) -> None:
+    """Neither by the name of its folder nor in a log."""
+    assert not list(folder.rglob(f"{PREFIX}*"))
+    assert not any(
+        "PRIVATE KEY" in path.read_text(errors="replace") for path in folder.rglob("*.[oe]*") if path.is_file()
+    )
+
+
 def test_worker_jobs_write_the_bytes_of_one_process(slurm, config, expected, tmp_path):
     """The driver is a job itself, as on clusters that do not want it on the login node."""
     said = batch(slurm, tmp_path, f"python -m hpcfit prepare {config(JOBS)}")
     assert "2 worker jobs of 1 cores" in said
     assert_quiet(said)
     assert checksums(tmp_path / "store") == expected
+    assert_no_key_stays(tmp_path)
     slurm.wait_until(lambda: slurm.ok("squeue", "--noheader") == "", "no job left")
 
 
@@ -135,6 +145,7 @@ def test_the_tasks_of_an_srun_share_the_roles(slurm, config, expected, tmp_path)
     assert_quiet(done.stderr)
     assert checksums(tmp_path / "store") == expected
     assert not list(tmp_path.glob(".hpcfit-scheduler*"))
+    assert_no_key_stays(tmp_path)
 
 
 def test_too_few_tasks_or_a_damaged_input_are_one_clear_error(slurm, config, tmp_path):
@@ -155,6 +166,7 @@ def test_a_batch_script_prepares_and_fits_in_its_allocation(slurm, config, tmp_p
     assert said.splitlines()[-1].split()[0].endswith(".batch")  # the steps of workers and ranks have ended
     assert (tmp_path / "run/metrics.json").exists()
     assert len(history(tmp_path / "run")) >= 5
+    assert_no_key_stays(tmp_path)
 
 
 @pytest.mark.nightly
@@ -206,7 +218,7 @@ def test_a_worker_that_cannot_import_hpcfit_is_named(slurm, config, tmp_path):
     (tmp_path / "empty/hpcfit").mkdir(parents=True)
     (tmp_path / "empty/hpcfit/__init__.py").write_text("raise ImportError('not installed on this node')\n")
     path = config(JOBS + f'prologue = ["export PYTHONPATH={tmp_path}/empty", "cd {tmp_path}"]\n')
-    refused(slurm, path, ["worker tcp://127.0.0.1:", "cannot import hpcfit (not installed on this node)", "python or"])
+    refused(slurm, path, ["worker tls://127.0.0.1:", "cannot import hpcfit (not installed on this node)", "python or"])
 
 
 def test_a_worker_that_does_not_start_is_quoted(slurm, config, tmp_path):

@@ -21,6 +21,10 @@ def test_a_message_to_a_cluster_here_runs_nothing(tmp_path):
         found = listening(psutil.Process())
         assert len(found) >= 5, "scheduler, nanny and worker, and the dashboards of two"
         assert {host for host, _ in found} == {"127.0.0.1"}
+        for process in psutil.Process().children(recursive=True):
+            assert "PRIVATE" not in f"{process.cmdline()}{process.environ()}", (
+                "where others may see it, or children get it"
+            )
         assert send_everywhere(found, tmp_path) == []
         assert crew.map(crew_tasks.square, range(3)) == [0, 1, 4]
 

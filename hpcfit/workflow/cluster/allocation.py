@@ -21,7 +21,7 @@ from hpcfit.errors import HpcfitError, InputError, together
 from hpcfit.log import logger
 from hpcfit.workflow.cluster.addresses import own_address
 from hpcfit.workflow.cluster.dashboard import HTTP, NO_PAGES, dashboard_address
-from hpcfit.workflow.cluster.encryption import PREFIX, PROTOCOL, as_files, made_for_a_run, publish, published, words
+from hpcfit.workflow.cluster.encryption import PROTOCOL, as_files, made_for_a_run, of_step, publish, published, words
 from hpcfit.workflow.cluster.watching import watched
 from hpcfit.workflow.cluster.workers import wait_for_workers
 from hpcfit.workflow.launch import child_environment, in_slurm
@@ -58,7 +58,7 @@ def _tasks_of_a_step(config: ClusterConfig, tasks: int) -> Iterator[Client]:
 
     dashboard = dashboard_address(config) if os.environ["SLURM_PROCID"] == "0" else config.dashboard
     place = [os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")]
-    certificates = Path.cwd() / f"{PREFIX}{'-'.join(place)}"
+    certificates = of_step(Path.cwd(), *place)
     if os.environ["SLURM_PROCID"] == "0":
         publish(made_for_a_run(), certificates)
     try:

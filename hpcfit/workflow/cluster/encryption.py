@@ -28,15 +28,16 @@ from distributed.security import Security
 from hpcfit.config import ClusterConfig, MonitorConfig
 from hpcfit.errors import InputError
 from hpcfit.store.files import disk_errors
+from hpcfit.workflow import slurm
 from hpcfit.workflow.stopping import heed
 
 PAUSE = 0.1  # seconds between two looks whether another task has written them
 PROTOCOL = "tls://"
-SKEW = datetime.timedelta(
-    days=1
-)  # clocks of nodes differ: where it is before now, a certificate from now on is refused
+# Clocks of nodes differ: where it is before now, a certificate from now on would be refused.
+SKEW = datetime.timedelta(days=1)
 LIFE = datetime.timedelta(days=365)  # longer than a job, or a chain of requeued ones
 PREFIX = ".hpcfit-tls-"
+OF_JOB = f"{PREFIX}job-"
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
 
 
@@ -96,8 +97,15 @@ def words(files: Security) -> list[str]:
     return ["--tls-ca-file", files.tls_ca_file, "--tls-cert", files.tls_worker_cert, "--tls-key", files.tls_worker_key]
 
 
+def of_step(folder: Path, job: str, *further: str) -> Path:
+    """The place below `folder` where the tasks of a step find them; further: which step of the job."""
+    return folder / f"{OF_JOB}{'-'.join((job, *further))}"
+
+
 def publish(security: Security, place: Path) -> None:
-    """Write them into the folder `place`, which must not be there yet, at once and as a whole."""
+    """Write them into the folder `place`, which must not be there yet, at once and as a whole. What killed jobs have
+    left beside it is removed."""
+    _remove_left_by_ended_jobs(place.parent)
     with disk_errors(place):
         own = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place.parent))
         try:
@@ -123,8 +131,9 @@ def published(place: Path, patience: float) -> Security:
         heed()
         time.sleep(PAUSE)
     with disk_errors(place):
-        found = place.stat()
-        if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        found = place.lstat()
+        ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        if not ours or stat.S_IMODE(found.st_mode) & 0o077:
             raise InputError(f"{place} is not this user's alone", remedy="remove it, and start again")
         return _security((place / CERTIFICATE).read_text(), (place / KEY).read_text())
 
@@ -134,6 +143,13 @@ def _write(security: Security, folder: Path) -> None:
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:
             file.write(text)
+
+
+def _remove_left_by_ended_jobs(folder: Path) -> None:
+    for left in folder.glob(f"{OF_JOB}*"):
+        with contextlib.suppress(InputError):  # Slurm does not answer
+            if slurm.all_ended([left.name.removeprefix(OF_JOB).partition("-")[0]]):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _remove_left_by_killed(folder: Path) -> None:

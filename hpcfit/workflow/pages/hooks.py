@@ -14,21 +14,25 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from hpcfit.log import logger
 from hpcfit.workflow.pages.collector import Collector
+from hpcfit.workflow.pages.guard import ROUTES
 
 PRELOAD = "hpcfit.workflow.pages.hooks"
+GUARD = "hpcfit.workflow.pages.guard"
 PAGE = "hpcfit"
 
 Draw = Callable[[Scheduler, Any, dict], None]  # scheduler, Bokeh document, the variables of Dask's templates
 
 
 def add_work_page() -> bool:
-    """Have every scheduler that starts in this process collect the progress of tasks and show it at /hpcfit.
+    """Have every scheduler that starts in this process collect the progress of tasks and show it at /hpcfit, to nobody
+    but this user (``guard``).
 
     False, logged once, where this version of distributed or bokeh lacks what the page is hung up on.
     """
     preloads = dask.config.get("distributed.scheduler.preload")
-    if PRELOAD not in preloads:
-        dask.config.set({"distributed.scheduler.preload": [*preloads, PRELOAD]})
+    missing = [name for name in (GUARD, PRELOAD) if name not in preloads]
+    dask.config.set({"distributed.scheduler.preload": [*preloads, *missing]})
+    dask.config.set({"distributed.scheduler.http.routes": ROUTES})
     return _objection() == ""
 
 

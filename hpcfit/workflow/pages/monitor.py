@@ -28,6 +28,7 @@ from hpcfit.workflow.cluster.addresses import free_address, loopback_of, own_add
 from hpcfit.workflow.cluster.dashboard import HTTP
 from hpcfit.workflow.cluster.encryption import PROTOCOL, made_for_a_run
 from hpcfit.workflow.pages.collector import FIT_TOPIC
+from hpcfit.workflow.pages.guard import ROUTES, guard
 from hpcfit.workflow.pages.hooks import HpcfitPage
 
 PATIENCE = 30.0  # seconds until a scheduler that does not answer is given up
@@ -44,8 +45,10 @@ SETTINGS = {
     **{f"distributed.worker.memory.{limit}": False for limit in ("target", "spill", "pause")},
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.scheduler.http.routes": ROUTES,
     "distributed.scheduler.dashboard.bokeh-application": {
-        "allow_websocket_origin": ["*"], "keep_alive_milliseconds": 10000, "check_unused_sessions_milliseconds": 5000,
+        "allow_websocket_origin": ["*"],  # compared by the guard, which also knows the end of a tunnel
+        "keep_alive_milliseconds": 10000, "check_unused_sessions_milliseconds": 5000,
     },
 }  # fmt: skip
 
@@ -158,8 +161,8 @@ class Monitor:
     async def _worker(self) -> AsyncIterator[RankWorker]:
         """This rank's worker, not yet started, in a scratch folder of its own.
 
-        For our own scheduler it listens where nobody on the network reaches it; another's must reach it, and may ask it
-        for nothing that would run code in a rank.
+        For our own scheduler it listens where nobody on the network reaches it. Another's must reach it, by the
+        certificates of the config; without them (`trust`) whoever reaches it may run code in a rank.
         """
         with tempfile.TemporaryDirectory(prefix="hpcfit-monitor-", ignore_cleanup_errors=True) as scratch:
             worker = RankWorker(
@@ -205,6 +208,7 @@ async def _scheduler(place: Place) -> AsyncIterator[Scheduler]:
         dashboard=True, plugins=[HpcfitPage()],
         blocked_handlers=BLOCKED_IN_SCHEDULER,
     )  # fmt: skip
+    guard(scheduler)
     try:
         yield await scheduler
     finally:
