@@ -127,6 +127,7 @@ def open_positions(path: Path, topology: Path | Topology | None, group: str | No
     if kind == "ase":
         atoms, n_frames = _ase_topology(path)
     elif kind == "models":
+        check_layout(path, "pdb")
         atoms, n_frames = _with_topology(path, read_topology(path), *_counted_by_mdanalysis(path))
         atoms = atoms._replace(cell=_cell_of_models(path))
     else:

@@ -18,6 +18,7 @@ from hpcfit.readers.bonding import IONS, formula, guessed_bonds, molecules
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
 from hpcfit.readers.positions import cell_or_none, quiet
+from hpcfit.readers.text_layout import check_layout
 from hpcfit.store.particles import Particles
 
 PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")
@@ -185,6 +186,8 @@ def _read_atoms(path: Path) -> _Atoms:
     if suffix not in PDB + MMCIF:
         raise InputError(f"topology {path}: '{suffix}' is not read", remedy=f"give one of {', '.join(PDB + MMCIF)}")
     with reading(f"topology {path} cannot be read", "check the file"):
+        if suffix in PDB:
+            check_layout(path, "pdb")
         atoms = _pdb_atoms(path) if suffix in PDB else _mmcif_atoms(path)
     if not atoms.names:
         raise InputError(f"topology {path} has no atoms", remedy="give the file that the simulation started from")
