@@ -18,6 +18,7 @@ from hpcfit.physics.scattering import orthogonalization
 from hpcfit.readers import dcd_files, gromacs_files, h5md_files
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.frame_folders import folder_frames, is_frame_folder, open_frame_folder
+from hpcfit.readers.netcdf_heads import check_head
 from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
 from hpcfit.readers.text_layout import check_layout
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
@@ -281,6 +282,8 @@ def _md_reader(path: Path) -> Iterator:
 
     with quiet():
         with reading(f"trajectory {path} cannot be opened", WHOLE):
+            if _kind(path) == "netcdf":
+                check_head(path)
             opened = reader(str(path))
         with opened:
             yield opened

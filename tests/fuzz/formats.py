@@ -17,6 +17,7 @@ from hpcfit.store.shard import ShardPlan
 from hpcfit.testsystems.water_dimer import write_topology
 from tests.fuzz import plain_readers as plain
 from tests.fuzz.mutations import OF_BYTES, OF_TEXT, Mutation
+from tests.fuzz.tables_and_structures import ROWS
 
 Found = plain.Found
 ELEMENTS = ("O", "H", "H") * 2
@@ -443,6 +444,7 @@ def _leaves(value, place=""):
 FORMATS = {
     one.name: one
     for one in (
+        *(Format(*row) for row in ROWS),
         Format("config", "config.toml", _config(CONFIG), _read_config, _plain_config, OF_TEXT),
         Format("config of forces", "config.toml", _config(FORCE_MAP), _read_config, _plain_config, OF_TEXT),
         Format("shard of forces", "store/a.h5", _force_store, _read_force_store, None, OF_BYTES),
