@@ -44,6 +44,11 @@ def _wrong(path: Path, at: int, lines: Sequence[str], why: str) -> InputError:
     return InputError(f"{path}, line {at + 1}: {said}: {why}", remedy=REPAIR)
 
 
+def _numbers(words: Sequence[str]) -> bool:
+    """Whether they are numbers, finite or not: those that are not are said later, with frame and atom."""
+    return all(number(word) is not None for word in words)
+
+
 def _finite(words: Sequence[str]) -> bool:
     values = [number(word) for word in words]
     return all(value is not None and math.isfinite(value) for value in values)
@@ -53,7 +58,7 @@ def _finite(words: Sequence[str]) -> bool:
 
 
 def _check_extxyz(path: Path, lines: Sequence[str]) -> None:
-    """The columns of every row are those that Properties name, in all frames alike; without it at least four."""
+    """The columns of every row are those that Properties name, which all frames have or none; else four or more."""
     at, first = 0, None
     while any(line.strip() for line in lines[at:]):
         if not lines[at].strip().isdecimal() or at + 1 >= len(lines):
@@ -62,8 +67,8 @@ def _check_extxyz(path: Path, lines: Sequence[str]) -> None:
         named = PROPERTIES.search(comment)
         columns = None if named is None else _columns(path, at + 1, lines, named[1])
         first = columns if at == 0 else first
-        if columns != first:
-            raise _wrong(path, at + 1, lines, "its columns (Properties) are not those of the first frame")
+        if (columns is None) != (first is None):
+            raise _wrong(path, at + 1, lines, "other frames than this one name their columns (Properties)")
         wrong = [word for found in NUMBERS.findall(comment) for word in found.strip('"').split() if not _finite([word])]
         if wrong:
             raise _wrong(path, at + 1, lines, f"'{wrong[0]}' is no finite number")
@@ -86,14 +91,14 @@ def _columns(path: Path, at: int, lines: Sequence[str], said: str) -> tuple[str,
 def _check_row(path: Path, at: int, lines: Sequence[str], columns: tuple[str, ...] | None) -> None:
     words = lines[at].split()
     if columns is None:
-        if len(words) < 4 or not _finite(words[1:4]):
-            raise _wrong(path, at, lines, "an element and three finite numbers are to stand here")
+        if len(words) < 4 or not _numbers(words[1:4]):
+            raise _wrong(path, at, lines, "an element and three numbers are to stand here")
         return
     if len(words) != len(columns):
         raise _wrong(path, at, lines, f"{len(words)} columns, where Properties has {len(columns)}")
-    wrong = [word for word, kind in zip(words, columns) if kind in "RI" and not _finite([word])]
+    wrong = [word for word, kind in zip(words, columns) if kind in "RI" and not _numbers([word])]
     if wrong:
-        raise _wrong(path, at, lines, f"'{wrong[0]}' is no finite number")
+        raise _wrong(path, at, lines, f"'{wrong[0]}' is no number")
 
 
 # ---- XDATCAR ---------------------------------------------------------------------------------------------------------
@@ -114,7 +119,7 @@ def _check_xdatcar(path: Path, lines: Sequence[str]) -> None:
         if at >= end or not _begins(lines[at]):
             raise _wrong(path, at, lines[:end], "a configuration is to begin here")
         for row in range(at + 1, at + 1 + n):
-            if row >= end or len(lines[row].split()) < 3 or not _finite(lines[row].split()[:3]):
+            if row >= end or len(lines[row].split()) < 3 or not _numbers(lines[row].split()[:3]):
                 raise _wrong(path, row, lines[:end], f"one of the {n} rows of the configuration of line {at + 1} is"
                              " to stand here")  # fmt: skip
         at += 1 + n
@@ -177,8 +182,9 @@ def _check_pdb(path: Path, lines: Sequence[str]) -> None:
 def _check_atom(path: Path, at: int, lines: Sequence[str]) -> None:
     line = lines[at]
     for start, stop in COORDINATES:
-        if "." not in line[start:stop] or not _finite([line[start:stop]]):
-            raise _wrong(path, at, lines, f"no finite number with a point stands in columns {start + 1} to {stop}")
+        word = line[start:stop].strip()
+        if not _numbers([word]) or (_finite([word]) and "." not in word):
+            raise _wrong(path, at, lines, f"no number with a point stands in columns {start + 1} to {stop}")
     for start, stop in OPTIONAL:
         if line[start:stop].strip() and number(line[start:stop]) is None:
             raise _wrong(path, at, lines, f"'{line[start:stop]}' in columns {start + 1} to {stop} is no number")

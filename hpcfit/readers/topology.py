@@ -54,10 +54,9 @@ def parse_system(text: str, name: str) -> SystemFacts:
             remedy="write one with openmm.XmlSerializer.serialize(system)",
         ) from None
     wrong = [row for row in rows if row[0] == row[1] or not all(0 <= one < len(masses) for one in row)]
-    if wrong or not np.all((masses >= 0) & (masses < HEAVIEST)):
-        said = (
-            f"a constraint of {wrong[0]}" if wrong else f"a mass of {masses[~((masses >= 0) & (masses < HEAVIEST))][0]}"
-        )
+    no_masses = masses[~((masses >= 0) & (masses < HEAVIEST))]
+    if wrong or len(no_masses):
+        said = f"a constraint of {wrong[0]}" if wrong else f"a mass of {no_masses[0]}"
         raise InputError(
             f"{name} has {len(masses)} particles and {said}",
             remedy="write it again with openmm.XmlSerializer.serialize(system)",
