@@ -29,8 +29,8 @@ STYLES = {"finished": "green", "running": "green", "writing": "green", "interrup
 
 def run_watch(path: Path, *, once: bool, every: float) -> None:
     """Show how far a run is, again and again until it is finished; ``once``: now and no longer."""
-    if every <= 0:
-        raise InputError(f"--every {every}: the seconds between two looks must be positive", remedy="try --every 2")
+    if not 0 < every <= 86_400:
+        raise InputError(f"--every {every}: seconds are above 0 and at most a day", remedy="try --every 2")
     width = None if sys.stdout.isatty() else NO_TERMINAL
     watched, console = Watched(path), Console(highlight=False, soft_wrap=True, width=width)
     if once:

@@ -14,7 +14,7 @@ import numpy as np
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.config.frames import ArrayKeys
 from hpcfit.errors import InputError, check_is_file
-from hpcfit.readers.boundary import loaded_archive, reading
+from hpcfit.readers.boundary import loaded_archive, loaded_array, reading
 from hpcfit.readers.foreign_hdf5 import dataset, opened
 from hpcfit.readers.units import Units
 from hpcfit.store.files import sha256_of_file
@@ -299,4 +299,4 @@ def _npy(folder: Path, name: str) -> np.ndarray:
     if name == "force" and not path.exists():
         raise InputError(f"{folder} has no forces: {path} does not exist", remedy="give sets with force.npy")
     with _readable(str(path)):
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return loaded_array(path)

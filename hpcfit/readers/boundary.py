@@ -29,6 +29,16 @@ def reading(what: str, remedy: str) -> Iterator[None]:
         raise InputError(f"{what}: {type(error).__name__}: {said}", remedy=remedy) from error
 
 
+def loaded_array(path: str | Path) -> np.ndarray:
+    """NumPy's array of a file (.npy), mapped and not read; ValueError unless the file ends where its array does."""
+    check_is_file(path)
+    found = np.load(path, mmap_mode="r", allow_pickle=False)
+    extra = Path(path).stat().st_size - found.offset - found.nbytes
+    if extra:
+        raise ValueError(f"{extra} bytes follow an array of shape {list(found.shape)}")
+    return found
+
+
 def loaded_archive(path: str | Path) -> Any:
     """NumPy's view of an archive (.npz), open until it is dropped. Raises BadZipFile for one that is not whole.
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -180,7 +180,7 @@ def _series(path: Path, node: h5py.Group, name: str, n: int) -> np.ndarray | Non
         return None
     data = node[name]
     if data.ndim == 0:
-        return np.arange(n) * data[()] + data.attrs.get("offset", 0)
+        return np.arange(n) * data[()] + _attribute(data, "offset", 0)
     if len(data) != n:
         raise InputError(
             f"{path}: {node.name} has {n} values and {len(data)} of {name}", remedy="repair the file, or write it again"
@@ -194,11 +194,16 @@ def _box(path: Path, particles: h5py.Group, unit: str | None) -> tuple[Element |
     if "box" not in particles:
         return None, NOT_PERIODIC
     group = particles["box"]
-    said = np.atleast_1d(group.attrs.get("boundary", "none")).tolist()
+    said = np.atleast_1d(_attribute(group, "boundary", "none")).tolist()
     words = [one.decode() if isinstance(one, bytes) else str(one) for one in said]
     pbc = tuple(word == "periodic" for word in (words * 3 if len(words) == 1 else words)[:3])
-    if "edges" not in group or not any(pbc):
+    if not any(pbc):
         return None, NOT_PERIODIC
+    if "edges" not in group:
+        raise InputError(
+            f"{path}: {group.name} repeats along {' '.join(words)}, and has no edges",
+            remedy="repair the file, or write it again",
+        )
     node = group["edges"]
     fixed = isinstance(node, h5py.Dataset)
     data = node if fixed else node["value"]
@@ -211,8 +216,13 @@ def _box(path: Path, particles: h5py.Group, unit: str | None) -> tuple[Element |
     return Element(data.name, steps, times, _scale(path, data, unit)), pbc
 
 
+def _attribute(node: h5py.Group | h5py.Dataset, name: str, default: Any) -> Any:
+    """An attribute, or a default where there is none; `attrs.get` takes the default for one that is damaged, too."""
+    return node.attrs[name] if name in node.attrs else default  # noqa: SIM401
+
+
 def _unit(data: h5py.Dataset) -> str | None:
-    unit = data.attrs.get("unit")
+    unit = _attribute(data, "unit", None)
     return unit.decode() if isinstance(unit, bytes) else None if unit is None else str(unit)
 
 

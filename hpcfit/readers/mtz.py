@@ -63,7 +63,7 @@ def _head(path: Path) -> list[str]:
 def _check_head(mtz, path: Path) -> None:
     """Raise InputError for a record that is none, and for a cell that gemmi did not take: it passes over both."""
     for line in _head(path):
-        if line[:4].strip() not in RECORDS:
+        if line[:4].strip() not in RECORDS or not line.isprintable() or "\ufffd" in line:
             raise InputError(f"{path}: its head has the record {line.strip()!r:.70}", remedy="write the file again")
         if line.startswith("CELL"):
             cell = [number(word) for word in line.split()[1:7]]

@@ -17,9 +17,11 @@ from hpcfit.readers import ase_files, cif_models, cp2k_files, dcd_files, gromacs
 from hpcfit.readers.ase_files import NOT_GIVEN, WHOLE, Given
 from hpcfit.readers.boundary import quiet, reading
 from hpcfit.readers.frame_folders import folder_frames, is_frame_folder, open_frame_folder
+from hpcfit.readers.netcdf_heads import check_head
 from hpcfit.readers.patterns import suffix_of
 from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
 from hpcfit.readers.program_topologies import PROGRAMS, read_program_topology
+from hpcfit.readers.text_layout import check_layout
 from hpcfit.readers.units import Units
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
 from hpcfit.store.pieces import SETTINGS, open_pieces, piece_frames, read_settings
@@ -158,6 +160,7 @@ def open_positions(
         return TrajectoryReader(path, *open_frame_folder(path))
     check_is_file(path, "trajectory", "correct [[prepare.source]] trajectory")
     if kind == "models":
+        check_layout(path, "pdb")
         atoms, n_frames = _with_topology(path, read_topology(path), *_counted_by_mdanalysis(path))
         atoms = atoms._replace(cell=_cell_of_models(path))
     elif has_elements(path):
@@ -352,6 +355,8 @@ def _md_reader(path: Path) -> Iterator:
 
     with quiet():
         with reading(f"trajectory {path} cannot be opened", WHOLE):
+            if _kind(path) == "netcdf":
+                check_head(path)
             opened = reader(str(path))
         with opened:
             yield opened

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError, check_is_file
-from hpcfit.readers.boundary import reading
+from hpcfit.readers.boundary import loaded_array, reading
 
 CSV, NPY = ".csv", ".npy"
 
@@ -60,7 +60,7 @@ def _read(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     if path.suffix != NPY:
         raise InputError(f"{path} is neither {NPY} nor {CSV}", remedy="save the table by numpy.save, or as CSV")
     with reading(f"{path} cannot be read by NumPy", "save it by numpy.save"):
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        values = loaded_array(path)
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "fiu":

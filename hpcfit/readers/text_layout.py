@@ -1,7 +1,7 @@
-"""The lines of text trajectories, compared with what their format asks for before ASE reads them.
+"""The lines of text trajectories, compared with what their format asks for before ASE or MDAnalysis reads them.
 
-ASE takes what it can from a line and passes over the rest: a column too many, a configuration that another begins in,
-numbers that are none.
+These take what they can from a line and pass over the rest: a column too many, a configuration that another begins in,
+numbers that are none, models of other atoms.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ REPAIR = "repair the file, or write it again"
 
 
 def check_layout(path: Path, form: str) -> None:
-    """Raise InputError, naming the line, where a file is not laid out as its format (of ASE's name) asks for."""
-    check = {"extxyz": _check_extxyz, "vasp-xdatcar": _check_xdatcar}.get(form)
+    """Raise InputError, naming the line, where a file is not laid out as its format asks for.
+
+    form: "extxyz" or "vasp-xdatcar", names of ASE, or "pdb"; others are not looked at.
+    """
+    check = {"extxyz": _check_extxyz, "vasp-xdatcar": _check_xdatcar, "pdb": _check_pdb}.get(form)
     if check is None:
         return
     opens = gzip.open if path.suffix == ".gz" else open
     with (
-        reading(f"trajectory {path} cannot be read as text", "write it as UTF-8 text"),
-        opens(path, "rt", encoding="utf-8") as file,
+        reading(f"{path} cannot be read as text", "write it as UTF-8 text"),
+        opens(path, "rt", encoding="utf-8", errors="replace" if form == "pdb" else "strict") as file,
     ):
         lines = file.read().split("\n")
     check(path, lines)
@@ -38,11 +41,11 @@ def check_layout(path: Path, form: str) -> None:
 
 def _wrong(path: Path, at: int, lines: Sequence[str], why: str) -> InputError:
     said = f"'{lines[at].strip()[:60]}'" if at < len(lines) else "the file ends"
-    return InputError(f"trajectory {path}, line {at + 1}: {said}: {why}", remedy=REPAIR)
+    return InputError(f"{path}, line {at + 1}: {said}: {why}", remedy=REPAIR)
 
 
 def _numbers(words: Sequence[str]) -> bool:
-    """Whether all words are numbers; those that are not finite are named by frame and atom when frames are checked."""
+    """Whether they are numbers, finite or not: those that are not are said later, with frame and atom."""
     return all(number(word) is not None for word in words)
 
 
@@ -55,14 +58,17 @@ def _finite(words: Sequence[str]) -> bool:
 
 
 def _check_extxyz(path: Path, lines: Sequence[str]) -> None:
-    """The columns of every row are those that Properties name; without it at least four."""
-    at = 0
+    """The columns of every row are those that Properties name, which all frames have or none; else four or more."""
+    at, first = 0, None
     while any(line.strip() for line in lines[at:]):
         if not lines[at].strip().isdecimal() or at + 1 >= len(lines):
             raise _wrong(path, at, lines, "a number of atoms is to stand here")
         n, comment = int(lines[at]), lines[at + 1]
         named = PROPERTIES.search(comment)
         columns = None if named is None else _columns(path, at + 1, lines, named[1])
+        first = columns if at == 0 else first
+        if (columns is None) != (first is None):
+            raise _wrong(path, at + 1, lines, "other frames than this one name their columns (Properties)")
         wrong = [word for found in NUMBERS.findall(comment) for word in found.strip('"').split() if not _finite([word])]
         if wrong:
             raise _wrong(path, at + 1, lines, f"'{wrong[0]}' is no finite number")
@@ -135,3 +141,50 @@ def _check_head(path: Path, at: int, lines: Sequence[str]) -> int:
     if not words or len(words) != len(lines[counts].split()):
         raise _wrong(path, counts, lines, "the numbers of atoms are to stand here")
     return sum(map(int, words))
+
+
+# ---- PDB -------------------------------------------------------------------------------------------------------------
+
+COORDINATES = ((30, 38), (38, 46), (46, 54))
+OPTIONAL = ((54, 60), (60, 66))  # occupancy and temperature factor
+
+
+def _check_pdb(path: Path, lines: Sequence[str]) -> None:
+    """Coordinates stand in their columns, and all models have the atoms of the first one, by name and element."""
+    first: list[tuple[str, str]] = []
+    atoms: list[tuple[str, str]] = []
+    models, named, inside, ended = 0, 0, False, False
+    for at, line in enumerate(lines):
+        if line.startswith(("ATOM  ", "HETATM")):
+            if ended or (models and not inside):
+                raise _wrong(path, at, lines, "an atom behind END, or between ENDMDL and MODEL")
+            _check_atom(path, at, lines)
+            atoms.append((line[12:16].strip(), line[76:78].strip()))
+            if models > 1 and (len(atoms) > len(first) or atoms[-1] != first[len(atoms) - 1]):
+                other = first[len(atoms) - 1] if len(atoms) <= len(first) else "none"
+                raise _wrong(path, at, lines, f"atom {len(atoms)} is {atoms[-1]}, of the first model {other}")
+        elif line.startswith("MODEL "):
+            if inside or (atoms and not models) or models > named:
+                raise _wrong(path, at, lines, "the model above has not begun (MODEL), or has not ended (ENDMDL)")
+            models, named, inside, atoms = models + 1, named + 1, True, []
+        elif line.startswith("ENDMDL"):
+            if models and not inside:
+                raise _wrong(path, at, lines, "no model (MODEL) ends here")
+            first = atoms if models <= 1 else first
+            if len(atoms) != len(first):
+                raise _wrong(path, at, lines, f"the model has {len(atoms)} atoms, the first one {len(first)}")
+            models, inside = max(models, 1), False
+        ended = ended or line.rstrip() == "END"
+    if inside:
+        raise _wrong(path, len(lines), lines, "the last model has not ended (ENDMDL)")
+
+
+def _check_atom(path: Path, at: int, lines: Sequence[str]) -> None:
+    line = lines[at]
+    for start, stop in COORDINATES:
+        word = line[start:stop].strip()
+        if not _numbers([word]) or (_finite([word]) and "." not in word):
+            raise _wrong(path, at, lines, f"no number with a point stands in columns {start + 1} to {stop}")
+    for start, stop in OPTIONAL:
+        if line[start:stop].strip() and number(line[start:stop]) is None:
+            raise _wrong(path, at, lines, f"'{line[start:stop]}' in columns {start + 1} to {stop} is no number")

@@ -21,8 +21,10 @@ from hpcfit.readers.patterns import suffix_of
 from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
 from hpcfit.readers.positions import cell_or_none
 from hpcfit.readers.program_topologies import PROGRAMS, read_program_topology
+from hpcfit.readers.text_layout import check_layout
 from hpcfit.store.particles import Particles
 
+HEAVIEST = 1e6  # amu
 PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")
 
 
@@ -49,11 +51,19 @@ def parse_system(text: str, name: str) -> SystemFacts:
         particles = root.findall("Particles/Particle")
         masses = np.array([float(particle.attrib["mass"]) for particle in particles])
         rows = [(int(row.attrib["p1"]), int(row.attrib["p2"])) for row in root.findall("Constraints/Constraint")]
-    except (xml.ParseError, KeyError, ValueError) as error:
+    except (xml.ParseError, KeyError, ValueError, RecursionError) as error:
         raise InputError(
             f"{name} is not a System that OpenMM serialized: {error}",
             remedy="write one with openmm.XmlSerializer.serialize(system)",
         ) from None
+    wrong = [row for row in rows if row[0] == row[1] or not all(0 <= one < len(masses) for one in row)]
+    no_masses = masses[~((masses >= 0) & (masses < HEAVIEST))]
+    if wrong or len(no_masses):
+        said = f"a constraint of {wrong[0]}" if wrong else f"a mass of {no_masses[0]}"
+        raise InputError(
+            f"{name} has {len(masses)} particles and {said}",
+            remedy="write it again with openmm.XmlSerializer.serialize(system)",
+        )
     sites = [number for number, particle in enumerate(particles) if len(particle)]
     return SystemFacts(masses, np.array(rows, np.int32).reshape(-1, 2), np.array(sites, int))
 
@@ -209,6 +219,8 @@ def _read_atoms(path: Path) -> _Atoms:
         known = ", ".join((*PDB, *MMCIF, *PROGRAMS))
         raise InputError(f"topology {path}: '{suffix}' is not read", remedy=f"give one of {known}")
     with reading(f"topology {path} cannot be read", "check the file"):
+        if suffix in PDB:
+            check_layout(path, "pdb")
         atoms = _pdb_atoms(path) if suffix in PDB else _mmcif_atoms(path)
     if not atoms.names:
         raise InputError(f"topology {path} has no atoms", remedy="give the file that the simulation started from")
@@ -261,11 +273,22 @@ def _mmcif_atoms(path: Path) -> _Atoms:
     cell = gemmi.make_structure_from_block(block).cell
     positions = np.array([[float(value) for value in row[11:]] for row in rows]).reshape(-1, 3)
     elements = tuple(element_named(row[0]) for row in rows)
+    atom_names = tuple(row[1] or row[2] for row in rows)
+    _check_atoms_of_mmcif(path, atom_names, positions)
     return _Atoms(
-        tuple(row[1] or row[2] for row in rows), elements, residue, names,
+        atom_names, elements, residue, names,
         tuple(int(number) if number else 0 for number in numbers), chains, positions,
         _box(cell.parameters if cell.is_crystal() else None),
     )  # fmt: skip
+
+
+def _check_atoms_of_mmcif(path: Path, names: Sequence[str], positions: np.ndarray) -> None:
+    for number, (name, position) in enumerate(zip(names, positions)):
+        if not name or not np.all(np.isfinite(position)):
+            raise InputError(
+                f"topology {path}: atom {number} has the name '{name}' and the position {position.tolist()}",
+                remedy="write _atom_site.label_atom_id, Cartn_x, Cartn_y and Cartn_z of each atom",
+            )
 
 
 def _value(row, column: int) -> str:

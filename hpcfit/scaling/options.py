@@ -95,9 +95,9 @@ class Beyond:
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < float("inf"):
                 raise InputError(
-                    f"--{field.name.replace('_', '-')} {value:g}: a machine to predict for has more than 0",
+                    f"--{field.name.replace('_', '-')} {value:g}: a machine to predict for has more than 0, and no end",
                     remedy="give the figure of its data sheet",
                 )
         if (self.memory_share or 0) > 1:

@@ -47,6 +47,9 @@ def folds(number: int) -> Axis:
     return Axis("problem.fold", _counted("--folds", number, 0, 2), repeat=True, fixed=[f"problem.folds={number}"])
 
 
+MOST_POINTS = 100_000
+
+
 def seeds(number: int) -> Axis:
     """Random starts; what makes a run depend on its seed is the kind's to say."""
     return Axis(SEED, _counted("--seeds", number, 0, 1), repeat=True)
@@ -60,6 +63,8 @@ def bootstrap(number: int) -> Axis:
 def _counted(option: str, number: int, first: int, fewest: int) -> list[str]:
     if number < fewest:
         raise InputError(f"{option} {number}: at least {fewest} are needed", remedy=f"for example {option} 5")
+    if number > MOST_POINTS:
+        raise InputError(f"{option} {number}: at most {MOST_POINTS} are fitted", remedy=f"for example {option} 5")
     return [str(first + count) for count in range(number)]
 
 

@@ -175,7 +175,7 @@ def test_a_run_that_has_not_yet_evaluated_is_shown(tmp_path):
 
 def test_a_directory_that_is_no_run_is_one_clear_error(hpcfit, tmp_path):
     assert_one_clear_error(hpcfit("watch", tmp_path), [str(tmp_path), "neither history.jsonl nor config.toml"])
-    with pytest.raises(InputError, match="must be positive"):
+    with pytest.raises(InputError, match="seconds are above 0"):
         run_watch(tmp_path, once=True, every=0.0)
 
 

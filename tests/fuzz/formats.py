@@ -17,6 +17,7 @@ from hpcfit.store.shard import ShardPlan
 from hpcfit.testsystems.water_dimer import write_topology
 from tests.fuzz import plain_readers as plain
 from tests.fuzz.mutations import OF_BYTES, OF_TEXT, Mutation
+from tests.fuzz.tables_and_structures import ROWS
 
 Found = plain.Found
 ELEMENTS = ("O", "H", "H") * 2
@@ -110,6 +111,22 @@ def _by_mdanalysis(file: str, elements: tuple[str, ...] = ELEMENTS, forces: bool
                     out.write(universe.atoms)
 
     return write
+
+
+def _h5md(folder: Path) -> None:
+    """Small datasets in one piece, so that most bytes are of the file's own structure."""
+    what = frames()
+    with h5py.File(folder / "run.h5md", "w") as file:
+        file.create_group("h5md").attrs["version"] = (1, 1)
+        group = file.create_group("particles/water")
+        boxes = np.repeat(what.box[None], len(what.positions), axis=0)
+        for name, values, unit in (("position", what.positions, "Angstrom"), ("box/edges", boxes, "Angstrom"),
+                                   ("force", what.forces, "kJ mol-1 Angstrom-1")):  # fmt: skip
+            element = group.create_group(name)
+            element.create_dataset("value", data=values.astype("<f4")).attrs["unit"] = unit
+            element["step"], element["time"] = np.arange(3) * 10, np.arange(3) * 0.5
+            element["time"].attrs["unit"] = "ps"
+        group["box"].attrs.update(dimension=3, boundary=["periodic"] * 3)
 
 
 def _xdatcar(folder: Path) -> None:
@@ -427,6 +444,7 @@ def _leaves(value, place=""):
 FORMATS = {
     one.name: one
     for one in (
+        *(Format(*row) for row in ROWS),
         Format("config", "config.toml", _config(CONFIG), _read_config, _plain_config, OF_TEXT),
         Format("config of forces", "config.toml", _config(FORCE_MAP), _read_config, _plain_config, OF_TEXT),
         Format("shard of forces", "store/a.h5", _force_store, _read_force_store, None, OF_BYTES),
@@ -471,7 +489,7 @@ FORMATS = {
         Format(
             "H5MD",
             "run.h5md",
-            _by_mdanalysis("run.h5md", forces=True),
+            _h5md,
             _prepared("run.h5md", forces=True, waters=2),
             plain.h5md,
             OF_BYTES,

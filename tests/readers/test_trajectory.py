@@ -214,8 +214,7 @@ def test_a_truncated_ab_initio_run_is_found_when_it_is_opened(tmp_path, position
     ase.io.write(tmp_path / "XDATCAR", images(positions), format="vasp-xdatcar")
     lines = (tmp_path / "XDATCAR").read_text().splitlines(keepends=True)
     (tmp_path / "XDATCAR").write_text("".join(lines[:-4]))
-    words = "XDATCAR, line 54: the file ends: one of the 11 rows of the configuration of line 46"
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match="XDATCAR, line 54: the file ends: one of the 11 rows of"):
         opened(tmp_path / "XDATCAR")
 
 

@@ -12,6 +12,7 @@ import scipy.sparse
 from hpcfit.errors import InputError, check_is_file
 from hpcfit.kinds.force_map.bead_choice import Beads
 from hpcfit.kinds.force_map.config import BeadsConfig
+from hpcfit.readers.boundary import loaded_array, reading
 from hpcfit.store.particles import Particles
 
 CENTRES = {"backbone": "backbone", "center-of-mass": "all"}  # selection of the atoms in each residue
@@ -117,14 +118,12 @@ def _of_matrix(path: Path, particles: Particles) -> Beads:
 def read_matrix(path: Path, what: str) -> np.ndarray:
     """A matrix of numbers, from .npy or from text (spaces or commas). Raises InputError naming ``what``."""
     check_is_file(path, what)
-    try:
+    with reading(f"{what} {path} cannot be read", "give a .npy or a text file"):
         if path.suffix == ".npy":
-            matrix = np.load(path, allow_pickle=False).astype(float)
+            matrix = loaded_array(path).astype(float)
         else:
             text = path.read_text(encoding="utf-8").replace(",", " ")
             matrix = np.loadtxt(text.splitlines(), ndmin=2)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{what} {path} cannot be read: {error}", remedy="give a .npy or a text file") from None
     if matrix.ndim != 2 or not np.all(np.isfinite(matrix)):
         raise InputError(
             f"{what} {path} has shape {list(matrix.shape)} or numbers that are not finite",

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from hpcfit.errors import InputError, check_is_file
 from hpcfit.kinds.structure.landscapes.system import SystemLandscape
 from hpcfit.physics.openmm_library import import_openmm
-from hpcfit.readers.boundary import reading
+from hpcfit.readers.boundary import loaded_array, reading
 from hpcfit.readers.positions import open_positions
 from hpcfit.readers.topology import MMCIF, read_structure
 
@@ -125,13 +125,14 @@ def from_file(path: Path, n: int, length: str, frame: int = 0) -> np.ndarray:
     if path.suffix == ".npy":
         check_is_file(path, "coordinates")
         with reading(f"coordinates {path} cannot be read by NumPy", "save them by numpy.save"):
-            x = np.load(path, allow_pickle=False)
+            x = loaded_array(path)
         x = x[frame] if x.ndim == 3 else x
     else:
         x = _of_frame(path, frame) / IN_ANGSTROM.get(length, 1.0)
-    if x.ndim != 2 or len(x) != n:
+    if x.ndim != 2 or len(x) != n or x.dtype.kind not in "fiu" or not np.all(np.isfinite(x)):
         raise InputError(
-            f"{path} has coordinates of shape {list(x.shape)}, the energy takes {n} particles",
+            f"{path} has coordinates of shape {list(x.shape)} and type {x.dtype}, or some that are not finite; the"
+            f" energy takes {n} particles",
             remedy="give those of this very system, hydrogens included",
         )
     return np.asarray(x, float)

@@ -272,7 +272,7 @@ def test_an_interrupted_simulation_goes_on_to_the_same_bits(whole, place, by, re
         ("wells.py:energy", "wells.py:nowhere", ["is nan at the first positions"]),
         ("wells.py:energy", "wells.py:constant", ["has no gradient: no position changes it"]),
         ("wells.py:energy", "wells.py:enery", ["has no function enery", "energy"]),
-        ("wells.py:energy", "missing.py:energy", ["there is no file", "missing.py"]),
+        ("wells.py:energy", "missing.py:energy", ["missing.py does not exist"]),
         ("{k = 2.6}", "{k = 2.6, q = 1.0}", ["depends on parameter 'q'", "leave it out"]),
         ('name = "k"', 'name = "kk"', ["'kk': no system has parameters 'kk'", "did you mean 'k'"]),
         ("masses = [1.0, 1.5]", "masses = [1.0, 1.5, 2.0]", ["has 3 particles", "two.npy has 2"]),

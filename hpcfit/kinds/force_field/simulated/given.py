@@ -14,7 +14,7 @@ import numpy as np
 from hpcfit.errors import InputError, check_is_file
 from hpcfit.kinds.force_field.simulated.ensemble import Ensemble
 from hpcfit.kinds.force_field.simulated.weighed import Drawn, drawn
-from hpcfit.readers.boundary import reading
+from hpcfit.readers.boundary import loaded_array, reading
 from hpcfit.readers.patterns import matching
 from hpcfit.readers.positions import TrajectoryReader, open_positions
 from hpcfit.store.catalog import CATALOG
@@ -36,7 +36,7 @@ class Array(NamedTuple):
 
     def frames(self, rows: range) -> Iterator[Frame]:
         """The frames of some rows."""
-        found = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        found = loaded_array(self.path)
         return (Frame(row, np.array(found[row], float)) for row in rows)
 
     def digest(self) -> str:
@@ -201,7 +201,7 @@ def _opened(path: Path, size: int) -> Array | Stored | Trajectory:
 def _array(path: Path) -> Array:
     check_is_file(path, "frames")
     with reading(f"frames {path} cannot be read by NumPy", "save them by numpy.save"):
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        found = loaded_array(path)
     if found.ndim != 3 or found.shape[2] != 3 or found.dtype.kind not in "fiu":
         raise InputError(
             f"frames {path} have shape {list(found.shape)} and type {found.dtype}",

@@ -26,7 +26,7 @@ from hpcfit.kinds.force_field.simulated.systems_config import StateConfig
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.physics.openmm_library import import_openmm
 from hpcfit.readers.bonding import molecules
-from hpcfit.readers.boundary import reading
+from hpcfit.readers.boundary import loaded_array, reading
 from hpcfit.readers.topology import Structure, read_structure, read_system
 from hpcfit.simulation.langevin import SCHEMES, Bath, Scheme
 from hpcfit.simulation.model import deserialized
@@ -346,7 +346,7 @@ def _positions(config: EnergyConfig, structure: Structure | None) -> np.ndarray:
     path: Path = config.positions
     check_is_file(path, "positions")
     with reading(f"positions {path} cannot be read by NumPy", "save them by numpy.save"):
-        found = np.load(path, allow_pickle=False)
+        found = loaded_array(path)
     found = found[None] if found.ndim == 2 else found
     if found.ndim != 3 or found.dtype.kind not in "fiu" or not np.all(np.isfinite(found)) or not len(found):
         raise InputError(
