@@ -9,11 +9,11 @@ from hpcfit.config import ClusterConfig, Config, SimulateConfig
 from hpcfit.errors import HpcfitError, InputError, together
 from hpcfit.log import logger
 from hpcfit.physics.openmm_library import import_openmm
+from hpcfit.ranks import Ranks
 from hpcfit.simulation.dynamics import CALMER
 from hpcfit.simulation.replica_run import Failed, Simulated, attempt_replica, is_finished
 from hpcfit.simulation.replicas import Replica, all_replicas
 from hpcfit.simulation.solution import write_solutions
-from hpcfit.ranks import Ranks
 from hpcfit.store.locks import check_free, locked
 from hpcfit.store.pieces import check_finished, write_settings
 from hpcfit.workflow.cluster.crew import Crew

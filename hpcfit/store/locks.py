@@ -45,19 +45,15 @@ class Owner(NamedTuple):
     def of_this_process(cls) -> Owner:
         """The owner of what this process locks now."""
         pid, since = os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S %z")
-        job, restarts = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_RESTART_COUNT", "0")
-        command = shlex.join(sys.argv)
-        return cls(
-            host_name(), _machine(), pid, process_started(pid), job, restarts, since, command, secrets.token_hex(8)
-        )
+        process, command = (pid, process_started(pid)), shlex.join(sys.argv)
+        return cls(host_name(), _machine(), *process, *_slurm_job(), since, command, secrets.token_hex(8))
 
     @property
     def has_ended(self) -> bool:
         """True where it can be seen from here that the process does not run any more."""
-        if self.job and self.job == os.environ.get("SLURM_JOB_ID"):
-            if self.restarts != os.environ.get("SLURM_RESTART_COUNT", "0"):
-                return True
-        return self.is_seen and process_started(self.pid) != self.started
+        job, restarts = _slurm_job()
+        requeued = self.job != "" and self.job == job and self.restarts != restarts
+        return requeued or (self.is_seen and process_started(self.pid) != self.started)
 
     @property
     def is_seen(self) -> bool:
@@ -108,7 +104,8 @@ def check_free(folder: Path) -> None:
     """Raise InputError where another job has the lock of a folder: at once, before anything is started that takes
     long. What is started takes the lock itself."""
     owner = _read(folder / LOCK)
-    if owner is not None and not owner.has_ended and not (owner.job and owner.job == os.environ.get("SLURM_JOB_ID")):
+    ours = owner is not None and owner.job != "" and owner.job == _slurm_job()[0]  # another task of this command
+    if owner is not None and not owner.has_ended and not ours:
         raise together(_in_use(folder / LOCK, owner))
 
 
@@ -214,6 +211,11 @@ def _in_use(path: Path, owner: Owner) -> InputError:
     if not owner.is_seen:
         wait += f"; if it has been killed, which cannot be seen from {host_name()}, remove {path}"
     return InputError(f"{path.parent} is in use by another hpcfit, which holds its lock: {owner}", remedy=wait)
+
+
+def _slurm_job() -> tuple[str, str]:
+    """The Slurm job of this process, "" outside, and how often it was put back into the queue."""
+    return os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_RESTART_COUNT", "0")
 
 
 def _machine() -> str:

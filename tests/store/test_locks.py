@@ -89,7 +89,8 @@ def test_it_goes_with_an_error_and_what_was_written_stays(tmp_path):
             (tmp_path / "run/result").touch()
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, write_and_fail)
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["result"]
 
 
