@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from hpcfit.errors import HpcfitError, InputError, together
 from hpcfit.ranks import Ranks
-from hpcfit.store.files import host_name, process_started, written_whole
+from hpcfit.store.files import host_name, process_started, remove_leftovers, written_whole
 
 LOCK = "hpcfit.lock"
 PATIENCE = 10.0  # seconds for somebody else to take over a lock that was left, or to write a new one
@@ -72,14 +72,17 @@ class Lock(NamedTuple):
     key: str
     made: tuple[Path, ...]
 
-    def release(self) -> None:
-        """Remove it, and the folders that were made for it and stayed empty."""
+    def release(self) -> bool:
+        """Remove it, and the folders that were made for it and stayed empty; True for the one who has removed it."""
+        removed = False
         with contextlib.suppress(OSError, InputError):
             owner = _read(self.path)
             if owner is not None and owner.key == self.key:
                 self.path.unlink()
+                removed = True
             for folder in self.made:
                 folder.rmdir()
+        return removed
 
 
 @contextlib.contextmanager
@@ -94,8 +97,8 @@ def locked(folder: Path, ranks: Ranks) -> Iterator[None]:
     except BaseException as error:
         if getattr(error, "on_all_ranks", False):
             ranks.on_root(lock.release)  # before any rank leaves, or the launcher may end root first
-        else:
-            lock.release()  # the rank that met the error ends the job
+        elif not lock.release() and ranks.size > 1:
+            error.is_echo = True  # a disk is full for all ranks: the first one that found it ends the job
         raise
     ranks.on_root(lock.release)
 
@@ -125,6 +128,8 @@ def _taken(folder: Path) -> Lock:
                 f"{path} was left by {owner}, and {guard} says that somebody takes it over, but nobody does",
                 remedy=f"if no hpcfit writes there, remove {path} and {guard}",
             )
+    for left in [*remove_leftovers(folder, LOCK), *folder.glob(f"{LOCK}.*")]:  # of locks before this one
+        left.unlink(missing_ok=True)
     return Lock(path, mine.key, made)
 
 
@@ -172,14 +177,17 @@ def _left_lock_removed(path: Path, owner: Owner, mine: Owner) -> bool:
     not, since by then somebody may have it anew."""
     guard = _guard(path, owner)
     if not _claimed(guard, mine):
+        other = _read(guard)
+        if other is not None and other.has_ended:  # killed at it: the guard is a lock like any other
+            return _left_lock_removed(guard, other, mine)
         time.sleep(0.1)
-        return not guard.exists()
+        return other is None
     try:
         found = _read(path)
         if found is not None and found.key == owner.key:
             path.unlink()
     finally:
-        guard.unlink()
+        guard.unlink(missing_ok=True)
     return True
 
 

@@ -120,11 +120,9 @@ class Equilibration(ArraysOfUnits):
         errors = {place: error for part in failed for place, error in part.items()}
         if errors:
             raise errors[min(errors)]
-        whole = (
-            lambda number, what: np.concatenate(  # noqa: E731
-                [kept[f"{unit} {number} {what}"] for unit in range(self.n_units)]
-            )[: self._windows]
-        )
+        whole = lambda number, what: np.concatenate(  # noqa: E731
+            [kept[f"{unit} {number} {what}"] for unit in range(self.n_units)]
+        )[: self._windows]
         plans = enumerate(self._plans)
         return {f"{what} {n}": whole(n, what) for n, plan in plans for what in plan.ensemble.leaves}
 

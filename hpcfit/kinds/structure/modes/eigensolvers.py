@@ -1,11 +1,11 @@
 """Solvers for the lowest modes of the Laplacian of a connected graph, by name.
 
-dense          LAPACK: all of the matrix
-shift-invert   Lanczos (ARPACK) around a shift below 0, by a factor of the matrix
-lobpcg         Knyazev (2001, 10.1137/S1064827500366124), by products alone; its preconditioner is algebraic
-               multigrid where pyamg is installed, else a Chebyshev polynomial of the matrix
-slepc          Krylov-Schur of SLEPc (10.1145/1089014.1089019), with a shift and a parallel factor where PETSc has
-               MUMPS, else by products; the rows of the matrix are dealt out to all ranks, which call it together
+    dense          LAPACK: all of the matrix
+    shift-invert   Lanczos (ARPACK) around a shift below 0, by a factor of the matrix
+    lobpcg         Knyazev (2001, 10.1137/S1064827500366124), by products alone; its preconditioner is algebraic
+                   multigrid where pyamg is installed, else a Chebyshev polynomial of the matrix
+    slepc          Krylov-Schur of SLEPc (10.1145/1089014.1089019), with a shift and a parallel factor where PETSc has
+                   MUMPS, else by products; the rows of the matrix are dealt out to all ranks, which call it together
 """
 
 from __future__ import annotations
