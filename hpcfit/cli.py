@@ -170,6 +170,8 @@ def job(
 ) -> int:
     """Print the job script of a config for a site: hpcfit job config.toml --nodes 4 --site generic-gpu > job.sh."""
     _start_logging()
+    if _is_one_too_many():
+        return 0
     from hpcfit.commands.job import Request, run_job, run_sites
 
     if sites:
@@ -211,6 +213,8 @@ def watch(
 ) -> int:
     """Follow a fit from any node by the files of its run directory: metrics, pace, checkpoint, estimated end."""
     _start_logging()
+    if _is_one_too_many():
+        return 0
     from hpcfit.commands.watch import run_watch
 
     run_watch(run, once=once, every=every)
@@ -254,6 +258,8 @@ def report(
 ) -> int:
     """Rebuild report.html from the files of a run directory, or table and page of a sweep."""
     _start_logging()
+    if _is_one_too_many():
+        return 0
     from hpcfit.commands.report import run_report
 
     run_report(run, slides=pptx)
@@ -264,6 +270,8 @@ def report(
 def runs(folder: Annotated[Path, Parameter(help="A folder with run directories, at any depth.")]) -> int:
     """Show the runs below a folder beside each other: the result of each, and the settings in which they differ."""
     _start_logging()
+    if _is_one_too_many():
+        return 0
     from hpcfit.commands.runs import run_runs
 
     return run_runs(folder)
@@ -291,6 +299,8 @@ def init(
 ) -> int:
     """Print a commented config of a kind of problem: hpcfit init frame-weights > config.toml."""
     _start_logging()
+    if _is_one_too_many():
+        return 0
     from hpcfit.commands.init import run_init
 
     run_init(kind, demo)
@@ -301,6 +311,8 @@ def init(
 def explain(kind: Annotated[str | None, Parameter(help="A kind of problem.")] = None) -> int:
     """Print what is known of a kind of problem: science, options, measurements; alone, the kinds with a line each."""
     _start_logging()
+    if _is_one_too_many():
+        return 0
     from hpcfit.commands.explain import run_explain
 
     run_explain(kind)
@@ -311,6 +323,8 @@ def explain(kind: Annotated[str | None, Parameter(help="A kind of problem.")] = 
 def info(store: StorePath) -> int:
     """Print what is in a store: frames of each source, bytes, and reflections, cell and encoding, or particles."""
     _start_logging()
+    if _is_one_too_many():
+        return 0
     from hpcfit.commands.store import run_info
 
     run_info(store)
@@ -325,6 +339,8 @@ def verify(
 ) -> int:
     """Read everything and compare every checksum; names the damaged shard, chunk and frames."""
     _start_logging()
+    if cluster is None and _is_one_too_many():
+        return 0
     from hpcfit.commands.store import run_verify
 
     return run_verify(store, _cluster_of(cluster) if cluster else None)
@@ -383,6 +399,13 @@ def _start_logging() -> None:
     from hpcfit import log
 
     log.set_up(0, 1)
+
+
+def _is_one_too_many() -> bool:
+    """Whether a launcher started several processes of a command that is one: the first of them does and says it."""
+    from hpcfit.ranks import is_later_task, launched_tasks
+
+    return launched_tasks()[1] > 1 and is_later_task()
 
 
 def _with_value_of_resume(words: list[str]) -> list[str]:

@@ -20,6 +20,7 @@ class HpcfitError(Exception):
 
     exit_code = EXIT_FAILED
     on_all_ranks = False  # whether every rank raises it at the same place: then root alone prints it
+    is_echo = False  # whether another rank has met one before, which it prints
 
     def __init__(self, what: str, *, remedy: str = ""):
         self.what, self.remedy = printable(what), printable(remedy)  # both may quote names from files of others

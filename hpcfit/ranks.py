@@ -237,7 +237,10 @@ def end_job(error: Exception) -> None:
     together = getattr(error, "on_all_ranks", False)
     code = error.exit_code if isinstance(error, HpcfitError) else EXIT_FAILED
     if ranks.size > 1 and not together:
-        _say(error, f" on rank {ranks.rank} of {ranks.size}")
+        if getattr(error, "is_echo", False):
+            time.sleep(LAST_WORDS)  # twice in all: the rank that says why is to end the job
+        else:
+            _say(error, f" on rank {ranks.rank} of {ranks.size}")
         time.sleep(LAST_WORDS)
         ranks.abort(code)
         os._exit(code)  # MPI_Abort may return before this process is ended

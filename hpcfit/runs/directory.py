@@ -26,7 +26,7 @@ from hpcfit.errors import InputError
 from hpcfit.fit.stop import Stop
 from hpcfit.log import logger
 from hpcfit.runs.files import CONFIG, EARLIER, ENVIRONMENT, HISTORY, LEFT, METRICS, STOPPED, RunFiles
-from hpcfit.store.files import disk_errors, hdf5_written_whole, write_csv, write_text, written_whole
+from hpcfit.store.files import disk_errors, hdf5_written_whole, remove_leftovers, write_csv, write_text, written_whole
 
 KEPT = ("checkpoints/step_*.h5", "fits/*.h5", "fits/*.stage")  # what a run goes on from
 LIBRARIES = ("numpy", "jax", "jaxlib", "h5py", "mpi4py", "optax", "gemmi", "scipy")
@@ -102,7 +102,10 @@ class RunDirectory:
                 logger.info("the earlier run in %s is back: the new one took no step", self.path)
 
     def recover(self, left: Iterable[str] = ()) -> None:
-        """Put back what a job set aside that was killed before it had anything to go on from."""
+        """Put back what a job set aside that was killed before it had anything to go on from, and remove what it left
+        half written."""
+        for folder in (self.path, self.path / "checkpoints", self.path / "fits"):
+            remove_leftovers(folder)
         begun = any(path for name in KEPT for path in self.path.glob(name))
         if self._on_the_way.exists() or (self._earlier.exists() and not begun):
             self.take_back(left)

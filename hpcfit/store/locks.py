@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from hpcfit.errors import HpcfitError, InputError, together
 from hpcfit.ranks import Ranks
-from hpcfit.store.files import host_name, process_started, written_whole
+from hpcfit.store.files import host_name, process_started, remove_leftovers, written_whole
 
 LOCK = "hpcfit.lock"
 PATIENCE = 10.0  # seconds for somebody else to take over a lock that was left, or to write a new one
@@ -45,19 +45,15 @@ class Owner(NamedTuple):
     def of_this_process(cls) -> Owner:
         """The owner of what this process locks now."""
         pid, since = os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S %z")
-        job, restarts = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_RESTART_COUNT", "0")
-        command = shlex.join(sys.argv)
-        return cls(
-            host_name(), _machine(), pid, process_started(pid), job, restarts, since, command, secrets.token_hex(8)
-        )
+        process, command = (pid, process_started(pid)), shlex.join(sys.argv)
+        return cls(host_name(), _machine(), *process, *_slurm_job(), since, command, secrets.token_hex(8))
 
     @property
     def has_ended(self) -> bool:
         """True where it can be seen from here that the process does not run any more."""
-        same_job = self.job and self.job == os.environ.get("SLURM_JOB_ID")
-        if same_job and self.restarts != os.environ.get("SLURM_RESTART_COUNT", "0"):
-            return True
-        return self.is_seen and process_started(self.pid) != self.started
+        job, restarts = _slurm_job()
+        requeued = self.job != "" and self.job == job and self.restarts != restarts
+        return requeued or (self.is_seen and process_started(self.pid) != self.started)
 
     @property
     def is_seen(self) -> bool:
@@ -76,14 +72,17 @@ class Lock(NamedTuple):
     key: str
     made: tuple[Path, ...]
 
-    def release(self) -> None:
-        """Remove it, and the folders that were made for it and stayed empty."""
+    def release(self) -> bool:
+        """Remove it, and the folders that were made for it and stayed empty; True for the one who has removed it."""
+        removed = False
         with contextlib.suppress(OSError, InputError):
             owner = _read(self.path)
             if owner is not None and owner.key == self.key:
                 self.path.unlink()
+                removed = True
             for folder in self.made:
                 folder.rmdir()
+        return removed
 
 
 @contextlib.contextmanager
@@ -98,8 +97,8 @@ def locked(folder: Path, ranks: Ranks) -> Iterator[None]:
     except BaseException as error:
         if getattr(error, "on_all_ranks", False):
             ranks.on_root(lock.release)  # before any rank leaves, or the launcher may end root first
-        else:
-            lock.release()  # the rank that met the error ends the job
+        elif not lock.release() and ranks.size > 1:
+            error.is_echo = True  # a disk is full for all ranks: the first one that found it ends the job
         raise
     ranks.on_root(lock.release)
 
@@ -108,7 +107,8 @@ def check_free(folder: Path) -> None:
     """Raise InputError where another job has the lock of a folder: at once, before anything is started that takes
     long. What is started takes the lock itself."""
     owner = _read(folder / LOCK)
-    if owner is not None and not owner.has_ended and not (owner.job and owner.job == os.environ.get("SLURM_JOB_ID")):
+    ours = owner is not None and owner.job != "" and owner.job == _slurm_job()[0]  # another task of this command
+    if owner is not None and not owner.has_ended and not ours:
         raise together(_in_use(folder / LOCK, owner))
 
 
@@ -128,6 +128,8 @@ def _taken(folder: Path) -> Lock:
                 f"{path} was left by {owner}, and {guard} says that somebody takes it over, but nobody does",
                 remedy=f"if no hpcfit writes there, remove {path} and {guard}",
             )
+    for left in [*remove_leftovers(folder, LOCK), *folder.glob(f"{LOCK}.*")]:  # of locks before this one
+        left.unlink(missing_ok=True)
     return Lock(path, mine.key, made)
 
 
@@ -175,14 +177,17 @@ def _left_lock_removed(path: Path, owner: Owner, mine: Owner) -> bool:
     not, since by then somebody may have it anew."""
     guard = _guard(path, owner)
     if not _claimed(guard, mine):
+        other = _read(guard)
+        if other is not None and other.has_ended:  # killed at it: the guard is a lock like any other
+            return _left_lock_removed(guard, other, mine)
         time.sleep(0.1)
-        return not guard.exists()
+        return other is None
     try:
         found = _read(path)
         if found is not None and found.key == owner.key:
             path.unlink()
     finally:
-        guard.unlink()
+        guard.unlink(missing_ok=True)
     return True
 
 
@@ -214,6 +219,11 @@ def _in_use(path: Path, owner: Owner) -> InputError:
     if not owner.is_seen:
         wait += f"; if it has been killed, which cannot be seen from {host_name()}, remove {path}"
     return InputError(f"{path.parent} is in use by another hpcfit, which holds its lock: {owner}", remedy=wait)
+
+
+def _slurm_job() -> tuple[str, str]:
+    """The Slurm job of this process, "" outside, and how often it was put back into the queue."""
+    return os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_RESTART_COUNT", "0")
 
 
 def _machine() -> str:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -229,3 +230,29 @@ def test_a_fold_is_held_out_judged_and_shown(hpcfit, two_sources, tmp_path):
 def test_a_fold_outside_the_folds_is_an_error(hpcfit, two_sources):
     done = hpcfit("check", two_sources, "--set", "problem.folds=3", "--set", "problem.fold=3")
     assert_one_clear_error(done, ["fold = 3", "folds = 3"])
+
+
+@pytest.mark.mpi
+def test_commands_of_one_process_say_everything_once_on_three(hpcfit, two_sources, tmp_path):
+    run, store = tmp_path / "run", two_sources.parent / "frames.store"
+    options = sets(f"run.directory={run}", "optimizer.max_steps=1", "run.report=false")
+    assert hpcfit("optimize", two_sources, *options).returncode == 0
+    for words, said in {
+        ("store", "info", store): "reflections",
+        ("store", "verify", store): "are as they were written",
+        ("watch", run, "--once"): "finished",
+        ("job", two_sources, "--nodes", "2"): "srun",
+        ("report", run): "report",
+    }.items():
+        alone, together = hpcfit(*words, apart=True), hpcfit(*words, ranks=3)
+        assert together.returncode == alone.returncode == 0, together.stderr
+        lines = [_said(done) for done in (alone, together)]
+        assert lines[0] == lines[1], words
+        assert said in "\n".join(lines[1]), lines
+    for words in (("store", "info", tmp_path / "none"), ("report", tmp_path / "none"), ("watch", tmp_path / "none")):
+        assert_one_clear_error(hpcfit(*words, ranks=3), [str(tmp_path / "none")])
+
+
+def _said(done):
+    """The lines that a command wrote, without numbers: times among them."""
+    return [re.sub(r"[\d.]+ *", "#", line).rstrip() for line in (done.stdout + done.stderr).splitlines()]

@@ -161,10 +161,15 @@ def test_a_lock_that_says_nothing_is_named(tmp_path, monkeypatch, text):
         pass
 
 
-def test_a_takeover_that_was_killed_is_named(left, monkeypatch):
-    monkeypatch.setattr(locks, "PATIENCE", 0.0)
+def test_a_takeover_that_was_killed_is_taken_over_in_turn_or_named_where_it_cannot_be_seen(left, monkeypatch):
     guard = left / f"{LOCK}.{json.loads((left / LOCK).read_text())['key']}"
-    guard.write_text((left / LOCK).read_text())
+    lock = (left / LOCK).read_text()
+    guard.write_text(lock)
+    with locked(left, Ranks()):
+        assert [path.name for path in left.iterdir()] == [LOCK]
+    monkeypatch.setattr(locks, "PATIENCE", 0.0)
+    (left / LOCK).write_text(lock)
+    guard.write_text(json.dumps(json.loads(lock) | {"host": "elsewhere"}))
     with pytest.raises(InputError, match=f"remove {left / LOCK} and {guard}"), locked(left, Ranks()):
         pass
 

@@ -19,6 +19,7 @@ from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.many import AT_ONCE
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
+from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
 from hpcfit.kinds.frame_weights.experiments import (
     data_folds,
     experiments_of,
@@ -30,7 +31,7 @@ from hpcfit.kinds.frame_weights.groups import FrameGroups, group_frames
 from hpcfit.kinds.frame_weights.indexing import as_text, indexings
 from hpcfit.kinds.frame_weights.live_weights import LiveWeights
 from hpcfit.kinds.frame_weights.observed import Observed, observe
-from hpcfit.kinds.frame_weights.orbit_choice import OrbitChoice, choose_orbits
+from hpcfit.kinds.frame_weights.orbit_choice import OrbitChoice, choose_orbits, folds
 from hpcfit.kinds.frame_weights.orbits import OrbitMap, match_orbits
 from hpcfit.kinds.frame_weights.prior import Prior, open_prior
 from hpcfit.kinds.frame_weights.problem import FrameWeights, PriorRows, Regularisers, Tiles
@@ -45,6 +46,7 @@ from hpcfit.store.stream import ByFrames, ByReflections, FromDisk, InMemory, Str
 from hpcfit.store.structure_factors import FactorStore, open_store
 
 # Shares of free memory that frames may take: the rest is for block sums (5 %), the compiler and the system.
+FEWEST = 4  # orbits: two lie on a line at any weights, and three nearly so
 MEMORY_SHARE = 0.6
 
 
@@ -81,6 +83,7 @@ class FrameWeightsCase:
         _warn_of_unused_symmetry(orbits, measured, choice.laue)
         prior, groups = open_prior(choice.prior, store, blocks), group_frames(choice, store, blocks, config.run.seed)
         chosen = choose_orbits(orbits, choice)
+        _check_enough(measured, choice, orbits, chosen)
         tables = open_experiments(choice, store.n_frames, f"the store {store.folder}")
         if tables and choice.n_folds:
             data_folds(tables, choice.n_folds, choice.hold_out_seed)
@@ -383,6 +386,19 @@ def _warn_of_unused_symmetry(orbits: OrbitMap, measured: DiffuseMap, laue: str) 
             " set [problem] laue to it to average over symmetry mates",
             laue, len(orbits.column), unused, measured.source, measured.space_group,
         )  # fmt: skip
+
+
+def _check_enough(measured: DiffuseMap, choice: FrameWeightsConfig, orbits: OrbitMap, chosen: OrbitChoice) -> None:
+    """Raise InputError for orbits that are too few to fit, or for the folds of the cross-validation."""
+    fitted = int(np.sum(chosen.part == 0))
+    if fitted < FEWEST:
+        raise InputError(
+            f"{measured.source}: {fitted} of {len(orbits.observed)} orbits are left to be fitted, and what agrees with"
+            f" fewer than {FEWEST} may agree by chance",
+            remedy="give a map with more reflections in common with the store, or correct mask, d_min and d_max",
+        )
+    if choice.n_folds:
+        folds(orbits, choice, choice.n_folds)
 
 
 def _compare_cells(store: FactorStore, measured: DiffuseMap, tolerance: float = 0.03) -> None:
