@@ -33,9 +33,7 @@ def environment() -> dict[str, str]:
     A job takes the environment of its sbatch along, and SBATCH_ variables win over the lines of its script. What a job
     is to ask for stands in its script: account, partition and the like are options of hpcfit and keys of its tables.
     """
-    return {
-        name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(OF_THE_CALLER)
-    }
+    return {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(OF_THE_CALLER)}
 
 
 def submit(script: Path, *options: str) -> str:

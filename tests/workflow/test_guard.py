@@ -8,7 +8,7 @@ import pytest
 
 from hpcfit.config import ClusterConfig
 from hpcfit.workflow.cluster.opening import open_cluster
-from hpcfit.workflow.pages.guard import is_loopback, owner
+from hpcfit.workflow.pages.guard import is_loopback, owner, warn_where_others_see
 from tests.workflow import browser
 
 pytestmark = pytest.mark.programs
@@ -104,6 +104,18 @@ def test_the_kernel_knows_who_has_the_other_end(port):
     finally:
         connection.close()
     assert owner(("192.0.2.77", 1), ("127.0.0.1", port)) is None
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8787", ":8787", "10.0.0.1:0", "node7:8787"])
+def test_a_dashboard_on_a_network_is_warned_of(address, caplog):
+    warn_where_others_see(address)
+    assert f"the dashboard at {address} is seen by everybody on its network" in caplog.text
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8787", "localhost:0", "[::1]:8787"])
+def test_a_dashboard_on_loopback_is_not(address, caplog):
+    warn_where_others_see(address)
+    assert not caplog.text
 
 
 def test_what_loopback_is():

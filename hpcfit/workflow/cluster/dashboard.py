@@ -10,6 +10,7 @@ from hpcfit.config import ClusterConfig
 from hpcfit.errors import InputError
 from hpcfit.log import logger
 from hpcfit.workflow.cluster.addresses import free_address
+from hpcfit.workflow.pages.guard import warn_where_others_see
 
 # A worker serves numbers of its own by HTTP to whoever asks: on its loopback. The scheduler's pages show them all.
 HTTP = "127.0.0.1:0"
@@ -18,6 +19,7 @@ NO_PAGES = ("--no-dashboard", "--dashboard-address", HTTP)
 
 def dashboard_address(config: ClusterConfig) -> str:
     """The dashboard's host:port, with the next port that is free. Raises InputError for a host that is not ours."""
+    warn_where_others_see(config.dashboard)
     if config.dashboard.endswith(":0"):
         return config.dashboard
     try:

@@ -27,6 +27,8 @@ from tornado.httputil import HTTPServerRequest
 from tornado.routing import Router
 from tornado.web import Application, HTTPError, RequestHandler
 
+from hpcfit.log import logger
+
 CONNECTIONS = ("/proc/net/tcp", "/proc/net/tcp6")
 ROUTES = [  # without Dask's /json, which tells addresses of all parts, and its proxy to what else listens on a node
     "distributed.http.scheduler.prometheus", "distributed.http.scheduler.info", "distributed.http.health",
@@ -114,6 +116,14 @@ def _as_listed(host: str) -> list[str]:
     address = getattr(address, "ipv4_mapped", None) or address
     forms = [address.packed] + ([b"\0" * 10 + b"\xff\xff" + address.packed] if address.version == 4 else [])
     return ["".join(f"{word:08X}" for word in struct.unpack(f"={len(form) // 4}I", form)) for form in forms]
+
+
+def warn_where_others_see(dashboard: str) -> None:
+    """Log a warning unless a dashboard, host:port, listens on loopback alone, where other users are refused."""
+    if not is_loopback(dashboard.rpartition(":")[0].strip("[]")):
+        logger.warning(
+            "the dashboard at %s is seen by everybody on its network: keep it on 127.0.0.1, and use ssh -L", dashboard
+        )
 
 
 def is_loopback(host: str) -> bool:

@@ -28,7 +28,7 @@ from hpcfit.workflow.cluster.addresses import free_address, loopback_of, own_add
 from hpcfit.workflow.cluster.dashboard import HTTP
 from hpcfit.workflow.cluster.encryption import PROTOCOL, made_for_a_run
 from hpcfit.workflow.pages.collector import FIT_TOPIC
-from hpcfit.workflow.pages.guard import ROUTES, guard
+from hpcfit.workflow.pages.guard import ROUTES, guard, warn_where_others_see
 from hpcfit.workflow.pages.hooks import HpcfitPage
 
 PATIENCE = 30.0  # seconds until a scheduler that does not answer is given up
@@ -196,6 +196,7 @@ def choose_place(dashboard: str, *, one_node: bool) -> Place:
 
     Other nodes must reach the scheduler; where there are none, it is for this node alone.
     """
+    warn_where_others_see(dashboard)
     host = "127.0.0.1" if one_node else own_address()
     return Place(f"{PROTOCOL}{host}:{unused_port(host)}", free_address(dashboard), made_for_a_run())
 

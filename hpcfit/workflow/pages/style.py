@@ -10,6 +10,8 @@ from bokeh.models import Column, CustomJS, Div, InlineStyleSheet
 from bokeh.plotting import figure
 from markupsafe import Markup
 
+from hpcfit.characters import printable
+
 # Distinguishable with every kind of colour vision, and of a lightness that stands out from white and from black.
 COLORS = ("#2f7fc1", "#e08214", "#1b9e77", "#d6604d", "#a06cb5", "#8c8c8c")
 FONT = "system-ui, 'Segoe UI', 'DejaVu Sans', Helvetica, Arial, sans-serif"
@@ -113,8 +115,9 @@ def text() -> Div:
 
 
 def fill(place: Div, *parts: str) -> None:
-    """Write HTML where it differs from what stands there: only changes are sent to the browser."""
-    written = '<div class="h">' + "".join(parts) + "</div>"
+    """Write HTML where it differs from what stands there: only changes are sent to the browser. Names in it are without
+    control characters."""
+    written = printable('<div class="h">' + "".join(parts) + "</div>")
     if place.text != written:
         place.text = written
 
