@@ -98,7 +98,7 @@ def _export_times(path: Path, files: list[Path]) -> list[float] | None:
         written = json.loads(export.read_text(encoding="utf-8"))["written_frames"]
         told = [(Path(one["filename"]).name, float(one["time_fs"])) for one in written
                 if one.get("time_fs") is not None]  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise InputError(f"{export} cannot be read: {error!r}", remedy="repair it, or remove it") from None
     times: dict[str, float] = {}
     for name, time in told:

@@ -29,6 +29,17 @@ DECK = "report.pptx"  # its slides, where they were asked for
 LEFT = (METRICS, STOPPED, HISTORY, MONITOR, STUDY, LOG, "history.h5", REPORT, DECK)
 
 
+class _Told(dict):
+    """A table of a JSON file. A key that it lacks is an InputError that names the file."""
+
+    def __init__(self, path: Path, table: Mapping[str, Any]):
+        super().__init__(table)
+        self._path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(f"{self._path} has no '{key}'", remedy=AGAIN)
+
+
 class RunFiles:
     """The files of a run directory, each read when it is first asked for, and only then.
 
@@ -73,14 +84,17 @@ class RunFiles:
     @functools.cached_property
     def config_text(self) -> str:
         """The config, with every default."""
-        return self.path(CONFIG).read_text(encoding="utf-8")
+        try:
+            return self.path(CONFIG).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self.path(CONFIG)} is not text: {error}", remedy=AGAIN) from None
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The tables of the config."""
         try:
             return tomllib.loads(self.config_text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{self.path(CONFIG)} is not TOML: {error}", remedy=AGAIN) from None
 
     @functools.cached_property
@@ -110,9 +124,12 @@ class RunFiles:
         """The content of a JSON file."""
         path = self.path(name)
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            found = json.loads(path.read_text(encoding="utf-8"), object_hook=lambda table: _Told(path, table))
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not JSON: {error}", remedy=AGAIN) from None
+        if not isinstance(found, dict):
+            raise InputError(f"{path} holds a {type(found).__name__}, not a table", remedy=AGAIN)
+        return found
 
     def datasets(
         self, name: str, wanted: tuple[str, ...], optional: Mapping[str, Any] = MappingProxyType({})

@@ -69,7 +69,7 @@ def test_a_form_of_a_module_is_a_term(folder, monkeypatch):
     [
         ("forms.py", "is no name of a function"),
         ("forms.py:no function", "is no name of a function"),
-        ("nowhere.py:morse", "there is no file"),
+        ("nowhere.py:morse", "does not exist"),
         ("nowhere_at_all:morse", "module nowhere_at_all cannot be imported"),
         ("broken.py:morse", "fails when loaded: ModuleNotFoundError"),
         ("forms.py:mors", "did you mean 'morse'"),

@@ -108,11 +108,10 @@ def test_a_system_of_another_size(tmp_path):
         opened(waters(), system=write_system(tmp_path / "s.xml", molecules=3))
 
 
-@pytest.mark.parametrize("text", [None, "<System", "<State/>"])
+@pytest.mark.parametrize("text", ["<System", "<State/>"])
 def test_a_file_that_is_no_system(tmp_path, text):
     path = tmp_path / "s.xml"
-    if text is not None:
-        path.write_text(text)
+    path.write_text(text)
     with pytest.raises(InputError, match=r"s.xml cannot be read as a System of OpenMM"):
         opened(waters(), system=path)
 
@@ -121,7 +120,7 @@ def test_a_file_that_is_no_system(tmp_path, text):
     ("particles", "choice", "words"),
     [
         (waters(), {"pairs": [(0, 1), (2, 6)]}, r"pairs names atoms \[2, 6\], the store has 6"),
-        (waters(), {"pairs": [(-1, 2)]}, r"pairs names atoms \[-1, 2\]"),
+        (waters(), {"pairs": [(2, 99)]}, r"pairs names atoms \[2, 99\]"),
         (waters().changed(bonds=np.empty((0, 2), int)), {"rules": ["h-bonds"]}, "rules = 'h-bonds': .* no bonds"),
         (waters().changed(residue_names=("LIG", "LIG")), {"rules": ["rigid-water"]}, "no residue .* is called water"),
     ],

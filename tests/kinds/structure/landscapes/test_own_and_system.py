@@ -52,7 +52,7 @@ def test_a_function_with_a_cap_is_given_it(folder):
     [
         ("own.py:flat", "has no gradient"),
         ("own.py:rows", "where a scalar"),
-        ("none.py:f", "no file"),
+        ("none.py:f", "does not exist"),
         ("own.py:g", "no function g"),
     ],
 )
