@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,14 +116,15 @@ def read_mtz(path: Path, columns: tuple[str, str] | None = None) -> MtzData:
     hkl = indices(mtz, path)
     if not present.all():
         hkl, amplitude, phase = hkl[present], amplitude[present], phase[present]
-    return MtzData(hkl, amplitude, phase, tuple(mtz.cell.parameters), _space_group(mtz, path))
+    return MtzData(hkl, amplitude, phase, tuple(mtz.cell.parameters), space_group_of(mtz, path))
 
 
-def _space_group(mtz, path: Path) -> str:
-    """The group whose operations the header lists: its name alone ('F d -3 m') does not say the choice of origin."""
+def space_group_of(mtz, path: Path) -> str:
+    """The extended symbol of the group whose operations the header lists: its name alone ('F d -3 m', 'R -3 m') says
+    neither the choice of origin nor that of axes. Raises InputError where they are those of no known group."""
     import gemmi
 
-    raw = path.read_bytes()
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     header = raw[raw.rfind(b"VERS MTZ") :].decode("ascii", "replace")
     records = (header[i : i + 80] for i in range(0, len(header), 80))
     triplets = [record[5:].strip() for record in records if record.startswith("SYMM ")]
