@@ -40,11 +40,28 @@ def elements_of_atoms(
     residue: the number of each atom's residue, [n]; masses: [n] amu, or None. SITE is a site without mass, "" an atom
     whose element is not found.
     """
-    alone = np.bincount(residue, minlength=len(residue_names))[residue] == 1
-    of_names = (named(name, residue_names[r], bool(a)) for name, r, a in zip(names, residue.tolist(), alone.tolist()))
+    alone = (np.bincount(residue, minlength=len(residue_names))[residue] == 1).tolist()
+    water = _waters(names, residue, residue_names)
+    rows = residue.tolist()
+    of_names = tuple(named(name, residue_names[r], a, r in water) for name, r, a in zip(names, rows, alone))
     if masses is None:
-        return tuple(of_names)
+        return of_names
     return tuple(_of_mass(round(float(mass), 3), name) for mass, name in zip(masses, of_names))
+
+
+def agree(by_names: Sequence[str], by_masses: Sequence[str]) -> bool:
+    """False where names and masses of most atoms mean other elements: then these are no masses in amu."""
+    both = [(a, b) for a, b in zip(by_names, by_masses) if a and b]
+    return sum(a == b for a, b in both) >= len(both) / 2
+
+
+def _waters(names: Sequence[str], residue: np.ndarray, residue_names: Sequence[str]) -> set[int]:
+    """The residues that are water by their name, or by their atoms: O, H, H and at most three sites."""
+    first = np.array([name.strip().upper()[:1] or "?" for name in names])
+    counts = {letter: np.bincount(residue[first == letter], minlength=len(residue_names)) for letter in ("O", "H", "D")}
+    size = np.bincount(residue, minlength=len(residue_names))
+    of_atoms = (counts["O"] == 1) & (counts["H"] + counts["D"] == 2) & (size <= 6)
+    return {number for number, name in enumerate(residue_names) if of_atoms[number] or name.upper() in WATER}
 
 
 def _of_mass(mass: float, named_as: str) -> str:
@@ -68,15 +85,15 @@ def _near(mass: float) -> tuple[str, ...]:
 
 
 @functools.cache
-def named(name: str, residue_name: str, alone: bool) -> str:
-    """The element of an atom's name in a residue; alone: whether it is the only atom there."""
+def named(name: str, residue_name: str, alone: bool, water: bool = False) -> str:
+    """The element of an atom's name in a residue; alone: whether it is the only atom there; water: whether that is."""
     letters = re.sub(r"[^A-Za-z]", "", name).upper()
     of_residue = re.sub(r"[^A-Za-z]", "", residue_name).upper()
     if not letters:
         return ""
     if alone and not _in_chains(residue_name.upper()):
         return _alone(name.upper(), letters) or _alone(residue_name.upper(), of_residue)
-    if residue_name.upper() in WATER and letters.startswith(SITES_OF_WATER):
+    if water and letters.startswith(SITES_OF_WATER):
         return SITE
     if letters.startswith(TWO_LETTERS):
         return letters[:2].capitalize()

@@ -188,6 +188,11 @@ def _index(path: Path, _modified: int, _size: int) -> Index:
             )
     _check_columns(path, first.columns)
     whole = [offset for offset, n, rows in found if n == rows]
+    if not whole:
+        raise InputError(
+            f"trajectory {path} ends within its first frame, or its last line has no end",
+            remedy="check that it was copied whole",
+        )
     return Index(np.array(whole, np.int64), n_atoms, begun, first.columns, first.style)
 
 

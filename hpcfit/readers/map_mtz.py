@@ -10,7 +10,7 @@ from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
 from hpcfit.log import inputs
 from hpcfit.readers.map_raw import RawMap
-from hpcfit.readers.mtz import INTENSITIES, column, indices, open_mtz
+from hpcfit.readers.mtz import INTENSITIES, column, indices, open_mtz, space_group_of
 
 INTENSITY_COLUMNS = ("I", "IMEAN", "IOBS", "I-obs", "Idiff", "sqrtIdiff")
 
@@ -28,7 +28,7 @@ def read_mtz_map(path: Path, experiment: ExperimentConfig) -> RawMap:
     # The cell of an MTZ is that of its own integer indices: the supercell's, where ndiv divides.
     ndiv = experiment.ndiv or (1, 1, 1)
     cell = (*(np.array(mtz.cell.parameters[:3]) / ndiv), *mtz.cell.parameters[3:])
-    group = mtz.spacegroup.hm if mtz.spacegroup else None
+    group = space_group_of(mtz, path) if mtz.spacegroup else None
     use = np.ones(len(intensity), bool)
     return RawMap(indices(mtz, path), intensity, sigma, use, None, cell, group, halves)
 

@@ -17,6 +17,7 @@ from hpcfit.readers.map_lattice import read_lattice
 from hpcfit.readers.map_mtz import read_mtz_map
 from hpcfit.readers.map_nexus import read_nexus
 from hpcfit.readers.map_raw import RawMap
+from hpcfit.readers.patterns import suffix_of
 
 READERS = {
     ".mtz": read_mtz_map, ".npz": read_archive, ".lat": read_lattice, ".nxs": read_nexus, ".h5": read_nexus,
@@ -60,7 +61,8 @@ def read_map(experiment: ExperimentConfig) -> DiffuseMap:
 
 def _reader(path: Path) -> Callable[[Path, ExperimentConfig], RawMap]:
     try:
-        return READERS[path.suffix.lower()]
+        compressed = path.suffix.lower() == ".gz" and suffix_of(path) == ".mtz"
+        return READERS[".mtz" if compressed else path.suffix.lower()]
     except KeyError:
         raise InputError(
             f"[experiment] file {path}: '{path.suffix}' is not a format of measured maps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +55,7 @@ def open_mtz(path: Path):
 
 def _head(path: Path) -> list[str]:
     """The records of the head, each of 80 characters, to its end."""
-    raw = path.read_bytes()
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     records = raw[max(raw.rfind(b"VERS MTZ"), 0) :].decode("ascii", "replace")
     lines = [records[k : k + 80] for k in range(0, len(records), 80)]
     return lines[: next((k for k, line in enumerate(lines) if line.split() == ["END"]), len(lines))]
@@ -153,11 +154,12 @@ def read_mtz(path: Path, columns: tuple[str, str] | None = None) -> MtzData:
     hkl = indices(mtz, path)
     if not present.all():
         hkl, amplitude, phase = hkl[present], amplitude[present], phase[present]
-    return MtzData(hkl, amplitude, phase, tuple(mtz.cell.parameters), _space_group(mtz, path))
+    return MtzData(hkl, amplitude, phase, tuple(mtz.cell.parameters), space_group_of(mtz, path))
 
 
-def _space_group(mtz, path: Path) -> str:
-    """The group whose operations the header lists: its name alone ('F d -3 m') does not say the choice of origin."""
+def space_group_of(mtz, path: Path) -> str:
+    """The extended symbol of the group whose operations the header lists: its name alone ('F d -3 m', 'R -3 m') says
+    neither the choice of origin nor that of axes. Raises InputError where they are those of no known group."""
     import gemmi
 
     triplets = [record[5:].strip() for record in _head(path) if record.startswith("SYMM ")]

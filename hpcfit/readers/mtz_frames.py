@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hpcfit.errors import InputError
 from hpcfit.readers.expansion import known_expansion, placement
 from hpcfit.readers.mtz import read_mtz
-from hpcfit.readers.patterns import in_natural_order, matching
+from hpcfit.readers.patterns import in_natural_order, matching, suffix_of
 from hpcfit.readers.reflections import FactorSource, Listed
 from hpcfit.store.frame import Frame
 from hpcfit.store.reference import Reflections
@@ -72,12 +72,13 @@ def open_mtz_source(pattern: str, label: str, columns, frames: slice) -> MtzSour
     They are not read; `checksums` are for the caller to fill in.
     """
     path = Path(pattern)
-    paths = in_natural_order(path.glob("*.mtz")) if path.is_dir() else matching(pattern)
+    inside = [one for one in path.iterdir() if suffix_of(one) == ".mtz"] if path.is_dir() else []
+    paths = in_natural_order(inside) if path.is_dir() else matching(pattern)
     files = tuple(paths[frames])
     if not files:
         raise InputError(
             f"no MTZ file at {pattern} (frames {frames.start}:{frames.stop}:{frames.step})",
-            remedy="give a folder that holds *.mtz, or a glob that matches files",
+            remedy="give a folder that holds *.mtz or *.mtz.gz, or a glob that matches files",
         )
     stem = re.sub(r"[*?\[\]]+", "", path.stem).strip("_-.") or path.parent.name
     return MtzSource(path.name if path.is_dir() else stem, label, path, files, columns)

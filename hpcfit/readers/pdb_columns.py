@@ -7,6 +7,8 @@ import gzip
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from hpcfit.log import inputs
 from hpcfit.physics.scattering import SITE
 
@@ -38,6 +40,36 @@ def pdb_columns(path: Path) -> Columns:
             elif line.startswith("ENDMDL"):
                 break
     return Columns(tuple(elements), tuple(names), alternates, group)
+
+
+class Records(NamedTuple):
+    """The bonds of CONECT records. pairs: [b, 2] atoms, counted from 0; unclear: how many name a serial number that no
+    atom has, or several."""
+
+    pairs: np.ndarray
+    unclear: int
+
+
+NO_RECORDS = Records(np.empty((0, 2), int), 0)
+
+
+def conect_records(path: Path) -> Records:
+    """The bonds of the CONECT records of a PDB file, each once."""
+    serials, bonds, ended = {}, set(), False
+    opens = gzip.open if path.suffix == ".gz" else open
+    with opens(path, "rt", encoding="utf-8", errors="replace") as file:
+        n = 0
+        for line in file:
+            if line.startswith(("ATOM  ", "HETATM")) and not ended:
+                serials.setdefault(line[6:11].strip(), []).append(n)
+                n += 1
+            elif line.startswith("CONECT"):
+                first, *others = (line[at : at + 5].strip() for at in range(6, min(len(line.rstrip()), 31), 5))
+                bonds |= {frozenset((first, other)) for other in others if other and other != first}
+            ended = ended or line.startswith("ENDMDL")
+    clear = [sorted(serials[one][0] for one in bond) for bond in bonds
+             if all(len(serials.get(one, ())) == 1 for one in bond)]  # fmt: skip
+    return Records(np.array(sorted(clear), int).reshape(-1, 2), len(bonds) - len(clear))
 
 
 def element_named(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ from hpcfit.log import inputs, logger
 from hpcfit.physics.scattering import SITE
 from hpcfit.readers.bonding import formula
 from hpcfit.readers.boundary import quiet, reading
-from hpcfit.readers.elements import elements_of_atoms
+from hpcfit.readers.elements import agree, elements_of_atoms
 from hpcfit.readers.lammps_data import read_lammps_data
 from hpcfit.readers.pdb_columns import element_named
 
@@ -76,6 +78,7 @@ def _of_mdanalysis(path: Path, form: str) -> ProgramAtoms:
     positions = atoms.positions.astype(float) if there else None
     cell = tuple(map(float, universe.dimensions)) if there and universe.dimensions is not None else None
     masses = np.array(atoms.masses, float) if hasattr(atoms, "masses") else None
+    masses = _masses_of_psf(path, masses) if form == "PSF" else masses
     names = tuple(str(name).strip() for name in atoms.names)
     residue_names = tuple(str(name).strip() for name in residues.resnames)
     residue = np.array(atoms.resindices, int)
@@ -89,12 +92,28 @@ def _of_mdanalysis(path: Path, form: str) -> ProgramAtoms:
     return ProgramAtoms(names, elements, residue, residue_names, numbers, chains, positions, cell, bonds, masses)
 
 
+# Charge, mass and the flag of fixed atoms; more numbers may follow.
+MASS = re.compile(r"\s[-+]?\d*\.\d+(?:[eE][-+]?\d+)?\s+(\d+\.\d*(?:[eE][-+]?\d+)?)\s+-?\d+(?:\s|$)")
+
+
+def _masses_of_psf(path: Path, masses: np.ndarray) -> np.ndarray:
+    """The masses that the lines of a PSF have; MDAnalysis cuts them at columns that CHARMM-GUI does not keep to."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if "!NATOM" in line:
+                break
+        found = [MASS.search(line.rstrip()) for line in itertools.islice(file, len(masses))]
+    return masses if None in found else np.array([float(one[1]) for one in found])
+
+
 def _elements(path: Path, atoms: Any, known: tuple) -> tuple[str, ...]:
     """The file's own elements, and for the rest those of masses and names, which are said."""
     own = [element_named(str(one)) for one in atoms.elements] if hasattr(atoms, "elements") else [""] * len(atoms)
     if all(own):
         return tuple(own)
     found = elements_of_atoms(*known)
+    if known[-1] is not None and not agree(by_names := elements_of_atoms(*known[:-1], None), found):
+        known, found = (*known[:-1], None), by_names
     chosen = tuple(mine or other for mine, other in zip(own, found))
     guessed = [other for mine, other in zip(own, chosen) if not mine and other != SITE and "" not in chosen]
     if guessed and known[-1] is None:

@@ -13,12 +13,19 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError, check_is_file
-from hpcfit.log import logger
+from hpcfit.log import inputs, logger
 from hpcfit.physics.scattering import SITE, orthogonalization
 from hpcfit.readers.bonding import IONS, formula, guessed_bonds, molecules
 from hpcfit.readers.boundary import quiet, reading
 from hpcfit.readers.patterns import suffix_of
-from hpcfit.readers.pdb_columns import element_named, pdb_columns, warn_of_alternates, without_element
+from hpcfit.readers.pdb_columns import (
+    NO_RECORDS,
+    conect_records,
+    element_named,
+    pdb_columns,
+    warn_of_alternates,
+    without_element,
+)
 from hpcfit.readers.positions import cell_or_none
 from hpcfit.readers.program_topologies import PROGRAMS, read_program_topology
 from hpcfit.readers.text_layout import check_layout
@@ -304,8 +311,23 @@ def _box(cell) -> np.ndarray | None:
 
 
 def _bonds(path: Path, atoms: _Atoms) -> np.ndarray:
-    """Bonds as OpenMM makes them, and by distance where it knows none."""
+    """Bonds as OpenMM makes them, or of CONECT records, and by distance where these know none."""
+    written = conect_records(path) if suffix_of(path) in PDB else NO_RECORDS
+    bonds = _known_or_guessed(path, atoms, written.pairs)
+    there = set(map(frozenset, bonds.tolist()))
+    lost = written.unclear + sum(frozenset(pair) not in there for pair in written.pairs.tolist())
+    if lost:
+        inputs.warning(
+            "%s: %d of %d bonds of its CONECT records are not used: they name atoms that are not there, or serial"
+            " numbers that several atoms have", path, lost, written.unclear + len(written.pairs),
+        )  # fmt: skip
+    return bonds
+
+
+def _known_or_guessed(path: Path, atoms: _Atoms, written: np.ndarray) -> np.ndarray:
     known = _openmm_bonds(path, atoms)
+    if known is None and len(written):
+        known = written.astype(np.int32)
     if known is None:
         return guessed_bonds(atoms.elements, atoms.positions, atoms.box)
     alone = _without_bonds(atoms, known)
@@ -313,7 +335,7 @@ def _bonds(path: Path, atoms: _Atoms) -> np.ndarray:
         return known
     guessed = guessed_bonds(atoms.elements, atoms.positions, atoms.box)
     added = guessed[alone[guessed].any(axis=1)]
-    logger.info("%s: %d bonds of atoms that OpenMM does not know were found by distance", path, len(added))
+    logger.info("%s: %d bonds of atoms whose bonds are not known were found by distance", path, len(added))
     return np.concatenate([known, added])
 
 

@@ -13,7 +13,7 @@ from ase import Atoms
 from hpcfit.errors import InputError
 from hpcfit.readers import lammps_dumps
 from hpcfit.readers.ase_files import Given
-from hpcfit.readers.elements import elements_of_atoms, named
+from hpcfit.readers.elements import WATER, elements_of_atoms, named
 from hpcfit.readers.positions import cell_of, open_positions, read_topology
 from hpcfit.readers.topology import read_atoms, read_particles
 from hpcfit.readers.trajectory import open_trajectory
@@ -372,7 +372,26 @@ def test_elements_of_names_are_those_of_their_residue():
         ("PB", "ATP", False, "P"), ("SE", "MSE", False, "Se"), ("NE2", "HIS", False, "N"), ("CD1", "LEU", False, "C"),
         ("PO4", "DPPC", True, ""), ("GL1", "DPPC", False, ""), ("TEST", "TEST", True, ""), ("OXT", "GLY", False, "O"),
     ):  # fmt: skip
-        assert named(name, residue, alone) == element, (name, residue, alone)
+        assert named(name, residue, alone, residue in WATER) == element, (name, residue, alone)
+
+
+def test_a_water_is_known_by_its_atoms_whatever_its_name():
+    names, residue = ["O", "H1", "H2", "MW", "C1", "H1", "MG"], np.array([0, 0, 0, 0, 1, 1, 2])
+    assert elements_of_atoms(names, residue, ["HO4", "LIG", "MG"], None) == ("O", "H", "H", "X", "C", "H", "Mg")
+
+
+def test_masses_that_are_none_in_amu_are_not_trusted(tmp_path, caplog):
+    """A PSF that CHARMM-GUI wrote, whose masses MDAnalysis cuts to 1; and one whose masses are 1 indeed."""
+    rows = [("N", "14.0070"), ("HT1", "1.00800"), ("CA", "12.0110"), ("O", "15.9994")]
+    for number, values in enumerate((rows, [(name, "1.00000") for name, _ in rows])):
+        lines = ["PSF EXT CMAP CHEQ", "", f"{1:10d} !NTITLE", " REMARKS", "", f"{4:10d} !NATOM"]
+        for at, (name, mass) in enumerate(values, 1):
+            lines.append(
+                f"{at:10d} PROA     1        ALA      {name:<4}       72  -0.300000       {mass}           0   0.0"
+            )
+        (tmp_path / f"{number}.psf").write_text("\n".join([*lines, "", f"{0:10d} !NBOND: bonds", "", ""]))
+        assert read_topology(tmp_path / f"{number}.psf").elements == ("N", "H", "C", "O")
+        assert ("names no elements: by the names" in caplog.text) == bool(number)
 
 
 def test_masses_say_more_than_names_and_repartitioned_hydrogens_have_their_name():

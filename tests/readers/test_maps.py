@@ -329,3 +329,23 @@ def test_what_is_no_change_of_axes_is_refused(tmp_path, text):
     np.savez(tmp_path / "m.npz", hkl=[[1, 2, 3]], intensity=[5.0], cell=CELL, space_group="P 1")
     with pytest.raises(InputError, match="reindex"):
         read(tmp_path / "m.npz", reindex=text)
+
+
+@pytest.mark.parametrize(("name", "compressed"), [("map.mtz", False), ("map.mtz.gz", True)])
+def test_the_axes_of_a_rhombohedral_group_are_kept(tmp_path, name, compressed):
+    """'R -3 m' alone is that of hexagonal axes."""
+    import gzip
+
+    import gemmi
+
+    file = gemmi.Mtz(with_base=True)
+    file.spacegroup = gemmi.find_spacegroup_by_name("R -3 m:R")
+    file.set_cell_for_all(gemmi.UnitCell(10, 10, 10, 70, 70, 70))
+    file.add_dataset("map")
+    for label, kind in (("I", "J"), ("SIGI", "Q")):
+        file.add_column(label, kind)
+    file.set_data(np.array([[1, 0, 0, 5, 1], [1, 1, 0, 6, 1], [2, 1, 0, 7, 1]], np.float32))
+    file.write_to_file(str(tmp_path / "map.mtz"))
+    if compressed:
+        (tmp_path / name).write_bytes(gzip.compress((tmp_path / "map.mtz").read_bytes()))
+    assert read(tmp_path / name).space_group == "R -3 m:R"

@@ -1,5 +1,7 @@
 """MTZ frames: expansion to P1 with phases, columns, and reflections that differ between files."""
 
+import gzip
+
 import gemmi
 import numpy as np
 import pytest
@@ -138,6 +140,28 @@ def test_columns_are_found_by_themselves_or_by_name(tmp_path):
     named = mtz.read_mtz(write(tmp_path / "c.mtz", "P 41", columns=("FOO", "BAR")), ("FOO", "BAR"))
     np.testing.assert_array_equal(model.structure_factors(), default.structure_factors())
     np.testing.assert_array_equal(named.structure_factors(), default.structure_factors())
+
+
+@pytest.mark.parametrize("columns", [("FC_ALL", "PHIC_ALL"), ("F-model", "PHIF-model"), ("FMODEL", "PHIFMODEL")])
+def test_columns_of_refmac_and_phenix_are_found(tmp_path, columns):
+    found, usual = (mtz.read_mtz(write(tmp_path / name, "P 41", columns=names))
+                    for name, names in (("a.mtz", columns), ("b.mtz", ("FC", "PHIC"))))  # fmt: skip
+    np.testing.assert_array_equal(found.structure_factors(), usual.structure_factors())
+
+
+def test_compressed_files_are_frames_as_others_are(tmp_path):
+    for number in range(3):
+        path = write(tmp_path / f"frame{number}.mtz", "F d -3 m :2", leave_out=[number])
+        if number:
+            (tmp_path / f"frame{number}.mtz.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+    source = mtz_frames.open_mtz_source(str(tmp_path), "", None, slice(None))
+    assert [one.name for one in source.files] == ["frame0.mtz", "frame1.mtz.gz", "frame2.mtz.gz"]
+    (tmp_path / "one").mkdir()
+    one = write(tmp_path / "one/frame1.mtz", "F d -3 m :2", leave_out=[1])
+    found, expected = mtz.read_mtz(source.files[1]), mtz.read_mtz(one)
+    assert found.space_group == expected.space_group == "F d -3 m:2"
+    np.testing.assert_array_equal(found.structure_factors(), expected.structure_factors())
 
 
 def test_a_missing_column_lists_those_there_are(tmp_path):

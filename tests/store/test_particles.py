@@ -242,3 +242,30 @@ def test_topologies_that_are_none(tmp_path, name, text, words):
         (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=words):
         read_particles(tmp_path / name)
+
+
+def conect(tmp_path, serials, records):
+    lines = [
+        f"HETATM{serial:>5}  {name:<3} BEN A   1    {x:8.3f}{0.0:8.3f}{0.0:8.3f}  1.00  0.00           C"
+        for serial, name, x in zip(serials, ("C1", "C2", "C3", "C4"), (0.0, 1.4, 2.8, 4.2), strict=True)
+    ]
+    (tmp_path / "top.pdb").write_text("\n".join([*lines, *records, "END", ""]))
+    return read_particles(tmp_path / "top.pdb").bonds.tolist()
+
+
+def test_bonds_of_conect_records_are_used_where_openmm_reads_other_atoms(tmp_path, monkeypatch, caplog):
+    """Not by distance, which would find C2-C3."""
+    records = ["CONECT    1    2", "CONECT    2    1", "CONECT    3    4"]
+    assert conect(tmp_path, (1, 2, 3, 4), records) == [[0, 1], [2, 3]]
+    monkeypatch.setattr("hpcfit.readers.topology._openmm_bonds", lambda path, atoms: None)
+    assert conect(tmp_path, (1, 2, 3, 4), records) == [[0, 1], [2, 3]]
+    assert "CONECT" not in caplog.text
+
+
+def test_conect_records_that_cannot_be_used_are_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("hpcfit.readers.topology._openmm_bonds", lambda path, atoms: None)
+    assert conect(tmp_path, (1, 2, 3, 4), ["CONECT    1    2", "CONECT    3   99"]) == [[0, 1], [1, 2], [2, 3]]
+    assert "top.pdb: 1 of 2 bonds of its CONECT records are not used" in caplog.text
+    caplog.clear()
+    conect(tmp_path, (1, 2, 2, 4), ["CONECT    1    2    4"])
+    assert "top.pdb: 1 of 2 bonds of its CONECT records are not used" in caplog.text

@@ -371,21 +371,23 @@ def _place(source: ByFrames | ByReflections) -> Callable[[np.ndarray], Any]:
 
 
 def _warn_of_unused_symmetry(orbits: OrbitMap, measured: DiffuseMap, laue: str) -> None:
-    """A map merged in its space group covers one wedge.
-
-    Without its symmetry the rest of the frames' reflections is unused.
-    """
+    """Say so where more reflections of the frames are unused than used. A map merged in its space group covers one
+    wedge: without its symmetry the rest is unused."""
     unused = orbits.left_out["reflections not measured"]
-    if (
-        laue in ("P1", "-1")
-        and unused > len(orbits.column)
-        and measured.space_group.replace(" ", "") not in ("P1", "P-1")
-    ):
+    if unused <= len(orbits.column):
+        return
+    if laue in ("P1", "-1") and measured.space_group.replace(" ", "") not in ("P1", "P-1"):
         inputs.warning(
             "laue = '%s' uses %d reflections and leaves out %d that the map %s does not list: it is of space group %s;"
             " set [problem] laue to it to average over symmetry mates",
             laue, len(orbits.column), unused, measured.source, measured.space_group,
         )  # fmt: skip
+        return
+    inputs.warning(
+        "%.0f %% of the frames' reflections within the limits, %d of %d, are not in the map %s: check its cell, ndiv,"
+        " mask and resolution, and [problem] d_min and laue",
+        100 * unused / (unused + len(orbits.column)), unused, unused + len(orbits.column), measured.source,
+    )  # fmt: skip
 
 
 def _check_enough(measured: DiffuseMap, choice: FrameWeightsConfig, orbits: OrbitMap, chosen: OrbitChoice) -> None:

@@ -59,13 +59,25 @@ def lost_anisotropy(rows: list[dict[str, Any]], theta: float | None) -> list[str
 
 
 def collapsed(ess: float, n_frames: int) -> list[str]:
-    """A warning where the weights are all but on one of several frames."""
-    if ess >= 2 or n_frames <= 2:
+    """A warning where the weights are all but on one or two of many frames: ESS below 3, below 2 of fewer than 20."""
+    if ess >= max(2, min(3, n_frames / 10)) or n_frames <= 2:
         return []
     return [
-        f"nearly all weight is on one of {n_frames} frames (ESS {ess:.2f}): this is no ensemble, and no weights of"
-        " these frames suit the map. Check that they contain the solvent and have the indices of the map ([experiment]"
-        " reindex), or compare [problem] anisotropic = true"
+        f"nearly all weight is on {'one' if ess < 1.5 else 'two'} of {n_frames} frames (ESS {ess:.2f}): this is no"
+        " ensemble, and no weights of these frames suit the map. Check that they contain the solvent and have the"
+        " indices of the map ([experiment] reindex), or compare [problem] anisotropic = true"
+    ]
+
+
+def no_agreement(metrics: dict[str, float]) -> list[str]:
+    """A warning where the result does not correlate with the map, in all or in what rings leave."""
+    names = {"cc": "the CC", "cc_anisotropic": "the anisotropic CC, without rings,"}
+    said = [f"{words} is {metrics[name]:.3f}" for name, words in names.items() if metrics.get(name, 1.0) <= 0]
+    if not said:
+        return []
+    return [
+        f"{' and '.join(said)}: these frames say nothing of the map at any weights that were found. Check that the map"
+        " is diffuse scattering of this crystal, and its indices and cell (`hpcfit check` tries other indexings)"
     ]
 
 

@@ -36,7 +36,7 @@ class GroupShares(NamedTuple):
 
     @property
     def bias(self) -> np.ndarray:
-        """What finite sampling adds to the shares, [G]."""
+        """The shares that finite sampling adds, [G]."""
         return self.alone - self.corrected
 
 

@@ -28,6 +28,7 @@ from hpcfit.kinds.frame_weights.conclusions import (
     collapsed,
     judged,
     lost_anisotropy,
+    no_agreement,
     theta_row,
     undecided,
 )
@@ -386,7 +387,7 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     if case.config.problem.weights == "simplex":
         found["theta"] = theta
     final = work.final(best, theta)
-    fits.warn(collapsed(final.metrics["ess"], case.n_frames))
+    fits.warn(collapsed(final.metrics["ess"], case.n_frames) + no_agreement(final.metrics))
     fits.final(final, work.at(theta or 0.0))
     if case.config.problem.resamples and theta is not None and case.config.problem.weights != "binary":
         found["errors"] = errors(work, final, theta)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcfit.kinds.frame_weights.conclusions import collapsed, lost_anisotropy
+from hpcfit.kinds.frame_weights.conclusions import collapsed, lost_anisotropy, no_agreement
 
 PRIOR = [0.1, 0.4, 0.2, 0.3]  # of the folds, which differ by more than any fit changes them
 
@@ -30,6 +30,15 @@ def test_a_loss_of_held_out_anisotropy_is_named_where_it_is_larger_than_its_erro
     assert lost_anisotropy(rows, 0.1) == []
 
 
-@pytest.mark.parametrize(("ess", "n_frames", "warned"), [(1.0, 256, True), (40.0, 256, False), (1.5, 2, False)])
+@pytest.mark.parametrize(("ess", "n_frames", "warned"), [(1.0, 256, True), (2.1, 256, True), (40.0, 256, False),
+                                                      (1.5, 2, False), (2.1, 5, False), (2.1, 19, False)])  # fmt: skip
 def test_weights_on_a_single_frame_are_no_ensemble(ess, n_frames, warned):
     assert len(collapsed(ess, n_frames)) == warned
+
+
+def test_a_result_that_does_not_correlate_is_named():
+    assert no_agreement({"cc": 0.9, "cc_anisotropic": 0.1}) == []
+    assert no_agreement({"cc": 0.9, "cc_anisotropic": float("nan")}) == []  # few orbits
+    (said,) = no_agreement({"cc": -0.27, "cc_anisotropic": 0.1})
+    assert said.startswith("the CC is -0.270: these frames say nothing")
+    assert "without rings, is -0.010" in no_agreement({"cc": 0.9, "cc_anisotropic": -0.01})[0]
