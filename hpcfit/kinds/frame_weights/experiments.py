@@ -163,7 +163,7 @@ def words_of(tables: Sequence[DataTables]) -> str:
 
 
 def calculated(experiments: Experiments, averages: np.ndarray, shared: dict) -> tuple[np.ndarray, np.ndarray]:
-    """The calculated number of each datum, adjusted, in the unit of its measurement, and its deviation in sigma, [N]."""
+    """The calculated number of each datum, adjusted, in the unit of its measurement, and its deviation in sigma."""
     off = np.asarray(experiments.deviations(averages, shared))
     return in_units_of_measurements(experiments.data, off), off
 
