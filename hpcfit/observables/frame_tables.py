@@ -53,7 +53,7 @@ class DataTables(NamedTuple):
         values, m, sigma = self.frames.rows(rows), self.measured.value, self.measured.sigma
         if self.curve >= 0:
             c = np.cos(values + self.offset)
-            return np.stack([c, c**2], axis=-1).reshape(len(c), -1)
+            return np.stack([c, c**2], axis=-1).reshape(len(c), self.width)
         return (values / m) ** -float(self.power) if self.power else (values - m) / sigma
 
 

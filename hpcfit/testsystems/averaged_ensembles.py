@@ -105,7 +105,7 @@ def write(folder: Path, n_frames: int = 400, n_true: int = 4000, seed: int = 0) 
 
 
 def write_joint(folder: Path, experiments: str, n_frames: int = 256, d_min: float = 6.0, seed: int = 0) -> Path:
-    """Write the tables, a diffuse map of the true ensemble, a store of the candidates, a source a state; the config.
+    """Write the tables, a diffuse map of the true ensemble, a store of the candidates and a config; its path.
 
     experiments: lines of [problem] and tables below it.
     """

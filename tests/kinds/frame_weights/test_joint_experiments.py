@@ -15,7 +15,7 @@ from hpcfit.fit.many import Many, side_by_side
 from hpcfit.fit.problem import Params
 from hpcfit.fit.reduction import choose_sum
 from hpcfit.kinds.frame_weights.case import FrameWeightsCase
-from hpcfit.kinds.frame_weights.experiments import data_folds
+from hpcfit.kinds.frame_weights.experiments import data_folds, features_of
 from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
 from hpcfit.testsystems import averaged_ensembles
@@ -180,6 +180,16 @@ def test_fits_of_folds_and_resamples_have_in_company_the_bits_that_they_have_alo
         assert by_itself.loss == pytest.approx(found.loss[n], rel=1e-12)
         assert told[n] == pytest.approx(one.metrics(by_itself), rel=1e-9)
         assert ("chi2_free" in told[n]) == (n < 3)
+
+
+def test_a_rank_without_frames_has_no_rows_of_the_same_width(folder):
+    _, case = opened(folder)
+    found = features_of(case.tables, np.zeros((0, 64), int))
+    assert found.shape == (0, 64, 30 + 6 + 2 * 6)
+    ids = np.where(np.arange(64) < 5, np.arange(7, 71), -1)[None]
+    some = features_of(case.tables, ids)
+    np.testing.assert_array_equal(some[0, :5], features_of(case.tables, np.arange(64)[None])[0, 7:12])
+    assert not some[0, 5:].any()
 
 
 @pytest.fixture(scope="module")

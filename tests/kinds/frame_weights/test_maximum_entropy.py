@@ -13,7 +13,8 @@ import pytest
 import scipy.optimize
 
 from hpcfit.testsystems import averaged_ensembles
-from tests.command import here
+from tests.command import ROOT, here, sets
+from tests.conftest import history
 
 THETA = 2.0
 CONFIG = f"""
@@ -134,3 +135,51 @@ def test_a_factor_and_a_constant_end_where_alternating_with_the_dual_does(folder
     assert saxs["scale"] == pytest.approx(scale, rel=1e-6)
     assert saxs["offset"] == pytest.approx(sum(offset), rel=1e-5, abs=1e-9)
     np.testing.assert_allclose(w, expected, atol=1e-6 * expected.max())
+
+
+# ---- the demo ----------------------------------------------------------------------------------------------------
+
+STUDY = sets("problem.theta=[3.0, 30.0]", "problem.folds=3", "problem.resamples=2")
+FILES = ("weights", "experiments")
+SAME = ("fit", "step", "evaluation", "loss", "chi2", "ess", "kl", "gradient_norm")  # of the history
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The folder of the demo, with a run of its study on one rank."""
+    place = tmp_path_factory.mktemp("demo")
+    (place / "config.toml").write_text((ROOT / "config/frame_weights_averages.toml").read_text())
+    averaged_ensembles.write(place)
+    done = here("optimize", place / "config.toml", *STUDY)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+def result(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    keys = ("fitted", "before", "experiments", "curves", "cross_validation", "errors", "theta")
+    rows = [tuple(row.get(name) for name in SAME) for row in history(run)]
+    return {key: metrics[key] for key in keys}, [(run / f"{name}.csv").read_text() for name in FILES], rows
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_find_the_same_bits_of_averages(demo, ranks, tmp_path, hpcfit):
+    run = tmp_path / "run"
+    more = sets(f"run.directory={run}", "run.report=false")
+    done = hpcfit("optimize", demo / "config.toml", *STUDY, *more, ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    assert result(run) == result(demo / "run")
+
+
+def test_the_demo_finds_shares_curve_and_scale(demo):
+    metrics = json.loads((demo / "run/metrics.json").read_text())
+    with (demo / "run/weights.csv").open() as file:
+        w = np.array([float(row["weight"]) for row in csv.DictReader(file)])
+    assert abs(w[:200].sum() - averaged_ensembles.SHARES[0]) < 0.05  # from 0.5 before
+    rows = {one["name"]: one for one in metrics["experiments"]}
+    assert rows["saxs"]["scale"] == pytest.approx(averaged_ensembles.FACTOR, rel=0.1)
+    assert rows["noe"]["chi2_left_out"] < rows["noe"]["chi2_left_out_before"]
+    page = (demo / "run/report.html").read_text()
+    for words in ("Experiments", "How the strength theta was chosen", "Karplus", "χ² left out"):
+        assert words in page
