@@ -403,7 +403,7 @@ def _start_logging() -> None:
 
 def _is_one_too_many() -> bool:
     """Whether a launcher started several processes of a command that is one: the first of them does and says it."""
-    from hpcfit.ranks import is_later_task, launched_tasks
+    from hpcfit.launcher import is_later_task, launched_tasks
 
     return launched_tasks()[1] > 1 and is_later_task()
 

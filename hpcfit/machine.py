@@ -18,8 +18,9 @@ import threadpoolctl
 
 from hpcfit.config import RunConfig
 from hpcfit.errors import InputError
+from hpcfit.launcher import local_rank
 from hpcfit.log import logger
-from hpcfit.ranks import Ranks, local_rank
+from hpcfit.ranks import Ranks
 
 # jax 0.10.2 and some later versions compute wrong numbers under jit on CPUs (jax issue 39103).
 SELF_TEST_SIZE = 32771

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from hpcfit import machine
-from hpcfit.ranks import LOCAL_RANKS, local_rank
+from hpcfit.launcher import LOCAL_RANKS, local_rank
 
 NAMES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 NVIDIA, AMD = NAMES[:1], ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")

@@ -31,7 +31,8 @@ ROWS = (
     ("readers",),
     ("store",),
     ("physics",),
-    ("config", "ranks", "machine", "progress", "pytrees", "log", "errors", "characters", ""),  # "": hpcfit/__init__.py
+    # "": hpcfit/__init__.py
+    ("config", "ranks", "machine", "progress", "pytrees", "launcher", "log", "errors", "characters", ""),
 )
 HEIGHT = {room: len(ROWS) - row for row, rooms in enumerate(ROWS) for room in rooms}
 # Beside the rows. It knows what is below the kinds; of hpcfit only one file knows it.

@@ -10,8 +10,9 @@ from importlib import metadata
 from hpcfit.commands.rank_map import rank_map
 from hpcfit.config import RunConfig
 from hpcfit.errors import EXIT_INPUT, InputError
+from hpcfit.launcher import is_later_task, launched_tasks
 from hpcfit.machine import choose_device, memory_bandwidth
-from hpcfit.ranks import Ranks, is_later_task, launched_tasks, mpi_library, world_ranks
+from hpcfit.ranks import Ranks, mpi_library, world_ranks
 from hpcfit.runs.directory import LIBRARIES, environment
 
 

@@ -10,8 +10,9 @@ from hpcfit.config import Config
 from hpcfit.fit.cost import Accelerator
 from hpcfit.kinds.base import SteppedCase, stepped
 from hpcfit.kinds.table import check_config, open_case
+from hpcfit.launcher import launched_tasks
 from hpcfit.log import logger
-from hpcfit.ranks import Ranks, check_one_process, launched_tasks, world_ranks
+from hpcfit.ranks import Ranks, check_one_process, world_ranks
 from hpcfit.runs.directory import check_is_writable
 from hpcfit.scaling.files import check_mode, write_scaling
 from hpcfit.scaling.measurement import identity
