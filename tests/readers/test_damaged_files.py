@@ -73,7 +73,7 @@ def test_the_last_bits_of_a_compressed_frame_count(tmp_path):
         ("System", b'p1="0"', b'p1="7"', r"system.xml has 6 particles and a constraint of \(7, 1\)"),
         ("System", b'mass="15', b'mass="-15', "system.xml has 6 particles and a mass of -15"),
         ("MTZ", b"CELL  ", b"CELL !", "frame.mtz: its head has 'CELL !"),
-        ("MTZ", b"SYMINF", b"SYXINF", "frame.mtz: its head has the record 'SYXINF"),
+        ("MTZ", b"SYMINF", b"SYXINF", "frame.mtz: its head has the record .SYXINF"),
     ],
 )
 def test_what_a_library_takes_for_sound(tmp_path, name, old, new, words):
