@@ -180,11 +180,14 @@ def _check_pdb(path: Path, lines: Sequence[str]) -> None:
 
 
 def _check_atom(path: Path, at: int, lines: Sequence[str]) -> None:
-    line = lines[at]
+    line, points = lines[at], set()
     for start, stop in COORDINATES:
         word = line[start:stop].strip()
         if not _numbers([word]) or (_finite([word]) and "." not in word):
             raise _wrong(path, at, lines, f"no number with a point stands in columns {start + 1} to {stop}")
+        points.add(min(line[start:stop].find("."), 4))  # 8.3f; of numbers that are too long digits are left out
+    if len(points) > 1:
+        raise _wrong(path, at, lines, "its coordinates are out of their columns, 31 to 54")
     for start, stop in OPTIONAL:
         if line[start:stop].strip() and number(line[start:stop]) is None:
             raise _wrong(path, at, lines, f"'{line[start:stop]}' in columns {start + 1} to {stop} is no number")
