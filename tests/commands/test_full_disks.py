@@ -69,6 +69,7 @@ def test_a_report_on_a_disk_that_fills_up_leaves_the_one_that_was_there(hpcfit, 
     assert_whole_files(disk)
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 @pytest.mark.parametrize("room", ROOM)
 def test_a_simulation_on_a_disk_that_fills_up(hpcfit, tmp_path, disk, room):

@@ -48,6 +48,7 @@ def killed_again_and_again(kills, words, folder, check):
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 @pytest.mark.parametrize("kills", KILLS)
 def test_a_fit_that_is_killed_ends_the_same(two_sources, tmp_path, kills):
@@ -72,6 +73,7 @@ def values(path):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 @pytest.mark.parametrize("kills", KILLS)
 def test_a_preparation_that_is_killed_ends_the_same(tmp_path, hpcfit, kills):
@@ -89,6 +91,7 @@ def test_a_preparation_that_is_killed_ends_the_same(tmp_path, hpcfit, kills):
     killed_again_and_again(kills, ["prepare", tmp_path / "config.toml"], store, check)
 
 
+@pytest.mark.slow
 @pytest.mark.programs
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.nightly)])
 def test_a_simulation_that_is_killed_ends_the_same(tmp_path, hpcfit, kills):

@@ -26,9 +26,11 @@ from hpcfit.kinds.force_map.passes import AtomisticFrames, StatisticalBlocks
 from hpcfit.kinds.force_map.products import DenseProducts, LocalProducts, Products
 from hpcfit.kinds.force_map.support import support_in_residue, support_within, tied_classes
 from hpcfit.physics.constants import GAS_CONSTANT
+from hpcfit.physics.periodic import check_cutoff
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.forces import ForceStore, open_force_store
 from hpcfit.store.particles import Particles
+from hpcfit.store.positions import read_block
 
 MOST_BEADS = 600  # of which all pairs are a basis
 LARGEST_DENSE = 4000  # reduced forces: their products take 8 q^2 bytes a statistical block
@@ -76,6 +78,27 @@ class ForceMapCase:
         _ = self.mean_force
         if self.config.problem.force_matching is not None:
             self._check_matching(self.config.problem.force_matching)
+        if self.store.periodic:
+            self._check_cutoffs()
+
+    def _check_cutoffs(self) -> None:
+        """Raise InputError for a cut-off beyond half the box of the first frames; that of the others is compared where
+        they are read."""
+        choice, cutoffs = self.config.problem, {}
+        if "features" in choice.map.methods and any(len(one.centres) for one in self.features):
+            cutoffs["map.features] cutoff"] = choice.map.features.cutoff
+        if choice.force_matching is not None and choice.force_matching.pair_range != "auto":
+            cutoffs["force_matching] pair_range"] = choice.force_matching.pair_range[1]
+        if choice.force_matching is not None and choice.force_matching.neural is not None:
+            cutoffs["force_matching.neural] cutoff"] = choice.force_matching.neural.cutoff
+        if not cutoffs:
+            return
+        box = read_block(self.store, self.parts.blocks[0]).box
+        for key, cutoff in cutoffs.items():
+            try:
+                check_cutoff(cutoff, box)
+            except InputError as error:
+                raise InputError(f"[problem.{key} = {cutoff:g}: {error.what}", remedy=error.remedy) from None
 
     def _check_matching(self, choice: ForceMatchingConfig) -> None:
         n, names = self.reduced.n_beads, self.config.problem.map.methods
