@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 NO_FORCES = (
     "have the simulation write forces ([simulate] forces = true, GROMACS: nstfout), or choose frames that have them"
-    " with start, stop and stride"
+    " with start, stop and stride; a dump of LAMMPS that does not say its units needs energy_unit"
 )
 STRONGEST = 1e5  # kJ/mol/A: atoms that lie on each other
 

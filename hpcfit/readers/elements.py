@@ -15,7 +15,7 @@ import numpy as np
 from hpcfit.physics.scattering import SITE
 from hpcfit.readers.pdb_columns import is_element
 
-SAME_MASS = 0.06  # amu: programs round masses, and give those of natural mixtures
+SAME_MASS = 0.03  # amu: programs round masses
 DEUTERIUM = 2.014
 # What AMBER, CHARMM, GROMACS and OPLS call atoms that are a residue by themselves, where that is not their element.
 ALONE = {
@@ -35,7 +35,7 @@ TWO_LETTERS = ("CL", "BR", "FE", "MG", "MN", "ZN", "SI", "SE", "LI", "AL", "TI")
 def elements_of_atoms(
     names: Sequence[str], residue: np.ndarray, residue_names: Sequence[str], masses: np.ndarray | None
 ) -> tuple[str, ...]:
-    """Elements by mass, and by name where the mass is none of an element (of repartitioned hydrogens) or not known.
+    """Elements by mass, and by name where the mass is none of an element, or not known, or hydrogens are too heavy.
 
     residue: the number of each atom's residue, [n]; masses: [n] amu, or None. SITE is a site without mass, "" an atom
     whose element is not found.
@@ -44,9 +44,16 @@ def elements_of_atoms(
     water = _waters(names, residue, residue_names)
     rows = residue.tolist()
     of_names = tuple(named(name, residue_names[r], a, r in water) for name, r, a in zip(names, rows, alone))
-    if masses is None:
+    if masses is None or _repartitioned(of_names, masses):
         return of_names
     return tuple(_of_mass(round(float(mass), 3), name) for mass, name in zip(masses, of_names))
+
+
+def _repartitioned(of_names: Sequence[str], masses: np.ndarray) -> bool:
+    """True where hydrogens are heavier than they are: what bears them is lighter, oxygen of water and nitrogen as heavy
+    as carbon."""
+    hydrogens = np.asarray(masses)[np.array([element == "H" for element in of_names], bool)]
+    return bool(np.any((hydrogens > 1.1) & (np.abs(hydrogens - DEUTERIUM) > SAME_MASS)))
 
 
 def agree(by_names: Sequence[str], by_masses: Sequence[str]) -> bool:
@@ -56,12 +63,13 @@ def agree(by_names: Sequence[str], by_masses: Sequence[str]) -> bool:
 
 
 def _waters(names: Sequence[str], residue: np.ndarray, residue_names: Sequence[str]) -> set[int]:
-    """The residues that are water by their name, or by their atoms: O, H, H and at most three sites."""
+    """The residues that are water by their name, or by the atoms of one of that name: O, H, H and up to three sites."""
     first = np.array([name.strip().upper()[:1] or "?" for name in names])
     counts = {letter: np.bincount(residue[first == letter], minlength=len(residue_names)) for letter in ("O", "H", "D")}
     size = np.bincount(residue, minlength=len(residue_names))
     of_atoms = (counts["O"] == 1) & (counts["H"] + counts["D"] == 2) & (size <= 6)
-    return {number for number, name in enumerate(residue_names) if of_atoms[number] or name.upper() in WATER}
+    known = WATER | {residue_names[number].upper() for number in np.flatnonzero(of_atoms).tolist()}
+    return {number for number, name in enumerate(residue_names) if name.upper() in known}
 
 
 def _of_mass(mass: float, named_as: str) -> str:

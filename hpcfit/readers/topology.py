@@ -136,7 +136,24 @@ def _particles(path: Path, atoms: _Atoms, system: SystemFacts | None) -> Particl
     atoms = atoms._replace(elements=tuple("" if element == SITE else element for element in atoms.elements))
     masses = _masses(atoms.elements) if atoms.masses is None else atoms.masses
     particles = Particles(*atoms[:6], masses, _bonds(path, atoms) if atoms.bonds is None else atoms.bonds)
+    warn_of_valences(str(path), particles)
     return particles if system is None else with_system(particles, system)
+
+
+MOST_BONDS = {"H": 2, "D": 2, "C": 4, "N": 4, "O": 4, "F": 2}  # bridges and ions included
+
+
+def warn_of_valences(where: str, particles: Particles) -> None:
+    """Say which atoms have more bonds than their element can have: those at alternate locations, or on each other."""
+    counts = np.bincount(particles.bonds.ravel(), minlength=len(particles))
+    wrong = [atom for atom in np.flatnonzero(counts > 2).tolist()
+             if counts[atom] > MOST_BONDS.get(particles.elements[atom], len(counts))]  # fmt: skip
+    if wrong:
+        inputs.warning(
+            "%s: %d atoms have more bonds than their element can have, for instance %s, %s with %d: are there atoms at"
+            " alternate locations, on each other, or of another element?",
+            where, len(wrong), particles.label(wrong[0]), particles.elements[wrong[0]], counts[wrong[0]],
+        )  # fmt: skip
 
 
 def with_system(particles: Particles, system: SystemFacts) -> Particles:

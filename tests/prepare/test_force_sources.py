@@ -398,3 +398,26 @@ def test_a_real_protein(tmp_path, shared_data):
     bonds = set(map(tuple, store.particles.bonds.tolist()))
     assert {tuple(sorted(pair)) for pair in constraints.tolist()} <= bonds  # each H is held to the atom it is bonded to
     assert len(bonds) == 175 - 1 + 6  # a tree but for six rings: three tyrosines, a proline, and two in the tryptophan
+
+
+def test_a_dump_of_lammps_in_the_units_that_its_source_says(tmp_path):
+    """Atoms in another order in each frame; eV, which nothing in the file says."""
+    what, lines, random = truth(3), [], np.random.default_rng(1)
+    for number in range(3):
+        lines += ["ITEM: TIMESTEP", str(number), "ITEM: NUMBER OF ATOMS", str(N), "ITEM: BOX BOUNDS xy xz yz pp pp pp"]
+        box = np.broadcast_to(what.box, (3, 3, 3))[number]
+        (lx, _, _), (xy, ly, _), (xz, yz, lz) = box.tolist()
+        lines.append(f"{min(0, xy, xz, xy + xz)!r} {lx + max(0, xy, xz, xy + xz)!r} {xy!r}")
+        lines += [f"{min(0, yz)!r} {ly + max(0, yz)!r} {xz!r}", f"0.0 {lz!r} {yz!r}"]
+        lines.append("ITEM: ATOMS id element xu yu zu fx fy fz")
+        for atom in random.permutation(N):
+            numbers = (*what.positions[number, atom].tolist(), *(what.forces[number, atom] / EV).tolist())
+            lines.append(" ".join([str(atom + 1), force_inputs.ELEMENTS[atom], *map(repr, numbers)]))
+    (tmp_path / "run.lammpstrj").write_text("\n".join([*lines, ""]))
+    source = '[[prepare.source]]\ntrajectory = "run.lammpstrj"\n'
+    with pytest.raises(InputError, match=r"frame 0: no forces(.|\n)*energy_unit"):
+        prepared(write_config(tmp_path, source))
+    positions, forces, box = everything(prepared(write_config(tmp_path, source + 'energy_unit = "eV"\n')))
+    np.testing.assert_allclose(positions, what.positions, atol=3e-6, rtol=0)
+    np.testing.assert_allclose(forces, what.forces, atol=2e-4, rtol=0)
+    np.testing.assert_allclose(box, np.broadcast_to(what.box, (3, 3, 3)), atol=3e-5)

@@ -394,11 +394,19 @@ def test_masses_that_are_none_in_amu_are_not_trusted(tmp_path, caplog):
         assert ("names no elements: by the names" in caplog.text) == bool(number)
 
 
-def test_masses_say_more_than_names_and_repartitioned_hydrogens_have_their_name():
-    masses = np.array([15.9994, 3.024, 2.014, 0.0, 39.0983, 22.98977, 9.98])
-    names = ["OW", "HW1", "D2", "MW", "POT", "SOD", "CA"]
+def test_masses_say_more_than_names():
+    masses = np.array([15.9994, 1.008, 2.014, 0.0, 39.0983, 22.98977, 12.011])
+    names = ["OW", "HW1", "H2", "MW", "POT", "SOD", "CA"]
     residue, residue_names = np.array([0, 0, 0, 0, 1, 2, 3]), ["SOL", "POT", "SOD", "ALA"]
     assert elements_of_atoms(names, residue, residue_names, masses) == ("O", "H", "D", "X", "K", "Na", "C")
+
+
+def test_atoms_that_gave_mass_to_their_hydrogens_keep_their_names():
+    """In AMBER's HMassRepartition the oxygen of water has 11.968 and the nitrogen of the backbone 11.994, as carbon."""
+    masses = np.array([11.968, 3.024, 3.024, 11.994, 3.024, 9.994, 3.024, 22.99])
+    names, residue = ["O", "H1", "H2", "N", "H", "CA", "HA", "Na+"], np.array([0, 0, 0, 1, 1, 1, 1, 2])
+    found = elements_of_atoms(names, residue, ["WAT", "ALA", "Na+"], masses)
+    assert found == ("O", "H", "H", "N", "H", "C", "H", "Na")
 
 
 def test_a_gro_file_gives_elements_box_and_residues(tmp_path):

@@ -269,3 +269,18 @@ def test_conect_records_that_cannot_be_used_are_said(tmp_path, monkeypatch, capl
     caplog.clear()
     conect(tmp_path, (1, 2, 2, 4), ["CONECT    1    2    4"])
     assert "top.pdb: 1 of 2 bonds of its CONECT records are not used" in caplog.text
+
+
+@pytest.mark.parametrize(("shift", "warned"), [(0.0, True), (30.0, False)])
+def test_atoms_with_more_bonds_than_they_can_have_are_named(tmp_path, caplog, shift, warned):
+    """Two copies of a methane on each other, as of alternate locations, or far apart."""
+    tetrahedron = np.array([[1, 1, 1], [-1, -1, 1], [-1, 1, -1], [1, -1, -1]]) * 0.63
+    copies = [np.vstack([np.zeros(3), tetrahedron]), np.vstack([np.zeros(3), -tetrahedron]) + np.array([shift, 0.2, 0])]
+    rows = [(("C", "H1", "H2", "H3", "H4")[n], x) for copy in copies for n, x in enumerate(copy)]
+    lines = [
+        f"HETATM{at:5d}  {name:<3} LIG A   1    {x[0]:8.3f}{x[1]:8.3f}{x[2]:8.3f}  1.00  0.00           {name[0]}"
+        for at, (name, x) in enumerate(rows, 1)
+    ]
+    (tmp_path / "top.pdb").write_text("\n".join([*lines, "END", ""]))
+    read_particles(tmp_path / "top.pdb")
+    assert ("atoms have more bonds than their element can have, for instance atom 0 (C of LIG" in caplog.text) == warned
