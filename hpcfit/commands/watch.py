@@ -102,7 +102,7 @@ class Watched:
         return in_one_line("  ".join([time.strftime("%H:%M:%S"), state.text, *parts, *ending]))
 
     def _metrics(self) -> Iterator[tuple[str, str, str]]:
-        rows, study = self.run.rows, self.run.study
+        rows, study = self.run.of_fit, self.run.study
         if study is not None:
             yield "fits and stages", f"{study.ended} of {study.total} done", study.running
         if not rows:
@@ -110,7 +110,8 @@ class Watched:
             return
         last = rows[-1]
         limit = self.run.config.get("optimizer", {}).get("max_steps", "?")
-        yield "step", f"{last.get('step', '?')} of at most {limit}", ""
+        of = "of the final fit" if self.run.state().name == "finished" else ""
+        yield "step", f"{self.run.steps} of at most {limit}", of
         yield "passes", str(last.get("passes", "?")), "over the data"
         of_kind = [metric for metric in self._of_kind if metric.name in last]
         for name in (metric.name for metric in of_kind if metric.digits == "correlation"):

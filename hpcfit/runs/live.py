@@ -88,6 +88,20 @@ class LiveRun:
         self.rows.append(row | {"elapsed": last["elapsed"] + spent})
 
     @property
+    def of_fit(self) -> list[dict[str, Any]]:
+        """The rows of the present fit; of a run that is finished, those of the fit that is its result."""
+        result = _so_far(lambda: self.files.metrics).get("final_fit") if self.files.finished else None
+        number = self.rows[-1].get("fit") if result is None and self.rows else result
+        return [row for row in self.rows if row.get("fit") == number] or self.rows
+
+    @property
+    def steps(self) -> int:
+        """The steps of that fit so far: those in the history count through all fits."""
+        rows = self.of_fit
+        before = rows[0].get("step", 0) if rows and rows[0].get("fit") else 0
+        return rows[-1].get("step", 0) - before if rows else 0
+
+    @property
     def config(self) -> dict[str, Any]:
         """The tables of its config; empty where there is none yet."""
         return _so_far(lambda: self.files.config)
@@ -137,7 +151,7 @@ class LiveRun:
         if not self.rows:
             return []
         optimizer, last = self.config.get("optimizer", {}), self.rows[-1]
-        steps = (optimizer.get("max_steps", 0), last.get("step", 0), self._seconds_per_step())
+        steps = (optimizer.get("max_steps", 0), self.steps, self._seconds_per_step())
         return ends(self.written, *steps, self.written - last["seconds"], optimizer.get("wall_clock_minutes"), job_end)
 
     def _seconds_per_step(self) -> float:

@@ -125,6 +125,20 @@ def printed(path, **options) -> str:
     return shown.getvalue()
 
 
+def test_steps_are_those_of_the_present_fit_and_at_the_end_of_the_result(run):
+    """Of three fits that follow each other, whose steps are counted through."""
+    append(run, *(row(number, fit=1, step=9 + number // 2, cc=0.8) for number in range(11, 21)))
+    append(run, *(row(number, fit=2, step=20 + number - 21, cc=0.7) for number in range(21, 25)))
+    live = LiveRun(run)
+    assert (live.steps, len(live.of_fit)) == (3, 4)
+    (run / "metrics.json").write_text('{"final_fit": 1}', encoding="utf-8")
+    assert (live.steps, len(live.of_fit)) == (5, 10)
+    shown = printed(run)
+    assert "5 of at most 100" in shown
+    assert "of the final fit" in shown
+    assert "0.800000" in shown
+
+
 def test_once_prints_the_table(run):
     (run / "checkpoints").mkdir()
     (run / "checkpoints/step_00000005.0123456789abcdef.h5").touch()

@@ -116,7 +116,7 @@ class ForceFieldRun(RunFiles):
     def rounds(self) -> dict[tuple[str, str], np.ndarray]:
         """Averages and their errors, [rounds, items, 2], by system and observable; none of a run without the file."""
         found: dict[tuple[str, str], dict[int, list[Any]]] = {}
-        for row in self._rows(AVERAGES, AVERAGE_COLUMNS) if self.path(AVERAGES).is_file() else ():
+        for row in self._rows(AVERAGES, AVERAGE_COLUMNS) if self.has(AVERAGES) else ():
             found.setdefault((row[1], row[2]), {}).setdefault(int(row[0]), []).append([float(x) for x in row[4:]])
         return {name: np.array(list(by_round.values())) for name, by_round in found.items()}
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from hpcfit.statistics.blocks import mean_with_error
 
+FEW_ORBITS = 100  # whose CC has a standard deviation of a tenth
+
 
 def judged(metrics: dict[str, float]) -> dict[str, float]:
     """The metrics kept for each fold."""
@@ -55,6 +57,17 @@ def lost_anisotropy(rows: list[dict[str, Any]], theta: float | None) -> list[str
         f"these weights make the anisotropic CC of held-out orbits worse: {taken['cc_free_anisotropic']:.3f}, at the"
         f" prior weights {prior['cc_free_anisotropic']:.3f}, a loss of {mean:.3f} +- {error:.3f}. What they gain is in"
         " the rings, which say little of structure: compare [problem] anisotropic = true"
+    ]
+
+
+def few_orbits(n_orbits: int, n_folds: int) -> list[str]:
+    """A warning where a fold is so small that its CC is known to no better than a tenth."""
+    each = n_orbits // n_folds
+    if each >= FEW_ORBITS:
+        return []
+    return [
+        f"each of the {n_folds} folds holds out {each} of {n_orbits} orbits: a CC of so few is uncertain by about"
+        f" {each**-0.5:.2f}, and what they choose is chance. Use fewer [problem] folds, more orbits, or one theta"
     ]
 
 

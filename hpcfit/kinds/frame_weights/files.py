@@ -73,9 +73,9 @@ class ExperimentsRun(RunFiles):
     @functools.cached_property
     def experiments(self) -> dict[str, list[Datum]]:
         """The data of each experiment; none of a run without."""
-        path, found = self.path(EXPERIMENTS), {}
-        if not path.is_file():
+        if not self.has(EXPERIMENTS):
             return {}
+        path, found = self.path(EXPERIMENTS), {}
         head, *rows = csv_lines(path) or [[]]
         if tuple(head) != EXPERIMENT_COLUMNS or any(len(row) != len(EXPERIMENT_COLUMNS) for row in rows):
             raise InputError(f"{path} is damaged: its columns are not {', '.join(EXPERIMENT_COLUMNS)}", remedy=AGAIN)

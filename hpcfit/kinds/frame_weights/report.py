@@ -29,12 +29,12 @@ from hpcfit.report.report import Contents
 from hpcfit.report.sections import phases, rate, settings, study
 
 MEANING = {
-    "misfit": ("misfit", "what the fit minimises, without the price of leaving the prior"),
-    "misfit_free": ("misfit, held out", "the same of the orbits that were held out of the fit"),
-    "cc": ("CC, total", "Pearson correlation with the observed map"),
-    "cc_anisotropic": ("CC, anisotropic", "the same of what a smooth radial curve leaves of both"),
     "cc_free": ("CC free", "the total one over the orbits that were held out of the fit"),
     "cc_free_anisotropic": ("CC free, anisotropic", "the anisotropic one over the orbits that were held out"),
+    "misfit_free": ("misfit, held out", "what the fit minimises, of the orbits that were held out of it"),
+    "misfit": ("misfit", "what the fit minimises, without the price of leaving the prior"),
+    "cc": ("CC, total", "Pearson correlation with the observed map"),
+    "cc_anisotropic": ("CC, anisotropic", "the same of what a smooth radial curve leaves of both"),
     "ess": ("ESS, frames", "Kish effective sample size (Σw)²/Σw²: about how many frames carry the fit"),
     "kl": ("KL from prior", "Σw ln(w/w⁰), nats: how far the weights moved"),
     "chi2": ("χ² of experiments", "the sum over their fitted data of ((calculated − measured) / σ)²"),
@@ -71,9 +71,25 @@ UNFINISHED = (
 def outcome(run: FrameWeightsRun) -> Section:
     """The section on the data fitted, the headline numbers beside the baseline, and the end of the fit."""
     m = run.metrics
-    judged = HOLD_OUT if "cc_free" in m["fitted"] else NO_HOLD_OUT
+    judged = HOLD_OUT if "cc_free" in m["fitted"] or m.get("cross_validation") else NO_HOLD_OUT
     said = [*_theta(m), Text(_ending(m)), *_errors(m), Text(judged)]
-    return Section("Outcome", [Text(_what(run)), Cards(_cards(m)), *said])
+    return Section("Outcome", [Text(_what(run)), Cards([*_of_folds(m), *_cards(m)]), *said])
+
+
+def _of_folds(m: dict[str, Any]) -> list[Card]:
+    """The held-out CC of the cross-validation, at the theta that was taken, where the fit itself holds nothing out."""
+    rows = {row["theta"]: row for row in m.get("cross_validation", [])}
+    if "cc_free" in m["fitted"] or not rows:
+        return []
+    taken, prior = rows[m.get("theta", 0.0)], rows[None]  # weights that have no prior have no theta
+    return [
+        Card(
+            f"{title}, folds", plus_minus(correlation(taken[name]), taken[f"{name}_error"]),
+            Markup("prior weights: {}").format(correlation(prior[name])),
+            f"mean over {len(taken['folds'])} folds, of orbits that the fit of each did not see; ± its standard error",
+        )
+        for name, title in (("cc_free", "CC free"), ("cc_free_anisotropic", "CC free, anisotropic"))
+    ]  # fmt: skip
 
 
 def _cards(m: dict[str, Any]) -> list[Card]:

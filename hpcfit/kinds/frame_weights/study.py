@@ -26,6 +26,7 @@ from hpcfit.kinds.frame_weights.case import FrameWeightsCase
 from hpcfit.kinds.frame_weights.conclusions import (
     choose_theta,
     collapsed,
+    few_orbits,
     judged,
     lost_anisotropy,
     no_agreement,
@@ -377,6 +378,7 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     curve: dict[float, Fitted] = {}
     theta: float | None = thetas[0]
     if case.config.problem.n_folds:
+        fits.warn(few_orbits(int(np.sum(case.chosen.fitted)), case.config.problem.n_folds))
         rows, curve = work.over_thetas(work.without_details(start, best), best)
         if len(thetas) > 1:
             found["l_curve"] = [{"theta": value, **curve[value].metrics} for value in thetas[::-1]]

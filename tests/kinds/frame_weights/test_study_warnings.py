@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcfit.kinds.frame_weights.conclusions import collapsed, lost_anisotropy, no_agreement
+from hpcfit.kinds.frame_weights.conclusions import collapsed, few_orbits, lost_anisotropy, no_agreement
 
 PRIOR = [0.1, 0.4, 0.2, 0.3]  # of the folds, which differ by more than any fit changes them
 
@@ -34,6 +34,13 @@ def test_a_loss_of_held_out_anisotropy_is_named_where_it_is_larger_than_its_erro
                                                       (1.5, 2, False), (2.1, 5, False), (2.1, 19, False)])  # fmt: skip
 def test_weights_on_a_single_frame_are_no_ensemble(ess, n_frames, warned):
     assert len(collapsed(ess, n_frames)) == warned
+
+
+def test_folds_of_few_orbits_are_named_with_the_error_of_their_cc():
+    assert few_orbits(500, 5) == []
+    (said,) = few_orbits(120, 5)
+    assert "24 of 120 orbits" in said
+    assert "0.20" in said
 
 
 def test_a_result_that_does_not_correlate_is_named():
