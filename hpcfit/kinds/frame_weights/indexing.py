@@ -52,7 +52,7 @@ def indexings(store: FactorStore, blocks: list[Block], measured: DiffuseMap, lau
     columns = _spread_columns(len(reflections))
     chosen = Reflections(reflections.hkl[columns], reflections.ndiv, reflections.cell, reflections.space_group)
     x = uniform_intensity(store, blocks, columns)
-    voxels = _near(chosen, measured)
+    voxels = _near(chosen, measured, np.concatenate([operators, reciprocal.laue_operations(laue)]))
     found = (_indexing(chosen, x, measured, voxels, operator, laue) for operator in operators)
     return [one for one in found if one is not None]
 
@@ -103,12 +103,16 @@ def _spread_columns(n: int) -> np.ndarray:
     return np.concatenate([np.arange(one * CHUNK_REFLECTIONS, min((one + 1) * CHUNK_REFLECTIONS, n)) for one in chosen])
 
 
-def _near(chosen: Reflections, measured: DiffuseMap) -> np.ndarray:
-    """The voxels of the map at the resolutions of the chosen reflections, [k] int."""
+def _near(chosen: Reflections, measured: DiffuseMap, operators: np.ndarray) -> np.ndarray:
+    """The voxels of the map at the resolutions of the chosen reflections, [k] int, as far as operators keep them."""
+    g = np.linalg.inv(reciprocal.metric(chosen.cell))
+    # 1/d^2 of M h over that of h lies between the eigenvalues of G*^-1 M^T G* M, which are 1 if the symmetry is exact.
+    ratios = np.linalg.eigvals(np.linalg.solve(g, np.swapaxes(operators, 1, 2) @ g @ operators)).real
+    off = 2 * np.abs(ratios - 1).max() + reciprocal.SAME_RESOLUTION
     ours = np.sort(reciprocal.inverse_d2(chosen.hkl, chosen.ndiv, chosen.cell))
     theirs = reciprocal.inverse_d2(measured.hkl, measured.ndiv, chosen.cell)
-    above = np.searchsorted(ours, theirs * (1 - reciprocal.SAME_METRIC))
-    below = np.searchsorted(ours, theirs * (1 + reciprocal.SAME_METRIC))
+    above = np.searchsorted(ours, theirs * (1 - off))
+    below = np.searchsorted(ours, theirs * (1 + off))
     return np.flatnonzero(below > above)
 
 
