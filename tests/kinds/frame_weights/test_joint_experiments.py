@@ -103,7 +103,7 @@ def test_the_loss_is_that_of_the_map_and_of_all_data(folder):
     at, problem = gradient(params), gradient.problem
     of_map = gradient.of(replace(problem, experiments=None))
     alone = of_map(Params({}, params.local))
-    penalty = 3.0 * of_map.metrics(alone)["kl"]
+    penalty = 3.0 * of_map.metrics(alone)["kl_within"]
     w = problem.weights_of(at.params, gradient.frames.rows)[gradient.frames.rows.ids >= 0]
     curve = np.asarray(problem.experiments.curves(params.shared))[0]
     parts = half_chi2_by_numpy(folder, w, curve)
