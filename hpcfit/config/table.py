@@ -21,7 +21,7 @@ Whole = Annotated[int, Field(ge=0, le=MOST)]
 Integer = Annotated[int, Field(ge=-MOST, le=MOST)]
 Repeats = Annotated[int, Field(ge=0, le=100_000)]  # of a resampling, or of a fit
 Folds = Annotated[int, Field(ge=2, le=10_000)]
-Kelvin = Annotated[float, Field(ge=1e-3, le=1e6)]
+Kelvin = Annotated[float, Field(ge=1e-12, le=1e12)]
 Resolution = Annotated[float, Field(ge=0.05, le=1e4)]  # A
 Edge = Annotated[float, Field(ge=1e-3, le=1e6)]  # A
 Angle = Annotated[float, Field(gt=0, lt=180)]  # degrees
