@@ -17,10 +17,10 @@ MEANING = (
 )
 SLOPES = (
     "Slopes: kJ/mol per unit of the number, as its column gives it; alone: of a fit to this number only; together: of "
-    "one fit to all numbers, where each is corrected for the others.{errors} Held-out R²: what the slope predicts of "
-    "blocks of frames that were left out of its fit; 0 is the baseline, the mean of the other frames, and a number "
-    "below 0 means that the column tells less than nothing. ΔU of 1 standard deviation: the slope times the spread of "
-    "the number."
+    "one fit to all numbers, where each is corrected for the others, not determined where the columns depend linearly "
+    "on each other.{errors} Held-out R²: what the slope predicts of blocks of frames that were left out of its fit; 0 "
+    "is the baseline, the mean of the other frames, and below 0 the column tells less than nothing. "
+    "ΔU of 1 standard deviation: the slope times the spread of the number."
 )
 ERRORS = (
     " ±: standard deviation over {resamples} resamples of {blocks} blocks of frames within their sources, at the same "
@@ -75,7 +75,8 @@ def _slopes_figure(found: dict[str, Any]) -> list[Figure]:
     from hpcfit.kinds.frame_weights import figures_explained
 
     drawn = found["alone"][:MOST_PANELS]
-    svg = figures_explained.slopes(drawn, found.get("together"))
+    together = found.get("together")
+    svg = figures_explained.slopes(drawn, None if together is None or together["dependent"] else together)
     caption = (
         "Energy that one standard deviation of each number adds, kJ/mol: alone, and beside all others (together). "
         "Bars: standard deviation over resamples of frames. Dashed: 0, the baseline of a number that has nothing to do "
@@ -87,7 +88,9 @@ def _slopes_figure(found: dict[str, Any]) -> list[Figure]:
 def _row(one: dict[str, Any], n: int, together: dict[str, Any] | None) -> list[str]:
     slope = plus_minus(significant(one["slopes"][0]), one["errors"][0])
     row = [one["names"][0], slope, significant(one["slopes"][0] * one["spread"][0]), *_shares(one)]
-    if together:
+    if together and together["dependent"]:
+        row.append("not determined")
+    elif together:
         row.append(plus_minus(significant(together["slopes"][n]), together["errors"][n]))
     return row
 

@@ -125,6 +125,7 @@ def test_a_run_writes_what_its_weights_mean(tmp_path):
     assert sum(float(row["share_after"]) for row in profiles if row["number"] == "x") == pytest.approx(1)
     page = (tmp_path / "run/report.html").read_text()
     assert "What the weights mean" in page
+    assert "not determined" in page
 
 
 @pytest.mark.slow
