@@ -16,7 +16,8 @@ CPU time; the share of the faster of two plain streams (JAX's and Numba's) in th
 memory while stepping. Other programs on the machine disturb CPU time less than the clock.
 
 Of the first case also evaluations, passes over the frames and CPU-seconds until CC is as near to the best as 1e-3,
-1e-4, 1e-5, from uniform weights: Adam 0.05 for plain, L-BFGS for hpcfit; the best is from L-BFGS in float64. The
+1e-4, 1e-5, from uniform weights: Adam 0.05 for plain, L-BFGS for hpcfit, and scipy.optimize.least_squares (trf) with
+the analytic Jacobian of all reflections by all frames; the best is from L-BFGS in float64. The
 frames are correlated Gaussian ones, and the map is that of smooth weights with 5 % of noise. --kernels times the loops
 of one pass alone for K = 1 ... 5 sums and several widths of a strip, and for several weight vectors at once.
 
@@ -43,6 +44,7 @@ import numpy as np
 CASES = ("200x51521", "2048x20000")
 GAPS = (1e-3, 1e-4, 1e-5)
 NOISE, BRAGG = 0.05, 5.0
+LEAST_SQUARES = "least squares"  # a way that is only compared by its descent
 LONG = 1500  # evaluations at most of the fits whose end is compared with
 WAYS = {
     "plain": ("complex64", ""),
@@ -155,6 +157,10 @@ class Plain:
         value, gradient = self._value_and_grad(self._start, *self._data)
         return float(value), gradient.block_until_ready()
 
+    def course(self, cap):
+        """See ``course_of``."""
+        return course_of(self.descend(cap), self.passes)
+
     def descend(self, cap):
         """CC at each evaluation."""
         import optax
@@ -165,6 +171,66 @@ class Plain:
             yield -float(value)
             updates, state = self._adam.update(gradient, state)
             u = optax.apply_updates(u, updates)
+
+
+class LeastSquares:
+    """SciPy's trust-region reflective least squares on r = x / |x| - y / |y| of the centred maps: |r|^2 / 2 = 1 - CC.
+
+    w = softmax(u), and dx_h/du_t = w_t (|F_th - M_h|^2 - x_h), where M_h is the mean of F over w. The residuals are one
+    pass over the frames, the Jacobian is another; both in float32 by JAX, as in ``Plain``.
+    """
+
+    passes = 2  # of residuals and Jacobian
+
+    def __init__(self, case):
+        import jax
+        import jax.numpy as jnp
+
+        def map_of(u, F):
+            w = jax.nn.softmax(u)
+            M = jnp.einsum("t,th->h", w, F)
+            return w, M, jnp.einsum("t,th->h", w, jnp.abs(F) ** 2) - jnp.abs(M) ** 2
+
+        def residuals(u, F, y):
+            x = map_of(u, F)[2]
+            x = x - x.mean()
+            return x / jnp.linalg.norm(x) - y
+
+        def jacobian(u, F):
+            w, M, x = map_of(u, F)
+            dx_ht = (w[:, None] * (jnp.abs(F - M) ** 2 - x)).T
+            dx_ht, x = dx_ht - dx_ht.mean(axis=0), x - x.mean()
+            size = jnp.linalg.norm(x)
+            return (dx_ht - jnp.outer(x, x @ dx_ht) / size**2) / size
+
+        F, y = jnp.asarray(np.load(case.folder / "F.npy")), np.load(case.folder / "y.npy")
+        y = jnp.asarray((y - y.mean()) / np.linalg.norm(y - y.mean()), "f4")
+        residuals, jacobian = jax.jit(residuals), jax.jit(jacobian)
+        self._residuals = lambda u: np.asarray(residuals(jnp.asarray(u, "f4"), F, y), float)
+        self._jacobian = lambda u: np.asarray(jacobian(jnp.asarray(u, "f4"), F), float)
+        self._start = np.zeros(case.frames)
+
+    def step(self):
+        return self._residuals(self._start), self._jacobian(self._start)
+
+    def course(self, cap):
+        """See ``course_of``."""
+        from scipy.optimize import least_squares
+
+        clock, found, passes = Clock(), [], [0]
+
+        def residuals(u):
+            passes[0] += 1
+            r = self._residuals(u)
+            found.append((1 - r @ r / 2, clock()[1], passes[0]))
+            return r
+
+        def jacobian(u):
+            passes[0] += 1
+            return self._jacobian(u)
+
+        least_squares(residuals, self._start, jacobian, method="trf", ftol=1e-12, xtol=1e-12, gtol=1e-12, max_nfev=cap)
+        return found
 
 
 class Engine:
@@ -189,6 +255,10 @@ class Engine:
     def step(self):
         return self._evaluate(self._start)
 
+    def course(self, cap):
+        """See ``course_of``."""
+        return course_of(self.descend(cap), self.passes)
+
     def descend(self, cap, **options):
         """CC at each evaluation of L-BFGS, until it stalls."""
         from hpcfit.fit.optimizers import choose_optimizer
@@ -212,7 +282,8 @@ class Engine:
 def serve(pipe, case, way, core):
     """Answer what the parent asks for until it asks for nothing."""
     os.sched_setaffinity(0, {core})
-    engine = Plain(case) if way == "plain" else Engine(case, way)
+    by_name = {"plain": Plain, LEAST_SQUARES: LeastSquares}
+    engine = by_name[way](case) if way in by_name else Engine(case, way)
     reset_peak()
     for _ in range(3):  # the first compiles
         engine.step()
@@ -224,7 +295,7 @@ def serve(pipe, case, way, core):
             streams = streams or make_streams()
             pipe.send(one_round(engine, argument, streams))
         else:
-            pipe.send(descent(engine, argument))
+            pipe.send(engine.course(argument))
 
 
 def one_round(engine, steps, streams):
@@ -235,10 +306,10 @@ def one_round(engine, steps, streams):
     return Round(wall / steps, cpu / steps, *(stream() for stream in streams))
 
 
-def descent(engine, cap):
-    """(CC, CPU-seconds so far) of each evaluation; the compiled program is warm."""
+def course_of(descent, passes):
+    """(CC, CPU-seconds so far, passes so far) of each evaluation of a descent; the compiled program is warm."""
     clock = Clock()
-    return [(cc, clock()[1]) for cc in engine.descend(cap)]
+    return [(cc, clock()[1], n * passes) for n, cc in enumerate(descent, 1)]
 
 
 def best_cc(pipe, case, core):
@@ -321,7 +392,9 @@ def compare(case, chosen, core, *, converge):
     if converge:
         best = in_child(context, best_cc, case, core)
         courses = {way: child.ask("descent", chosen.evaluations) for way, child in children.items()}
-        print_descents(children, courses, best)
+        children[LEAST_SQUARES] = Child(context, case, LEAST_SQUARES, core)
+        courses[LEAST_SQUARES] = children[LEAST_SQUARES].ask("descent", chosen.evaluations)
+        print_descents(courses, best)
     for child in children.values():
         child.end()
 
@@ -356,18 +429,18 @@ def print_steps(case, children, rounds, chosen):
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; shares are of the faster stream, by CPU time")
 
 
-def print_descents(children, courses, best):
+def print_descents(courses, best):
     uniform = courses["plain"][0][0]
     print(f"\nbest CC {best:.7f}, at uniform weights {uniform:.7f}; evaluations / passes / CPU-s to a gap of")
     print(f"{'':19}" + "".join(f"{gap:>22.0e}" for gap in GAPS))
     for way, course in courses.items():
         row = f"{way:19}"
         for gap in GAPS:
-            first = next((n for n, (cc, _) in enumerate(course, 1) if best - cc <= gap), None)
+            first = next((n for n, (cc, *_) in enumerate(course, 1) if best - cc <= gap), None)
             if first is None:
                 row += f"{f'> {len(course)}':>22}"
             else:
-                row += f"{f'{first} / {first * children[way].passes} / {course[first - 1][1]:.2f}':>22}"
+                row += f"{f'{first} / {course[first - 1][2]} / {course[first - 1][1]:.2f}':>22}"
         print(row)
 
 

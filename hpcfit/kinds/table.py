@@ -160,7 +160,10 @@ KINDS = {
         write_results="hpcfit.kinds.frame_weights.outputs:write_results",
         headline="hpcfit.kinds.frame_weights.outputs:headline",
         report="hpcfit.kinds.frame_weights.report:CONTENTS",
-        files=("weights.csv", "weights.h5", "sources.csv", "map.h5", "experiments.csv"),
+        files=(
+            *("weights.csv", "weights.h5", "sources.csv", "map.h5", "experiments.csv"),
+            *("explained.csv", "profiles.csv"),
+        ),
         seeded=('problem.starts=["random"]',),
         choice="data",
         usual="map",

@@ -60,8 +60,27 @@ def resampled_blocks(
     for number, n in enumerate(n_blocks):
         drawn = np.bincount(rng.integers(n, size=n * times[number]), minlength=n)
         rows = np.flatnonzero(of_frame == number)
-        counts[rows] = drawn[np.arange(len(rows)) * n // len(rows)]
+        counts[rows] = drawn[_block_in_source(len(rows), n)]
     return counts
+
+
+def blocks_of_frames(source: np.ndarray, n_blocks_per_source: np.ndarray) -> np.ndarray:
+    """The block of each frame, [T] int, numbered through all sources: the blocks that ``resampled_blocks`` draws.
+
+    source: [T] number of each frame's source. n_blocks_per_source: [sources] by ascending number of the source.
+    """
+    names, of_frame = np.unique(source, return_inverse=True)
+    first = np.concatenate([[0], np.cumsum(n_blocks_per_source)])
+    block = np.empty(len(of_frame), int)
+    for number in range(len(names)):
+        rows = np.flatnonzero(of_frame == number)
+        block[rows] = first[number] + _block_in_source(len(rows), n_blocks_per_source[number])
+    return block
+
+
+def _block_in_source(frames: int, n_blocks: int) -> np.ndarray:
+    """The block of each of a source's frames, [frames] in 0 ... n_blocks - 1."""
+    return np.arange(frames) * n_blocks // frames
 
 
 def resampled_orbits(fitted: np.ndarray, seed: int) -> np.ndarray:

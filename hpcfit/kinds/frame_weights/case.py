@@ -20,6 +20,7 @@ from hpcfit.fit.many import AT_ONCE
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
 from hpcfit.kinds.frame_weights.config import FrameWeightsConfig
+from hpcfit.kinds.frame_weights.coordinates import read_coordinates
 from hpcfit.kinds.frame_weights.experiments import (
     data_folds,
     experiments_of,
@@ -27,6 +28,7 @@ from hpcfit.kinds.frame_weights.experiments import (
     open_experiments,
     words_of,
 )
+from hpcfit.kinds.frame_weights.explained import FrameNumbers
 from hpcfit.kinds.frame_weights.groups import FrameGroups, group_frames
 from hpcfit.kinds.frame_weights.indexing import as_text, indexings
 from hpcfit.kinds.frame_weights.live_weights import LiveWeights
@@ -67,6 +69,7 @@ class FrameWeightsCase:
     prior: Prior
     groups: FrameGroups
     tables: Sequence[DataTables] = ()
+    numbers: FrameNumbers | None = None
 
     @classmethod
     def open(cls, config: Config) -> FrameWeightsCase:
@@ -87,7 +90,8 @@ class FrameWeightsCase:
         tables = open_experiments(choice, store.n_frames, f"the store {store.folder}")
         if tables and choice.n_folds:
             data_folds(tables, choice.n_folds, choice.hold_out_seed)
-        return cls(config, store, measured, orbits, tiling, observed, chosen, blocks, prior, groups, tables)
+        numbers = _numbers(choice, blocks)
+        return cls(config, store, measured, orbits, tiling, observed, chosen, blocks, prior, groups, tables, numbers)
 
     @property
     def n_frames(self) -> int:
@@ -164,6 +168,7 @@ class FrameWeightsCase:
             "problem": self.config.problem.model_dump_json(),
             **{f"experiment {key}": sha256_of_file(path)[:16] for key, path in self._files_of_experiments()},
             **stores_of(self.tables),
+            **({"problem.explain": sha256_of_file(self.config.problem.explain)[:16]} if self.numbers else {}),
             "run": f"seed {run.seed}, {run.precision}, {run.reductions}, gradient {run.gradient}",
         }
 
@@ -349,6 +354,14 @@ class FrameWeightsCase:
                 MEMORY_SHARE * memory / 1e9,
             )
         return residence == "memory" or (residence == "auto" and needed <= MEMORY_SHARE * memory)
+
+
+def _numbers(choice: FrameWeightsConfig, blocks: Sequence[Block]) -> FrameNumbers | None:
+    """The numbers that the weights are to be explained by, where the config names a file of them."""
+    if choice.explain is None:
+        return None
+    ids = np.concatenate([block.ids()[: block.frames] for block in blocks])
+    return FrameNumbers(*read_coordinates(choice.explain, ids, "explain"))
 
 
 def _orbit_means(orbits: OrbitMap, of_column: np.ndarray) -> np.ndarray:

@@ -74,6 +74,7 @@ class FrameWeightsConfig(WithExperiments):
     ]
     random_starts: Annotated[int, Field(ge=1, le=10_000)] = 1
     clusters: Literal["labels", "structure-factors"] | FilePath = "labels"
+    explain: FilePath | None = None
     n_clusters: Annotated[int, Field(ge=2, le=10_000)] = 3
     hold_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
     hold_out_by: Literal["orbits", "blocks"] = "orbits"
@@ -112,7 +113,7 @@ class FrameWeightsConfig(WithExperiments):
     @property
     def files(self) -> dict[str, Path]:
         """The input files that it names, by key."""
-        own = {key: value for key in ("prior", "clusters") if isinstance(value := getattr(self, key), Path)}
+        own = {key: value for key in ("prior", "clusters", "explain") if isinstance(value := getattr(self, key), Path)}
         return own | super().files
 
     @property
@@ -122,9 +123,9 @@ class FrameWeightsConfig(WithExperiments):
             return 0
         return self.folds or (AUTO_FOLDS if len(self.thetas) > 1 else 0)
 
-    @field_validator("prior", "clusters")
+    @field_validator("prior", "clusters", "explain")
     @classmethod
-    def _paths(cls, value: str | Path, info: ValidationInfo) -> str | Path:
+    def _paths(cls, value: str | Path | None, info: ValidationInfo) -> str | Path | None:
         return relative_to_config(value, info) if isinstance(value, Path) else value
 
     @model_validator(mode="after")
@@ -196,6 +197,11 @@ class FrameWeightsConfig(WithExperiments):
             )
         if self.weights != "simplex" and "divergence" in changed(self):
             raise ValueError(f"divergence has no effect on weights = '{self.weights}', which have no theta")
+        if self.weights != "simplex" and self.explain is not None:
+            raise ValueError(
+                f"explain = {str(self.explain)!r} has no effect on weights = '{self.weights}': only those of 'simplex'"
+                " have a logarithm that can be explained"
+            )
         if self.weights in ("simplex", "binary") and self.l1:
             raise ValueError(f"l1 = {self.l1} has no effect on weights = '{self.weights}', whose sum is 1")
         if self.weights == "binary":

@@ -14,6 +14,7 @@ from hpcfit.fit.stages import Result
 from hpcfit.fit.state import gather_rows
 from hpcfit.kinds.frame_weights.case import FrameWeightsCase
 from hpcfit.kinds.frame_weights.experiments import at_weights, experiment_metrics, experiment_rows
+from hpcfit.kinds.frame_weights.explained import EXPLAINED_COLUMNS, PROFILE_COLUMNS, fit_rows, profile_rows
 from hpcfit.kinds.frame_weights.files import (
     EXPERIMENT_COLUMNS,
     EXPERIMENTS,
@@ -90,6 +91,9 @@ def _write(
     )
     directory.write_csv("sources.csv", SOURCE_COLUMNS, _sources(table))
     _write_map(directory, case, *intensities)
+    if "explained" in metrics:
+        directory.write_csv("explained.csv", EXPLAINED_COLUMNS, fit_rows(metrics["explained"]))
+        directory.write_csv("profiles.csv", PROFILE_COLUMNS, profile_rows(metrics["explained"]))
     metrics["groups"] = _groups(case, w)
     metrics["independent_frames"] = _independent_frames(table)
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one

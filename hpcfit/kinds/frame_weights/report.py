@@ -9,6 +9,7 @@ from markupsafe import Markup
 from hpcfit.kinds.frame_weights.files import FrameWeightsRun
 from hpcfit.kinds.frame_weights.numbers import MISFIT, error_of, minimised, resamples
 from hpcfit.kinds.frame_weights.report_experiments import experiments
+from hpcfit.kinds.frame_weights.report_explained import explained
 from hpcfit.kinds.frame_weights.report_map import agreement, sections, shells
 from hpcfit.kinds.frame_weights.report_study import PRIOR_CHOSEN, dropping, starts, theta
 from hpcfit.kinds.frame_weights.report_weights import weights
@@ -217,8 +218,8 @@ def time(run: FrameWeightsRun) -> Section:
 
 CONTENTS = Contents(
     finished=(
-        outcome, experiments, starts, theta, weights, convergence, shells, sections, dropping, agreement, time,
-        settings,
+        outcome, experiments, starts, theta, weights, explained, convergence, shells, sections, dropping, agreement,
+        time, settings,
     ),
     unfinished=(so_far, convergence, settings),
     files=("config.toml", "environment.json", "history.jsonl", "sources.csv", "weights.h5", "map.h5"),

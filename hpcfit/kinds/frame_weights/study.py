@@ -34,11 +34,13 @@ from hpcfit.kinds.frame_weights.conclusions import (
     undecided,
 )
 from hpcfit.kinds.frame_weights.experiments import calculated, data_folds
+from hpcfit.kinds.frame_weights.explained import WeighedFrames, explain, remarks
 from hpcfit.kinds.frame_weights.group_shares import GroupMoments
 from hpcfit.kinds.frame_weights.label_test import LabelFit, LabelTest, inseparable, undetermined
 from hpcfit.kinds.frame_weights.orbit_choice import folds
 from hpcfit.kinds.frame_weights.problem import FrameWeights
 from hpcfit.observables.frame_tables import groups_of
+from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, resampled_sources
 
 LABELS = "labels alone"  # the stage that asks whether the map tells labels apart
@@ -282,6 +284,17 @@ class Study:
         }
         return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
+    # ---- what the weights mean -------------------------------------------------------------------------------------
+
+    def explained(self, final: Fitted) -> dict[str, Any]:
+        """-kT ln(w / w0) of the result regressed on the numbers of the config's file, see ``explained``. Collective."""
+        case, source, world = self.case, self._source_numbers(), self.fits.grid.world
+        held = source >= 0
+        w, w0 = self.weights(final, self._rows)[held], np.exp(case.prior.log_weights(case.blocks))[held]
+        kT = GAS_CONSTANT * case.config.problem.temperature  # kJ/mol
+        frames = WeighedFrames(w, w0, source[held], self._source_labels(), kT)
+        return world.bcast(explain(case.numbers, frames) if world.is_root else None)
+
     # ---- what the map says of the labels ---------------------------------------------------------------------------
 
     def compare_labels(self, theta: float) -> list[LabelFit]:
@@ -396,6 +409,9 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
         found["populations"] = work.populations(final, theta, curve)
     if case.config.problem.dropping_rounds:
         found["dropping"] = [{"frames": kept, **fitted.metrics} for kept, fitted in work.drop(final, theta or 0.0)]
+    if case.numbers is not None:
+        found["explained"] = work.explained(final)
+        fits.warn(remarks(found["explained"]))
     labels = work.compare_labels(theta or 0.0)
     fits.warn(inseparable(labels))
     fits.warn(_withheld(found, undetermined(labels, len(case.orbits.observed))))
