@@ -15,13 +15,15 @@ from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
 from hpcfit.kinds.frame_weights.ensemble import systematic, weighted_frames
 from hpcfit.kinds.frame_weights.export import WORDS
+from hpcfit.kinds.frame_weights.files import AVERAGES_WEIGHT_COLUMNS
 from hpcfit.kinds.frame_weights.fluctuations import fluctuations
 from hpcfit.physics.reciprocal import laue_operations, laue_orbits
+from hpcfit.readers import gromacs_files
 from hpcfit.readers.maps import read_map
 from hpcfit.readers.trajectory import open_trajectory
 from hpcfit.runs.files import RunFiles
 from hpcfit.store.catalog import write_catalog
-from hpcfit.store.files import read_csv
+from hpcfit.store.files import read_csv, write_csv
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC
 from hpcfit.store.particles import Particles
 from hpcfit.store.positions import PositionContent, PositionFrames, write_frames
@@ -441,3 +443,32 @@ def test_the_file_beside_is_not_replaced_either(ensemble, tmp_path):
         run_export(place / "run", tmp_path / "drawn.xtc", positions=place / "positions")
     run_export(place / "run", tmp_path / "drawn.xtc", positions=place / "positions", overwrite=True)
     assert len(read_csv(tmp_path / "drawn.csv")) == 100
+
+
+def test_a_run_without_a_map_has_an_ensemble_by_the_numbers_of_its_frames(ensemble, tmp_path):
+    place, r, _ = ensemble
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text('[problem]\nkind = "frame-weights"\ndata = "averages"\n')
+    (tmp_path / "run" / "metrics.json").write_text('{"kind": "frame-weights", "data": "averages"}')
+    numbers = np.arange(165)  # those of all three sources of the store
+    weight = np.where(numbers % 2, 0.0, 1 / 83)
+    rows = zip(numbers, weight, weight, weight, weight)
+    write_csv(tmp_path / "run" / "weights.csv", AVERAGES_WEIGHT_COLUMNS, rows)
+    run_export(tmp_path / "run", tmp_path / "drawn.xtc", positions=place / "positions", frames=83)
+    assert [int(row["frame"]) for row in read_csv(tmp_path / "drawn.csv")] == numbers[::2].tolist()
+    every = np.concatenate([r["a"], r["a"][:5], r["b"]])
+    index = gromacs_files.index_of(tmp_path / "drawn.xtc")
+    found = [frame.positions for frame in gromacs_files.frames(tmp_path / "drawn.xtc", range(len(index.offsets)))]
+    np.testing.assert_allclose(found, every[::2], rtol=0, atol=0.00501)
+    with pytest.raises(InputError, match=r"has no map.h5"):
+        run_export(tmp_path / "run", tmp_path / "map.mtz")
+    write_csv(tmp_path / "run" / "weights.csv", AVERAGES_WEIGHT_COLUMNS, [(0, 1, 1, 0, 0)])
+    with pytest.raises(InputError, match=r"weighs 1 frames, .* has 165"):
+        run_export(tmp_path / "run", tmp_path / "more.xtc", positions=place / "positions")
+
+
+def test_a_kind_without_such_files_is_said(tmp_path):
+    (tmp_path / "config.toml").write_text('[problem]\nkind = "force-map"\n')
+    (tmp_path / "metrics.json").write_text('{"kind": "force-map"}')
+    with pytest.raises(InputError, match=r"of kind 'force-map', of which `hpcfit export` writes nothing"):
+        run_export(tmp_path, tmp_path / "map.mtz")
