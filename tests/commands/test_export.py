@@ -28,6 +28,7 @@ from hpcfit.store.frame import NOT_PERIODIC, PERIODIC
 from hpcfit.store.particles import Particles
 from hpcfit.store.positions import PositionContent, PositionFrames, write_frames
 from hpcfit.store.shard import Origin, ShardPlan
+from tests.command import sets
 from tests.kinds.frame_weights.run_directories import make_run, make_unfinished
 
 CELL, NDIV = (20.0, 20.0, 33.0, 90.0, 90.0, 90.0), (2, 2, 1)
@@ -472,3 +473,26 @@ def test_a_kind_without_such_files_is_said(tmp_path):
     (tmp_path / "metrics.json").write_text('{"kind": "force-map"}')
     with pytest.raises(InputError, match=r"of kind 'force-map', of which `hpcfit export` writes nothing"):
         run_export(tmp_path, tmp_path / "map.mtz")
+
+
+def test_what_a_fit_leaves_is_written_and_can_be_fitted_again(hpcfit, two_sources, tmp_path):
+    run, quick = tmp_path / "run", ["optimizer.max_steps=2", "run.report=false"]
+    done = hpcfit("optimize", two_sources, *sets(f"run.directory={run}", *quick))
+    assert done.returncode == 0, done.stderr
+    units = {"inverse_d": "1/A", "calculated": "electrons^2", "uniform": "electrons^2"}
+    with h5py.File(run / "map.h5") as file:
+        assert {name: file[name].attrs["units"] for name in units} == units
+        assert "units" not in file["hkl"].attrs
+    with h5py.File(run / "weights.h5") as file:
+        assert file["delta_G_kJ_mol"].attrs["units"] == "kJ/mol"
+    with h5py.File(run / "history.h5") as file:
+        assert file["seconds"].attrs["units"] == "s"
+    written = hpcfit("export", run, tmp_path / "uniform.nxs", "--which", "uniform")
+    assert written.returncode == 0, written.stderr
+    # Against the map of its own uniform weights the ensemble has the CC 1, less what float32 of the kernel rounds.
+    again = sets(f"run.directory={tmp_path / 'again'}", f"experiment.file={tmp_path / 'uniform.nxs'}", *quick)
+    done = hpcfit("optimize", two_sources, *again)
+    assert done.returncode == 0, done.stderr
+    metrics = RunFiles(tmp_path / "again").metrics
+    assert metrics["uniform"]["cc"] == pytest.approx(1, abs=1e-6)
+    assert metrics["orbits"] == RunFiles(run).metrics["orbits"]

@@ -21,8 +21,8 @@ from hpcfit.runs.wanted import Wanted
 
 SAME_CELL = 0.03  # relative: what frames and map of a fit may differ by
 WORDS = {
-    "calculated": "diffuse intensity of fitted weights, electrons^2",
-    "uniform": "diffuse intensity of uniform weights, electrons^2",
+    "calculated": "diffuse intensity of fitted weights, squares of the form factors' unit",
+    "uniform": "diffuse intensity of uniform weights, squares of the form factors' unit",
     "observed": "measured diffuse intensity, on the scale of the experiment",
     "difference": "measured minus fitted, on the scale of the experiment",
 }
