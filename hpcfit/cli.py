@@ -267,6 +267,48 @@ def report(
 
 
 @app.command
+def export(
+    run: Annotated[Path, Parameter(help="The directory of a run that has ended.")],
+    file: Annotated[Path, Parameter(help="The file to write.")],
+    *,
+    which: Annotated[
+        Literal["calculated", "uniform", "observed", "difference"] | None,
+        Parameter(help="The map: of the fitted weights (default), of uniform ones, measured, or measured - fitted."),
+    ] = None,
+    minus: Annotated[Path | None, Parameter(help="Another run, whose map is subtracted where both have one.")] = None,
+    positions: Annotated[Path | None, Parameter(help="A store of the positions of the same frames.")] = None,
+    frames: Annotated[int | None, Parameter(help="So many frames are drawn by weight; 100 without.")] = None,
+    seed: Annotated[int | None, Parameter(help="Of the random number that the draw begins with; 0 without.")] = None,
+    superpose: Annotated[
+        str | None,
+        Parameter(
+            help="Atoms that frames are superposed by, as MDAnalysis selects them; all without. none: frames stay as"
+            " they are, so that motions of whole molecules count."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, Parameter(negative="", help="Replace the file, and what is written beside it.")] = False,
+) -> int:
+    """Write what a run found in the formats of other programs: the suffix of FILE says what.
+
+    .mtz, .nxs, .h5, .lat: a map of diffuse intensities, for CCP4, mdx2 or LUNUS (--which, --minus).
+
+    .xtc, .pdb: an ensemble drawn by the weights of frames (--positions, --frames, --seed).
+
+    .csv: fluctuations and B factors of atoms, with a PDB of the mean structure (--positions, --superpose).
+    """
+    _start_logging()
+    if _is_one_too_many():
+        return 0
+    from hpcfit.commands.export import run_export
+
+    run_export(
+        run, file, which=which, minus=minus, positions=positions, frames=frames, seed=seed, superpose=superpose,
+        overwrite=overwrite,
+    )  # fmt: skip
+    return 0
+
+
+@app.command
 def runs(folder: Annotated[Path, Parameter(help="A folder with run directories, at any depth.")]) -> int:
     """Show the runs below a folder beside each other: the result of each, and the settings in which they differ."""
     _start_logging()

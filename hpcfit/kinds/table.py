@@ -58,8 +58,9 @@ class Kind:
     found beside the result, collective. write_results: (run directory, case, result, facts) -> metrics, collective.
     headline: metrics -> lines for the log. report: the ``Contents`` of a report. rounds: a function of a Config that
     gives ``kinds.base.Rounds``, where there are any. modes: a function that turns a Config into that of `hpcfit modes`,
-    where slow modes can be found alone. files: the names of those that a run leaves beside what every run
-    does. seeded: overrides of a config without which a seed would change nothing.
+    where slow modes can be found alone. export: a function of ``RunFiles``, a path and ``Wanted`` that writes the file
+    of `hpcfit export`, where a finished run has any to write. files: the names of those that a run leaves beside what
+    every run does. seeded: overrides of a config without which a seed would change nothing.
 
     A kind that is asked in several ways has variants: ``choice`` is the key of [problem] that tells them apart, and
     ``variants`` have the parts by its values. The kind has parts itself only where the key may be left out: for its
@@ -75,6 +76,7 @@ class Kind:
     report: str = ""
     rounds: str = ""
     modes: str = ""
+    export: str = ""
     files: Sequence[str] = ()
     seeded: Sequence[str] = ()
     metrics: Sequence[Metric] = ()
@@ -150,6 +152,7 @@ AVERAGES = Kind(
     write_results="hpcfit.kinds.frame_weights.averages.outputs:write_results",
     headline="hpcfit.kinds.frame_weights.averages.outputs:headline",
     report="hpcfit.kinds.frame_weights.averages.report:CONTENTS",
+    export="hpcfit.kinds.frame_weights.export:export",
 )
 KINDS = {
     "frame-weights": Kind(
@@ -164,6 +167,7 @@ KINDS = {
             *("weights.csv", "weights.h5", "sources.csv", "map.h5", "experiments.csv"),
             *("explained.csv", "profiles.csv"),
         ),
+        export="hpcfit.kinds.frame_weights.export:export",
         seeded=('problem.starts=["random"]',),
         choice="data",
         usual="map",

@@ -1,4 +1,5 @@
-"""XTC and TRR of GROMACS: every frame that the file holds, found by its headers, with the box's own matrix.
+"""XTC and TRR of GROMACS: every frame that the file holds, found by its headers, with the box's own matrix; and XTC
+written.
 
 libmdaxdr of MDAnalysis decodes a frame. Where frames begin is found here, so that nothing is left beside the file, and
 one that ends within a frame says so.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -18,6 +19,7 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.xtc_streams import Stream, check_bounds, check_stream
+from hpcfit.store.files import written_whole
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame
 
 XTC, LARGE_XTC, TRR = 1995, 2023, 1993  # magic numbers
@@ -93,6 +95,18 @@ def frames(path: Path, rows: range) -> Iterator[Frame]:
                     check_bounds(head, one.x)
                 found = convert(path, row, one)
             yield found
+
+
+def write_xtc(path: Path, found: Iterable[Frame]) -> None:
+    """Write frames as XTC, whole: positions to 0.01 A, box, step (0 where a frame has none), and their number for a
+    time, since those drawn by weight have none in common."""
+    from MDAnalysis.lib.formats import libmdaxdr
+
+    with written_whole(path) as temporary, libmdaxdr.XTCFile(str(temporary), "w") as file:
+        for number, frame in enumerate(found):
+            box = np.zeros((3, 3)) if frame.box is None else frame.box / 10
+            x = np.asarray(frame.positions / 10, np.float32)
+            file.write(x, np.asarray(box, np.float32), frame.step or 0, float(number), 1000.0)
 
 
 def _of_xtc(path: Path, row: int, one) -> Frame:

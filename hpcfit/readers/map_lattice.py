@@ -1,4 +1,4 @@
-"""Measured maps from LUNUS lattices (.lat).
+"""Measured maps from LUNUS lattices (.lat), and maps written as such.
 
 uint32 nx, ny, nz, then float32 xlo, xhi, ylo, yhi, zlo, zhi (A^-1), then float32 values, x fastest, in either byte
 order; h = i - int(-lo / step + 0.5) with step = (hi - lo) / (n - 1).
@@ -6,13 +6,16 @@ order; h = i - int(-lo / step + 0.5) with step = (hi - lo) / (n - 1).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
+from hpcfit.log import inputs
 from hpcfit.readers.map_raw import RawMap
+from hpcfit.store.files import written_whole
 
 LAT_MASK = -32768.0
 LAT_HEADER_BYTES = 36
@@ -68,3 +71,20 @@ def _check_cell(path: Path, cell, found) -> None:
             f"{path} has steps of a cell {np.round(found, 3).tolist()} A, [experiment] cell = {list(cell)}",
             remedy="correct cell, or ndiv if the lattice samples between the Bragg peaks",
         )
+
+
+def write_lattice(path: Path, found: RawMap, about: Sequence[str]) -> None:
+    """Write a map as a lattice, float32, little-endian, h = k = l = 0 in its middle; voxels without data hold LAT_MASK.
+
+    Steps are 1/(a ndiv), 1/(b ndiv), 1/(c ndiv) in A^-1. The format has no room for errors, for angles or for words.
+    """
+    if not np.allclose(found.cell[3:], 90):
+        inputs.warning("%s: a lattice keeps no angles of its cell, %s degrees", path, list(map(float, found.cell[3:])))
+    top = np.maximum(np.abs(found.hkl).max(axis=0), 1)
+    grid = np.full(2 * top[::-1] + 1, LAT_MASK, "<f4")
+    grid[tuple((found.hkl + top).T[::-1])] = found.intensity
+    high = top / np.multiply(found.cell[:3], found.ndiv)
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        file.write((2 * top + 1).astype("<u4").tobytes())
+        file.write(np.stack([-high, high], axis=1).astype("<f4").tobytes())
+        file.write(grid.tobytes())

@@ -1,7 +1,8 @@
-"""Measured maps from merged MTZ files."""
+"""Measured maps from merged MTZ files, and maps written as such."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import numpy as np
 from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
 from hpcfit.log import inputs
+from hpcfit.physics.reciprocal import packed
 from hpcfit.readers.map_raw import RawMap
 from hpcfit.readers.mtz import INTENSITIES, column, indices, open_mtz, space_group_of
+from hpcfit.store.files import written_whole
 
 INTENSITY_COLUMNS = ("I", "IMEAN", "IOBS", "I-obs", "Idiff", "sqrtIdiff")
+WRITTEN_COLUMN = "Idiff"
 
 
 def read_mtz_map(path: Path, experiment: ExperimentConfig) -> RawMap:
@@ -73,3 +77,30 @@ def _sigma(mtz, name: str, given: str | None, path: Path) -> np.ndarray | None:
 
 def _is_root(name: str) -> bool:
     return name.lower().startswith("sqrt")
+
+
+def write_mtz_map(path: Path, found: RawMap, about: Sequence[str]) -> None:
+    """Write a map as MTZ in P 1: columns H, K, L, Idiff (type J) and, where there is one, SIGIdiff (Q).
+
+    One of each pair of Friedel mates is listed, as programs expect of P 1. Indices of an MTZ are integers: they are
+    those of the supercell of ndiv unit cells, whose cell the file has, and its history says so. about: lines of the
+    history.
+    """
+    import gemmi
+
+    listed = packed(found.hkl) >= 0
+    mtz = gemmi.Mtz(with_base=True)
+    mtz.spacegroup = gemmi.find_spacegroup_by_name("P 1")
+    mtz.set_cell_for_all(gemmi.UnitCell(*np.multiply(found.cell[:3], found.ndiv), *found.cell[3:]))
+    mtz.title = about[0][:70]
+    of_indices = f"h k l are {' '.join(map(str, found.ndiv))} times the Miller indices of the unit cell"
+    mtz.history = [line[:80] for line in (*about, of_indices)]
+    mtz.add_dataset("hpcfit")
+    mtz.add_column(WRITTEN_COLUMN, "J")
+    columns = [found.hkl, found.intensity]
+    if found.sigma is not None:
+        mtz.add_column(f"SIG{WRITTEN_COLUMN}", "Q")
+        columns.append(found.sigma)
+    mtz.set_data(np.column_stack([values[listed] for values in columns]).astype(np.float32))
+    with written_whole(path) as temporary:
+        mtz.write_to_file(str(temporary))

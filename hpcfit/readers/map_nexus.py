@@ -1,4 +1,4 @@
-"""Measured maps from the NeXus tables of mdx2 (.nxs, .h5).
+"""Measured maps from the NeXus tables of mdx2 (.nxs, .h5), and maps written as such.
 
 A table is a group (``/entry/hkl_table``) with datasets h, k, l [N], which are Miller indices of the unit cell and so
 multiples of 1 / ndiv, ndiv [3], and a dataset [N] for each column: intensity, intensity_error, count, and after
@@ -8,6 +8,7 @@ where it was put into the same one, it is ``/entry/crystal`` with unit_cell and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -17,6 +18,7 @@ from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
 from hpcfit.readers.foreign_hdf5 import dataset, opened, text
 from hpcfit.readers.map_raw import RawMap
+from hpcfit.store.files import hdf5_written_whole
 
 HALVES = ("group_0_intensity", "group_1_intensity")
 ROUNDING = 1e-3  # of h * ndiv, where h may be float32
@@ -126,3 +128,28 @@ def _known_group(name: str) -> str | None:
 
     group = gemmi.find_spacegroup_by_name(name)
     return group.xhm() if group else None
+
+
+def write_nexus(path: Path, found: RawMap, about: Sequence[str]) -> None:
+    """Write a map as a table of mdx2, all voxels of the sphere, beside a group with its cell and space group.
+
+    about: lines of the entry's description.
+    """
+    with hdf5_written_whole(path) as file:
+        file.attrs.update(NX_class="NXroot", default="entry")
+        entry = file.create_group("entry")
+        entry.attrs.update(NX_class="NXentry", description="\n".join(about))
+        table = entry.create_group("hkl_table")
+        # mdx2 takes every dataset of the table for a column.
+        table.attrs.update(NX_class="NXgroup", mdx2_module="mdx2.data", mdx2_class="HKLTable")
+        for name, column in zip("hkl", (found.hkl / np.asarray(found.ndiv)).T):
+            table[name] = column
+        table["ndiv"] = np.asarray(found.ndiv, int)
+        table["intensity"] = found.intensity
+        if found.sigma is not None:
+            table["intensity_error"] = found.sigma
+        crystal = entry.create_group("crystal")
+        crystal.attrs["NX_class"] = "NXsample"
+        crystal["unit_cell"] = np.asarray(found.cell, float)
+        crystal["unit_cell"].attrs["units"] = "Angstrom and degrees"
+        crystal["space_group"] = found.space_group or "P 1"

@@ -1,8 +1,8 @@
-"""Measured diffuse maps, read into one typed list of voxels; the formats are in ``map_*`` beside it."""
+"""Diffuse maps, read into one typed list of voxels, and written; the formats are in ``map_*`` beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +13,16 @@ from hpcfit.errors import InputError, check_is_file
 from hpcfit.log import inputs, logger
 from hpcfit.physics.reciprocal import metric
 from hpcfit.readers.map_archive import read_archive
-from hpcfit.readers.map_lattice import read_lattice
-from hpcfit.readers.map_mtz import read_mtz_map
-from hpcfit.readers.map_nexus import read_nexus
+from hpcfit.readers.map_lattice import read_lattice, write_lattice
+from hpcfit.readers.map_mtz import read_mtz_map, write_mtz_map
+from hpcfit.readers.map_nexus import read_nexus, write_nexus
 from hpcfit.readers.map_raw import RawMap
 from hpcfit.readers.patterns import suffix_of
 
 READERS = {
     ".mtz": read_mtz_map, ".npz": read_archive, ".lat": read_lattice, ".nxs": read_nexus, ".h5": read_nexus,
 }  # fmt: skip
+WRITERS = {".mtz": write_mtz_map, ".nxs": write_nexus, ".h5": write_nexus, ".lat": write_lattice}
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ def read_map(experiment: ExperimentConfig) -> DiffuseMap:
     reader = _reader(path)
     check_is_file(path, "[experiment] file", "give the path of a measured map")
     return _cleaned(reader(path, experiment), path, experiment)
+
+
+def write_map(path: Path, found: RawMap, about: Sequence[str]) -> None:
+    """Write a map, whole, in the format of its suffix (`WRITERS`); about: what it is, in lines of up to 80 characters.
+
+    found: with cell and ndiv, all voxels of the full sphere, each once, and errors or None; all are written.
+    """
+    WRITERS[path.suffix.lower()](path, found, about)
 
 
 def _reader(path: Path) -> Callable[[Path, ExperimentConfig], RawMap]:

@@ -1,16 +1,21 @@
-"""The columns of a PDB file that say what an atom is: MDAnalysis keeps elements that it knows, and no other."""
+"""The columns of a PDB file that say what an atom is: MDAnalysis keeps elements that it knows, and no other. And PDB
+files written."""
 
 from __future__ import annotations
 
 import functools
 import gzip
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from hpcfit.errors import InputError
 from hpcfit.log import inputs
 from hpcfit.physics.scattering import SITE
+from hpcfit.store.files import written_whole
+from hpcfit.store.particles import Particles
 
 SITES = (SITE, "M", "Mw", "Ep", "Lp")  # elements that programs write for virtual sites
 
@@ -104,3 +109,58 @@ def without_element(path: Path, number: int, name: str) -> tuple[str, str]:
         f"write it there: from names alone CA is calcium or carbon, POT potassium or polonium. {SITE} stands for a"
         " virtual site, which has no electrons",
     )
+
+
+LARGEST_B = 999.99  # A^2, what six columns hold
+
+
+class Model(NamedTuple):
+    """A model of a PDB file. positions: [n, 3] A; cell: lengths (A) and angles of CRYST1, which stands once, or None;
+    b_factors: [n] A^2, or None for zeros."""
+
+    positions: np.ndarray
+    cell: tuple[float, ...] | None = None
+    b_factors: np.ndarray | None = None
+
+
+def write_pdb(path: Path, particles: Particles, models: Iterable[Model], remarks: Sequence[str] = ()) -> None:
+    """Write models of the same particles as PDB, whole. Numbers of atoms and residues begin again behind 99999 and
+    9999; a B factor above 999.99 is written as that. Raises InputError for a place that has no room in its columns."""
+    heads, tails = _fixed_columns(particles)
+    with written_whole(path) as temporary, open(temporary, "w", encoding="ascii", errors="replace") as file:
+        file.writelines(f"REMARK 250 {line[:69]}\n" for line in remarks)
+        for number, model in enumerate(models):
+            if number == 0 and model.cell is not None:
+                lengths, angles = model.cell[:3], model.cell[3:]
+                numbers = "".join(f"{x:9.3f}" for x in lengths) + "".join(f"{x:7.2f}" for x in angles)
+                file.write(f"CRYST1{numbers} P 1           1\n")
+            file.write(f"MODEL {number + 1:8d}\n")
+            file.writelines(_atoms(path, particles, model, heads, tails))
+            file.write("ENDMDL\n")
+        file.write("END\n")
+
+
+def _fixed_columns(particles: Particles) -> tuple[list[str], list[str]]:
+    """The columns of each atom before its place, and those behind its B factor."""
+    heads = []
+    for number, (name, element, residue) in enumerate(zip(particles.names, particles.elements, particles.residue)):
+        # The symbol of an element ends in the second column of a name.
+        place = name[:4] if len(name) > 3 or len(element) == 2 else f" {name}"
+        kind, chain = particles.residue_names[residue][:4], particles.chains[residue][:1]
+        of_residue = f"{kind:>3s}".ljust(4) + f"{chain or ' '}{particles.residue_numbers[residue] % 10000:4d}"
+        heads.append(f"ATOM  {(number + 1) % 100000:5d} {place:<4s} {of_residue}    ")
+    return heads, [f"          {element.upper():>2s}\n" for element in particles.elements]
+
+
+def _atoms(path: Path, particles: Particles, model: Model, heads: list[str], tails: list[str]) -> Iterator[str]:
+    r = model.positions
+    outside = np.flatnonzero(np.any((r < -999.9995) | (r > 9999.9995), axis=1))
+    if len(outside):
+        raise InputError(
+            f"{path}: {particles.label(int(outside[0]))} lies at {r[outside[0]].tolist()} A, beyond the columns of a"
+            " PDB file",
+            remedy="write an XTC",
+        )
+    b = np.zeros(len(r)) if model.b_factors is None else np.minimum(model.b_factors, LARGEST_B)
+    for head, (x, y, z), of_atom, tail in zip(heads, r.tolist(), b.tolist(), tails):
+        yield f"{head}{x:8.3f}{y:8.3f}{z:8.3f}  1.00{of_atom:6.2f}{tail}"

@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,15 @@ from hpcfit.errors import InputError
 from hpcfit.fit.stop import Stop
 from hpcfit.log import logger
 from hpcfit.runs.files import CONFIG, EARLIER, ENVIRONMENT, HISTORY, LEFT, METRICS, STOPPED, RunFiles
-from hpcfit.store.files import disk_errors, hdf5_written_whole, remove_leftovers, write_csv, write_text, written_whole
+from hpcfit.store.files import (
+    disk_errors,
+    hdf5_written_whole,
+    remove_leftovers,
+    set_units,
+    write_csv,
+    write_text,
+    written_whole,
+)
 
 KEPT = ("checkpoints/step_*.h5", "fits/*.h5", "fits/*.stage")  # what a run goes on from
 LIBRARIES = ("numpy", "jax", "jaxlib", "h5py", "mpi4py", "optax", "gemmi", "scipy")
@@ -155,6 +163,8 @@ class RunDirectory:
         with hdf5_written_whole(self.path / "history.h5") as file:
             for name in dict.fromkeys(name for row in self._rows for name in row):
                 file[name] = [row.get(name, math.nan) for row in self._rows]
+                if name.endswith("seconds"):
+                    set_units(file[name], "s")
 
     def write_json(self, name: str, content: dict) -> None:
         """A JSON file, whole."""
@@ -169,13 +179,18 @@ class RunDirectory:
         with written_whole(self.path / name) as temporary, open(temporary, "wb") as file:
             np.save(file, array)
 
-    def write_h5(self, name: str, datasets: dict[str, Any], attributes: dict[str, Any]) -> None:
-        """An HDF5 file of datasets, whole."""
+    def write_h5(
+        self, name: str, datasets: dict[str, Any], attributes: dict[str, Any], units: Mapping[str, str]
+    ) -> None:
+        """An HDF5 file of datasets, whole. units: of datasets that have one, by their path, or by the last name in it
+        for all that are called so."""
         with hdf5_written_whole(self.path / name) as file:
             file.attrs.update(hpcfit_version=__version__, **attributes)
             for key, values in datasets.items():
                 text = len(values) and isinstance(values[0], str)
-                file.create_dataset(key, data=values, dtype=h5py.string_dtype() if text else None)
+                data = file.create_dataset(key, data=values, dtype=h5py.string_dtype() if text else None)
+                if unit := units.get(key, units.get(key.rpartition("/")[2], "")):
+                    set_units(data, unit)
 
     def _read_history(self) -> list[dict]:
         path = self.path / HISTORY

@@ -225,6 +225,11 @@ def write_rows(dataset: h5py.Dataset, rows: slice, values: Any) -> None:
     dataset.flush()
 
 
+def set_units(data: h5py.Dataset, units: str) -> None:
+    """Say the unit of a dataset, by the attribute of H5MD (``unit``) and by that of NeXus (``units``)."""
+    data.attrs.update(unit=units, units=units)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small text file whole."""
     with written_whole(path) as temporary:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcfit import __version__
 from hpcfit.errors import InputError
-from hpcfit.store.files import write_rows
+from hpcfit.store.files import set_units, write_rows
 from hpcfit.store.frame import PBC, Frame
 
 PARTICLES = "particles/trajectory"
@@ -75,7 +75,7 @@ class TrajectoryWriter:
         boundary = ["periodic" if repeats else "none" for repeats in pbc]
         group.create_group("box").attrs.update(dimension=3, boundary=boundary)
         group.create_dataset("step", (self._n_frames,), "<i8")
-        group.create_dataset("time", (self._n_frames,), "<f8").attrs["unit"] = "ps"
+        set_units(group.create_dataset("time", (self._n_frames,), "<f8"), "ps")
         for name, values in rows.values.items():
             self._create_element(ELEMENTS[name], values.shape[1:])
 
@@ -83,7 +83,7 @@ class TrajectoryWriter:
         group = self._file.create_group(element.path)
         chunks = self._chunks(shape, np.dtype(element.dtype).itemsize)
         data = group.create_dataset("value", (self._n_frames, *shape), element.dtype, chunks=chunks)
-        data.attrs["unit"] = element.unit
+        set_units(data, element.unit)
         # Hard links: H5MD lets elements share them.
         group["step"], group["time"] = self._file[PARTICLES]["step"], self._file[PARTICLES]["time"]
 

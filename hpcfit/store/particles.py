@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from hpcfit.errors import DamagedFile, InputError
+from hpcfit.store.files import set_units
 
 TEXTS = ("names", "elements", "residue_names", "chains")
 INTEGERS = ("residue", "residue_numbers")
@@ -162,7 +163,7 @@ class Particles:
         for name in INTEGERS:
             group[name] = np.asarray(getattr(self, name), "<i4")
         group["masses"] = self.masses.astype("<f8")
-        group["masses"].attrs["unit"] = "amu"
+        set_units(group["masses"], "amu")
         for name in PAIRS:
             if getattr(self, name) is not None:
                 group[name] = getattr(self, name).astype("<i4")

@@ -10,6 +10,10 @@ import h5py
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.store.files import set_units
+
+AMPLITUDE_UNITS = {"xray": "electrons", "neutron": "fm", "electron": "A"}  # by radiation, a setting of a store
+AMPLITUDES = ", ".join(f"{unit} ({radiation})" for radiation, unit in AMPLITUDE_UNITS.items())
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ def write_datasets(group: h5py.Group, reference: Reference) -> None:
     group["hkl"].attrs.update(ndiv=reflections.ndiv, cell=reflections.cell, space_group=reflections.space_group)
     group["F0"] = np.ascontiguousarray(reference.mean, "<c16").view("<f8").reshape(-1, 2)
     group["scale"] = np.asarray(reference.scale, "<f8")
+    for name in ("F0", "scale"):
+        set_units(group[name], AMPLITUDES)
 
 
 def read_datasets(group: h5py.Group) -> Reference:

@@ -16,6 +16,7 @@ HDFView, in which a shard that went missing reads as NaN.
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,10 +31,17 @@ from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import DamagedFile, InputError
 from hpcfit.store.catalog import CATALOG, Store, opened_store
 from hpcfit.store.content import Content, SharedFile
-from hpcfit.store.files import write_rows
+from hpcfit.store.files import set_units, write_rows
 from hpcfit.store.frame import Frame
 from hpcfit.store.h5md import ELEMENTS, Rows, TrajectoryWriter, read_rows, rows_of
-from hpcfit.store.reference import Encoding, Reference, centred_pairs, read_datasets, write_datasets
+from hpcfit.store.reference import (
+    AMPLITUDE_UNITS,
+    Encoding,
+    Reference,
+    centred_pairs,
+    read_datasets,
+    write_datasets,
+)
 from hpcfit.store.seals import Seal, check_seal, hdf5_sealed
 from hpcfit.store.shard import Shard, ShardPlan, crc32_of, create_checksums, damaged, rows_of_block
 
@@ -185,7 +193,8 @@ class FactorContent(Content):
         data = group.create_dataset(
             "structure_factors", (n, H, 2), self.encoding.storage, chunks=chunks, **_filters(self.encoding)
         )
-        data.attrs.update(mantissa_bits=self.encoding.mantissa_bits or -1, unit="(F - F0) / scale")
+        data.attrs["mantissa_bits"] = self.encoding.mantissa_bits or -1
+        set_units(data, "(F - F0) / scale")
 
     def write(self, file: h5py.File, plan: ShardPlan, start: int, frames: Sequence[Frame]) -> np.ndarray:
         """Write a block of frames from row `start` on and return its checksums, one a chunk."""
@@ -284,3 +293,9 @@ class FactorStore(Store[FactorContent]):
 def open_store(folder: Path) -> FactorStore:
     """Open a store of structure factors; raises InputError or DamagedFile naming the file."""
     return opened_store(folder, FactorContent, FactorStore)
+
+
+def amplitude_unit(store: FactorStore) -> str:
+    """The unit of a store's structure factors, by the radiation that it was prepared for."""
+    radiation = FactorContent.begun_with(store.folder)[1].get("radiation", '"xray"')
+    return AMPLITUDE_UNITS[json.loads(radiation)]

@@ -1,5 +1,6 @@
 """Nothing of a store is read outside a digest: whatever is changed is found, and named, before anything follows it."""
 
+import io
 import json
 import os
 import shutil
@@ -79,7 +80,8 @@ def test_no_flipped_bit_of_any_file_goes_unnoticed(store):
             changed[place] ^= 1 << place % 8
             path.write_bytes(changed)
             same = path.suffix == ".json" and _is_the_same(changed, content)
-            assert same or any(path.name in problem for problem in found_wrong(store)), (path.name, place)
+            noticed = same or any(path.name in problem for problem in found_wrong(store))
+            assert noticed or _unpacks_alike(path, content, place), (path.name, place)
         path.write_bytes(content)
     assert found_wrong(store) == []
 
@@ -90,6 +92,19 @@ def _is_the_same(changed, content):
         return json.loads(changed) == json.loads(content)
     except ValueError:
         return False
+
+
+def _unpacks_alike(path, content, place):
+    """Whether a byte lies in a compressed chunk that gives the same values all the same: LZ4 may copy a run of zeros
+    from one place as well as from another."""
+    values = []
+    for raw in (path.read_bytes(), content):
+        with h5py.File(io.BytesIO(raw)) as file:
+            found = file["hpcfit/structure_factors"]
+            chunks = [found.id.get_chunk_info(number) for number in range(found.id.get_num_chunks())]
+            inside = any(one.byte_offset <= place < one.byte_offset + one.size for one in chunks)
+            values.append(found[()].tobytes())
+    return inside and values[0] == values[1]
 
 
 def test_no_cut_or_grown_file_goes_unnoticed(store):

@@ -47,6 +47,9 @@ from hpcfit.store.files import write_text
 
 LEAST_OCCUPANCY = 0.05  # of the weight of a label
 UNITS = {"ns": 1e6, "ps": 1e3, "fs": 1.0}
+UNITS_OF_ARRAYS = dict.fromkeys(("time_fs", "edges_fs", "completed_fs", "truncated_fs"), "fs") | {
+    "squared_radii_A2": "A^2"
+}
 
 
 def write_results(
@@ -60,7 +63,7 @@ def write_results(
     _write_tables(directory, case, found, radial, foreseen)
     _write_structures(directory, found)
     arrays, attributes = _arrays(case, found)
-    directory.write_h5(ARRAYS, arrays, attributes)
+    directory.write_h5(ARRAYS, arrays, attributes, UNITS_OF_ARRAYS)
     content = dataset(case, found, cutoffs)
     if foreseen is not None:
         prediction.write_prediction(directory, foreseen)

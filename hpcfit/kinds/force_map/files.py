@@ -170,6 +170,16 @@ class Potentials(NamedTuple):
         found = {f"{group}/{key}": getattr(one, key) for group, one in terms.items() for key in Potential._fields[2:]}
         return found | ({f"exact/{key}": values for key, values in self.exact._asdict().items()} if self.exact else {})
 
+    def units(self) -> dict[str, str]:
+        """The units of its datasets, by their paths."""
+        found = {"exact/r": "A", "exact/U": "kJ/mol", "exact/f": "kJ/mol/A"}
+        for name, terms in self.of_map.items():
+            for term, one in terms.items():
+                unit, path = "rad" if one.kind in ("angles", "dihedrals") else "A", f"{name}/{term}"
+                found |= {f"{path}/q": unit, f"{path}/dU": f"kJ/mol/{unit}"}
+                found |= {f"{path}/U": "kJ/mol", f"{path}/error": "kJ/mol"}
+        return found
+
 
 def read_potentials(path: Path) -> Potentials:
     """potentials.h5. Raises InputError that names it."""

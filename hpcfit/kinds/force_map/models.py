@@ -11,7 +11,7 @@ import numpy as np
 from hpcfit.bead_models.force_matching import LinearFit
 from hpcfit.bead_models.tables import Term, write_tables
 from hpcfit.kinds.force_map.case import ForceMapCase
-from hpcfit.kinds.force_map.files import Exact, Potential, Potentials
+from hpcfit.kinds.force_map.files import CURVES, Exact, Potential, Potentials
 from hpcfit.kinds.force_map.matching import Matched
 from hpcfit.log import logger
 from hpcfit.physics.openmm_library import NoOpenMM
@@ -34,9 +34,11 @@ def write_models(directory: RunDirectory, case: ForceMapCase, findings: Any) -> 
     folder = directory.path / FOLDER
     write_tables(folder / "tables", matched.terms[chosen])
     _write_system(directory, case, matched.terms[chosen])
-    directory.write_h5("potentials.h5", _potentials(names, matched, findings).datasets(), {"unit": "kJ/mol"})
+    found = _potentials(names, matched, findings)
+    directory.write_h5("potentials.h5", found.datasets(), {"unit": "kJ/mol"}, found.units())
     if matched.simulated is not None:
-        directory.write_h5("simulation.h5", matched.simulated.beads.datasets(), {"unit": "kJ/mol"})
+        units = dict.fromkeys(CURVES[1:], "kJ/mol")
+        directory.write_h5("simulation.h5", matched.simulated.beads.datasets(), {"unit": "kJ/mol"}, units)
 
 
 def _write_system(directory: RunDirectory, case: ForceMapCase, terms: list[Term]) -> None:

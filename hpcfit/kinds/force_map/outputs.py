@@ -11,7 +11,7 @@ import scipy.sparse
 from hpcfit.bead_models.force_matching import decomposition
 from hpcfit.fit.stages import Result
 from hpcfit.kinds.force_map.case import ForceMapCase
-from hpcfit.kinds.force_map.files import BeadNoise, Coefficients, Maps
+from hpcfit.kinds.force_map.files import OF_NOISE, BeadNoise, Coefficients, Maps
 from hpcfit.kinds.force_map.map_fits import FoundMap, Learning
 from hpcfit.kinds.force_map.map_statistics import FRAMES_PER_COEFFICIENT, optimism
 from hpcfit.kinds.force_map.mapped_frames import SPANS, MappedSums
@@ -51,7 +51,9 @@ def headline(metrics: dict[str, Any]) -> list[str]:
 
 def _write(directory: RunDirectory, case: ForceMapCase, findings: Findings, metrics: dict[str, Any]) -> None:
     maps = _maps(case, findings)
-    directory.write_h5("maps.h5", maps.datasets(), {"chosen": maps.chosen, "unit": "(kJ/mol/A)^2"})
+    unit = "(kJ/mol/A)^2"
+    units = dict.fromkeys(OF_NOISE[:3], unit)
+    directory.write_h5("maps.h5", maps.datasets(), {"chosen": maps.chosen, "unit": unit}, units)
     chosen = next(named for named in findings.named if named.name == maps.chosen)
     if np.prod(chosen.W.shape) <= LARGEST_MATRIX:
         directory.write_npy("force_map.npy", chosen.W.toarray())

@@ -48,6 +48,7 @@ class Orbits(NamedTuple):
     calculated: np.ndarray  # [n] fitted weights, on the scale of the model
     uniform: np.ndarray  # [n] uniform weights, on the scale of the model
     held_out: np.ndarray  # [n] bool, not fitted
+    sigma: np.ndarray  # [n] of observed; NaN where the map has none
 
 
 class Datum(NamedTuple):
@@ -122,7 +123,7 @@ class FrameWeightsRun(ExperimentsRun):
     def orbits(self) -> Orbits:
         """The orbits of the measured map, beside the fitted and the uniform one."""
         names = ("hkl", "inverse_d", "shell", "multiplicity", "observed", "calculated", "uniform")
-        table = self.datasets("map.h5", names, {"held_out": False})
+        table = self.datasets("map.h5", names, {"held_out": False, "sigma": np.nan})
         attributes = {name: self.attribute("map.h5", name) for name in MAP_ATTRIBUTES}
         return Orbits(**table, **attributes)
 

@@ -30,6 +30,9 @@ from hpcfit.runs.directory import RunDirectory
 from hpcfit.statistics.blocks import effective_frames
 from hpcfit.store.catalog import FrameRows as StoreRows
 from hpcfit.store.catalog import frame_rows
+from hpcfit.store.structure_factors import amplitude_unit
+
+MEASURED = "scale of the measured map"
 
 
 class WeightTable(NamedTuple):
@@ -88,6 +91,7 @@ def _write(
         "weights.h5",
         dict(zip(WEIGHT_COLUMNS, table.columns(), strict=True)),
         {"temperature_K": case.config.problem.temperature},
+        {"delta_G_kJ_mol": "kJ/mol"},
     )
     directory.write_csv("sources.csv", SOURCE_COLUMNS, _sources(table))
     _write_map(directory, case, *intensities)
@@ -176,7 +180,9 @@ def _write_map(directory: RunDirectory, case: FrameWeightsCase, calculated: np.n
     if np.any(case.chosen.part):
         datasets["held_out"] = case.chosen.part == 1
     about = (reflections.ndiv, reflections.cell, case.config.problem.laue)
-    directory.write_h5("map.h5", datasets, dict(zip(MAP_ATTRIBUTES, about)))
+    squares = f"{amplitude_unit(case.store)}^2"
+    units = {"inverse_d": "1/A", "calculated": squares, "uniform": squares, "observed": MEASURED, "sigma": MEASURED}
+    directory.write_h5("map.h5", datasets, dict(zip(MAP_ATTRIBUTES, about)), units)
 
 
 def _metrics(case: FrameWeightsCase, evaluate: Gradient, fitted: Evaluation, flat: Evaluation) -> dict[str, Any]:

@@ -53,12 +53,13 @@ def write_results(
         "of": None if lowest is None else lowest.name, "modes": None if modes is None else modes.told(), **facts,
     }  # fmt: skip
     if modes is not None:
-        directory.write_h5(MODES, as_arrays(modes), {"length": landscape.length})
+        directory.write_h5(MODES, as_arrays(modes), {"length": landscape.length}, {})
     directory.write_csv(REPLICAS, REPLICA_COLUMNS, replica_rows(found))
     directory.write_csv(TRACES, TRACE_COLUMNS, trace_rows(found, marks(case.config.problem.budget)))
     ends = {f"methods/{one.name}": one.positions for one in found}
     attributes = {"length": landscape.length, "energy": landscape.unit}
-    directory.write_h5(STRUCTURES, ends | {"edges": strongest(landscape)}, attributes)
+    units = dict.fromkeys(ends, landscape.length)
+    directory.write_h5(STRUCTURES, ends | {"edges": strongest(landscape)}, attributes, units)
     if modes is not None and landscape.d > 1:
         shown = _shown(case) if lowest is None else lowest.positions[lowest.best]
         write_trajectories(directory, landscape, modes.modes, shown, case.config.problem.modes)

@@ -34,7 +34,8 @@ def write_scattering(directory: RunDirectory, found: Scattering) -> dict[str, An
         directory.write_csv(MIXTURE, MIXTURE_COLUMNS, parameter_rows(found))
     if found.box is not None:
         directory.write_csv(BOX, BOX_COLUMNS, box_rows(found.box))
-    directory.write_h5(SCATTERING_ARRAYS, _arrays(found), {"q": "1/A", "intensity": "square of form factors"})
+    attributes, units = {"q": "1/A", "intensity": "square of form factors"}, {"q": "1/A", "sigma_A": "A"}
+    directory.write_h5(SCATTERING_ARRAYS, _arrays(found), attributes, units)
     return _metrics(found)
 
 
