@@ -10,7 +10,7 @@ from hpcfit.kinds.base import SteppedCase, WeighedCase
 from hpcfit.kinds.table import KINDS, Kind, kind_named, tables_of
 from hpcfit.report.report import Contents
 
-SOME_HAVE = ("rounds", "modes")  # parts that not every kind has
+SOME_HAVE = ("rounds", "modes", "export")  # parts that not every kind has
 NO_PARTS = ("about", "files", "seeded", "metrics", "package", "choice", "usual", "variants", *SOME_HAVE)
 PARTS = [one.name for one in fields(Kind) if one.name not in NO_PARTS]
 VARIANTS = [
