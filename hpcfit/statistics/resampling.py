@@ -37,20 +37,19 @@ def resampled_sources(label: np.ndarray, seed: int) -> np.ndarray:
 
 
 def resampled_blocks(
-    source: np.ndarray, n_blocks_per_source: np.ndarray | int, seed: int, times: np.ndarray | int = 1
+    source: np.ndarray, n_blocks_per_source: np.ndarray | int, seed: int, times: np.ndarray | None = None
 ) -> np.ndarray:
     """Count of each frame in resample ``seed``, [T] int.
 
     source: [T] number of each frame's source, the frames of one source in the order of time. The frames of a source
     are cut into its number of blocks (at most its frames), whose lengths differ by one at most, and as many blocks are
     drawn with replacement: each source keeps its number of frames, but for such differences. times: how often each
-    source was drawn itself, by ascending number; as many times the blocks are drawn. Raises InputError where
-    every source is one block, so that nothing can be drawn in another way.
+    source was drawn itself, by ascending number; as many times the blocks are drawn; default once. Raises InputError
+    where every source is one block and sources are not drawn, so that nothing can be drawn in another way.
     """
     names, of_frame, frames = np.unique(source, return_inverse=True, return_counts=True)
     n_blocks = np.minimum(np.broadcast_to(n_blocks_per_source, names.shape), frames)
-    times = np.broadcast_to(times, names.shape)
-    if n_blocks.max(initial=0) < 2 and np.all(times == 1):
+    if n_blocks.max(initial=0) < 2 and times is None:
         raise InputError(
             f"{len(of_frame)} frames of {len(names)} sources make {n_blocks.sum()} blocks, one a source:"
             " every resample would be the same",
@@ -58,7 +57,7 @@ def resampled_blocks(
         )
     counts, rng = np.empty(len(of_frame), int), np.random.default_rng(seed)
     for number, n in enumerate(n_blocks):
-        drawn = np.bincount(rng.integers(n, size=n * times[number]), minlength=n)
+        drawn = np.bincount(rng.integers(n, size=n if times is None else n * times[number]), minlength=n)
         rows = np.flatnonzero(of_frame == number)
         counts[rows] = drawn[_block_in_source(len(rows), n)]
     return counts

@@ -91,6 +91,16 @@ def test_blocks_are_those_that_resamples_draw():
     assert all(len(set(counts[block == number])) == 1 for number in range(20))
 
 
+def test_single_frames_that_share_a_label_are_drawn_as_sources():
+    """Of three sources every ninth resample or so draws each once: no error, whatever is drawn."""
+    x = np.array([[0.0], [1.0], [3.0], [4.0], [6.0], [7.0]])
+    w = np.exp(-x[:, 0] / KT)
+    sources = WeighedFrames(w / w.sum(), np.full(6, 1 / 6), np.arange(6), np.array(["a"] * 3 + ["b"] * 3), KT)
+    found = explain(FrameNumbers(["x"], x), sources)
+    assert (found["blocks"], found["resamples"]) == (6, 200)
+    assert found["alone"][0]["slopes"][0] == pytest.approx(1)
+
+
 @pytest.mark.parametrize("weights", ["binary", "sigmoid"])
 def test_an_option_without_effect_is_refused(tmp_path, weights):
     config = write_known_energy(tmp_path, d_min=3.0).config
