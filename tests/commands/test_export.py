@@ -501,6 +501,8 @@ def test_what_a_fit_leaves_is_written_and_can_be_fitted_again(hpcfit, two_source
         assert file["seconds"].attrs["units"] == "s"
     written = hpcfit("export", run, tmp_path / "uniform.nxs", "--which", "uniform")
     assert written.returncode == 0, written.stderr
+    with h5py.File(tmp_path / "uniform.nxs") as file:
+        assert file["entry/hkl_table/intensity"].attrs["units"] == "electrons^2"
     # Against the map of its own uniform weights the ensemble has the CC 1, less what float32 of the kernel rounds.
     again = sets(f"run.directory={tmp_path / 'again'}", f"experiment.file={tmp_path / 'uniform.nxs'}", *quick)
     done = hpcfit("optimize", two_sources, *again)
