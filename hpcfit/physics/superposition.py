@@ -28,6 +28,7 @@ def superposed(R: np.ndarray, reference: np.ndarray, chosen: np.ndarray) -> np.n
     centre, middle = R[:, chosen].mean(axis=1, keepdims=True), b.mean(axis=0)
     covariance = np.einsum("tix,iy->txy", R[:, chosen] - centre, b - middle)
     u, _, v = np.linalg.svd(covariance)
-    # The axis of the least singular value is turned round where the best orthogonal matrix is a mirror.
-    u[:, :, -1] *= np.sign(np.linalg.det(covariance))[:, None]
+    # The axis of the least singular value is turned round where the best orthogonal matrix is a mirror. The sign is not
+    # that of the covariance, whose determinant is 0 for atoms in a plane.
+    u[:, :, -1] *= np.sign(np.linalg.det(u @ v))[:, None]
     return np.einsum("tix,txz,tzy->tiy", R - centre, u, v, optimize=True) + middle

@@ -18,7 +18,7 @@ from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
 from hpcfit.readers.foreign_hdf5 import dataset, opened, text
 from hpcfit.readers.map_raw import RawMap
-from hpcfit.store.files import hdf5_written_whole
+from hpcfit.store.files import hdf5_written_whole, set_units
 
 HALVES = ("group_0_intensity", "group_1_intensity")
 ROUNDING = 1e-3  # of h * ndiv, where h may be float32
@@ -148,8 +148,11 @@ def write_nexus(path: Path, found: RawMap, about: Sequence[str]) -> None:
         table["intensity"] = found.intensity
         if found.sigma is not None:
             table["intensity_error"] = found.sigma
+        for name in ("intensity", "intensity_error"):
+            if found.units and name in table:
+                set_units(table[name], found.units)
         crystal = entry.create_group("crystal")
         crystal.attrs["NX_class"] = "NXsample"
         crystal["unit_cell"] = np.asarray(found.cell, float)
-        crystal["unit_cell"].attrs["units"] = "Angstrom and degrees"
+        set_units(crystal["unit_cell"], "Angstrom and degrees")
         crystal["space_group"] = found.space_group or "P 1"

@@ -11,6 +11,7 @@ class RawMap(NamedTuple):
     """A map before anything is left out; None stands for what its file does not say.
 
     hkl: [N, 3] integers, Miller index hkl / ndiv. use: [N] bool. halves: [N, 2], two independent merges of the voxels.
+    units: of intensity and sigma, "" where they are not known.
     """
 
     hkl: np.ndarray
@@ -21,3 +22,4 @@ class RawMap(NamedTuple):
     cell: tuple | None
     space_group: str | None
     halves: np.ndarray | None = None
+    units: str = ""

@@ -18,6 +18,7 @@ from hpcfit.kinds.frame_weights.export import WORDS
 from hpcfit.kinds.frame_weights.files import AVERAGES_WEIGHT_COLUMNS
 from hpcfit.kinds.frame_weights.fluctuations import fluctuations
 from hpcfit.physics.reciprocal import laue_operations, laue_orbits
+from hpcfit.physics.superposition import superposed
 from hpcfit.readers import gromacs_files
 from hpcfit.readers.maps import read_map
 from hpcfit.readers.trajectory import open_trajectory
@@ -354,6 +355,16 @@ def test_a_rigid_body_does_not_fluctuate(tmp_path):
     )
 
 
+def test_frames_superposed_by_atoms_in_a_plane_are_not_mirrored():
+    rng = np.random.default_rng(3)
+    shape = rng.uniform(-8, 8, (N, 3))
+    for chosen in (np.arange(3), np.arange(4)):
+        shape[:4, 2] = 0
+        turns = Rotation.random(50, rng=rng).as_matrix()
+        found = superposed(shape @ turns + rng.uniform(-9, 9, (50, 1, 3)), shape, chosen)
+        np.testing.assert_allclose(found, np.broadcast_to(shape, found.shape), atol=1e-12)
+
+
 def test_errors_of_b_factors_are_those_of_independent_frames(tmp_path):
     """Of independent normal deviations of variance s along three axes, the variance of RMSF^2 is 3 x 2 s^2 / T."""
     T, s, repeats = 400, 0.25, 20
@@ -421,6 +432,7 @@ def turned_box(place):
         ("drawn.pdb", {"which": "observed"}, "--which has no effect on an ensemble"),
         ("atoms.csv", {"seed": 3}, "--seed has no effect on fluctuations"),
         ("atoms.csv", {"superpose": "name XX"}, "selects none of the 12 particles"),
+        ("atoms.csv", {"superpose": "index 0 1"}, "selects 2 atoms of .*, which leave turns open"),
         ("drawn.xtc", other_frames, "lacks 1 of the 160 frames of .*frame 69 of 'a'; its sources are a, b"),
         ("drawn.xtc", negative_weights, "weights from -0.1"),
         ("drawn.pdb", far_away, "beyond the columns of a PDB file"),
@@ -489,6 +501,8 @@ def test_what_a_fit_leaves_is_written_and_can_be_fitted_again(hpcfit, two_source
         assert file["seconds"].attrs["units"] == "s"
     written = hpcfit("export", run, tmp_path / "uniform.nxs", "--which", "uniform")
     assert written.returncode == 0, written.stderr
+    with h5py.File(tmp_path / "uniform.nxs") as file:
+        assert file["entry/hkl_table/intensity"].attrs["units"] == "electrons^2"
     # Against the map of its own uniform weights the ensemble has the CC 1, less what float32 of the kernel rounds.
     again = sets(f"run.directory={tmp_path / 'again'}", f"experiment.file={tmp_path / 'uniform.nxs'}", *quick)
     done = hpcfit("optimize", two_sources, *again)

@@ -6,9 +6,10 @@ import pytest
 
 from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
-from hpcfit.physics.reciprocal import inverse_d2
+from hpcfit.physics.reciprocal import inverse_d2, sphere
 from hpcfit.readers import maps
 from hpcfit.readers.map_lattice import LAT_MASK
+from hpcfit.readers.map_raw import RawMap
 from hpcfit.testsystems import lattice
 
 CELL = (10.0, 11.0, 12.0, 90.0, 90.0, 90.0)
@@ -349,3 +350,46 @@ def test_the_axes_of_a_rhombohedral_group_are_kept(tmp_path, name, compressed):
     if compressed:
         (tmp_path / name).write_bytes(gzip.compress((tmp_path / "map.mtz").read_bytes()))
     assert read(tmp_path / name).space_group == "R -3 m:R"
+
+
+# ---- maps that are written -----------------------------------------------------------------------------------------
+
+OBLIQUE = (10.0, 11.0, 12.0, 80.0, 95.0, 110.0)
+
+
+def a_sphere(cell, ndiv, sigma=True):
+    """A map on all voxels of a sphere but 000, with numbers that float32 holds."""
+    half = sphere(cell, ndiv, 2.5)
+    hkl, rng = np.concatenate([half, -half]), np.random.default_rng(0)
+    values, errors = (rng.random((2, len(hkl))) + 1).astype(np.float32).astype(float)
+    return RawMap(hkl, values, errors if sigma else None, np.ones(len(hkl), bool), ndiv, cell, "P 1")
+
+
+@pytest.mark.parametrize("suffix", maps.WRITERS)
+@pytest.mark.parametrize(("cell", "ndiv"), [(CELL, (1, 1, 1)), (OBLIQUE, (2, 1, 3))])
+@pytest.mark.parametrize("sigma", [True, False])
+def test_a_written_map_is_read_back_with_equal_numbers(tmp_path, caplog, suffix, cell, ndiv, sigma):
+    path, written = tmp_path / f"map{suffix}", a_sphere(cell, ndiv, sigma)
+    maps.write_map(path, written, ["a test"])
+    angles_lost = suffix == ".lat" and cell == OBLIQUE
+    assert ("keeps no angles" in caplog.text) == angles_lost
+    given = {} if suffix in (".nxs", ".h5") else {"ndiv": ndiv}
+    found = read(path, **given, **({"cell": cell} if angles_lost else {}))
+    order, half = (np.lexsort(hkl.T) for hkl in (found.hkl, written.hkl))
+    if suffix == ".mtz":  # one of each Friedel pair
+        half = half[np.isin(half, np.arange(len(written.hkl) // 2))]
+    np.testing.assert_array_equal(found.hkl[order], written.hkl[half])
+    np.testing.assert_array_equal(found.intensity[order], written.intensity[half])
+    if sigma and suffix != ".lat":
+        np.testing.assert_array_equal(found.sigma[order], written.sigma[half])
+    else:
+        assert found.sigma is None
+    assert (found.ndiv, found.space_group) == (ndiv, "P 1")
+    np.testing.assert_allclose(found.cell, cell, rtol=1e-6)
+
+
+def test_a_map_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "map.nxs").mkdir()
+    with pytest.raises(InputError, match=r"cannot write .*map.nxs"):
+        maps.write_map(tmp_path / "map.nxs", a_sphere(CELL, (1, 1, 1)), ["a test"])
+    assert [path.name for path in tmp_path.iterdir()] == ["map.nxs"]

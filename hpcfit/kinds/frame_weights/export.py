@@ -69,7 +69,9 @@ def _export_map(run: FrameWeightsRun, file: Path, wanted: Wanted) -> None:
     sigma = voxels.sigma if np.all(np.isfinite(voxels.sigma)) else None
     cell = tuple(float(length) for length in orbits.cell)
     used = np.ones(len(voxels.hkl), bool)
-    write_map(file, RawMap(voxels.hkl, voxels.values, sigma, used, tuple(map(int, ndiv)), cell, "P 1"), about)
+    units = run.unit_of_map("observed" if which == "difference" else which)
+    found = RawMap(voxels.hkl, voxels.values, sigma, used, tuple(map(int, ndiv)), cell, "P 1", units=units)
+    write_map(file, found, about)
     logger.info("%s: %d voxels, %s", file, len(voxels.hkl), "; ".join(about))
 
 

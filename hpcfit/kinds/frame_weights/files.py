@@ -10,7 +10,7 @@ import numpy as np
 from hpcfit.characters import in_one_line
 from hpcfit.errors import InputError
 from hpcfit.runs.files import RunFiles
-from hpcfit.runs.hdf5 import texts
+from hpcfit.runs.hdf5 import opened, text, texts
 from hpcfit.runs.history import AGAIN
 from hpcfit.store.files import csv_lines, read_csv
 
@@ -126,6 +126,11 @@ class FrameWeightsRun(ExperimentsRun):
         table = self.datasets("map.h5", names, {"held_out": False, "sigma": np.nan})
         attributes = {name: self.attribute("map.h5", name) for name in MAP_ATTRIBUTES}
         return Orbits(**table, **attributes)
+
+    def unit_of_map(self, name: str) -> str:
+        """The unit of a dataset of map.h5; "" in runs of versions that did not say it."""
+        with opened(self.path("map.h5")) as file:
+            return text(file[name].attrs.get("units", ""))
 
 
 def _typed(row: dict[str, str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hpcfit.errors import InputError
 from hpcfit.kinds.frame_weights.ensemble import WeightedFrames, pdb_cell, weighted_frames
 from hpcfit.log import inputs, logger
 from hpcfit.physics.superposition import superposed
@@ -21,6 +22,7 @@ COLUMNS = (
     *("rmsf_A", "rmsf_error_A", "b_factor_A2", "b_factor_error_A2"),
 )
 BLOCKS = 20  # of successive frames, for errors
+FEWEST = 3  # atoms that frames are superposed by
 PASSES, SETTLED = 20, 1e-4  # superpositions on the mean, and by how much it then may move, A
 BROKEN = 0.25  # RMSF over the shortest box vector, beyond which a molecule is in pieces
 
@@ -41,7 +43,7 @@ def export_fluctuations(run: RunFiles, file: Path, wanted: Wanted) -> None:
     wanted.check_is_free(structure)
     frames = weighted_frames(run, wanted.positions)
     particles, selection = frames.store.particles, wanted.superpose or "all"
-    found = fluctuations(frames, None if selection == "none" else particles.select(selection))
+    found = fluctuations(frames, None if selection == "none" else _chosen(frames, selection))
     box = _mean_box(frames)
     _warn_of_broken_molecules(frames, found, box)
     said = "not superposed" if selection == "none" else f"superposed by weight on their mean by: {selection}"
@@ -56,6 +58,17 @@ def export_fluctuations(run: RunFiles, file: Path, wanted: Wanted) -> None:
         "%s and %s: %d atoms in %d frames, %s; RMSF %.2f A on average",
         file, structure, len(particles), len(frames.weight), said, found.rmsf.mean(),
     )  # fmt: skip
+
+
+def _chosen(frames: WeightedFrames, selection: str) -> np.ndarray:
+    """The atoms of a selection; raises InputError where they leave a turn open."""
+    chosen = frames.store.particles.select(selection)
+    if len(chosen) < FEWEST:
+        raise InputError(
+            f"--superpose '{selection}' selects {len(chosen)} atoms of {frames.store.folder}, which leave turns open",
+            remedy=f"select at least {FEWEST} that lie on no line, or none",
+        )
+    return chosen
 
 
 def fluctuations(frames: WeightedFrames, chosen: np.ndarray | None) -> Fluctuations:
