@@ -143,9 +143,11 @@ class PositionShard(Shard):
 def check_volume(where: str, box: np.ndarray, pbc: PBC) -> None:
     """Raise InputError where the vectors of a box that a frame repeats along are not finite, 0, or lie in one plane."""
     vectors = np.asarray(box, float)[list(pbc)]
-    lengths = np.linalg.norm(vectors, axis=1)
-    size = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0)) if len(vectors) else 1.0
-    if not np.all(np.isfinite(box)) or not size > FLAT * np.prod(lengths):
+    whole = bool(np.all(np.isfinite(box)))
+    if whole and len(vectors):
+        size = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0))
+        whole = size > FLAT * np.prod(np.linalg.norm(vectors, axis=1))
+    if not whole:
         raise InputError(
             f"{where}: the box has no volume: its vectors are {np.asarray(box, float).tolist()} A",
             remedy=f"{REPAIR}; a system without a box has none in its file",

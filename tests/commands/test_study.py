@@ -21,10 +21,10 @@ from tests.workflow.crew_tasks import Gate
 pytestmark = pytest.mark.slow
 
 # Three starts, two thetas in two folds, a fit of all orbits at the theta that starts were not compared at, the final
-# one, and two resamples of either kind.
+# one, two resamples of either kind, and one without theta.
 STUDY = 'theta = [0.01, 0.1]\nfolds = 2\nresamples = 2\nstarts = ["prior", "clusters"]\n'
 SETTINGS = ("optimizer.max_steps=8", "checkpoint.every_steps=2", "run.report=false")
-FITS = 3 + 2 * 2 + 1 + 1 + 2 * 2
+FITS = 3 + 2 * 2 + 1 + 1 + 2 * 2 + 1
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def _prepared(file: str, forces: bool = False, waters: int = 0, **keys: Any) -> 
             named["topology"] = folder / "topology.pdb"
             if not named["topology"].exists():
                 write_topology(named["topology"], waters, frames(MANY).positions[0])
-        source = open_source(forces, Entry(SourceConfig(**named), folder / file))
+        source = open_source(forces, None, Entry(SourceConfig(**named), folder / file))
         found = list(source.frames(0, source.n_frames))
         content = agreed_content("forces" if forces else "positions", [source], lambda _: None)
         plan = ShardPlan(file, file, "", str(source.path), 0, 0, len(found), "")

@@ -35,6 +35,7 @@ from hpcfit.sweep.points import (
 )  # fmt: skip
 from tests.command import ROOT, sets
 from tests.conftest import assert_one_clear_error, wait_for
+from tests.store.changed import changed_catalog
 
 SHORT = sets("optimizer.max_steps=2", "run.report=false")
 
@@ -133,8 +134,7 @@ def test_a_point_has_another_name_when_its_input_changes(config):
     moved = [f"experiment.file={shutil.copy(folder / 'map.npz', folder / 'copy.npz')}"]
     name, with_prior = identity(load_config(config)), identity(load_config(config, prior))
     assert identity(load_config(config, moved)) == name != with_prior
-    catalog = json.loads((folder / "frames.store/catalog.json").read_text())
-    (folder / "frames.store/catalog.json").write_text(json.dumps(catalog | {"command": "hpcfit prepare once more"}))
+    changed_catalog(folder / "frames.store", lambda catalog: catalog.update(command="hpcfit prepare once more"))
     assert identity(load_config(config)) == name
 
     (folder / "prior.csv").write_text("frame,weight\n0,1\n")
@@ -142,8 +142,7 @@ def test_a_point_has_another_name_when_its_input_changes(config):
     with np.load(folder / "map.npz") as values:
         np.savez(folder / "copy.npz", **(dict(values) | {"intensity": 2 * values["intensity"]}))
     assert identity(load_config(config, moved)) != name
-    catalog["shards"][0]["plan"] = "of other frames"
-    (folder / "frames.store/catalog.json").write_text(json.dumps(catalog))
+    changed_catalog(folder / "frames.store", lambda catalog: catalog["shards"][0].update(plan="of other frames"))
     assert identity(load_config(config)) != name
 
 

@@ -79,8 +79,7 @@ def write_beads(folder, positions, forces):
     )  # fmt: skip
     folder.mkdir()
     content = ForceContent.of(beads, periodic=False)
-    content.begin(folder, {})
-    plan = ShardPlan("x.h5", "x", "", "x", 0, 0, T, "")
+    plan = ShardPlan("x.h5", "x", "", "x", 0, 0, T, "", store=content.begin(folder, {}))
     frames = ForceFrames(positions.astype(np.float32), forces.astype(np.float32), None)
     origin = Origin(np.arange(T), ["x"] * T, np.arange(T), np.arange(T, dtype=float))
     write_frames(folder, plan, content, frames, origin)

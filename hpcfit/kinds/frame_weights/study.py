@@ -262,12 +262,18 @@ class Study:
 
     # ---- how far populations are biased ----------------------------------------------------------------------------
 
+    @property
+    def _has_populations(self) -> bool:
+        """Whether there are several groups, and the map alone is what tells their shares."""
+        several = len(self.case.groups.names) > 1
+        return several and self.case.config.problem.weights == "simplex" and not self._problem.experiments
+
     def populations(self, final: Fitted, theta: float, curve: dict[float, Fitted]) -> list[dict[str, Any]]:
         """The shares of each group beside the fitted one: those without theta, and of the groups alone, with and
         without the bias of finite sampling; none where there is one group. curve: fits at other thetas."""
         case, rows = self.case, self._rows
-        if len(case.groups.names) < 2 or not self._problem.kind.normalised or self._problem.experiments:
-            return []  # with experiments groups have more in common with what was measured than their map
+        if not self._has_populations:
+            return []
         free = final if theta == 0 else curve.get(0.0)
         if free is None:
             [free] = self.fits.fit_many([WITHOUT_THETA], [final.params], [self.at(0.0)], tolerance=ENOUGH)
@@ -319,6 +325,8 @@ class Study:
         names += [] if self._one_fit else ["final"]
         if choice.weights != "binary":
             names += [f"{what} {seed}" for what in ("frames", "orbits") for seed in range(1, choice.resamples + 1)]
+        if choice.resamples and self._has_populations:
+            names += [*([WITHOUT_THETA] if 0.0 not in choice.thetas else []), GROUPS]
         return [*names, *(f"dropping {number}" for number in range(1, choice.dropping_rounds + 1)), LABELS]
 
     # ---- weights of all frames -------------------------------------------------------------------------------------

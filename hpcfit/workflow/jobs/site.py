@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from hpcfit.config.load import read_toml, validated
-from hpcfit.config.table import Count, Table
+from hpcfit.config.table import Count, Table, Whole
 from hpcfit.errors import InputError, nearest
 from hpcfit.workflow.jobs.options import SiteOptions, check_line
 from hpcfit.workflow.shipped import shipped
@@ -40,7 +39,7 @@ class Site(Table):
     # A node: its MPI ranks, the cores of each, and its GPUs, one for a rank.
     ranks_per_node: Count
     cores_per_rank: Count = 1
-    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    gpus_per_node: Whole = 0
     gpu_directive: str = "--gpus-per-node={gpus}"
     # What a job does before hpcfit starts, and how it starts it.
     modules: list[str] = []

@@ -88,7 +88,7 @@ def test_s5_001_002_034_frames_in_files(tmp_path, fault):
 
 def test_s5_001_a_folder_without_frames_and_one_with_a_single_one(tmp_path):
     (tmp_path / "frames").mkdir()
-    assert_one_clear_error(run(tmp_path, FOLDER), ["frames has no frames: no file *.xyz or *.pdb"])
+    assert_one_clear_error(run(tmp_path, FOLDER), ["frames has no frames: no file *.xyz, *.pdb or *.cif"])
     (tmp_path / "frames").rmdir()
     assert_one_clear_error(run(tmp_path, FOLDER), ["no trajectory at"])
     frames(tmp_path, positions=POSITIONS[:1])

@@ -364,7 +364,7 @@ BAD = [
     (["problem.rdf_range=9.0"], ["rdf_range = 9.0 has no effect"]),
     (["problem.start_fs=5.0", "problem.stop_fs=4.0"], ["start_fs = 5.0 is not before stop_fs = 4.0"]),
     (["problem.start_fs=1e9"], ["0 of its frames lie between"]),
-    (["problem.energy_file=nowhere.ener"], ["nowhere.ener cannot be read"]),
+    (["problem.energy_file=nowhere.ener"], ["nowhere.ener does not exist"]),
     (["problem.largest=1"], ["has more than 1", "percolation = 'flag'"]),
     (["problem.cutoffs={Pb-I='minimum'}", "problem.periodic=false"], ["needs the volume of a periodic box"]),
 ]

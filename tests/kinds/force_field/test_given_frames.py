@@ -18,6 +18,7 @@ from tests.command import here, sets
 from tests.conftest import assert_one_clear_error, history
 from tests.fit.thread_ranks import on_ranks
 from tests.kinds.force_field.given import CONFIG, KT, WINDOWS, Frames, K, W, write_given
+from tests.store.changed import changed_catalog
 
 FITTED = ("chi2", "prior", "k", "w", "share_of_frames")
 
@@ -268,8 +269,7 @@ def write_empty_store(folder):
         '[[prepare.source]]\ntrajectory = "frames.extxyz"\n'
     )
     run_prepare(load_config(folder / "store.toml"), Ranks())
-    catalog = json.loads((folder / "empty/catalog.json").read_text())
-    (folder / "empty/catalog.json").write_text(json.dumps({**catalog, "shards": []}))
+    changed_catalog(folder / "empty", lambda catalog: catalog.update(shards=[]))
 
 
 @pytest.mark.mpi

@@ -192,7 +192,7 @@ ERRORS = {
         "a structure factor needs the elements of atoms",
     ),
     "a constant volume": (WATERS, ("density", "", 1.0), {}, "a density needs frames of constant pressure"),
-    "an atom below 0": (CHAIN, ("distances", "pairs = [[0, -1]]", 1.0), {}, "pairs names atom -1 of 3"),
+    "an atom below 0": (CHAIN, ("distances", "pairs = [[0, -1]]", 1.0), {}, "pairs.0.1' = -1: must be at least 0"),
     "no velocities": (
         CHAIN, ("diffusion-of-velocities", 'atoms = "all"\nlast = 0.01', 1.0), {"more": 'integrator = "overdamped"'},
         "a diffusion of velocities needs velocities",

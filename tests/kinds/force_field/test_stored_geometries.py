@@ -381,7 +381,7 @@ FAULTS = {
     "NaN": (archived(energies=NAN), ["chain.npz: energies of geometry 7 are not finite"]),
     "on each other": (archived(positions=np.zeros((11, 3, 3))), ["the energy of geometry 0 of", "chain.npz is "]),
     "elements": (archived(elements=["O", "H"]), ["has 2 elements for 3 atoms"]),
-    "no file": (changed('"chain.npz"', '"chian.npz"'), ["chian.npz do not exist"]),
+    "no file": (changed('"chain.npz"', '"chian.npz"'), ["chian.npz does not exist"]),
     "energy unit": (changed("kcal/mol", "kcal"), ["energy_unit' = 'kcal'"]),
     "length unit": (changed('length_unit = "A"', 'length_unit = "a"'), ["length_unit' = 'a'"]),
     "force unit": (changed("kcal/mol/A", "kcal/mol/a"), ["force_unit = 'kcal/mol/a'", "did you mean 'kcal/mol/A'"]),
