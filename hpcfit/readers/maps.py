@@ -112,6 +112,7 @@ def _cleaned(raw: RawMap, path: Path, experiment: ExperimentConfig) -> DiffuseMa
     )
 
 
+LARGEST_INTENSITY = 1e30
 LARGEST_INDEX = 2**15
 
 
@@ -127,6 +128,13 @@ def _check(raw: RawMap, path: Path) -> None:
             raise InputError(
                 f"{path}: {name} of type {np.asarray(array).dtype}, for instance {np.asarray(array).ravel()[0]}",
                 remedy=f"store {wanted}",
+            )
+    for name, array in (("intensities", raw.intensity), ("sigmas", raw.sigma)):
+        finite = np.abs(np.asarray(0.0 if array is None else array, float))
+        if (most := np.max(finite, initial=0.0, where=np.isfinite(finite))) > LARGEST_INTENSITY:
+            raise InputError(
+                f"{path}: {name} reach {most:g}, whose squares no sum can hold",
+                remedy=f"give them in a unit in which they are at most {LARGEST_INTENSITY:g}, or mask what is none",
             )
     largest = np.abs(np.asarray(raw.hkl, float)).max(initial=0)
     if not largest <= LARGEST_INDEX:

@@ -4,10 +4,10 @@ import os
 import shutil
 import signal
 
-import numpy as np
 import pytest
 
 from hpcfit.commands.optimize import run_optimize
+from hpcfit.errors import InputError, together
 from hpcfit.kinds.table import load_config
 from hpcfit.ranks import Ranks
 from hpcfit.runs import directory as run_directory
@@ -64,16 +64,20 @@ def test_a_wrong_option_is_an_error_of_check_too_and_touches_nothing(hpcfit, two
 
 
 @pytest.mark.parametrize("settings", [[], ["problem.starts=['uniform']"]])
-def test_a_run_that_fails_before_its_first_step_puts_everything_back(hpcfit, two_sources, run, tmp_path, settings):
-    """The squares of the intensities of the map are infinite, so that the loss at the start is no number."""
-    before, file = contents(run), tmp_path / "map.npz"
-    with np.load(two_sources.parent / "map.npz") as found:
-        np.savez(file, **{**found, "intensity": 1e200 * found["intensity"]})
-    changed = (f"run.directory={run}", *SHORT, f"experiment.file={file}", *settings)
-    done = hpcfit("optimize", two_sources, "--overwrite", *sets(*changed))
+def test_a_run_that_fails_before_its_first_step_puts_everything_back(hpcfit, two_sources, run, monkeypatch, settings):
+    """The study ends with an error before it has done anything."""
+
+    def fail(case, fits):
+        raise together(InputError("nothing can be fitted", remedy="none"))
+
+    monkeypatch.setattr("hpcfit.kinds.frame_weights.study.study", fail)
+    before = contents(run)
+    done = hpcfit("optimize", two_sources, "--overwrite", *sets(f"run.directory={run}", *SHORT, *settings))
     assert done.returncode in (1, 2), done.stderr
     assert "Traceback" not in done.stderr
-    assert contents(run) == before
+    after = contents(run)
+    assert after.pop("run.log").startswith(before.pop("run.log"))  # it says besides that the new run took no step
+    assert after == before
     assert "the earlier run in" in done.stderr
 
 

@@ -117,7 +117,7 @@ BAD_ARRAYS = {
     "negative box": ({"box": np.array([18.0, -18.0, 18.0])}, ["lengths [18.0, -18.0, 18.0]"]),
     "box of zeros later": ({"box": changed(np.full((6, 3), 18.0), (4, 2), 0)}, ["lengths [18.0, 18.0, 0.0]"]),
     "flat box": ({"box": TURNED}, ["t.npz, frame 0: the box has no volume", "[9.0, 9.0, 0.0]"]),
-    "NaN box": ({"box": np.array([18.0, np.nan, 18.0])}, ["the box vector of row 1", "nan"]),
+    "NaN box": ({"box": np.array([18.0, np.nan, 18.0])}, ["frame 0: the box has no volume", "nan"]),
     "small box": ({"box": np.full(3, 5.0)}, ["largest cut-off is 4 A", "5 A apart"]),
     "two lengths": ({"box": np.full(2, 18.0)}, ["box has shape [2]"]),
     "atomic numbers": ({"elements": [82, 53, 53, 82, 53, 82]}, ["node = 'Pb' is no element", "53, 82"]),

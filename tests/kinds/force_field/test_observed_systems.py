@@ -192,7 +192,6 @@ ERRORS = {
         "a structure factor needs the elements of atoms",
     ),
     "a constant volume": (WATERS, ("density", "", 1.0), {}, "a density needs frames of constant pressure"),
-    "an atom below 0": (CHAIN, ("distances", "pairs = [[0, -1]]", 1.0), {}, "pairs.0.1' = -1: must be at least 0"),
     "no velocities": (
         CHAIN, ("diffusion-of-velocities", 'atoms = "all"\nlast = 0.01', 1.0), {"more": 'integrator = "overdamped"'},
         "a diffusion of velocities needs velocities",
@@ -205,6 +204,11 @@ ERRORS = {
         CHAIN, ("mean-square-displacement", MOTION, 1.0), {"estimator": "fluctuation"}, "knows single frames alone",
     ),
 }  # fmt: skip
+
+
+def test_an_atom_below_0_is_none(folder):
+    with pytest.raises(InputError, match=r"pairs.0.1' = -1: must be at least 0"):
+        opened(folder, CHAIN, ("distances", "pairs = [[0, -1]]", 1.0))
 
 
 @pytest.mark.parametrize("what", ERRORS)
