@@ -79,7 +79,7 @@ def rows(folder, name):
 def everything(run):
     """The bytes of all results of a run directory but reports and what tells of the run itself."""
     left_out = {"metrics.json", "environment.json", "history.jsonl", "history.h5", "study.json", "stopped.json",
-                "config.toml"}  # fmt: skip
+                "config.toml", "run.log"}  # fmt: skip
     files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name not in left_out]
     return {str(path.relative_to(run)): path.read_bytes() for path in files if path.parent.name != "fits"}
 

@@ -396,8 +396,7 @@ def test_s5_122_slides_have_the_sections_of_the_report(whole):
 
 
 def results(run):
-    others = ("report", "colormap.", "run.log")
-    return {name: content for name, content in everything(run).items() if not name.startswith(others)}
+    return {name: content for name, content in everything(run).items() if not name.startswith(("report", "colormap."))}
 
 
 @pytest.mark.mpi
