@@ -177,9 +177,12 @@ def check_options(name: str, options: dict[str, Any], clip_norm: float | None) -
     optimizer = choose_optimizer(name, options, clip_norm, None)
     if not isinstance(optimizer, Optax):
         return
+    import jax
+
     remedy = "correct [optimizer] options"
     try:
-        updates, _ = optimizer.chain.update(np.ones(2), optimizer.chain.init(np.ones(2)), np.ones(2))
+        with jax.enable_x64(True):  # as in a fit; this may come before a device is chosen
+            updates, _ = optimizer.chain.update(np.ones(2), optimizer.chain.init(np.ones(2)), np.ones(2))
         step = np.asarray(updates, float)
     except Exception as error:  # of optax and JAX, which look at an option when they use it
         said = str(error).splitlines()[0]
