@@ -17,6 +17,7 @@ from hpcfit.errors import InputError
 from hpcfit.runs.hdf5 import opened
 from hpcfit.runs.history import AGAIN, History, read_history
 from hpcfit.runs.study import STUDY, StudyProgress, read_study
+from hpcfit.store.files import csv_lines
 
 CONFIG, ENVIRONMENT, HISTORY = "config.toml", "environment.json", "history.jsonl"
 STOPPED, METRICS = "stopped.json", "metrics.json"
@@ -60,6 +61,14 @@ class RunFiles:
         if not self.has(name):
             raise InputError(f"run directory {self.directory} has no {name}: the run is not complete", remedy=AGAIN)
         return self.directory / name
+
+    def rows(self, name: str, columns: tuple[str, ...]) -> list[list[str]]:
+        """The rows of a CSV file of the run, as text. Raises InputError unless it has these columns, in each row."""
+        path = self.path(name)
+        head, *rows = csv_lines(path) or [[]]
+        if tuple(head) != columns or any(len(row) != len(columns) for row in rows):
+            raise InputError(f"{path} is damaged: its columns are not {', '.join(columns)}", remedy=AGAIN)
+        return rows
 
     @property
     def finished(self) -> bool:

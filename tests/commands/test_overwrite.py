@@ -141,13 +141,16 @@ def killed_at(number, monkeypatch):
     monkeypatch.setattr(run_directory.os, "replace", replace)
 
 
-def test_killed_while_files_are_moved_away_or_back_nothing_is_lost(ended, run, monkeypatch):
+@pytest.mark.parametrize("way", ["set_aside", "take_back"])
+def test_killed_while_files_are_moved_away_or_back_nothing_is_lost(ended, run, monkeypatch, way):
     left, kept = ["weights.csv", "weights.h5", "map.h5", "sources.csv"], contents(ended)
     for number in range(len(kept) + 2):
+        if way == "take_back":
+            RunDirectory(run).set_aside(left)
         with monkeypatch.context() as patched:
             killed_at(number, patched)
             try:
-                RunDirectory(run).set_aside(left)
+                getattr(RunDirectory(run), way)(left)
             except KeyboardInterrupt:
                 pass
             else:
@@ -155,15 +158,3 @@ def test_killed_while_files_are_moved_away_or_back_nothing_is_lost(ended, run, m
         RunDirectory(run).recover(left)
         assert contents(run) == kept, number
     assert number > 5
-    for number in range(len(kept) + 2):
-        with monkeypatch.context() as patched:
-            killed_at(number, patched)
-            try:
-                RunDirectory(run).take_back(left)
-            except KeyboardInterrupt:
-                pass
-            else:
-                break
-        RunDirectory(run).recover(left)
-        assert contents(run) == kept, number
-        RunDirectory(run).set_aside(left)

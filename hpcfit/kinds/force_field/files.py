@@ -9,10 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcfit.errors import InputError
 from hpcfit.runs.files import RunFiles
-from hpcfit.runs.history import AGAIN
-from hpcfit.store.files import csv_lines
 
 PARAMETERS, OBSERVABLES, WEIGHTS = "parameters.csv", "observables.csv", "weights.csv"
 DERIVATIVES = "derivatives.csv"
@@ -89,7 +86,7 @@ class ForceFieldRun(RunFiles):
         columns = WITH_ERRORS if self.has_errors else OBSERVABLE_COLUMNS
         return [
             Observable(*row[:4], *map(float, row[4:8]), row[8] == "True", *map(float, row[9:]))
-            for row in self._rows(OBSERVABLES, columns)
+            for row in self.rows(OBSERVABLES, columns)
         ]
 
     @property
@@ -101,7 +98,7 @@ class ForceFieldRun(RunFiles):
     def weights(self) -> dict[str, np.ndarray]:
         """Weights in the simulation, by the force field and of the result, [T, 3], by ensemble."""
         found: dict[str, list[Any]] = {}
-        for row in self._rows(WEIGHTS, WEIGHT_COLUMNS):
+        for row in self.rows(WEIGHTS, WEIGHT_COLUMNS):
             found.setdefault(row[0], []).append([float(text) for text in row[2:]])
         return {name: np.array(rows) for name, rows in found.items()}
 
@@ -109,20 +106,13 @@ class ForceFieldRun(RunFiles):
     def geometries(self) -> list[Geometry]:
         """All geometries that took part."""
         number = lambda text: float(text or "nan")  # noqa: E731
-        rows = self._rows(GEOMETRIES, GEOMETRY_COLUMNS)
+        rows = self.rows(GEOMETRIES, GEOMETRY_COLUMNS)
         return [Geometry(row[0], row[2] == "True", *map(number, row[4:7])) for row in rows]
 
     @functools.cached_property
     def rounds(self) -> dict[tuple[str, str], np.ndarray]:
         """Averages and their errors, [rounds, items, 2], by system and observable; none of a run without the file."""
         found: dict[tuple[str, str], dict[int, list[Any]]] = {}
-        for row in self._rows(AVERAGES, AVERAGE_COLUMNS) if self.has(AVERAGES) else ():
+        for row in self.rows(AVERAGES, AVERAGE_COLUMNS) if self.has(AVERAGES) else ():
             found.setdefault((row[1], row[2]), {}).setdefault(int(row[0]), []).append([float(x) for x in row[4:]])
         return {name: np.array(list(by_round.values())) for name, by_round in found.items()}
-
-    def _rows(self, name: str, columns: tuple[str, ...]) -> list[list[str]]:
-        path = self.path(name)
-        head, *rows = csv_lines(path) or [[]]
-        if tuple(head) != columns or any(len(row) != len(columns) for row in rows):
-            raise InputError(f"{path} is damaged: its columns are not {', '.join(columns)}", remedy=AGAIN)
-        return rows

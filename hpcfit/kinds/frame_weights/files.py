@@ -12,7 +12,7 @@ from hpcfit.errors import InputError
 from hpcfit.runs.files import RunFiles
 from hpcfit.runs.hdf5 import opened, text, texts
 from hpcfit.runs.history import AGAIN
-from hpcfit.store.files import csv_lines, read_csv
+from hpcfit.store.files import read_csv
 
 WEIGHT_COLUMNS = ("frame", "source", "index", "label", "weight", "log_weight", "delta_G_kJ_mol", "file")
 SOURCE_COLUMNS = ("source", "label", "frames", "uniform_weight", "weight")
@@ -76,11 +76,8 @@ class ExperimentsRun(RunFiles):
         """The data of each experiment; none of a run without."""
         if not self.has(EXPERIMENTS):
             return {}
-        path, found = self.path(EXPERIMENTS), {}
-        head, *rows = csv_lines(path) or [[]]
-        if tuple(head) != EXPERIMENT_COLUMNS or any(len(row) != len(EXPERIMENT_COLUMNS) for row in rows):
-            raise InputError(f"{path} is damaged: its columns are not {', '.join(EXPERIMENT_COLUMNS)}", remedy=AGAIN)
-        for row in rows:
+        found = {}
+        for row in self.rows(EXPERIMENTS, EXPERIMENT_COLUMNS):
             datum = Datum(*row[:3], *(float(text or "nan") for text in row[3:10]), row[10] == "True")
             found.setdefault(datum.experiment, []).append(datum)
         return found

@@ -41,10 +41,7 @@ class GroupShares(NamedTuple):
 
 
 class GroupMoments:
-    """Means over the parts of each group, as a stage (``fit.stages.Work``): a unit is one evaluation, by all ranks.
-
-    parts: [G] lists of (ids of the frames, share of the group's prior weight).
-    """
+    """Means over the parts of each group, as a stage (``fit.stages.Work``): a unit is one evaluation, by all ranks."""
 
     ranks = Ranks()
 

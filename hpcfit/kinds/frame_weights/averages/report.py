@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from hpcfit.errors import InputError
 from hpcfit.kinds.frame_weights.files import AVERAGES_WEIGHT_COLUMNS, EXPERIMENTS, ExperimentsRun
 from hpcfit.kinds.frame_weights.report_experiments import experiments
 from hpcfit.report.page import (
@@ -25,8 +24,6 @@ from hpcfit.report.page import (
 )
 from hpcfit.report.report import Contents
 from hpcfit.report.sections import phases, settings, study
-from hpcfit.runs.history import AGAIN
-from hpcfit.store.files import csv_lines
 
 MEANING = {
     "chi2": ("χ²", "the sum over the fitted data of ((calculated − measured) / σ)², of bounds only beyond them"),
@@ -53,10 +50,7 @@ class AveragesRun(ExperimentsRun):
     @functools.cached_property
     def weights(self) -> np.ndarray:
         """Prior weight and weight of each frame, [T, 2]."""
-        path = self.path("weights.csv")
-        head, *rows = csv_lines(path) or [[]]
-        if tuple(head) != AVERAGES_WEIGHT_COLUMNS or any(len(row) != len(head) for row in rows):
-            raise InputError(f"{path} is damaged: its columns are not {', '.join(head)}", remedy=AGAIN)
+        rows = self.rows("weights.csv", AVERAGES_WEIGHT_COLUMNS)
         return np.array([[float(text) for text in row[1:3]] for row in rows])
 
 
