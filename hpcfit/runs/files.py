@@ -62,7 +62,7 @@ class RunFiles:
             raise InputError(f"run directory {self.directory} has no {name}: the run is not complete", remedy=AGAIN)
         return self.directory / name
 
-    def rows(self, name: str, columns: tuple[str, ...]) -> list[list[str]]:
+    def checked_rows(self, name: str, columns: tuple[str, ...]) -> list[list[str]]:
         """The rows of a CSV file of the run, as text. Raises InputError unless it has these columns, in each row."""
         path = self.path(name)
         head, *rows = csv_lines(path) or [[]]

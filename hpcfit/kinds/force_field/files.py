@@ -86,7 +86,7 @@ class ForceFieldRun(RunFiles):
         columns = WITH_ERRORS if self.has_errors else OBSERVABLE_COLUMNS
         return [
             Observable(*row[:4], *map(float, row[4:8]), row[8] == "True", *map(float, row[9:]))
-            for row in self.rows(OBSERVABLES, columns)
+            for row in self.checked_rows(OBSERVABLES, columns)
         ]
 
     @property
@@ -98,7 +98,7 @@ class ForceFieldRun(RunFiles):
     def weights(self) -> dict[str, np.ndarray]:
         """Weights in the simulation, by the force field and of the result, [T, 3], by ensemble."""
         found: dict[str, list[Any]] = {}
-        for row in self.rows(WEIGHTS, WEIGHT_COLUMNS):
+        for row in self.checked_rows(WEIGHTS, WEIGHT_COLUMNS):
             found.setdefault(row[0], []).append([float(text) for text in row[2:]])
         return {name: np.array(rows) for name, rows in found.items()}
 
@@ -106,13 +106,13 @@ class ForceFieldRun(RunFiles):
     def geometries(self) -> list[Geometry]:
         """All geometries that took part."""
         number = lambda text: float(text or "nan")  # noqa: E731
-        rows = self.rows(GEOMETRIES, GEOMETRY_COLUMNS)
+        rows = self.checked_rows(GEOMETRIES, GEOMETRY_COLUMNS)
         return [Geometry(row[0], row[2] == "True", *map(number, row[4:7])) for row in rows]
 
     @functools.cached_property
     def rounds(self) -> dict[tuple[str, str], np.ndarray]:
         """Averages and their errors, [rounds, items, 2], by system and observable; none of a run without the file."""
         found: dict[tuple[str, str], dict[int, list[Any]]] = {}
-        for row in self.rows(AVERAGES, AVERAGE_COLUMNS) if self.has(AVERAGES) else ():
+        for row in self.checked_rows(AVERAGES, AVERAGE_COLUMNS) if self.has(AVERAGES) else ():
             found.setdefault((row[1], row[2]), {}).setdefault(int(row[0]), []).append([float(x) for x in row[4:]])
         return {name: np.array(list(by_round.values())) for name, by_round in found.items()}

@@ -77,7 +77,7 @@ class ExperimentsRun(RunFiles):
         if not self.has(EXPERIMENTS):
             return {}
         found = {}
-        for row in self.rows(EXPERIMENTS, EXPERIMENT_COLUMNS):
+        for row in self.checked_rows(EXPERIMENTS, EXPERIMENT_COLUMNS):
             datum = Datum(*row[:3], *(float(text or "nan") for text in row[3:10]), row[10] == "True")
             found.setdefault(datum.experiment, []).append(datum)
         return found

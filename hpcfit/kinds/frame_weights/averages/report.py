@@ -50,7 +50,7 @@ class AveragesRun(ExperimentsRun):
     @functools.cached_property
     def weights(self) -> np.ndarray:
         """Prior weight and weight of each frame, [T, 2]."""
-        rows = self.rows("weights.csv", AVERAGES_WEIGHT_COLUMNS)
+        rows = self.checked_rows("weights.csv", AVERAGES_WEIGHT_COLUMNS)
         return np.array([[float(text) for text in row[1:3]] for row in rows])
 
 
