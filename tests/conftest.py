@@ -1,6 +1,7 @@
 """What the tests share: real data where it is, synthetic problems, and ranks started under the embedded MPI."""
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -82,6 +83,17 @@ def _whole_affinity(_cores):
     os.sched_setaffinity(0, _cores)
     yield
     os.sched_setaffinity(0, _cores)
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was():
+    """No test reads the log of another: handlers, levels and propagation are given back, whoever set them."""
+    loggers = [logging.getLogger(name) for name in (None, "hpcfit", "hpcfit.inputs")]
+    before = [(one.handlers[:], one.level, one.propagate) for one in loggers]
+    yield
+    for one, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        one.handlers[:], one.propagate = handlers, propagate
+        one.setLevel(level)
 
 
 @pytest.fixture(scope="session")

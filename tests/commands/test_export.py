@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hpcfit.cli import app
 from hpcfit.commands.export import run_export
 from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
@@ -156,11 +155,10 @@ def test_a_map_minus_itself_is_zero(run, tmp_path):
     np.testing.assert_allclose(found.sigma.max(), 2 * np.sqrt(2), rtol=FLOAT32)
 
 
-def test_the_command_line_writes_the_fitted_map_by_default(run, tmp_path):
+def test_the_command_line_writes_the_fitted_map_by_default(hpcfit, run, tmp_path):
     folder, orbits = run
-    with pytest.raises(SystemExit) as ended:
-        app(["export", str(folder), str(tmp_path / "map.nxs")])
-    assert ended.value.code == 0
+    done = hpcfit("export", folder, tmp_path / "map.nxs")
+    assert done.returncode == 0, done.stderr
     found = read_map(ExperimentConfig(file=tmp_path / "map.nxs"))
     np.testing.assert_array_equal(found.intensity, by_orbit(found.hkl, orbits["calculated"], orbits))
 
