@@ -56,12 +56,13 @@ def inverse_d2(hkl, ndiv, cell) -> np.ndarray:
 
 
 def hemisphere(hkl) -> tuple[np.ndarray, np.ndarray]:
-    """One of each Friedel pair: l > 0, or l = 0 and k > 0, or l = k = 0 and h >= 0.
+    """One of each Friedel pair, as CCP4's asymmetric unit of P1: l > 0, or l = 0 and h > 0, or l = h = 0 and k >= 0.
 
     Returns (hkl [H, 3] in the hemisphere, flipped [H] bool); F of a flipped reflection is to be conjugated.
     """
     hkl = np.asarray(hkl, np.int32)
-    flipped = packed(hkl) < 0
+    h, k, ell = hkl.T
+    flipped = (ell < 0) | ((ell == 0) & ((h < 0) | ((h == 0) & (k < 0))))
     return np.where(flipped[:, None], -hkl, hkl), flipped
 
 
@@ -84,7 +85,7 @@ def _plane(level: int, top, cell, ndiv, limits) -> np.ndarray:
     h, k = np.meshgrid(np.arange(-top[0], top[0] + 1), np.arange(-top[1], top[1] + 1), indexing="ij")
     hkl = np.stack([h.ravel(), k.ravel(), np.full(h.size, level)], axis=1).astype(np.int32)
     if level == 0:
-        hkl = hkl[(hkl[:, 1] > 0) | ((hkl[:, 1] == 0) & (hkl[:, 0] > 0))]
+        hkl = hkl[(hkl[:, 0] > 0) | ((hkl[:, 0] == 0) & (hkl[:, 1] > 0))]
     s2, (d_min, d_max) = inverse_d2(hkl, ndiv, cell), limits
     inside = (s2 <= (1 + SAME_RESOLUTION) / d_min**2) & (s2 >= (1 - SAME_RESOLUTION) / d_max**2)
     return hkl[inside]

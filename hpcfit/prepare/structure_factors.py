@@ -32,9 +32,9 @@ from hpcfit.prepare.sources import (
     with_unique_names,
 )
 from hpcfit.readers.bonding import ION_ELEMENTS, formula
+from hpcfit.readers.cells import cell_of
 from hpcfit.readers.lunus import LunusSource
 from hpcfit.readers.other_store import StoreSource, reflections_of_stores
-from hpcfit.readers.positions import cell_of
 from hpcfit.readers.reflections import SAME_CELL, Presence, agree, merged, survey
 from hpcfit.readers.trajectory import LARGEST_BOX_CHANGE, TrajectorySource
 from hpcfit.store.files import sha256_of_file, write_csv

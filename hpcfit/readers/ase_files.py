@@ -83,7 +83,7 @@ def frames(path: Path, rows: range, given: Given = NOT_GIVEN) -> Iterator[Frame]
     for row in rows:
         atoms = images[row]
         positions = atoms.get_positions() if given.positions is None else _column(path, row, atoms, given.positions)
-        if given.positions is None and row == rows[0]:
+        if given.positions is None:
             _check_positions(path, row, atoms)
         if given.forces is None:
             forces = atoms.calc.results.get("forces") if atoms.calc else None

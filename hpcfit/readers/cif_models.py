@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from hpcfit.errors import InputError
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.pdb_columns import element_named
+from hpcfit.readers.tables import number, strict_number
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame
 
 COLUMNS = ["type_symbol", "label_atom_id", "label_comp_id", "Cartn_x", "Cartn_y", "Cartn_z", "?pdbx_PDB_model_num"]
@@ -48,18 +49,38 @@ def read_models(path: Path) -> Models:
         models: dict[str, list] = {}
         for row in table:
             models.setdefault(row.str(6) if row.has(6) else "1", []).append([row.str(column) for column in range(6)])
-        cell = gemmi.make_structure_from_block(block).cell
+        cell = cell_of_block(block)
         first, *others = models.items()
         for name, rows in others:
             _compare(path, first, (name, rows))
-        positions = np.array([[[float(word) for word in row[3:]] for row in rows] for rows in models.values()])
+        positions = np.array([[[strict_number(word) for word in row[3:]] for row in rows] for rows in models.values()])
     elements = tuple(element_named(row[0]) for row in first[1])
     if "" in elements:
         raise InputError(
             f"{path} has no element for atom {elements.index('')}", remedy="write it into _atom_site.type_symbol"
         )
-    has_cell = cell.is_crystal() and min(cell.parameters[:3]) > 1
-    return Models(elements, positions, orthogonalization(cell.parameters).T if has_cell else None)
+    return Models(elements, positions, None if cell is None else orthogonalization(cell).T)
+
+
+CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+
+
+def cell_of_block(block: Any) -> tuple[float, ...] | None:
+    """The cell (A, degrees) of a block of mmCIF; None where it has none, or that of 1 x 1 x 1 A, which says so.
+
+    Raises ValueError where some of its six numbers are missing, or are none: gemmi passes over such a cell.
+    """
+    import gemmi
+
+    found = {name: block.find_value(f"_cell.{name}") for name in CELL}
+    if all(value is None or gemmi.cif.is_null(value) for value in found.values()):
+        return None
+    numbers = {name: None if value is None else number(gemmi.cif.as_string(value)) for name, value in found.items()}
+    wrong = [name for name, value in numbers.items() if value is None or not value > 0]
+    if wrong:
+        raise ValueError(f"_cell.{wrong[0]} is {found[wrong[0]] or 'missing'}, where a positive number is to stand")
+    cell = tuple(numbers.values())
+    return None if min(cell[:3]) <= 1 else cell
 
 
 def _compare(path: Path, first: tuple[str, list], other: tuple[str, list]) -> None:

@@ -7,8 +7,10 @@ forces in hartree/bohr, times in fs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -17,6 +19,7 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.pdb_columns import element_named
+from hpcfit.readers.tables import number
 from hpcfit.readers.units import Units
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame
 
@@ -63,26 +66,49 @@ def frames(path: Path, rows: range) -> Iterator[Frame]:
     """The frames of these rows, with forces and boxes of their step; raises InputError naming file and frame."""
     index, beside = index_of(path), files_of(path)[1:]
     forces = next((one for one in beside if one.suffix == ".xyz"), None)
-    cells = next((_cells(one, one.stat().st_mtime_ns) for one in beside if one.suffix == ".cell"), None)
-    of_step = {} if forces is None else _by_step(forces, index.elements)
+    cells = next((one for one in beside if one.suffix == ".cell"), None)
+    of_forces = {} if forces is None else _offsets_of_forces(path, forces, index)
+    boxes = {} if cells is None else _boxes(path, cells, index)
+    numbered = _numbered(index.steps)
     with open(path, "rb") as file:
         for row in rows:
             step, time = index.steps[row], index.times[row]
             with reading(f"{path}, frame {row} cannot be read", REPAIR):
                 positions = _vectors(file, index.offsets[row], index.elements)
-            if cells is not None and step not in cells:
+            if cells is not None and numbered[row] not in boxes:
                 raise InputError(
-                    f"{path}, frame {row} (step {step}): {beside[-1]} has no box of this step",
+                    f"{path}, frame {row} (step {step}): {cells} has no box of this step",
                     remedy="write both at the same steps, or choose frames that have one with start, stop and stride",
                 )
             yield Frame(
                 row,
                 positions,
-                _forces(forces, of_step.get(step), index.elements),
-                None if cells is None else cells[step],
+                _forces(forces, of_forces.get(numbered[row]), index.elements),
+                boxes.get(numbered[row]),
                 None if np.isnan(time) else time / 1000,
                 pbc=NOT_PERIODIC if cells is None else PERIODIC,
                 step=step,
+            )
+
+
+def _numbered(steps: Sequence[int]) -> list[tuple[int, int]]:
+    """Each step, and how often it came before: a run that goes on from a restart file may write some steps again."""
+    before = Counter()
+    found = []
+    for step in steps:
+        found.append((step, before[step]))
+        before[step] += 1
+    return found
+
+
+def _check_repeats(path: Path, other: Path, ours: Sequence[int], theirs: Sequence[int]) -> None:
+    """Raise InputError where a step stands several times, and not as often in the two files: none of them is known."""
+    a, b = Counter(ours), Counter(theirs)
+    for step in a.keys() & b.keys():
+        if a[step] != b[step]:
+            raise InputError(
+                f"step {step} stands {a[step]} times in {path} and {b[step]} times in {other}",
+                remedy="a restart has written it again, or the files are of two runs: keep one frame of each step",
             )
 
 
@@ -91,15 +117,24 @@ def first_cell(path: Path) -> np.ndarray | None:
     return next(frames(path, range(1))).box
 
 
-def _by_step(forces: Path, elements: tuple[str, ...]) -> dict[int, int]:
+def _offsets_of_forces(path: Path, forces: Path, positions: Index) -> dict[tuple[int, int], int]:
     """Where the forces of each step lie in their file; InputError for a file of other atoms."""
     found = index_of(forces)
-    if found.elements != elements:
+    if found.elements != positions.elements:
         raise InputError(
-            f"{forces} has {len(found.elements)} atoms, or others than its positions, which have {len(elements)}",
+            f"{forces} has {len(found.elements)} atoms, or others than its positions, which have"
+            f" {len(positions.elements)}",
             remedy="give files of one run: CP2K calls them by its project",
         )
-    return dict(zip(found.steps, found.offsets))
+    _check_repeats(path, forces, positions.steps, found.steps)
+    return dict(zip(_numbered(found.steps), found.offsets))
+
+
+def _boxes(path: Path, cells: Path, positions: Index) -> dict[tuple[int, int], np.ndarray]:
+    """The boxes [3, 3] A of each step."""
+    steps, boxes = _cells(cells, cells.stat().st_mtime_ns)
+    _check_repeats(path, cells, positions.steps, steps)
+    return dict(zip(_numbered(steps), boxes))
 
 
 def _forces(forces: Path | None, offset: int | None, elements: tuple[str, ...]) -> np.ndarray | None:
@@ -116,11 +151,12 @@ def _vectors(file: BinaryIO, offset: int, elements: tuple[str, ...]) -> np.ndarr
     file.readline()
     file.readline()
     rows = [file.readline().split() for _ in elements]
-    for number, (row, element) in enumerate(zip(rows, elements)):
-        if len(row) < 4 or element_named(row[0].decode("ascii", "replace")) != element:
-            said = b" ".join(row).decode("ascii", "replace")[:60]
-            raise ValueError(f"row {number} of its atoms is '{said}', it is {element} in the first frame")
-    return np.array([[float(word) for word in row[1:4]] for row in rows])
+    for at, (row, element) in enumerate(zip(rows, elements)):
+        words = [word.decode("ascii", "replace") for word in row]
+        if len(row) != 4 or None in map(number, words[1:]) or element_named(words[0]) != element:
+            said = " ".join(words)[:60]
+            raise ValueError(f"row {at} of its atoms is '{said}', where {element} and three numbers are to stand")
+    return np.array([[float(word) for word in row[1:]] for row in rows])
 
 
 @lru_cache(maxsize=8)
@@ -128,13 +164,15 @@ def _index(path: Path, _modified: int, _size: int) -> Index:
     offsets, steps, times, elements, begun = [], [], [], (), 0
     what = f"trajectory {path} cannot be read as XYZ of CP2K"
     with open(path, "rb") as file, reading(what, "check that it is whole"):
-        while (place := file.tell(), line := file.readline())[1].strip():
+        while (place := file.tell(), line := file.readline())[1].strip() or _more(file):
             begun += 1
+            if not line.strip().isdigit():
+                raise ValueError(f"{line!r} stands where frame {begun - 1} should begin, with its number of atoms")
             n_atoms, said = int(line), STEP.search(file.readline())
             if said is None:
                 raise ValueError(f"frame {begun - 1} does not say its step: i = ...")
-            rows = [file.readline() for _ in range(n_atoms)]
-            if not rows[-1].endswith(b"\n"):
+            rows = list(islice(iter(file.readline, b""), n_atoms))
+            if len(rows) < n_atoms or not rows[-1].endswith(b"\n"):
                 break  # it is cut
             if not elements:
                 elements = tuple(element_named(row.split()[0].decode("ascii", "replace")) for row in rows)
@@ -150,10 +188,21 @@ def _index(path: Path, _modified: int, _size: int) -> Index:
     return Index(offsets, steps, times, elements, begun)
 
 
+def _more(file: BinaryIO) -> bool:
+    """Whether anything follows an empty line: two runs may have been joined with one between them."""
+    place = file.tell()
+    found = any(line.strip() for line in file)
+    file.seek(place)
+    return found
+
+
 @lru_cache(maxsize=4)
-def _cells(path: Path, _modified: int) -> dict[int, np.ndarray]:
-    """The boxes [3, 3] A of a .cell file by step: step, time, nine elements of the box, volume."""
+def _cells(path: Path, _modified: int) -> tuple[list[int], np.ndarray]:
+    """The steps [T] and boxes [T, 3, 3] A of a .cell file: step, time, nine elements of the box, volume."""
     with reading(f"{path} cannot be read as the boxes of CP2K", "check that it is whole"):
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        rows = [[float(word) for word in words] for words in lines if not words[0].startswith("#")]
-        return {int(row[0]): np.array(row[2:11]).reshape(3, 3) for row in rows}
+        rows = [[number(word) for word in words] for words in lines if not words[0].startswith("#")]
+        wrong = next((row for row in rows if len(row) != 12 or None in row or not np.all(np.isfinite(row))), None)
+        if wrong is not None:
+            raise ValueError(f"12 numbers are to stand in a row, and {wrong} do")
+        return [int(row[0]) for row in rows], np.array(rows)[:, 2:11].reshape(-1, 3, 3)

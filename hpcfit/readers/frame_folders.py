@@ -19,6 +19,7 @@ from hpcfit.log import inputs
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.readers.cif_models import read_models
 from hpcfit.readers.patterns import in_natural_order, suffix_of
+from hpcfit.readers.tables import strict_number
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame, Topology
 
@@ -166,7 +167,7 @@ def _pdb(path: Path, lines: list[str]) -> OneFrame:
 
 def _numbers(path: Path, number: int, line: str, words: list[str], count: int = 3) -> list[float]:
     try:
-        found = [float(word) for word in words]
+        found = [strict_number(word) for word in words]
     except ValueError:
         found = []
     if len(found) != count or not np.all(np.isfinite(found)):

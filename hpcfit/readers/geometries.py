@@ -46,10 +46,10 @@ def read_geometries(path: Path, length: str, energy: str | None, force: str | No
         bad = np.flatnonzero(~np.all(np.isfinite(values.reshape(shape[0], -1)), axis=1))
         if len(bad):
             raise InputError(f"{path}: {name} of geometry {bad[0]} are not finite", remedy="leave this geometry out")
-    if elements and len(elements) != shape[1]:
+    if elements is not None and len(elements) != shape[1]:
         raise InputError(f"{path} has {len(elements)} elements for {shape[1]} atoms", remedy="give one an atom")
     energies = found["energies"] * ENERGIES[energy] if energy else None
-    return Geometries(elements, found["positions"] * LENGTHS[length] / ANGSTROMS, energies, _in_nm(found, force))
+    return Geometries(elements or (), found["positions"] * LENGTHS[length] / ANGSTROMS, energies, _in_nm(found, force))
 
 
 def _in_nm(found: dict[str, np.ndarray], unit: str | None) -> np.ndarray | None:
@@ -59,7 +59,7 @@ def _in_nm(found: dict[str, np.ndarray], unit: str | None) -> np.ndarray | None:
     return found["forces"] * (ENERGIES[energy] / LENGTHS[length] * ANGSTROMS)
 
 
-def _of_archive(path: Path, wanted: list[str]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+def _of_archive(path: Path, wanted: list[str]) -> tuple[tuple[str, ...] | None, dict[str, np.ndarray]]:
     with (
         reading(f"geometries {path} cannot be read by NumPy", "save them by numpy.savez"),
         loaded_archive(path) as file,
@@ -68,7 +68,7 @@ def _of_archive(path: Path, wanted: list[str]) -> tuple[tuple[str, ...], dict[st
             if name not in file:
                 raise InputError(f"{path} has no {name}: it has {', '.join(file)}", remedy=f"save {name} in it")
         found = {name: np.asarray(file[name], float) for name in wanted}
-        return _symbols(path, file["elements"]) if "elements" in file else (), found
+        return _symbols(path, file["elements"]) if "elements" in file else None, found
 
 
 def _symbols(path: Path, elements: np.ndarray) -> tuple[str, ...]:

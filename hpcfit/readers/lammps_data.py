@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hpcfit.readers.cells import cell_of
 from hpcfit.readers.elements import elements_of_atoms
 
 # Columns behind the id, by atom style: molecule and type.
@@ -35,8 +36,9 @@ def read_lammps_data(path: Path) -> LammpsAtoms:
     with opens(path, "rt", encoding="utf-8", errors="replace") as file:
         header, sections, styles = _sections(file.read().splitlines())
     for name in ("Masses", "Atoms"):
-        if name not in sections:
+        if not sections.get(name):
             raise ValueError(f"it has no section {name}")
+    _check_counts(header, sections)
     mass_of = {int(row[0]): float(row[1]) for row in sections["Masses"]}
     rows = sections["Atoms"]
     molecule, kind = COLUMNS[styles.get("Atoms") or _style(rows[0])]
@@ -46,11 +48,30 @@ def read_lammps_data(path: Path) -> LammpsAtoms:
     ids = np.array([int(row[0]) for row in rows])
     masses = np.array([mass_of[int(row[kind])] for row in rows])
     positions = np.array([[float(word) for word in row[end - 3 : end]] for row in rows])
+    if not np.all(np.isfinite(positions)):
+        raise ValueError(f"atom {ids[~np.isfinite(positions).all(axis=1)][0]} has no finite position")
     molecules = np.arange(len(rows)) if molecule is None else np.array([int(row[molecule]) for row in rows])
     none = [""] * len(rows)
     elements = elements_of_atoms(none, np.zeros(len(rows), int), [""], masses)
     bonds = np.array([[int(word) for word in row[2:4]] for row in sections.get("Bonds", [])], int).reshape(-1, 2)
+    if len(unknown := np.setdiff1d(bonds, ids)):
+        raise ValueError(f"a bond names atom {unknown[0]}, which is not there")
     return LammpsAtoms(elements, molecules, positions, masses, np.searchsorted(ids, bonds), _cell(header))
+
+
+def _check_counts(header: list[list[str]], sections: dict[str, list[list[str]]]) -> None:
+    """Raise ValueError where a section has other rows than the header announces, of several widths, or an id twice."""
+    counts = {" ".join(words[1:]): int(words[0]) for words in header if len(words) > 1 and words[0].isdecimal()}
+    for name, word in (("Masses", "atom types"), ("Atoms", "atoms"), ("Bonds", "bonds")):
+        rows = sections.get(name, [])
+        if counts.get(word, 0) != len(rows):
+            raise ValueError(f"its header has {counts.get(word, 0)} {word}, its section {name} {len(rows)} rows")
+        if other := [row for row in rows if len(row) != len(rows[0])]:
+            raise ValueError(
+                f"'{' '.join(other[0])}' in its section {name} has {len(other[0])} of {len(rows[0])} words"
+            )
+        if len(rows) != len({int(row[0]) for row in rows}):
+            raise ValueError(f"a number stands twice in its section {name}")
 
 
 def _sections(lines: list[str]) -> tuple[list[list[str]], dict[str, list[list[str]]], dict[str, str]]:
@@ -86,6 +107,4 @@ def _cell(header: list[list[str]]) -> tuple[float, ...] | None:
     xy, xz, yz = found.get("yz", (0.0, 0.0, 0.0))
     lx, ly, lz = (found[name][1] - found[name][0] for name in ("xhi", "yhi", "zhi"))
     box = np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]])
-    lengths = np.linalg.norm(box, axis=1)
-    cosines = [box[i] @ box[j] / (lengths[i] * lengths[j]) for i, j in ((1, 2), (0, 2), (0, 1))]
-    return (*lengths.tolist(), *(90.0 - np.degrees(np.arcsin(cosines))).tolist())
+    return cell_of(box)

@@ -7,6 +7,7 @@ are kcal/mol/A in the one and eV/A in the other, so that they need their unit.
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -64,7 +65,10 @@ class _Atoms(NamedTuple):
         """[n, 3] of three columns; None where one is not there."""
         if not self.values.keys() >= set(columns):
             return None
-        return np.stack([self.values[name].astype(float) for name in columns], axis=1)
+        written = np.stack([self.values[name] for name in columns], axis=1)
+        if np.any(np.char.find(written, b"_") >= 0):  # which Python takes for part of a number
+            raise ValueError(f"a number of {', '.join(columns)} has an underscore")
+        return written.astype(float)
 
 
 def is_dump(path: Path) -> bool:
@@ -147,7 +151,9 @@ def _compare(path: Path, row: int, atoms: _Atoms) -> None:
     same_ids = np.array_equal(atoms.ids, first.ids)
     if same_ids and atoms.elements == first.elements:
         return
-    if same_ids:
+    if same_ids and len(atoms.elements) != len(first.elements):
+        what = "only one of it and frame 0 has a column element"
+    elif same_ids:
         at = next(n for n, (a, b) in enumerate(zip(atoms.elements, first.elements)) if a != b)
         what = f"atom {atoms.ids[at]} is {atoms.elements[at]}, in frame 0 {first.elements[at]}"
     else:
@@ -247,6 +253,8 @@ def _header(file: BinaryIO) -> _Header:
             step = int(file.readline())
         elif words[0] == "TIME":
             time = float(file.readline())
+            if not math.isfinite(time):
+                raise ValueError(f"its time is {time}")
         elif words[0] == "UNITS":
             style = file.readline().decode("ascii", "replace").strip()
         elif words[0] == "NUMBER":
@@ -262,6 +270,8 @@ def _box(words: list[str], rows: list[list[bytes]]) -> tuple[np.ndarray, np.ndar
     The bounds of a tilted box are those of the smallest orthogonal one around it (LAMMPS, "Howto triclinic").
     """
     values = np.array([[float(word) for word in row] for row in rows])
+    if values.shape[1] < 4 and not np.all(values[:, 1] > values[:, 0]):
+        raise ValueError(f"the bounds of its box are {values[:, :2].tolist()}")
     flags = words[-3:] if len(words) >= 3 and all(len(word) == 2 for word in words[-3:]) else ["pp"] * 3
     flags = ["pp"] * 3 if flags == ["xy", "xz", "yz"] else flags
     pbc = tuple(flag == "pp" for flag in flags)

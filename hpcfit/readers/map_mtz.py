@@ -10,7 +10,7 @@ import numpy as np
 from hpcfit.config import ExperimentConfig
 from hpcfit.errors import InputError
 from hpcfit.log import inputs
-from hpcfit.physics.reciprocal import packed
+from hpcfit.physics.reciprocal import hemisphere
 from hpcfit.readers.map_raw import RawMap
 from hpcfit.readers.mtz import INTENSITIES, column, indices, open_mtz, space_group_of
 from hpcfit.store.files import written_whole
@@ -88,7 +88,7 @@ def write_mtz_map(path: Path, found: RawMap, about: Sequence[str]) -> None:
     """
     import gemmi
 
-    listed = packed(found.hkl) >= 0
+    listed = ~hemisphere(found.hkl)[1]
     mtz = gemmi.Mtz(with_base=True)
     mtz.spacegroup = gemmi.find_spacegroup_by_name("P 1")
     mtz.set_cell_for_all(gemmi.UnitCell(*np.multiply(found.cell[:3], found.ndiv), *found.cell[3:]))

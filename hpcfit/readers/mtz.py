@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import math
+import struct
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +40,7 @@ def open_mtz(path: Path):
 
     check_is_file(path)
     with reading(f"{path} cannot be read as MTZ", "check the file, or leave it out"):
+        _head(path)  # gemmi takes the memory that it announces
         mtz = gemmi.read_mtz_file(str(path))
     _check_head(mtz, path)
     of_rows = [column.label for column in mtz.columns if column.type in "YB"]
@@ -55,10 +58,23 @@ def open_mtz(path: Path):
 
 def _head(path: Path) -> list[str]:
     """The records of the head, each of 80 characters, to its end."""
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    records = raw[max(raw.rfind(b"VERS MTZ"), 0) :].decode("ascii", "replace")
+    opens = gzip.open if path.suffix == ".gz" else open
+    with opens(path, "rb") as file:
+        first = file.read(20)
+        order = ">" if first[8:9] == b"\x11" else "<"
+        (start,) = struct.unpack(f"{order}i", first[4:8])  # in words of four bytes, from 1
+        if start == -1:  # of a file of more than 8 GB
+            (start,) = struct.unpack(f"{order}q", first[12:20])
+        file.seek(4 * (start - 1))
+        records = file.read().decode("ascii", "replace")
     lines = [records[k : k + 80] for k in range(0, len(records), 80)]
-    return lines[: next((k for k, line in enumerate(lines) if line.split() == ["END"]), len(lines))]
+    found = lines[: next((k for k, line in enumerate(lines) if line.split() == ["END"]), len(lines))]
+    if not found or not found[0].startswith("VERS"):
+        raise ValueError(f"its head does not stand at the {start}th number, where its first bytes say")
+    for said in (line.split()[1:3] for line in found if line.startswith("NCOL")):
+        if not all(map(str.isdecimal, said)) or math.prod(map(int, said)) > start:
+            raise ValueError(f"its head announces {' x '.join(said)} numbers and stands at the {start}th")
+    return found
 
 
 def _check_head(mtz, path: Path) -> None:
@@ -68,7 +84,7 @@ def _check_head(mtz, path: Path) -> None:
             raise InputError(f"{path}: its head has the record {line.strip()!r:.70}", remedy="write the file again")
         if line.startswith("CELL"):
             cell = [number(word) for word in line.split()[1:7]]
-            if None in cell or not np.allclose(cell, mtz.cell.parameters, rtol=1e-6):
+            if len(cell) != 6 or None in cell or not np.allclose(cell, mtz.cell.parameters, rtol=1e-6):
                 raise InputError(
                     f"{path}: its head has {line.strip()!r}, read as the cell {mtz.cell.parameters}",
                     remedy="write the file again",
@@ -163,7 +179,9 @@ def space_group_of(mtz, path: Path) -> str:
     import gemmi
 
     triplets = [record[5:].strip() for record in _head(path) if record.startswith("SYMM ")]
-    group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps(list(map(gemmi.Op, triplets)))) if triplets else mtz.spacegroup
+    with reading(f"the operations of {path} (SYMM) cannot be read", "write a standard space group into its header"):
+        operations = gemmi.GroupOps(list(map(gemmi.Op, triplets)))
+        group = gemmi.find_spacegroup_by_ops(operations) if triplets else mtz.spacegroup
     if group is None:
         raise InputError(
             f"{path}: '{mtz.spacegroup_name}' with {len(triplets)} operations is not a known space group",

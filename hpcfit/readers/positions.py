@@ -9,13 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
 from hpcfit.errors import InputError, check_is_file
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.readers import ase_files, cif_models, cp2k_files, dcd_files, gromacs_files, h5md_files, lammps_dumps
 from hpcfit.readers.ase_files import NOT_GIVEN, WHOLE, Given
 from hpcfit.readers.boundary import quiet, reading
+from hpcfit.readers.cells import cell_of, cell_or_none, sound_cell
 from hpcfit.readers.frame_folders import folder_frames, is_frame_folder, open_frame_folder
 from hpcfit.readers.netcdf_heads import check_head
 from hpcfit.readers.patterns import suffix_of
@@ -171,7 +170,7 @@ def open_positions(
     if kind == "models":
         return reader
     first = next(reader.frames(range(1))) if n_frames else None
-    box = None if first is None or first.box is None else cell_or_none(cell_of(first.box))
+    box = None if first is None or first.box is None else sound_cell(path, cell_of(first.box))
     return reader._replace(topology=atoms._replace(cell=box or atoms.cell))
 
 
@@ -259,7 +258,7 @@ def _pdb_topology(path: Path) -> Topology:
 
     with quiet(), reading(f"topology {path} cannot be read as PDB", "check the file"):
         universe = MDAnalysis.Universe(str(path), to_guess=())
-        cell = cell_or_none(universe.dimensions)
+        cell = sound_cell(path, universe.dimensions)
         universe.trajectory.close()
         columns = pdb_columns(path)
     if not all(columns.elements):
@@ -272,7 +271,7 @@ def _pdb_topology(path: Path) -> Topology:
 
 def _program_topology(path: Path) -> Topology:
     found = read_program_topology(path)
-    return Topology(found.elements, cell_or_none(found.cell))
+    return Topology(found.elements, sound_cell(path, found.cell))
 
 
 def _mmcif_topology(path: Path) -> Topology:
@@ -284,16 +283,9 @@ def _mmcif_topology(path: Path) -> Topology:
         table = block.find("_atom_site.", ["type_symbol", "?pdbx_PDB_model_num"])
         rows = [(row.str(0), row.str(1) if row.has(1) else "1") for row in table]
         structure = gemmi.make_structure_from_block(block)
+        cell = sound_cell(path, cif_models.cell_of_block(block))
     elements = tuple(element_named(symbol) for symbol, model in rows if model == rows[0][1])
-    cell = cell_or_none(structure.cell.parameters if structure.cell.is_crystal() else None)
     return Topology(elements, cell, structure.spacegroup_hm)
-
-
-def cell_or_none(cell) -> tuple[float, ...] | None:
-    # A CRYST1 of 1 x 1 x 1 A says that there is no cell.
-    if cell is None or min(cell[:3]) <= 1.0:
-        return None
-    return tuple(map(float, cell))
 
 
 def _with_topology(path: Path, topology: Path | Topology | None, n_atoms: int, n_frames: int) -> tuple[Topology, int]:
@@ -311,15 +303,6 @@ def _with_topology(path: Path, topology: Path | Topology | None, n_atoms: int, n
     return atoms, n_frames
 
 
-def cell_of(box: np.ndarray) -> tuple[float, ...]:
-    """Lengths (A) and angles (degrees) of a box [3, 3], whatever its orientation."""
-    lengths = np.linalg.norm(box, axis=1)
-    pairs = ((1, 2), (0, 2), (0, 1))
-    cosines = [np.dot(box[i], box[j]) / max(lengths[i] * lengths[j], 1e-300) for i, j in pairs]
-    # 90 - asin is 90 exactly for a right angle
-    return (*map(float, lengths), *(90.0 - float(np.degrees(np.arcsin(np.clip(one, -1, 1)))) for one in cosines))
-
-
 def _cell_of_models(path: Path) -> tuple[float, ...] | None:
     """The one box of all models of a PDB file; InputError where CRYST1 records differ, of which models have none."""
     opens = gzip.open if path.suffix == ".gz" else open
@@ -333,7 +316,7 @@ def _cell_of_models(path: Path) -> tuple[float, ...] | None:
     ends = (0, 9, 18, 27, 34, 41, 48)
     with reading(f"the CRYST1 record of {path} cannot be read", "correct it"):
         found = [[float(text[a:b]) for a, b in pairwise(ends)] for text in records]
-    return cell_or_none(found[0] if found else None)
+    return sound_cell(path, found[0] if found else None)
 
 
 def _in_one_box(frames: Iterator[Frame], cell: tuple[float, ...] | None) -> Iterator[Frame]:

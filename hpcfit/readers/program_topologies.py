@@ -14,9 +14,11 @@ from hpcfit.log import inputs, logger
 from hpcfit.physics.scattering import SITE
 from hpcfit.readers.bonding import formula
 from hpcfit.readers.boundary import quiet, reading
+from hpcfit.readers.cells import cell_of
 from hpcfit.readers.elements import agree, elements_of_atoms
 from hpcfit.readers.lammps_data import read_lammps_data
 from hpcfit.readers.pdb_columns import element_named
+from hpcfit.readers.topology_layout import check_names_of_psf, check_topology
 
 # The format, and what else writes a topology where this one cannot be read.
 PROGRAMS = {
@@ -28,6 +30,9 @@ PROGRAMS = {
     ".data": ("LAMMPS data", "LAMMPS's write_data, with `nocoeff`"),
     ".lmpdat": ("LAMMPS data", "LAMMPS's write_data, with `nocoeff`"),
 }  # fmt: skip
+
+
+HEAVIEST = 1e6  # amu
 
 
 class ProgramAtoms(NamedTuple):
@@ -57,6 +62,8 @@ def read_program_topology(path: Path) -> ProgramAtoms:
         if not path.stat().st_size:
             raise ValueError("it is empty")
         found = _of_lammps(path) if form == "LAMMPS data" else _of_mdanalysis(path, form)
+        if found.masses is not None and len(wrong := found.masses[~((found.masses >= 0) & (found.masses < HEAVIEST))]):
+            raise ValueError(f"a mass of {wrong[0]} amu")
     if "" in found.elements:
         number = found.elements.index("")
         raise InputError(
@@ -70,16 +77,19 @@ def read_program_topology(path: Path) -> ProgramAtoms:
 def _of_mdanalysis(path: Path, form: str) -> ProgramAtoms:
     import MDAnalysis
 
+    check_topology(path, form)
     try:
         universe = MDAnalysis.Universe(str(path), topology_format="PARM7" if form == "PRMTOP" else form, to_guess=())
     except (ValueError, OSError) as error:  # it says on the last line what its parser met
         raise ValueError(str(error).splitlines()[-1].removeprefix("Error: ")) from None
     atoms, residues, there = universe.atoms, universe.residues, form == "GRO"
     positions = atoms.positions.astype(float) if there else None
-    cell = tuple(map(float, universe.dimensions)) if there and universe.dimensions is not None else None
+    cell = _cell_of_gro(path, len(atoms)) if there else None
     masses = np.array(atoms.masses, float) if hasattr(atoms, "masses") else None
     masses = _masses_of_psf(path, masses) if form == "PSF" else masses
     names = tuple(str(name).strip() for name in atoms.names)
+    if form == "PSF":
+        check_names_of_psf(path, names)
     residue_names = tuple(str(name).strip() for name in residues.resnames)
     residue = np.array(atoms.resindices, int)
     # The segments of GROMACS's and AMBER's files are MDAnalysis's own words.
@@ -90,6 +100,15 @@ def _of_mdanalysis(path: Path, form: str) -> ProgramAtoms:
         universe.trajectory.close()
     elements = _elements(path, atoms, (names, residue, residue_names, masses))
     return ProgramAtoms(names, elements, residue, residue_names, numbers, chains, positions, cell, bonds, masses)
+
+
+def _cell_of_gro(path: Path, n_atoms: int) -> tuple[float, ...] | None:
+    """Lengths (A) and angles of the box of a GRO; None where its lengths are 0. MDAnalysis gives none for a bad one."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    a, b, c, *rest = (10 * float(word) for word in lines[2 + n_atoms].split())
+    b_x, c_x, c_y = (rest[2], rest[4], rest[5]) if rest else (0.0, 0.0, 0.0)
+    box = np.array([[a, 0, 0], [b_x, b, 0], [c_x, c_y, c]])
+    return None if not box.any() else cell_of(box)
 
 
 # Charge, mass and the flag of fixed atoms; more numbers may follow.

@@ -93,9 +93,16 @@ def _read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.array(rows, float), names
 
 
+def strict_number(text: str) -> float:
+    """The number that a word is; ValueError for one that is none, as is 1_000, which only Python takes for a number."""
+    if "_" in text:
+        raise ValueError(f"could not convert string to float: '{text}'")
+    return float(text)
+
+
 def number(text: str) -> float | None:
     """The number that a field of text holds; None where it holds none."""
     try:
-        return float(text)
+        return strict_number(text)
     except ValueError:
         return None

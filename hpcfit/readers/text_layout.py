@@ -9,11 +9,13 @@ from __future__ import annotations
 import gzip
 import math
 import re
+import xml.etree.ElementTree as xml
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
 from hpcfit.errors import InputError
+from hpcfit.log import inputs
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.tables import number
 
@@ -25,15 +27,19 @@ REPAIR = "repair the file, or write it again"
 def check_layout(path: Path, form: str) -> None:
     """Raise InputError, naming the line, where a file is not laid out as its format asks for.
 
-    form: "extxyz" or "vasp-xdatcar", names of ASE, or "pdb"; others are not looked at.
+    form: "extxyz", "vasp-xdatcar", "vasp-out" or "vasp-xml", names of ASE, or "pdb"; others are not looked at.
     """
-    check = {"extxyz": _check_extxyz, "vasp-xdatcar": _check_xdatcar, "pdb": _check_pdb}.get(form)
+    if form == "vasp-xml":
+        _check_vasprun(path)
+    check = {"extxyz": _check_extxyz, "vasp-xdatcar": _check_xdatcar, "vasp-out": _check_outcar, "pdb": _check_pdb}.get(
+        form
+    )
     if check is None:
         return
     opens = gzip.open if path.suffix == ".gz" else open
     with (
         reading(f"{path} cannot be read as text", "write it as UTF-8 text"),
-        opens(path, "rt", encoding="utf-8", errors="replace" if form == "pdb" else "strict") as file,
+        opens(path, "rt", encoding="utf-8", errors="replace" if form in ("pdb", "vasp-out") else "strict") as file,
     ):
         lines = file.read().split("\n")
     check(path, lines)
@@ -141,6 +147,76 @@ def _check_head(path: Path, at: int, lines: Sequence[str]) -> int:
     if not words or len(words) != len(lines[counts].split()):
         raise _wrong(path, counts, lines, "the numbers of atoms are to stand here")
     return sum(map(int, words))
+
+
+# ---- OUTCAR and vasprun.xml ------------------------------------------------------------------------------------------
+
+
+def _check_outcar(path: Path, lines: Sequence[str]) -> None:
+    """Each table of positions and forces has a row of six numbers for each ion, and a cell before it."""
+    ions = next((at for at, line in enumerate(lines) if "ions per type" in line), None)
+    if ions is None:
+        return  # ASE says what is missing
+    words = lines[ions].partition("=")[2].split()
+    if not words or not all(map(str.isdecimal, words)):
+        raise _wrong(path, ions, lines, "the numbers of ions are to stand here")
+    n, cell = sum(map(int, words)), None
+    for at, line in enumerate(lines):
+        if "direct lattice vectors" in line:
+            cell = at
+            for row in range(at + 1, at + 4):
+                if row >= len(lines) or len(lines[row].split()) < 3 or not _finite(_parted(lines[row])[:3]):
+                    raise _wrong(path, row, lines, "a vector of the cell is to stand here")
+        elif "TOTAL-FORCE (eV/Angst)" in line and at + n + 2 < len(lines):  # else it is cut, and counted so
+            if cell is None:
+                raise _wrong(path, at, lines, "no cell (direct lattice vectors) stands before this table")
+            cell = None
+            for row in (at + 1, at + 2 + n):
+                if set(lines[row].strip()) != {"-"}:
+                    raise _wrong(path, row, lines, f"a rule is to stand here, around the {n} rows of {n} ions")
+            for row in range(at + 2, at + 2 + n):
+                if len(lines[row].split()) != 6 or not _numbers(lines[row].split()):
+                    raise _wrong(path, row, lines, "a position and a force are to stand here")
+
+
+def _parted(line: str) -> list[str]:
+    """The numbers of a line of VASP, which leaves no space before a minus."""
+    return re.sub(r"(\d)-(\d)", r"\1 -\2", line).split()
+
+
+def _check_vasprun(path: Path) -> None:
+    """Each calculation has one cell, and a position and a force for each atom of the list of atoms."""
+    opens, n, number_of = gzip.open if path.suffix == ".gz" else open, None, 0
+    with reading(f"{path} cannot be read as XML", "check that it is whole"), opens(path, "rb") as file:
+        try:
+            for _, element in xml.iterparse(file):
+                if element.tag == "array" and element.get("name") == "atoms":
+                    n = len(element.findall("set/rc"))
+                elif element.tag == "calculation":
+                    _check_calculation(path, number_of, element, n)
+                    number_of += 1
+                    element.clear()
+        except xml.ParseError as error:
+            inputs.warning(
+                "%s is no whole XML (%s): its run was stopped, or it was not copied whole; it has %d whole steps",
+                path, error, number_of,
+            )  # fmt: skip
+
+
+def _check_calculation(path: Path, number_of: int, element: xml.Element, n: int | None) -> None:
+    for name, place, rows in (("basis", "structure/crystal/", 3), ("positions", "structure/", n), ("forces", "", n)):
+        tables = element.findall(f"{place}varray[@name='{name}']")
+        good = [len(row) == 3 and _numbers(row) for one in tables for row in map(_words, one.findall("v"))]
+        if len(tables) != 1 or not all(good) or len(good) != rows:
+            raise InputError(
+                f"{path}, step {number_of} has {len(tables)} tables of {name} with {sum(good)} of {rows} rows of three"
+                " numbers",
+                remedy=REPAIR,
+            )
+
+
+def _words(element: xml.Element) -> list[str]:
+    return (element.text or "").split()
 
 
 # ---- PDB -------------------------------------------------------------------------------------------------------------

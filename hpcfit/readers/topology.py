@@ -17,6 +17,8 @@ from hpcfit.log import inputs, logger
 from hpcfit.physics.scattering import SITE, orthogonalization
 from hpcfit.readers.bonding import IONS, formula, guessed_bonds, molecules
 from hpcfit.readers.boundary import quiet, reading
+from hpcfit.readers.cells import sound_cell
+from hpcfit.readers.cif_models import cell_of_block
 from hpcfit.readers.patterns import suffix_of
 from hpcfit.readers.pdb_columns import (
     NO_RECORDS,
@@ -26,12 +28,12 @@ from hpcfit.readers.pdb_columns import (
     warn_of_alternates,
     without_element,
 )
-from hpcfit.readers.positions import cell_or_none
-from hpcfit.readers.program_topologies import PROGRAMS, read_program_topology
+from hpcfit.readers.program_topologies import HEAVIEST, PROGRAMS, read_program_topology
+from hpcfit.readers.tables import strict_number
 from hpcfit.readers.text_layout import check_layout
 from hpcfit.store.particles import Particles
+from hpcfit.store.positions import FURTHEST
 
-HEAVIEST = 1e6  # amu
 PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")
 
 
@@ -56,7 +58,7 @@ def parse_system(text: str, name: str) -> SystemFacts:
         if root.tag != "System":
             raise ValueError(f"it holds <{root.tag}>")
         particles = root.findall("Particles/Particle")
-        masses = np.array([float(particle.attrib["mass"]) for particle in particles])
+        masses = np.array([strict_number(particle.attrib["mass"]) for particle in particles])
         rows = [(int(row.attrib["p1"]), int(row.attrib["p2"])) for row in root.findall("Constraints/Constraint")]
     except (xml.ParseError, KeyError, ValueError, RecursionError) as error:
         raise InputError(
@@ -238,7 +240,9 @@ def _read_atoms(path: Path) -> _Atoms:
     check_is_file(path, "topology", "correct [[prepare.source]] topology")
     suffix = suffix_of(path)
     if path.suffix.lower() in PROGRAMS:
-        return _program_atoms(path)
+        atoms = _program_atoms(path)
+        _check_atoms(path, atoms)
+        return atoms
     if suffix not in PDB + MMCIF:
         known = ", ".join((*PDB, *MMCIF, *PROGRAMS))
         raise InputError(f"topology {path}: '{suffix}' is not read", remedy=f"give one of {known}")
@@ -248,12 +252,13 @@ def _read_atoms(path: Path) -> _Atoms:
         atoms = _pdb_atoms(path) if suffix in PDB else _mmcif_atoms(path)
     if not atoms.names:
         raise InputError(f"topology {path} has no atoms", remedy="give the file that the simulation started from")
+    _check_atoms(path, atoms)
     return atoms
 
 
 def _program_atoms(path: Path) -> _Atoms:
     found = read_program_topology(path)
-    box = _box(found.cell)
+    box = _box(path, found.cell)
     return _Atoms(*found[:7], box, found.bonds, found.masses)
 
 
@@ -265,7 +270,7 @@ def _pdb_atoms(path: Path) -> _Atoms:
         atoms, residues = universe.atoms, universe.residues
         columns = pdb_columns(path)
         chains = tuple(str(residue.atoms[0].chainID).strip() for residue in residues)
-        box = _box(universe.dimensions)
+        box = _box(path, universe.dimensions)
         positions = atoms.positions.astype(float)
         universe.trajectory.close()
     names, residue_names = tuple(map(str, atoms.names)), tuple(map(str, residues.resnames))
@@ -294,25 +299,27 @@ def _mmcif_atoms(path: Path) -> _Atoms:
     starts = [number for number in range(len(of)) if number == 0 or of[number] != of[number - 1]]
     residue = np.searchsorted(starts, np.arange(len(of)), side="right") - 1
     numbers, names, chains, _ = zip(*(of[start] for start in starts)) if starts else ((),) * 4
-    cell = gemmi.make_structure_from_block(block).cell
-    positions = np.array([[float(value) for value in row[11:]] for row in rows]).reshape(-1, 3)
+    positions = np.array([[strict_number(value) for value in row[11:]] for row in rows]).reshape(-1, 3)
     elements = tuple(element_named(row[0]) for row in rows)
     atom_names = tuple(row[1] or row[2] for row in rows)
-    _check_atoms_of_mmcif(path, atom_names, positions)
     return _Atoms(
         atom_names, elements, residue, names,
         tuple(int(number) if number else 0 for number in numbers), chains, positions,
-        _box(cell.parameters if cell.is_crystal() else None),
+        _box(path, cell_of_block(block)),
     )  # fmt: skip
 
 
-def _check_atoms_of_mmcif(path: Path, names: Sequence[str], positions: np.ndarray) -> None:
-    for number, (name, position) in enumerate(zip(names, positions)):
-        if not name or not np.all(np.isfinite(position)):
-            raise InputError(
-                f"topology {path}: atom {number} has the name '{name}' and the position {position.tolist()}",
-                remedy="write _atom_site.label_atom_id, Cartn_x, Cartn_y and Cartn_z of each atom",
-            )
+def _check_atoms(path: Path, atoms: _Atoms) -> None:
+    """Raise InputError for an atom without a name, or without a place that a store could keep."""
+    wrong = {number for number, name in enumerate(atoms.names) if not name}
+    if atoms.positions is not None:
+        wrong |= set(np.flatnonzero(~np.all(np.abs(atoms.positions) <= FURTHEST, axis=1)).tolist())
+    for number in sorted(wrong)[:1]:
+        position = "" if atoms.positions is None else f" and the position {atoms.positions[number].tolist()} A"
+        raise InputError(
+            f"topology {path}: atom {number} has the name '{atoms.names[number]}'{position}",
+            remedy="write a name and three coordinates for each atom, in A (GRO: nm)",
+        )
 
 
 def _value(row, column: int) -> str:
@@ -322,8 +329,8 @@ def _value(row, column: int) -> str:
     return "" if not row.has(column) or gemmi.cif.is_null(row[column]) else row.str(column)
 
 
-def _box(cell) -> np.ndarray | None:
-    cell = cell_or_none(cell)
+def _box(path: Path, cell) -> np.ndarray | None:
+    cell = sound_cell(path, cell)
     return None if cell is None else orthogonalization(cell).T
 
 

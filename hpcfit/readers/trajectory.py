@@ -23,8 +23,9 @@ from hpcfit.physics.scattering import (
     orthogonalization,
 )
 from hpcfit.readers.ase_files import NOT_GIVEN, Given
+from hpcfit.readers.cells import cell_of
 from hpcfit.readers.frame_folders import folder_digest, is_frame_folder
-from hpcfit.readers.positions import Reader, TrajectoryReader, cell_of, files_of, has_elements, open_positions
+from hpcfit.readers.positions import Reader, TrajectoryReader, files_of, has_elements, open_positions
 from hpcfit.readers.selection import Chosen, chosen_atoms
 from hpcfit.store.files import sha256_of_file
 from hpcfit.store.frame import Frame, Topology

@@ -141,15 +141,16 @@ class PositionShard(Shard):
 
 
 def check_volume(where: str, box: np.ndarray, pbc: PBC) -> None:
-    """Raise InputError where the vectors of a box that a frame repeats along are not finite, 0, or lie in one plane."""
+    """Raise InputError where the vectors of a box that a frame repeats along are not finite, 0, beyond what a store
+    keeps, or lie in one plane."""
     vectors = np.asarray(box, float)[list(pbc)]
-    whole = bool(np.all(np.isfinite(box)))
+    whole = bool(np.all(np.abs(box) <= FURTHEST))
     if whole and len(vectors):
         size = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0))
         whole = size > FLAT * np.prod(np.linalg.norm(vectors, axis=1))
     if not whole:
         raise InputError(
-            f"{where}: the box has no volume: its vectors are {np.asarray(box, float).tolist()} A",
+            f"{where}: the box has no volume, or no end: its vectors are {np.asarray(box, float).tolist()} A",
             remedy=f"{REPAIR}; a system without a box has none in its file",
         )
 

@@ -4,26 +4,19 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 
-from hpcfit.config import ExperimentConfig, SourceConfig
-from hpcfit.physics.scattering import orthogonalization
-from hpcfit.prepare.particles import agreed_content, open_source
-from hpcfit.prepare.sources import Entry
-from hpcfit.store.shard import ShardPlan
-from hpcfit.testsystems.water_dimer import write_topology
+from hpcfit.config import ExperimentConfig
 from tests.fuzz import plain_readers as plain
 from tests.fuzz.mutations import OF_BYTES, OF_TEXT, Mutation
+from tests.fuzz.of_programs import ROWS as OF_PROGRAMS
 from tests.fuzz.tables_and_structures import ROWS
+from tests.fuzz.waters import CELL, ELEMENTS, MANY, frames, prepared
 
 Found = plain.Found
-ELEMENTS = ("O", "H", "H") * 2
-MANY = ("O", "H", "H") * 5
-CELL = (12.0, 13.0, 14.0, 90.0, 80.0, 90.0)
-WATER = np.array([[0.0, 0, 0], [0.9572, 0, 0], [-0.24, 0.9266, 0]])
 
 
 class Format(NamedTuple):
@@ -38,55 +31,7 @@ class Format(NamedTuple):
     mutations: tuple[Mutation, ...]
 
 
-class Frames(NamedTuple):
-    """positions [T, n, 3] A, forces [T, n, 3] kJ/mol/A, box [3, 3] A."""
-
-    positions: np.ndarray
-    forces: np.ndarray
-    box: np.ndarray
-
-
-def frames(elements=ELEMENTS, count=3) -> Frames:
-    """Waters that move."""
-    rng, n = np.random.default_rng(5), len(elements)
-    places = np.array([[1.0, 2, 3], [5, 6, 7], [9, 2, 10], [3, 9, 2], [7, 10, 12]])[: n // 3]
-    still = (places[:, None] + WATER).reshape(n, 3)
-    positions = np.round(still + 0.05 * rng.normal(size=(count, n, 3)), 3)
-    return Frames(positions, np.round(200 * rng.normal(size=(count, n, 3)), 4), np.round(orthogonalization(CELL).T, 6))
-
-
 # ---- trajectories ---------------------------------------------------------------------------------------------------
-
-
-def _prepared(file: str, forces: bool = False, waters: int = 0, **keys: Any) -> Callable[[Path], Found]:
-    """A reader of all frames, as `hpcfit prepare` reads and stores them. waters: of its topology, where it needs one;
-    keys: of its source beside these."""
-
-    def read(folder: Path) -> Found:
-        named = {"arrays" if file.endswith(".npz") else "trajectory": [str(folder / file)]} | keys
-        if waters:
-            named["topology"] = folder / "topology.pdb"
-            if not named["topology"].exists():
-                write_topology(named["topology"], waters, frames(MANY).positions[0])
-        source = open_source(forces, None, Entry(SourceConfig(**named), folder / file))
-        found = list(source.frames(0, source.n_frames))
-        content = agreed_content("forces" if forces else "positions", [source], lambda _: None)
-        plan = ShardPlan(file, file, "", str(source.path), 0, 0, len(found), "")
-        with h5py.File("shard", "w", driver="core", backing_store=False) as shard:
-            content.write(shard, plan, 0, found)  # which refuses what no frame can be
-        none = np.full((3, 3), np.nan)
-        arrays = {"positions": [frame.positions for frame in found],
-                  "box": [none if frame.box is None else frame.box for frame in found]}  # fmt: skip
-        for name in ("forces", "time", "step"):
-            values = [getattr(frame, name) for frame in found]
-            if any(value is not None for value in values):
-                arrays[name] = [np.nan if value is None else value for value in values]
-        if not waters:
-            arrays["elements"] = source.reader.topology.elements
-        arrays["pbc"] = [frame.pbc for frame in found]
-        return {name: np.array(values) for name, values in arrays.items()}
-
-    return read
 
 
 def _by_mdanalysis(file: str, elements: tuple[str, ...] = ELEMENTS, forces: bool = False) -> Callable[[Path], None]:
@@ -444,7 +389,7 @@ def _leaves(value, place=""):
 FORMATS = {
     one.name: one
     for one in (
-        *(Format(*row) for row in ROWS),
+        *(Format(*row) for row in (*ROWS, *OF_PROGRAMS)),
         Format("config", "config.toml", _config(CONFIG), _read_config, _plain_config, OF_TEXT),
         Format("config of forces", "config.toml", _config(FORCE_MAP), _read_config, _plain_config, OF_TEXT),
         Format("shard of forces", "store/a.h5", _force_store, _read_force_store, None, OF_BYTES),
@@ -460,21 +405,21 @@ FORMATS = {
             "arrays",
             "run.npz",
             _arrays,
-            _prepared("run.npz", forces=True, waters=2, length_unit="A", energy_unit="kJ/mol"),
+            prepared("run.npz", forces=True, waters=2, length_unit="A", energy_unit="kJ/mol"),
             _plain_arrays,
             OF_BYTES,
         ),
-        Format("XDATCAR", "XDATCAR", _xdatcar, _prepared("XDATCAR"), plain.xdatcar, OF_TEXT),
-        Format("extxyz", "run.extxyz", _extxyz, _prepared("run.extxyz", forces=True), plain.extxyz, OF_TEXT),
-        Format("PDB", "run.pdb", _pdb, _prepared("run.pdb"), plain.pdb, OF_TEXT),
-        Format("DCD", "run.dcd", _by_mdanalysis("run.dcd"), _prepared("run.dcd", waters=2), plain.dcd, OF_BYTES),
-        Format("XTC", "run.xtc", _by_mdanalysis("run.xtc", MANY), _prepared("run.xtc", waters=5), plain.xtc, OF_BYTES),
-        Format("XTC of few", "run.xtc", _by_mdanalysis("run.xtc"), _prepared("run.xtc", waters=2), plain.xtc, OF_BYTES),
+        Format("XDATCAR", "XDATCAR", _xdatcar, prepared("XDATCAR"), plain.xdatcar, OF_TEXT),
+        Format("extxyz", "run.extxyz", _extxyz, prepared("run.extxyz", forces=True), plain.extxyz, OF_TEXT),
+        Format("PDB", "run.pdb", _pdb, prepared("run.pdb"), plain.pdb, OF_TEXT),
+        Format("DCD", "run.dcd", _by_mdanalysis("run.dcd"), prepared("run.dcd", waters=2), plain.dcd, OF_BYTES),
+        Format("XTC", "run.xtc", _by_mdanalysis("run.xtc", MANY), prepared("run.xtc", waters=5), plain.xtc, OF_BYTES),
+        Format("XTC of few", "run.xtc", _by_mdanalysis("run.xtc"), prepared("run.xtc", waters=2), plain.xtc, OF_BYTES),
         Format(
             "TRR",
             "run.trr",
             _by_mdanalysis("run.trr", forces=True),
-            _prepared("run.trr", forces=True, waters=2),
+            prepared("run.trr", forces=True, waters=2),
             plain.trr,
             OF_BYTES,
         ),
@@ -482,7 +427,7 @@ FORMATS = {
             "NetCDF",
             "run.nc",
             _by_mdanalysis("run.nc", forces=True),
-            _prepared("run.nc", waters=2),
+            prepared("run.nc", waters=2),
             plain.netcdf,
             OF_BYTES,
         ),
@@ -490,7 +435,7 @@ FORMATS = {
             "H5MD",
             "run.h5md",
             _h5md,
-            _prepared("run.h5md", forces=True, waters=2),
+            prepared("run.h5md", forces=True, waters=2),
             plain.h5md,
             OF_BYTES,
         ),

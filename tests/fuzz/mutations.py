@@ -7,7 +7,7 @@ import numpy as np
 Mutation = Callable[[bytes, np.random.Generator], bytes]
 
 NUMBERS = (b"nan", b"inf", b"-inf", b"-1", b"0", b"1e300", b"1e400", b"-7.5", b"999999999999999999999999", b"", b"abc",
-           b"1,5", b"0x10", b"1e-300", b"2147483648", b"**********", b"-")  # fmt: skip
+           b"1,5", b"0x10", b"1e-300", b"2147483648", b"**********", b"-", b"1_0")  # fmt: skip
 WORDS = (b"\x00", b"\x1b[31m", b"\xff\xfe", b"\xc3", b"\r", b"\t", b" ", b"\"", b"'", b"#", b"=", b"[", b"\xef\xbb\xbf",
          "é".encode(), b"\x85", b"\n\n")  # fmt: skip
 INTEGERS = (0, 1, -1, 2**31 - 1, -(2**31), 2**24, 0x7F7F7F7F, 255)

@@ -533,7 +533,9 @@ def mtz(data: bytes) -> Found:
     order = {0x44: "<", 0x11: ">"}[data[8]]
     (start,) = struct.unpack(f"{order}i", data[4:8])
     head = data[4 * (start - 1) :]
-    records = [head[k : k + 80].decode("ascii") for k in range(0, len(head), 80)]
+    records = [head[k : k + 80].decode("latin-1") for k in range(0, len(head), 80)]
+    records = records[: next(k for k, one in enumerate(records) if one.split() == ["END"]) + 1]
+    assert all(one.isprintable() and one.isascii() for one in records)
     assert records[0].startswith("VERS")
     n_columns, n_rows = next(map(int, one.split()[1:3]) for one in records if one.startswith("NCOL"))
     labels = [one.split()[1] for one in records if one.startswith("COLUMN")]

@@ -9,7 +9,8 @@ import pytest
 
 from hpcfit.errors import InputError
 from hpcfit.readers import dcd_files, gromacs_files, h5md_files
-from hpcfit.readers.positions import cell_of, open_positions
+from hpcfit.readers.cells import cell_of
+from hpcfit.readers.positions import open_positions
 from hpcfit.readers.trajectory import open_trajectory
 from hpcfit.store.frame import Topology
 

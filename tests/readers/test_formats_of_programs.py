@@ -13,8 +13,9 @@ from ase import Atoms
 from hpcfit.errors import InputError
 from hpcfit.readers import lammps_dumps
 from hpcfit.readers.ase_files import Given
+from hpcfit.readers.cells import cell_of
 from hpcfit.readers.elements import WATER, elements_of_atoms, named
-from hpcfit.readers.positions import cell_of, open_positions, read_topology
+from hpcfit.readers.positions import open_positions, read_topology
 from hpcfit.readers.topology import read_atoms, read_particles
 from hpcfit.readers.trajectory import open_trajectory
 from hpcfit.store.frame import Topology
@@ -163,7 +164,8 @@ def test_what_a_dump_lacks_is_said(tmp_path, truth):
 
 def test_a_data_file_of_lammps_names_atoms_by_their_masses(tmp_path):
     (tmp_path / "run.data").write_text(
-        "LAMMPS data file\n\n3 atoms\n1 bonds\n\n-1.0 9.0 xlo xhi\n0 8 ylo yhi\n0 7 zlo zhi\n2.0 0.0 1.0 xy xz yz\n\n"
+        "LAMMPS data file\n\n3 atoms\n3 atom types\n1 bonds\n\n"
+        "-1.0 9.0 xlo xhi\n0 8 ylo yhi\n0 7 zlo zhi\n2.0 0.0 1.0 xy xz yz\n\n"
         "Masses\n\n1 15.9994 # O\n2 1.008\n3 22.9898\n\nAtoms # full\n"
         "\n12 1 2 0.4 1.0 0 0 0 0 1\n11 1 1 -.8 0.1 0 0 0 0 0"
         "\n15 2 3 1.0 3.0 3 3 0 0 0\n\nBonds\n\n1 1 11 12\n"

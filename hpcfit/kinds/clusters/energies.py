@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError, check_is_file
+from hpcfit.readers.tables import strict_number
 
 
 class Energies(NamedTuple):
@@ -31,7 +32,7 @@ def read_energies(path: Path) -> Energies:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            rows.append([float(word) for word in line.split()[1:5]])
+            rows.append([strict_number(word) for word in line.split()[1:5]])
         except ValueError:
             rows.append([])
         if len(rows[-1]) < 4 or not np.all(np.isfinite(rows[-1])):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcfit.errors import InputError, check_is_file
+from hpcfit.readers.tables import strict_number
 
 FRAME = "frame"
 
@@ -76,7 +77,7 @@ def _rows(file: str, reader: csv.DictReader) -> Iterator[tuple[int, dict[str, st
 
 def _number(file: str, frame: int, name: str, text: str | None) -> float:
     try:
-        value = float(text)
+        value = strict_number(text)
     except (ValueError, TypeError):
         value = np.nan
     if not np.isfinite(value):

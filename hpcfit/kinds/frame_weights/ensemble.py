@@ -10,9 +10,9 @@ import numpy as np
 
 from hpcfit.errors import InputError
 from hpcfit.log import logger
+from hpcfit.readers.cells import cell_of
 from hpcfit.readers.gromacs_files import write_xtc
 from hpcfit.readers.pdb_columns import Model, write_pdb
-from hpcfit.readers.positions import cell_of
 from hpcfit.runs.files import RunFiles
 from hpcfit.runs.hdf5 import texts
 from hpcfit.runs.wanted import Wanted

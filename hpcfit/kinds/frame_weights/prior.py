@@ -13,6 +13,7 @@ import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError, check_is_file
+from hpcfit.readers.tables import strict_number
 from hpcfit.store.catalog import Block, Store
 
 
@@ -64,7 +65,7 @@ def _from_file(path: Path, ids: np.ndarray) -> np.ndarray:
     check_is_file(path, "[problem] prior", "give a CSV file, or 'uniform'")
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = [(int(row["frame"]), float(row["weight"])) for row in csv.DictReader(file)]
+            rows = [(int(row["frame"]), strict_number(row["weight"])) for row in csv.DictReader(file)]
     except OSError as error:
         raise InputError(f"[problem] prior {path}: {error.strerror}", remedy="give a CSV file, or 'uniform'") from None
     except (KeyError, ValueError, TypeError, csv.Error) as error:
