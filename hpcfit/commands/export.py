@@ -28,4 +28,5 @@ def run_export(folder: Path, file: Path, **options: Any) -> None:
         )
     wanted = Wanted(**options)
     wanted.check_is_free(file)
-    kind.part("export")(run, file, wanted)
+    with run.understood(file.name):
+        kind.part("export")(run, file, wanted)

@@ -50,7 +50,8 @@ def _result(run: RunFiles) -> Sequence[str]:
     if not run.finished:
         return ["has not ended"]
     kind = kind_named(run.kind).of(run.config.get("problem", {}) | {"kind": run.kind})
-    return kind.part("headline")(run.metrics)
+    with run.understood("a headline"):
+        return kind.part("headline")(run.metrics)
 
 
 def differences(folder: Path, runs: Sequence[RunFiles]) -> Iterator[str]:

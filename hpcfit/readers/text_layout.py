@@ -154,9 +154,15 @@ def _check_head(path: Path, at: int, lines: Sequence[str]) -> int:
 
 def _check_outcar(path: Path, lines: Sequence[str]) -> None:
     """Each table of positions and forces has a row of six numbers for each ion, and a cell before it."""
-    ions = next((at for at, line in enumerate(lines) if "ions per type" in line), None)
-    if ions is None:
+    starts = [at for at, line in enumerate(lines) if "ions per type" in line]
+    if not starts:
         return  # ASE says what is missing
+    if len(starts) > 1:
+        raise _wrong(path, starts[1], lines, "another run begins here: give each OUTCAR as a file of its own")
+    named = [line.split()[1:4] for line in lines if "POTCAR:" in line]
+    if named[: len(named) // 2] != named[len(named) // 2 :]:  # VASP lists its elements twice
+        raise _wrong(path, starts[0], lines, f"the elements above are not listed twice alike (POTCAR:): {named}")
+    ions = starts[0]
     words = lines[ions].partition("=")[2].split()
     if not words or not all(map(str.isdecimal, words)):
         raise _wrong(path, ions, lines, "the numbers of ions are to stand here")

@@ -59,8 +59,9 @@ def _built(run_directory: Path, contents: Contents) -> tuple[RunFiles, list[Sect
     for name in contents.files if run.finished else ():
         run.path(name)  # a missing file is said before any figure is drawn
     builders = contents.finished if run.finished else contents.unfinished
-    first, *others = [section for build in builders if (section := build(run)) is not None]
-    return run, [first, *_warnings(run), *others]
+    with run.understood("a report"):
+        first, *others = [section for build in builders if (section := build(run)) is not None]
+        return run, [first, *_warnings(run), *others]
 
 
 def _warnings(run: RunFiles) -> list[Section]:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.log import logger
 from hpcfit.runs.hdf5 import opened
 from hpcfit.runs.history import AGAIN, History, read_history
 from hpcfit.runs.study import STUDY, StudyProgress, read_study
@@ -49,6 +50,20 @@ class RunFiles:
 
     def __init__(self, directory: Path):
         self.directory = Path(directory)
+        self._asked: dict[str, None] = {}  # names of files that were read, in their order
+
+    @contextlib.contextmanager
+    def understood(self, what: str) -> Iterator[None]:
+        """Turn what a file with other values than a run writes leads to into an InputError; what: that is not made."""
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            logger.debug("%s of %s", what, self.directory, exc_info=True)
+            said = f"{type(error).__name__}: {(str(error) or repr(error)).splitlines()[0]}"
+            raise InputError(
+                f"{what} cannot be made of {self.directory}: {said}; of its files were read {', '.join(self._asked)}",
+                remedy=f"if one of them is not as the run wrote it, restore it, or {AGAIN}",
+            ) from error
 
     def has(self, name: str) -> bool:
         """True where a file is there."""
@@ -60,6 +75,7 @@ class RunFiles:
             raise InputError(f"run directory {self.directory} does not exist", remedy="give the directory of a run")
         if not self.has(name):
             raise InputError(f"run directory {self.directory} has no {name}: the run is not complete", remedy=AGAIN)
+        self._asked[name] = None
         return self.directory / name
 
     def checked_rows(self, name: str, columns: tuple[str, ...]) -> list[list[str]]:

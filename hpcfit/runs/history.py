@@ -45,7 +45,10 @@ def read_history(path: Path) -> History:
     A last line cut by a kill is left out; of an evaluation computed again after a resume the later row counts.
     """
     rows, notes = {}, []
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text: {error}", remedy=AGAIN) from None
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)

@@ -69,6 +69,42 @@ def test_a_report_on_a_disk_that_fills_up_leaves_the_one_that_was_there(hpcfit, 
     assert_whole_files(disk)
 
 
+@pytest.mark.parametrize("room", ROOM)
+@pytest.mark.parametrize("name", ["map.mtz", "map.nxs", "map.lat"])
+def test_a_map_that_is_exported_to_a_disk_that_fills_up(hpcfit, fitted, disk, room, name):
+    filled(disk, room)
+    done = hpcfit("export", fitted, disk / name, apart=True)
+    if done.returncode:
+        assert_one_clear_error(done, ["cannot write", name, "No space left on device"])
+        assert not (disk / name).exists()
+    assert_whole_files(disk)
+    (disk / "ballast").unlink()
+    if done.returncode:
+        assert hpcfit("export", fitted, disk / name).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.programs
+@pytest.mark.nightly
+@pytest.mark.parametrize("room", [one.values[0] for one in ROOM])
+@pytest.mark.parametrize("words", [["sweep", "--grid", "problem.theta=0.1,0.2"], ["scaling", "--ranks", "1"]],
+                         ids=lambda words: words[0])  # fmt: skip
+def test_many_runs_on_a_disk_that_fills_up(hpcfit, two_sources, disk, room, words):
+    filled(disk, room)
+    command, *options = words
+    short = ["--steps", "1", "--repeats", "1"] if command == "scaling" else sets("optimizer.max_steps=2")
+    words = [command, two_sources, *options, "--directory", disk / "runs", *short]
+    done = hpcfit(*words, apart=True)
+    if done.returncode:
+        assert done.returncode in (1, 2), done.stderr
+        assert "Traceback" not in done.stderr
+        assert "No space left on device" in done.stderr
+    assert not list(disk.rglob("*.tmp"))  # a worker that was ended leaves its lock, which the next call takes over
+    (disk / "ballast").unlink()
+    again = hpcfit(*words, apart=True)
+    assert again.returncode == 0, again.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.programs
 @pytest.mark.parametrize("room", ROOM)

@@ -192,6 +192,44 @@ def _plain_vasprun(data: bytes) -> Found:
     return _frames(found) | {"elements": np.array(elements)}
 
 
+def _write_outcar(folder: Path) -> None:
+    what, order = frames(), [0, 3, 1, 2, 4, 5]
+    lines = [" vasp.6.4.2", " POTCAR:    PAW_PBE O 08Apr2002", " POTCAR:    PAW_PBE H 15Jun2001"] * 2
+    lines += ["   ions per type =               2   4", "   ISPIN  =      1    spin polarized calculation?"]
+    lines += ["--- Iteration      1(   1)  ---"]
+    for positions, forces in zip(what.positions[:, order], what.forces[:, order] / EV):
+        lines += ["      direct lattice vectors                 reciprocal lattice vectors"]
+        lines += ["".join(f"{number:13.9f}" for number in (*row, 0, 0, 0)) for row in what.box]
+        lines += ["", " POSITION                                       TOTAL-FORCE (eV/Angst)", " " + 60 * "-"]
+        lines += ["".join(f"{number:14.6f}" for number in (*x, *f)) for x, f in zip(positions, forces)]
+        lines += [" " + 60 * "-", "", "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)", "  " + 40 * "-"]
+        lines += ["  free  energy   TOTEN  =       -17.1 eV", ""]
+        lines += ["  energy  without entropy=      -17.1  energy(sigma->0) =      -17.1", ""]
+    (folder / "OUTCAR").write_text("\n".join(lines))
+
+
+def _plain_outcar(data: bytes) -> Found:
+    """A cell, a table of as many rows as there are ions, and an energy, again and again."""
+    lines = io.StringIO(data.decode("utf-8", "replace"), newline=None).read().split("\n")
+    potentials = [line.split()[2] for line in lines if "POTCAR:" in line]
+    (counts,) = [line.partition("=")[2].split() for line in lines if "ions per type" in line]
+    half = potentials[: len(potentials) // 2]
+    assert half == potentials[len(half) :]
+    elements = [one for one, count in zip(half, counts, strict=True) for _ in range(_integer(count))]
+    n, cell, found = len(elements), None, []
+    for at, line in enumerate(lines):
+        if "direct lattice vectors" in line:
+            cell = np.array([[_float(word) for word in row.split()[:3]] for row in lines[at + 1 : at + 4]])
+        elif "TOTAL-FORCE (eV/Angst)" in line:
+            rows = np.array([[_float(word) for word in row.split()] for row in lines[at + 2 : at + 2 + n]])
+            assert rows.shape == (n, 6)
+            assert set(lines[at + 2 + n].strip()) == {"-"}
+            found.append({"positions": rows[:, :3], "forces": rows[:, 3:] * EV, "box": cell, "elements": elements})
+            cell = None
+    assert all(one["box"].shape == (3, 3) for one in found)
+    return _of_one_composition(found)
+
+
 def _write_models(folder: Path) -> None:
     names = ("group_PDB", "id", "type_symbol", "label_atom_id", "label_comp_id", "label_asym_id", "label_seq_id",
              "Cartn_x", "Cartn_y", "Cartn_z", "pdbx_PDB_model_num")  # fmt: skip
@@ -436,6 +474,7 @@ ROWS = (
     ("forces of CP2K", "water-frc-1.xyz", _write_cp2k, _CP2K, _plain_cp2k_forces, OF_TEXT),
     ("boxes of CP2K", "water-1.cell", _write_cp2k, _CP2K, _plain_cp2k_cells, OF_TEXT),
     ("vasprun.xml", "vasprun.xml", _write_vasprun, prepared("vasprun.xml", forces=True), _plain_vasprun, OF_TEXT),
+    ("OUTCAR", "OUTCAR", _write_outcar, prepared("OUTCAR", forces=True), _plain_outcar, OF_TEXT),
     ("models of mmCIF", "models.cif", _write_models, prepared("models.cif"), _plain_models, OF_TEXT),
     ("arrays of DeePMD", "water/set.000/coord.npy", _write_deepmd, _read_deepmd, _plain_coordinates, OF_BYTES),
     ("GRO", "run.gro", _write_gro, _read_topology("run.gro", "names", "elements"), _plain_gro, OF_TEXT),

@@ -13,6 +13,7 @@ import pytest
 from tests.command import HPCFIT, ROOT, WIDE, sets
 from tests.commands.test_pipeline import tables, write_map
 from tests.prepare.test_prepare_faults import CELL, write_trajectory
+from tests.simulation.simulations import EDGE, write_springs
 
 pytestmark = [pytest.mark.programs, pytest.mark.slow]
 
@@ -38,16 +39,28 @@ OF_DASK = [  # with the least number of ports: of a scheduler, a nanny, a worker
     (("sweep", "prepare.toml", "--grid", "problem.theta=0.1", "--directory", "sweep"), 5),
     (("store", "verify", "store", "--cluster", "prepare.toml"), 5),
 ]
+OF_SIMULATIONS = [
+    (("simulate", "simulated/config.toml"), 5),
+    (("pipeline", "simulated/config.toml", "--ranks", "1"), 5),
+    (("scaling", "fit.toml", "--ranks", "1", "--directory", "series", "--repeats", "1", "--steps", "1"), 0),
+]
 
 
 @pytest.fixture(scope="module")
 def listened(tmp_path_factory):
     """Runs a command in a folder with a config; the addresses at which its processes have listened."""
+    pytest.importorskip("openmm")
     folder = tmp_path_factory.mktemp("ports")
     write_trajectory(folder / "a.xyz", n_frames=70)
     write_map(folder / "map.npz", CELL)
     (folder / "fit.toml").write_text(tables('trajectory = "a.xyz"'))
     (folder / "prepare.toml").write_text(tables('trajectory = "a.xyz"') + CLUSTER)
+    (folder / "simulated").mkdir()
+    keys = {"atoms": 20, "frames": 6, "piece": 3, "replicas": 1, "interval": 0.02, "equilibration": 0.02}
+    simulated = write_springs(folder / "simulated", **keys)
+    write_map(folder / "simulated/map.npz", (EDGE / 2,) * 3 + (90.0,) * 3)
+    fit = tables('trajectory = "trajectories/springs*"', supercell=2)
+    simulated.write_text(simulated.read_text() + fit + CLUSTER)
     (folder / "recorder").mkdir()
     (folder / "recorder/sitecustomize.py").write_text(RECORDER)
     before = {"PYTHONPATH": f"{folder / 'recorder'}:{ROOT}", "LISTENED": str(folder / "listened")}
@@ -73,5 +86,16 @@ def test_each_command_listens_nowhere_or_on_loopback(listened):
     for words in SILENT:
         assert listened(*words) == [], words
     for words, least in others:
-        assert len(found := listened(*words)) >= least, words
-        assert all(host.startswith("127.") for host, _ in found), (words, found)
+        on_loopback(listened, words, least)
+
+
+@pytest.mark.nightly
+def test_simulations_and_series_listen_on_loopback_or_nowhere(listened):
+    for words, least in OF_SIMULATIONS:
+        on_loopback(listened, words, least)
+
+
+def on_loopback(listened, words: tuple[str, ...], least: int) -> None:
+    """A command opens so many ports or more, all of them on 127.*."""
+    assert len(found := listened(*words)) >= least, words
+    assert all(host.startswith("127.") for host, _ in found), (words, found)
