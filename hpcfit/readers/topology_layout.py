@@ -84,3 +84,17 @@ def _check_prmtop(lines: list[str]) -> None:
             raise ValueError(f"its section {name} has {len(fields or [])} of {expected} fields")
         if not text and None in map(number, fields):
             raise ValueError(f"its section {name} has a field that is no number")
+
+
+def _check_psf(lines: list[str]) -> None:
+    """Raise ValueError unless atoms and bonds are as many as the titles of their sections say."""
+    for name, per_line in (("!NATOM", True), ("!NBOND", False)):
+        at = next((number for number, line in enumerate(lines) if name in line), None)
+        if at is None:
+            raise ValueError(f"it has no section {name}: was it copied whole?")
+        there = itertools.takewhile(lambda line: line.strip() and "!" not in line, lines[at + 1 :])
+        words = [line.split() for line in there]
+        found = len(words) if per_line else sum(map(len, words)) // 2
+        announced = lines[at].split()[0]
+        if not announced.isdecimal() or int(announced) != found:
+            raise ValueError(f"its section {name} announces {announced} and has {found}")
