@@ -22,9 +22,15 @@ def disk(tmp_path):
         yield folder
 
 
-def filled(disk, room):
+@pytest.fixture
+def large_disk(tmp_path):
+    with mounted(tmp_path / "disk", "size=15000k") as folder:
+        yield folder
+
+
+def filled(disk, room, size=1_536_000):
     """Leave so much room, in whole pages."""
-    (disk / "ballast").write_bytes(bytes((1_536_000 - room) // 4096 * 4096))
+    (disk / "ballast").write_bytes(bytes((size - room) // 4096 * 4096))
 
 
 def assert_whole_files(folder):
@@ -89,8 +95,9 @@ def test_a_map_that_is_exported_to_a_disk_that_fills_up(hpcfit, fitted, disk, ro
 @pytest.mark.parametrize("room", [one.values[0] for one in ROOM])
 @pytest.mark.parametrize("words", [["sweep", "--grid", "problem.theta=0.1,0.2"], ["scaling", "--ranks", "1"]],
                          ids=lambda words: words[0])  # fmt: skip
-def test_many_runs_on_a_disk_that_fills_up(hpcfit, two_sources, disk, room, words):
-    filled(disk, room)
+def test_many_runs_on_a_disk_that_fills_up(hpcfit, two_sources, large_disk, room, words):
+    disk = large_disk
+    filled(disk, 5 * room, 15_360_000)
     command, *options = words
     short = ["--steps", "1", "--repeats", "1"] if command == "scaling" else sets("optimizer.max_steps=2")
     words = [command, two_sources, *options, "--directory", disk / "runs", *short]
