@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +23,8 @@ from hpcfit.workflow import slurm
 from hpcfit.workflow.jobs.job import Job, literally, render
 from hpcfit.workflow.jobs.site import Site
 from hpcfit.workflow.launch import child_environment, hpcfit_command
+
+LEAST_FREE = 4096  # bytes of a disk, below which it is full
 
 
 class Point(NamedTuple):
@@ -182,6 +187,8 @@ def _measure(series: Series, point: Point) -> None:
 
 def _end_of(log: Path, lines: int = 12) -> str:
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else "(there is no such file)"
+    if not text.strip() and shutil.disk_usage(log.parent).free < LEAST_FREE:
+        text = f"(nothing was written: {os.strerror(errno.ENOSPC)})"
     return "\n".join("  " + line for line in text.splitlines()[-lines:])
 
 
