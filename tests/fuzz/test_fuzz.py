@@ -17,7 +17,7 @@ from tests.command import ROOT
 from tests.fuzz.formats import FORMATS
 
 GOOD = ("refused", "same", "confirmed")
-OF_EACH = 70  # inputs of a format, nightly
+OF_EACH = 400  # inputs of a format, nightly
 
 
 def fuzzed(jobs: list[tuple[str, int]], folder: Path) -> list[dict]:
@@ -46,7 +46,7 @@ def bad(found: list[dict]) -> list[str]:
 
 
 def test_a_few_inputs_of_each_format(tmp_path):
-    jobs = [(name, seed) for name in FORMATS for seed in range(2)]
+    jobs = [(name, seed) for name in FORMATS for seed in range(10)]
     found = bad(fuzzed(jobs, tmp_path))
     assert not found, "\n\n".join(found)
 
@@ -55,7 +55,7 @@ def test_a_few_inputs_of_each_format(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_many_inputs(tmp_path, name):
-    found = bad(fuzzed([(name, seed) for seed in range(2, 2 + OF_EACH)], tmp_path))
+    found = bad(fuzzed([(name, seed) for seed in range(10, 10 + OF_EACH)], tmp_path))
     assert not found, "\n\n".join(found)
 
 
