@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfit.config.observables.averages import PLACES
+from hpcfit.config.observables.averages import HDF5, PLACES
 from hpcfit.errors import InputError
+from hpcfit.observables.bioen import ScaledTable, open_scaled, refuse_pickle
 from hpcfit.readers.boundary import reading
 from hpcfit.readers.tables import CSV, NPY, NumberTable, number, open_table
 
@@ -34,10 +35,13 @@ class TextTable(NamedTuple):
         return _read(self.path, self.names)[chosen]
 
 
-def open_calculated(path: Path, names: Sequence[str], labelled: bool) -> NumberTable | TextTable:
+def open_calculated(path: Path, names: Sequence[str], labelled: bool) -> NumberTable | TextTable | ScaledTable:
     """Open a table of numbers of frames. names: of the data it should have, in their order; labelled: whether these
     are more than numbers of rows, so that a head which says others is an error. Raises InputError with file and line.
     """
+    refuse_pickle(path)
+    if path.suffix in HDF5:
+        return open_scaled(path)
     if path.suffix in (CSV, NPY):
         table = open_table(path)
         if labelled:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcfit.config.observables.averages import AveragedConfig
+from hpcfit.config.observables.averages import HDF5, AveragedConfig
 from hpcfit.config.observables.experiments import CurveConfig
 from hpcfit.errors import InputError
 from hpcfit.observables.averages import Adjusted, Data
+from hpcfit.observables.bioen import read_scaled, refuse_pickle
 from hpcfit.observables.calculated import TextTable, open_calculated
 from hpcfit.observables.measured import SIDES
 from hpcfit.observables.readers import Measurements, read_measurements
@@ -174,9 +175,13 @@ def stores_of(tables: Sequence[DataTables]) -> dict[str, str]:
 
 
 def _open_measured(config: AveragedConfig) -> Measurements:
-    """A table of two columns, or text; bounds that the config gives are those of all data."""
+    """A table of two columns, HDF5, or text; bounds that the config gives are those of all data."""
     path = config.measured
-    found = _of_table(path) if path.suffix in (CSV, NPY) else read_measurements(path)
+    refuse_pickle(path)
+    if path.suffix in HDF5:
+        found = read_scaled(path)
+    else:
+        found = _of_table(path) if path.suffix in (CSV, NPY) else read_measurements(path)
     if config.bound is None:
         return found
     if np.any(found.bound):

@@ -11,12 +11,14 @@ from hpcfit.config.observables.measured import Name
 from hpcfit.config.table import FilePath, Integer, Table, Whole, relative_to_config
 
 PLACES = ("{name}", "{frame}")  # in a path: a file for each datum, or for each frame
+HDF5 = (".h5", ".hdf5")  # of BioEn: measured and calculated numbers over their sigmas in one file
 
 
 class AveragedConfig(Table):
     """A set of data: numbers of each frame [T, M], whose averages are compared with M measurements.
 
-    calculated: .npy or .csv [T, M], BME's text or its archive, or BioEn's files, a path with {name} or {frame} in it.
+    calculated: .npy or .csv [T, M], BME's text or its archive, or BioEn's files, a path with {name} or {frame} in it;
+    or BioEn's HDF5, which is then measured as well.
     torsions: rad, of which a ``curve`` makes couplings. positions: a store of them, of which an ``observable`` of some
     ``atoms`` is computed, in A. measured: .npy or .csv [M, 2] of value and sigma, or the text
     of ``observables.readers``. power: of distances. compared: these, or intensities r^-power; None: intensities of
@@ -67,6 +69,24 @@ class AveragedConfig(Table):
             raise ValueError(f"data '{self.name}': power = {self.power} is of distances, and has no effect on torsions")
         if self.groups is not None and self.held_out:
             raise ValueError(f"data '{self.name}': groups are of data that are fitted, and have no effect on held_out")
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_over_sigmas(self) -> AveragedConfig:
+        given = [path for path in (self.measured, self.calculated, self.torsions) if path and path.suffix in HDF5]
+        if not given:
+            return self
+        if self.calculated != self.measured:
+            raise ValueError(
+                f"data '{self.name}': {given[0].name} holds measured and calculated numbers over their sigmas: give it"
+                " as both measured and calculated"
+            )
+        if self.power is not None or self.adjusted not in (None, "scale"):
+            what = "power" if self.power is not None else f"adjusted = '{self.adjusted}'"
+            raise ValueError(
+                f"data '{self.name}': {what} needs numbers that are not over their sigmas, as those of"
+                f" {given[0].name} are: give them in text, .npy or .csv, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -351,6 +351,10 @@ class Study:
         """Summed weight of each group of frames; w: [all blocks, 64]."""
         return _sums(self.case.groups.number, w, len(self.case.groups.names))
 
+    def shares(self, fitted: Fitted) -> dict[str, float]:
+        """Summed weight of each group of frames in a fit, by the group's name."""
+        return dict(zip(self.case.groups.names, self.group_sums(self.weights(fitted, self._rows)).tolist()))
+
     def source_sums(self, w: np.ndarray) -> np.ndarray:
         """Summed weight of each source."""
         return _sums(self._source_numbers(), w, len(self.source_names))
@@ -402,7 +406,9 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
         fits.warn(few_orbits(int(np.sum(case.chosen.fitted)), case.config.problem.n_folds))
         rows, curve = work.over_thetas(work.without_details(start, best), best)
         if len(thetas) > 1:
-            found["l_curve"] = [{"theta": value, **curve[value].metrics} for value in thetas[::-1]]
+            found["l_curve"] = [
+                {"theta": value, "groups": work.shares(curve[value]), **curve[value].metrics} for value in thetas[::-1]
+            ]
             theta = rows[choose_theta(rows)]["theta"]
             best = curve.get(theta, best)
         found["cross_validation"] = rows
@@ -435,7 +441,7 @@ def _start_rows(work: Study, fits: list[Fitted]) -> list[dict[str, Any]]:
         best = w if best is None else best
         about = {
             "start": fitted.name.removeprefix("start "),
-            "groups": dict(zip(work.case.groups.names, work.group_sums(w).tolist())),
+            "groups": work.shares(fitted),
             "distance": float(np.abs(w - best).sum() / 2),
             "stopped": fitted.stopped,
         }

@@ -162,6 +162,7 @@ def test_theta_is_chosen_by_the_table_that_is_reported(by_default):
     # The more the prior weights cost to leave, the nearer the fit stays to them.
     divergences = [row["kl"] for row in metrics["l_curve"]]
     assert divergences == sorted(divergences)
+    assert all(sum(row["groups"].values()) == pytest.approx(1) for row in metrics["l_curve"])
 
 
 @pytest.mark.slow
