@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hpcfit.statistics.blocks import mean_with_error
+from hpcfit.statistics.blocks import effective_frames, mean_with_error
+from hpcfit.statistics.resampling import blocks_per_source
 
 FEW_ORBITS = 100  # whose CC has a standard deviation of a tenth
 
@@ -91,6 +92,28 @@ def no_agreement(metrics: dict[str, float]) -> list[str]:
     return [
         f"{' and '.join(said)}: these frames say nothing of the map at any weights that were found. Check that the map"
         " is diffuse scattering of this crystal, and its indices and cell (`hpcfit check` tries other indexings)"
+    ]
+
+
+def short_blocks(x: np.ndarray, source: np.ndarray, names: list[str]) -> list[str]:
+    """A warning where the blocks of frames that resamples draw are shorter than the weights of their source remember:
+    what is drawn is then taken for independent and is not, and errors by frames are too small.
+
+    x: [T] weight over prior weight, what resamples change; source: [T] the number of each frame's source in ``names``,
+    the frames of one in the order of time.
+    """
+    frames = np.bincount(source, minlength=len(names))
+    block, independent = frames / blocks_per_source(source), effective_frames(x, source)
+    too_small = np.sqrt(frames / independent / block)  # of an error; NaN where x does not change
+    short = np.flatnonzero(too_small > 1)
+    if not len(short):
+        return []
+    worst = short[np.argmax(too_small[short])]
+    one = f"'{names[worst]}' has {frames[worst]} frames worth {independent[worst]:.1f} independent ones"
+    return [
+        f"the weights of {len(short)} of {len(names)} sources remember longer than a block of their resamples: {one}, drawn"
+        f" in blocks of {block[worst]:.1f}. Errors by frames of such a source are too small, by up to"
+        f" {too_small[worst]:.1f} times: give longer trajectories, or more of each label, which are drawn whole"
     ]
 
 

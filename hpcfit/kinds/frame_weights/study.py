@@ -30,6 +30,7 @@ from hpcfit.kinds.frame_weights.conclusions import (
     judged,
     lost_anisotropy,
     no_agreement,
+    short_blocks,
     theta_row,
     undecided,
 )
@@ -249,6 +250,14 @@ class Study:
             found.append(_drawn(self._rows, counts[self.fits.evaluate.grid.blocks]))
         return found
 
+    def short_blocks(self, final: Fitted) -> list[str]:
+        """A warning where weights remember longer than the blocks of frames that resamples draw."""
+        source = self._source_numbers()
+        held = source >= 0
+        w0 = np.exp(self.case.prior.log_weights(self.case.blocks))[held]
+        x = np.divide(self.weights(final, self._rows)[held], w0, out=np.zeros_like(w0), where=w0 > 0)
+        return short_blocks(x, source[held], self.source_names)
+
     def drop(self, final: Fitted, theta: float) -> Iterator[tuple[int, Fitted]]:
         """(frames, fit) of rounds, each without the frames of least weight in the one before, from uniform weights."""
         choice, rows, fitted = self.case.config.problem, self._rows, final
@@ -420,6 +429,8 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     fits.final(final, work.at(theta or 0.0))
     if case.config.problem.resamples and theta is not None and case.config.problem.weights != "binary":
         found["errors"] = errors(work, final, theta)
+        if "frames" in found["errors"]:
+            fits.warn(work.short_blocks(final))
         found["populations"] = work.populations(final, theta, curve)
     if case.config.problem.dropping_rounds:
         found["dropping"] = [{"frames": kept, **fitted.metrics} for kept, fitted in work.drop(final, theta or 0.0)]

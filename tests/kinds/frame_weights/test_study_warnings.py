@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from hpcfit.kinds.frame_weights.conclusions import collapsed, few_orbits, lost_anisotropy, no_agreement
+from hpcfit.kinds.frame_weights.conclusions import (
+    collapsed,
+    few_orbits,
+    lost_anisotropy,
+    no_agreement,
+    short_blocks,
+)
 
 PRIOR = [0.1, 0.4, 0.2, 0.3]  # of the folds, which differ by more than any fit changes them
 
@@ -49,3 +55,23 @@ def test_a_result_that_does_not_correlate_is_named():
     (said,) = no_agreement({"cc": -0.27, "cc_anisotropic": 0.1})
     assert said.startswith("the CC is -0.270: these frames say nothing")
     assert "without rings, is -0.010" in no_agreement({"cc": 0.9, "cc_anisotropic": -0.01})[0]
+
+
+def remembering(n: int, memory: float, seed: int) -> np.ndarray:
+    """Weights over prior weights [n] whose autocorrelation is memory^t: x(t + 1) = memory x(t) + noise, about 1."""
+    rng, x = np.random.default_rng(seed), np.zeros(n)
+    for t, noise in enumerate(0.1 * np.sqrt(1 - memory**2) * rng.normal(size=n - 1), 1):
+        x[t] = memory * x[t - 1] + noise
+    return 1 + x
+
+
+def test_blocks_shorter_than_the_memory_of_their_weights_are_said():
+    long, short, names = 200_000, 60, ["slow", "few", "flat"]
+    x = np.concatenate([remembering(long, 0.9, 1), remembering(short, 0.95, 3), np.ones(8)])
+    source = np.repeat([0, 1, 2], [long, short, 8])
+    (said,) = short_blocks(x, source, names)  # blocks of 20,000 frames, of 6 and of 2
+    assert "the weights of 1 of 3 sources remember longer than a block" in said
+    assert "'few' has 60 frames" in said
+    assert "blocks of 6.0" in said
+    assert short_blocks(x[:long], source[:long], names[:1]) == []
+    assert short_blocks(x[-8:], np.zeros(8, int), names[2:]) == []
