@@ -111,8 +111,8 @@ def short_blocks(x: np.ndarray, source: np.ndarray, names: list[str]) -> list[st
     worst = short[np.argmax(too_small[short])]
     one = f"'{names[worst]}' has {frames[worst]} frames worth {independent[worst]:.1f} independent ones"
     return [
-        f"the weights of {len(short)} of {len(names)} sources remember longer than a block of their resamples: {one}, drawn"
-        f" in blocks of {block[worst]:.1f}. Errors by frames of such a source are too small, by up to"
+        f"the weights of {len(short)} of {len(names)} sources remember longer than a block of their resamples: {one},"
+        f" drawn in blocks of {block[worst]:.1f}. Errors by frames of such a source are too small, by up to"
         f" {too_small[worst]:.1f} times: give longer trajectories, or more of each label, which are drawn whole"
     ]
 
