@@ -57,6 +57,10 @@ POPULATIONS = (
     "successive parts of each group. Theta: the fitted share less that of theta = 0. Resamples: their mean less the "
     "fit. Groups alone: the shares where nothing moves within groups, the limit of large theta.{undetermined}"
 )
+BESIDE_EXPERIMENTS = (
+    " Other experiments were fitted beside the map: averages are not biased by the variance of means as intensities "
+    "are, so that the bias of sampling of all data together is not known, and the total is the fitted share."
+)
 UNDETERMINED = " Not determined: alone {names} agree with the map no better than chance; no errors are given."
 INDEPENDENT = (
     " Independent: the number of frames n over the statistical inefficiency g = 1 + 2 Σ (1 − t/n) C(t) of the fitted "
@@ -105,7 +109,8 @@ def _sums_figure(run: FrameWeightsRun, what: str, rows: Sequence[tuple[str, floa
     from hpcfit.report.figures import Value, values_with_errors
 
     errors = [tuple(error_by(run.metrics, kind, what, name) for kind in KINDS_OF_ERRORS) for name, _, _ in rows]
-    marks = {row["group"]: (row["corrected"], row["without_theta"]) for row in run.metrics.get("populations", [])}
+    populations = [row for row in run.metrics.get("populations", []) if row["corrected"] is not None]
+    marks = {row["group"]: (row["corrected"], row["without_theta"]) for row in populations}
     marked = bool(marks) and all(name in marks for name, _, _ in rows)
     drawn = [Value(*row, error, marks.get(row[0], ())) for row, error in zip(rows, errors, strict=True)]
     caption = SUMS.format(what=what, resamples=resamples(run.metrics)) + (MARKS if marked else "")
@@ -135,16 +140,23 @@ def _population_table(run: FrameWeightsRun) -> list[Table]:
     kinds = [kind for kind in KINDS_OF_ERRORS if "bias" in run.metrics["errors"].get(kind, {})]
     resampled = (f"resamples of {kind}" for kind in kinds)
     head = ("group", "total", "fitted", "sampling", "theta", *resampled, "groups alone")
-    table = [
-        [row["group"], plus_minus(share(row["corrected"]), error_of(run.metrics, "groups", row["group"]))
-         if row.get("determined", True) else "not determined",
-         share(row["fitted"]), change(row["fitted"] - row["corrected"]), change(row["fitted"] - row["without_theta"]),
-         *(change(error_by(run.metrics, kind, "bias", row["group"])) for kind in kinds), share(row["groups_alone"])]
-        for row in rows
-    ]  # fmt: skip
+    table = [_population_cells(run.metrics, row, kinds) for row in rows]
     names = " and ".join(f"'{row['group']}'" for row in rows if not row.get("determined", True))
     said = UNDETERMINED.format(names=names) if names else ""
+    said += BESIDE_EXPERIMENTS if any(row["corrected"] is None for row in rows) else ""
     return [Table(head, table, POPULATIONS.format(undetermined=said))]
+
+
+def _population_cells(m: dict[str, Any], row: dict[str, Any], kinds: Sequence[str]) -> list[str]:
+    """The total is without the bias of sampling where that is known."""
+    name, fitted, corrected = row["group"], row["fitted"], row["corrected"]
+    total = plus_minus(share(fitted if corrected is None else corrected), error_of(m, "groups", name))
+    return [
+        name, total if row.get("determined", True) else "not determined", share(fitted),
+        "–" if corrected is None else change(fitted - corrected), change(fitted - row["without_theta"]),
+        *(change(error_by(m, kind, "bias", name)) for kind in kinds),
+        "–" if row["groups_alone"] is None else share(row["groups_alone"]),
+    ]  # fmt: skip
 
 
 def _group_cells(m: dict[str, Any], row: dict[str, Any], kinds: Sequence[str], largest: float) -> list[str]:

@@ -273,13 +273,18 @@ class Study:
 
     @property
     def _has_populations(self) -> bool:
-        """Whether there are several groups, and the map alone is what tells their shares."""
-        several = len(self.case.groups.names) > 1
-        return several and self.case.config.problem.weights == "simplex" and not self._problem.experiments
+        """Whether there are several groups whose shares are looked for."""
+        return len(self.case.groups.names) > 1 and self.case.config.problem.weights == "simplex"
+
+    @property
+    def _of_map_alone(self) -> bool:
+        """Whether the map alone is what tells their shares, so that its moments say how sampling biases them."""
+        return not self._problem.experiments
 
     def populations(self, final: Fitted, theta: float, curve: dict[float, Fitted]) -> list[dict[str, Any]]:
-        """The shares of each group beside the fitted one: those without theta, and of the groups alone, with and
-        without the bias of finite sampling; none where there is one group. curve: fits at other thetas."""
+        """The shares of each group beside the fitted one: those without theta, and, where the map alone is fitted, of
+        the groups alone, with and without the bias of finite sampling; none where there is one group. curve: fits at
+        other thetas."""
         case, rows = self.case, self._rows
         if not self._has_populations:
             return []
@@ -287,15 +292,18 @@ class Study:
         if free is None:
             [free] = self.fits.fit_many([WITHOUT_THETA], [final.params], [self.at(0.0)], tolerance=ENOUGH)
         fitted = self.group_sums(self.weights(final, rows))
-        work, world = GroupMoments(case, self.at(theta)), self.fits.grid.world
-        sums = self.fits.stage(GROUPS, work, {})
-        found = world.bcast(work.shares(sums, fitted, final.params.shared) if world.is_root else None)
+        alone = corrected = [None] * len(fitted)
+        if self._of_map_alone:
+            work, world = GroupMoments(case, self.at(theta)), self.fits.grid.world
+            sums = self.fits.stage(GROUPS, work, {})
+            found = world.bcast(work.shares(sums, fitted, final.params.shared) if world.is_root else None)
+            alone, corrected = found.alone.tolist(), (fitted - found.bias).tolist()
         columns = {
             "group": case.groups.names,
             "fitted": fitted.tolist(),
             "without_theta": self.group_sums(self.weights(free, rows)).tolist(),
-            "groups_alone": found.alone.tolist(),
-            "corrected": (fitted - found.bias).tolist(),
+            "groups_alone": alone,
+            "corrected": corrected,
         }
         return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
@@ -335,7 +343,7 @@ class Study:
         if choice.weights != "binary":
             names += [f"{what} {seed}" for what in ("frames", "orbits") for seed in range(1, choice.resamples + 1)]
         if choice.resamples and self._has_populations:
-            names += [*([WITHOUT_THETA] if 0.0 not in choice.thetas else []), GROUPS]
+            names += [WITHOUT_THETA] * (0.0 not in choice.thetas) + [GROUPS] * self._of_map_alone
         return [*names, *(f"dropping {number}" for number in range(1, choice.dropping_rounds + 1)), LABELS]
 
     # ---- weights of all frames -------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def whole(folder):
 def result(run):
     metrics = json.loads((run / "metrics.json").read_text())
     rows = [tuple(row.get(name) for name in SAME) for row in history(run)]
-    keys = ("fitted", "uniform", "experiments", "curves", "cross_validation", "errors", "groups")
+    keys = ("fitted", "uniform", "experiments", "curves", "cross_validation", "errors", "groups", "populations")
     return {key: metrics[key] for key in keys}, [(run / name).read_text() for name in RESULTS], rows
 
 
@@ -220,6 +220,11 @@ def test_the_known_shares_come_out_of_all_data_together(whole):
     metrics = json.loads((whole / "metrics.json").read_text())
     share = {row["group"]: row["weight"] for row in metrics["groups"]}["bent"]
     assert abs(share - averaged_ensembles.SHARES[0]) < 0.05  # from 0.5 before
+    rows = {row["group"]: row for row in metrics["populations"]}
+    assert rows["bent"]["fitted"] == pytest.approx(share, rel=1e-12)
+    assert sum(row["without_theta"] for row in rows.values()) == pytest.approx(1, rel=1e-12)
+    assert {(row["corrected"], row["groups_alone"]) for row in rows.values()} == {(None, None)}
+    assert set(metrics["errors"]["frames"]["bias"]) == set(rows)
     for one in metrics["experiments"]:
         assert one["chi2"] < one["chi2_before"]
         assert one["chi2_left_out"] < one["chi2_left_out_before"]
