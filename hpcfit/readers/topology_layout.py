@@ -62,12 +62,12 @@ def _check_prmtop(lines: list[str]) -> None:
     name, width = "", 0
     for line in lines:
         if line.startswith("%FLAG"):
-            name = line[5:].strip()
+            name, width = line[5:].strip(), 0
             sections[name] = []
         elif line.startswith("%FORMAT"):
             found = re.search(r"\(\s*\d+\s*[aAiIeEfF]\s*(\d+)", line)
             width = int(found[1]) if found else 0
-        elif name and width:
+        elif name and width and not line.startswith("%"):
             sections[name] += [line[at : at + width].strip() for at in range(0, len(line.rstrip()), width)]
     pointers = [int(one) for one in sections.get("POINTERS", [])]
     if len(pointers) < 30:

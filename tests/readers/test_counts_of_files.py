@@ -61,6 +61,16 @@ def test_what_a_file_lacks_is_said(tmp_path, file, old, new, words):
     assert file in str(error.value)
 
 
+def test_comments_of_a_prmtop_are_no_fields(tmp_path):
+    WRITERS["run.prmtop"](tmp_path)
+    path = tmp_path / "run.prmtop"
+    before = read(path)
+    lines = path.read_text().splitlines(keepends=True)
+    at = next(number for number, line in enumerate(lines) if line.startswith("%FLAG MASS"))
+    path.write_text("".join([*lines[: at + 1], "%COMMENT amu, by element\n", *lines[at + 1 :]]))
+    assert read(path).masses.tolist() == before.masses.tolist()
+
+
 def test_steps_that_a_restart_wrote_again_are_paired_in_their_order(tmp_path):
     WRITERS["water-pos-1.xyz"](tmp_path)
     for file in ("water-pos-1.xyz", "water-frc-1.xyz", "water-1.cell"):
