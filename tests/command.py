@@ -28,8 +28,9 @@ def sets(*settings: str) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
 
-def apart(*arguments, launcher: Sequence[str] = (), timeout: float = 300) -> subprocess.CompletedProcess:
-    """Run the command in a process of its own, or in those that a launcher starts, to its end."""
+def apart(*arguments, launcher: Sequence[str] = (), timeout: float = 840) -> subprocess.CompletedProcess:
+    """Run the command in a process of its own, or in those that a launcher starts, to its end. timeout: seconds, to
+    end what hangs a little before pytest does."""
     command = [*launcher, *HPCFIT, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=os.environ | WIDE)
 
