@@ -12,6 +12,7 @@ import numpy as np
 from hpcfit.errors import InputError
 from hpcfit.physics.scattering import orthogonalization
 from hpcfit.readers.boundary import reading
+from hpcfit.readers.cells import cell_or_none
 from hpcfit.readers.pdb_columns import element_named
 from hpcfit.readers.tables import number, strict_number
 from hpcfit.store.frame import NOT_PERIODIC, PERIODIC, Frame
@@ -79,8 +80,7 @@ def cell_of_block(block: Any) -> tuple[float, ...] | None:
     wrong = [name for name, value in numbers.items() if value is None or not value > 0]
     if wrong:
         raise ValueError(f"_cell.{wrong[0]} is {found[wrong[0]] or 'missing'}, where a positive number is to stand")
-    cell = tuple(numbers.values())
-    return None if min(cell[:3]) <= 1 else cell
+    return cell_or_none(tuple(numbers.values()))
 
 
 def _compare(path: Path, first: tuple[str, list], other: tuple[str, list]) -> None:

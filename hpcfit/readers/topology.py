@@ -240,9 +240,7 @@ def _read_atoms(path: Path) -> _Atoms:
     check_is_file(path, "topology", "correct [[prepare.source]] topology")
     suffix = suffix_of(path)
     if path.suffix.lower() in PROGRAMS:
-        atoms = _program_atoms(path)
-        _check_atoms(path, atoms)
-        return atoms
+        return _checked(path, _program_atoms(path))
     if suffix not in PDB + MMCIF:
         known = ", ".join((*PDB, *MMCIF, *PROGRAMS))
         raise InputError(f"topology {path}: '{suffix}' is not read", remedy=f"give one of {known}")
@@ -252,8 +250,7 @@ def _read_atoms(path: Path) -> _Atoms:
         atoms = _pdb_atoms(path) if suffix in PDB else _mmcif_atoms(path)
     if not atoms.names:
         raise InputError(f"topology {path} has no atoms", remedy="give the file that the simulation started from")
-    _check_atoms(path, atoms)
-    return atoms
+    return _checked(path, atoms)
 
 
 def _program_atoms(path: Path) -> _Atoms:
@@ -309,8 +306,8 @@ def _mmcif_atoms(path: Path) -> _Atoms:
     )  # fmt: skip
 
 
-def _check_atoms(path: Path, atoms: _Atoms) -> None:
-    """Raise InputError for an atom without a name, or without a place that a store could keep."""
+def _checked(path: Path, atoms: _Atoms) -> _Atoms:
+    """The atoms. Raises InputError for an atom without a name, or without a place that a store could keep."""
     wrong = {number for number, name in enumerate(atoms.names) if not name}
     if atoms.positions is not None:
         wrong |= set(np.flatnonzero(~np.all(np.abs(atoms.positions) <= FURTHEST, axis=1)).tolist())
@@ -320,6 +317,7 @@ def _check_atoms(path: Path, atoms: _Atoms) -> None:
             f"topology {path}: atom {number} has the name '{atoms.names[number]}'{position}",
             remedy="write a name and three coordinates for each atom, in A (GRO: nm)",
         )
+    return atoms
 
 
 def _value(row, column: int) -> str:

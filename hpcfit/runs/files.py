@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from hpcfit.errors import InputError
-from hpcfit.log import logger
 from hpcfit.runs.hdf5 import opened
 from hpcfit.runs.history import AGAIN, History, read_history
 from hpcfit.runs.study import STUDY, StudyProgress, read_study
@@ -58,7 +57,6 @@ class RunFiles:
         try:
             yield
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-            logger.debug("%s of %s", what, self.directory, exc_info=True)
             said = f"{type(error).__name__}: {(str(error) or repr(error)).splitlines()[0]}"
             raise InputError(
                 f"{what} cannot be made of {self.directory}: {said}; of its files were read {', '.join(self._asked)}",

@@ -95,16 +95,15 @@ def no_agreement(metrics: dict[str, float]) -> list[str]:
     ]
 
 
-def short_blocks(x: np.ndarray, source: np.ndarray, names: list[str]) -> list[str]:
+def short_blocks(w: np.ndarray, source: np.ndarray, names: list[str]) -> list[str]:
     """A warning where the blocks of frames that resamples draw are shorter than the weights of their source remember:
     what is drawn is then taken for independent and is not, and errors by frames are too small.
 
-    x: [T] weight over prior weight, what resamples change; source: [T] the number of each frame's source in ``names``,
-    the frames of one in the order of time.
+    w: [T] weights; source: [T] the number of each frame's source in ``names``, the frames of one in the order of time.
     """
     frames = np.bincount(source, minlength=len(names))
-    block, independent = frames / blocks_per_source(source), effective_frames(x, source)
-    too_small = np.sqrt(frames / independent / block)  # of an error; NaN where x does not change
+    block, independent = frames / blocks_per_source(source), effective_frames(w, source)
+    too_small = np.sqrt(frames / independent / block)  # of an error; NaN where w does not change
     short = np.flatnonzero(too_small > 1)
     if not len(short):
         return []

@@ -254,9 +254,7 @@ class Study:
         """A warning where weights remember longer than the blocks of frames that resamples draw."""
         source = self._source_numbers()
         held = source >= 0
-        w0 = np.exp(self.case.prior.log_weights(self.case.blocks))[held]
-        x = np.divide(self.weights(final, self._rows)[held], w0, out=np.zeros_like(w0), where=w0 > 0)
-        return short_blocks(x, source[held], self.source_names)
+        return short_blocks(self.weights(final, self._rows)[held], source[held], self.source_names)
 
     def drop(self, final: Fitted, theta: float) -> Iterator[tuple[int, Fitted]]:
         """(frames, fit) of rounds, each without the frames of least weight in the one before, from uniform weights."""
