@@ -46,6 +46,11 @@ class PositionTable:
         """Identifies the frames."""
         return self._store.digest()
 
+    def sources_and_labels(self) -> tuple[list[str], list[str]]:
+        """The name of each frame's source, and the label of that, "" without one."""
+        frames = [(self._store.shards[block.shard], block.frames) for block in self._store.blocks()]
+        return [s.source for s, n in frames for _ in range(n)], [s.label for s, n in frames for _ in range(n)]
+
     def rows(self, chosen: slice) -> np.ndarray:
         """The numbers of some frames, [n, columns] float64."""
         start, stop, _ = chosen.indices(self.n_rows)

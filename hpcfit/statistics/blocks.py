@@ -123,11 +123,13 @@ def _fast_length(n: int) -> int:
     return min(factor << (-(-n // factor) - 1).bit_length() for factor in odd)
 
 
+def inefficiencies(x: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """The statistical inefficiency of a quantity x [T] along each source, [sources] by ascending number; NaN where it
+    does not change. source: [T] number of each frame's source, the frames of one in the order of time."""
+    return np.array([inefficiency(x[source == name]) for name in np.unique(source)])
+
+
 def effective_frames(x: np.ndarray, source: np.ndarray) -> np.ndarray:
     """The number of independent frames that those of each source are worth, [sources] by ascending number; NaN where
-    the quantity does not change.
-
-    x: [T], a quantity; source: [T] number of each frame's source, the frames of one in the order of time.
-    """
-    series = (x[source == name] for name in np.unique(source))
-    return np.array([len(of_source) / inefficiency(of_source) for of_source in series])
+    the quantity does not change. As ``inefficiencies``."""
+    return np.unique(source, return_counts=True)[1] / inefficiencies(x, source)

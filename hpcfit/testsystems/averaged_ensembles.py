@@ -18,6 +18,7 @@ import numpy as np
 from hpcfit.physics.reciprocal import sphere
 from hpcfit.physics.scattering import diffuse_intensity
 from hpcfit.store.catalog import write_catalog
+from hpcfit.store.files import write_csv
 from hpcfit.store.frame import NOT_PERIODIC, Frame
 from hpcfit.store.particles import Particles
 from hpcfit.store.positions import PositionContent
@@ -101,7 +102,17 @@ def write(folder: Path, n_frames: int = 400, n_true: int = 4000, seed: int = 0) 
         noisy(J, np.full(6, NOISE_J), random), found.couplings,
     )  # fmt: skip
     np.save(folder / "torsions.npy", found.torsions)
+    _write_trajectories(folder, found)
     return found
+
+
+def _write_trajectories(folder: Path, found: Ensemble) -> None:
+    """Each state is a trajectory of its own; and numbers that weights may be explained by."""
+    names = [STATES[n] for n in found.state]
+    ends = np.linalg.norm(found.positions[:, 0] - found.positions[:, -1], axis=1)
+    write_csv(folder / "trajectories.csv", ("frame", "source", "label"), zip(range(len(names)), names, names))
+    numbers = zip(range(len(names)), ends.tolist(), found.torsions[:, 0].tolist())
+    write_csv(folder / "numbers.csv", ("frame", "end_to_end_A", "torsion_rad"), numbers)
 
 
 def write_joint(folder: Path, experiments: str, n_frames: int = 256, d_min: float = 6.0, seed: int = 0) -> Path:

@@ -12,12 +12,34 @@ def test_blocks_have_two_frames_where_that_is_possible(frames, blocks):
     assert blocks_per_source(np.zeros(frames, int)).tolist() == [blocks]
 
 
+@pytest.mark.parametrize(
+    ("memory", "blocks"),
+    [(1.0, 10), (3.0, 10), (5.0, 10), (5.1, 9), (12.0, 4), (25.0, 2), (49.0, 2), (400.0, 2)],
+)
+def test_blocks_are_two_independent_frames_long_where_two_of_them_are_there(memory, blocks):
+    source = np.repeat([0, 1], [100, 3])
+    assert blocks_per_source(source, np.array([memory, 1.0])).tolist() == [blocks, 1]
+
+
+def test_the_variance_of_two_blocks_is_not_too_small():
+    """Of sources of two independent frames: the mean variance over resamples is that of the mean of frames."""
+    values, n = np.random.default_rng(7).standard_normal((400, 4)), 4
+    source = np.zeros(n, int)
+    counts = np.array([resampled_blocks(source, 2, seed) for seed in range(200)])
+    of_resamples = np.var(values @ counts.T / n, axis=1)
+    pairs = values.reshape(-1, 2, 2).mean(axis=2)  # what a block averages has the variance 1/2
+    # exact for each source: (half the difference of its blocks)^2, in the share of resamples that are of one block
+    np.testing.assert_allclose(of_resamples, ((pairs[:, 0] - pairs[:, 1]) / 2) ** 2, rtol=0.05)
+    # their mean over sources: 1/4, to sqrt(2 / 400); n draws of n blocks would give half of it
+    assert of_resamples.mean() == pytest.approx(1 / n, rel=4 * 0.071)
+
+
 def test_each_source_is_resampled_by_whole_blocks_and_keeps_its_frames():
     source = np.repeat([4, 0, 7], [60, 33, 1])
     counts = resampled_blocks(source, blocks_per_source(source), seed=5)
-    assert counts[source == 4].sum() == 60
+    assert counts[source == 4].sum() == pytest.approx(60)
     assert np.all(counts[source == 4].reshape(10, 6) == counts[source == 4][::6, None])
-    # 33 frames in 10 blocks of 3 or 4: ten draws have 30 to 40 frames.
+    # 33 frames in 10 blocks of 3 or 4: nine draws that count 10/9 times have 30 to 40 frames.
     assert 30 <= counts[source == 0].sum() <= 40
     assert np.count_nonzero(np.diff(counts[source == 0])) <= 9
     assert counts[source == 7].tolist() == [1]
@@ -42,8 +64,7 @@ def test_the_variance_of_a_mean_is_that_of_correlated_frames():
 
     lag = np.abs(np.subtract.outer(np.arange(50), np.arange(50)))
     of_block_mean = np.mean(phi**lag)
-    # Blocks of one source vary about their own mean: (n - 1) / n.
-    expected = of_block_mean / (n_sources * n_blocks) * (1 - 1 / n_blocks)
+    expected = of_block_mean / (n_sources * n_blocks)
     # Relative error of a variance: sqrt(2 / 400) from as many blocks, and the same from as many resamples: 10 %.
     assert np.var(means) == pytest.approx(expected, rel=4 * 0.1)
     assert np.var(means) > 4 / len(values)  # four times that of independent frames
@@ -52,7 +73,7 @@ def test_the_variance_of_a_mean_is_that_of_correlated_frames():
 def test_a_source_that_is_drawn_twice_has_twice_as_many_blocks():
     source = np.repeat([0, 1, 2], 20)
     counts = resampled_blocks(source, 10, seed=4, times=np.array([2, 0, 1]))
-    assert [counts[source == s].sum() for s in range(3)] == [40, 0, 20]
+    assert [counts[source == s].sum() for s in range(3)] == pytest.approx([40, 0, 20])
     assert np.all(counts.reshape(-1, 2) == counts[::2, None])
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from hpcfit.statistics.blocks import effective_frames, mean_with_error
-from hpcfit.statistics.resampling import blocks_per_source
+from hpcfit.statistics.blocks import inefficiencies, mean_with_error
+from hpcfit.statistics.resampling import SPAN
 
 FEW_ORBITS = 100  # whose CC has a standard deviation of a tenth
+NOTHING_TO_DRAW = [
+    "no errors by resampling frames: every source has a label of its own and less than 4 frames",
+]
 
 
 def judged(metrics: dict[str, float]) -> dict[str, float]:
@@ -95,24 +99,26 @@ def no_agreement(metrics: dict[str, float]) -> list[str]:
     ]
 
 
-def short_blocks(w: np.ndarray, source: np.ndarray, names: list[str]) -> list[str]:
-    """A warning where the blocks of frames that resamples draw are shorter than the weights of their source remember:
-    what is drawn is then taken for independent and is not, and errors by frames are too small.
+def memory(w: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Number of successive frames of each source that are worth an independent one, [sources], by its weights w [T]; 1
+    where these do not change. source: [T] the number of each frame's source, the frames of one in the order of time."""
+    return np.nan_to_num(inefficiencies(w, source), nan=1.0)
 
-    w: [T] weights; source: [T] the number of each frame's source in ``names``, the frames of one in the order of time.
-    """
+
+def few_independent(w: np.ndarray, source: np.ndarray, names: Sequence[str]) -> list[str]:
+    """A warning where a source is worth so few independent frames that two blocks of it are no longer than SPAN of
+    these: their spread says too little, and errors by frames are too small. As ``memory``; names: of the sources."""
     frames = np.bincount(source, minlength=len(names))
-    block, independent = frames / blocks_per_source(source), effective_frames(w, source)
-    too_small = np.sqrt(frames / independent / block)  # of an error; NaN where w does not change
-    short = np.flatnonzero(too_small > 1)
-    if not len(short):
+    independent = frames / memory(w, source)
+    few = np.flatnonzero((independent < 2 * SPAN) & (frames >= 2 * SPAN))
+    if not len(few):
         return []
-    worst = short[np.argmax(too_small[short])]
-    one = f"'{names[worst]}' has {frames[worst]} frames worth {independent[worst]:.1f} independent ones"
+    worst = few[np.argmin(independent[few])]
     return [
-        f"the weights of {len(short)} of {len(names)} sources remember longer than a block of their resamples: {one},"
-        f" drawn in blocks of {block[worst]:.1f}. Errors by frames of such a source are too small, by up to"
-        f" {too_small[worst]:.1f} times: give longer trajectories, or more of each label, which are drawn whole"
+        f"{len(few)} of {len(names)} sources are worth less than {2 * SPAN:g} independent frames, as '{names[worst]}',"
+        f" whose {frames[worst]} are worth {independent[worst]:.1f} by their weights: errors by frames draw two blocks"
+        " of such a source, which remember each other, and are too small. Give longer trajectories, or more of each"
+        " label, which are drawn whole"
     ]
 
 

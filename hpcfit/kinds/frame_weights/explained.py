@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hpcfit.kinds.frame_weights.conclusions import memory
+from hpcfit.runs.directory import RunDirectory
 from hpcfit.statistics.regression import BlockMoments, Regression, moments_by_block, regression
-from hpcfit.statistics.resampling import blocks_of_frames, blocks_per_source, resampled_blocks, resampled_sources
+from hpcfit.statistics.resampling import blocks_of_frames, blocks_per_source, resampled_frames
 
 RESAMPLES = 200  # of blocks of frames: an error is known to 5 %
 FOLDS = 10  # at most, of blocks that are left out
@@ -116,6 +118,14 @@ def remarks(found: dict[str, Any]) -> list[str]:
     return said
 
 
+def write_explained(directory: RunDirectory, metrics: dict[str, Any]) -> None:
+    """Write explained.csv and profiles.csv where the metrics have what was explained."""
+    if "explained" not in metrics:
+        return
+    directory.write_csv("explained.csv", EXPLAINED_COLUMNS, fit_rows(metrics["explained"]))
+    directory.write_csv("profiles.csv", PROFILE_COLUMNS, _profile_rows(metrics["explained"]))
+
+
 def fit_rows(found: dict[str, Any]) -> list[tuple[Any, ...]]:
     """The rows of explained.csv, whose columns are EXPLAINED_COLUMNS."""
     fits = [("alone", one) for one in found["alone"]]
@@ -128,7 +138,7 @@ def fit_rows(found: dict[str, Any]) -> list[tuple[Any, ...]]:
     ]  # fmt: skip
 
 
-def profile_rows(found: dict[str, Any]) -> list[tuple[Any, ...]]:
+def _profile_rows(found: dict[str, Any]) -> list[tuple[Any, ...]]:
     """The rows of profiles.csv, whose columns are PROFILE_COLUMNS."""
     keys = ("frames", "share_before", "share_after", "before", "before_error", "after", "after_error")
     return [
@@ -141,17 +151,12 @@ def profile_rows(found: dict[str, Any]) -> list[tuple[Any, ...]]:
 def blocks_to_draw(frames: WeighedFrames) -> Blocks:
     """The blocks of the frames, their folds, and how often each of 200 resamples draws them: sources within their
     labels first, blocks within sources then."""
-    n_blocks = blocks_per_source(frames.source)
+    n_blocks = blocks_per_source(frames.source, memory(frames.w, frames.source))
     of_frame = blocks_of_frames(frames.source, n_blocks)
     fold = np.arange(n_blocks.sum()) % min(FOLDS, n_blocks.sum())
-    if n_blocks.max() < 2 and len(set(frames.label)) == len(frames.label):
-        return Blocks(of_frame, fold, np.zeros((0, len(fold))))
     first = np.unique(of_frame, return_index=True)[1]
-    counts = [
-        resampled_blocks(frames.source, n_blocks, seed, resampled_sources(frames.label, seed))[first]
-        for seed in range(1, RESAMPLES + 1)
-    ]
-    return Blocks(of_frame, fold, np.array(counts, float))
+    counts = [of_frames[first] for of_frames in resampled_frames(frames.source, frames.label, n_blocks, RESAMPLES)]
+    return Blocks(of_frame, fold, np.array(counts).reshape(-1, len(fold)))
 
 
 def _spread(values: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,20 +8,22 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcfit.errors import InputError
+from hpcfit.kinds.frame_weights.conclusions import memory
 from hpcfit.kinds.frame_weights.ensemble import WeightedFrames, pdb_cell, weighted_frames
 from hpcfit.log import inputs, logger
 from hpcfit.physics.superposition import superposed
 from hpcfit.readers.pdb_columns import Model, write_pdb
 from hpcfit.runs.files import RunFiles
 from hpcfit.runs.wanted import Wanted
-from hpcfit.statistics.blocks import jackknife_error, parts_of
+from hpcfit.statistics.blocks import jackknife_error
+from hpcfit.statistics.resampling import blocks_of_frames, blocks_per_source
 from hpcfit.store.files import write_csv
 
 COLUMNS = (
     *("atom", "name", "element", "residue", "residue_number", "chain"),
     *("rmsf_A", "rmsf_error_A", "b_factor_A2", "b_factor_error_A2"),
 )
-BLOCKS = 20  # of successive frames, for errors
+BLOCKS = 20  # of successive frames of a source, for errors; of more sources one each
 FEWEST = 3  # atoms that frames are superposed by
 PASSES, SETTLED = 20, 1e-4  # superpositions on the mean, and by how much it then may move, A
 BROKEN = 0.25  # RMSF over the shortest box vector, beyond which a molecule is in pieces
@@ -76,13 +78,12 @@ def fluctuations(frames: WeightedFrames, chosen: np.ndarray | None) -> Fluctuati
     None for frames as they are.
 
     RMSF^2 = sum_t w_t |r_t - <r>|^2, and B = 8 pi^2 / 3 RMSF^2. Errors are those of a jackknife over blocks of
-    successive frames; superposition and mean are those of all frames.
+    successive frames within sources; superposition and mean are those of all frames.
     """
     mean = _mean(frames, chosen)
-    blocks = parts_of(len(frames.weight), BLOCKS)
-    number = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
-    n = len(mean)
-    weight, first, second = np.zeros(len(blocks)), np.zeros((len(blocks), n, 3)), np.zeros((len(blocks), n))
+    number = _blocks(frames)
+    n, n_blocks = len(mean), number.max() + 1
+    weight, first, second = np.zeros(n_blocks), np.zeros((n_blocks, n, 3)), np.zeros((n_blocks, n))
     for rows, positions, _ in frames.parts():
         deviation = _upon(positions, mean, chosen) - mean
         for row, d in zip(rows, deviation):
@@ -93,11 +94,23 @@ def fluctuations(frames: WeightedFrames, chosen: np.ndarray | None) -> Fluctuati
     total = _variance(weight.sum(), first.sum(axis=0), second.sum(axis=0))
     left_out = np.array(
         [_variance(weight.sum() - weight[b], first.sum(axis=0) - first[b], second.sum(axis=0) - second[b])
-         for b in range(len(blocks))]
+         for b in range(n_blocks)]
     )  # fmt: skip
     factor = 8 * np.pi**2 / 3
     b_error, rmsf_error = factor * jackknife_error(left_out), jackknife_error(np.sqrt(left_out))
     return Fluctuations(mean, np.sqrt(total), rmsf_error, factor * total, b_error)
+
+
+def _blocks(frames: WeightedFrames) -> np.ndarray:
+    """The statistical block of each frame, [T]: of a source in the order of time, twice as long as its weights remember
+    where there are so many frames."""
+    source = np.unique(frames.source, return_inverse=True)[1]
+    order = np.lexsort((frames.index, source))
+    source, number = source[order], np.empty(len(source), int)
+    most = max(BLOCKS // (source[-1] + 1), 1)
+    n_blocks = blocks_per_source(source, memory(frames.weight[order], source), most)
+    number[order] = blocks_of_frames(source, n_blocks)
+    return number
 
 
 def _variance(weight: float, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hpcfit.config import BLOCK_FRAMES
 from hpcfit.errors import InputError
 from hpcfit.kinds.frame_weights.coordinates import read_coordinates
+from hpcfit.physics.constants import GAS_CONSTANT
+from hpcfit.statistics.blocks import effective_frames
 from hpcfit.store.catalog import Block
 from hpcfit.store.stream import StructureFactors
 from hpcfit.store.structure_factors import FactorStore
@@ -48,6 +50,31 @@ class FrameGroups:
         place = np.full(len(self.names) + 1, -1)  # the last is of rows without a frame
         place[several] = np.arange(len(several))
         return place[self.number]
+
+
+def group_rows(
+    names: Sequence[str], number: np.ndarray, before: np.ndarray, after: np.ndarray, temperature: float
+) -> list[dict[str, Any]]:
+    """Each group of frames: its frames, summed prior and fitted weight, and the free energy between the two, kJ/mol.
+
+    number: of each frame's group, -1 where there is no frame. before, after: weights; all of one shape.
+    """
+    kT, rows = GAS_CONSTANT * temperature, []
+    for group, name in enumerate(names):
+        inside = number == group
+        prior, weight = float(before[inside].sum()), float(after[inside].sum())
+        # delta G = -kT ln(w / w0): what the experiment adds to the free energy of the group in the simulation.
+        delta_G = float(-kT * np.log(weight / prior)) if weight > 0 else None
+        frames = int(inside.sum())
+        rows.append({"group": name, "frames": frames, "prior": prior, "weight": weight, "delta_G": delta_G})
+    return rows
+
+
+def independent_frames(names: Sequence[str], source: np.ndarray, weight: np.ndarray) -> dict[str, float]:
+    """The number of independent frames that the weights of each source are worth, by its name; without sources whose
+    weights do not change along them, which tell nothing. source, weight: [T], the number of a source and w."""
+    worth = zip(names, effective_frames(weight, source), strict=True)
+    return {str(name): float(n) for name, n in worth if np.isfinite(n)}
 
 
 def group_frames(choice: FrameWeightsConfig, store: FactorStore, blocks: Sequence[Block], seed: int) -> FrameGroups:

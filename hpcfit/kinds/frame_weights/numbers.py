@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from hpcfit.report.page import correlation, number, significant
 
-KINDS_OF_ERRORS = ("frames", "orbits")
+KINDS_OF_ERRORS = ("frames", "orbits", "data")  # "data" of a run without a map
 
 
 class Measure(NamedTuple):
@@ -49,12 +49,17 @@ def measures(metrics: Mapping[str, Any]) -> list[Measure]:
 
 
 def error_by(metrics: Mapping[str, Any], kind: str, quantity: str, name: str) -> float | None:
-    """A standard deviation over resamples of "frames" or "orbits": of a sum of weights or a metric; None if unknown."""
+    """A standard deviation over resamples of one of the kinds: of a sum of weights or a metric; None if unknown."""
     return metrics.get("errors", {}).get(kind, {}).get(quantity, {}).get(name)
 
 
+def kinds_of_errors(metrics: Mapping[str, Any]) -> list[str]:
+    """Kinds of errors that were resampled, of KINDS_OF_ERRORS."""
+    return [kind for kind in KINDS_OF_ERRORS if kind in metrics.get("errors", {})]
+
+
 def error_of(metrics: Mapping[str, Any], quantity: str, name: str) -> float | None:
-    """The standard deviation over both kinds of resamples, added in quadrature; None if neither is known."""
+    """The standard deviation over all kinds of resamples, added in quadrature; None if none is known."""
     found = [error_by(metrics, kind, quantity, name) for kind in KINDS_OF_ERRORS]
     known = [error for error in found if error is not None]
     return float(np.sqrt(np.sum(np.square(known)))) if known else None
@@ -62,9 +67,8 @@ def error_of(metrics: Mapping[str, Any], quantity: str, name: str) -> float | No
 
 def resamples(metrics: Mapping[str, Any]) -> str:
     """8 resamples of frames and 8 resamples of orbits; nothing where there are none."""
-    errors = metrics.get("errors", {})
-    known = [kind for kind in KINDS_OF_ERRORS if kind in errors]
-    return " and ".join(f"{errors[kind]['resamples']} resamples of {kind}" for kind in known)
+    counts = {kind: metrics["errors"][kind]["resamples"] for kind in kinds_of_errors(metrics)}
+    return " and ".join(f"{n} resamples of {kind}" for kind, n in counts.items())
 
 
 def share(weight: float) -> Markup:

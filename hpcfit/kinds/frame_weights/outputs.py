@@ -14,7 +14,7 @@ from hpcfit.fit.stages import Result
 from hpcfit.fit.state import gather_rows
 from hpcfit.kinds.frame_weights.case import FrameWeightsCase
 from hpcfit.kinds.frame_weights.experiments import at_weights, experiment_metrics, experiment_rows
-from hpcfit.kinds.frame_weights.explained import EXPLAINED_COLUMNS, PROFILE_COLUMNS, fit_rows, profile_rows
+from hpcfit.kinds.frame_weights.explained import write_explained
 from hpcfit.kinds.frame_weights.files import (
     EXPERIMENT_COLUMNS,
     EXPERIMENTS,
@@ -22,12 +22,12 @@ from hpcfit.kinds.frame_weights.files import (
     SOURCE_COLUMNS,
     WEIGHT_COLUMNS,
 )
+from hpcfit.kinds.frame_weights.groups import group_rows, independent_frames
 from hpcfit.kinds.frame_weights.objectives import part_of
 from hpcfit.kinds.frame_weights.problem import shell_correlations
 from hpcfit.kinds.frame_weights.quality import MeasuredQuality, map_quality, number_or_none
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.runs.directory import RunDirectory
-from hpcfit.statistics.blocks import effective_frames
 from hpcfit.store.catalog import FrameRows as StoreRows
 from hpcfit.store.catalog import frame_rows
 from hpcfit.store.structure_factors import amplitude_unit
@@ -95,11 +95,12 @@ def _write(
     )
     directory.write_csv("sources.csv", SOURCE_COLUMNS, _sources(table))
     _write_map(directory, case, *intensities)
-    if "explained" in metrics:
-        directory.write_csv("explained.csv", EXPLAINED_COLUMNS, fit_rows(metrics["explained"]))
-        directory.write_csv("profiles.csv", PROFILE_COLUMNS, profile_rows(metrics["explained"]))
-    metrics["groups"] = _groups(case, w)
-    metrics["independent_frames"] = _independent_frames(table)
+    write_explained(directory, metrics)
+    prior = np.where(w["ids"] >= 0, np.exp(case.prior.log_weights(case.blocks)), 0.0)
+    of = case.groups
+    metrics["groups"] = group_rows(of.names, of.number, prior, w["w"], case.config.problem.temperature)
+    names, number = np.unique(table.rows.source, return_inverse=True)
+    metrics["independent_frames"] = independent_frames(names, number, table.weight)
     directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
 
 
@@ -126,29 +127,6 @@ def _sources(table: WeightTable) -> list[tuple[str, str, int, float, float]]:
         (str(names[n]), table.rows.label[first[n]], int(frames[n]), float(frames[n] / len(inverse)), float(total[n]))
         for n in np.argsort(first)
     ]
-
-
-def _independent_frames(table: WeightTable) -> dict[str, float]:
-    """The number of independent frames that the weights of each source are worth, by its name; without sources whose
-    weights do not change along them, which tell nothing."""
-    names, number = np.unique(table.rows.source, return_inverse=True)
-    worth = zip(names, effective_frames(table.weight, number), strict=True)
-    return {str(name): float(n) for name, n in worth if np.isfinite(n)}
-
-
-def _groups(case: FrameWeightsCase, w: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Each group of frames: its frames, summed prior and fitted weight, and the free energy between the two."""
-    kT = GAS_CONSTANT * case.config.problem.temperature  # kJ/mol
-    prior = np.where(w["ids"] >= 0, np.exp(case.prior.log_weights(case.blocks)), 0.0)
-    rows = []
-    for number, name in enumerate(case.groups.names):
-        inside = case.groups.number == number
-        before, weight = float(prior[inside].sum()), float(w["w"][inside].sum())
-        # delta G = -kT ln(w / w0): what the experiment adds to the free energy of the group in the simulation.
-        delta_G = -kT * np.log(weight / before) if weight > 0 else None
-        frames = int(inside.sum())
-        rows.append({"group": name, "frames": frames, "prior": before, "weight": weight, "delta_G": delta_G})
-    return rows
 
 
 def _intensities(case: FrameWeightsCase, problem: Any, evaluation: Evaluation, grid: Grid) -> np.ndarray:

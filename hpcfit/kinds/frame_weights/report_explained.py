@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpcfit.kinds.frame_weights.files import FrameWeightsRun
+from hpcfit.kinds.frame_weights.files import ExperimentsRun
 from hpcfit.report.page import Figure, Section, Table, Text, change, grouped, plus_minus, significant
 
 MOST_PANELS = 12  # profiles that are drawn
 MEANING = (
     "In an ensemble that differs from the simulation by an energy ΔU of each frame, w ∝ w⁰ exp(−ΔU/kT). So "
     "−kT ln(w/w⁰), kJ/mol, is the energy that the fit adds to the simulation, but for a constant. It is regressed here "
-    "on numbers of the frames, each frame counted by its prior weight. The weights were fitted to a map: a slope is "
-    "that of the fit, not of the molecule by itself. Theta makes it smaller; noise of the map scatters the weights. "
-    "A number that only goes together with what the map sees has a slope too."
+    "on numbers of the frames, each frame counted by its prior weight. The weights were fitted to data: a slope is "
+    "that of the fit, not of the molecule by itself. Theta makes it smaller; noise of the data scatters the weights. "
+    "A number that only goes together with what the data see has a slope too."
 )
 SLOPES = (
     "Slopes: kJ/mol per unit of the number, as its column gives it; alone: of a fit to this number only; together: of "
@@ -24,16 +24,16 @@ SLOPES = (
 )
 ERRORS = (
     " ±: standard deviation over {resamples} resamples of {blocks} blocks of frames within their sources, at the same "
-    "weights: sampling only, neither the noise of the map nor theta."
+    "weights: sampling only, neither the noise of the data nor theta."
 )
 PROFILES = (
     "Free energy −kT ln p of each bin along a number, before the fit (grey, the baseline: prior weights) and after it "
     "(blue); bands: ± standard deviation over resamples of blocks of frames, sampling only. Where the two differ by "
-    "more than both bands, the map moved the distribution. Bins without frames are gaps."
+    "more than both bands, the fit moved the distribution. Bins without frames are gaps."
 )
 
 
-def explained(run: FrameWeightsRun) -> Section | None:
+def explained(run: ExperimentsRun) -> Section | None:
     """Slopes and profiles; None of a run whose config names no numbers."""
     found = run.metrics.get("explained")
     if found is None:

@@ -4,68 +4,38 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from hpcfit.kinds.frame_weights.files import FrameWeightsRun, SourceWeights
-from hpcfit.kinds.frame_weights.numbers import KINDS_OF_ERRORS, error_by, error_of, resamples, share
+from hpcfit.kinds.frame_weights.numbers import error_of, share
+from hpcfit.kinds.frame_weights.report_groups import MOST_SUMS, group_table, population_table, sums_figure
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.report.page import (
     Figure,
     Section,
     Table,
     bar,
-    change,
     correlation,
     grouped,
     near_zero,
     plus_minus,
     significant,
 )
-from hpcfit.statistics.resampling import BLOCKS
+from hpcfit.statistics.resampling import BLOCKS, SPAN
 
 HEAVIEST = 10
-MOST_SUMS = 40  # rows of a figure of sums; more are in the table alone
 WEIGHT_COLUMNS = ("frames", "uniform weight", "fitted weight", "fitted / uniform", "fitted (tick: uniform)")
-GROUP_COLUMNS = ("group", "frames", "prior", "weight", "weight / prior")
 HEAVIEST_FRAMES = "The {n} heaviest frames. ΔG = −kT ln(T w) at {temperature:g} K; a uniform weight has ΔG = 0."
 SEPARABILITY = (
     "Can the map tell the labels apart? Uniform weights on the frames of one label alone, on its halves, and on parts "
     "of {n} successive frames. Summed weights are populations only where two labels differ by more than halves of one "
     "do, and their parts do not overlap."
 )
-SUMS = (
-    "Summed weight of each of the {what}. Circles: fitted; bars: standard deviation over {resamples}; grey strokes: "
-    "before the fit, the baseline. A population has moved where its stroke lies outside both bars. The error by frames "
-    "says how well the simulation sampled, that by orbits how far the noise of the map reaches."
-)
-MARKS = " Diamonds: without the bias of finite sampling; crosses: at theta = 0, where nothing pulls to the prior."
-GROUPS = (
-    "Groups of frames. ΔG = −kT ln(weight / prior) at {temperature:g} K is what the map adds to the free energy of the "
-    "group in the simulation; 0 is the baseline.{errors}"
-)
-GROUP_ERRORS = (
-    " ± frames and ± orbits: standard deviations over {resamples}; of ΔG both together, as kT times the relative error "
-    "of the weight."
-)
-POPULATIONS = (
-    "Populations and what biases them. Total: the fitted share less the bias of finite sampling, ± both errors. "
-    "Sampling: means over few frames differ from each other by chance, which reads as diffuse intensity between "
-    "groups; it is the difference of the shares that suit the map best with and without the variance of the means, by "
-    "successive parts of each group. Theta: the fitted share less that of theta = 0. Resamples: their mean less the "
-    "fit. Groups alone: the shares where nothing moves within groups, the limit of large theta.{undetermined}"
-)
-BESIDE_EXPERIMENTS = (
-    " Other experiments were fitted beside the map: averages are not biased by the variance of means as intensities "
-    "are, so that the bias of sampling of all data together is not known, and the total is the fitted share."
-)
-UNDETERMINED = " Not determined: alone {names} agree with the map no better than chance; no errors are given."
 INDEPENDENT = (
     " Independent: the number of frames n over the statistical inefficiency g = 1 + 2 Σ (1 − t/n) C(t) of the fitted "
-    f"weights along the source. Errors by frames draw {BLOCKS} blocks of a source as if these were independent: they "
-    "are too small for a source that is worth fewer frames than that."
+    f"weights along the source. Errors by frames draw blocks of at least {SPAN:g} g successive frames, {BLOCKS} of a "
+    f"source at most and 2 at least: they are too small for a source that is worth less than {2 * SPAN:g}."
 )
 
 
@@ -73,11 +43,11 @@ def weights(run: FrameWeightsRun) -> Section:
     """Weights along each source, sums by group, label and source, heaviest frames."""
     from hpcfit.kinds.frame_weights import figures_weights
 
-    n_frames = run.metrics["frames"]
+    m, n_frames = run.metrics, run.metrics["frames"]
     caption = _weights_caption(grouped(n_frames), figures_weights.weights_drawn(run.weights, n_frames))
     svg = figures_weights.weights(run.weights, n_frames)
     picture = Figure(svg, "Fitted weight of each frame along its source", caption)
-    of_groups = [*_group_table(run), *_population_table(run), *_label_table(run), *_separability(run)]
+    of_groups = [*group_table(m), *population_table(m), *_label_table(run), *_separability(run)]
     tables = [*of_groups, _source_table(run), _heaviest(run)]
     return Section("Weights", [picture, *_sums_figures(run), *tables])
 
@@ -102,78 +72,7 @@ def _sums_figures(run: FrameWeightsRun) -> list[Figure]:
     # Groups of one source each need no second figure; their sums are those of the sources but for rounding.
     same = len(groups) == len(sources) and np.allclose(*(sorted(row[1:] for row in rows) for rows in (groups, sources)))
     kinds = {"groups": groups} if same else {"groups": groups, "sources": sources}
-    return [_sums_figure(run, what, rows) for what, rows in kinds.items() if 1 < len(rows) <= MOST_SUMS]
-
-
-def _sums_figure(run: FrameWeightsRun, what: str, rows: Sequence[tuple[str, float, float]]) -> Figure:
-    from hpcfit.report.figures import Value, values_with_errors
-
-    errors = [tuple(error_by(run.metrics, kind, what, name) for kind in KINDS_OF_ERRORS) for name, _, _ in rows]
-    populations = [row for row in run.metrics.get("populations", []) if row["corrected"] is not None]
-    marks = {row["group"]: (row["corrected"], row["without_theta"]) for row in populations}
-    marked = bool(marks) and all(name in marks for name, _, _ in rows)
-    drawn = [Value(*row, error, marks.get(row[0], ())) for row, error in zip(rows, errors, strict=True)]
-    caption = SUMS.format(what=what, resamples=resamples(run.metrics)) + (MARKS if marked else "")
-    kinds = tuple(f"resampling {kind}" for kind in KINDS_OF_ERRORS)
-    svg = values_with_errors(drawn, kinds, "summed weight", ("without sampling bias", "theta = 0") if marked else ())
-    return Figure(svg, f"Summed weight of each of the {what} with its errors", caption)
-
-
-def _group_table(run: FrameWeightsRun) -> list[Table]:
-    """Sums per group beside those of the prior, with free energies, where there are several groups."""
-    rows = run.metrics.get("groups", [])
-    if len(rows) < 2:
-        return []
-    kinds = [kind for kind in KINDS_OF_ERRORS if kind in run.metrics.get("errors", {})]
-    head = (*GROUP_COLUMNS, *(f"± {kind}" for kind in kinds), "ΔG, kJ/mol", "weight (tick: prior)")
-    largest = max(max(row["weight"], row["prior"]) for row in rows)
-    errors = GROUP_ERRORS.format(resamples=resamples(run.metrics)) if kinds else ""
-    caption = GROUPS.format(temperature=run.metrics["temperature"], errors=errors)
-    return [Table(head, [_group_cells(run.metrics, row, kinds, largest) for row in rows], caption)]
-
-
-def _population_table(run: FrameWeightsRun) -> list[Table]:
-    """The shares of groups with their biases, where there are several groups and errors were asked for."""
-    rows = run.metrics.get("populations", [])
-    if not rows:
-        return []
-    kinds = [kind for kind in KINDS_OF_ERRORS if "bias" in run.metrics["errors"].get(kind, {})]
-    resampled = (f"resamples of {kind}" for kind in kinds)
-    head = ("group", "total", "fitted", "sampling", "theta", *resampled, "groups alone")
-    table = [_population_cells(run.metrics, row, kinds) for row in rows]
-    names = " and ".join(f"'{row['group']}'" for row in rows if not row.get("determined", True))
-    said = UNDETERMINED.format(names=names) if names else ""
-    said += BESIDE_EXPERIMENTS if any(row["corrected"] is None for row in rows) else ""
-    return [Table(head, table, POPULATIONS.format(undetermined=said))]
-
-
-def _population_cells(m: dict[str, Any], row: dict[str, Any], kinds: Sequence[str]) -> list[str]:
-    """The total is without the bias of sampling where that is known."""
-    name, fitted, corrected = row["group"], row["fitted"], row["corrected"]
-    total = plus_minus(share(fitted if corrected is None else corrected), error_of(m, "groups", name))
-    return [
-        name, total if row.get("determined", True) else "not determined", share(fitted),
-        "–" if corrected is None else change(fitted - corrected), change(fitted - row["without_theta"]),
-        *(change(error_by(m, kind, "bias", name)) for kind in kinds),
-        "–" if row["groups_alone"] is None else share(row["groups_alone"]),
-    ]  # fmt: skip
-
-
-def _group_cells(m: dict[str, Any], row: dict[str, Any], kinds: Sequence[str], largest: float) -> list[str]:
-    name, prior, weight = row["group"], row["prior"], row["weight"]
-    return [
-        name, grouped(row["frames"]), share(prior), share(weight), significant(weight / prior if prior > 0 else None),
-        *(significant(error_by(m, kind, "groups", name), 2) for kind in kinds),
-        _delta_G(m, row), bar(weight, largest, mark=prior),
-    ]  # fmt: skip
-
-
-def _delta_G(m: dict[str, Any], row: dict[str, Any]) -> Markup | str:
-    """With its error by propagation, kT sd(weight) / weight."""
-    if row["delta_G"] is None:
-        return "∞" if row["weight"] == 0 else "–"
-    error, kT = error_of(m, "groups", row["group"]), GAS_CONSTANT * m["temperature"]
-    return plus_minus(near_zero(row["delta_G"]), None if error is None else kT * error / row["weight"])
+    return [sums_figure(run.metrics, what, rows) for what, rows in kinds.items() if 1 < len(rows) <= MOST_SUMS]
 
 
 def _label_table(run: FrameWeightsRun) -> list[Table]:

@@ -24,13 +24,15 @@ from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows
 from hpcfit.kinds.frame_weights.case import FrameWeightsCase
 from hpcfit.kinds.frame_weights.conclusions import (
+    NOTHING_TO_DRAW,
     choose_theta,
     collapsed,
+    few_independent,
     few_orbits,
     judged,
     lost_anisotropy,
+    memory,
     no_agreement,
-    short_blocks,
     theta_row,
     undecided,
 )
@@ -42,7 +44,7 @@ from hpcfit.kinds.frame_weights.orbit_choice import folds
 from hpcfit.kinds.frame_weights.problem import FrameWeights
 from hpcfit.observables.frame_tables import groups_of
 from hpcfit.physics.constants import GAS_CONSTANT
-from hpcfit.statistics.resampling import blocks_per_source, resampled_blocks, resampled_sources
+from hpcfit.statistics.resampling import blocks_per_source, resampled_frames
 
 LABELS = "labels alone"  # the stage that asks whether the map tells labels apart
 GROUPS = "groups alone"  # the stage of the populations that groups have where nothing moves within them
@@ -214,7 +216,7 @@ class Study:
 
     def resample(self, final: Fitted, theta: float) -> dict[str, list[tuple[np.ndarray, Fitted]]]:
         """Weights [all blocks, 64] and fit of each resample: of frames, the copies of one summed, and of orbits."""
-        rows_of = self._resampled_frames()
+        rows_of = self._resampled_frames(final)
         seeds = range(1, self.case.config.problem.resamples + 1)
         chosen = [self.case.chosen.resampled(seed) for seed in seeds]
         problems = [self.case.with_orbits(self._problem, orbits, self.fits.evaluate.grid) for orbits in chosen]
@@ -227,7 +229,7 @@ class Study:
         found = [(self.weights(fitted, of.frames.rows), fitted) for fitted, of in zip(fits, gradients)]
         return {"frames": found[: len(rows_of)], "orbits": found[len(rows_of) :]}
 
-    def _resampled_frames(self) -> list[FrameRows]:
+    def _resampled_frames(self, final: Fitted) -> list[FrameRows]:
         """The rows of each resample of sources within their labels, and of blocks of frames within sources; none, with
         a warning, where there is nothing to draw from."""
         if not self._problem.kind.normalised:
@@ -237,24 +239,21 @@ class Study:
             return []
         source, label = self._source_numbers(), self._source_labels()
         held = source >= 0
-        n_blocks = blocks_per_source(source[held])
-        if n_blocks.max(initial=0) < 2 and len(set(label)) == len(label):
-            self.fits.warn(
-                ["no errors by resampling frames: every source has a label of its own and less than 4 frames"]
-            )
-            return []
-        found = []
-        for seed in range(1, self.case.config.problem.resamples + 1):
+        remembered = memory(self.weights(final, self._rows)[held], source[held])
+        n_blocks, n, found = blocks_per_source(source[held], remembered), self.case.config.problem.resamples, []
+        for drawn in resampled_frames(source[held], label, n_blocks, n):
             counts = np.zeros(source.shape)
-            counts[held] = resampled_blocks(source[held], n_blocks, seed, resampled_sources(label, seed))
+            counts[held] = drawn
             found.append(_drawn(self._rows, counts[self.fits.evaluate.grid.blocks]))
+        if n and not found:
+            self.fits.warn(NOTHING_TO_DRAW)
         return found
 
-    def short_blocks(self, final: Fitted) -> list[str]:
-        """A warning where weights remember longer than the blocks of frames that resamples draw."""
+    def few_independent(self, final: Fitted) -> list[str]:
+        """A warning where sources are worth few independent frames."""
         source = self._source_numbers()
         held = source >= 0
-        return short_blocks(self.weights(final, self._rows)[held], source[held], self.source_names)
+        return few_independent(self.weights(final, self._rows)[held], source[held], self.source_names)
 
     def drop(self, final: Fitted, theta: float) -> Iterator[tuple[int, Fitted]]:
         """(frames, fit) of rounds, each without the frames of least weight in the one before, from uniform weights."""
@@ -436,7 +435,7 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     if case.config.problem.resamples and theta is not None and case.config.problem.weights != "binary":
         found["errors"] = errors(work, final, theta)
         if "frames" in found["errors"]:
-            fits.warn(work.short_blocks(final))
+            fits.warn(work.few_independent(final))
         found["populations"] = work.populations(final, theta, curve)
     if case.config.problem.dropping_rounds:
         found["dropping"] = [{"frames": kept, **fitted.metrics} for kept, fitted in work.drop(final, theta or 0.0)]

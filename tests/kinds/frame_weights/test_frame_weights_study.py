@@ -5,7 +5,6 @@ How a study goes on after an interruption is in tests/commands/test_study.py.
 
 import csv
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ import pytest
 from hpcfit.commands.optimize import run_optimize
 from hpcfit.fit.problem import FrameRows
 from hpcfit.kinds.frame_weights.conclusions import choose_theta
+from hpcfit.kinds.frame_weights.groups import independent_frames
 from hpcfit.kinds.frame_weights.orbit_choice import OrbitChoice
-from hpcfit.kinds.frame_weights.outputs import WeightTable, _independent_frames
 from hpcfit.kinds.frame_weights.problem import PriorRows
 from hpcfit.kinds.frame_weights.study import _drawn
 from hpcfit.kinds.table import load_config
@@ -93,7 +92,8 @@ def test_independent_frames_are_those_of_the_weights_along_each_source():
     held = np.repeat(np.random.default_rng(0).random(50), 20)
     source = np.array(["slow"] * 1000 + ["even"] * 100 + ["fast"] * 200)
     weight = np.concatenate([held, np.full(100, 0.3), np.tile([1.0, 2.0], 100)])
-    found = _independent_frames(WeightTable(SimpleNamespace(source=source), weight, None, None))
+    names, number = np.unique(source, return_inverse=True)
+    found = independent_frames(names, number, weight)
     assert found == {"slow": pytest.approx(1000 / inefficiency(held)), "fast": 200.0}
     assert found["slow"] < 100
 

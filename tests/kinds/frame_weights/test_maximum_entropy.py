@@ -157,7 +157,10 @@ def demo(tmp_path_factory):
 
 def result(run):
     metrics = json.loads((run / "metrics.json").read_text())
-    keys = ("fitted", "before", "experiments", "curves", "cross_validation", "errors", "theta")
+    keys = (
+        *("fitted", "before", "experiments", "curves", "cross_validation", "errors", "theta"),
+        *("groups", "populations", "explained", "independent_frames"),
+    )
     rows = [tuple(row.get(name) for name in SAME) for row in history(run)]
     return {key: metrics[key] for key in keys}, [(run / f"{name}.csv").read_text() for name in FILES], rows
 

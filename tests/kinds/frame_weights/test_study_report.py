@@ -138,7 +138,7 @@ def test_sources_show_how_many_independent_frames_their_weights_are_worth(tmp_pa
     make_study(tmp_path, independent_frames={"a": 12.345})
     page = sections_of(tmp_path, weights)
     assert [row[3] for row in rows_headed(page, "source", "label", "frames", "independent")] == ["12.3", "–"]
-    assert "draw 10 blocks of a source" in "".join(page.text)
+    assert "draw blocks of at least 2 g successive frames, 10 of a source at most" in "".join(page.text)
 
 
 def test_a_group_without_weight_has_no_finite_free_energy(tmp_path):

@@ -5,11 +5,13 @@ import pytest
 
 from hpcfit.kinds.frame_weights.conclusions import (
     collapsed,
+    few_independent,
     few_orbits,
     lost_anisotropy,
+    memory,
     no_agreement,
-    short_blocks,
 )
+from hpcfit.statistics.blocks import effective_frames
 
 PRIOR = [0.1, 0.4, 0.2, 0.3]  # of the folds, which differ by more than any fit changes them
 
@@ -65,13 +67,14 @@ def remembering(n: int, memory: float, seed: int) -> np.ndarray:
     return 1 + x
 
 
-def test_blocks_shorter_than_the_memory_of_their_weights_are_said():
+def test_sources_of_few_independent_frames_are_said():
     long, short, names = 200_000, 60, ["slow", "few", "flat"]
-    x = np.concatenate([remembering(long, 0.9, 1), remembering(short, 0.95, 3), np.ones(8)])
+    x = np.concatenate([remembering(long, 0.9, 1), np.linspace(0.9, 1.1, short), np.ones(8)])
     source = np.repeat([0, 1, 2], [long, short, 8])
-    (said,) = short_blocks(x, source, names)  # blocks of 20,000 frames, of 6 and of 2
-    assert "the weights of 1 of 3 sources remember longer than a block" in said
-    assert "'few' has 60 frames" in said
-    assert "blocks of 6.0" in said
-    assert short_blocks(x[:long], source[:long], names[:1]) == []
-    assert short_blocks(x[-8:], np.zeros(8, int), names[2:]) == []
+    (said,) = few_independent(x, source, names)
+    worth = effective_frames(x[long : long + short], np.zeros(short))[0]
+    assert said.startswith("1 of 3 sources are worth less than 4 independent frames, as 'few', whose 60 are worth")
+    assert f"worth {worth:.1f} by" in said
+    assert few_independent(x[:long], source[:long], names[:1]) == []
+    assert few_independent(x[-8:], np.zeros(8, int), names[2:]) == []  # weights that do not change tell nothing
+    assert memory(x, source)[2] == 1

@@ -16,6 +16,8 @@ from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
 from hpcfit.kinds.frame_weights.averages.problem import AveragesFit, AveragesRows
+from hpcfit.kinds.frame_weights.averages.trajectories import Trajectories, open_trajectories
+from hpcfit.kinds.frame_weights.coordinates import read_coordinates
 from hpcfit.kinds.frame_weights.experiments import (
     data_folds,
     experiments_of,
@@ -23,6 +25,7 @@ from hpcfit.kinds.frame_weights.experiments import (
     open_experiments,
     words_of,
 )
+from hpcfit.kinds.frame_weights.explained import FrameNumbers
 from hpcfit.observables.frame_tables import DataTables, check_alike, given_weights, stores_of
 from hpcfit.readers.tables import open_table
 from hpcfit.store.files import sha256_of_file
@@ -30,7 +33,7 @@ from hpcfit.store.files import sha256_of_file
 
 @dataclass(frozen=True)
 class AveragesCase:
-    """See ``hpcfit.kinds.base.SteppedCase``. w0: [T] prior weights, of sum 1."""
+    """See ``hpcfit.kinds.base.SteppedCase``. w0: [T] prior weights, of sum 1. numbers: what they are explained by."""
 
     block_frames = BLOCK_FRAMES
     n_tiles = 1
@@ -38,6 +41,8 @@ class AveragesCase:
     config: Config
     tables: Sequence[DataTables]
     w0: np.ndarray
+    trajectories: Trajectories
+    numbers: FrameNumbers | None
 
     @classmethod
     def open(cls, config: Config) -> AveragesCase:
@@ -49,7 +54,12 @@ class AveragesCase:
             check_alike([tables[0].frames, prior], "[problem] prior")
         if choice.n_folds:
             data_folds(tables, choice.n_folds, choice.fold_seed)
-        return cls(config, tables, given_weights(prior, tables[0].frames.n_rows))
+        w0 = given_weights(prior, tables[0].frames.n_rows)
+        trajectories = open_trajectories(choice.trajectories, tables, w0)
+        numbers = None
+        if choice.explain is not None:
+            numbers = FrameNumbers(*read_coordinates(choice.explain, np.flatnonzero(trajectories.held), "explain"))
+        return cls(config, tables, w0, trajectories, numbers)
 
     @property
     def n_frames(self) -> int:
@@ -85,8 +95,9 @@ class AveragesCase:
         """Sizes by name."""
         choice = self.config.problem
         folds = f", {len(choice.thetas)} theta x {choice.n_folds} folds" if choice.n_folds else ""
+        of = self.trajectories
         return {
-            "frames": f"{self.n_frames}, without a map",
+            "frames": f"{self.n_frames} of {len(of.sources)} sources, {len(of.states)} states, without a map",
             "experiments": words_of(self.tables),
             "fits": f"1 for the result{folds}, 2 x {choice.resamples} resamples for errors",
         }

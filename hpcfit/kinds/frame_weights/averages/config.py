@@ -13,7 +13,8 @@ from hpcfit.kinds.frame_weights.experiments_config import AUTO_FOLDS, AUTO_THETA
 
 
 class AveragesConfig(WithExperiments):
-    """prior: [T] weights before any data, equal ones without. theta: one, or several that left-out data choose from."""
+    """prior: [T] weights before any data, equal ones without. trajectories: the source, label and state of each frame;
+    explain: numbers of each frame. theta: one, or several that left-out data choose from."""
 
     without_effect: ClassVar = ("frames", "simulate", "run.precision", "run.gradient")
 
@@ -21,6 +22,8 @@ class AveragesConfig(WithExperiments):
     data: Literal["averages"]
     experiment: Annotated[list[AveragedConfig], Field(min_length=1)]
     prior: FilePath | None = None
+    trajectories: FilePath | None = None
+    explain: FilePath | None = None
     theta: Literal["auto"] | Positive | Annotated[list[Positive], Field(min_length=1)] = "auto"
     folds: Folds | None = None
     fold_seed: Whole = 0
@@ -28,7 +31,9 @@ class AveragesConfig(WithExperiments):
     resample_blocks: Folds = 10
     temperature: Kelvin = 300.0
 
-    _path = field_validator("prior")(lambda path, info: None if path is None else relative_to_config(path, info))
+    _path = field_validator("prior", "trajectories", "explain")(
+        lambda path, info: None if path is None else relative_to_config(path, info)
+    )
 
     @property
     def thetas(self) -> tuple[float, ...]:
@@ -45,7 +50,8 @@ class AveragesConfig(WithExperiments):
     @property
     def files(self) -> dict[str, Path]:
         """The input files that it names, by key."""
-        return super().files | ({} if self.prior is None else {"prior": self.prior})
+        own = {"prior": self.prior, "trajectories": self.trajectories, "explain": self.explain}
+        return super().files | {key: path for key, path in own.items() if path is not None}
 
     @model_validator(mode="after")
     def _seed_has_effect(self) -> AveragesConfig:

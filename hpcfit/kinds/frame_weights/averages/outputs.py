@@ -10,7 +10,9 @@ from hpcfit.fit.stages import Result
 from hpcfit.fit.state import gather_rows
 from hpcfit.kinds.frame_weights.averages.case import AveragesCase
 from hpcfit.kinds.frame_weights.experiments import at_weights, experiment_metrics, experiment_rows
+from hpcfit.kinds.frame_weights.explained import write_explained
 from hpcfit.kinds.frame_weights.files import AVERAGES_WEIGHT_COLUMNS, EXPERIMENT_COLUMNS, EXPERIMENTS
+from hpcfit.kinds.frame_weights.groups import group_rows, independent_frames
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.runs.directory import RunDirectory
 
@@ -35,8 +37,11 @@ def write_results(directory: RunDirectory, case: AveragesCase, result: Result, f
     def write() -> None:
         of_data = experiment_rows(problem.experiments, case.tables, *ends, facts.get("errors", {}))
         directory.write_csv(EXPERIMENTS, EXPERIMENT_COLUMNS, of_data)
-        weights = _weights(case, gathered["w"].ravel()[: case.n_frames])
-        directory.write_csv("weights.csv", AVERAGES_WEIGHT_COLUMNS, weights)
+        w, of = gathered["w"].ravel()[: case.n_frames], case.trajectories
+        directory.write_csv("weights.csv", AVERAGES_WEIGHT_COLUMNS, _weights(case, w))
+        write_explained(directory, metrics)
+        metrics["groups"] = group_rows(of.states, of.state, case.w0, w, case.config.problem.temperature)
+        metrics["independent_frames"] = independent_frames(of.sources, of.source[of.held], w[of.held])
         directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
 
     evaluate.grid.world.on_root(write)

@@ -10,6 +10,8 @@ from markupsafe import Markup
 
 from hpcfit.kinds.frame_weights.files import AVERAGES_WEIGHT_COLUMNS, EXPERIMENTS, ExperimentsRun
 from hpcfit.kinds.frame_weights.report_experiments import experiments
+from hpcfit.kinds.frame_weights.report_explained import explained
+from hpcfit.kinds.frame_weights.report_groups import MOST_SUMS, group_table, population_table, sums_figure
 from hpcfit.report.page import (
     Card,
     Cards,
@@ -102,11 +104,14 @@ def theta(run: AveragesRun) -> Section | None:
 
 
 def weights(run: AveragesRun) -> Section:
-    """The weights of the frames."""
+    """The weights of the frames, and the shares of states with errors and biases."""
     from hpcfit.kinds.frame_weights import figures_experiments
 
-    svg = figures_experiments.weights(*run.weights.T)
-    return Section("Weights", [Figure(svg, "weights of the frames", WEIGHTS)])
+    m, svg = run.metrics, figures_experiments.weights(*run.weights.T)
+    rows = [(row["group"], row["prior"], row["weight"]) for row in m.get("groups", [])]
+    drawn = [sums_figure(m, "groups", rows)] if "errors" in m and 1 < len(rows) <= MOST_SUMS else []
+    tables = [*group_table(m), *population_table(m, "a hundredth of theta")]
+    return Section("Weights", [Figure(svg, "weights of the frames", WEIGHTS), *drawn, *tables])
 
 
 def convergence(run: AveragesRun) -> Section | None:
@@ -132,7 +137,7 @@ def time(run: AveragesRun) -> Section:
 
 
 CONTENTS = Contents(
-    finished=(outcome, experiments, theta, weights, convergence, time, settings),
+    finished=(outcome, experiments, theta, weights, explained, convergence, time, settings),
     unfinished=(so_far, convergence, settings),
     files=("config.toml", "environment.json", "history.jsonl", EXPERIMENTS, "weights.csv"),
     run=AveragesRun,

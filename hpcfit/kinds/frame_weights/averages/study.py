@@ -2,29 +2,43 @@
 
 theta        each one judged by data that were left out of its fits, where there are several or folds are asked for
 final        all data but those of validation sets, at that theta
-resamples    of blocks of frames, and of data: how far the result depends on them
+resamples    of trajectories and blocks of their frames, and of data: how far the result depends on them
+theta / 100  how far theta pulls shares of states to the prior
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hpcfit.fit.gradient import Gradient
 from hpcfit.fit.problem import FrameRows, Params
 from hpcfit.fit.stages import Fits, Fitted
+from hpcfit.fit.state import gather_rows
 from hpcfit.kinds.frame_weights.averages.case import AveragesCase
 from hpcfit.kinds.frame_weights.averages.problem import AveragesFit
-from hpcfit.kinds.frame_weights.conclusions import choose_theta, theta_row
+from hpcfit.kinds.frame_weights.conclusions import NOTHING_TO_DRAW, choose_theta, few_independent, memory, theta_row
 from hpcfit.kinds.frame_weights.experiments import calculated, data_folds
+from hpcfit.kinds.frame_weights.explained import WeighedFrames, explain, remarks
 from hpcfit.observables.frame_tables import groups_of
-from hpcfit.statistics.resampling import resampled_blocks
+from hpcfit.physics.constants import GAS_CONSTANT
+from hpcfit.statistics.resampling import blocks_per_source, resampled_frames
 
 FINAL = "final"
 ENOUGH = 1e-6  # relative tolerance of fits that are only compared: far below the errors they are compared by
+ALMOST_NO_THETA = 0.01  # of theta: without any, weights that agree alike with data would be anything
+LITTLE_THETA = "theta / 100"
 FEW = 0.1  # share of the frames that carry a result which is to be trusted
+
+
+class Resampled(NamedTuple):
+    """A fit, what is calculated of each datum, and the shares of states."""
+
+    fitted: Fitted
+    calculated: np.ndarray
+    shares: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,12 @@ class Study:
         choice = self.case.config.problem
         folds = [f"theta {theta:g} fold {fold}" for fold in range(choice.n_folds) for theta in reversed(choice.thetas)]
         resamples = [f"{what} {n}" for what in ("frames", "data") for n in range(1, choice.resamples + 1)]
-        return [*folds, FINAL, *resamples]
+        return [*folds, FINAL, *resamples, *([LITTLE_THETA] if choice.resamples > 1 and self._has_states else [])]
+
+    @property
+    def _has_states(self) -> bool:
+        """Whether there are several states whose shares are looked for."""
+        return len(self.case.trajectories.states) > 1
 
     def over_thetas(self) -> list[dict[str, Any]]:
         """The prior weights and each theta, largest first, judged by the folds that were not fitted."""
@@ -83,30 +102,63 @@ class Study:
         metrics = {"loss": at.loss, **self.fits.evaluate.metrics(at)}
         return Fitted("prior weights", at.params, metrics, 0, 0, "no theta made left-out data agree better")
 
-    def resample(self, final: Fitted, theta: float) -> dict[str, list[tuple[AveragesFit, Fitted, Any]]]:
-        """The fits of each resample with its problem and its averages: of blocks of frames, and of groups of data."""
-        choice, found = self.case.config.problem, {"frames": [], "data": []}
-        for seed in range(1, choice.resamples + 1):
-            counts = resampled_blocks(np.zeros(self.case.n_frames, int), choice.resample_blocks, seed)
+    def resample(self, final: Fitted, theta: float) -> dict[str, list[Resampled]]:
+        """Each resample of frames (trajectories within their labels, then blocks within trajectories), and of groups of
+        data."""
+        choice, of, found = self.case.config.problem, self.case.trajectories, {"frames": [], "data": []}
+        source, w = of.source[of.held], self.weights(final, self._rows)[of.held]
+        n_blocks = blocks_per_source(source, memory(w, source), choice.resample_blocks)
+        for seed, drawn in enumerate(resampled_frames(source, of.label, n_blocks, choice.resamples), 1):
+            counts = np.zeros(self.case.n_frames)
+            counts[of.held] = drawn
             found["frames"].append(self._refitted(f"frames {seed}", final, self.at(theta, rows=self._drawn(counts))))
+        if not found["frames"]:
+            self.fits.warn(NOTHING_TO_DRAW)
         groups = groups_of(self.case.tables)
         for seed in range(1, choice.resamples + 1):
             drawn = replace(self._problem, experiments=self._problem.experiments.drawn(groups, seed))
             found["data"].append(self._refitted(f"data {seed}", final, self.at(theta, drawn)))
         return found
 
-    def _refitted(self, name: str, final: Fitted, evaluate: Gradient) -> tuple[AveragesFit, Fitted, Any]:
+    def _refitted(self, name: str, final: Fitted, evaluate: Gradient) -> Resampled:
         fitted = self.fits.fit(name, final.params, evaluate, tolerance=ENOUGH)
         common = evaluate.value(fitted.params).statistics.common
-        return evaluate.problem, fitted, np.asarray(evaluate.problem.averages(common))
+        averages = np.asarray(evaluate.problem.averages(common))
+        of_data = calculated(evaluate.problem.experiments, averages, fitted.params.shared)[0]
+        return Resampled(fitted, of_data, self.case.trajectories.sums(self.weights(fitted, evaluate.frames.rows)))
 
     def _drawn(self, counts: np.ndarray) -> FrameRows:
         """Rows in which each frame counts as often as ``counts`` [T]; one that was not drawn takes no part."""
         rows = self._rows
-        mine = np.where(rows.ids >= 0, counts[np.maximum(rows.ids, 0)], 0)
+        mine = np.where(rows.ids >= 0, counts[np.maximum(rows.ids, 0)], 0.0)
         total = float(np.sum(self.case.w0 * counts))
-        log_prior = np.where(mine > 0, rows.more.log_prior + np.log(np.maximum(mine, 1) / total), 0.0)
+        log_prior = np.where(mine > 0, rows.more.log_prior + np.log(np.where(mine > 0, mine, 1.0) / total), 0.0)
         return FrameRows(np.where(mine > 0, rows.ids, -1), rows.total, rows.more._replace(log_prior=log_prior))
+
+    def weights(self, fitted: Fitted, rows: FrameRows) -> np.ndarray:
+        """w of every frame, [T], on every rank."""
+        w, grid = self._problem.weights_of(fitted.params, rows), self.fits.evaluate.grid
+        whole = gather_rows({"w": np.where(rows.ids >= 0, w, 0.0)}, grid)
+        return grid.world.bcast(whole["w"] if grid.world.is_root else None).ravel()[: self.case.n_frames]
+
+    def populations(self, final: Fitted, theta: float) -> list[dict[str, Any]]:
+        """The share of each state in the fit and where theta hardly counts; none where there is one state."""
+        states, rows = self.case.trajectories, self._rows
+        if not self._has_states:
+            return []
+        free = self.fits.fit(LITTLE_THETA, final.params, self.at(ALMOST_NO_THETA * theta), tolerance=ENOUGH)
+        shares = (states.sums(self.weights(one, rows)).tolist() for one in (final, free))
+        return [
+            {"group": name, "fitted": fitted, "without_theta": freely, "groups_alone": None, "corrected": None}
+            for name, fitted, freely in zip(states.states, *shares)
+        ]
+
+    def explained(self, final: Fitted) -> dict[str, Any]:
+        """-kT ln(w / w0) of the result regressed on the numbers of the config's file, see ``explained``. Collective."""
+        case, of, world = self.case, self.case.trajectories, self.fits.evaluate.grid.world
+        w, kT = self.weights(final, self._rows)[of.held], GAS_CONSTANT * case.config.problem.temperature  # kJ/mol
+        frames = WeighedFrames(w, case.w0[of.held], of.source[of.held], of.label, kT)
+        return world.bcast(explain(case.numbers, frames) if world.is_root else None)
 
 
 def study(case: AveragesCase, fits: Fits) -> dict[str, Any]:
@@ -125,19 +177,32 @@ def study(case: AveragesCase, fits: Fits) -> dict[str, Any]:
     found["theta"] = theta
     if choice.resamples > 1 and theta is not None:
         found["errors"] = errors(work, final, theta)
+        if "frames" in found["errors"]:
+            of, w = case.trajectories, work.weights(final, work.fits.evaluate.frames.rows)
+            fits.warn(few_independent(w[of.held], of.source[of.held], of.sources))
+        found["populations"] = work.populations(final, theta)
+    if case.numbers is not None:
+        found["explained"] = work.explained(final)
+        fits.warn(remarks(found["explained"]))
     return found
 
 
 def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:
-    """Standard deviations over resamples of frames and of data: of metrics, and of what is calculated of each datum."""
-    found = {}
+    """Standard deviations over resamples of frames and of data, of metrics, of what is calculated of each datum, and of
+    shares of states; and ``bias``: by how much these are larger on average than in the fit."""
+    states, found = work.case.trajectories, {}
+    fitted = states.sums(work.weights(final, work.fits.evaluate.frames.rows))
     for name, fits in work.resample(final, theta).items():
-        data = [calculated(problem.experiments, averages, fit.params.shared)[0] for problem, fit, averages in fits]
-        metrics = {key: [fit.metrics[key] for _, fit, _ in fits] for key in ("chi2", "ess", "kl")}
+        if not fits:
+            continue
+        metrics = {key: [one.fitted.metrics[key] for one in fits] for key in ("chi2", "ess", "kl")}
+        shares = np.array([one.shares for one in fits])
         found[name] = {
             "resamples": len(fits),
-            "calculated": np.std(data, axis=0, ddof=1).tolist(),
+            "calculated": np.std([one.calculated for one in fits], axis=0, ddof=1).tolist(),
             "metrics": {key: float(np.std(values, ddof=1)) for key, values in metrics.items()},
+            "groups": dict(zip(states.states, shares.std(axis=0, ddof=1).tolist())),
+            "bias": dict(zip(states.states, (shares.mean(axis=0) - fitted).tolist())),
         }
     return found
 
