@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ from hpcfit.kinds.frame_weights.orbits import OrbitMap, match_orbits
 from hpcfit.kinds.frame_weights.prior import Prior, open_prior
 from hpcfit.kinds.frame_weights.problem import FrameWeights, PriorRows, Regularisers, Tiles
 from hpcfit.kinds.frame_weights.tiling import Tiling, make_tiling
+from hpcfit.kinds.frame_weights.trajectories import Trajectories
 from hpcfit.kinds.frame_weights.weight_kinds import WEIGHT_KINDS
 from hpcfit.log import inputs, logger
 from hpcfit.observables.frame_tables import DataTables, stores_of
@@ -128,6 +130,18 @@ class FrameWeightsCase:
     def labels(self) -> list[str]:
         """The label of each block, or its source where it has none."""
         return [self.store.shards[block.shard].label or self.store.shards[block.shard].source for block in self.blocks]
+
+    @functools.cached_property
+    def trajectories(self) -> Trajectories:
+        """The sources, in ascending order, and the groups of frames, [blocks x 64]; a source without a label is a state
+        of its own."""
+        of_block = [self.store.shards[block.shard].source for block in self.blocks]
+        sources, group = sorted(set(of_block)), self.groups.number
+        number = np.where(group >= 0, np.searchsorted(sources, of_block)[:, None], -1)
+        label = dict(zip(of_block, self.labels()))
+        return Trajectories(
+            sources, number.ravel(), np.array([label[name] for name in sources]), self.groups.names, group.ravel()
+        )
 
     @property
     def n_blocks(self) -> int:

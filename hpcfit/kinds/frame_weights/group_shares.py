@@ -5,8 +5,9 @@ With prior weights within groups, the limit of large theta, the intensity depend
     x(h) = sum_g P_g <|F|^2>_g - |sum_g P_g <F>_g|^2
 
 <F>_g is a mean over frames, so that |<F>_g|^2 is too large by its variance S_g, and x too small by sum_g P_g^2 S_g: the
-less a group is sampled, the more. S_g is known from the means of successive parts of the group, which are long beside
-the memory of a trajectory. The shares with this term added, beside those without, tell the bias of finite sampling.
+less a group is sampled, the more. S_g is known from the means of successive parts of the group, which are as long as
+two independent frames where there are so many. The shares with this term added, beside those without, tell the bias of
+finite sampling.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from hpcfit.fit.grid import Shape, make_grid
 from hpcfit.kinds.frame_weights.case import FrameWeightsCase
 from hpcfit.kinds.frame_weights.problem import FrameWeights
 from hpcfit.ranks import Ranks
+from hpcfit.statistics.resampling import SPAN
 
-PARTS = 8  # of a group: the variance of its mean is known to sqrt(2 / 7), a half
+PARTS = 8  # of a group, at most: the variance of its mean is known to sqrt(2 / 7), a half
 TINY = 1e-300  # a weight that is 0 beside any other
 SHARE_OF_ZERO = 1e-6  # a share of 0 has no logarithm to begin with
 
@@ -45,7 +47,8 @@ class GroupMoments:
 
     ranks = Ranks()
 
-    def __init__(self, case: FrameWeightsCase, evaluate: Gradient):
+    def __init__(self, case: FrameWeightsCase, evaluate: Gradient, memory: np.ndarray):
+        """memory: [G], the number of successive frames of each group that are worth an independent one."""
         self._evaluate, self._case = evaluate, case
         number, prior = case.groups.number, np.exp(case.prior.log_weights(case.blocks))
         ids = np.stack([block.ids() for block in case.blocks])
@@ -53,7 +56,8 @@ class GroupMoments:
         for group, frames in enumerate(case.groups.frames):
             of_group, w0 = ids[number == group], prior[number == group]
             order = np.argsort(of_group)
-            for rows in np.array_split(order, min(PARTS, frames)):
+            parts = np.clip(frames // np.ceil(SPAN * memory[group]), min(2, frames), PARTS)
+            for rows in np.array_split(order, int(parts)):
                 self._units.append((group, of_group[rows], float(w0[rows].sum() / w0.sum())))
         shape = (len(case.groups.names), *evaluate.problem.tiles.share.shape)
         self._sums = {"mean": np.zeros((*shape, 2)), "second": np.zeros(shape), "squares": np.zeros(shape),

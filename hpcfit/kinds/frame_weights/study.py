@@ -27,24 +27,20 @@ from hpcfit.kinds.frame_weights.conclusions import (
     NOTHING_TO_DRAW,
     choose_theta,
     collapsed,
-    few_independent,
     few_orbits,
     judged,
     lost_anisotropy,
-    memory,
     no_agreement,
     theta_row,
     undecided,
 )
 from hpcfit.kinds.frame_weights.experiments import calculated, data_folds
-from hpcfit.kinds.frame_weights.explained import WeighedFrames, explain, remarks
+from hpcfit.kinds.frame_weights.explained import remarks
 from hpcfit.kinds.frame_weights.group_shares import GroupMoments
 from hpcfit.kinds.frame_weights.label_test import LabelFit, LabelTest, inseparable, undetermined
 from hpcfit.kinds.frame_weights.orbit_choice import folds
 from hpcfit.kinds.frame_weights.problem import FrameWeights
 from hpcfit.observables.frame_tables import groups_of
-from hpcfit.physics.constants import GAS_CONSTANT
-from hpcfit.statistics.resampling import blocks_per_source, resampled_frames
 
 LABELS = "labels alone"  # the stage that asks whether the map tells labels apart
 GROUPS = "groups alone"  # the stage of the populations that groups have where nothing moves within them
@@ -197,7 +193,8 @@ class Study:
             return start
         rows, number = self._rows, self.case.groups.number
         prior = np.where(number >= 0, np.exp(self.case.prior.log_weights(self.case.blocks)), 0.0)
-        factor = self.group_sums(self.weights(best, rows)) / self.group_sums(prior)
+        of = self.case.trajectories
+        factor = of.of_groups(self.weights(best, rows)) / of.of_groups(prior)
         # Some weight on every group, as at the starts: one of 0 would never come back.
         factor = IN_GROUP * factor + 1 - IN_GROUP
         of_block = factor[number[self.fits.evaluate.grid.blocks]]
@@ -237,23 +234,12 @@ class Study:
                 ["no errors by resampling frames: weights that need not sum to 1 have no prior to draw them in"]
             )
             return []
-        source, label = self._source_numbers(), self._source_labels()
-        held = source >= 0
-        remembered = memory(self.weights(final, self._rows)[held], source[held])
-        n_blocks, n, found = blocks_per_source(source[held], remembered), self.case.config.problem.resamples, []
-        for drawn in resampled_frames(source[held], label, n_blocks, n):
-            counts = np.zeros(source.shape)
-            counts[held] = drawn
-            found.append(_drawn(self._rows, counts[self.fits.evaluate.grid.blocks]))
+        n, shape = self.case.config.problem.resamples, self.case.groups.number.shape
+        drawn = self.case.trajectories.resampled(self.weights(final, self._rows), n)
+        found = [_drawn(self._rows, counts.reshape(shape)[self.fits.evaluate.grid.blocks]) for counts in drawn]
         if n and not found:
             self.fits.warn(NOTHING_TO_DRAW)
         return found
-
-    def few_independent(self, final: Fitted) -> list[str]:
-        """A warning where sources are worth few independent frames."""
-        source = self._source_numbers()
-        held = source >= 0
-        return few_independent(self.weights(final, self._rows)[held], source[held], self.source_names)
 
     def drop(self, final: Fitted, theta: float) -> Iterator[tuple[int, Fitted]]:
         """(frames, fit) of rounds, each without the frames of least weight in the one before, from uniform weights."""
@@ -282,38 +268,27 @@ class Study:
         """The shares of each group beside the fitted one: those without theta, and, where the map alone is fitted, of
         the groups alone, with and without the bias of finite sampling; none where there is one group. curve: fits at
         other thetas."""
-        case, rows = self.case, self._rows
+        case, rows, of = self.case, self._rows, self.case.trajectories
         if not self._has_populations:
             return []
         free = final if theta == 0 else curve.get(0.0)
         if free is None:
             [free] = self.fits.fit_many([WITHOUT_THETA], [final.params], [self.at(0.0)], tolerance=ENOUGH)
-        fitted = self.group_sums(self.weights(final, rows))
+        fitted = of.of_groups(w := self.weights(final, rows))
         alone = corrected = [None] * len(fitted)
         if self._of_map_alone:
-            work, world = GroupMoments(case, self.at(theta)), self.fits.grid.world
+            work, world = GroupMoments(case, self.at(theta), of.memory_of_groups(w)), self.fits.grid.world
             sums = self.fits.stage(GROUPS, work, {})
             found = world.bcast(work.shares(sums, fitted, final.params.shared) if world.is_root else None)
             alone, corrected = found.alone.tolist(), (fitted - found.bias).tolist()
         columns = {
             "group": case.groups.names,
             "fitted": fitted.tolist(),
-            "without_theta": self.group_sums(self.weights(free, rows)).tolist(),
+            "without_theta": of.of_groups(self.weights(free, rows)).tolist(),
             "groups_alone": alone,
             "corrected": corrected,
         }
         return [dict(zip(columns, row)) for row in zip(*columns.values())]
-
-    # ---- what the weights mean -------------------------------------------------------------------------------------
-
-    def explained(self, final: Fitted) -> dict[str, Any]:
-        """-kT ln(w / w0) of the result regressed on the numbers of the config's file, see ``explained``. Collective."""
-        case, source, world = self.case, self._source_numbers(), self.fits.grid.world
-        held = source >= 0
-        w, w0 = self.weights(final, self._rows)[held], np.exp(case.prior.log_weights(case.blocks))[held]
-        kT = GAS_CONSTANT * case.config.problem.temperature  # kJ/mol
-        frames = WeighedFrames(w, w0, source[held], self._source_labels(), kT)
-        return world.bcast(explain(case.numbers, frames) if world.is_root else None)
 
     # ---- what the map says of the labels ---------------------------------------------------------------------------
 
@@ -361,37 +336,10 @@ class Study:
         averages = self.fits.evaluate.add([parts], axis=0, over="frames")
         return calculated(self._problem.experiments, averages, fitted.params.shared)[0]
 
-    def group_sums(self, w: np.ndarray) -> np.ndarray:
-        """Summed weight of each group of frames; w: [all blocks, 64]."""
-        return _sums(self.case.groups.number, w, len(self.case.groups.names))
-
     def shares(self, fitted: Fitted) -> dict[str, float]:
         """Summed weight of each group of frames in a fit, by the group's name."""
-        return dict(zip(self.case.groups.names, self.group_sums(self.weights(fitted, self._rows)).tolist()))
-
-    def source_sums(self, w: np.ndarray) -> np.ndarray:
-        """Summed weight of each source."""
-        return _sums(self._source_numbers(), w, len(self.source_names))
-
-    @property
-    def source_names(self) -> list[str]:
-        """The sources of all frames that take part, in ascending order."""
-        return sorted({self.case.store.shards[block.shard].source for block in self.case.blocks})
-
-    def _source_labels(self) -> np.ndarray:
-        """The label of each source, [sources]; a source without one is a state of its own."""
-        labels = {self.case.store.shards[b.shard].source: name for b, name in zip(self.case.blocks, self.case.labels())}
-        return np.array([labels[name] for name in self.source_names])
-
-    def _source_numbers(self) -> np.ndarray:
-        """The number of each frame's source, [all blocks, 64], -1 where there is no frame."""
-        names = [self.case.store.shards[block.shard].source for block in self.case.blocks]
-        number = np.searchsorted(self.source_names, names)[:, None]
-        return np.where(self.case.groups.number >= 0, number, -1)
-
-
-def _sums(number: np.ndarray, w: np.ndarray, n: int) -> np.ndarray:
-    return np.bincount(number[number >= 0], weights=w[number >= 0], minlength=n)
+        of = self.case.trajectories
+        return dict(zip(of.groups, of.of_groups(self.weights(fitted, self._rows)).tolist()))
 
 
 def _drawn(rows: FrameRows, counts: np.ndarray) -> FrameRows:
@@ -432,15 +380,17 @@ def study(case: FrameWeightsCase, fits: Fits) -> dict[str, Any]:
     final = work.final(best, theta)
     fits.warn(collapsed(final.metrics["ess"], case.n_frames) + no_agreement(final.metrics))
     fits.final(final, work.at(theta or 0.0))
+    w = work.weights(final, fits.evaluate.frames.rows)
     if case.config.problem.resamples and theta is not None and case.config.problem.weights != "binary":
         found["errors"] = errors(work, final, theta)
-        if "frames" in found["errors"]:
-            fits.warn(work.few_independent(final))
+        fits.warn(case.trajectories.warnings(w) if "frames" in found["errors"] else [])
         found["populations"] = work.populations(final, theta, curve)
     if case.config.problem.dropping_rounds:
         found["dropping"] = [{"frames": kept, **fitted.metrics} for kept, fitted in work.drop(final, theta or 0.0)]
     if case.numbers is not None:
-        found["explained"] = work.explained(final)
+        w0, world = np.exp(case.prior.log_weights(case.blocks)), fits.grid.world
+        of_root = case.trajectories.explained(w, w0, case) if world.is_root else None
+        found["explained"] = world.bcast(of_root)
         fits.warn(remarks(found["explained"]))
     labels = work.compare_labels(theta or 0.0)
     fits.warn(inseparable(labels))
@@ -468,12 +418,13 @@ def _start_rows(work: Study, fits: list[Fitted]) -> list[dict[str, Any]]:
 def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:
     """Standard deviations over resamples of frames and of orbits, of sums of weights and of the metrics; and ``bias``:
     by how much the sums of groups of the resamples are larger on average than those of the fit."""
-    found, fitted = {}, work.group_sums(work.weights(final, work.fits.evaluate.frames.rows))
+    found, of = {}, work.case.trajectories
+    fitted = of.of_groups(work.weights(final, work.fits.evaluate.frames.rows))
     for name, fits in work.resample(final, theta).items():
         if len(fits) < 2:
             continue
-        groups = np.array([work.group_sums(w) for w, _ in fits])
-        sources = np.array([work.source_sums(w) for w, _ in fits])
+        groups = np.array([of.of_groups(w) for w, _ in fits])
+        sources = np.array([of.of_sources(w) for w, _ in fits])
         metrics = {
             key: [fitted.metrics[key] for _, fitted in fits] for key in ("misfit", "cc", "cc_anisotropic", "ess")
         }
@@ -481,7 +432,7 @@ def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:
             "resamples": len(fits),
             "groups": dict(zip(work.case.groups.names, groups.std(axis=0, ddof=1).tolist())),
             "bias": dict(zip(work.case.groups.names, (groups.mean(axis=0) - fitted).tolist())),
-            "sources": dict(zip(work.source_names, sources.std(axis=0, ddof=1).tolist())),
+            "sources": dict(zip(of.sources, sources.std(axis=0, ddof=1).tolist())),
             "metrics": {key: float(np.std(values, ddof=1)) for key, values in metrics.items()},
         }
         if work.case.tables:

@@ -19,13 +19,13 @@ from hpcfit.testsystems.two_states import write_two_states
 GRID = np.linspace(0.5, 0.9, 4001)
 
 
-def correlations(F: dict[str, np.ndarray], y: np.ndarray, corrected: bool) -> np.ndarray:
+def correlations(F: dict[str, np.ndarray], y: np.ndarray, corrected: bool, parts: int) -> np.ndarray:
     """CC with the map at each share of A on the grid; F: of each state, [T, H]."""
     found = []
     variance = {}
     for state, F_th in F.items():
-        means = np.array([part.mean(axis=0) for part in np.array_split(F_th, PARTS)])
-        variance[state] = np.sum(np.abs(means - means.mean(axis=0)) ** 2, axis=0) / (PARTS * (PARTS - 1))
+        means = np.array([part.mean(axis=0) for part in np.array_split(F_th, parts)])
+        variance[state] = np.sum(np.abs(means - means.mean(axis=0)) ** 2, axis=0) / (parts * (parts - 1))
     for P in GRID:
         shares = {"A": P, "B": 1 - P}
         x = sum(p * np.mean(np.abs(F[s]) ** 2, axis=0) for s, p in shares.items())
@@ -36,19 +36,20 @@ def correlations(F: dict[str, np.ndarray], y: np.ndarray, corrected: bool) -> np
     return np.array(found)
 
 
-def test_shares_are_those_that_agree_best_by_the_definition(tmp_path):
+@pytest.mark.parametrize(("memory", "parts"), [(1.0, PARTS), (16.0, 4), (500.0, 2)])
+def test_shares_are_those_that_agree_best_by_the_definition(tmp_path, memory, parts):
     """To the step of the grid; with the variance of the means, and without."""
     config = load_config(write_two_states(tmp_path, 3), ["run.precision=float64"])
     session = open_session(config, Ranks(), "optimize")
     case, grid = session.case, session.grid
     evaluate = case.gradient(grid, session.device.memory, FastSum(grid))
-    work = GroupMoments(case, evaluate)
-    assert work.n_units == 2 * PARTS
+    work = GroupMoments(case, evaluate, np.full(2, memory))
+    assert work.n_units == 2 * parts
     assert list(work.run(range(work.n_units))) == list(range(work.n_units))
     found = work.shares(work.product(), np.array([0.6, 0.4]), {})
     F = frames(case)
     for shares, corrected in ((found.alone, False), (found.corrected, True)):
-        best = GRID[np.argmax(correlations(F, case.orbits.observed, corrected))]
+        best = GRID[np.argmax(correlations(F, case.orbits.observed, corrected, parts))]
         assert shares[0] == pytest.approx(best, abs=2 * (GRID[1] - GRID[0]))
         assert shares.sum() == pytest.approx(1, abs=1e-12)
     assert abs(found.bias[0]) > 0.003
@@ -70,7 +71,7 @@ def test_sums_of_parts_can_be_taken_up_again(tmp_path):
     """Half of the units, the rest by another object that takes up what is kept: the same bits."""
     session = open_session(load_config(write_two_states(tmp_path, 3)), Ranks(), "optimize")
     evaluate = session.case.gradient(session.grid, session.device.memory, FastSum(session.grid))
-    whole, first, second = (GroupMoments(session.case, evaluate) for _ in range(3))
+    whole, first, second = (GroupMoments(session.case, evaluate, np.ones(2)) for _ in range(3))
     list(whole.run(range(whole.n_units)))
     list(first.run(range(5)))
     second.take_up(first.kept())

@@ -16,7 +16,7 @@ from hpcfit.fit.grid import Grid, Load, Shape, choose_shape
 from hpcfit.fit.problem import FrameRows
 from hpcfit.fit.reduction import Sum
 from hpcfit.kinds.frame_weights.averages.problem import AveragesFit, AveragesRows
-from hpcfit.kinds.frame_weights.averages.trajectories import Trajectories, open_trajectories
+from hpcfit.kinds.frame_weights.averages.trajectory_table import open_trajectories
 from hpcfit.kinds.frame_weights.coordinates import read_coordinates
 from hpcfit.kinds.frame_weights.experiments import (
     data_folds,
@@ -26,6 +26,7 @@ from hpcfit.kinds.frame_weights.experiments import (
     words_of,
 )
 from hpcfit.kinds.frame_weights.explained import FrameNumbers
+from hpcfit.kinds.frame_weights.trajectories import Trajectories
 from hpcfit.observables.frame_tables import DataTables, check_alike, given_weights, stores_of
 from hpcfit.readers.tables import open_table
 from hpcfit.store.files import sha256_of_file
@@ -96,8 +97,10 @@ class AveragesCase:
         choice = self.config.problem
         folds = f", {len(choice.thetas)} theta x {choice.n_folds} folds" if choice.n_folds else ""
         of = self.trajectories
+        counted = {"source": of.sources, "state": of.groups}
+        known = "".join(f", {len(names)} {what}s" for what, names in counted.items() if len(names) > 1)
         return {
-            "frames": f"{self.n_frames} of {len(of.sources)} sources, {len(of.states)} states, without a map",
+            "frames": f"{self.n_frames}{known}, without a map",
             "experiments": words_of(self.tables),
             "fits": f"1 for the result{folds}, 2 x {choice.resamples} resamples for errors",
         }

@@ -40,7 +40,7 @@ def write_results(directory: RunDirectory, case: AveragesCase, result: Result, f
         w, of = gathered["w"].ravel()[: case.n_frames], case.trajectories
         directory.write_csv("weights.csv", AVERAGES_WEIGHT_COLUMNS, _weights(case, w))
         write_explained(directory, metrics)
-        metrics["groups"] = group_rows(of.states, of.state, case.w0, w, case.config.problem.temperature)
+        metrics["groups"] = group_rows(of.groups, of.group, case.w0, w, case.config.problem.temperature)
         metrics["independent_frames"] = independent_frames(of.sources, of.source[of.held], w[of.held])
         directory.write_json("metrics.json", metrics)  # last: a run with metrics is a finished one
 

@@ -19,12 +19,10 @@ from hpcfit.fit.stages import Fits, Fitted
 from hpcfit.fit.state import gather_rows
 from hpcfit.kinds.frame_weights.averages.case import AveragesCase
 from hpcfit.kinds.frame_weights.averages.problem import AveragesFit
-from hpcfit.kinds.frame_weights.conclusions import NOTHING_TO_DRAW, choose_theta, few_independent, memory, theta_row
+from hpcfit.kinds.frame_weights.conclusions import NOTHING_TO_DRAW, choose_theta, theta_row
 from hpcfit.kinds.frame_weights.experiments import calculated, data_folds
-from hpcfit.kinds.frame_weights.explained import WeighedFrames, explain, remarks
+from hpcfit.kinds.frame_weights.explained import remarks
 from hpcfit.observables.frame_tables import groups_of
-from hpcfit.physics.constants import GAS_CONSTANT
-from hpcfit.statistics.resampling import blocks_per_source, resampled_frames
 
 FINAL = "final"
 ENOUGH = 1e-6  # relative tolerance of fits that are only compared: far below the errors they are compared by
@@ -74,7 +72,7 @@ class Study:
     @property
     def _has_states(self) -> bool:
         """Whether there are several states whose shares are looked for."""
-        return len(self.case.trajectories.states) > 1
+        return len(self.case.trajectories.groups) > 1
 
     def over_thetas(self) -> list[dict[str, Any]]:
         """The prior weights and each theta, largest first, judged by the folds that were not fitted."""
@@ -106,11 +104,8 @@ class Study:
         """Each resample of frames (trajectories within their labels, then blocks within trajectories), and of groups of
         data."""
         choice, of, found = self.case.config.problem, self.case.trajectories, {"frames": [], "data": []}
-        source, w = of.source[of.held], self.weights(final, self._rows)[of.held]
-        n_blocks = blocks_per_source(source, memory(w, source), choice.resample_blocks)
-        for seed, drawn in enumerate(resampled_frames(source, of.label, n_blocks, choice.resamples), 1):
-            counts = np.zeros(self.case.n_frames)
-            counts[of.held] = drawn
+        drawn = of.resampled(self.weights(final, self._rows), choice.resamples, choice.resample_blocks)
+        for seed, counts in enumerate(drawn, 1):
             found["frames"].append(self._refitted(f"frames {seed}", final, self.at(theta, rows=self._drawn(counts))))
         if not found["frames"]:
             self.fits.warn(NOTHING_TO_DRAW)
@@ -125,7 +120,7 @@ class Study:
         common = evaluate.value(fitted.params).statistics.common
         averages = np.asarray(evaluate.problem.averages(common))
         of_data = calculated(evaluate.problem.experiments, averages, fitted.params.shared)[0]
-        return Resampled(fitted, of_data, self.case.trajectories.sums(self.weights(fitted, evaluate.frames.rows)))
+        return Resampled(fitted, of_data, self.case.trajectories.of_groups(self.weights(fitted, evaluate.frames.rows)))
 
     def _drawn(self, counts: np.ndarray) -> FrameRows:
         """Rows in which each frame counts as often as ``counts`` [T]; one that was not drawn takes no part."""
@@ -147,18 +142,11 @@ class Study:
         if not self._has_states:
             return []
         free = self.fits.fit(LITTLE_THETA, final.params, self.at(ALMOST_NO_THETA * theta), tolerance=ENOUGH)
-        shares = (states.sums(self.weights(one, rows)).tolist() for one in (final, free))
+        shares = (states.of_groups(self.weights(one, rows)).tolist() for one in (final, free))
         return [
             {"group": name, "fitted": fitted, "without_theta": freely, "groups_alone": None, "corrected": None}
-            for name, fitted, freely in zip(states.states, *shares)
+            for name, fitted, freely in zip(states.groups, *shares)
         ]
-
-    def explained(self, final: Fitted) -> dict[str, Any]:
-        """-kT ln(w / w0) of the result regressed on the numbers of the config's file, see ``explained``. Collective."""
-        case, of, world = self.case, self.case.trajectories, self.fits.evaluate.grid.world
-        w, kT = self.weights(final, self._rows)[of.held], GAS_CONSTANT * case.config.problem.temperature  # kJ/mol
-        frames = WeighedFrames(w, case.w0[of.held], of.source[of.held], of.label, kT)
-        return world.bcast(explain(case.numbers, frames) if world.is_root else None)
 
 
 def study(case: AveragesCase, fits: Fits) -> dict[str, Any]:
@@ -175,14 +163,14 @@ def study(case: AveragesCase, fits: Fits) -> dict[str, Any]:
     fits.warn(carried_by_few(final.metrics["ess"], case.n_frames))
     fits.final(final, work.at(theta or choice.thetas[0]))
     found["theta"] = theta
+    of, w = case.trajectories, work.weights(final, work.fits.evaluate.frames.rows)
     if choice.resamples > 1 and theta is not None:
         found["errors"] = errors(work, final, theta)
-        if "frames" in found["errors"]:
-            of, w = case.trajectories, work.weights(final, work.fits.evaluate.frames.rows)
-            fits.warn(few_independent(w[of.held], of.source[of.held], of.sources))
+        fits.warn(of.warnings(w) if "frames" in found["errors"] else [])
         found["populations"] = work.populations(final, theta)
     if case.numbers is not None:
-        found["explained"] = work.explained(final)
+        world = fits.grid.world
+        found["explained"] = world.bcast(of.explained(w, case.w0, case) if world.is_root else None)
         fits.warn(remarks(found["explained"]))
     return found
 
@@ -191,7 +179,7 @@ def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:
     """Standard deviations over resamples of frames and of data, of metrics, of what is calculated of each datum, and of
     shares of states; and ``bias``: by how much these are larger on average than in the fit."""
     states, found = work.case.trajectories, {}
-    fitted = states.sums(work.weights(final, work.fits.evaluate.frames.rows))
+    fitted = states.of_groups(work.weights(final, work.fits.evaluate.frames.rows))
     for name, fits in work.resample(final, theta).items():
         if not fits:
             continue
@@ -201,8 +189,8 @@ def errors(work: Study, final: Fitted, theta: float) -> dict[str, Any]:
             "resamples": len(fits),
             "calculated": np.std([one.calculated for one in fits], axis=0, ddof=1).tolist(),
             "metrics": {key: float(np.std(values, ddof=1)) for key, values in metrics.items()},
-            "groups": dict(zip(states.states, shares.std(axis=0, ddof=1).tolist())),
-            "bias": dict(zip(states.states, (shares.mean(axis=0) - fitted).tolist())),
+            "groups": dict(zip(states.groups, shares.std(axis=0, ddof=1).tolist())),
+            "bias": dict(zip(states.groups, (shares.mean(axis=0) - fitted).tolist())),
         }
     return found
 

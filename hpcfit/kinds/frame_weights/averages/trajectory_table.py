@@ -1,16 +1,16 @@
-"""Trajectories that the frames of tables follow each other in, and the states that they are in."""
+"""Trajectories and states of the frames of tables, from a file, or from a store of positions."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from hpcfit.errors import InputError, check_is_file
 from hpcfit.kinds.frame_weights.groups import MOST_LABELS
+from hpcfit.kinds.frame_weights.trajectories import Trajectories
 from hpcfit.observables.frame_tables import DataTables
 from hpcfit.readers.boundary import reading
 
@@ -19,27 +19,6 @@ REMEDY = (
     " source, and perhaps label (of a whole source) and state (of a frame)"
 )
 UNKNOWN = "all frames"
-
-
-class Trajectories(NamedTuple):
-    """sources: names. source: [T], the number of each frame's source, whose frames are in the order of time; -1 where
-    the prior weight is 0. label: [sources], the state that each source samples. states: names of groups of frames whose
-    shares are told, one or more; state: [T], -1 where the prior weight is 0."""
-
-    sources: Sequence[str]
-    source: np.ndarray
-    label: np.ndarray
-    states: Sequence[str]
-    state: np.ndarray
-
-    @property
-    def held(self) -> np.ndarray:
-        """True for a frame that takes part, [T]."""
-        return self.source >= 0
-
-    def sums(self, w: np.ndarray) -> np.ndarray:
-        """Summed weight of each state; w: [T]."""
-        return np.bincount(self.state[self.held], w[self.held], minlength=len(self.states))
 
 
 def open_trajectories(path: Path | None, tables: Sequence[DataTables], w0: np.ndarray) -> Trajectories:

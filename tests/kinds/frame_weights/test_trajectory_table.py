@@ -8,7 +8,7 @@ import pytest
 
 from hpcfit.config.observables.averages import AveragedConfig
 from hpcfit.errors import InputError
-from hpcfit.kinds.frame_weights.averages.trajectories import open_trajectories
+from hpcfit.kinds.frame_weights.averages.trajectory_table import open_trajectories
 from hpcfit.observables.frame_tables import open_data
 from hpcfit.physics.constants import GAS_CONSTANT
 from hpcfit.testsystems import averaged_ensembles
@@ -48,14 +48,14 @@ def test_sources_labels_and_states_are_those_of_the_file(tmp_path):
     assert list(found.sources) == ["a", "b"]
     assert found.source.tolist() == [1, 1, 0, 0]
     assert found.label.tolist() == ["hot", "cold"]
-    assert list(found.states) == ["down", "up"]
-    assert found.state.tolist() == [1, 0, 1, 1]
-    assert found.sums(np.array([0.1, 0.2, 0.3, 0.4])) == pytest.approx([0.2, 0.8])
+    assert list(found.groups) == ["down", "up"]
+    assert found.group.tolist() == [1, 0, 1, 1]
+    assert found.of_groups(np.array([0.1, 0.2, 0.3, 0.4])) == pytest.approx([0.2, 0.8])
 
 
 def test_labels_are_states_where_no_state_is_given(tmp_path):
     found = opened("frame,source,label\n0,b,cold\n1,b,cold\n2,a,hot\n3,c,\n", tmp_path)
-    assert list(found.states) == ["all frames", "cold", "hot"]  # a frame of no label is of no state
+    assert list(found.groups) == ["all frames", "cold", "hot"]  # a frame of no label is of no state
     assert found.label.tolist() == ["hot", "cold", "c"]
 
 
@@ -63,13 +63,13 @@ def test_frames_without_prior_weight_take_no_part(tmp_path):
     found = opened(HEAD + "0,b,,up\n1,a,,down\n2,a,,up\n3,a,,up\n", tmp_path, np.array([0, 0.5, 0.25, 0.25]))
     assert list(found.sources) == ["a"]
     assert found.source.tolist() == [-1, 0, 0, 0]
-    assert found.state.tolist() == [-1, 0, 1, 1]
+    assert found.group.tolist() == [-1, 0, 1, 1]
 
 
 def test_so_many_labels_are_trajectories(tmp_path):
     text = "frame,source,label\n" + "".join(f"{n},s{n},l{n}\n" for n in range(9))
     found = opened(text, tmp_path, np.full(9, 1 / 9))
-    assert list(found.states) == ["all frames"]
+    assert list(found.groups) == ["all frames"]
     assert len(found.sources) == 9
 
 
@@ -102,7 +102,7 @@ def test_frames_of_a_store_are_of_its_sources(tmp_path):
     found = open_trajectories(None, [open_data(config, [])], np.full(130, 1 / 130))
     assert list(found.sources) == ["frames"]
     assert np.all(found.source == 0)
-    assert list(found.states) == ["all frames"]
+    assert list(found.groups) == ["all frames"]
 
 
 # ---- a whole run -------------------------------------------------------------------------------------------------
